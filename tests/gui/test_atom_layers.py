@@ -471,6 +471,33 @@ def test_the_image_says_that_it_is_on(marking, viewer, press):
     assert overlay.visible and overlay.text.startswith("Label mode")
 
 
+def test_after_marking_the_keys_are_those_that_the_window_tells(marking, viewer, press):
+    marks_help = viewer.help
+    press(KEY.Key_Escape)
+    assert viewer.help != marks_help
+    clusters, atoms = marking.state.clusters, marking.state.atoms
+    clusters.set_analysis(made_up(4, "field", size_px=96))
+    viewer.layers.selection.active = viewer.layers["field atoms"]
+    marking.label_mode.on = True
+    assert compat.text_overlay(viewer).text.startswith("Label mode")
+    assert "0 unknown" in viewer.help
+    marking.state.select([("field", 2)])
+    atoms.select([("field", 1), ("field", 3)])
+    press(KEY.Key_0)
+    assert len(table(marking)) == 4
+    press(KEY.Key_1)
+    assert len(table(marking)) == 4
+    corrected = marking.state.table("field").set_index("cluster_id")["label_corrected"]
+    assert corrected.loc[2] == marking.state.classes()[0]
+    press(KEY.Key_Z, modifiers=CTRL)
+    corrected = marking.state.table("field").set_index("cluster_id")["label_corrected"]
+    assert corrected.loc[2] == "unknown"
+    marking.label_mode.on = False
+    atoms.select([("field", 1)])
+    press(KEY.Key_Delete)
+    assert len(table(marking)) == 3  # napari's own key again
+
+
 def test_two_quick_clicks_are_no_wish_to_go_nearer(marking, viewer, canvas):
     zoom = compat.camera(viewer).zoom
     QTest.mouseDClick(canvas, LEFT, PLAIN, place(viewer, *PLACES[0]))

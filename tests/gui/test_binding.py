@@ -42,6 +42,23 @@ def test_one_session_per_viewer(viewer):
     assert state_of(viewer) is state_of(viewer)
 
 
+@pytest.mark.parametrize("grey", [0.05, 0.5, 0.95])
+def test_unknown_clusters_are_seen_on_any_background(analysed, viewer, image_layer, settle, grey):
+    table = analysed.state.table("field")
+    analysed.state.select([])
+    analysed.state.clusters.relabel([("field", int(i)) for i in table["cluster_id"]], "unknown")
+    span = 20 * float(np.ptp(image_layer.data))
+    low = float(np.median(image_layer.data)) - grey * span
+    image_layer.contrast_limits = low, low + span
+    settle(viewer)
+    for colours in (
+        viewer.layers["field clusters"].border_color,
+        viewer.layers["field outlines"].edge_color,
+        viewer.layers["field texts"].face_color,
+    ):
+        assert len(colours) and (np.abs(colours[:, :3].mean(axis=1) - grey) > 0.35).all()
+
+
 def test_layers_lie_in_register_with_the_image(analysed, viewer, image_layer, qtbot):
     # The texts come last: they are written when there is time.
     qtbot.waitUntil(lambda: analysed.texts_layer("field") is not None)

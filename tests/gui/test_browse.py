@@ -457,6 +457,29 @@ def test_a_project_opens_with_its_image_if_another_layer_was_in_view(
     assert source.visible and is_in_view(viewer, source)
 
 
+def test_the_first_image_fills_the_view_whatever_other_layers_there_are(
+    opened, viewer, settle, tmp_path
+):
+    far = np.array([[0.0, 0.0], [100.0, 100.0]])  # as of the project before
+    viewer.add_points(far, units=("nm", "nm"))
+    folder = tmp_path / "evening"
+    folder.mkdir()
+    per_nm = 1 / PIXEL_NM
+    tifffile.imwrite(
+        folder / "small.tif", blobs(0)[:60, :60].astype(np.uint16), imagej=True,
+        resolution=(per_nm, per_nm), metadata={"unit": "nm"},
+    )  # fmt: skip
+    opened.open(str(folder))
+    settle(viewer)
+    source = binding_of(viewer).source_layer("small.tif")
+    low, high = source.extent.world[:, -2:]
+    camera, size = compat.camera(viewer), np.array(compat.canvas_size(viewer))
+    assert ((high - low) * camera.zoom / size).max() > 0.7
+    half = size / (2 * camera.zoom)
+    centre = np.array(camera.center[-2:])
+    assert (centre - half <= low).all() and (high <= centre + half).all()
+
+
 def test_the_project_of_a_read_only_folder_is_created_where_one_says(
     browse, viewer, morning, tmp_path, qtbot, settle, errors, monkeypatch
 ):

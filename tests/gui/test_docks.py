@@ -304,7 +304,7 @@ def test_without_calibration_it_asks(viewer, model, dock, qtbot, settle):
     layer = viewer.add_image(blobs(), name="bare")
     analyse = dock(Analyse)
     assert not analyse.button.isEnabled()
-    assert "no pixel size" in analyse.image_form.hint.text()
+    assert "no pixel size" in analyse.image_form.hint
     analyse.image_form.pixel_size.setValue(PIXEL_NM)
     assert analyse.button.isEnabled()
     qtbot.mouseClick(analyse.button, Qt.MouseButton.LeftButton)
@@ -313,7 +313,7 @@ def test_without_calibration_it_asks(viewer, model, dock, qtbot, settle):
     points = binding_of(viewer).points_layer("bare")
     np.testing.assert_allclose(points.scale, [PIXEL_NM, PIXEL_NM])
     assert points.units == layer.units
-    assert analyse.image_form.hint.text() == ""
+    assert analyse.image_form.hint == ""
 
 
 @pytest.mark.parametrize(
@@ -337,7 +337,7 @@ def test_a_scale_without_unit_is_asked_about(viewer, dock, model):
     viewer.add_image(blobs(), name="bare", scale=(0.05, 0.05))
     analyse = dock(Analyse)
     assert analyse.image_form.pixel_size.value() == pytest.approx(0.05)
-    assert "in nm?" in analyse.image_form.hint.text()
+    assert "in nm?" in analyse.image_form.hint
 
 
 def test_cancel_midway_changes_nothing(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 from brightness import PIXEL_NM, blobs
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QDoubleSpinBox
 
 import bad_readers
@@ -15,6 +15,7 @@ from napari_atomicity.detection import DetectionSettings
 from napari_atomicity.gui.controls.settings import settings
 from napari_atomicity.gui.controls.settings_form import form_of
 from napari_atomicity.gui.docks.analyse import Analyse
+from napari_atomicity.gui.docks.atoms.dock import Atoms
 from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.docks.detect import Detect
 from napari_atomicity.gui.docks.live.dock import Live
@@ -59,7 +60,7 @@ def test_a_tiff_that_napari_opened_is_analysed_with_one_click(
     qtbot.mouseClick(analyse.button, Qt.MouseButton.LeftButton)
     settle(viewer)
     assert calibration.pixel_size_nm(layer) == pytest.approx(PIXEL_NM)
-    assert not analyse.image_form.hint.text()
+    assert not analyse.image_form.hint
     assert len(binding_of(viewer).state.table(layer.name))
 
 
@@ -103,7 +104,7 @@ def test_layers_that_are_no_micrographs_are_refused_with_a_reason(viewer, analys
         assert word in why_not(layer)
         viewer.layers.move(viewer.layers.index(layer), len(viewer.layers))
     assert analyse.image_form.images.count() == 0
-    assert refused[-1][0].name in analyse.image_form.hint.text()
+    assert refused[-1][0].name in analyse.image_form.hint
     with pytest.raises(AtomicityError):
         analyse.image_form.take()
     assert why_not(viewer.add_image(square, name="good")) == ""
@@ -113,7 +114,7 @@ def test_layers_that_are_no_micrographs_are_refused_with_a_reason(viewer, analys
 def test_a_line_of_known_length_gives_the_pixel_size(viewer, analyse, qtbot):
     layer = viewer.add_image(blobs(), name="bare")
     form = analyse.image_form
-    assert not form.ruler.isHidden()
+    assert not form.ruler.button.isHidden()
     qtbot.mouseClick(form.ruler.button, Qt.MouseButton.LeftButton)
     line = viewer.layers["bare ruler"]
     assert viewer.layers.selection.active is line
@@ -134,10 +135,10 @@ def test_a_pixel_size_that_no_cluster_can_have_is_warned_of(viewer, analyse, qtb
     viewer.layers["bare ruler"].add_lines(np.array([[10.0, 10.0], [10.0, 60.0]]))
     form.ruler.length.setValue(314.0)
     form.ruler.length.editingFinished.emit()
-    assert "6.28 nm is too coarse" in form.hint.text()
-    assert not form.ruler.isHidden()
+    assert "6.28 nm is too coarse" in form.hint
+    assert not form.ruler.button.isHidden()
     form.pixel_size.setValue(PIXEL_NM)
-    assert form.hint.text() == ""
+    assert form.hint == ""
 
 
 def test_the_image_that_a_person_chooses_is_shown(viewer, image_layer, analyse, qtbot, settle):
@@ -159,8 +160,50 @@ def test_the_image_that_a_person_chooses_is_shown(viewer, image_layer, analyse, 
         assert viewer.layers.selection.active is not other
 
 
+def test_a_line_over_another_image_measures_nothing_and_a_second_click_removes_it(
+    viewer, analyse, qtbot
+):
+    first, _ = (viewer.add_image(blobs(i), name=f"bare {i}") for i in range(2))
+    form, left = analyse.image_form, Qt.MouseButton.LeftButton
+    qtbot.mouseClick(form.ruler.button, left)
+    assert form.pixel_size.isHidden() and "bare 1 ruler" in viewer.layers
+    form.images.setCurrentIndex(0)
+    assert form.images.layer is first and "bare 1 ruler" not in viewer.layers
+    assert not form.pixel_size.isHidden() and not form.ruler.button.isChecked()
+    for names in (["bare 0 ruler"], []):
+        qtbot.mouseClick(form.ruler.button, left)
+        assert [x.name for x in viewer.layers if "ruler" in x.name] == names
+
+
+@pytest.mark.parametrize("kind", [Analyse, Detect, Atoms])
+def test_controls_stay_where_they_are_when_another_image_is_chosen(
+    viewer, image_layer, kind, qtbot, settle
+):
+    bare = viewer.add_image(blobs(1), name="bare")
+    dock = kind(viewer)
+    viewer.window.add_dock_widget(dock, name=kind.__name__)
+    dock.setMinimumSize(340, 600)
+    form = dock.image_form
+    main = dock.step.button if kind is Detect else dock.button
+    below = {Analyse: lambda: dock.detect.button, Detect: lambda: dock.result.outlines}
+    controls = [form.images, main, below.get(kind, lambda: dock.all_button)()]
+    for _ in range(2):  # napari styles a new dock late
+        qtbot.mouseClick(form.ruler.button, Qt.MouseButton.LeftButton)
+        settle(viewer)
+    seen = set()
+    for layer in (bare, image_layer, bare):
+        viewer.layers.selection.active = layer
+        settle(viewer)
+        assert form.images.layer is layer
+        seen.add(tuple(c.mapTo(dock, QPoint()).y() for c in controls))
+    qtbot.mouseClick(form.ruler.button, Qt.MouseButton.LeftButton)
+    settle(viewer)
+    seen.add(tuple(c.mapTo(dock, QPoint()).y() for c in controls))
+    assert len(seen) == 1 and form.ruler.length.isVisible()
+
+
 def test_a_calibrated_image_needs_no_ruler(image_layer, analyse):
-    assert analyse.image_form.ruler.isHidden()
+    assert analyse.image_form.ruler.button.isHidden()
 
 
 # ---- what is remembered

@@ -162,7 +162,10 @@ class _WrappedLabel(QLabel):
 
     def _fit(self) -> None:
         needed = self.heightForWidth(self.width()) if self.text() else 0
-        self.setMinimumHeight(max(needed, self._lines * self.fontMetrics().lineSpacing()))
+        padding = self.height() - self.contentsRect().height()
+        # Rounded as in a text: each of its lines may be a pixel higher than the line spacing.
+        kept = self.fontMetrics().size(0, "\n".join(["x"] * self._lines)).height() + padding
+        self.setMinimumHeight(max(needed, kept if self._lines else 0))
 
 
 def wrapped_label(

@@ -8,6 +8,7 @@ from typing import Any
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from ...state.window_state import WindowState
+from .questions import confirm
 from .settings import settings
 
 _FOLDER, _PROJECT = "exports/folder", "exports/project"
@@ -22,6 +23,16 @@ def ask_for_file(
         settings().setValue(_FOLDER, str(Path(chosen).parent))
         settings().setValue(_PROJECT, _project_file(state))
     return chosen, kind
+
+
+def may_write(parent: QWidget | None, chosen: str, path: Path) -> bool:
+    """Return whether a file may be written whose name got its suffix after the dialog.
+
+    The dialog has asked whether to replace the name as it was typed, without the suffix.
+    """
+    if path == Path(chosen) or not path.exists():
+        return True
+    return confirm(parent, "Replace the file?", f"{path} exists already. Replace it?")
 
 
 def ask_for_new_folder(dock: Any, title: str, suffix: str) -> Path | None:

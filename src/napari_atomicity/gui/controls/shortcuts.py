@@ -110,7 +110,7 @@ LABEL_MODE: tuple[Shortcut, ...] = (
     ),
     Shortcut(("F1",), "show all shortcuts", "help", lambda actions, key: actions.help()),
 )
-"""Bound to the points layers of clusters while label mode is on."""
+"""Bound to the points layers of clusters and atoms while label mode is on."""
 
 REVIEW: tuple[Shortcut, ...] = (
     Shortcut(

@@ -129,7 +129,8 @@ class Analyse(Dock):
         image = self.image_form.image
         analysis = self.state.analysis(image or "")
         why_not = READ_ONLY if self.state.read_only else ""
-        self.result.setText(summary(self.state, image) or why_not)
+        result = summary(self.state, image) or why_not
+        self.result.setText(" ".join(filter(None, (self.image_form.hint, result))))
         self.conditions.setVisible(conditions_differ(None if analysis is None else analysis.table))
         for panel in (self.legend, self.corrections, self.detected):
             panel.setVisible(analysis is not None and len(analysis.table) > 0)

@@ -22,6 +22,12 @@ class Detect(Dock):
         self.image_form = self.add(ImageForm(self.binding))
         self.form = form_of(RunRequest, "detection")
         self.step = self.add(DetectStep(self.binding, self.image_form, self.form))
+        self.hint = self.add_label(lines=2)
+        self.image_form.changed.connect(self._show_hint)
+        self._show_hint()
         self.result = self.add(DetectionResult(self.binding, self.image_form))
         self.add(self.form)
         self.add_label(_MANUAL_EDITING)
+
+    def _show_hint(self) -> None:
+        self.hint.setText(self.image_form.hint)

@@ -20,7 +20,7 @@ from ...io.read_limits import ReadLimits, set_read_limits
 from ...models.files import SHIPPED, model_files, read_card
 from ...state.window_state import TaskState, WindowState
 from ..controls.connections import follow
-from ..controls.forms import ComboBox, labelled, new_form, spin_box, wrapped_label
+from ..controls.forms import ComboBox, labelled, new_form, spin_box
 from ..controls.settings import remember
 from ..controls.settings_form import SettingsForm, form_of
 from ..viewer import calibration
@@ -122,21 +122,20 @@ class ImageForm(QWidget):
         self.pixel_size = spin_box(0.0, MAX_PIXEL_NM, 0.0, 5, " nm")
         self.pixel_size.setSpecialValueText("not known")
         self.pixel_size.setSingleStep(0.001)
-        self.hint = wrapped_label("Hint on the pixel size")
-        self.ruler = Ruler(binding, spin_box(0.0, 1e6, 0.0, 3, " nm"))
+        self.hint = ""
+        """What to know about image and pixel size; docks show it below their main button."""
+        self.ruler = Ruler(binding, self.pixel_size, spin_box(0.0, 1e6, 0.0, 3, " nm"))
         self.ruler.button.clicked.connect(self._draw)
         self.ruler.measured.connect(self._on_measured)
         self.form = form = new_form()
         labelled(form, "Image", self.images, "The layer that holds the micrograph.")
-        labelled(
-            form,
-            "Pixel size",
-            self.pixel_size,
+        tooltip = (
             "Pixel size in nm, from scale and units of the layer. Classification needs it. A value "
-            "that you enter here is written to the layer.",
+            "that you enter here is written to the layer."
         )
-        form.addRow(self.hint)
-        form.addRow(self.ruler)
+        labelled(form, "Pixel size", self.ruler, tooltip)
+        self.pixel_size.setToolTip(tooltip)
+        self.pixel_size.setAccessibleName("Pixel size")
         self.setLayout(form)
         self.images.changed.connect(self._on_image)
         self.pixel_size.valueChanged.connect(self._on_typed)
@@ -192,12 +191,16 @@ class ImageForm(QWidget):
             self.take()
 
     def _draw(self) -> None:
-        if self.images.layer is not None:
+        if self.ruler.source is not None:
+            self.ruler.cancel()
+        elif self.images.layer is not None:
             self._binding.current_image.uncover(self.images.layer)
             self.ruler.draw(self.images.layer)
 
     def _on_image(self) -> None:
         layer = self.images.layer
+        if self.ruler.source not in (None, layer):
+            self.ruler.cancel()  # the line belongs to another image
         size = typed = guess = in_file = None
         if layer is not None:
             size, typed = calibration.pixel_size_nm(layer), self._typed.get(layer)
@@ -207,10 +210,9 @@ class ImageForm(QWidget):
         if abs(self.pixel_size.value() - shown) > _ROUNDING_NM:
             with QSignalBlocker(self.pixel_size):
                 self.pixel_size.setValue(shown)
-        self.hint.setText(self._no_image() if layer is None else _hint(size, typed, guess, in_file))
-        self.hint.setVisible(bool(self.hint.text()))
+        self.hint = self._no_image() if layer is None else _hint(size, typed, guess, in_file)
         is_doubtful = size > _COARSE_NM if size is not None else in_file is None
-        self.ruler.setVisible(layer is not None and is_doubtful)
+        self.ruler.button.setVisible(layer is not None and is_doubtful)
         self.changed.emit()
 
     def _no_image(self) -> str:
@@ -241,7 +243,7 @@ def _hint(
         return f"The layer has a scale of {guess_nm:g} without a unit. Is it in nm?"
     if in_file_nm is not None:
         return "This pixel size is from the file."
-    return "The file gives no pixel size. Enter it: diameters and atomicities depend on it."
+    return "The file gives no pixel size. Enter it, or draw a known distance."
 
 
 class ModelCombo(ComboBox):

@@ -19,7 +19,7 @@ from ...io.images import unique_names
 from ...io.outline_files import write_outlines
 from ...io.tables import describe_columns, write_table
 from ...models.analysis import Analysis
-from ..controls.save_dialogs import ask_for_file
+from ..controls.save_dialogs import ask_for_file, may_write
 from ..tasks import start
 
 FILE_TYPES = "CSV (*.csv);;Excel workbook (*.xlsx);;Parquet (*.parquet)"
@@ -47,7 +47,10 @@ def copy_table(content: str | QMimeData, n_rows: int) -> None:
 def choose_table_path(dock: Any, name: str, types: str) -> Path | None:
     """Ask for the file of a table of a dock; None if the user cancels."""
     chosen, kind = ask_for_file(dock.state, dock, f"Export {name}", name, types)
-    return with_suffix(Path(chosen), kind) if chosen else None
+    if not chosen:
+        return None
+    path = with_suffix(Path(chosen), kind)
+    return path if may_write(dock, chosen, path) else None
 
 
 def write_in_worker(dock: Any, write: Callable[[Any, Path], Path], table: Any, path: Path) -> None:

@@ -49,6 +49,7 @@ class ClusterDisplay(PointsDisplay):
         self._overlays = overlays
         self._regions = regions
         self._manual_editing = manual_editing
+        self._contrast_changed = False
         self._text_timer = QTimer()
         self._text_timer.setSingleShot(True)
         self._text_timer.setInterval(_TEXT_DELAY_MS)
@@ -135,6 +136,9 @@ class ClusterDisplay(PointsDisplay):
         """Follow what is done by hand to a layer that was just made, and make it active."""
         super().follow(view)
         view.layer.events.visible.connect(self._write_texts_later)
+        source = self._canvas.source_layer(self._canvas.image_of(view.layer))
+        if source is not None:
+            source.events.contrast_limits.connect(self._on_contrast)
         with self._canvas.blocker():
             self._canvas.activate(view.layer)
 
@@ -153,7 +157,15 @@ class ClusterDisplay(PointsDisplay):
         if not self._text_timer.isActive():
             self._text_timer.start()
 
+    def _on_contrast(self, event: Any) -> None:
+        self._contrast_changed = True
+        self._write_texts_later()
+
     def _write_texts(self) -> None:
+        if self._contrast_changed:  # grey rings are black on a bright image
+            self._contrast_changed = False
+            for image in list(self._canvas.layers):
+                self._write(image)
         for image, known in self._canvas.layers.items():
             known.texts.write(self._state.table(image), self._state.classes())
 

@@ -265,14 +265,16 @@ class CurrentImage:
         viewer = self._canvas.viewer
         if self._apply_focus(image):
             return
-        if image in self._views:
+        is_known = image in self._views
+        if is_known:
             camera = compat.camera(viewer)
             camera.center, camera.zoom = self._views[image]
-        elif not same_extent:
-            viewer.reset_view(margin=0.02)
         source = self._canvas.source_layer(image)
-        # The view may be that of another layer, with other units.
-        if source is not None and not picking.is_in_view(viewer, source):
+        if source is None:
+            return
+        # The view may be that of another layer, with other units. Not the whole scene is fitted:
+        # layers of the project before are removed in turns.
+        if not (is_known or same_extent) or not picking.is_in_view(viewer, source):
             self._canvas.fit_view(source)
 
     def _on_detached(self, image: str) -> None:

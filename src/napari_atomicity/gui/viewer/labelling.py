@@ -26,6 +26,7 @@ from .edit_commands import EditCommands
 from .label_actions import LabelActions, ReviewActions
 from .micrographs import is_micrograph
 from .models import model_id_of
+from .points import ATOMS, CLUSTERS, PointsKind
 from .text_margin import leave_text_margin
 
 FONT_SIZE = 8
@@ -113,9 +114,10 @@ class LabelMode(KeyMode):
     """Bind the keys of label mode or of a review while one of them is on.
 
     napari's own keys of a points layer (1 deletes!) are replaced on these layers and restored
-    when the mode is switched off. Label mode binds keys to the points layers of clusters. A
-    review binds keys to the viewer and to all layers except those in which a person draws, so that
-    the keys work whichever layer is active.
+    when the mode is switched off. Label mode binds keys to the points layers of clusters and of
+    atoms: a cluster can be selected while either is active. A review binds keys to the viewer and
+    to all layers except those in which a person draws, so that the keys work whichever layer is
+    active.
 
     Signals: ``changed(bool)`` when label mode is switched on or off; ``review_changed(review or
     None)``; ``review_moved()`` when a review shows another cluster or an answer has changed.
@@ -230,10 +232,11 @@ class LabelMode(KeyMode):
             return
         is_points, image = isinstance(layer, Points), self._canvas.image_of(layer)
         # The layer of texts is a points layer too, but without clusters.
-        is_clusters = self._is_of_clusters(layer)
+        is_clusters = self._is_of(layer, CLUSTERS)
         if self._review is None:
-            if is_clusters:
+            if is_clusters or self._is_of(layer, ATOMS):
                 self._bind_keys(layer)
+            if is_clusters:
                 layer.mode = "select"
         elif not isinstance(layer, Shapes | Labels) and (not is_points or image):
             self._bind_keys(layer)
@@ -241,9 +244,9 @@ class LabelMode(KeyMode):
                 # A click selects a cluster, and no cluster can be dragged by mistake.
                 layer.mode = "pan_zoom"
 
-    def _is_of_clusters(self, layer: Any) -> bool:
+    def _is_of(self, layer: Any, kind: PointsKind) -> bool:
         image = self._canvas.image_of(layer)
-        return isinstance(layer, Points) and layer is self._canvas.layer(image, "clusters")
+        return isinstance(layer, Points) and layer is self._canvas.layer(image, kind.name)
 
     def _bind_keys(self, target: Any) -> None:
         before = {
@@ -309,7 +312,7 @@ class LabelMode(KeyMode):
         """Return what a click in the image does, if the active layer has the clusters."""
         viewer = self._canvas.viewer
         layer = None if viewer is None else viewer.layers.selection.active
-        if not self._is_of_clusters(layer):
+        if not self._is_of(layer, CLUSTERS):
             return ""
         if layer.mode == "add":
             stop = " P stops." if self.shortcuts else ""

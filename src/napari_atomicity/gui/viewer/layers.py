@@ -10,13 +10,14 @@ import pandas as pd
 from napari.layers import Image, Vectors
 from napari.utils import Colormap
 
+from ...core.cluster_table import UNKNOWN
 from ...models.analysis import Analysis
 from ...reporting.patch_pictures import class_map_colours
 from . import calibration, compat, point_style
 from .layer_group import ROLE, EventBlocker, LayerGroup
 from .points import ATOMS, CLUSTERS, PointsView
 from .polygons import REGIONS, SUPPORT, VACUUM_COLOUR, PolygonLayer
-from .texts import TextLayer
+from .texts import TextLayer, displayed_luminance
 
 VACUUM = "vacuum"
 ATOM_LAYERS = (ATOMS.name, SUPPORT.name, VACUUM)
@@ -25,6 +26,9 @@ _COLOUR_BAR_PX = (10, 80)
 _STROKE_PX = 1.2
 _MAX_WIDTH_ERROR = 1.2
 _FADED = 0.35
+_RING_SAMPLES = 16
+_MAX_LUMINANCE_UNDER_GREY = 0.3
+"""Value of the display, from 0 to 1, above which the grey of unknown clusters is hard to see."""
 _NO_STROKES = np.zeros(0, int), np.zeros(0, int)
 _CLASS_MAP, _VACUUM, _OUTLINES = 1, 1, 3
 
@@ -87,8 +91,35 @@ class ImageLayers(LayerGroup):
         table, pixel_size_nm = analysis.table, analysis.micrograph.pixel_size_nm
         assert pixel_size_nm is not None  # an analysis has lengths in nm
         properties = point_style.properties(table, pixel_size_nm, classes, hidden)
+        self.darken_unknown(table, properties["border_color"])
         features = point_style.features(table)
         return self.points[CLUSTERS].write(table, features, properties, pixel_size_nm)
+
+    def darken_unknown(self, table: pd.DataFrame, colours: np.ndarray) -> None:
+        """Make the colours of unknown clusters black where their grey has no contrast.
+
+        Parameters
+        ----------
+        colours : ndarray of shape (n_clusters, 4)
+            Colours of rings or outlines; changed in place.
+        """
+        rows = np.flatnonzero(table["label"] == UNKNOWN)
+        chosen = table.iloc[rows]
+        source, pixels = self.source, self.source.data
+        if not len(rows) or not isinstance(pixels, np.ndarray):  # others would read their file
+            return
+        radius = point_style.radius_px(chosen, calibration.pixel_size_nm(source) or 1.0)
+        angles = np.linspace(0, 2 * np.pi, _RING_SAMPLES, endpoint=False)
+        y = chosen["y_px"].to_numpy()[:, None] + radius[:, None] * np.sin(angles)
+        x = chosen["x_px"].to_numpy()[:, None] + radius[:, None] * np.cos(angles)
+        y, x = (
+            np.clip(np.round(p), 0, n - 1).astype(int)
+            for p, n in zip((y, x), pixels.shape[-2:], strict=True)
+        )
+        frames = chosen["frame"].to_numpy(int)[:, None]
+        below = pixels[y, x] if pixels.ndim == 2 else pixels[frames, y, x]
+        is_bright = displayed_luminance(source, below.mean(axis=1)) > _MAX_LUMINANCE_UNDER_GREY
+        colours[rows[is_bright], :3] = 0.0
 
     def mark_as_unmeasured(self, indices: np.ndarray) -> None:
         """Clear the features that napari has copied to new points from the last one."""

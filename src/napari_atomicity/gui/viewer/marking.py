@@ -111,6 +111,7 @@ class Marking(KeyMode, EditActions):
             return
         viewer.mouse_double_click_callbacks.extend(self._double_click_callbacks)
         self._double_click_callbacks = []
+        self._show_help()  # those of the layer again
         self.silent = True
         self._label_mode.silent = False
         self._label_mode.show_text()

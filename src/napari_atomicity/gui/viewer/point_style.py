@@ -92,16 +92,21 @@ def properties(
         ``border_width`` in screen pixels; ``shown``.
     """
     corrected = (table["label_corrected"] != "").to_numpy()
-    diameter = table["diameter_nm"].fillna(_DEFAULT_DIAMETER_NM).to_numpy(float)
     drawn = shown(table, hidden)
     # napari applies `shown` in stacks only: it draws all points of a single image.
     alpha = np.where(excluded(table), _EXCLUDED_ALPHA, 1.0) * drawn
     return {
-        "size": size_px(pixel_size_nm, np.maximum(diameter, 0.4)),
+        "size": 2 * radius_px(table, pixel_size_nm),
         "border_color": np.column_stack([label_colours(table, classes), alpha]),
         "border_width": np.where(corrected, _CORRECTED_BORDER_PX, _BORDER_PX),
         "shown": drawn,
     }
+
+
+def radius_px(table: pd.DataFrame, pixel_size_nm: float) -> np.ndarray:
+    """Return the radius in pixels of the ring around each cluster."""
+    diameter = table["diameter_nm"].fillna(_DEFAULT_DIAMETER_NM).to_numpy(float)
+    return np.asarray(size_px(pixel_size_nm, np.maximum(diameter, 0.4)) / 2)
 
 
 def label_colours(table: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:

@@ -7,6 +7,7 @@ from napari.layers import Image, Shapes
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QLabel, QPushButton, QWidget
 
+from ..controls.forms import keep_room
 from . import calibration
 from .binding import Binding
 from .layer_group import ROLE
@@ -15,7 +16,7 @@ _KIND = "ruler"
 
 
 class Ruler(QWidget):
-    """Draw a line and enter its length.
+    """The field of the pixel size; while a line is drawn, that of the length of the line.
 
     Signals: ``measured(nm)`` with the pixel size.
     """
@@ -23,31 +24,54 @@ class Ruler(QWidget):
     measured = Signal(float)
 
     def __init__(
-        self, binding: Binding, length: QDoubleSpinBox, parent: QWidget | None = None
+        self,
+        binding: Binding,
+        pixel_size: QDoubleSpinBox,
+        length: QDoubleSpinBox,
+        parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
         self._binding = binding
         self._line: Shapes | None = None
-        self.button = QPushButton("Draw a known distance")
+        self._source: Image | None = None
+        self._pixel_size = pixel_size
+        self.button = QPushButton("Known distance")
+        self.button.setCheckable(True)
         self.button.setToolTip(
             "Draw a line over a known distance, such as a scale bar in the image, and enter its "
-            "length."
+            "length. A second click removes the line."
         )
+        keep_room(self.button)  # so that the field keeps its width
         self.length = length
         self.length.setToolTip("Length of the line in nm.")
         self.length.setAccessibleName("Length of the line")
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
+        self.words = QLabel("Length")
+        row.addWidget(pixel_size, 1)
+        row.addWidget(self.words)
+        row.addWidget(length, 1)
         row.addWidget(self.button)
-        self.words = QLabel("is")
-        for widget in (self.words, self.length):
-            row.addWidget(widget)
-            widget.hide()
+        self.setFocusProxy(pixel_size)
+        self._show_fields()
         self.length.editingFinished.connect(self._on_length)
+
+    @property
+    def source(self) -> Image | None:
+        """The layer over which a line is drawn; None if there is no line."""
+        return self._source
+
+    def _show_fields(self) -> None:
+        draws = self._line is not None
+        self.button.setChecked(draws)
+        self._pixel_size.setHidden(draws)
+        self.words.setVisible(draws)
+        self.length.setVisible(draws)
 
     def draw(self, source: Image) -> None:
         """Start to draw a line over an image."""
         self.cancel()
+        self._source = source
         self._line = Shapes(
             ndim=source.ndim,
             edge_color="yellow",
@@ -58,17 +82,15 @@ class Ruler(QWidget):
         )
         self._binding.viewer.add_layer(self._line)
         self._line.mode = "add_line"
-        self.words.show()
-        self.length.show()
+        self._show_fields()
 
     def cancel(self) -> None:
         """Remove the line."""
         if self._line is not None and self._line in self._binding.viewer.layers:
             self._binding.viewer.layers.remove(self._line)
-        self._line = None
+        self._line = self._source = None
         self.length.setValue(0.0)
-        for widget in (self.words, self.length):
-            widget.hide()
+        self._show_fields()
 
     def _on_length(self) -> None:
         nm = self.length.value()

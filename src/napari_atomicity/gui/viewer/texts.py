@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.colors import to_rgba
-from napari.layers import Points
+from napari.layers import Image, Points
 from napari.utils.theme import get_theme
 
+from ...core.cluster_table import UNKNOWN
 from . import compat, point_style
 from .layer_group import LayerGroup
 from .points import PointsView, draw_points, write_properties
@@ -30,6 +31,13 @@ Corners = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 # Right and left of a cluster, above and below it.
 _SIDES = np.array([[0, 1], [0, -1], [-1, 0], [1, 0]], float)
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
+
+
+def displayed_luminance(source: Image, values: np.ndarray) -> np.ndarray:
+    """Return the luminance, from 0 to 1, with which an image shows values of its pixels."""
+    low, high = source.contrast_limits
+    grey = np.clip((values.astype(float) - low) / (high - low), 0, 1)
+    return np.asarray(source.colormap.map(grey)[:, :3] @ _LUMINANCE)
 
 
 def place_boxes(
@@ -151,7 +159,11 @@ class TextLayer:
             properties = {
                 "size": np.full(len(texts), _SYMBOL_PX * screen_px),
                 "symbol": point_style.label_symbols(table, classes),
-                "face_color": np.insert(point_style.label_colours(table, classes), 3, 1, axis=1),
+                "face_color": np.where(
+                    (table["label"] == UNKNOWN).to_numpy()[:, None],  # grey is hard to see
+                    colours,
+                    np.insert(point_style.label_colours(table, classes), 3, 1, axis=1),
+                ),
             }
             write_properties(layer, properties)
             draw_points(layer)
@@ -230,6 +242,4 @@ class TextLayer:
         frame = source.data[round(float(point[0]))] if source.ndim == 3 else source.data
         half = max(1, round(_LINE_PX / 2 * self._group.screen_px()))
         window = frame[max(y - half, 0) : y + half, max(x - half, 0) : x + half]
-        low, high = source.contrast_limits
-        grey = np.clip([(float(window.mean()) - low) / (high - low)], 0, 1)
-        return float(source.colormap.map(grey)[0, :3] @ _LUMINANCE)
+        return float(displayed_luminance(source, np.array([window.mean()]))[0])

@@ -62,12 +62,11 @@ class Atoms(Dock):
         self.image_form = self.add(ImageForm(self.binding))
         self.image_form.changed.connect(self.invalidate)
         form = self.image_form.form
-        self.pixel_size = PixelSizePart(self.binding, self.image_form)
-        form.addRow(self.pixel_size)
         self.models = AtomModelCombo()
         labelled(form, "Model", self.models, "Model. Default: the shipped one.")
         self.content.addLayout(self._buttons())
         self.result = self.add_label(lines=2)
+        self.pixel_size = self.add(PixelSizePart(self.binding, self.image_form))
         self.threshold = self.add(ThresholdPart(self.binding))
         self.found = self.add(FoundPart(self.binding))
         self.marking = self.add(MarkingPart(self.binding))
@@ -139,6 +138,7 @@ class Atoms(Dock):
             text = NO_CONTRAST
         elif atoms is not None and analysis is not None and not len(atoms.table):
             text = NOTHING_FOUND
+        text = " ".join(filter(None, (self.image_form.hint, text)))
         self.result.setText(text)
         self.result.setVisible(bool(text))
         self.export_button.setEnabled(bool(state.atoms.images))

@@ -33,7 +33,7 @@ from ... import tasks
 from ...controls.connections import follow
 from ...controls.forms import folded, labelled, main_button, new_form, wrapped_label
 from ...controls.questions import confirm
-from ...controls.save_dialogs import ask_for_file
+from ...controls.save_dialogs import ask_for_file, may_write
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
 from ...controls.shortcuts import BROWSE, run_weakly
@@ -408,9 +408,12 @@ class Browse(Dock):
         file, _ = ask_for_file(
             self.state, self, "Share a model", f"{name}.safetensors", "Models (*.safetensors)"
         )
-        if file:
+        path = Path(file)
+        if file and path.suffix != ".safetensors":
+            path = path.with_name(f"{path.name}.safetensors")
+        if file and may_write(self, file, path):
             self.start(
-                write_model, project, name, Path(file).with_suffix(".safetensors"),
+                write_model, project, name, path,
                 message=f"Writing {name}", key="share model",
                 on_result=lambda path: show_info(f"Saved: {path} and its card."),
             )  # fmt: skip

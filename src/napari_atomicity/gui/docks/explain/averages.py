@@ -30,9 +30,9 @@ from ...controls.chart import Chart
 from ...controls.errors import attempt
 from ...controls.forms import ComboBox, scrolling
 from ...controls.refresher import FollowingWidget
-from ...controls.save_dialogs import ask_for_file, ask_for_new_folder
+from ...controls.save_dialogs import ask_for_new_folder
 from ...panels.ratio_bars import ALL_IMAGES, THIS_IMAGE
-from ...panels.table_files import FILE_TYPES, with_suffix
+from ...panels.table_files import FILE_TYPES, choose_table_path
 from ...scatter.save import choose_path
 from ...tasks import running, start
 from ...viewer.binding import Binding
@@ -283,11 +283,7 @@ class ClassAverages(FollowingWidget):
     def _export(self, what: str) -> None:
         if self.averages is None:
             return
-        name = f"{TABLES[what]}.csv"
-        chosen, filter_ = ask_for_file(self.state, self, f"Save {name}", name, FILE_TYPES)
-        if not chosen:
-            return
-        path = with_suffix(Path(chosen), filter_)
+        path = choose_table_path(self, f"{TABLES[what]}.csv", FILE_TYPES)
         table = getattr(self.averages, what)()
-        if attempt(lambda: write_table(table, path)):
+        if path is not None and attempt(lambda: write_table(table, path)):
             show_info(f"Written: {path}")
