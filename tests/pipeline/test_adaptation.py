@@ -33,7 +33,6 @@ from napari_atomicity.pipeline.adaptation.pseudo_labels import (
     Target,
     labels_by_diameter,
     labels_by_session,
-    pseudo_labels,
 )
 from napari_atomicity.pipeline.adaptation.replay_conditions import match_conditions
 from napari_atomicity.pipeline.adaptation.settings import AdaptSettings
@@ -305,21 +304,29 @@ def test_what_the_intensities_cannot_judge_is_kept_only_if_told(model, monkeypat
     assert accuracy(kept.after[0], label) > accuracy(kept.before[0], label)
 
 
-def test_a_label_that_the_other_images_contradict_is_not_learnt(model):
-    """Blur makes the clusters of one size as wide as the next; their intensities fit both."""
-    card, _ = model
-    analyses = []
-    for name, label in (("mixture", SAMPLE), ("Pt41", np.ones_like(SAMPLE))):
-        table = measured_table(label, 1, name)
-        table["diameter_nm"] *= DIAMETERS[2] / DIAMETERS[1]
-        micrograph = Micrograph(np.zeros((8, 8), np.float32), 0.05, name=name)
-        analyses.append(Analysis(micrograph, table, [], {}, scale=fit_image(table, REFERENCE)))
-    p = np.full((len(SAMPLE), 3), 1 / 3)
-    alone = pseudo_labels(Measured(analyses[1].table, card, analyses[1].scale, p), 0.95)
-    assert (alone == 2).mean() > 0.9
-    together = labels_by_session(analyses, card, REFERENCE, 0.95)
+def test_the_images_of_a_session_are_labelled_with_one_scale():
+    """Blur makes the clusters of one size as wide as the next: alone, such an image misleads."""
+    labels = SAMPLE, np.ones_like(SAMPLE)
+    wider = DIAMETERS[2] / DIAMETERS[1]
+    analyses = [session_image(x, 1, lambda t: t.assign(diameter_nm=wider * t["diameter_nm"]))
+                for x in labels]  # fmt: skip
+    alone = labels_by_session(analyses[1:], CARD, 0.95)[0]
+    assert not (alone == 1).any()
+    together = labels_by_session(analyses, CARD, 0.95)
     assert (together[0] == SAMPLE).mean() > 0.9
-    assert not (together[1] == 2).any()
+    assert (together[1] == 1).mean() > 0.9
+
+
+def test_the_width_of_a_class_does_not_decide_the_scale():
+    """Clusters half-way between two classes, as narrow as one of them is in the reference."""
+    widths = 0.015, 0.005, 0.015
+    narrow = replace(REFERENCE, covariance=tuple(((0.003, 0.0), (0.0, w)) for w in widths))
+    half_way = np.sqrt(DIAMETERS[1] / DIAMETERS[2])
+    analysis = session_image(
+        np.full(80, 2), 3, lambda t: t.assign(diameter_nm=half_way * t["diameter_nm"])
+    )
+    found = labels_by_session([analysis], replace(CARD, scale=narrow), 0.95)[0]
+    assert not (found == 1).any()
 
 
 @pytest.mark.parametrize(("classes", "judged"), [([0, 1, 2], True), ([1], False)])
@@ -537,17 +544,21 @@ def test_it_can_be_stopped(model):
 # ---- pseudo-labels
 
 
-def known_of(label, seed, change=None):
-    table = measured_table(label, seed, "a")
-    if change is not None:
-        table = change(table)
-    p = np.full((len(table), 3), 1 / 3)
-    return Measured(table, ModelCard("m", CLASSES, scale=REFERENCE), fit_image(table, REFERENCE), p)
+CARD = ModelCard("m", CLASSES, scale=REFERENCE)
+
+
+def session_image(label, seed, change=lambda table: table):
+    table = change(measured_table(label, seed, "a"))
+    return Analysis(Micrograph(np.zeros((8, 8), np.float32), 0.05, name="a"), table, [])
+
+
+def by_session(label, seed, change=lambda table: table, posterior=0.95):
+    return labels_by_session([session_image(label, seed, change)], CARD, posterior)[0]
 
 
 def test_pseudo_labels_are_right_and_most_are_there():
     label = np.random.default_rng(0).integers(3, size=150)
-    found = pseudo_labels(known_of(label, 1))
+    found = by_session(label, 1)
     named = found >= 0
     assert named.mean() > 0.6
     assert (found[named] == label[named]).mean() > 0.97
@@ -556,10 +567,11 @@ def test_pseudo_labels_are_right_and_most_are_there():
 def test_more_certainty_gives_fewer_pseudo_labels():
     label = np.random.default_rng(0).integers(3, size=150)
     noise = np.exp(np.random.default_rng(3).normal(0, 0.12, 150))
-    known = known_of(
-        label, 1, lambda t: t.assign(integrated_intensity=noise * t["integrated_intensity"])
-    )
-    few, many = (pseudo_labels(known, posterior) >= 0 for posterior in (0.999, 0.9))
+
+    def noisy(table):
+        return table.assign(integrated_intensity=noise * table["integrated_intensity"])
+
+    few, many = (by_session(label, 1, noisy, posterior) >= 0 for posterior in (0.999, 0.9))
     assert few.sum() < many.sum()
     assert not (few & ~many).any()
 
@@ -609,27 +621,17 @@ def test_an_image_alone_gives_fewer_labels_by_diameter_if_its_error_may_be_large
 
 def test_touching_and_cut_clusters_teach_nothing():
     label = np.random.default_rng(0).integers(3, size=100)
-    known = known_of(label, 1, lambda t: t.assign(touches_neighbour=np.arange(100) < 50))
-    found = pseudo_labels(known)
+    found = by_session(label, 1, lambda t: t.assign(touches_neighbour=np.arange(100) < 50))
     assert (found[:50] == -1).all() and (found[50:] >= 0).any()
 
 
-def test_blur_of_the_whole_image_moves_the_diameter_ranges_along():
+def test_blur_of_the_whole_session_leaves_the_labels_right():
     label = np.random.default_rng(0).integers(3, size=150)
-    known = known_of(label, 1, lambda t: t.assign(diameter_nm=1.08 * t["diameter_nm"]))
-    found = pseudo_labels(known)
+    found = by_session(label, 1, lambda t: t.assign(diameter_nm=1.08 * t["diameter_nm"]))
+    assert (found >= 0).mean() > 0.6
     assert (found[found >= 0] == label[found >= 0]).mean() > 0.97
 
 
-def test_an_image_of_doubtful_scale_gives_labels_by_diameter_alone():
-    known = known_of(np.full(14, 1), 2)
-    rival = replace(
-        known.scale,
-        weight=np.array([0.55, 0.45]),
-        shift=np.stack([known.scale.shift[0], known.scale.shift[0] + [0.5, 0.0]]),
-        shares=np.repeat(known.scale.shares[:1], 2, axis=0),
-        spread=np.repeat(known.scale.spread[:1], 2, axis=0),
-    )
-    sure = pseudo_labels(known) >= 0
-    unsure = pseudo_labels(replace(known, scale=rival)) >= 0
-    assert unsure.sum() < sure.sum()
+def test_one_size_alone_gives_fewer_labels():
+    mixture, one = (by_session(label, 2) for label in (SAMPLE, np.full(14, 1)))
+    assert (one >= 0).mean() < (mixture >= 0).mean()

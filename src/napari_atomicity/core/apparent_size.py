@@ -52,10 +52,14 @@ class ApparentSize:
 
     @classmethod
     def from_diameters(cls, scale: ScaleReference) -> ApparentSize:
-        """Return the reference of a model without suitable features, by diameters."""
-        return cls(
-            scale.log_intensity, scale.log_diameter, scale.covariance, scale.diameter_scatter
-        )
+        """Return the reference of a model without suitable features, by diameters.
+
+        All classes have the mean covariance: the widths of single classes, which few images tell
+        badly, would decide which classes the clusters of one or two sizes are.
+        """
+        common = tuple(map(tuple, np.mean(scale.covariance, axis=0).tolist()))
+        covariance = (common,) * len(scale.log_intensity)
+        return cls(scale.log_intensity, scale.log_diameter, covariance, scale.diameter_scatter)
 
     def measure(self, embedding: np.ndarray, diameter_nm: np.ndarray) -> np.ndarray:
         """Compute the apparent sizes of clusters.

@@ -134,14 +134,14 @@ class _Adapter:
         self.reference = _refined_reference(self.before, reference)
         self.rescaled = [rescaled(a, self.reference) for a in self.before]
         by_diameter = settings.pseudo_label_method == DIAMETER
-        # Neither these labels nor these patches depend on the scale of the image.
-        needs_scale = not by_diameter or card.patches.raw_unit == "atoms"
+        # Labels do not depend on the scale that the image has alone, but patches in atoms do.
+        needs_scale = card.patches.raw_unit == "atoms"
         self.steady = [
             not is_scale_ambiguous(a, b, self.reference)
             for a, b in zip(self.before, self.rescaled, strict=True)
         ]
         teaches = [is_steady or not needs_scale for is_steady in self.steady]
-        self.target = find_target(self.rescaled, card, self.reference, settings, teaches)
+        self.target = find_target(self.rescaled, card, settings, teaches)
         pseudo_label = np.where(self.target.certain, -1, self.target.label)
         ends = np.cumsum([len(a.table) for a in analyses])[:-1]
         self.pseudo_label_rows = tuple(np.split(pseudo_label, ends))

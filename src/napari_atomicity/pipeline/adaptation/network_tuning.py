@@ -24,7 +24,6 @@ NEW = 0.5
 """Share of the clusters of the new images in a batch, if there are some of every class."""
 MATCHED = 0.7
 """Share of the replayed patches that look as under the new conditions."""
-_NORMALISATIONS = (nn.GroupNorm, nn.LayerNorm, *_BATCH_NORMALISATIONS)
 
 
 def fine_tune(
@@ -142,19 +141,11 @@ def _train_without_statistics(network: nn.Module) -> None:
 
 
 def _trainable(network: AtomicityNet, frozen: Collection[str]) -> list[Tensor]:
-    """Last convolutions, normalisation scales and the head; the rest is frozen."""
-    network.requires_grad_(False)
-    chosen: list[Tensor] = [*network.head.parameters()]
+    """Weights of the head and of the channels that are not frozen; the others need no gradient."""
+    chosen = [*network.head.requires_grad_(True).parameters()]
     for channel, branch in network.branches.items():
-        if channel in frozen:
-            continue
-        modules = list(branch.modules())
-        last = [module for module in modules if isinstance(module, nn.Conv2d)][-1]
-        for module in modules:
-            if module is last or isinstance(module, _NORMALISATIONS):
-                chosen += [*module.parameters()]
-    for parameter in chosen:
-        parameter.requires_grad_(True)
+        branch.requires_grad_(channel not in frozen)
+        chosen += [p for p in branch.parameters() if p.requires_grad]
     return chosen
 
 

@@ -14,8 +14,7 @@ from ...core.model_card import ModelCard
 from ...core.scale_reference import ScaleReference
 from ...models.analysis import Analysis
 from ...models.diameter_posterior import SESSION_SCATTER, diameter_posterior
-from ...models.estimators import Measured, constrained_mixture, diameter
-from ...models.intensity_scale import SURE, usable
+from ...models.intensity_scale import usable
 from ...models.session_images import find_scales, measure_image, require_references
 from .settings import DIAMETER, AdaptSettings
 
@@ -73,53 +72,24 @@ class Target:
     averaged: np.ndarray
 
 
-def pseudo_labels(known: Measured, posterior: float = 0.95) -> np.ndarray:
-    """Class indices (N,) of the clusters of an image that physics leaves little doubt of, else -1.
-
-    Either only one class has such a diameter, once the blur of the image is removed, and the
-    constrained mixture finds none likelier; or the mixture is sure of both the scale and the class.
-    """
-    label = np.full(len(known.table), -1)
-    if known.scale is None or len(label) == 0:
-        return label
-    deblurred = known.table.assign(diameter_nm=known.diameter_nm * np.exp(-known.scale.shift[0, 1]))
-    by_diameter = np.nan_to_num(diameter(replace(known, table=deblurred)))
-    by_mixture = np.nan_to_num(constrained_mixture(known))
-    with_shares = known.scale.probabilities(known.intensity, known.diameter_nm)
-    with_shares = np.nan_to_num(np.where(usable(known.table)[:, None], with_shares, np.nan))
-    best = with_shares.argmax(axis=1)
-    rows = np.arange(len(label))
-    sure = (with_shares[rows, best] >= posterior) & (known.scale.certainty >= SURE)
-    alone = (by_diameter.max(axis=1) >= posterior) & (by_diameter.argmax(axis=1) == best)
-    alone &= by_mixture[rows, best] >= 0.5
-    label[sure | alone] = best[sure | alone]
-    label[~usable(known.table)] = -1
-    return label
-
-
 def labels_by_session(
-    analyses: Sequence[Analysis],
-    card: ModelCard,
-    fitted: ScaleReference,
-    min_probability: float,
+    analyses: Sequence[Analysis], card: ModelCard, min_probability: float
 ) -> list[np.ndarray]:
     """Class indices (N,) of the clusters of each image by intensity and diameter, else -1.
 
-    Blur shifts the diameters of an image, and an image of one size may be put on any class. What
-    `pseudo_labels` finds in each image alone counts only if the images together say the same, with
-    a shift of the diameters as large as that of other conditions.
+    Only isolated, whole clusters get a label. The images have one scale together: blur shifts the
+    diameters of an image, and alone an image of one size could be put on any class. The reference
+    is that of the model, because one that is fitted to the images shares the errors of their
+    scales. The common error of the diameters is as large as under other conditions.
 
     Parameters
     ----------
     analyses : sequence of Analysis
-        Images of one session, their scales known.
+        Images of one session.
     card : ModelCard
-        Card of the model. Its reference serves the images together: one that was fitted to the
-        images shares the errors of their scales.
-    fitted : ScaleReference
-        Reference that was fitted to the images, for each alone.
+        Card with a scale reference.
     min_probability : float
-        Least probability that a label is right, alone and together.
+        Least probability that a label is right.
     """
     reference = require_references(card)[1]
     image_tables = [a.table for a in analyses]
@@ -127,12 +97,11 @@ def labels_by_session(
     measured = [measure_image(t, np.zeros((len(t), 0)), sizes, reference) for t in image_tables]
     _, scales = find_scales(measured, image_tables, sizes, reference)
     labels = []
-    for analysis, scale in zip(analyses, scales, strict=True):
-        known = _measured(analysis, replace(card, scale=fitted))
-        label = pseudo_labels(known, min_probability)
-        p = np.nan_to_num(scale.probabilities(known.intensity, known.diameter_nm))
-        agrees = (p.argmax(axis=1) == label) & (p.max(axis=1) >= min_probability)
-        labels.append(np.where(agrees, label, -1))
+    for table, scale in zip(image_tables, scales, strict=True):
+        intensity = table["integrated_intensity"].to_numpy(float)
+        p = scale.probabilities(intensity, table["diameter_nm"].to_numpy(float))
+        p = np.nan_to_num(np.where(usable(table)[:, None], p, np.nan))
+        labels.append(np.where(p.max(axis=1) >= min_probability, p.argmax(axis=1), -1))
     return labels
 
 
@@ -179,7 +148,6 @@ def diameter_ranges(
 def find_target(
     analyses: Sequence[Analysis],
     card: ModelCard,
-    fitted: ScaleReference,
     settings: AdaptSettings,
     steady: Sequence[bool],
 ) -> Target:
@@ -191,8 +159,6 @@ def find_target(
         The classified images.
     card : ModelCard
         Card of the model to adapt.
-    fitted : ScaleReference
-        Reference that was fitted to the images.
     settings : AdaptSettings
         Settings of the adaptation.
     steady : sequence of bool
@@ -207,7 +173,7 @@ def find_target(
     if settings.pseudo_label_method == DIAMETER:
         by_image = labels_by_diameter(analyses, card, settings.posterior)
     else:
-        by_image = labels_by_session(analyses, card, fitted, settings.posterior)
+        by_image = labels_by_session(analyses, card, settings.posterior)
     for analysis, label, is_steady in zip(analyses, by_image, steady, strict=True):
         if not is_steady:
             label[:] = -1
@@ -230,7 +196,3 @@ def join_patches(analyses: Sequence[Analysis], channels: Sequence[str]) -> dict[
     """Join the patches of several images, per channel."""
     return {c: np.concatenate([a.patches[c] for a in analyses]) for c in channels}
 
-
-def _measured(analysis: Analysis, card: ModelCard) -> Measured:
-    p = analysis.table[tables.probability_columns(card.classes)].to_numpy(float)
-    return Measured(analysis.table, card, analysis.scale, p)

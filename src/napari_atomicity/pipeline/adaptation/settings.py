@@ -8,7 +8,7 @@ from pathlib import Path
 from ...core.settings import device_setting, documented, model_setting, pixel_size_setting, setting
 
 COMBINED, DIAMETER = "combined", "diameter"
-MIN_PROBABILITY = {COMBINED: 0.95, DIAMETER: 0.9}
+MIN_PROBABILITY = {COMBINED: 0.99, DIAMETER: 0.9}
 """Method of the pseudo-labels → its default for the least probability of their class."""
 GOOD_AGREEMENT = 0.9
 """Agreement with pseudo-labels, or with corrections, from which a network needs no adaptation."""
@@ -38,7 +38,7 @@ class AdaptSettings:
         Whether an adapted model is kept that the intensities of the images cannot judge.
     """
 
-    posterior: float = 0.95
+    posterior: float = MIN_PROBABILITY[COMBINED]
     held_out: float = 0.25
     steps: int = 300
     batch_size: int = 48
@@ -76,7 +76,7 @@ class AdaptRequest:
         max=1.0,
         decimals=2,
         step=0.05,
-        default_text="0.95; by diameter 0.9",
+        default_text="0.99; by diameter 0.9",
     )
     accept_unchecked: bool = setting(
         False,
