@@ -419,8 +419,22 @@ def test_what_is_lost_of_the_training_must_be_gained_elsewhere(
         "training remembered": remembered,
         "largest share of a class": (0.4, 0.4),
     }
-    objections = find_objections(checks, QUICK)
+    left_out_numbers = {"pseudo-labels left out": 20, "corrections left out": 20}
+    objections = find_objections(checks, QUICK, left_out_numbers)
     assert not objections if accepted else "clearly outweigh" in objections[0]
+
+
+@pytest.mark.parametrize(("n", "contradict"), [(6, False), (60, True)])
+def test_labels_contradict_each_other_if_clearly_too_few_are_met(n, contradict):
+    checks = {
+        "pseudo-labels left out": (0.2, 0.45),
+        "corrections left out": (np.nan, np.nan),
+        "surprise (-ln p)": (2.0, 1.0),
+        "training remembered": (0.9, 0.9),
+        "largest share of a class": (0.4, 0.4),
+    }
+    numbers = {"pseudo-labels left out": n, "corrections left out": 0}
+    assert bool(find_objections(checks, QUICK, numbers)) == contradict
 
 
 def test_a_network_that_labels_the_unambiguous_clusters_stays_as_it_is(model):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +17,14 @@ from ...models.network import AtomicityNet
 from .pseudo_labels import Target, is_scale_ambiguous
 from .settings import DIAMETER, GOOD_AGREEMENT, AdaptSettings
 
+PSEUDO_LABELS, CORRECTIONS = "pseudo-labels left out", "corrections left out"
+"""Criteria that are shares of labels which were not learnt from."""
 MIN_AGREEMENT = 0.6
-"""Minimum agreement with held-out labels."""
+"""Agreement with held-out labels below which they contradict each other."""
 GAIN_MARGIN = 0.1
 """What the accuracy on held-out labels must gain beyond a loss on the training patches."""
 SIGNIFICANCE = 0.05
-"""Probability of as little agreement by chance at which a network is taken to need one."""
+"""Probability of as little agreement by chance at which the agreement is taken to be too low."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,8 +124,8 @@ def compute_checks(
     share = np.bincount(best, minlength=p.shape[1]) / max(1, len(best))
     surprise = -np.log(np.clip(p[decide, target.label[decide]], 1e-6, 1))
     return {
-        "pseudo-labels left out": _mean(right[decide[~certain[decide]]]),
-        "corrections left out": _mean(right[decide[certain[decide]]]),
+        PSEUDO_LABELS: _mean(right[decide[~certain[decide]]]),
+        CORRECTIONS: _mean(right[decide[certain[decide]]]),
         "surprise (-ln p)": _mean(surprise),
         "training remembered": _mean((there == tensors["replay.label"])[split.remember]),
         "largest share of a class": float(share.max()),
@@ -164,7 +166,7 @@ def find_reason_to_keep(p: np.ndarray, target: Target) -> str:
     agrees = p.argmax(axis=1) == target.label
     known = target.label >= 0
     for rows in (known & ~target.certain, known & target.certain):
-        if binom.cdf(agrees[rows].sum(), rows.sum(), GOOD_AGREEMENT) < SIGNIFICANCE:
+        if _is_clearly_less(_mean(agrees[rows]), int(rows.sum()), GOOD_AGREEMENT):
             return ""
     return (
         f"the network already labels {agrees[known].sum()} of {known.sum()} unambiguous clusters "
@@ -197,30 +199,43 @@ def find_scale_shifts(steady: Sequence[Analysis], after: Sequence[Analysis]) -> 
     )
 
 
+def _is_clearly_less(share: float, n: int, expected: float) -> bool:
+    """Return whether a share of n labels is lower than an expected one by more than chance."""
+    return bool(n) and bool(binom.cdf(round(share * n), n, expected) < SIGNIFICANCE)
+
+
 def _gain(checks: dict[str, tuple[float, float]]) -> float:
     """Return the smallest gain of the accuracy on held-out pseudo-labels and corrections."""
-    pairs = [checks[f"{kind} left out"] for kind in ("pseudo-labels", "corrections")]
+    pairs = [checks[kind] for kind in (PSEUDO_LABELS, CORRECTIONS)]
     return min((after - before for before, after in pairs if np.isfinite(after)), default=0.0)
 
 
 def find_objections(
     checks: dict[str, tuple[float, float]],
     settings: AdaptSettings,
+    n_left_out: Mapping[str, int],
     gain_by_intensity: float = float("nan"),
 ) -> tuple[str, ...]:
     """Why a fine-tuned network is not kept; nothing if it is.
 
     Pseudo-labels by the diameter share the errors of those that were learnt from. They cannot show
     that a network is better, only that the labels contradict each other.
+
+    Parameters
+    ----------
+    checks : dict of str to tuple of float
+        Criteria of the networks before and after.
+    n_left_out : mapping of str to int
+        Number of pseudo-labels and of corrections that were left out.
     """
     by_diameter = settings.pseudo_label_method == DIAMETER
     out = []
-    for name in ("pseudo-labels left out", "corrections left out"):
+    for name in (PSEUDO_LABELS, CORRECTIONS):
         before, after = checks[name]
-        decides = not by_diameter or name == "corrections left out"
+        decides = not by_diameter or name == CORRECTIONS
         if after < before and decides:
             out.append(f"of the {name}, {after:.0%} would be met instead of {before:.0%}")
-        elif after < MIN_AGREEMENT:
+        elif _is_clearly_less(after, n_left_out[name], MIN_AGREEMENT):
             out.append(f"of the {name}, only {after:.0%} would be met: they contradict each other")
     before, after = checks["surprise (-ln p)"]
     if not np.isfinite(after):

@@ -21,6 +21,7 @@ from ...core.apparent_size import ApparentSize
 from ...core.scale_reference import ScaleReference
 from ...models.session_images import bright_rows, probabilities_by_intensity
 from ...models.session_sources import fit_intensities
+from .checks import CORRECTIONS
 from .settings import DIAMETER, AdaptSettings
 
 MIN_CLUSTERS = 10
@@ -134,7 +135,7 @@ def find_doubt(
         Number of the corrections that were left out.
     """
     by_diameter = settings.pseudo_label_method == DIAMETER
-    first, last = checks["corrections left out"]
+    first, last = checks[CORRECTIONS]
     if n_corrections >= MIN_CORRECTIONS and last > first:
         return ""
     if evidence.judged:

@@ -32,6 +32,8 @@ from ...models.label_assignment import assign_labels
 from ...models.session_images import require_references
 from ..session_labels import label_session
 from .checks import (
+    CORRECTIONS,
+    PSEUDO_LABELS,
     Split,
     compute_checks,
     find_objections,
@@ -173,9 +175,9 @@ class _Adapter:
             self.old.network, self.target, self.tensors, split, self.settings, self.device,
             channels_of_scale(self.card), progress, stop, self.card.patches.field_of_view_nm,
         )  # fmt: skip
-        reasons: tuple[str, ...] = ()
-        doubt = ""
-        checks: dict[str, tuple[float, float]] = {}
+        certain = self.target.certain[split.decide]
+        n_left_out = {PSEUDO_LABELS: int((~certain).sum()), CORRECTIONS: int(certain.sum())}
+        refused: list[Adaptation] = []
         for share in (1.0, 0.5, 0.25, 0.0):  # a smaller change, if the whole change forgets
             blended = interpolate_networks(self.old.network, network, share)
             tensors = replace_network(self.tensors, blended)
@@ -186,15 +188,16 @@ class _Adapter:
             checks = {name: (at_first[name], found[name]) for name in found}
             evidence = self._compare(p.argmax(axis=1), p_new.argmax(axis=1))
             checks[BY_INTENSITY] = (evidence.before, evidence.after)
-            n_corrections = int(self.target.certain[split.decide].sum())
-            doubt = find_doubt(evidence, self.settings, checks, n_corrections)
-            reasons = find_objections(checks, self.settings, evidence.after - evidence.before)
+            doubt = find_doubt(evidence, self.settings, checks, n_left_out[CORRECTIONS])
+            gain = evidence.after - evidence.before
+            reasons = find_objections(checks, self.settings, n_left_out, gain)
             if doubt and evidence.judged:
                 reasons = (*reasons, doubt)
             if not reasons:
                 break
-        if reasons:
-            return self._roll_back(*reasons, checks=checks)
+            refused.append(self._roll_back(*reasons, checks=checks))
+        else:
+            return refused[0]
         if doubt and not self.settings.accept_unchecked:
             return replace(self._roll_back(doubt, checks=checks), unchecked=True)
         check(stop)

@@ -195,4 +195,3 @@ def find_target(
 def join_patches(analyses: Sequence[Analysis], channels: Sequence[str]) -> dict[str, np.ndarray]:
     """Join the patches of several images, per channel."""
     return {c: np.concatenate([a.patches[c] for a in analyses]) for c in channels}
-
