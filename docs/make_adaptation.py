@@ -9,7 +9,8 @@ gain. They are mixtures, size-selected samples, mixtures of two sizes, and singl
 shipped model and one in the published setting (``atomicity train --start scratch --scale none``)
 are adapted to each session, with pseudo-labels by the diameter and by diameter and intensity. The
 second model is trained on simulated size-selected images first, unless it is in the build folder.
-The results are kept in ``adaptations.csv`` there; ``--text-only`` writes the section from them.
+The results are kept in ``adaptations.csv`` there, and seeds that it has are not computed again:
+delete it after a change of the adaptation. ``--text-only`` writes the section from it.
 """
 
 from __future__ import annotations
@@ -365,8 +366,9 @@ def measure(options: argparse.Namespace, kept: Path) -> None:
         "shipped": FittedModel(*read_model(find_model("default")), "cpu"),
         "published setting": FittedModel(*read_model(own), "cpu"),
     }
-    rows: list[dict] = []
-    for seed in range(options.seed, options.seed + options.sessions):
+    rows: list[dict] = pd.read_csv(kept).to_dict("records") if kept.is_file() else []
+    done = {row["seed"] for row in rows}
+    for seed in sorted({*range(options.seed, options.seed + options.sessions)} - done):
         for shift in (NO_SHIFT, *SHIFTS):
             session = stored(options.build / "sessions", shift, seed, library)
             for name, model in models.items():
