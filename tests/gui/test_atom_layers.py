@@ -471,6 +471,15 @@ def test_the_image_says_that_it_is_on(marking, viewer, press):
     assert overlay.visible and overlay.text.startswith("Label mode")
 
 
+def test_label_mode_names_no_keys_without_clusters(marking, viewer, press):
+    press(KEY.Key_Escape)
+    marking.label_mode.on = True
+    overlay = compat.text_overlay(viewer)
+    assert not overlay.visible, "an image with atoms only"
+    marking.state.clusters.set_analysis(made_up(4, "field", size_px=96))
+    assert overlay.visible and overlay.text.startswith("Label mode")
+
+
 def test_after_marking_the_keys_are_those_that_the_window_tells(marking, viewer, press):
     marks_help = viewer.help
     press(KEY.Key_Escape)

@@ -208,14 +208,15 @@ def test_facts_tell_the_count_and_who_says_otherwise():
     }
 
 
-def test_class_maps_carry_the_name_of_the_class_that_the_network_says(dock, state):
+def test_class_maps_carry_the_name_of_the_predicted_class(dock, state):
     analysis = state.analysis("field")
-    table = analysis.table.assign(label_network="Pt55")
+    most_probable = analysis.table["label_predicted"].tolist()
+    table = analysis.table.assign(label_network="another")
     table.loc[1, ["label_predicted", "label"]] = "aggregate"
     state.clusters.set_analysis(replace(analysis, table=table))
     for cluster_id in (1, 2):
         state.select([("field", cluster_id)])
-        assert dock.patches.tiles[1].title == "raw · Pt55"
+        assert dock.patches.tiles[1].title == f"raw · {most_probable[cluster_id - 1]}"
 
 
 def test_selected_clusters_come_in_a_stable_order():

@@ -202,6 +202,20 @@ def test_controls_stay_where_they_are_when_another_image_is_chosen(
     assert len(seen) == 1 and form.ruler.length.isVisible()
 
 
+def test_a_narrow_dock_shows_the_whole_pixel_size(make_napari_viewer, model, settle):
+    shown = make_napari_viewer(show=True)
+    shown.add_image(blobs(), name="field", scale=(PIXEL_NM, PIXEL_NM), units=("nm", "nm"))
+    dock = Analyse(shown)
+    shown.window.add_dock_widget(dock, name="Analyse")
+    dock.setFixedWidth(300)
+    settle(shown)
+    dock.grab()  # lays it out
+    field = dock.image_form.pixel_size
+    assert field.value() > 0
+    needed_px = field.fontMetrics().horizontalAdvance(field.text())
+    assert field.lineEdit().width() >= needed_px
+
+
 def test_a_calibrated_image_needs_no_ruler(image_layer, analyse):
     assert analyse.image_form.ruler.button.isHidden()
 

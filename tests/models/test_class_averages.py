@@ -241,11 +241,11 @@ def test_of_analyses_takes_maps_of_the_label_only():
     for label in out.labels:
         assert out.get(label, "raw", "patch").clusters == counts[label]
         assert out.get(label, "raw").clusters == counts[label] - (label == first)
-    # the maps are the network's, whatever else the label goes by
+    # the maps are of the label, whatever the network alone says
     says = one.table["label"].to_numpy(object).copy()
     says[[3, 4]] = [CLASSES[(CLASSES.index(c) + 1) % 5] for c in says[[3, 4]]]
     differing = replace(one, table=one.table.assign(label_network=says))
-    assert class_averages.of_analyses([differing]).left_out == {"corrected, so without a map": 2}
+    assert class_averages.of_analyses([differing]).left_out == {}
     few = class_averages.of_analyses([one, other], most_per_class=3)
     assert max(a.clusters for a in few.items) == 3
     assert few.left_out["beyond 3 of a class"] == sum(np.maximum(

@@ -9,6 +9,7 @@ import napari_atomicity
 from napari_atomicity.core import cluster_table as tables
 from napari_atomicity.core.errors import CalibrationError, Cancelled
 from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.models.classifier import load_classifier
 from napari_atomicity.pipeline.analysis import (
     analyse,
     classify_clusters,
@@ -47,6 +48,20 @@ def test_every_array_has_a_row_per_cluster(analysed):
     assert {c: len(p) for c, p in analysed.patches.items()} == {"raw": n, "LCN": n}
     assert set(analysed.seconds) >= {"detect", "scale", "patches", "network", "labels"}
     assert analysed.parameters["model"]["model_id"] == analysed.table["model_id"].iloc[0]
+
+
+def test_class_maps_are_of_the_predicted_class(example):
+    classifier = load_classifier("default", "cpu")
+    analysis = analyse(example, classifier, umap=False, labels_from="mixture")
+    label, network = analysis.table["label_predicted"], analysis.table["label_network"]
+    differs = np.flatnonzero((label != network) & label.isin(classifier.card.classes))
+    assert len(differs), "the example no longer has a label that differs from the network"
+    row = differs[0]
+    patches = {c: p[[row]] for c, p in analysis.patches.items()}
+    of_label = classifier.class_maps(patches, label[row])
+    for channel, maps in analysis.class_maps.items():
+        assert maps[row] == pytest.approx(of_label[channel][0], abs=1e-4)
+    assert tables.explained_classes(analysis.table)[row] == label[row]
 
 
 def test_ratios_of_the_example(analysed):

@@ -250,6 +250,22 @@ def classes_among(names: Iterable[str]) -> list[str]:
     return [str(name)[2:] for name in names if str(name).startswith("p_")]
 
 
+def explained_classes(table: pd.DataFrame) -> np.ndarray:
+    """Return the class that the class maps of each cluster explain; "" if it is not classified.
+
+    It is the predicted class. Clusters without one, such as unknown ones, have their most probable
+    class.
+    """
+    predicted = table["label_predicted"].to_numpy(object)
+    classes = classes_of(table)
+    if not classes:
+        return np.full(len(table), "", object)
+    p = table[probability_columns(classes)].to_numpy(float)
+    best = np.array(classes, object)[np.nan_to_num(p, nan=-1.0).argmax(axis=1)]
+    best[~np.isfinite(p).any(axis=1)] = ""
+    return np.where(np.isin(predicted, classes), predicted, best)
+
+
 def columns(classes: Sequence[str] = ()) -> dict[str, str]:
     """Return every column that a table must have with its dtype, in order."""
     probabilities = dict.fromkeys(probability_columns(classes), PROBABILITY.dtype)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..core.cluster_table import NON_CLASS_LABELS, classes_of
+from ..core.cluster_table import NON_CLASS_LABELS, classes_of, explained_classes
 from ..core.progress import Progress, Stop, check, report
 from .analysis import Analysis
 from .map_sampling import nan_mean
@@ -321,12 +321,7 @@ def of_analyses(
     reasons = left_out(table, table["label"].to_numpy(object))
     rows, too_many = _spread(table, ~np.logical_or.reduce(list(reasons.values())), most_per_class)
     check(stop)
-    p = np.nan_to_num(table[[f"p_{c}" for c in classes]].to_numpy(float), nan=-1.0)
-    shown = np.array(classes, object)[p.argmax(axis=1)]
-    if "label_network" in table:  # whose maps they are; the probabilities may be of more than it
-        by_network = table["label_network"].fillna("").to_numpy(object)
-        shown = np.where(by_network != "", by_network, shown)
-    of_other_class = (shown != table["label"])[rows].to_numpy() & own_class
+    of_other_class = (explained_classes(table) != table["label"])[rows].to_numpy() & own_class
     patches = {c: _rows_of([a.patches[c] for a in same], rows) for c in same[0].patches}
     maps = {c: _rows_of([a.class_maps[c] for a in same], rows) for c in same[0].class_maps}
     for values in maps.values():

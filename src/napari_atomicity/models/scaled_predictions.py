@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from ..core.cluster_table import explained_classes
 from ..core.model_card import ModelCard
 from ..statistics.ratio_notes import COMBINATION
 from .classifier import Classifier, Prediction
@@ -116,6 +117,51 @@ def label_solutions(
     solutions = np.stack([x.prediction.probabilities for x in predictions])
     table = assign_labels(table, classifier, best, scale, solutions, labels_from)
     return withhold_labels(table, scale.certainty)
+
+
+def predicted_class_maps(
+    table: pd.DataFrame,
+    classifier: Classifier,
+    patches: Mapping[str, np.ndarray],
+    prediction: Prediction,
+    *,
+    symmetries: bool = False,
+) -> dict[str, np.ndarray]:
+    """Return the class maps of the predicted class of each cluster.
+
+    The maps of a prediction are of the class that the network alone predicts. Where intensity and
+    diameter lead to another label, the maps are computed again.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Table with the predictions, from `label_solutions`.
+    patches : mapping of str to ndarray
+        Channel → (N, P, P) float32.
+    prediction : Prediction
+        Prediction of the network for these patches.
+    symmetries : bool, optional
+        As in `Classifier.predict`.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Channel → (N, h, w) float32.
+    """
+    explained = explained_classes(table)
+    by_network = np.nan_to_num(prediction.probabilities, nan=-1.0).argmax(axis=1)
+    classes = np.array(classifier.card.classes, object)
+    differs = (explained != "") & (explained != classes[by_network])
+    if not differs.any() or not prediction.class_maps:
+        return prediction.class_maps
+    maps = {channel: values.copy() for channel, values in prediction.class_maps.items()}
+    for label in dict.fromkeys(explained[differs]):
+        rows = np.flatnonzero(differs & (explained == label))
+        of_label = {channel: values[rows] for channel, values in patches.items()}
+        found = classifier.class_maps(of_label, str(label), symmetries=symmetries)
+        for channel, values in maps.items():
+            values[rows] = found[channel]
+    return maps
 
 
 def has_solutions(card: ModelCard, scale: ConstrainedMixture | None) -> bool:

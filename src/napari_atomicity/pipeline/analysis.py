@@ -264,7 +264,7 @@ def _label(
     analysis : Analysis
         With patches, in units of ``parameters["intensity_per_atom"]``.
     """
-    from ..models.scaled_predictions import label_solutions
+    from ..models.scaled_predictions import label_solutions, predicted_class_maps
 
     seconds = analysis.seconds
     unit = analysis.parameters["intensity_per_atom"]
@@ -275,12 +275,17 @@ def _label(
     with _timed(seconds, "labels"):
         table = label_solutions(analysis.table, classifier, scale, found, analysis.labels_from)
         tables.validate(table)
+    patches = _in_unit(analysis.patches, unit / per_atom)
+    with _timed(seconds, "network"):
+        maps = predicted_class_maps(
+            table, classifier, patches, best, symmetries=analysis.symmetries
+        )
     return replace(
         analysis,
         table=table,
-        patches=_in_unit(analysis.patches, unit / per_atom),
+        patches=patches,
         embedding=best.embedding,
-        class_maps=best.class_maps,
+        class_maps=maps,
         scale=scale,
         predictions=(*known, *(x for x in found if x not in known)),
         parameters={

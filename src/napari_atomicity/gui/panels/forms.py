@@ -212,7 +212,7 @@ class ImageForm(QWidget):
                 self.pixel_size.setValue(shown)
         self.hint = self._no_image() if layer is None else _hint(size, typed, guess, in_file)
         is_doubtful = size > _COARSE_NM if size is not None else in_file is None
-        self.ruler.button.setVisible(layer is not None and is_doubtful)
+        self.ruler.offer_drawing(layer is not None and is_doubtful)
         self.changed.emit()
 
     def _no_image(self) -> str:

@@ -276,7 +276,7 @@ class LabelMode(KeyMode):
         """Return which mode is on and which keys it has; "" if none is on."""
         if self._is_of_another_image(self._canvas.active_layer) and self._review is None:
             return ""
-        text = self._label_text() if self._on else ""
+        text = self._label_text() if self._on and self._has_clusters() else ""
         if self._review is not None:
             text = format_review(self._review)
         lines = (self._click_text(text), text, self._class_map_text(text))
@@ -301,6 +301,11 @@ class LabelMode(KeyMode):
             return ""
         key = "   C hides them" if text else ""
         return f"Class maps of {label or 'the predicted class of each cluster'}{key}"
+
+    def _has_clusters(self) -> bool:
+        """Return whether the current image has clusters that can be labelled."""
+        analysis = self._state.analysis(self._state.current or "")
+        return analysis is not None and len(analysis.table) > 0
 
     def _label_text(self) -> str:
         """Return the model of the labels, and the keys of label mode."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from napari.layers import Image, Shapes
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QWidget
 
 from ..controls.forms import keep_room
 from . import calibration
@@ -41,7 +41,7 @@ class Ruler(QWidget):
             "Draw a line over a known distance, such as a scale bar in the image, and enter its "
             "length. A second click removes the line."
         )
-        keep_room(self.button)  # so that the field keeps its width
+        keep_room(self.button)  # so that the row keeps its height
         self.length = length
         self.length.setToolTip("Length of the line in nm.")
         self.length.setAccessibleName("Length of the line")
@@ -67,6 +67,14 @@ class Ruler(QWidget):
         self._pixel_size.setHidden(draws)
         self.words.setVisible(draws)
         self.length.setVisible(draws)
+
+    def offer_drawing(self, offers: bool) -> None:
+        """Show or hide the button; hidden, it takes no width from the field."""
+        kind = QSizePolicy.Policy
+        policy = self.button.sizePolicy()
+        policy.setHorizontalPolicy(kind.Minimum if offers else kind.Ignored)
+        self.button.setSizePolicy(policy)
+        self.button.setVisible(offers)
 
     def draw(self, source: Image) -> None:
         """Start to draw a line over an image."""

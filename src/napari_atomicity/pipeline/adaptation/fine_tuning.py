@@ -29,6 +29,7 @@ from ...models.classifier import Classifier, Prediction
 from ...models.domain_shift import Shift, compare
 from ...models.intensity_scale import SURE, fit_image, refined
 from ...models.label_assignment import assign_labels
+from ...models.scaled_predictions import predicted_class_maps
 from ...models.session_images import require_references
 from ..session_labels import label_session
 from .checks import (
@@ -376,7 +377,9 @@ def reclassified(analysis: Analysis, classifier: Classifier) -> Analysis:
         analysis,
         table=table,
         embedding=result.embedding,
-        class_maps=result.class_maps,
+        class_maps=predicted_class_maps(
+            table, classifier, analysis.patches, result, symmetries=analysis.symmetries
+        ),
         parameters={**analysis.parameters, "model": classifier.card.provenance()},
         card=classifier.card,
     )

@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ....core.cluster_table import Key, classes_of
+from ....core.cluster_table import Key, classes_of, explained_classes
 from ....core.palette import colour_of, symbol_of
 from ....core.progress import Progress, Stop, check, report
 from ....models.analysis import Analysis
@@ -41,7 +41,6 @@ from .facts import (
     MAP_SUMMARY_TOOLTIP,
     facts,
     map_summary,
-    predicted_class,
     probability_bars,
     verdict,
 )
@@ -422,7 +421,7 @@ class Explain(Dock):
         wanted = self.state.explained_class
         classes = classes_of(analysis.table)
         if wanted is None or wanted not in classes or not predicted:
-            return predicted, predicted_class(values, classes)
+            return predicted, str(explained_classes(analysis.table.iloc[[row]])[0])
         assert self._shown is not None
         request = (self._shown, wanted, self.state.generation(self._shown[0]))
         if self._chosen_for != request:

@@ -178,12 +178,3 @@ def verdict(row: pd.Series) -> str:
         predicted = row["label_predicted"] or "no label"
         return f"corrected; predicted {predicted}"
     return "predicted" if row["label_predicted"] else "not classified"
-
-
-def predicted_class(row: pd.Series, classes: Sequence[str]) -> str:
-    """Return the class of the stored class maps; unknown clusters have one too."""
-    if row.get("label_network", "") or row["label_predicted"] not in ("", *NON_CLASS_LABELS):
-        # The label may differ from the class that the network predicts.
-        return str(row.get("label_network", "") or row["label_predicted"])
-    p = np.array([row[f"p_{c}"] for c in classes], float)
-    return classes[int(np.nanargmax(p))] if np.isfinite(p).any() else ""
