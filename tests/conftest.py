@@ -64,9 +64,12 @@ def forks():
     with dask.config.set(settings):
         context = get_mp_context()
         if method == "forkserver":
+            from multiprocessing import forkserver
+
             imported = ["batch", "atom_workers", "runs"]
             modules = [f"napari_atomicity.pipeline.{name}" for name in imported]
             context.set_forkserver_preload(["distributed", *modules])
+            forkserver.ensure_running()  # before a test limits the size of files
         yield context
 
 

@@ -419,6 +419,9 @@ def test_filled_packs_make_the_same_consensus(tmp_path):
     assert len(said.pop("notes")) == len(then.pop("notes"))
     for values in (said, then):
         assert values["model"]["one_more_expert"].pop("answer")
+    # intervals of the coefficients end at -1 since
+    for coefficient in (c for c in then.values() if isinstance(c, dict) and "low" in c):
+        coefficient["low"] = max(coefficient["low"], -1.0)
     assert_same(said, then, "agreement.json")
 
 

@@ -136,7 +136,19 @@ class Analysis:
         return (self.outlines[row] - centre) / extent_px + 0.5
 
     def map_within_image(self, class_map: np.ndarray, row: int) -> np.ndarray:
-        """Return the class map of one cluster as in `maps_within_image`, of shape (h, w)."""
+        """Return the class map of one cluster as in `maps_within_image`.
+
+        Parameters
+        ----------
+        class_map : ndarray of shape (h, w)
+            Of the cluster.
+        row : int
+            Its row.
+
+        Returns
+        -------
+        ndarray of shape (h, w)
+        """
         return self.maps_within_image(class_map[np.newaxis], [row])[0]
 
     def maps_within_image(

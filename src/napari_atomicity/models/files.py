@@ -104,6 +104,15 @@ def format_card(card: Card) -> str:
 def write_weights_and_card(path: Path, weights: bytes, card: str) -> None:
     """Write weights and the file of their card, or neither.
 
+    Parameters
+    ----------
+    path : Path
+        The file of the weights.
+    weights : bytes
+        Content of this file.
+    card : str
+        Content of the file beside it.
+
     Raises
     ------
     AtomicityError
