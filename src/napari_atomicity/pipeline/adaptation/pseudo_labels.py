@@ -75,12 +75,13 @@ class Target:
 def labels_by_session(
     analyses: Sequence[Analysis], card: ModelCard, min_probability: float
 ) -> list[np.ndarray]:
-    """Class indices (N,) of the clusters of each image by intensity and diameter, else -1.
+    """Class indices (N,) of the clusters of each image by intensity and size, else -1.
 
     Only isolated, whole clusters get a label. The images have one scale together: blur shifts the
-    diameters of an image, and alone an image of one size could be put on any class. The reference
-    is that of the model, because one that is fitted to the images shares the errors of their
-    scales. The common error of the diameters is as large as under other conditions.
+    diameters of an image, and alone an image of one size could be put on any class. The scale is
+    found twice, by diameters, whose common error may be as large as under other conditions, and by
+    the apparent sizes of the model if it has them; a label counts if both give it. The reference is that of the
+    model, because one that is fitted to the images shares the errors of their scales.
 
     Parameters
     ----------
@@ -92,9 +93,23 @@ def labels_by_session(
         Least probability that a label is right.
     """
     reference = require_references(card)[1]
+    diameters = replace(ApparentSize.from_diameters(reference), scatter=SESSION_SCATTER)
+    labels = _labels_with(diameters, reference, analyses, min_probability)
+    if card.apparent_size is None:
+        return labels
+    others = _labels_with(card.apparent_size, reference, analyses, min_probability)
+    return [np.where(a == b, a, -1) for a, b in zip(labels, others, strict=True)]
+
+
+def _labels_with(
+    sizes: ApparentSize,
+    reference: ScaleReference,
+    analyses: Sequence[Analysis],
+    min_probability: float,
+) -> list[np.ndarray]:
+    """Class indices (N,) of the clusters of each image by one kind of apparent sizes, else -1."""
     image_tables = [a.table for a in analyses]
-    sizes = replace(ApparentSize.from_diameters(reference), scatter=SESSION_SCATTER)
-    measured = [measure_image(t, np.zeros((len(t), 0)), sizes, reference) for t in image_tables]
+    measured = [measure_image(a.table, a.embedding, sizes, reference) for a in analyses]
     _, scales = find_scales(measured, image_tables, sizes, reference)
     labels = []
     for table, scale in zip(image_tables, scales, strict=True):
