@@ -80,8 +80,9 @@ def labels_by_session(
     Only isolated, whole clusters get a label. The images have one scale together: blur shifts the
     diameters of an image, and alone an image of one size could be put on any class. The scale is
     found twice, by diameters, whose common error may be as large as under other conditions, and by
-    the apparent sizes of the model if it has them; a label counts if both give it. The reference is that of the
-    model, because one that is fitted to the images shares the errors of their scales.
+    the apparent sizes of the model if it has them; a label counts if both give it. The reference
+    is that of the model, because one that is fitted to the images shares the errors of their
+    scales.
 
     Parameters
     ----------
