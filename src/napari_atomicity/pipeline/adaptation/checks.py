@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -213,7 +213,7 @@ def _gain(checks: dict[str, tuple[float, float]]) -> float:
 def find_objections(
     checks: dict[str, tuple[float, float]],
     settings: AdaptSettings,
-    n_left_out: Mapping[str, int],
+    n_pseudo_labels: int,
     gain_by_intensity: float = float("nan"),
 ) -> tuple[str, ...]:
     """Why a fine-tuned network is not kept; nothing if it is.
@@ -225,8 +225,8 @@ def find_objections(
     ----------
     checks : dict of str to tuple of float
         Criteria of the networks before and after.
-    n_left_out : mapping of str to int
-        Number of pseudo-labels and of corrections that were left out.
+    n_pseudo_labels : int
+        Number of pseudo-labels that were left out.
     """
     by_diameter = settings.pseudo_label_method == DIAMETER
     out = []
@@ -235,7 +235,10 @@ def find_objections(
         decides = not by_diameter or name == CORRECTIONS
         if after < before and decides:
             out.append(f"of the {name}, {after:.0%} would be met instead of {before:.0%}")
-        elif _is_clearly_less(after, n_left_out[name], MIN_AGREEMENT):
+        elif after < MIN_AGREEMENT and (
+            # few pseudo-labels differ by chance, and the intensities are evidence too
+            name == CORRECTIONS or _is_clearly_less(after, n_pseudo_labels, MIN_AGREEMENT)
+        ):
             out.append(f"of the {name}, only {after:.0%} would be met: they contradict each other")
     before, after = checks["surprise (-ln p)"]
     if not np.isfinite(after):

@@ -33,8 +33,6 @@ from ...models.scaled_predictions import predicted_class_maps
 from ...models.session_images import require_references
 from ..session_labels import label_session
 from .checks import (
-    CORRECTIONS,
-    PSEUDO_LABELS,
     Split,
     compute_checks,
     find_objections,
@@ -176,8 +174,8 @@ class _Adapter:
             self.old.network, self.target, self.tensors, split, self.settings, self.device,
             channels_of_scale(self.card), progress, stop, self.card.patches.field_of_view_nm,
         )  # fmt: skip
-        certain = self.target.certain[split.decide]
-        n_left_out = {PSEUDO_LABELS: int((~certain).sum()), CORRECTIONS: int(certain.sum())}
+        n_corrections = int(self.target.certain[split.decide].sum())
+        n_pseudo_labels = len(split.decide) - n_corrections
         refused: list[Adaptation] = []
         for share in (1.0, 0.5, 0.25, 0.0):  # a smaller change, if the whole change forgets
             blended = interpolate_networks(self.old.network, network, share)
@@ -189,9 +187,9 @@ class _Adapter:
             checks = {name: (at_first[name], found[name]) for name in found}
             evidence = self._compare(p.argmax(axis=1), p_new.argmax(axis=1))
             checks[BY_INTENSITY] = (evidence.before, evidence.after)
-            doubt = find_doubt(evidence, self.settings, checks, n_left_out[CORRECTIONS])
+            doubt = find_doubt(evidence, self.settings, checks, n_corrections)
             gain = evidence.after - evidence.before
-            reasons = find_objections(checks, self.settings, n_left_out, gain)
+            reasons = find_objections(checks, self.settings, n_pseudo_labels, gain)
             if doubt and evidence.judged:
                 reasons = (*reasons, doubt)
             if not reasons:
