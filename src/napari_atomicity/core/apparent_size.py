@@ -57,8 +57,8 @@ class ApparentSize:
         All classes have the mean covariance: the widths of single classes, which few images tell
         badly, would decide which classes the clusters of one or two sizes are.
         """
-        common = tuple(map(tuple, np.mean(scale.covariance, axis=0).tolist()))
-        covariance = (common,) * len(scale.log_intensity)
+        (uu, uv), (vu, vv) = np.mean(scale.covariance, axis=0).tolist()
+        covariance = (((uu, uv), (vu, vv)),) * len(scale.log_intensity)
         return cls(scale.log_intensity, scale.log_diameter, covariance, scale.diameter_scatter)
 
     def measure(self, embedding: np.ndarray, diameter_nm: np.ndarray) -> np.ndarray:

@@ -142,7 +142,7 @@ def _train_without_statistics(network: nn.Module) -> None:
 
 def _trainable(network: AtomicityNet, frozen: Collection[str]) -> list[Tensor]:
     """Weights of the head and of the channels that are not frozen; the others need no gradient."""
-    chosen = [*network.head.requires_grad_(True).parameters()]
+    chosen: list[Tensor] = [*network.head.requires_grad_(True).parameters()]
     for channel, branch in network.branches.items():
         branch.requires_grad_(channel not in frozen)
         chosen += [p for p in branch.parameters() if p.requires_grad]
