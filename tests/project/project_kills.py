@@ -18,7 +18,11 @@ from napari_atomicity.project import Project
 EDITORS = Path(__file__).with_name("killed.py")
 KILLED_IMAGE = "a.tif"
 # A process with further threads may hang after a fork: the libraries must not start any.
-_FORKED_SAFELY = {"OMP_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+_FORKED_SAFELY = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+}
 
 
 class EditorServer:
