@@ -13,7 +13,7 @@ from mouse import move
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QAction, QKeySequence
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
+from qtpy.QtWidgets import QApplication, QFileDialog
 from synthetic import CLASSES, made_up
 
 from napari_atomicity.core.cluster_table import OPTIONAL, UNKNOWN, columns
@@ -431,23 +431,6 @@ def test_what_is_shown_is_exported(dock, monkeypatch, tmp_path, settle, viewer, 
         assert max(map(len, re.findall(r"\d+\.(\d+)", text))) <= 6
         columns = read_table(tmp_path / "part.columns.csv").set_index("column")
         assert columns.loc["diameter_nm", "unit"] == "nm"
-
-
-def test_a_table_whose_suffix_was_not_typed_is_not_replaced_without_a_question(
-    dock, monkeypatch, tmp_path, settle, viewer
-):
-    kept, chosen = tmp_path / "part.csv", [str(tmp_path / "part"), ""]
-    kept.write_text("typed by hand")
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a, **k: tuple(chosen))
-    no = QMessageBox.StandardButton.No
-    monkeypatch.setattr(QMessageBox, "question", lambda *a: no)
-    dock.export_button.click()
-    settle(viewer)
-    assert kept.read_text() == "typed by hand"
-    chosen[0] = ""  # cancelled
-    dock.export_button.click()
-    settle(viewer)
-    assert [path.name for path in tmp_path.glob("part*")] == ["part.csv"]
 
 
 def test_a_hidden_dock_does_nothing_until_it_is_shown(dock, state, monkeypatch, qtbot):

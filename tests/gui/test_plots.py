@@ -11,7 +11,7 @@ import pytest
 from qtpy.QtCore import QEvent, QPoint, QPointF, QRect, Qt
 from qtpy.QtGui import QHelpEvent, QMouseEvent
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
+from qtpy.QtWidgets import QApplication
 from synthetic import CLASSES, made_up
 
 from napari_atomicity.gui.docks import plots as docks
@@ -459,30 +459,6 @@ def test_what_is_drawn_is_saved(dock, state, show, tmp_path, monkeypatch):
     data = pd.read_csv(tmp_path / "plot.csv")
     assert data["count"].tolist() == dock.view.data["count"].tolist()
     assert {"diameter_from_nm", "diameter_to_nm", "cut_from_nm"} <= set(data.columns)
-
-
-@pytest.mark.parametrize("replaces", [False, True])
-def test_a_file_whose_suffix_was_not_typed_is_replaced_only_after_a_question(
-    dock, show, tmp_path, monkeypatch, replaces
-):
-    show("confidence")
-    kept = tmp_path / "figure.svg"
-    kept.write_text("drawn by hand")
-    chosen = str(tmp_path / "figure"), "Drawing (*.svg)"
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: chosen)
-    buttons, asked = QMessageBox.StandardButton, []
-
-    def answer(parent, title, text, *buttons_shown):
-        asked.append(text)
-        return buttons.Yes if replaces else buttons.No
-
-    monkeypatch.setattr(QMessageBox, "question", answer)
-    QTest.mouseClick(dock.save_button, LEFT)
-    assert len(asked) == 1 and str(kept) in asked[0]
-    assert (kept.read_text() != "drawn by hand") == replaces
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(kept), ""))
-    QTest.mouseClick(dock.save_button, LEFT)  # the dialog of the system asks
-    assert len(asked) == 1
 
 
 def test_a_file_that_can_not_be_written_is_said(dock, show, tmp_path, monkeypatch, errors):

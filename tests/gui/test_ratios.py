@@ -21,7 +21,6 @@ from napari_atomicity.gui.docks.ratios import dock as docks
 from napari_atomicity.gui.docks.ratios.dock import Ratios
 from napari_atomicity.gui.docks.ratios.table import summary
 from napari_atomicity.gui.panels.ratio_bars import ALL_IMAGES, THIS_IMAGE
-from napari_atomicity.gui.panels.table_files import with_suffix
 from napari_atomicity.gui.viewer.binding import state_of
 from napari_atomicity.io.clipboard import html_table, latex_table
 from napari_atomicity.io.files import write_json
@@ -278,21 +277,6 @@ def test_a_dialog_that_is_dismissed_writes_nothing(dock, monkeypatch):
     monkeypatch.setattr(docks, "write_in_worker", lambda *a: pytest.fail("written"))
     dock.export_ratios()
     dock.export_clusters()
-
-
-@pytest.mark.parametrize(
-    ("chosen", "filter_", "expected"),
-    [
-        ("a", "Excel workbook (*.xlsx)", "a.xlsx"),
-        ("a.csv", "Excel workbook (*.xlsx)", "a.csv"),
-        ("run 1.5 nm", "Parquet (*.parquet)", "run 1.5 nm.parquet"),
-        ("a", "", "a.csv"),
-        ("a", "LaTeX (*.tex)", "a.tex"),
-        ("a.tex", "CSV (*.csv)", "a.tex"),
-    ],
-)
-def test_a_file_gets_the_suffix_of_its_type(tmp_path, chosen, filter_, expected):
-    assert with_suffix(tmp_path / chosen, filter_) == tmp_path / expected
 
 
 def test_an_image_may_be_called_all(dock, state, qtbot):

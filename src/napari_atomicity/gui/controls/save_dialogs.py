@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +17,36 @@ _FOLDER, _PROJECT = "exports/folder", "exports/project"
 
 def ask_for_file(
     state: WindowState, parent: QWidget | None, title: str, name: str, types: str
-) -> tuple[str, str]:
-    """Ask for a file to write; return its path, "" if cancelled, and the chosen type."""
+) -> Path | None:
+    """Ask for a file to write, whose name gets a suffix of its type; None if cancelled."""
     chosen, kind = QFileDialog.getSaveFileName(parent, title, str(_folder(state) / name), types)
-    if chosen:
-        settings().setValue(_FOLDER, str(Path(chosen).parent))
-        settings().setValue(_PROJECT, _project_file(state))
-    return chosen, kind
-
-
-def may_write(parent: QWidget | None, chosen: str, path: Path) -> bool:
-    """Return whether a file may be written whose name got its suffix after the dialog.
-
-    The dialog has asked whether to replace the name as it was typed, without the suffix.
-    """
+    if not chosen:
+        return None
+    settings().setValue(_FOLDER, str(Path(chosen).parent))
+    settings().setValue(_PROJECT, _project_file(state))
+    path = with_suffix(Path(chosen), kind, types)
+    # The dialog has asked whether to replace the name as it was typed, without the suffix.
     if path == Path(chosen) or not path.exists():
-        return True
-    return confirm(parent, "Replace the file?", f"{path} exists already. Replace it?")
+        return path
+    question = f"{path} exists already. Replace it?"
+    return path if confirm(parent, "Replace the file?", question) else None
+
+
+def with_suffix(path: Path, kind: str, types: str) -> Path:
+    """Return the path with the suffix of the chosen type, unless it has that of any type.
+
+    Types are those of a file dialog, such as "CSV (*.csv);;Label image (*.tif *.tiff)".
+    """
+    suffixes = _suffixes(types)
+    if not suffixes:
+        return path
+    if path.suffix.lower() in suffixes:
+        return path.with_suffix(path.suffix.lower())
+    return path.with_name(path.name + (_suffixes(kind) or suffixes)[0])
+
+
+def _suffixes(types: str) -> list[str]:
+    return re.findall(r"\*(\.\w+)", types)
 
 
 def ask_for_new_folder(dock: Any, title: str, suffix: str) -> Path | None:
@@ -43,8 +57,7 @@ def ask_for_new_folder(dock: Any, title: str, suffix: str) -> Path | None:
     project = dock.state.project
     stem = "atomicity" if project is None else project.path.stem
     name = _free_name(_folder(dock.state), f"{stem}-{suffix}")
-    chosen, _ = ask_for_file(dock.state, dock, title, name, "Folder (*)")
-    return Path(chosen) if chosen else None
+    return ask_for_file(dock.state, dock, title, name, "Folder (*)")
 
 
 def _folder(state: WindowState) -> Path:

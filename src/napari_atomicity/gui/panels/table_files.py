@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from ...io.images import unique_names
 from ...io.outline_files import write_outlines
 from ...io.tables import describe_columns, write_table
 from ...models.analysis import Analysis
-from ..controls.save_dialogs import ask_for_file, may_write
+from ..controls.save_dialogs import ask_for_file
 from ..tasks import start
 
 FILE_TYPES = "CSV (*.csv);;Excel workbook (*.xlsx);;Parquet (*.parquet)"
@@ -46,11 +45,7 @@ def copy_table(content: str | QMimeData, n_rows: int) -> None:
 
 def choose_table_path(dock: Any, name: str, types: str) -> Path | None:
     """Ask for the file of a table of a dock; None if the user cancels."""
-    chosen, kind = ask_for_file(dock.state, dock, f"Export {name}", name, types)
-    if not chosen:
-        return None
-    path = with_suffix(Path(chosen), kind)
-    return path if may_write(dock, chosen, path) else None
+    return ask_for_file(dock.state, dock, f"Export {name}", name, types)
 
 
 def write_in_worker(dock: Any, write: Callable[[Any, Path], Path], table: Any, path: Path) -> None:
@@ -119,15 +114,6 @@ def write_outlines_of(analyses: Sequence[Analysis], path: Path) -> Path:
             micrograph.pixel_size_nm,
         )
     return path if len(analyses) == 1 else path.parent
-
-
-def with_suffix(path: Path, file_type: str) -> Path:
-    """Return the path with the suffix of the file type, unless it has a supported suffix."""
-    suffixes = re.findall(r"\*(\.\w+)", f"{RATIO_FILE_TYPES} {OUTLINE_FILE_TYPES}")
-    if path.suffix.lower() in suffixes:
-        return path
-    suffix = next(iter(re.findall(r"\*(\.\w+)", file_type)), ".csv")
-    return path.with_name(path.name + suffix)
 
 
 REFERENCE_TYPES = "Tables (*.csv *.xlsx *.parquet)"

@@ -13,7 +13,7 @@ from ...reporting.plot_base import Look, marker, style_axes
 from ...reporting.plot_map import draw_map
 from ...reporting.plots import SUFFIXES
 from ..controls.errors import attempt
-from ..controls.save_dialogs import ask_for_file, may_write
+from ..controls.save_dialogs import ask_for_file
 from .legend import ColourScale, Entry
 
 if TYPE_CHECKING:
@@ -48,11 +48,7 @@ def choose_path(dock: Any, title: str, name: str, suffixes: Mapping[str, str]) -
         Suffix → file type. A supported suffix that is typed has priority over the chosen type.
     """
     types = ";;".join(f"{what} (*{suffix})" for suffix, what in suffixes.items())
-    chosen, kind = ask_for_file(dock.state, dock, title, f"{name}.png", types)
-    path = Path(chosen)
-    if chosen and path.suffix.lower() not in suffixes:
-        path = path.with_name(path.name + (kind.partition("(*")[2].rstrip(")") or ".png"))
-    return path if chosen and may_write(dock, chosen, path) else None
+    return ask_for_file(dock.state, dock, title, f"{name}.png", types)
 
 
 def map_drawing(legend: list[Entry] | ColourScale) -> Callable[[Axes, DataFrame, Look], None]:

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QApplication
 
 from ...core.errors import AtomicityError
 from ...core.progress import Progress, Stop
-from ...project import SUFFIX, Opened, Project, ProjectContents, project_file, survey
+from ...project import Opened, Project, ProjectContents, project_file, survey
 from ...project.opening import add_paths
 from ...state.window_state import WindowState
 from .. import tasks
@@ -264,10 +264,10 @@ class Projects:
     def choose_save_path(self) -> bool:
         """Ask for a file and save all images in a new project; return whether it was saved."""
         file = choose_project_file(self.state)
-        if not file:
+        if file is None:
             return False
         try:
-            self.save_as(with_suffix(file))
+            self.save_as(file)
         except AtomicityError as error:
             show_warning(str(error))
             return False
@@ -370,12 +370,6 @@ class Projects:
         except Exception:  # the project may come from others, and hold any value
             tasks.logger.warning("the stored %s of the window can't be shown", key, exc_info=True)
         QTimer.singleShot(0, partial(_weak(self._restore_next), project, noted[1:]))
-
-
-def with_suffix(file: str) -> Path:
-    """Return the path of a project file with the suffix of projects."""
-    path = Path(file)
-    return path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)
 
 
 def _same_file(a: Path, b: Path) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from napari.utils.notifications import show_warning
-from qtpy.QtWidgets import QFileDialog, QMessageBox
+from qtpy.QtWidgets import QMessageBox
 
 from ...core.errors import AtomicityError
 from ...io.tables import write_clusters
@@ -130,20 +130,19 @@ def _fit_a_project(state: WindowState, images: list[str]) -> bool:
     return state.project is None and any(state.micrograph(i).path is not None for i in images)
 
 
-def choose_project_file(state: WindowState) -> str:
-    """Ask for the file of a new project, by default beside an image; "" if cancelled."""
+def choose_project_file(state: WindowState) -> Path | None:
+    """Ask for the file of a new project, by default beside an image; None if cancelled."""
     images = [*images_with_unstored_edits(state), *state.images]
     paths = [Path(path) for i in images if (path := state.micrograph(i).path) is not None]
     default = str(paths[0].with_suffix(SUFFIX)) if paths else f"session{SUFFIX}"
-    file, _ = QFileDialog.getSaveFileName(None, "Save as project", default, f"Projects (*{SUFFIX})")
-    return file
+    return ask_for_file(state, None, "Save as project", default, f"Projects (*{SUFFIX})")
 
 
 def save_table(state: WindowState) -> bool:
     """Ask for a file and write the cluster table; return whether it was written."""
     types = "Tables (*.csv *.xlsx *.parquet)"
-    file, _ = ask_for_file(state, None, "Save the cluster table", "clusters.csv", types)
-    if not file:
+    file = ask_for_file(state, None, "Save the cluster table", "clusters.csv", types)
+    if file is None:
         return False
     try:
         write_clusters(state.table(), file)

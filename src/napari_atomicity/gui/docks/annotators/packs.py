@@ -31,6 +31,7 @@ from ....state.annotators import Annotations
 from ....state.window_state import WindowState
 from ...controls.forms import ComboBox, labelled, new_form, selectable_label
 from ...controls.questions import choose_answer
+from ...controls.save_dialogs import ask_for_file
 from ...controls.settings import remember
 from ...tasks import start
 from .text import format_taken
@@ -178,16 +179,14 @@ class Packs(QWidget):
         if not names:
             self._show_result("No image matches: choose others.")
             return
-        chosen, _ = QFileDialog.getSaveFileName(
-            self, "Folder to make", str(project.path.parent / "atoms-pack"), "Folder (*)"
-        )
-        if not chosen:
+        chosen = ask_for_file(self.state, self, "Folder to make", "atoms-pack", "Folder (*)")
+        if chosen is None:
             return
         start(
             self.state,
             make_pack,
             [image for image in project.images(counts=False) if image.name in names],
-            Path(chosen),
+            chosen,
             self.annotator.text().strip() or None,
             found_by_model(self.state) if self.proposals.isChecked() else None,
             self.tolerance.value(),

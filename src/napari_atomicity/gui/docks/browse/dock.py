@@ -33,7 +33,7 @@ from ... import tasks
 from ...controls.connections import follow
 from ...controls.forms import folded, labelled, main_button, new_form, wrapped_label
 from ...controls.questions import confirm
-from ...controls.save_dialogs import ask_for_file, may_write
+from ...controls.save_dialogs import ask_for_file
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
 from ...controls.shortcuts import BROWSE, run_weakly
@@ -41,7 +41,6 @@ from ...panels.dock import Dock
 from ...panels.forms import add_model_row, busy, read_limits_form
 from ...panels.session_labels import TOGETHER, SessionLabels
 from ...viewer.project_models import write_model
-from ...viewer.projects import with_suffix
 from .batch import AnalyseAll
 from .first_start import FirstStart
 from .image_list import ROW_LINES, ImageDelegate, ImageModel
@@ -337,11 +336,10 @@ class Browse(Dock):
     def _on_open_failed(self, path: str, error: object) -> None:
         if isinstance(error, WriteError) and Path(path).is_dir():
             name = f"{Path(path).name}{SUFFIX}"
-            file, _ = QFileDialog.getSaveFileName(
-                self, "Where to create the project", name, f"Projects (*{SUFFIX})"
-            )
-            if file:
-                self.projects.open(path, with_suffix(file))
+            title = "Where to create the project"
+            file = ask_for_file(self.state, self, title, name, f"Projects (*{SUFFIX})")
+            if file is not None:
+                self.projects.open(path, file)
 
     def _may_leave(self) -> bool:
         """Offer to save what is in memory only."""
@@ -377,10 +375,10 @@ class Browse(Dock):
         if project is None:
             return
         name = f"{project.path.stem}-copy{SUFFIX}"
-        file, _ = ask_for_file(self.state, self, "Save a copy", name, f"Projects (*{SUFFIX})")
-        if file:
+        file = ask_for_file(self.state, self, "Save a copy", name, f"Projects (*{SUFFIX})")
+        if file is not None:
             self.start(
-                copy_project, project, with_suffix(file),
+                copy_project, project, file,
                 message="Copying the project", key="copy project",
                 on_result=lambda path: show_info(f"Saved: {path}"),
             )  # fmt: skip
@@ -405,13 +403,10 @@ class Browse(Dock):
         name, wanted = QInputDialog.getItem(self, "Share a model", "Which one?", names, 0, False)
         if not wanted:
             return
-        file, _ = ask_for_file(
+        path = ask_for_file(
             self.state, self, "Share a model", f"{name}.safetensors", "Models (*.safetensors)"
         )
-        path = Path(file)
-        if file and path.suffix != ".safetensors":
-            path = path.with_name(f"{path.name}.safetensors")
-        if file and may_write(self, file, path):
+        if path is not None:
             self.start(
                 write_model, project, name, path,
                 message=f"Writing {name}", key="share model",
