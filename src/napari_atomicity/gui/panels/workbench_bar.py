@@ -12,7 +12,7 @@ from ...core.text import pluralise
 from ...state.window_state import Step
 from ..controls.focus import set_reading_order
 from ..controls.refresher import FollowingWidget
-from ..controls.shortcuts import LABEL_MODE, format_key
+from ..controls.shortcuts import UNDO, bind_to_viewer, format_key
 from ..viewer.binding import Binding, binding_of
 from .annotator import AnnotatorForm
 from .dock_windows import main_window
@@ -42,16 +42,17 @@ class UndoButtons(FollowingWidget):
             # After a click the keys of the canvas go on working.
             button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
             row.addWidget(button)
+        bind_to_viewer(binding.viewer, UNDO, binding)
 
     def refresh(self) -> None:
-        keys = {shortcut.name: format_key(shortcut.keys[0]) for shortcut in LABEL_MODE}
+        keys = {shortcut.name: format_key(shortcut.keys[0]) for shortcut in UNDO}
         history = self.state.history
         self._tell_of_lost_steps()
         for button, steps in ((self.undo, history), (self.redo, history.undone)):
             button.setEnabled(bool(steps) and not self.state.read_only)
             what = steps[-1].description if steps else "nothing"
             key = keys[button.text().lower()]
-            button.setToolTip(f"{button.text()}: {what} ({key} in label mode).")
+            button.setToolTip(f"{button.text()}: {what} ({key}).")
             button.setAccessibleDescription(what)
 
     def _tell_of_lost_steps(self) -> None:

@@ -36,7 +36,7 @@ from ...controls.questions import confirm
 from ...controls.save_dialogs import ask_for_file, may_write
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
-from ...controls.shortcuts import BROWSE, run_weakly
+from ...controls.shortcuts import BROWSE, bind_to_viewer
 from ...panels.dock import Dock
 from ...panels.forms import add_model_row, busy, read_limits_form
 from ...panels.session_labels import TOGETHER, SessionLabels
@@ -82,7 +82,7 @@ class Browse(Dock):
         self.label_action.triggered.connect(self._label_sessions)
         self.content.addLayout(self._analyse_row())
         self.settings = self.add(self._settings_form())
-        self._bind_keys()
+        bind_to_viewer(self.binding.viewer, BROWSE, self.binding.current_image)
         # Thumbnails and calibrations arrive while files are read.
         self._files_timer = QTimer(self)
         self._files_timer.setInterval(_REFRESH_MS)
@@ -187,14 +187,6 @@ class Browse(Dock):
         )
         remember(TOGETHER, self.together)
         return folded(form, self.together, self.form, read_limits_form())
-
-    def _bind_keys(self) -> None:
-        """Next and previous, wherever the focus in the canvas is."""
-        viewer = self.binding.viewer
-        for shortcut in BROWSE:
-            for key in shortcut.keys:
-                run = run_weakly(shortcut, self.binding.current_image, key)
-                viewer.bind_key(key, run, overwrite=True)
 
     # ---- showing
     def _show_first_start(self) -> None:
