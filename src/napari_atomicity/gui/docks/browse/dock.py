@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from napari.utils.notifications import show_info
-from qtpy.QtCore import QModelIndex, QPoint, Qt, QTimer
+from qtpy.QtCore import QItemSelectionModel, QModelIndex, QPoint, Qt, QTimer
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -209,7 +209,9 @@ class Browse(Dock):
         index = self.model.index(self.model.row_of(self.state.current))
         # Only then: other rows may be selected for their session.
         if shown != self._listed and index != self.list.currentIndex():
-            self.list.setCurrentIndex(index)
+            # By itself Qt would add the row to those selected while Ctrl is held, as in Ctrl+Z.
+            one = QItemSelectionModel.SelectionFlag.ClearAndSelect
+            self.list.selectionModel().setCurrentIndex(index, one)
             self.list.scrollTo(index)
         self._listed = shown
         self.list.setUniformItemSizes(not self.model.has_errors)
