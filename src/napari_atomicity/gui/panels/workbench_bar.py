@@ -5,8 +5,16 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSizePolicy, QToolBar, QWidget
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QHBoxLayout,
+    QLineEdit,
+    QPushButton,
+    QSizePolicy,
+    QToolBar,
+    QWidget,
+)
 
 from ...core.text import pluralise
 from ...state.window_state import Step
@@ -14,6 +22,8 @@ from ..controls.focus import set_reading_order
 from ..controls.refresher import FollowingWidget
 from ..controls.shortcuts import UNDO, bind_to_viewer, format_key
 from ..viewer.binding import Binding, binding_of
+from ..viewer.key_events import as_key_event
+from ..viewer.labelling import focus_canvas
 from .annotator import AnnotatorForm
 from .dock_windows import main_window
 from .panel_style import PanelStyle
@@ -87,6 +97,7 @@ class WorkbenchBar(QToolBar):
         self.setContextMenuPolicy(Qt.ContextMenuPolicy.PreventContextMenu)
         self.toggleViewAction().setVisible(False)
         PanelStyle(self, binding)
+        self._binding = binding
         self.history = UndoButtons(binding)
         self.fit = QPushButton("Fit")
         self.fit.setToolTip("Show the whole image.")
@@ -101,6 +112,16 @@ class WorkbenchBar(QToolBar):
         self.addWidget(self.task)
         self.addWidget(self.annotator)
         set_reading_order(self)
+        main_window(binding.viewer).installEventFilter(self)
+
+    def eventFilter(self, main: Any, event: QEvent) -> bool:  # noqa: N802
+        """Let Esc in a field return to the canvas, where the same key would end a review."""
+        if event.type() != QEvent.Type.KeyPress or as_key_event(event).key() != Qt.Key.Key_Escape:
+            return False
+        if not isinstance(main.focusWidget(), QLineEdit | QAbstractSpinBox):
+            return False
+        focus_canvas(self._binding.viewer)
+        return True
 
     def add_at_left(self, widget: QWidget) -> None:
         """Add a widget before all others."""

@@ -295,7 +295,8 @@ class Canvas:
         before, size = self.micrograph(image), calibration.pixel_size_nm(event.source)
         if before is not None and size is not None and size != before.pixel_size_nm:
             self.state.add_image(before.with_pixel_size(size), calibrated=True)
-            if self.state.analysis(image) is not None:
+            analysis = self.state.analysis(image)
+            if analysis is not None and analysis.micrograph.pixel_size_nm != size:
                 show_info(
                     f"The pixel size of {image} has changed. Press Analyse again: diameters "
                     "and labels still refer to the previous pixel size."
