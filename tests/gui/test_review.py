@@ -432,7 +432,7 @@ def test_another_history_after_an_undo(shown, state, unfolded, qtbot):
     state.clusters.relabel([("one", 2)], "Pt70")
     qtbot.waitUntil(lambda: model.rowCount() == 5)
     assert [model.index(i).data() for i in (3, 4)] == [
-        "label 1 cluster Pt19 · one", "label 1 cluster Pt70 · one",
+        "label 1 cluster Pt19 · one, cluster 1", "label 1 cluster Pt70 · one, cluster 2",
     ]  # fmt: skip
 
 

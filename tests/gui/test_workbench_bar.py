@@ -137,6 +137,14 @@ def test_the_status_bar_says_which_steps_are_out_of_reach(viewer, bar, state, pr
     assert state.blind and f"{n} earlier steps" in viewer.status
 
 
+def test_a_message_in_the_status_bar_leaves_it(viewer, bar, qtbot, monkeypatch):
+    monkeypatch.setattr("napari_atomicity.gui.viewer.status_line.MESSAGE_MS", 0)
+    bar.history.undo.setEnabled(True)
+    QTest.mouseClick(bar.history.undo, LEFT)
+    assert viewer.status == "Nothing to undo"
+    qtbot.waitUntil(lambda: not viewer.status)
+
+
 def test_cancel_stops_the_running_task(viewer, bar, state, settle):
     def endless(progress, stop):
         progress(1, 9, "Linking")

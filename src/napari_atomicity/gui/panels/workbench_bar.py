@@ -24,6 +24,7 @@ from ..controls.shortcuts import UNDO, bind_to_viewer, format_key
 from ..viewer.binding import Binding, binding_of
 from ..viewer.key_events import as_key_event
 from ..viewer.labelling import focus_canvas
+from ..viewer.status_line import show_message
 from .annotator import AnnotatorForm
 from .dock_windows import main_window
 from .panel_style import PanelStyle
@@ -75,7 +76,7 @@ class UndoButtons(FollowingWidget):
             lost = sum(step.time not in done for step in before)
             if lost:
                 steps = pluralise(lost, "undone step")
-                self._binding.viewer.status = f"{steps} can no longer be redone"
+                show_message(self._binding.viewer, f"{steps} can no longer be redone")
 
 
 class WorkbenchBar(QToolBar):
