@@ -236,13 +236,8 @@ class Day:
         self.measure("undo that", binding.undo)
         self.measure("select one", lambda: state.select([(state.images[0], 3)]))
         results = self.adapted()
-        group = object()
-        for i, result in enumerate(results):
-            act = lambda r=result: state.clusters.replace_predictions(r, "adapt", group=group)  # noqa: E731
-            if i == 0:
-                self.measure("adaptation, one image", act)
-            else:
-                QTimer.singleShot(0, act)
+        replace_all = state.clusters.replace_all_predictions
+        self.measure("adaptation", lambda: replace_all(results, "adapt"))
         self.settle()
         self.measure("undo the adaptation", binding.undo)
         self.measure("redo the adaptation", binding.redo)

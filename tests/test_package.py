@@ -31,6 +31,16 @@ def test_the_command_line_loads_nothing_heavy_before_its_commands():
     assert loaded_after("import napari_atomicity.cli") == set()
 
 
+def test_ctrl_c_is_handled_before_the_command_line_imports_much():
+    path = str(Path(napari_atomicity.__file__).parents[1])
+    code = f"import sys; sys.path.append({path!r}); import napari_atomicity.cli"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", f"{code}; print('enum' in sys.modules)"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["False"], done.stderr
+
+
 def test_the_core_needs_neither_qt_nor_napari_nor_extras():
     window = ("qtpy", "PyQt6", "PySide6", "napari", "vispy", "magicgui")
     extras = ("ase", "distributed", "rsciio", "sparse", "trackpy", "umap", "watchfiles", "zarr")

@@ -68,7 +68,6 @@ def press(qtbot, settle):
         assert button.isEnabled()
         qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
         settle(dock.binding.viewer, 60_000)
-        qtbot.waitUntil(lambda: not dock._waiting)
         QApplication.processEvents()
 
     return click
@@ -222,6 +221,31 @@ def test_all_images_are_changed_but_not_those_that_went_meanwhile(
     qtbot.waitUntil(lambda: ids(dock, "field") == ids(dock, "other") == {new})
     assert "gone" not in dock.state.images
     press(dock, dock.sides[BEFORE])
+    assert new not in ids(dock, "field") | ids(dock, "other")
+
+
+def test_images_change_together_also_if_one_undoes_at_once(
+    dock, viewer, analysed, press, settle, qtbot
+):
+    names = ("field", "other")
+    for name in names:
+        micrograph = replace(analysed.micrograph, name=name)
+        show_analysis(
+            viewer,
+            replace(analysed, micrograph=micrograph, table=analysed.table.assign(image=name)),
+        )
+    settle(viewer)
+    dock.images.setCurrentText("all images")
+    qtbot.waitUntil(lambda: "2 images" in dock.hint.text() and dock.button.isEnabled())
+    press(dock, dock.button)
+    new = dock.result.found.card.model_id
+    assert [ids(dock, name) for name in names] == [{new}, {new}]
+    qtbot.mouseClick(dock.sides[BEFORE], Qt.MouseButton.LeftButton)
+    dock.binding.undo()
+    settle(viewer)
+    assert [ids(dock, name) for name in names] == [{new}, {new}]
+    dock.binding.undo()
+    settle(viewer)
     assert new not in ids(dock, "field") | ids(dock, "other")
 
 

@@ -216,6 +216,20 @@ def test_calibrating_later_moves_all_layers(viewer, model, settle):
     assert binding.state.micrograph("bare").pixel_size_nm == PIXEL_NM
 
 
+def test_results_are_called_outdated_only_while_the_pixel_size_differs(
+    viewer, image_layer, model, settle, monkeypatch
+):
+    messages: list[str] = []
+    monkeypatch.setattr("napari_atomicity.gui.viewer.canvas.show_info", messages.append)
+    state, image = binding_of(viewer).state, binding_of(viewer).ensure_image(image_layer)
+    state.clusters.set_analysis(analyse(state.micrograph(image)))
+    settle(viewer)
+    image_layer.scale = [2 * PIXEL_NM] * 2
+    assert "Press Analyse again" in messages.pop()
+    image_layer.scale = [PIXEL_NM] * 2
+    assert not messages
+
+
 def test_a_stack_keeps_its_frames(viewer, model, settle):
     stack = np.stack([blobs(0), blobs(1)])
     layer = viewer.add_image(

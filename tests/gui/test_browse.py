@@ -386,9 +386,12 @@ def test_undo_goes_to_the_image_that_it_is_about(opened, viewer, qtbot, settle):
     state.clusters.relabel([("a.tif", 1), ("c.tif", 2)], "Pt70")
     click_row(opened, 1)
     settle(viewer)
-    binding_of(viewer).undo()
+    canvas = viewer.window._qt_viewer.canvas.native
+    QTest.keyPress(canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     settle(viewer)
+    QTest.keyRelease(canvas, Qt.Key.Key_Z)
     assert state.current == "a.tif"
+    assert [i.row() for i in opened.list.selectedIndexes()] == [0]
     assert (state.table()["label_corrected"] == "").all()
     assert "label 2 clusters Pt70" in viewer.status
 

@@ -7,6 +7,7 @@ import pytest
 import tifffile
 from brightness import PIXEL_NM, blobs
 from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QDoubleSpinBox
 
 import bad_readers
@@ -202,18 +203,38 @@ def test_controls_stay_where_they_are_when_another_image_is_chosen(
     assert len(seen) == 1 and form.ruler.length.isVisible()
 
 
-def test_a_narrow_dock_shows_the_whole_pixel_size(make_napari_viewer, model, settle):
+@pytest.mark.parametrize(("kind", "width_px"), [(Analyse, 309), (Detect, 309), (Atoms, 320)])
+def test_a_narrow_dock_shows_the_whole_pixel_size(
+    make_napari_viewer, model, settle, kind, width_px
+):
     shown = make_napari_viewer(show=True)
-    shown.add_image(blobs(), name="field", scale=(PIXEL_NM, PIXEL_NM), units=("nm", "nm"))
-    dock = Analyse(shown)
-    shown.window.add_dock_widget(dock, name="Analyse")
-    dock.setFixedWidth(300)
-    settle(shown)
-    dock.grab()  # lays it out
-    field = dock.image_form.pixel_size
-    assert field.value() > 0
-    needed_px = field.fontMetrics().horizontalAdvance(field.text())
-    assert field.lineEdit().width() >= needed_px
+    calibrated = {"scale": (PIXEL_NM, PIXEL_NM), "units": ("nm", "nm")}
+    images = [shown.add_image(blobs(), name="field", **calibrated), shown.add_image(blobs())]
+    dock = kind(shown)
+    shown.window.add_dock_widget(dock, name=kind.__name__)
+    dock.setFixedWidth(width_px)
+    form = dock.image_form
+    texts = []
+
+    def check_width(field):
+        settle(shown)
+        dock.grab()  # lays it out
+        texts.append(field.text())
+        assert not field.isHidden()
+        assert field.lineEdit().width() >= field.fontMetrics().horizontalAdvance(texts[-1])
+        right = form.ruler.mapTo(dock, QPoint(form.ruler.width(), 0)).x()
+        assert right <= dock.width()
+
+    for layer in images:
+        shown.layers.selection.active = layer
+        check_width(form.pixel_size)
+    form.pixel_size.setValue(0.04812)
+    check_width(form.pixel_size)
+    QTest.mouseClick(form.ruler.button, Qt.MouseButton.LeftButton)
+    check_width(form.ruler.length)
+    form.ruler.length.setValue(100.0)
+    check_width(form.ruler.length)
+    assert len(set(texts)) == 5
 
 
 def test_a_calibrated_image_needs_no_ruler(image_layer, analyse):

@@ -144,6 +144,7 @@ def test_p_adds_and_x_deletes_in_label_mode_and_in_a_review(shown, state, dock, 
 
 @pytest.mark.parametrize("many", [5000, 0])
 def test_agree_next_back_take_back_undo_redo_end(shown, state, dock, press, monkeypatch, many):
+    keymap = dict(shown.keymap)
     review = start(dock)
     keys = [review.queue.key(i) for i in range(5)]
     predicted = {(r.image, r.cluster_id): r.label_predicted for r in state.table().itertuples()}
@@ -170,7 +171,7 @@ def test_agree_next_back_take_back_undo_redo_end(shown, state, dock, press, monk
     press(KEY.Key_Escape)
     assert dock.review is None
     assert not compat.text_overlay(shown).visible
-    assert shown.keymap == {} and all(layer.keymap == {} for layer in shown.layers)
+    assert shown.keymap == keymap and all(layer.keymap == {} for layer in shown.layers)
 
 
 def test_keys_of_others_come_back_and_label_mode_goes_on(shown, state, dock, press):
@@ -431,8 +432,20 @@ def test_another_history_after_an_undo(shown, state, unfolded, qtbot):
     state.clusters.relabel([("one", 2)], "Pt70")
     qtbot.waitUntil(lambda: model.rowCount() == 5)
     assert [model.index(i).data() for i in (3, 4)] == [
-        "label 1 cluster Pt19 · one", "label 1 cluster Pt70 · one",
+        "label 1 cluster Pt19 · one, cluster 1", "label 1 cluster Pt70 · one, cluster 2",
     ]  # fmt: skip
+
+
+def test_esc_in_a_field_returns_to_the_canvas_and_ends_nothing(shown, dock, press):
+    start(dock)
+    name = workbench_bar(shown).annotator.name
+    canvas = shown.window._qt_viewer.canvas.native
+    name.setFocus()
+    QTest.keyClick(name, KEY.Key_Escape)
+    assert dock.review is not None
+    assert shown.window._qt_window.focusWidget() is canvas
+    press(KEY.Key_Escape)
+    assert dock.review is None
 
 
 # ---- help

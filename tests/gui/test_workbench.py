@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 from collections import Counter
 
@@ -225,6 +226,15 @@ def test_docks_of_other_workspaces_open_as_tabs_and_the_window_keeps_its_size(wi
             qtbot.waitUntil(lambda dock=dock: dock.height() > 300)
     assert main.minimumSizeHint().height() <= 600
     assert (main.width(), main.height()) == (1280, 720)
+
+
+def test_docks_outlive_a_garbage_collection(window, model):
+    shown = window(SIZES[0])
+    for name in ("Clusters", "Model", "Clusters", "Model"):
+        open_workbench(shown, name)
+    docks = set(open_docks(shown))
+    gc.collect()
+    assert set(open_docks(shown)) == docks
 
 
 def test_titles_of_more_docks_than_fit_are_scrolled_not_cut(window, model, qtbot):

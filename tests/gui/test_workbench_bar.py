@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 
+import numpy as np
 import pytest
 from bar import click_cancel
 from bench import analysed, write_image
@@ -87,8 +88,8 @@ def test_undo_and_redo_by_clicks(bar, state):
         return state.table("field").set_index("cluster_id").loc[4, "label_corrected"]
 
     assert updated(buttons).undo.isEnabled() and not buttons.redo.isEnabled()
-    assert buttons.undo.toolTip() == "Undo: label 1 cluster Pt30 (Ctrl+Z in label mode)."
-    assert buttons.redo.toolTip() == "Redo: nothing (Ctrl+Shift+Z in label mode)."
+    assert buttons.undo.toolTip() == "Undo: label 1 cluster Pt30 (Ctrl+Z)."
+    assert buttons.redo.toolTip() == "Redo: nothing (Ctrl+Shift+Z)."
     QTest.mouseClick(buttons.undo, LEFT)
     assert label() == ""
     assert updated(buttons).redo.isEnabled()
@@ -96,6 +97,28 @@ def test_undo_and_redo_by_clicks(bar, state):
     QTest.mouseClick(buttons.redo, LEFT)
     assert label() == "Pt30"
     assert not updated(buttons).redo.isEnabled()
+
+
+def test_undo_and_redo_by_keys_whatever_layer_is_active(viewer, bar, state):
+    state.clusters.set_analysis(made_up(6))
+    state.clusters.relabel([("field", 4)], "Pt30")
+    canvas = viewer.window._qt_viewer.canvas.native
+    control, shift = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
+
+    def labels():
+        return set(state.table("field")["label_corrected"])
+
+    viewer.add_image(np.zeros((8, 8)))
+    for target in (canvas, bar.fit):  # a button of a dock passes keys on
+        QTest.keyClick(target, Qt.Key.Key_Z, control)
+        assert labels() == {""}
+        QTest.keyClick(target, Qt.Key.Key_Z, control | shift)
+        assert labels() == {"", "Pt30"}
+    # Brush strokes have an undo of napari's own.
+    painted = viewer.add_labels(np.zeros((8, 8), int))
+    painted.fill((0, 0), 1)
+    QTest.keyClick(canvas, Qt.Key.Key_Z, control)
+    assert not painted.data.any() and labels() == {"", "Pt30"}
 
 
 def test_the_status_bar_says_which_steps_are_out_of_reach(viewer, bar, state, project):
@@ -112,6 +135,14 @@ def test_the_status_bar_says_which_steps_are_out_of_reach(viewer, bar, state, pr
     n = len(state.history)
     QTest.mouseClick(bar.annotator.blind, LEFT, pos=QPoint(8, bar.annotator.blind.height() // 2))
     assert state.blind and f"{n} earlier steps" in viewer.status
+
+
+def test_a_message_in_the_status_bar_leaves_it(viewer, bar, qtbot, monkeypatch):
+    monkeypatch.setattr("napari_atomicity.gui.viewer.status_line.MESSAGE_MS", 0)
+    bar.history.undo.setEnabled(True)
+    QTest.mouseClick(bar.history.undo, LEFT)
+    assert viewer.status == "Nothing to undo"
+    qtbot.waitUntil(lambda: not viewer.status)
 
 
 def test_cancel_stops_the_running_task(viewer, bar, state, settle):

@@ -354,7 +354,7 @@ def test_two_columns_are_the_axes():
     assert list(data.columns) == ["image", "cluster_id", "class", "peak", "diameter_nm"]
     assert len(data) == 39 and COLUMN_PLOTS["scatter"].members(table, data)[3] == -1
     axes = plot_figure(COLUMN_PLOTS["scatter"], data).axes[0]
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("peak", "diameter_nm")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("peak", "diameter / nm")
     same = COLUMN_PLOTS["scatter"].data(table, x="peak", y="peak")
     places = COLUMN_PLOTS["scatter"].places(same)
     np.testing.assert_array_equal(places[:, 0], places[:, 2])

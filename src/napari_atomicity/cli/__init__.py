@@ -1,7 +1,9 @@
 """The command line."""
 
 import os
-import signal
+
+# Not from `signal`: it imports `enum`, and until the handler is set Ctrl-C is a traceback.
+from _signal import SIGINT, signal
 
 from ..core.lazy_imports import lazy_attributes
 
@@ -16,7 +18,7 @@ def main() -> None:
     Ctrl-C ends the process at once until the command has begun: nothing is written before, and an
     exception in the middle of an import ends in a traceback or a crash.
     """
-    signal.signal(signal.SIGINT, _end_at_once)
+    signal(SIGINT, _end_at_once)
     from .commands import run
 
     run()

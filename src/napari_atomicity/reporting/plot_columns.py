@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..core.cluster_table import own_columns
+from ..core.cluster_table import column_of, own_columns
 from ..core.text import pluralise
 from .plot_bars import draw_bars
 from .plot_base import (
@@ -37,6 +37,13 @@ def columns_to_plot(table: pd.DataFrame) -> list[str]:
     own = own_columns(table)
     others = [str(n) for n in table.columns if table[n].dtype.kind == "f" and str(n) not in own]
     return [name for name in (*own, *others) if table[name].notna().any()]
+
+
+def axis_label(name: str) -> str:
+    """Return the name of a column with its unit, as ``diameter / nm``."""
+    column = column_of(name)
+    unit = "" if column is None else column.unit
+    return f"{name.removesuffix(f'_{unit}')} / {unit}" if unit else name
 
 
 def _has_values(table: pd.DataFrame, *names: str) -> np.ndarray:
@@ -132,7 +139,7 @@ def draw_histogram(axes: Axes, data: pd.DataFrame, look: Look) -> None:
     axes.set(
         xlim=(boxes[:, 0].min() - width, boxes[:, 1].max() + width),
         ylim=(-0.05, data["class"].nunique()),
-        xlabel=data["column"].iloc[0],
+        xlabel=axis_label(data["column"].iloc[0]),
     )
     style_axes(axes, look, f"{pluralise(int(data['count'].sum()), 'complete cluster')}.")
 
@@ -201,7 +208,7 @@ def draw_scatter(axes: Axes, data: pd.DataFrame, look: Look) -> None:
     """
     x, _, y, _ = _scatter_places(data).T
     draw_points(axes, look, x, y, data["class"])
-    axes.set(xlabel=data.columns[3], ylabel=data.columns[-1])
+    axes.set(xlabel=axis_label(data.columns[3]), ylabel=axis_label(data.columns[-1]))
     legend(axes, look, beside=True)
     style_axes(axes, look, f"{pluralise(len(data), 'complete cluster')}.")
 

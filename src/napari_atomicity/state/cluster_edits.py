@@ -158,23 +158,11 @@ class ClusterEdits:
             change = ClusterChange(edit, analysis, insert_rows(analysis, rows))
             self._state.history.record_by_model(change)
 
-    def replace_predictions(
-        self, result: Analysis, description: str = "classify", group: object = None
-    ) -> None:
-        """Replace the predictions of the clusters of an image, as one step.
-
-        Parameters
-        ----------
-        group : object, optional
-            Results of one group are one step, with the description of the first one.
-        """
+    def replace_predictions(self, result: Analysis, description: str = "classify") -> None:
+        """Replace the predictions of the clusters of an image, as one step."""
         self._state.steps.finish()
-        image = result.micrograph.name
-        analysis = self._state.store.get(image)
-        if analysis is not None:
-            after = with_predictions(analysis, result)
-            edit = SetAnalysis(image, analysis, after, description, EditKind.PREDICTION)
-            self._state.history.do(edit, group=group)
+        for edit in self._new_predictions([result], description):
+            self._state.history.do(edit)
 
     def replace_all_predictions(
         self,

@@ -59,6 +59,12 @@ class Step:
         """Names of the images that the step concerns."""
         return tuple(dict.fromkeys(edit.image for edit in self.edits))
 
+    @property
+    def cluster_ids(self) -> frozenset[int]:
+        """Clusters that the step changes; empty if it may change any, or changes atoms."""
+        ids = [edit.cluster_ids for edit in self.edits]
+        return frozenset() if None in ids else frozenset().union(*filter(None, ids))
+
 
 class _Owner(Protocol):
     """What the history uses of the state of a window."""

@@ -192,6 +192,12 @@ BROWSE: tuple[Shortcut, ...] = (
 )
 """Bound to the whole canvas once Browse is open."""
 
+UNDO: tuple[Shortcut, ...] = (
+    Shortcut(("Control-Z",), "undo", "undo", lambda edits, key: edits.undo()),
+    Shortcut(_REDO, "redo", "redo", lambda edits, key: edits.redo()),
+)
+"""Bound to the whole canvas once a dock is open, except where a layer has keys of its own."""
+
 GALLERY: tuple[Shortcut, ...] = (
     Shortcut(
         _NUMBERS,
@@ -331,27 +337,24 @@ def rows(shortcuts: tuple[Shortcut, ...]) -> list[tuple[str, str]]:
     ]
 
 
-def run_weakly(shortcut: Shortcut, actions: object, key: str) -> Callable[[object], None]:
-    """Return a function that runs a shortcut without keeping its object alive.
+def bind_to_viewer(viewer: Any, shortcuts: tuple[Shortcut, ...], actions: object) -> None:
+    """Bind shortcuts to the whole canvas, without keeping the object alive that carries them out.
 
-    Parameters
-    ----------
-    actions : object
-        Carries out the actions of the mode.
-
-    Returns
-    -------
-    callable
-        Takes the viewer, as napari calls it.
+    The active layer and a review come first.
     """
     reference = weakref.ref(actions)
 
-    def run(viewer: object) -> None:
-        now = reference()
-        if now is not None:
-            shortcut.run(now, key)
+    def callback(shortcut: Shortcut, key: str) -> Callable[[object], None]:
+        def run(viewer: object) -> None:
+            now = reference()
+            if now is not None:
+                shortcut.run(now, key)
 
-    return run
+        return run
+
+    for shortcut in shortcuts:
+        for key in shortcut.keys:
+            viewer.bind_key(key, callback(shortcut, key), overwrite=True)
 
 
 def as_help() -> str:

@@ -27,6 +27,7 @@ from ..gallery.pictures import OVERLAYS
 from ..gallery.view import SIDES_PX, USUAL_SIDE_PX, GalleryView
 from ..panels.rows_dock import RowsDock
 from ..viewer.label_actions import numbered_label
+from ..viewer.status_line import show_message
 
 EMPTY = "Analyse an image first: its clusters appear here."
 NOTHING_FITS = "No cluster fits the filter."
@@ -243,7 +244,7 @@ class Gallery(RowsDock):
         shown[self.model.arrangement.order] = True
         keys = self.model.rows.keys_of(shown & self.model.rows.selected)
         if not keys:
-            self.binding.viewer.status = "Select tiles first"
+            show_message(self.binding.viewer, "Select tiles first")
         return keys
 
     def label(self, number: int) -> None:
@@ -251,7 +252,7 @@ class Gallery(RowsDock):
         keys = self._selected_keys()
         label = numbered_label(self.state, number)
         if keys and label is None:
-            self.binding.viewer.status = f"There is no class {number}"
+            show_message(self.binding.viewer, f"There is no class {number}")
         elif keys and label is not None:
             self.state.clusters.relabel(keys, label)
 

@@ -10,6 +10,7 @@ from ..controls.errors import attempt
 from ..controls.refresher import FollowingWidget
 from ..controls.settings import ANNOTATOR, settings
 from ..viewer.binding import Binding
+from ..viewer.status_line import show_message
 
 BLIND = (
     "Blind mode hides predictions and the labels of others. Your labels are stored separately and "
@@ -66,7 +67,7 @@ class AnnotatorForm(FollowingWidget):
         if n and not len(self.state.history):
             kept = "is saved but" if n == 1 else "are saved but"
             steps = pluralise(n, "earlier step")
-            self._binding.viewer.status = f"{steps} {kept} can no longer be undone"
+            show_message(self._binding.viewer, f"{steps} {kept} can no longer be undone")
 
     def refresh(self) -> None:
         state = self.state

@@ -5,15 +5,26 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSizePolicy, QToolBar, QWidget
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QHBoxLayout,
+    QLineEdit,
+    QPushButton,
+    QSizePolicy,
+    QToolBar,
+    QWidget,
+)
 
 from ...core.text import pluralise
 from ...state.window_state import Step
 from ..controls.focus import set_reading_order
 from ..controls.refresher import FollowingWidget
-from ..controls.shortcuts import LABEL_MODE, format_key
+from ..controls.shortcuts import UNDO, bind_to_viewer, format_key
 from ..viewer.binding import Binding, binding_of
+from ..viewer.key_events import as_key_event
+from ..viewer.labelling import focus_canvas
+from ..viewer.status_line import show_message
 from .annotator import AnnotatorForm
 from .dock_windows import main_window
 from .panel_style import PanelStyle
@@ -42,16 +53,17 @@ class UndoButtons(FollowingWidget):
             # After a click the keys of the canvas go on working.
             button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
             row.addWidget(button)
+        bind_to_viewer(binding.viewer, UNDO, binding)
 
     def refresh(self) -> None:
-        keys = {shortcut.name: format_key(shortcut.keys[0]) for shortcut in LABEL_MODE}
+        keys = {shortcut.name: format_key(shortcut.keys[0]) for shortcut in UNDO}
         history = self.state.history
         self._tell_of_lost_steps()
         for button, steps in ((self.undo, history), (self.redo, history.undone)):
             button.setEnabled(bool(steps) and not self.state.read_only)
             what = steps[-1].description if steps else "nothing"
             key = keys[button.text().lower()]
-            button.setToolTip(f"{button.text()}: {what} ({key} in label mode).")
+            button.setToolTip(f"{button.text()}: {what} ({key}).")
             button.setAccessibleDescription(what)
 
     def _tell_of_lost_steps(self) -> None:
@@ -64,7 +76,7 @@ class UndoButtons(FollowingWidget):
             lost = sum(step.time not in done for step in before)
             if lost:
                 steps = pluralise(lost, "undone step")
-                self._binding.viewer.status = f"{steps} can no longer be redone"
+                show_message(self._binding.viewer, f"{steps} can no longer be redone")
 
 
 class WorkbenchBar(QToolBar):
@@ -86,6 +98,7 @@ class WorkbenchBar(QToolBar):
         self.setContextMenuPolicy(Qt.ContextMenuPolicy.PreventContextMenu)
         self.toggleViewAction().setVisible(False)
         PanelStyle(self, binding)
+        self._binding = binding
         self.history = UndoButtons(binding)
         self.fit = QPushButton("Fit")
         self.fit.setToolTip("Show the whole image.")
@@ -100,6 +113,16 @@ class WorkbenchBar(QToolBar):
         self.addWidget(self.task)
         self.addWidget(self.annotator)
         set_reading_order(self)
+        main_window(binding.viewer).installEventFilter(self)
+
+    def eventFilter(self, main: Any, event: QEvent) -> bool:  # noqa: N802
+        """Let Esc in a field return to the canvas, where the same key would end a review."""
+        if event.type() != QEvent.Type.KeyPress or as_key_event(event).key() != Qt.Key.Key_Escape:
+            return False
+        if not isinstance(main.focusWidget(), QLineEdit | QAbstractSpinBox):
+            return False
+        focus_canvas(self._binding.viewer)
+        return True
 
     def add_at_left(self, widget: QWidget) -> None:
         """Add a widget before all others."""

@@ -21,6 +21,7 @@ from . import calibration, compat, picking
 from .layer_group import ROLE, EventBlocker
 from .layers import ImageLayers
 from .micrographs import is_micrograph, micrograph_of, same, size_in_file_nm
+from .status_line import show_message
 from .turns import TurnQueue
 
 
@@ -96,9 +97,9 @@ class Canvas:
         self.viewer.layers.selection.active = layer
 
     def show_message(self, text: str) -> None:
-        """Show a text in the status bar of the viewer."""
+        """Show a text in the status bar of the viewer for some time."""
         if self.viewer is not None:
-            self.viewer.status = text
+            show_message(self.viewer, text)
 
     # ---- the view
     def fit_view(self, layer: Image) -> None:
@@ -295,7 +296,8 @@ class Canvas:
         before, size = self.micrograph(image), calibration.pixel_size_nm(event.source)
         if before is not None and size is not None and size != before.pixel_size_nm:
             self.state.add_image(before.with_pixel_size(size), calibrated=True)
-            if self.state.analysis(image) is not None:
+            analysis = self.state.analysis(image)
+            if analysis is not None and analysis.micrograph.pixel_size_nm != size:
                 show_info(
                     f"The pixel size of {image} has changed. Press Analyse again: diameters "
                     "and labels still refer to the previous pixel size."

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 from napari.layers import Image, Shapes
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QWidget
+from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QDoubleSpinBox,
+    QHBoxLayout,
+    QPushButton,
+    QSizePolicy,
+    QWidget,
+)
 
 from ..controls.forms import keep_room
 from . import calibration
@@ -45,11 +52,12 @@ class Ruler(QWidget):
         self.length = length
         self.length.setToolTip("Length of the line in nm.")
         self.length.setAccessibleName("Length of the line")
+        self.length.setSpecialValueText("line length")
+        for field in (pixel_size, length):  # a narrow dock has no room for their buttons
+            field.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
-        self.words = QLabel("Length")
         row.addWidget(pixel_size, 1)
-        row.addWidget(self.words)
         row.addWidget(length, 1)
         row.addWidget(self.button)
         self.setFocusProxy(pixel_size)
@@ -65,7 +73,6 @@ class Ruler(QWidget):
         draws = self._line is not None
         self.button.setChecked(draws)
         self._pixel_size.setHidden(draws)
-        self.words.setVisible(draws)
         self.length.setVisible(draws)
 
     def offer_drawing(self, offers: bool) -> None:

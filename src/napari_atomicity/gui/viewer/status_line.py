@@ -10,8 +10,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from napari.layers import Points
+from qtpy.QtCore import QTimer
 
 from ...core.cluster_table import class_confidence
+
+MESSAGE_MS = 15_000
+"""How long a message stays, if nothing else takes its place."""
+
+
+def show_message(viewer: Any, text: str) -> None:
+    """Show a text in the status bar for some time."""
+    reference = weakref.ref(viewer)
+
+    def remove() -> None:
+        now = reference()
+        if now is not None and now.status == text:
+            now.status = ""
+
+    viewer.status = text
+    QTimer.singleShot(MESSAGE_MS, remove)
 
 
 def format_cluster(row: pd.Series) -> str:

@@ -81,6 +81,7 @@ def _remove_docks(main: Any) -> dict[QDockWidget, tuple[Any, bool]]:
         if main.dockWidgetArea(dock) != _NOWHERE and not dock.isFloating():
             removed[dock] = (main.dockWidgetArea(dock), not dock.isHidden())
             main.removeDockWidget(dock)
+            dock.setParent(main)  # otherwise Python's garbage collection deletes it
     main.layout().activate()
     return removed
 

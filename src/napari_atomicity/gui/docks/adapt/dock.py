@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QGridLayout,
     QInputDialog,
@@ -42,12 +41,6 @@ class Adapt(Dock):
     def build(self) -> None:
         self.result: Result | None = None
         self._n_clusters = 0
-        self._waiting: list[tuple[Analysis, str]] = []
-        self._group: object = None
-        # Images are changed one in a turn of the event loop, so that the window lives on.
-        self._turn = QTimer(self)
-        self._turn.setSingleShot(True)
-        self._turn.timeout.connect(self._change_next)
         follow(self, self.state.project_changed, self._forget)
         form = new_form()
         self.models = ModelCombo()
@@ -137,7 +130,7 @@ class Adapt(Dock):
 
     def _forget(self) -> None:
         """Forget the result, which belongs to the images of another project."""
-        self.result, self._waiting = None, []
+        self.result = None
         self.panel.hide()
 
     # ---- what there is
@@ -162,11 +155,10 @@ class Adapt(Dock):
         self.save_button.setVisible(accepted)
 
     def _can_adapt(self) -> bool:
-        return self._n_clusters >= MIN_CLUSTERS and not self._waiting and may_analyse(self.state)
+        return self._n_clusters >= MIN_CLUSTERS and may_analyse(self.state)
 
     def _is_accepted(self) -> bool:
-        """Return whether the result was accepted, and all images show one side of it."""
-        return self.result is not None and self.result.found.accepted and not self._waiting
+        return self.result is not None and self.result.found.accepted
 
     def _format_hint(self, chosen: list[Analysis], n: int) -> str:
         if not self._analysed():
@@ -273,24 +265,20 @@ class Adapt(Dock):
         self._change(AFTER, "show {} after the adaptation")
 
     def _change(self, which: int, words: str) -> None:
-        if self.result is not None:
-            self._group = object()  # all images are one step of undo
-            self._waiting = [
-                (analysis, words.format(analysis.micrograph.name))
-                for analysis in self.result.side(which)
-                if model_id_of(self.state.analysis(analysis.micrograph.name)) != analysis.model_id
-            ]
-            self._change_next()
-
-    def _change_next(self) -> None:
-        while self._waiting:
-            analysis, words = self._waiting.pop(0)
-            # An image that was removed or calibrated again is not changed.
-            if self.binding.accepts(analysis):
-                self.state.clusters.replace_predictions(analysis, words, group=self._group)
-                break
-        if self._waiting:
-            self._turn.start(0)
+        """Show one side of the result: all images change together, as one step of undo."""
+        if self.result is None:
+            return
+        self.state.steps.finish()
+        # An image that was removed or calibrated again is not changed.
+        changed = [
+            analysis
+            for analysis in self.result.side(which)
+            if self.binding.accepts(analysis)
+            and model_id_of(self.state.analysis(analysis.micrograph.name)) != analysis.model_id
+        ]
+        n = len(changed)
+        what = changed[0].micrograph.name if n == 1 else pluralise(n, "image")
+        self.state.clusters.replace_all_predictions(changed, words.format(what))
         self.invalidate()
 
     # ---- keeping it

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from napari.utils.notifications import show_info
-from qtpy.QtCore import QModelIndex, QPoint, Qt, QTimer
+from qtpy.QtCore import QItemSelectionModel, QModelIndex, QPoint, Qt, QTimer
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -36,7 +36,7 @@ from ...controls.questions import confirm
 from ...controls.save_dialogs import ask_for_file
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
-from ...controls.shortcuts import BROWSE, run_weakly
+from ...controls.shortcuts import BROWSE, bind_to_viewer
 from ...panels.dock import Dock
 from ...panels.forms import add_model_row, busy, read_limits_form
 from ...panels.session_labels import TOGETHER, SessionLabels
@@ -81,7 +81,7 @@ class Browse(Dock):
         self.label_action.triggered.connect(self._label_sessions)
         self.content.addLayout(self._analyse_row())
         self.settings = self.add(self._settings_form())
-        self._bind_keys()
+        bind_to_viewer(self.binding.viewer, BROWSE, self.binding.current_image)
         # Thumbnails and calibrations arrive while files are read.
         self._files_timer = QTimer(self)
         self._files_timer.setInterval(_REFRESH_MS)
@@ -187,14 +187,6 @@ class Browse(Dock):
         remember(TOGETHER, self.together)
         return folded(form, self.together, self.form, read_limits_form())
 
-    def _bind_keys(self) -> None:
-        """Next and previous, wherever the focus in the canvas is."""
-        viewer = self.binding.viewer
-        for shortcut in BROWSE:
-            for key in shortcut.keys:
-                run = run_weakly(shortcut, self.binding.current_image, key)
-                viewer.bind_key(key, run, overwrite=True)
-
     # ---- showing
     def _show_first_start(self) -> None:
         """Show how to begin instead of an empty list, until there is an image."""
@@ -216,7 +208,9 @@ class Browse(Dock):
         index = self.model.index(self.model.row_of(self.state.current))
         # Only then: other rows may be selected for their session.
         if shown != self._listed and index != self.list.currentIndex():
-            self.list.setCurrentIndex(index)
+            # By itself Qt would add the row to those selected while Ctrl is held, as in Ctrl+Z.
+            one = QItemSelectionModel.SelectionFlag.ClearAndSelect
+            self.list.selectionModel().setCurrentIndex(index, one)
             self.list.scrollTo(index)
         self._listed = shown
         self.list.setUniformItemSizes(not self.model.has_errors)

@@ -328,9 +328,8 @@ class Live(Dock):
             show_error(words)
         else:
             n = outcome.analysed
-            waits = (
-                f" {outcome.waiting} files wait for the next session." if outcome.waiting else ""
-            )
+            left = pluralise(outcome.waiting, "file")
+            waits = f" {left} left for the next session." if outcome.waiting else ""
             text = f"Stopped: {pluralise(n, 'image')} analysed."
             if self._failed:
                 n = len(self._failed)

@@ -18,6 +18,8 @@ from ...controls.refresher import FollowingWidget
 from ...viewer.binding import Binding
 
 START = "Initial state"
+_MAX_NAMED = 3
+"""Steps that change more clusters do not name them."""
 _MOVES = (
     Qt.Key.Key_Up, Qt.Key.Key_Down, Qt.Key.Key_PageUp, Qt.Key.Key_PageDown, Qt.Key.Key_Home,
     Qt.Key.Key_End, Qt.Key.Key_Tab, Qt.Key.Key_Backtab,
@@ -27,6 +29,9 @@ _MOVES = (
 def format_step(step: Step) -> str:
     """Format a step and its image, if there is one."""
     where = f"{len(step.images)} images" if len(step.images) > 1 else "".join(step.images)
+    ids = step.cluster_ids
+    if len(step.images) == 1 and 0 < len(ids) <= _MAX_NAMED:
+        where += f", cluster{'s' * (len(ids) > 1)} {', '.join(map(str, sorted(ids)))}"
     return f"{step.description} · {where}" if where else step.description
 
 
