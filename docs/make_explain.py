@@ -443,7 +443,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     model = load_classifier("default", "cpu")
-    images = options.out.parent / "images"
+    images = options.out.parent.parent / "images"
     ours = simulated(model, options.isomers, options.fields, options.workers)
     lines = [
         *introduction(model),
