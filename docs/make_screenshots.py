@@ -492,7 +492,7 @@ class Day:
         studio = self.studio
         dock = studio.front(Report)
         out = self.folder.parent / "report"
-        with studio.answering("getExistingDirectory", str(out)):
+        with studio.answering("getSaveFileName", str(out)):
             studio.click(dock.button)
         studio.wait_until(lambda: (out / "run.json").exists(), "the report is written")
         studio.of_dock("report", Report)

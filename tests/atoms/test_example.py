@@ -14,6 +14,7 @@ from napari_atomicity.atoms.dispersion import DispersionSettings, compute_image_
 from napari_atomicity.atoms.marks import ImageAtoms
 from napari_atomicity.atoms.summary import summary
 from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.reporting.plot_group_extents import extent_data
 from napari_atomicity.simulation.examples import atom_example_path, atom_example_truth_path
 from napari_atomicity.statistics.matching import match
 
@@ -50,6 +51,8 @@ def test_detections_on_bright_clusters_are_said_and_left_out(found, truth):
     told = summary(atoms)
     assert 0 < (apart < 0.3).sum() <= told.n_on_clusters <= (apart < 1.5).sum()
     assert told.kinds["atoms"].sum() == len(place) - told.n_on_clusters
+    in_groups = told.kinds.query("kind != 'isolated'")["groups"].sum()
+    assert extent_data(atoms.outside_clusters)["groups"].sum() == in_groups
     spread = compute_image_dispersion(atoms, DispersionSettings(simulations=1))
     assert spread.dispersion.n_off_support == told.n_on_clusters + told.n_off_support
     assert told.area_nm2 == pytest.approx(spread.dispersion.area_nm2)

@@ -99,6 +99,18 @@ class ImageAtoms:
         return with_neighbours(table, self.group_distance_nm)
 
     @cached_property
+    def outside_clusters(self) -> pd.DataFrame:
+        """Atom table without detections on bright clusters, with distances and groups of its own.
+
+        Detections on what a person has added to the support stay.
+        """
+        if self.bright_clusters is None or self.support is None:
+            return self.table
+        clusters = self.bright_clusters & ~self.support
+        left_out = support.is_on_support(clusters, self.table, self.pixel_size_nm)
+        return with_neighbours(self.table[~left_out], self.group_distance_nm)
+
+    @cached_property
     def species(self) -> Species | None:
         """Components of the intensities of all atoms; None before `with_species`."""
         known = None if self.analysis is None else self.analysis.parameters.get(SPECIES)

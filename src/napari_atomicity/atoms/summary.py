@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 
 from ..statistics import atom_groups as groups
-from ..statistics.windows import ObservationWindow
-from .analysis import with_neighbours
 from .marks import ImageAtoms
+from .support import is_on_support
 from .table import PERSON
 
 
@@ -66,14 +65,8 @@ class Summary:
 
 def summary(atoms: ImageAtoms) -> Summary:
     """Summarise the atoms of an image."""
-    table, support, clusters = atoms.table, atoms.support, atoms.bright_clusters
-    n_atoms, n_on_clusters = len(table), 0
-    by_person, uncertain = int((table["origin"] == PERSON).sum()), int(table["uncertain"].sum())
-    if clusters is not None and support is not None:
-        # what a person has added to the support counts
-        left_out = _is_on_support(clusters & ~support, table, atoms.pixel_size_nm)
-        n_on_clusters = int(left_out.sum())
-        table = with_neighbours(table[~left_out], atoms.group_distance_nm)
+    every, table, support = atoms.table, atoms.outside_clusters, atoms.support
+    by_person, uncertain = int((every["origin"] == PERSON).sum()), int(every["uncertain"].sum())
     # groups are numbered through all frames
     group_size = groups.sizes(table["group_id"].to_numpy())
     area, off, expected = float("nan"), 0, float("nan")
@@ -81,18 +74,18 @@ def summary(atoms: ImageAtoms) -> Summary:
         flat = () if atoms.analysis is None else atoms.analysis.flat_frames
         masks = np.delete(support if support.ndim == 3 else support[None], list(flat), axis=0)
         area = float(masks.sum()) * atoms.pixel_size_nm**2
-        off = int((~_is_on_support(support, table, atoms.pixel_size_nm)).sum())
+        off = int((~is_on_support(support, table, atoms.pixel_size_nm)).sum())
         probable = atoms.probabilities
-        on = _is_on_support(support, probable, atoms.pixel_size_nm)
+        on = is_on_support(support, probable, atoms.pixel_size_nm)
         on &= ~probable["frame"].isin(flat).to_numpy()
         expected = float(probable["confidence"].fillna(1.0)[on].sum()) / candidate_recall(atoms)
     neighbours = table["nearest_neighbour_nm"].dropna()
     return Summary(
-        n_atoms,
+        len(every),
         by_person,
         uncertain,
         area,
-        n_on_clusters,
+        len(every) - len(table),
         off,
         expected,
         groups.kinds(group_size),
@@ -114,14 +107,3 @@ def candidate_recall(atoms: ImageAtoms) -> float:
     if not p[of_model].sum() > 0:
         return recall
     return float(min(1.0, recall * p.sum() / p[of_model].sum()))
-
-
-def _is_on_support(support: np.ndarray, table: pd.DataFrame, pixel_size_nm: float) -> np.ndarray:
-    """Return (N,) bool: whether the pixel of each atom is support."""
-    frame, positions = table["frame"].to_numpy(int), table[["y_nm", "x_nm"]].to_numpy(float)
-    on = np.zeros(len(table), bool)
-    for index, mask in enumerate(support if support.ndim == 3 else support[None]):
-        here = frame == index
-        if mask.any():
-            on[here] = ObservationWindow(mask, pixel_size_nm).contains(positions[here])
-    return on

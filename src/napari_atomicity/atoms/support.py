@@ -21,11 +21,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from scipy import ndimage
 from skimage.draw import polygon2mask
 from skimage.filters import threshold_otsu
 
 from ..detection.background import block_mean, enlarge, without_gaps
+from ..statistics.windows import ObservationWindow
 
 LEVEL_SIGMAS_NM = (0.1, 0.15, 0.22, 0.33, 0.5)
 """Blurs of the level; the first that separates support from vacuum is used. It limits the accuracy
@@ -208,3 +210,14 @@ def _remove_small(region: np.ndarray, min_px: float) -> np.ndarray:
     area = np.bincount(parts.ravel(), minlength=n + 1)
     area[0] = 0
     return np.asarray((area >= max(min_px, 1))[parts])
+
+
+def is_on_support(support: np.ndarray, table: pd.DataFrame, pixel_size_nm: float) -> np.ndarray:
+    """Return (N,) bool: whether the pixel of each atom is support."""
+    frame, positions = table["frame"].to_numpy(int), table[["y_nm", "x_nm"]].to_numpy(float)
+    on = np.zeros(len(table), bool)
+    for index, mask in enumerate(support if support.ndim == 3 else support[None]):
+        here = frame == index
+        if mask.any():
+            on[here] = ObservationWindow(mask, pixel_size_nm).contains(positions[here])
+    return on

@@ -312,7 +312,7 @@ class FoundPart(QWidget):
         """Select the atoms of the groups in a column."""
         if self._atoms is None:
             return
-        table, size = self._atoms.table, index + 1
+        table, size = self._atoms.outside_clusters, index + 1
         of_size = table["group_size"] >= size if size == MAX_SIZES else table["group_size"] == size
         image = self._atoms.image
         self._book.select((image, i) for i in table.loc[of_size, "atom_id"].tolist())
@@ -321,7 +321,7 @@ class FoundPart(QWidget):
         """Select the atoms of the groups in a column of extents."""
         if self._atoms is None:
             return
-        image, table = self._atoms.image, self._atoms.table
+        image, table = self._atoms.image, self._atoms.outside_clusters
         inside = GROUP_EXTENTS.members(table, self._extents) == index
         self._book.select((image, i) for i in table.loc[inside, "atom_id"].tolist())
 
