@@ -5,7 +5,9 @@ size-selected images per class under four kinds of conditions, trains on them as
 does, and scores the models on other isomers: size-selected images and mixtures, each as a session.
 It writes a section of docs/explanation/accuracy.md. Scores of finished sets are kept beside it in
 training_sets.csv and are not computed again, so that the table grows over several runs: delete the
-file after a change of the models or of the training. ``--text-only`` writes the section alone.
+file after a change of the models or of the training. With ``--keep FOLDER``, trained models and
+isomers stay there: after a change of the analysis alone, delete the table only, and no model is
+trained again. ``--text-only`` writes the section alone.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -26,12 +28,17 @@ from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.io.tables import write_table
 from napari_atomicity.models.estimators import combination
-from napari_atomicity.models.files import find_model, read_model
+from napari_atomicity.models.files import find_model, read_model, save_model
 from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.fields import simulate_field
 from napari_atomicity.simulation.imaging import Microscope
 from napari_atomicity.simulation.sessions import random_image_settings
-from napari_atomicity.simulation.structures import Isomer, library_of
+from napari_atomicity.simulation.structures import (
+    Isomer,
+    library_of,
+    load_library,
+    save_library,
+)
 from napari_atomicity.training.classifier import Start, train_in_memory
 from napari_atomicity.training.data import PatchSet
 from napari_atomicity.training.evaluation import expected_calibration_error
@@ -101,9 +108,14 @@ CONDITIONS = {
 
 
 @lru_cache(maxsize=1)
-def library_of_set(classes: tuple[str, ...], seed: int) -> list[Isomer]:
+def library_of_set(classes: tuple[str, ...], seed: int, keep: Path | None) -> list[Isomer]:
     """Return the isomers of a set; the sets of one number under all conditions share them."""
-    return library_of(classes, ISOMERS, seed)
+    if keep is None:
+        return library_of(classes, ISOMERS, seed)
+    path = keep / f"{classes[0]}-{seed}.npz"
+    if not path.is_file():
+        save_library(path, library_of(classes, ISOMERS, seed))
+    return load_library(path)
 
 
 def simulate_image(
@@ -117,14 +129,16 @@ def simulate_image(
     return label_field(field, condition.classes, PatchSettings())
 
 
-def simulate_set(condition: Condition, seed: int, n_train: int) -> dict[str, list[PatchSet]]:
+def simulate_set(
+    condition: Condition, seed: int, n_train: int, keep: Path | None = None
+) -> dict[str, list[PatchSet]]:
     """Simulate the images of a set: "train" in the order of its classes, "single" and "mixed".
 
     An image is the same whatever the number of training images.
     """
     of_condition = list(CONDITIONS.values()).index(condition)
     shares = dict.fromkeys(("train", "single", "mixed"), 1 / 3)
-    library = library_of_set(condition.classes, seed)
+    library = library_of_set(condition.classes, seed, keep)
     isomers: dict[str, list[Isomer]] = {name: [] for name in shares}
     for label in condition.classes:
         of_class = [i for i in library if i.label == label]
@@ -182,20 +196,28 @@ def score(model: Start, sessions: Sequence[Sequence[PatchSet]]) -> dict[str, flo
     }
 
 
-def measure_set(job: tuple[str, int, tuple[int, ...]]) -> list[dict[str, object]]:
+def measure_set(
+    job: tuple[str, int, tuple[int, ...]], keep: Path | None = None
+) -> list[dict[str, object]]:
     """Score the start (number 0) and models trained on the first images of each class of a set."""
     name, k, numbers = job
     torch.set_num_threads(1)
-    condition, n_train = CONDITIONS[name], max(numbers)
-    images = simulate_set(condition, SEED + k, n_train)
+    condition = CONDITIONS[name]
+    kept = {n: keep / f"{name}-{k}-{n}.safetensors" for n in numbers if n and keep is not None}
+    n_train = max((n for n in numbers if n not in kept or not kept[n].is_file()), default=0)
+    images = simulate_set(condition, SEED + k, n_train, keep)
     sessions = [images["single"], images["mixed"]]
     rows = []
     for n in numbers:
-        if n:
+        if n == 0:
+            model = read_model(find_model(condition.start))
+        elif n in kept and kept[n].is_file():
+            model = read_model(kept[n])
+        else:
             chosen = [x for i, x in enumerate(images["train"]) if i % n_train < n]
             model = train(chosen, condition, k)
-        else:
-            model = read_model(find_model(condition.start))
+            if n in kept:
+                save_model(kept[n], *model)
         rows.append({"condition": name, "set": k, "images": n, **score(model, sessions)})
     return rows
 
@@ -396,13 +418,16 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="*", default=list(IMAGES), help="per class")
     parser.add_argument("--conditions", nargs="*", default=list(CONDITIONS), choices=CONDITIONS)
     parser.add_argument("--scores", type=Path, default=SCORES, help="table of finished sets")
+    parser.add_argument("--keep", type=Path, help="folder of trained models and isomers")
     parser.add_argument("--text-only", action="store_true", help="write the page from it")
     options = parser.parse_args()
     scores = read_scores(options.scores)
     if not options.text_only:
+        if options.keep is not None:
+            options.keep.mkdir(parents=True, exist_ok=True)
         jobs = missing_sets(scores, options.conditions, options.sets, options.images)
         with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
-            for rows in pool.map(measure_set, jobs):
+            for rows in pool.map(partial(measure_set, keep=options.keep), jobs):
                 scores = write_scores(pd.concat([scores, pd.DataFrame(rows)]), options.scores)
                 print(pd.DataFrame(rows).to_string(index=False, header=False), flush=True)
     card = read_model(find_model("default"))[0]
