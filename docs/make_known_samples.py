@@ -23,9 +23,10 @@ from napari_atomicity.core.cluster_table import probability_columns
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.classifier import Classifier, load_classifier
+from napari_atomicity.models.image_evidence import ImageMeasurements
 from napari_atomicity.models.intensity_scale import is_bright, usable
 from napari_atomicity.models.session_images import require_references
-from napari_atomicity.models.session_scale import ImageMeasurements, fit_session
+from napari_atomicity.models.session_scale import fit_session
 from napari_atomicity.pipeline.analysis import classify_clusters, detect_clusters
 from napari_atomicity.pipeline.session_labels import label_session
 from napari_atomicity.simulation.sessions import SessionImage, draw_session, simulate_session

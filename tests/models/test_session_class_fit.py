@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from napari_atomicity.core.apparent_size import ApparentSize
+from napari_atomicity.models.image_evidence import ImageMeasurements
 from napari_atomicity.models.session_class_fit import (
     align_with_classes,
     fit_session_classes,
     scale_without_classes,
 )
-from napari_atomicity.models.session_scale import ImageMeasurements, fit_session
+from napari_atomicity.models.session_scale import fit_session
 
 SIZES = np.array([19.0, 30, 41, 55, 70])
 REFERENCE = ApparentSize(

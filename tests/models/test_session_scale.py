@@ -9,7 +9,8 @@ import pytest
 
 from napari_atomicity.core.apparent_size import ApparentSize
 from napari_atomicity.models import session_sources
-from napari_atomicity.models.session_scale import ImageMeasurements, fit_session
+from napari_atomicity.models.image_evidence import ImageMeasurements
+from napari_atomicity.models.session_scale import fit_session
 from napari_atomicity.models.session_sources import fit_sources
 from napari_atomicity.statistics.scale_solutions import N_DRAWS
 
@@ -49,6 +50,24 @@ def test_images_of_one_size_share_what_none_of_them_can_tell_alone(seed):
     assert 0.05 < session.spread < 0.25
     shares = np.array([x.shares[0] for x in session.images])
     assert (shares.argmax(axis=1) == np.arange(15) % 5).all()
+
+
+def test_images_whose_sizes_have_errors_of_their_own_are_not_surely_a_wrong_size():
+    """Images of one size, of which focus makes some look a class larger or smaller."""
+    of_image = replace(REFERENCE, image_scatter=0.12)
+    sure = {REFERENCE: [], of_image: []}
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        true = rng.normal(3.0, 0.15, 10)
+        errors = rng.normal(0, 0.12, 10)
+        images = [image(rng, [i % 5] * 20, s, errors[i]) for i, s in enumerate(true)]
+        for reference, wrong in sure.items():
+            found = fit_session(images, reference).images
+            wrong += [
+                x.weight[0] > 0.9 and abs(x.log_scale[0] - s) > 0.12
+                for x, s in zip(found, true, strict=True)
+            ]
+    assert sum(sure[of_image]) < 0.5 * sum(sure[REFERENCE])
 
 
 def test_one_size_alone_keeps_all_its_solutions():

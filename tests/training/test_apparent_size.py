@@ -38,6 +38,7 @@ def clusters(card):
     features[:, 3] = size + rng.normal(0, 0.4, n)
     table = pd.DataFrame(
         {
+            "image": [f"{a} {b}" for a, b in zip(session, np.arange(n) % 3, strict=True)],
             "truth": np.array(card.classes)[label],
             "true_intensity_per_atom": 100.0,
             "integrated_intensity": 100.0 * SIZES[label] * np.exp(rng.normal(0, 0.06, n)),
@@ -57,6 +58,7 @@ def test_the_error_that_a_session_has_in_common_stays_small(card, clusters):
     error = pd.Series(size - np.array(found.log_size)[label]).groupby([session, label]).mean()
     assert error.std() < 0.1  # 0.12 by the fit of clusters alone
     assert found.scatter == pytest.approx(error.std(), rel=0.2)
+    assert found.image_scatter < 0.03  # images of a session have no error of their own
     # distributions of the classes are those of clusters outside the fit
     assert found.log_size == pytest.approx(pd.Series(size).groupby(label).mean(), abs=0.03)
     assert found.log_intensity == pytest.approx(np.log(SIZES), abs=0.02)

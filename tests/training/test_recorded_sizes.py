@@ -10,6 +10,7 @@ from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.training.apparent_size import USUAL_SCATTER, fit_apparent_size
 from napari_atomicity.training.data import KNOWN_SCALE, PatchSet
+from napari_atomicity.training.shrinkage import USUAL_IMAGE_SCATTER
 
 CLASSES = ("Pt19", "Pt30", "Pt70")
 CARD = ModelCard("made", CLASSES, PatchSettings(channels=("raw", "LCN")))
@@ -59,6 +60,11 @@ def test_sizes_of_new_images_are_those_of_their_classes():
 
 def test_images_of_one_session_do_not_tell_the_error_of_others():
     assert fit(*recorded(image_error=0)[:2]).scatter == USUAL_SCATTER
+
+
+def test_the_error_that_an_image_has_in_common_is_found():
+    without, large = (fit(*recorded(20, image_error=x)[:2]).image_scatter for x in (0, 0.15))
+    assert without < USUAL_IMAGE_SCATTER < large
 
 
 def test_single_clusters_keep_the_scatter_within_images():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .from_dict import Logarithm, Positive, Scatter
+from .from_dict import Logarithm, NotNegative, Positive, Scatter
 from .scale_reference import Covariance, ScaleReference, check_classes
 
 
@@ -36,6 +36,9 @@ class ApparentSize:
         Calibration of the intensities of lone atoms: mean and standard deviation of the difference
         between ln scale of the clusters of an image and ln intensity of its lone atoms. None: lone
         atoms do not contribute to the scale.
+    image_scatter : float
+        Standard deviation of the error that the apparent sizes of an image have in common, about
+        that of the session: focus and astigmatism differ between the images.
     """
 
     log_intensity: tuple[Logarithm, ...]
@@ -45,6 +48,7 @@ class ApparentSize:
     weights: tuple[float, ...] = ()
     offset: float = 0.0
     lone_atoms: tuple[float, Positive] | None = None
+    image_scatter: NotNegative = 0.0
 
     def check(self) -> None:
         """Check means and covariances; raise `ValueError` if they are not valid."""

@@ -9,8 +9,9 @@ import numpy as np
 
 from ..core.apparent_size import ApparentSize
 from .class_fit import ClassFit, compare_with_classes
+from .image_evidence import ImageMeasurements
 from .peak_mixtures import MARGIN
-from .session_scale import ImageMeasurements, SessionScale
+from .session_scale import SessionScale
 
 N_NODES = 41
 N_SCATTERS = 3.0
@@ -164,7 +165,8 @@ def scale_without_classes(
             residual.append(image.log_intensity - start - slope * image.log_size)
     if residual:
         of_sizes = np.concatenate(residual)
-        error = np.hypot(of_sizes.std() / np.sqrt(len(of_sizes)), spread / np.sqrt(len(residual)))
+        of_image = np.hypot(spread, slope * reference.image_scatter) / np.sqrt(len(residual))
+        error = np.hypot(of_sizes.std() / np.sqrt(len(of_sizes)), of_image)
         not_linear = (intensity - start - slope * size).std()
         common = np.hypot(slope * reference.scatter, not_linear)
         sources.append((float(np.median(of_sizes)), float(np.hypot(error, common))))

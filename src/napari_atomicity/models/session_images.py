@@ -13,8 +13,9 @@ from ..core.errors import ModelError
 from ..core.model_card import ModelCard
 from ..core.scale_reference import ScaleReference
 from .analysis import Analysis
+from .image_evidence import ImageMeasurements
 from .intensity_scale import ConstrainedMixture, is_bright, usable
-from .session_scale import ImageMeasurements, ScaleModes, SessionScale, fit_session
+from .session_scale import ScaleModes, SessionScale, fit_session
 
 MAX_BEYOND = 0.7
 """Difference of ln intensity by which the median cluster may be smaller or larger than all classes

@@ -6,22 +6,23 @@ put on it. The session can, because the scales of its images are drawn around on
 
 Model. Image i has the scale s_i = ln(intensity of one atom). A cluster of class c has
 
-    (ln I, z) ~ N((m_c + s_i, g_c + d - k (g_c - g)), Sigma_c),
+    (ln I, z) ~ N((m_c + s_i, g_c + d_i - k (g_c - g)), Sigma_c),
 
-where z is the apparent size (`core.apparent_size`), g the mean of its class means g_c, d its common
-error in the session, and k how much nearer to each other the sizes of the classes look, such as by
-blur. The classes of an image have shares pi_i ~ Dirichlet(0.3), so that images of one size are as
-likely as mixtures. A flat component takes clusters that fit no class. The session draws
+where z is the apparent size (`core.apparent_size`), g the mean of its class means g_c, d_i its
+error that the clusters of the image have in common, and k how much nearer to each other the sizes
+of the classes look, such as by blur. The classes of an image have shares pi_i ~ Dirichlet(0.3), so
+that images of one size are as likely as mixtures. A flat component takes clusters that fit no
+class. The session draws
 
     s_i ~ (1 - e) N(S, tau^2) + e U,    S ~ U,    tau ~ `SPREADS`,
-    d ~ N(0, scatter^2),    k ~ N(0, `COMPRESSION`^2),
+    d_i ~ N(d, image_scatter^2),    d ~ N(0, scatter^2),    k ~ N(0, `COMPRESSION`^2),
 
 where the uniform component with e = 2 % keeps an image that does not fit from moving the others.
-The shares are integrated out by variational Bayes [1]_, separately for every value of (s_i, d, k)
-on a grid; S, tau, d and k are integrated out on their grids [2]_. No image is decided before the
-session. The classes differ from the model in more than d and k: the evidence for k counts for a
-fifth (`EVIDENCE_FOR_COMPRESSION`). Noise and blur widen the intensities of a class by a factor of
-the session (`VARIANCES`), found first with k = 0.
+The shares are integrated out by variational Bayes [1]_, separately for every value of (s_i, d_i,
+k) on a grid; d_i, S, tau, d and k are integrated out on their grids [2]_. No image is decided
+before the session. The classes differ from the model in more than d and k: the evidence for k
+counts for a fifth (`EVIDENCE_FOR_COMPRESSION`). Noise and blur widen the intensities of a class by
+a factor of the session (`VARIANCES`), found first with k = 0.
 Known compositions that the clusters contradict are not used, see `known_samples`.
 The cost is linear in the number of clusters.
 
@@ -35,26 +36,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
-from scipy.special import digamma, gammaln, logsumexp, softmax
+from scipy.special import logsumexp, softmax
 
 from ..core.apparent_size import ApparentSize
-from ..core.threads import parallel_map
+from .image_evidence import (
+    COMPRESSIONS,
+    NO_COMPRESSION,
+    STEP,
+    ImageMeasurements,
+    ScaleSteps,
+    SizeErrors,
+    image_evidence,
+    size_errors,
+)
 from .known_samples import compare_statements, with_tolerance
 from .session_draws import draw_solutions
 
-STEP = 0.04
-"""Step of the grid of scales; less than the scatter of intensities within a class."""
-N_ERRORS = 11
-MAX_ERROR = 2.5
-"""The grid of common errors of the apparent size: number of values, standard deviations."""
-COMPRESSION = 0.115
-COMPRESSIONS = (-0.2, -0.1, 0.0, 0.1, 0.2)
-"""Compression of the apparent sizes of a session: standard deviation, values on the grid."""
-NO_COMPRESSION = (0.0,)
 EVIDENCE_FOR_COMPRESSION = 0.2
 """Power of the likelihood of a compression."""
 VARIANCES = (1.0, 1.41, 2.0, 2.83)
@@ -63,53 +62,17 @@ LOG_VARIANCE_SD = 0.5
 standard deviation of their logarithm."""
 CLUSTERS_FOR_VARIANCE = 400
 """Clusters that tell the variance, in evenly spaced images."""
-CONCENTRATION = 0.3
-"""Dirichlet parameter of the shares of an image: less than 1, one size is likely."""
-KNOWN_CLUSTERS = 200.0
-"""Weight of a known composition, in clusters."""
-N_ITERATIONS = 6
-NEGLIGIBLE = 25.0
-"""Values on the grid whose log evidence is surely further below the largest one are iterated once.
-"""
 SPREADS = ((0.05, 0.10), (0.10, 0.25), (0.15, 0.30), (0.20, 0.25), (0.30, 0.10))
 """Standard deviations of ln scale between the images of a session, with prior probabilities:
 0.13 to 0.17 in simulated sessions with drifting conditions."""
 OUTLYING = 0.02
 """Prior probability that an image has a scale unlike the others."""
 MARGIN = 0.3
-DENSITY_OF_OUTLIERS = 0.02 / 4.0
-"""Of clusters: 2 %, flat over some decades of intensity and apparent size."""
 SAME_MODE = 0.1
 """Scales whose logarithms differ by less belong to one mode."""
 MIN_WEIGHT = 0.01
 """Weight from which on a mode of an image is kept."""
 MAX_MODES = 6
-_KEPT_STEPS = 10
-_N_PARTS = 4  # of the scales, in threads
-
-
-@dataclass(frozen=True, eq=False)
-class ImageMeasurements:
-    """Measurements of one image that tell its scale.
-
-    Parameters
-    ----------
-    log_intensity, log_size : ndarray of shape (n_clusters,)
-        Logarithms of the integrated intensities in counts nm², and apparent sizes, of complete and
-        isolated clusters.
-    shares : ndarray of shape (n_classes,), optional
-        Known composition of the sample.
-    anchor : tuple of float, optional
-        Mean and standard deviation of ln scale from another source, such as single atoms.
-    keep_shares : bool, optional
-        Whether the known composition is used even if the clusters contradict it.
-    """
-
-    log_intensity: np.ndarray
-    log_size: np.ndarray
-    shares: np.ndarray | None = None
-    anchor: tuple[float, float] | None = None
-    keep_shares: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,14 +177,14 @@ def fit_session(
     kernels = [_spread_kernel(grid, spread) for spread, _ in SPREADS]
     variance = _variance_of_session(images, steps, reference, kernels)
     reference = _widened(reference, variance)
-    errors = _size_errors(reference)
+    errors = size_errors(reference)
     log_prior = _log_prior(grid, errors, prior)
     factor, contradicted = _test_known(images, steps, reference, kernels, log_prior)
     images = [
         replace(x, shares=None) if wrong and not x.keep_shares else x
         for x, wrong in zip(images, contradicted, strict=True)
     ]
-    evidence, shares = zip(*(_image_evidence(x, steps, reference) for x in images), strict=True)
+    evidence, shares = zip(*(image_evidence(x, steps, reference) for x in images), strict=True)
     likelihood, marginal, log_likelihood = _marginalise(np.array(evidence), kernels)
     joint = log_likelihood + log_prior
     for k in COMPRESSIONS:
@@ -299,7 +262,7 @@ def _marginalise(
 
 def _variance_of_session(
     images: Sequence[ImageMeasurements],
-    steps: _ScaleSteps,
+    steps: ScaleSteps,
     reference: ApparentSize,
     kernels: Sequence[np.ndarray],
 ) -> float:
@@ -311,13 +274,13 @@ def _variance_of_session(
     chosen = [replace(x, shares=None) for x in with_clusters[::stride]]
     if not chosen:
         return VARIANCES[0]
-    errors = _size_errors(reference, NO_COMPRESSION)
+    errors = size_errors(reference, NO_COMPRESSION)
     log_prior = _log_prior(steps.scales, errors)
     log_variances = np.log(VARIANCES)
     log_posterior = -0.5 * (log_variances / LOG_VARIANCE_SD) ** 2
     for i, variance in enumerate(VARIANCES):
         wider = _widened(reference, variance)
-        evidence = np.array([_image_evidence(x, steps, wider, NO_COMPRESSION)[0] for x in chosen])
+        evidence = np.array([image_evidence(x, steps, wider, NO_COMPRESSION)[0] for x in chosen])
         log_posterior[i] += logsumexp(_marginalise(evidence, kernels)[2] + log_prior)
     mean = softmax(log_posterior) @ log_variances
     return VARIANCES[int(np.abs(log_variances - mean).argmin())]
@@ -333,7 +296,7 @@ def _widened(reference: ApparentSize, variance: float) -> ApparentSize:
 
 
 def _log_prior(
-    grid: np.ndarray, errors: _SizeErrors, prior: tuple[float, float] | None = None
+    grid: np.ndarray, errors: SizeErrors, prior: tuple[float, float] | None = None
 ) -> np.ndarray:
     """Compute the log prior of spread, S and the errors of the sizes, up to a constant."""
     log_prior = errors.log_prior + np.zeros((len(grid), 1))
@@ -344,7 +307,7 @@ def _log_prior(
 
 def _test_known(
     images: Sequence[ImageMeasurements],
-    steps: _ScaleSteps,
+    steps: ScaleSteps,
     reference: ApparentSize,
     kernels: Sequence[np.ndarray],
     log_prior: np.ndarray,
@@ -361,7 +324,7 @@ def _test_known(
         return factor, contradicted
 
     def log_marginal(image: ImageMeasurements, shares: np.ndarray | None = None) -> np.ndarray:
-        log_evidence, _ = _image_evidence(replace(image, shares=shares), steps, reference)
+        log_evidence, _ = image_evidence(replace(image, shares=shares), steps, reference)
         top = log_evidence.max()
         likelihood = np.exp(log_evidence - top)
         return np.stack([np.log(k @ likelihood + 1e-300) for k in kernels]) + top
@@ -375,23 +338,7 @@ def _test_known(
     return factor, contradicted
 
 
-class _ScaleSteps(NamedTuple):
-    """Logarithms of scales in steps from an origin, `first` to `last`.
-
-    The origin is a cluster of the first image. The grid then stays the same while images are added
-    to a session, and a gain that all images share moves it along.
-    """
-
-    origin: float
-    first: int
-    last: int
-
-    @property
-    def scales(self) -> np.ndarray:
-        return self.origin + STEP * np.arange(self.first, self.last + 1)
-
-
-def _scale_steps(images: Sequence[ImageMeasurements], reference: ApparentSize) -> _ScaleSteps:
+def _scale_steps(images: Sequence[ImageMeasurements], reference: ApparentSize) -> ScaleSteps:
     """Return the range of scales at which any class can be in any image."""
     intensity = np.concatenate([x.log_intensity for x in images])
     ends = np.array([min(reference.log_intensity), max(reference.log_intensity)])
@@ -403,28 +350,7 @@ def _scale_steps(images: Sequence[ImageMeasurements], reference: ApparentSize) -
     if not len(anchors):
         anchors = np.zeros(1)
     low, high = (np.array([anchors.min() - MARGIN, anchors.max() + MARGIN]) - origin) / STEP
-    return _ScaleSteps(origin, int(np.floor(low)), int(np.ceil(high)))
-
-
-class _SizeErrors(NamedTuple):
-    """Errors of the apparent sizes of a session, each with a common one d and a compression k."""
-
-    common: np.ndarray  # (n_errors,)
-    compression: np.ndarray  # (n_errors,)
-    of_classes: np.ndarray  # (n_errors, n_classes)
-    log_prior: np.ndarray  # (n_errors,)
-
-
-def _size_errors(
-    reference: ApparentSize, compressions: Sequence[float] = COMPRESSIONS
-) -> _SizeErrors:
-    """Return the errors of the apparent sizes on the grid."""
-    d = np.tile(np.linspace(-MAX_ERROR, MAX_ERROR, N_ERRORS), len(compressions))
-    k = np.repeat(compressions, N_ERRORS)
-    size = np.array(reference.log_size)
-    common = d * reference.scatter
-    of_classes = common[:, None] - k[:, None] * (size - size.mean())
-    return _SizeErrors(common, k, of_classes, -0.5 * (d**2 + (k / COMPRESSION) ** 2))
+    return ScaleSteps(origin, int(np.floor(low)), int(np.ceil(high)))
 
 
 def _spread_kernel(grid: np.ndarray, spread: float) -> np.ndarray:
@@ -432,132 +358,6 @@ def _spread_kernel(grid: np.ndarray, spread: float) -> np.ndarray:
     kernel = np.exp(-0.5 * ((grid[:, None] - grid) / spread) ** 2)
     kernel /= kernel.sum(axis=1, keepdims=True)
     return np.asarray((1 - OUTLYING) * kernel + OUTLYING / len(grid))
-
-
-def _image_evidence(
-    image: ImageMeasurements,
-    steps: _ScaleSteps,
-    reference: ApparentSize,
-    compressions: tuple[float, ...] = COMPRESSIONS,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the log evidence of an image for each scale and error of the sizes.
-
-    Without the anchor it is kept: the next image of the session needs it again, in a similar range.
-
-    Returns
-    -------
-    log_evidence : ndarray of shape (n_scales, n_errors)
-        With the shares integrated out: the variational lower bound.
-    shares : ndarray of shape (n_scales, n_errors, n_classes)
-        Posterior means of the shares.
-    """
-    origin, first, last = steps
-    begin, end = first // _KEPT_STEPS * _KEPT_STEPS, -(-last // _KEPT_STEPS) * _KEPT_STEPS
-    measured = (image.log_intensity, image.log_size, image.shares)
-    content = (None if x is None else np.asarray(x, float).tobytes() for x in measured)
-    wider = _ScaleSteps(origin, begin, end)
-    log_evidence, shares = _kept_evidence(*content, wider, reference, compressions)
-    part = slice(first - begin, last - begin + 1)
-    log_evidence, shares = log_evidence[part], shares[part]
-    if image.anchor is not None:
-        off = (steps.scales - image.anchor[0]) / image.anchor[1]
-        log_evidence = log_evidence - 0.5 * off[:, None] ** 2
-    return log_evidence, shares
-
-
-@lru_cache(maxsize=512)
-def _kept_evidence(
-    log_intensity: bytes,
-    log_size: bytes,
-    shares: bytes | None,
-    steps: _ScaleSteps,
-    reference: ApparentSize,
-    compressions: tuple[float, ...],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Compute `_image_evidence` of float64 measurements without anchor."""
-    image = ImageMeasurements(np.frombuffer(log_intensity), np.frombuffer(log_size))
-    n_classes = len(reference.log_size)
-    prior = np.full(n_classes, CONCENTRATION)
-    if shares is not None:
-        prior = prior / n_classes + KNOWN_CLUSTERS * np.frombuffer(shares)
-    errors = _size_errors(reference, compressions).of_classes
-    shape = (len(errors), len(steps.scales))
-
-    def begin(some_errors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        density = _densities(image, steps.scales, some_errors, reference)
-        alpha = prior[:, None] + density.shape[1] / n_classes
-        return density, *_integrate_shares(density, alpha, prior, 1)
-
-    begun = parallel_map(begin, np.array_split(errors, _N_PARTS))
-    density, log_evidence, alpha = (np.concatenate(x, axis=-1) for x in zip(*begun, strict=True))
-    # A first iteration has equal shares; others increase a density by this factor at most.
-    possible = log_evidence + density.shape[1] * np.log(n_classes)
-    likely = np.flatnonzero(possible > log_evidence.max() - NEGLIGIBLE)
-
-    def finish(these: np.ndarray) -> None:
-        log_evidence[these], alpha[:, these] = _integrate_shares(
-            density[..., these], alpha[:, these], prior, N_ITERATIONS - 1
-        )
-
-    parallel_map(finish, np.array_split(likely, _N_PARTS))
-    mean_shares = (alpha / alpha.sum(axis=0)).reshape(n_classes, *shape)
-    return log_evidence.reshape(shape).T, mean_shares.transpose(2, 1, 0)
-
-
-def _integrate_shares(
-    density: np.ndarray, alpha: np.ndarray, prior: np.ndarray, n_iterations: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Integrate the shares of an image out by variational Bayes, for P scales and errors.
-
-    Parameters
-    ----------
-    density : ndarray of shape (n_classes, n_clusters, P)
-        Of each cluster in each class.
-    alpha : ndarray of shape (n_classes, P) or (n_classes, 1)
-        Dirichlet parameters to begin with.
-    prior : ndarray of shape (n_classes,)
-        Dirichlet parameters of the prior.
-    n_iterations : int
-        Number of iterations.
-
-    Returns
-    -------
-    log_evidence : ndarray of shape (P,)
-        The variational lower bound of the last iteration.
-    alpha : ndarray of shape (n_classes, P)
-        Dirichlet parameters of the posterior.
-    """
-    prior = prior[:, None]
-    for _ in range(n_iterations):
-        before = alpha
-        log_share = digamma(before) - digamma(before.sum(axis=0))
-        weight = np.exp(log_share).astype(np.float32)
-        total = np.einsum("cnp,cp->np", density, weight) + np.float32(DENSITY_OF_OUTLIERS)
-        alpha = prior + np.einsum("cnp,np->cp", density, 1 / total) * weight
-    log_evidence = np.log(total).sum(axis=0, dtype=float)
-    log_evidence += gammaln(before).sum(axis=0) - gammaln(before.sum(axis=0))
-    log_evidence -= gammaln(prior).sum() - gammaln(prior.sum())
-    log_evidence -= ((before - prior) * log_share).sum(axis=0)
-    return log_evidence, alpha
-
-
-def _densities(
-    image: ImageMeasurements, grid: np.ndarray, errors: np.ndarray, reference: ApparentSize
-) -> np.ndarray:
-    """Compute the density of each cluster in each class: (C, n_clusters, n_errors * n_scales)."""
-    covariance = np.array(reference.covariance)
-    precision = np.linalg.inv(covariance)[:, :, :, None, None]
-    constant = -np.log(2 * np.pi) - 0.5 * np.linalg.slogdet(covariance)[1][:, None, None]
-    intensity, size = np.array(reference.log_intensity), np.array(reference.log_size)
-    u = image.log_intensity[:, None] - intensity[:, None, None] - grid  # (C, N, S)
-    v = image.log_size[:, None] - size[:, None, None] - errors.T[:, None]  # (C, N, D)
-    along = (constant - 0.5 * precision[:, 0, 0] * u**2).astype(np.float32)
-    slope = (-precision[:, 0, 1] * u).astype(np.float32)
-    across = (-0.5 * precision[:, 1, 1] * v**2).astype(np.float32)
-    exponent = slope[:, :, None] * v.astype(np.float32)[..., None]
-    exponent += along[:, :, None]
-    exponent += across[..., None]
-    return np.exp(exponent, out=exponent).reshape(*v.shape[:2], len(errors) * len(grid))
 
 
 def _modes(

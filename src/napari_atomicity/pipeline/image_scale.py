@@ -14,10 +14,10 @@ from ..io.own_files import NPZ_MARK
 from ..models.analysis import Analysis
 from ..models.classifier import Classifier, Prediction
 from ..models.embedding import place_again
+from ..models.image_evidence import ImageMeasurements
 from ..models.intensity_scale import ConstrainedMixture
 from ..models.scaled_predictions import ScaledPrediction, label_solutions, predict_solutions
 from ..models.session_images import measure_analysis, session_references
-from ..models.session_scale import ImageMeasurements
 
 FORM = 2
 """Version of the format; images with another one are analysed again."""

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from ..core.acquisition_session import AcquisitionSession
 from ..io.provenance import Outcome
 from ..models.analysis import Analysis
+from ..models.image_evidence import ImageMeasurements
 from ..models.intensity_scale import ConstrainedMixture
 from ..models.session_images import mixture_of_modes, require_references
-from ..models.session_scale import ImageMeasurements, fit_session
+from ..models.session_scale import fit_session
 from .finalize import PartIndex
 from .image_scale import ImageScale
 from .session_labels import describe_scale, is_same_scale, with_known_shares

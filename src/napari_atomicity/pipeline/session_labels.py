@@ -15,8 +15,9 @@ from ..core.progress import Progress, Stop, check, report
 from ..models.analysis import Analysis
 from ..models.class_fit import ClassFit
 from ..models.estimators import class_sizes
+from ..models.image_evidence import ImageMeasurements
 from ..models.intensity_scale import ConstrainedMixture
-from ..models.session_scale import ImageMeasurements, SessionScale
+from ..models.session_scale import SessionScale
 from ..models.session_sources import fit_sources
 from ..reporting.plot_session import UNLIKE, SessionSummary
 from .analysis import apply_scale

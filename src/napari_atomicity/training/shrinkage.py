@@ -18,8 +18,8 @@ from ..core.apparent_size import ApparentSize
 from ..core.model_card import ModelCard
 from ..core.scale_reference import Covariance, ScaleReference
 from ..models.estimators import class_sizes
+from ..models.image_evidence import COMPRESSION
 from ..models.intensity_scale import usable
-from ..models.session_scale import COMPRESSION
 from .scaling import intensity_in_atoms
 
 COMMON_DIAMETER_ERROR = 0.10
@@ -30,6 +30,10 @@ CLASS_ERROR = 0.03
 apparent size. The isomers of a sample move the means of their classes by about as much."""
 NEW_CLASS_ERROR = 0.15
 """The same of a class that the model did not have, whose mean is interpolated in ln(atoms)."""
+USUAL_IMAGE_SCATTER = 0.04
+IMAGES_OF_SCATTER = 10.0
+"""Standard deviation of the error that the apparent sizes of an image have in common, in simulated
+sessions of all conditions, and the weight in images of that of a model."""
 IMAGES_OF_COVARIANCE = 30.0
 """Weight of the covariances of the model, in images: the isomers of a sample scatter less."""
 
@@ -123,6 +127,45 @@ def shrink_covariances(
         weight = n_images / (n_images + IMAGES_OF_COVARIANCE)
         out[c] = weight * own + (1 - weight) * out[c]
     return tuple(((a, b), (c, d)) for (a, b), (c, d) in out.tolist())
+
+
+def shrink_image_scatter(
+    residual: np.ndarray,
+    variance: np.ndarray,
+    group: np.ndarray,
+    image: np.ndarray,
+    start: float = USUAL_IMAGE_SCATTER,
+) -> float:
+    """Estimate the error that the apparent sizes of an image have in common.
+
+    By the method of moments: the images of a group differ by this error and by the scatter of their
+    clusters.
+
+    Parameters
+    ----------
+    residual : ndarray of shape (N,)
+        Apparent sizes minus those of the classes.
+    variance : ndarray of shape (N,)
+        Variance of the apparent size within images in the class of each cluster.
+    group, image : ndarray of shape (N,)
+        Session or class, and image of each cluster. Differences between groups do not count.
+    start : float, optional
+        Standard deviation before images are seen, which counts as `IMAGES_OF_SCATTER`.
+
+    Returns
+    -------
+    float
+        Standard deviation.
+    """
+    clusters = pd.DataFrame({"residual": residual, "variance": variance})
+    images = clusters.groupby([group, image]).agg(["mean", "size"])
+    groups = images["residual", "mean"].groupby(level=0)
+    number = groups.transform("size")
+    noise = images["variance", "mean"] / images["variance", "size"] * (1 - 1 / number)
+    excess = (images["residual", "mean"] - groups.transform("mean")) ** 2 - noise
+    freedom = len(images) - groups.ngroups
+    total = IMAGES_OF_SCATTER * start**2 + max(float(excess.sum()), 0.0)
+    return float(np.sqrt(total / (IMAGES_OF_SCATTER + freedom)))
 
 
 def class_prior(
@@ -259,11 +302,18 @@ def shrink_apparent_size(
     )
     covariance = _start_covariances(start, of_start.covariance, classes)
     scatter = np.sqrt(covariance[:, 1, 1])
+    label, image = clusters.label, clusters.image
+    log_size = shrink_means(size, x[1], label, image, scatter)
+    found = shrink_covariances(covariance, x, label, image)
+    variance = np.array(found)[:, 1, 1]
+    image_scatter = shrink_image_scatter(
+        x[1] - log_size[label], variance[label], label, image,
+        of_start.image_scatter or USUAL_IMAGE_SCATTER,
+    )  # fmt: skip
     return replace(
         of_start,
         log_intensity=tuple(map(float, intensity.mean)),
-        log_size=tuple(
-            map(float, shrink_means(size, x[1], clusters.label, clusters.image, scatter))
-        ),
-        covariance=shrink_covariances(covariance, x, clusters.label, clusters.image),
+        log_size=tuple(map(float, log_size)),
+        covariance=found,
+        image_scatter=image_scatter,
     )

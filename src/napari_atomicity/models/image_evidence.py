@@ -1,0 +1,262 @@
+"""The evidence that the clusters of one image give for its scale and the errors of their sizes.
+
+The model is that of `session_scale`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import digamma, gammaln
+
+from ..core.apparent_size import ApparentSize
+from ..core.threads import parallel_map
+
+STEP = 0.04
+"""Step of the grid of scales; less than the scatter of intensities within a class."""
+N_ERRORS = 11
+MAX_ERROR = 2.5
+"""The grid of common errors of the apparent size: number of values, standard deviations."""
+COMPRESSION = 0.115
+COMPRESSIONS = (-0.2, -0.1, 0.0, 0.1, 0.2)
+"""Compression of the apparent sizes of a session: standard deviation, values on the grid."""
+NO_COMPRESSION = (0.0,)
+CONCENTRATION = 0.3
+"""Dirichlet parameter of the shares of an image: less than 1, one size is likely."""
+KNOWN_CLUSTERS = 200.0
+"""Weight of a known composition, in clusters."""
+N_ITERATIONS = 6
+NEGLIGIBLE = 25.0
+"""Values on the grid whose log evidence is surely further below the largest one are iterated once.
+"""
+DENSITY_OF_OUTLIERS = 0.02 / 4.0
+"""Of clusters: 2 %, flat over some decades of intensity and apparent size."""
+_KEPT_STEPS = 10
+_N_PARTS = 4  # of the scales, in threads
+
+
+@dataclass(frozen=True, eq=False)
+class ImageMeasurements:
+    """Measurements of one image that tell its scale.
+
+    Parameters
+    ----------
+    log_intensity, log_size : ndarray of shape (n_clusters,)
+        Logarithms of the integrated intensities in counts nm², and apparent sizes, of complete and
+        isolated clusters.
+    shares : ndarray of shape (n_classes,), optional
+        Known composition of the sample.
+    anchor : tuple of float, optional
+        Mean and standard deviation of ln scale from another source, such as single atoms.
+    keep_shares : bool, optional
+        Whether the known composition is used even if the clusters contradict it.
+    """
+
+    log_intensity: np.ndarray
+    log_size: np.ndarray
+    shares: np.ndarray | None = None
+    anchor: tuple[float, float] | None = None
+    keep_shares: bool = False
+
+
+class ScaleSteps(NamedTuple):
+    """Logarithms of scales in steps from an origin, `first` to `last`.
+
+    The origin is a cluster of the first image. The grid then stays the same while images are added
+    to a session, and a gain that all images share moves it along.
+    """
+
+    origin: float
+    first: int
+    last: int
+
+    @property
+    def scales(self) -> np.ndarray:
+        """Logarithms of all scales."""
+        return self.origin + STEP * np.arange(self.first, self.last + 1)
+
+
+class SizeErrors(NamedTuple):
+    """Errors of the apparent sizes of a session, each with a common one d and a compression k."""
+
+    common: np.ndarray  # (n_errors,)
+    compression: np.ndarray  # (n_errors,)
+    of_classes: np.ndarray  # (n_errors, n_classes)
+    log_prior: np.ndarray  # (n_errors,)
+
+
+def size_errors(
+    reference: ApparentSize, compressions: Sequence[float] = COMPRESSIONS
+) -> SizeErrors:
+    """Return the errors of the apparent sizes on the grid."""
+    d = np.tile(np.linspace(-MAX_ERROR, MAX_ERROR, N_ERRORS), len(compressions))
+    k = np.repeat(compressions, N_ERRORS)
+    size = np.array(reference.log_size)
+    sd = np.hypot(reference.scatter, reference.image_scatter)
+    common = d * sd
+    of_classes = common[:, None] - k[:, None] * (size - size.mean())
+    log_prior = -0.5 * ((common / reference.scatter) ** 2 + (k / COMPRESSION) ** 2)
+    return SizeErrors(common, k, of_classes, log_prior)
+
+
+def image_evidence(
+    image: ImageMeasurements,
+    steps: ScaleSteps,
+    reference: ApparentSize,
+    compressions: tuple[float, ...] = COMPRESSIONS,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the log evidence of an image for each scale and error of the sizes.
+
+    Without the anchor it is kept: the next image of the session needs it again, in a similar range.
+
+    Returns
+    -------
+    log_evidence : ndarray of shape (n_scales, n_errors)
+        With the shares integrated out: the variational lower bound.
+    shares : ndarray of shape (n_scales, n_errors, n_classes)
+        Posterior means of the shares.
+    """
+    origin, first, last = steps
+    begin, end = first // _KEPT_STEPS * _KEPT_STEPS, -(-last // _KEPT_STEPS) * _KEPT_STEPS
+    measured = (image.log_intensity, image.log_size, image.shares)
+    content = (None if x is None else np.asarray(x, float).tobytes() for x in measured)
+    wider = ScaleSteps(origin, begin, end)
+    log_evidence, shares = _kept_evidence(*content, wider, reference, compressions)
+    part = slice(first - begin, last - begin + 1)
+    log_evidence, shares = log_evidence[part], shares[part]
+    if image.anchor is not None:
+        off = (steps.scales - image.anchor[0]) / image.anchor[1]
+        log_evidence = log_evidence - 0.5 * off[:, None] ** 2
+    return log_evidence, shares
+
+
+@lru_cache(maxsize=512)
+def _kept_evidence(
+    log_intensity: bytes,
+    log_size: bytes,
+    shares: bytes | None,
+    steps: ScaleSteps,
+    reference: ApparentSize,
+    compressions: tuple[float, ...],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute `image_evidence` of float64 measurements without anchor."""
+    image = ImageMeasurements(np.frombuffer(log_intensity), np.frombuffer(log_size))
+    n_classes = len(reference.log_size)
+    prior = np.full(n_classes, CONCENTRATION)
+    if shares is not None:
+        prior = prior / n_classes + KNOWN_CLUSTERS * np.frombuffer(shares)
+    errors = size_errors(reference, compressions).of_classes
+    shape = (len(errors), len(steps.scales))
+
+    def begin(some_errors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        density = _densities(image, steps.scales, some_errors, reference)
+        alpha = prior[:, None] + density.shape[1] / n_classes
+        return density, *_integrate_shares(density, alpha, prior, 1)
+
+    begun = parallel_map(begin, np.array_split(errors, _N_PARTS))
+    density, log_evidence, alpha = (np.concatenate(x, axis=-1) for x in zip(*begun, strict=True))
+    # A first iteration has equal shares; others increase a density by this factor at most.
+    possible = log_evidence + density.shape[1] * np.log(n_classes)
+    likely = np.flatnonzero(possible > log_evidence.max() - NEGLIGIBLE)
+
+    def finish(these: np.ndarray) -> None:
+        log_evidence[these], alpha[:, these] = _integrate_shares(
+            density[..., these], alpha[:, these], prior, N_ITERATIONS - 1
+        )
+
+    parallel_map(finish, np.array_split(likely, _N_PARTS))
+    mean_shares = (alpha / alpha.sum(axis=0)).reshape(n_classes, *shape)
+    found = log_evidence.reshape(shape).T, mean_shares.transpose(2, 1, 0)
+    return _integrate_image_error(*found, reference)
+
+
+def _integrate_image_error(
+    log_evidence: np.ndarray, shares: np.ndarray, reference: ApparentSize
+) -> tuple[np.ndarray, np.ndarray]:
+    """Integrate the difference of the size error of an image from that of its session out.
+
+    Parameters
+    ----------
+    log_evidence : ndarray of shape (n_scales, n_errors)
+        Of the image, for each error of its sizes.
+    shares : ndarray of shape (n_scales, n_errors, n_classes)
+        Posterior means of the shares for the same.
+    reference : ApparentSize
+        Distributions of the classes.
+
+    Returns
+    -------
+    log_evidence, shares : ndarray
+        The same for each error of the sizes of the session.
+    """
+    if not reference.image_scatter:
+        return log_evidence, shares
+    of_session = size_errors(reference, NO_COMPRESSION).common
+    kernel = np.exp(-0.5 * ((of_session[:, None] - of_session) / reference.image_scatter) ** 2)
+    kernel /= kernel.sum(axis=1, keepdims=True)
+    top = log_evidence.max()
+    likelihood = np.exp(log_evidence - top).reshape(len(log_evidence), -1, N_ERRORS)
+    integrated = likelihood @ kernel.T + 1e-300
+    weighted = likelihood[..., None] * shares.reshape(*likelihood.shape, -1)
+    shares = (kernel @ weighted / integrated[..., None]).reshape(shares.shape)
+    return np.log(integrated).reshape(log_evidence.shape) + top, shares
+
+
+def _integrate_shares(
+    density: np.ndarray, alpha: np.ndarray, prior: np.ndarray, n_iterations: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Integrate the shares of an image out by variational Bayes, for P scales and errors.
+
+    Parameters
+    ----------
+    density : ndarray of shape (n_classes, n_clusters, P)
+        Of each cluster in each class.
+    alpha : ndarray of shape (n_classes, P) or (n_classes, 1)
+        Dirichlet parameters to begin with.
+    prior : ndarray of shape (n_classes,)
+        Dirichlet parameters of the prior.
+    n_iterations : int
+        Number of iterations.
+
+    Returns
+    -------
+    log_evidence : ndarray of shape (P,)
+        The variational lower bound of the last iteration.
+    alpha : ndarray of shape (n_classes, P)
+        Dirichlet parameters of the posterior.
+    """
+    prior = prior[:, None]
+    for _ in range(n_iterations):
+        before = alpha
+        log_share = digamma(before) - digamma(before.sum(axis=0))
+        weight = np.exp(log_share).astype(np.float32)
+        total = np.einsum("cnp,cp->np", density, weight) + np.float32(DENSITY_OF_OUTLIERS)
+        alpha = prior + np.einsum("cnp,np->cp", density, 1 / total) * weight
+    log_evidence = np.log(total).sum(axis=0, dtype=float)
+    log_evidence += gammaln(before).sum(axis=0) - gammaln(before.sum(axis=0))
+    log_evidence -= gammaln(prior).sum() - gammaln(prior.sum())
+    log_evidence -= ((before - prior) * log_share).sum(axis=0)
+    return log_evidence, alpha
+
+
+def _densities(
+    image: ImageMeasurements, grid: np.ndarray, errors: np.ndarray, reference: ApparentSize
+) -> np.ndarray:
+    """Compute the density of each cluster in each class: (C, n_clusters, n_errors * n_scales)."""
+    covariance = np.array(reference.covariance)
+    precision = np.linalg.inv(covariance)[:, :, :, None, None]
+    constant = -np.log(2 * np.pi) - 0.5 * np.linalg.slogdet(covariance)[1][:, None, None]
+    intensity, size = np.array(reference.log_intensity), np.array(reference.log_size)
+    u = image.log_intensity[:, None] - intensity[:, None, None] - grid  # (C, N, S)
+    v = image.log_size[:, None] - size[:, None, None] - errors.T[:, None]  # (C, N, D)
+    along = (constant - 0.5 * precision[:, 0, 0] * u**2).astype(np.float32)
+    slope = (-precision[:, 0, 1] * u).astype(np.float32)
+    across = (-0.5 * precision[:, 1, 1] * v**2).astype(np.float32)
+    exponent = slope[:, :, None] * v.astype(np.float32)[..., None]
+    exponent += along[:, :, None]
+    exponent += across[..., None]
+    return np.exp(exponent, out=exponent).reshape(*v.shape[:2], len(errors) * len(grid))
