@@ -98,7 +98,10 @@ def test_a_folder_becomes_a_model_that_other_docks_can_ask(
     assert "accuracy" not in dock.curve.accessibleDescription().lower()
     assert f"{card.data['left_out']['border']} border" in dock.result.text()
     assert analyse.models.findData("trained-1") >= 0
-    assert analyse.models.model == "default"  # what was chosen stays
+    assert analyse.models.model == dock.models.model == "default"  # what was chosen stays
+    assert dock.in_use.isVisibleTo(dock)
+    dock.models.setCurrentText("trained-1")
+    assert analyse.models.model == "trained-1"
     assert dock.start_from.findText("trained-1") >= 0
     assert dock.button.isEnabled() and dock.button.text() == "Train"
 

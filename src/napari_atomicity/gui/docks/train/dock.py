@@ -41,6 +41,7 @@ from ...controls.forms import (
 from ...controls.path_field import PathField
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
+from ...panels.forms import ModelCombo
 from ...panels.size_selected import SizeSelectedFolder
 from ...viewer.models import model_folder
 from .tasks import free_path, summary, train_model
@@ -83,7 +84,8 @@ class Train(Dock):
         )
         self.curve.hide()
         self.result = self.add(selectable_label("Result of the training", lines=2))
-        self.result.hide()
+        self.in_use = self.add(self._model_in_use())
+        self._show_result(False)
         self.settings = self.add(self._settings_page())
         self.source.currentIndexChanged.connect(self._on_source)
         self.folder.counted.connect(self.update_enabled)
@@ -169,6 +171,23 @@ class Train(Dock):
             row=1,
         )
         return folded(self.form)
+
+    def _model_in_use(self) -> QWidget:
+        """Return the choice between the new model and the one that labels until now."""
+        self.models = ModelCombo()
+        form = new_form()
+        labelled(
+            form,
+            "Labels by",
+            self.models,
+            "Model that labels from now on, in all docks: the new one, or the one in use until "
+            "now. Labels change when you analyse again.",
+        )
+        return _with_layout(form)
+
+    def _show_result(self, shown: bool) -> None:
+        self.result.setVisible(shown)
+        self.in_use.setVisible(shown)
 
     def _fill_starts(self) -> None:
         chosen = self.start_from.currentData() if self.start_from.count() else None
@@ -256,7 +275,7 @@ class Train(Dock):
         if request is None:
             return
         self._made = request.out
-        self.result.hide()
+        self._show_result(False)
         self.curve.hide()
         task = self.start(
             train_model,
@@ -307,7 +326,7 @@ class Train(Dock):
         self._show_curve(card.training["history"])
         self.result.setText(summary(card))
         self.result.setToolTip(describe_comparisons(card))
-        self.result.show()
+        self._show_result(True)
         model_folder.changed.emit()
         self.binding.projects.keep_model(self._made)
 
