@@ -52,10 +52,10 @@ def test_images_of_one_size_share_what_none_of_them_can_tell_alone(seed):
     assert (shares.argmax(axis=1) == np.arange(15) % 5).all()
 
 
-def test_images_whose_sizes_have_errors_of_their_own_are_not_surely_a_wrong_size():
+def test_images_of_correlated_clusters_are_not_surely_a_wrong_size():
     """Images of one size, of which focus makes some look a class larger or smaller."""
-    of_image = replace(REFERENCE, image_scatter=0.12)
-    sure = {REFERENCE: [], of_image: []}
+    correlated = replace(REFERENCE, correlation=0.2)
+    sure = {REFERENCE: [], correlated: []}
     for seed in range(6):
         rng = np.random.default_rng(seed)
         true = rng.normal(3.0, 0.15, 10)
@@ -67,7 +67,7 @@ def test_images_whose_sizes_have_errors_of_their_own_are_not_surely_a_wrong_size
                 x.weight[0] > 0.9 and abs(x.log_scale[0] - s) > 0.12
                 for x, s in zip(found, true, strict=True)
             ]
-    assert sum(sure[of_image]) < 0.5 * sum(sure[REFERENCE])
+    assert sum(sure[correlated]) < 0.5 * sum(sure[REFERENCE])
 
 
 def test_one_size_alone_keeps_all_its_solutions():

@@ -10,7 +10,7 @@ from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.training.apparent_size import USUAL_SCATTER, fit_apparent_size
 from napari_atomicity.training.data import KNOWN_SCALE, PatchSet
-from napari_atomicity.training.shrinkage import USUAL_IMAGE_SCATTER
+from napari_atomicity.training.shrinkage import USUAL_CORRELATION
 
 CLASSES = ("Pt19", "Pt30", "Pt70")
 CARD = ModelCard("made", CLASSES, PatchSettings(channels=("raw", "LCN")))
@@ -62,9 +62,9 @@ def test_images_of_one_session_do_not_tell_the_error_of_others():
     assert fit(*recorded(image_error=0)[:2]).scatter == USUAL_SCATTER
 
 
-def test_the_error_that_an_image_has_in_common_is_found():
-    without, large = (fit(*recorded(20, image_error=x)[:2]).image_scatter for x in (0, 0.15))
-    assert without < USUAL_IMAGE_SCATTER < large
+def test_the_correlation_of_clusters_of_an_image_is_found():
+    without, large = (fit(*recorded(20, image_error=x)[:2]).correlation for x in (0, 0.15))
+    assert without < USUAL_CORRELATION < large
 
 
 def test_single_clusters_keep_the_scatter_within_images():

@@ -15,8 +15,8 @@ from napari_atomicity.training.shrinkage import (
     ClassPrior,
     class_prior,
     shrink_apparent_size,
+    shrink_correlation,
     shrink_covariances,
-    shrink_image_scatter,
     shrink_means,
     shrink_scale_reference,
 )
@@ -54,18 +54,16 @@ def test_few_images_keep_the_start_and_many_decide():
     assert moved[2] == pytest.approx(0.2, abs=0.04)
 
 
-def test_the_error_of_images_is_that_of_the_start_with_few_and_theirs_with_many():
+def test_the_correlation_in_images_is_that_of_the_start_with_few_and_theirs_with_many():
     found = []
     for n_images in (1, 4, 60):
         value, label, image = clusters(PRIOR.mean, n_images)
-        error = np.random.default_rng(1).normal(0, 0.12, 3 * n_images)
-        residual = value - PRIOR.mean[label] + np.repeat(error, 25)
-        variance = np.full(len(label), 0.05**2)
-        found.append(shrink_image_scatter(residual, variance, label, image, 0.04))
+        common = np.random.default_rng(1).normal(0, 0.05, 3 * n_images)
+        found.append(shrink_correlation(value + np.repeat(common, 25), label, image, 0.04))
     assert found[0] == pytest.approx(0.04)
-    assert found[0] < found[1] < found[2] == pytest.approx(0.12, rel=0.15)
-    nothing = np.empty(0), np.empty(0), np.empty(0, int), np.empty(0, str)
-    assert shrink_image_scatter(*nothing, 0.04) == pytest.approx(0.04)
+    assert found[0] < found[1] < found[2] == pytest.approx(0.5, abs=0.08)
+    nothing = np.empty(0), np.empty(0, int), np.empty(0, str)
+    assert shrink_correlation(*nothing, 0.04) == pytest.approx(0.04)
 
 
 def test_what_blur_does_to_all_classes_is_learnt_from_fewer_images_than_a_shift_of_one():

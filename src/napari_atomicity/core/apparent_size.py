@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .from_dict import Logarithm, NotNegative, Positive, Scatter
+from .from_dict import Fraction, Logarithm, Positive, Scatter
 from .scale_reference import Covariance, ScaleReference, check_classes
 
 
@@ -36,9 +36,9 @@ class ApparentSize:
         Calibration of the intensities of lone atoms: mean and standard deviation of the difference
         between ln scale of the clusters of an image and ln intensity of its lone atoms. None: lone
         atoms do not contribute to the scale.
-    image_scatter : float
-        Standard deviation of the error that the apparent sizes of an image have in common, about
-        that of the session: focus and astigmatism differ between the images.
+    correlation : float
+        Correlation of the apparent sizes of clusters of one class in an image, which share focus
+        and often few isomers.
     """
 
     log_intensity: tuple[Logarithm, ...]
@@ -48,7 +48,7 @@ class ApparentSize:
     weights: tuple[float, ...] = ()
     offset: float = 0.0
     lone_atoms: tuple[float, Positive] | None = None
-    image_scatter: NotNegative = 0.0
+    correlation: Fraction = 0.0
 
     def check(self) -> None:
         """Check means and covariances; raise `ValueError` if they are not valid."""
@@ -64,6 +64,10 @@ class ApparentSize:
         (uu, uv), (vu, vv) = np.mean(scale.covariance, axis=0).tolist()
         covariance = (((uu, uv), (vu, vv)),) * len(scale.log_intensity)
         return cls(scale.log_intensity, scale.log_diameter, covariance, scale.diameter_scatter)
+
+    def independent_clusters(self, number: int) -> float:
+        """Return the number of independent clusters that tell as much as clusters of an image."""
+        return number / (1 + (number - 1) * self.correlation) if number else 0.0
 
     def measure(self, embedding: np.ndarray, diameter_nm: np.ndarray) -> np.ndarray:
         """Compute the apparent sizes of clusters.

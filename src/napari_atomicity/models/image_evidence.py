@@ -33,8 +33,9 @@ N_ITERATIONS = 6
 NEGLIGIBLE = 25.0
 """Values on the grid whose log evidence is surely further below the largest one are iterated once.
 """
-DENSITY_OF_OUTLIERS = 0.02 / 4.0
-"""Of clusters: 2 %, flat over some decades of intensity and apparent size."""
+SIZES_OF_OUTLIERS = 2.0
+DENSITY_OF_OUTLIERS = 0.02 / (2.0 * SIZES_OF_OUTLIERS)
+"""Of clusters: 2 %, flat over a range of 2 in ln intensity, and over this one of apparent sizes."""
 _KEPT_STEPS = 10
 _N_PARTS = 4  # of the scales, in threads
 
@@ -96,11 +97,9 @@ def size_errors(
     d = np.tile(np.linspace(-MAX_ERROR, MAX_ERROR, N_ERRORS), len(compressions))
     k = np.repeat(compressions, N_ERRORS)
     size = np.array(reference.log_size)
-    sd = np.hypot(reference.scatter, reference.image_scatter)
-    common = d * sd
+    common = d * reference.scatter
     of_classes = common[:, None] - k[:, None] * (size - size.mean())
-    log_prior = -0.5 * ((common / reference.scatter) ** 2 + (k / COMPRESSION) ** 2)
-    return SizeErrors(common, k, of_classes, log_prior)
+    return SizeErrors(common, k, of_classes, -0.5 * (d**2 + (k / COMPRESSION) ** 2))
 
 
 def image_evidence(
@@ -170,40 +169,7 @@ def _kept_evidence(
 
     parallel_map(finish, np.array_split(likely, _N_PARTS))
     mean_shares = (alpha / alpha.sum(axis=0)).reshape(n_classes, *shape)
-    found = log_evidence.reshape(shape).T, mean_shares.transpose(2, 1, 0)
-    return _integrate_image_error(*found, reference)
-
-
-def _integrate_image_error(
-    log_evidence: np.ndarray, shares: np.ndarray, reference: ApparentSize
-) -> tuple[np.ndarray, np.ndarray]:
-    """Integrate the difference of the size error of an image from that of its session out.
-
-    Parameters
-    ----------
-    log_evidence : ndarray of shape (n_scales, n_errors)
-        Of the image, for each error of its sizes.
-    shares : ndarray of shape (n_scales, n_errors, n_classes)
-        Posterior means of the shares for the same.
-    reference : ApparentSize
-        Distributions of the classes.
-
-    Returns
-    -------
-    log_evidence, shares : ndarray
-        The same for each error of the sizes of the session.
-    """
-    if not reference.image_scatter:
-        return log_evidence, shares
-    of_session = size_errors(reference, NO_COMPRESSION).common
-    kernel = np.exp(-0.5 * ((of_session[:, None] - of_session) / reference.image_scatter) ** 2)
-    kernel /= kernel.sum(axis=1, keepdims=True)
-    top = log_evidence.max()
-    likelihood = np.exp(log_evidence - top).reshape(len(log_evidence), -1, N_ERRORS)
-    integrated = likelihood @ kernel.T + 1e-300
-    weighted = likelihood[..., None] * shares.reshape(*likelihood.shape, -1)
-    shares = (kernel @ weighted / integrated[..., None]).reshape(shares.shape)
-    return np.log(integrated).reshape(log_evidence.shape) + top, shares
+    return log_evidence.reshape(shape).T, mean_shares.transpose(2, 1, 0)
 
 
 def _integrate_shares(
@@ -246,17 +212,25 @@ def _integrate_shares(
 def _densities(
     image: ImageMeasurements, grid: np.ndarray, errors: np.ndarray, reference: ApparentSize
 ) -> np.ndarray:
-    """Compute the density of each cluster in each class: (C, n_clusters, n_errors * n_scales)."""
-    covariance = np.array(reference.covariance)
-    precision = np.linalg.inv(covariance)[:, :, :, None, None]
-    constant = -np.log(2 * np.pi) - 0.5 * np.linalg.slogdet(covariance)[1][:, None, None]
+    """Compute the density of each cluster in each class: (C, n_clusters, n_errors * n_scales).
+
+    It is p(ln I) p(z | ln I)^w. Clusters of an image are not independent: the power w counts their
+    sizes as those of fewer clusters, which limits what a common error of theirs can decide.
+    """
+    n_clusters = len(image.log_size)
+    power = reference.independent_clusters(n_clusters) / max(n_clusters, 1)
+    covariance = np.array(reference.covariance)[..., None, None]
+    variance, slope = covariance[:, 0, 0], covariance[:, 0, 1] / covariance[:, 0, 0]
+    left = covariance[:, 1, 1] - slope * covariance[:, 0, 1]  # variance of z given ln I
     intensity, size = np.array(reference.log_intensity), np.array(reference.log_size)
     u = image.log_intensity[:, None] - intensity[:, None, None] - grid  # (C, N, S)
     v = image.log_size[:, None] - size[:, None, None] - errors.T[:, None]  # (C, N, D)
-    along = (constant - 0.5 * precision[:, 0, 0] * u**2).astype(np.float32)
-    slope = (-precision[:, 0, 1] * u).astype(np.float32)
-    across = (-0.5 * precision[:, 1, 1] * v**2).astype(np.float32)
-    exponent = slope[:, :, None] * v.astype(np.float32)[..., None]
+    constant = -0.5 * np.log(2 * np.pi * variance) - 0.5 * power * np.log(2 * np.pi * left)
+    constant -= (1 - power) * np.log(SIZES_OF_OUTLIERS)
+    along = (constant - 0.5 * (1 / variance + power * slope**2 / left) * u**2).astype(np.float32)
+    both = (power * slope / left * u).astype(np.float32)
+    across = (-0.5 * power / left * v**2).astype(np.float32)
+    exponent = both[:, :, None] * v.astype(np.float32)[..., None]
     exponent += along[:, :, None]
     exponent += across[..., None]
     return np.exp(exponent, out=exponent).reshape(*v.shape[:2], len(errors) * len(grid))

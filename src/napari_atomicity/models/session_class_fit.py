@@ -165,8 +165,8 @@ def scale_without_classes(
             residual.append(image.log_intensity - start - slope * image.log_size)
     if residual:
         of_sizes = np.concatenate(residual)
-        of_image = np.hypot(spread, slope * reference.image_scatter) / np.sqrt(len(residual))
-        error = np.hypot(of_sizes.std() / np.sqrt(len(of_sizes)), of_image)
+        number = sum(reference.independent_clusters(len(x)) for x in residual)
+        error = np.hypot(of_sizes.std() / np.sqrt(number), spread / np.sqrt(len(residual)))
         not_linear = (intensity - start - slope * size).std()
         common = np.hypot(slope * reference.scatter, not_linear)
         sources.append((float(np.median(of_sizes)), float(np.hypot(error, common))))

@@ -6,23 +6,23 @@ put on it. The session can, because the scales of its images are drawn around on
 
 Model. Image i has the scale s_i = ln(intensity of one atom). A cluster of class c has
 
-    (ln I, z) ~ N((m_c + s_i, g_c + d_i - k (g_c - g)), Sigma_c),
+    (ln I, z) ~ N((m_c + s_i, g_c + d - k (g_c - g)), Sigma_c),
 
-where z is the apparent size (`core.apparent_size`), g the mean of its class means g_c, d_i its
-error that the clusters of the image have in common, and k how much nearer to each other the sizes
-of the classes look, such as by blur. The classes of an image have shares pi_i ~ Dirichlet(0.3), so
-that images of one size are as likely as mixtures. A flat component takes clusters that fit no
-class. The session draws
+where z is the apparent size (`core.apparent_size`), g the mean of its class means g_c, d its common
+error in the session, and k how much nearer to each other the sizes of the classes look, such as by
+blur. Clusters of an image are correlated: the evidence of their sizes is that of fewer independent
+ones. The classes of an image have shares pi_i ~ Dirichlet(0.3), so that images of one size are as
+likely as mixtures. A flat component takes clusters that fit no class. The session draws
 
     s_i ~ (1 - e) N(S, tau^2) + e U,    S ~ U,    tau ~ `SPREADS`,
-    d_i ~ N(d, image_scatter^2),    d ~ N(0, scatter^2),    k ~ N(0, `COMPRESSION`^2),
+    d ~ N(0, scatter^2),    k ~ N(0, `COMPRESSION`^2),
 
 where the uniform component with e = 2 % keeps an image that does not fit from moving the others.
-The shares are integrated out by variational Bayes [1]_, separately for every value of (s_i, d_i,
-k) on a grid; d_i, S, tau, d and k are integrated out on their grids [2]_. No image is decided
-before the session. The classes differ from the model in more than d and k: the evidence for k
-counts for a fifth (`EVIDENCE_FOR_COMPRESSION`). Noise and blur widen the intensities of a class by
-a factor of the session (`VARIANCES`), found first with k = 0.
+The shares are integrated out by variational Bayes [1]_, separately for every value of (s_i, d, k)
+on a grid; S, tau, d and k are integrated out on their grids [2]_. No image is decided before the
+session. The classes differ from the model in more than d and k: the evidence for k counts for a
+fifth (`EVIDENCE_FOR_COMPRESSION`). Noise and blur widen the intensities of a class by a factor of
+the session (`VARIANCES`), found first with k = 0.
 Known compositions that the clusters contradict are not used, see `known_samples`.
 The cost is linear in the number of clusters.
 

@@ -31,7 +31,7 @@ from ..simulation.sessions import draw_session, simulate_session
 from ..simulation.structures import Isomer, read_or_build_library
 from .data import KNOWN_SCALE, PatchSet
 from .scaling import intensity_in_atoms
-from .shrinkage import shrink_image_scatter
+from .shrinkage import shrink_correlation
 from .simulated import label_field
 
 FREE_CHANNEL = "LCN"
@@ -116,8 +116,9 @@ def fit_apparent_size(
 
     intensity = np.log(intensity_in_atoms(table))
     mean, covariance, size_errors = _class_statistics(intensity, size, label, session)
-    groups = (label, session) if KNOWN_SCALE in table else (session, table["image"].to_numpy(str))
-    image_scatter = shrink_image_scatter(size - mean[1, label], covariance[label, 1, 1], *groups)
+    # the error that a class has in a session is one that its images have in common
+    pairs = zip(label, session, strict=True)
+    sample = label if KNOWN_SCALE in table else np.array([f"{c} {name}" for c, name in pairs])
     scatter = float(np.std(size_errors)) if len(size_errors) >= MIN_SESSIONS else USUAL_SCATTER
     return ApparentSize(
         tuple(map(float, mean[0])),
@@ -126,7 +127,7 @@ def fit_apparent_size(
         max(scatter, USUAL_SCATTER) if KNOWN_SCALE in table else scatter,
         tuple(float(f"{w:.6g}") for w in weights),
         float(linear[0]),
-        image_scatter=image_scatter,
+        correlation=shrink_correlation(size, sample, table["image"].to_numpy(str)),
     )
 
 

@@ -30,10 +30,10 @@ CLASS_ERROR = 0.03
 apparent size. The isomers of a sample move the means of their classes by about as much."""
 NEW_CLASS_ERROR = 0.15
 """The same of a class that the model did not have, whose mean is interpolated in ln(atoms)."""
-USUAL_IMAGE_SCATTER = 0.04
-IMAGES_OF_SCATTER = 10.0
-"""Standard deviation of the error that the apparent sizes of an image have in common, in simulated
-sessions of all conditions, and the weight in images of that of a model."""
+USUAL_CORRELATION = 0.04
+IMAGES_OF_CORRELATION = 10.0
+"""Correlation of the apparent sizes of clusters of one class in an image, in simulated images with
+ten isomers of each class, and the weight in images of that of a model."""
 IMAGES_OF_COVARIANCE = 30.0
 """Weight of the covariances of the model, in images: the isomers of a sample scatter less."""
 
@@ -129,43 +129,43 @@ def shrink_covariances(
     return tuple(((a, b), (c, d)) for (a, b), (c, d) in out.tolist())
 
 
-def shrink_image_scatter(
-    residual: np.ndarray,
-    variance: np.ndarray,
-    group: np.ndarray,
-    image: np.ndarray,
-    start: float = USUAL_IMAGE_SCATTER,
+def shrink_correlation(
+    size: np.ndarray, sample: np.ndarray, image: np.ndarray, start: float = USUAL_CORRELATION
 ) -> float:
-    """Estimate the error that the apparent sizes of an image have in common.
+    """Estimate the correlation of the apparent sizes of clusters of one class in an image.
 
-    By the method of moments: the images of a group differ by this error and by the scatter of their
-    clusters.
+    By the method of moments [1]_: the means of images of a sample differ by what their clusters
+    have in common, and by the scatter within images.
 
     Parameters
     ----------
-    residual : ndarray of shape (N,)
-        Apparent sizes minus those of the classes.
-    variance : ndarray of shape (N,)
-        Variance of the apparent size within images in the class of each cluster.
-    group, image : ndarray of shape (N,)
-        Session or class, and image of each cluster. Differences between groups do not count.
+    size : ndarray of shape (N,)
+        Apparent sizes.
+    sample, image : ndarray of shape (N,)
+        Class of each cluster, in sets of several sessions with its session; and its image.
     start : float, optional
-        Standard deviation before images are seen, which counts as `IMAGES_OF_SCATTER`.
+        Correlation before images are seen, which counts as `IMAGES_OF_CORRELATION`.
 
     Returns
     -------
     float
-        Standard deviation.
+        Correlation, from 0 to 1.
+
+    References
+    ----------
+    .. [1] A. Donner, J. J. Koval, Biometrics 36, 19 (1980) (intraclass correlation).
     """
-    clusters = pd.DataFrame({"residual": residual, "variance": variance})
-    images = clusters.groupby([group, image]).agg(["mean", "size"])
-    groups = images["residual", "mean"].groupby(level=0)
-    number = groups.transform("size")
-    noise = images["variance", "mean"] / images["variance", "size"] * (1 - 1 / number)
-    excess = (images["residual", "mean"] - groups.transform("mean")) ** 2 - noise
-    freedom = len(images) - groups.ngroups
-    total = IMAGES_OF_SCATTER * start**2 + max(float(excess.sum()), 0.0)
-    return float(np.sqrt(total / (IMAGES_OF_SCATTER + freedom)))
+    images = pd.Series(size).groupby([sample, image]).agg(["mean", "var", "size"])
+    images = images[images["size"] > 1]
+    found, weight = start * IMAGES_OF_CORRELATION, IMAGES_OF_CORRELATION
+    for _, own in images.groupby(level=0):
+        if len(own) < 2:
+            continue
+        within = np.average(own["var"], weights=own["size"] - 1)
+        between = own["mean"].var() - within * np.mean(1 / own["size"])
+        found += (len(own) - 1) * between / max(between + within, 1e-12)
+        weight += len(own) - 1
+    return float(np.clip(found / weight, 0, 1))
 
 
 def class_prior(
@@ -304,16 +304,11 @@ def shrink_apparent_size(
     scatter = np.sqrt(covariance[:, 1, 1])
     label, image = clusters.label, clusters.image
     log_size = shrink_means(size, x[1], label, image, scatter)
-    found = shrink_covariances(covariance, x, label, image)
-    variance = np.array(found)[:, 1, 1]
-    image_scatter = shrink_image_scatter(
-        x[1] - log_size[label], variance[label], label, image,
-        of_start.image_scatter or USUAL_IMAGE_SCATTER,
-    )  # fmt: skip
+    start_correlation = of_start.correlation or USUAL_CORRELATION
     return replace(
         of_start,
         log_intensity=tuple(map(float, intensity.mean)),
         log_size=tuple(map(float, log_size)),
-        covariance=found,
-        image_scatter=image_scatter,
+        covariance=shrink_covariances(covariance, x, label, image),
+        correlation=shrink_correlation(x[1], label, image, start_correlation),
     )

@@ -191,7 +191,6 @@ def refit_apparent_size(
         log_intensity=card.scale.log_intensity,
         log_size=tuple(map(float, constant + slope * before)),
         scatter=float(slope * apparent.scatter),
-        image_scatter=float(slope * apparent.image_scatter),
     )
 
 
