@@ -287,6 +287,10 @@ def test_people_are_compared_with_each_other_and_with_the_model(
     assert dock.hint.text() == "Marks have changed since: compare again."
 
 
+def marked(viewer):
+    return [layer for layer in viewer.layers if "disputed" in layer.name]
+
+
 def test_a_place_in_dispute_is_gone_to(opened, project, settle, viewer):
     three(project)
     three(project, "b.tif")
@@ -307,12 +311,22 @@ def test_a_place_in_dispute_is_gone_to(opened, project, settle, viewer):
     (key,) = atoms.selection
     assert atoms.table("a.tif").set_index("atom_id").loc[key[1], "x_px"] == 60
     np.testing.assert_allclose(compat.camera(viewer).center[-2:], [6.0, 6.0])
+    assert not marked(viewer)
     # One in another image, where there is none.
     row = int(np.flatnonzero((table["image"] == "b.tif") & (table["y_px"] == 90))[0])
     click_row(disputes.view, row)
     settle(viewer)
     assert dock.state.current == "b.tif" and not atoms.selection
     np.testing.assert_allclose(compat.camera(viewer).center[-2:], [9.0, 12.0])
+    (mark,) = marked(viewer)
+    np.testing.assert_allclose(mark.data_to_world(mark.data[0])[-2:], [9.0, 12.0])
+    assert mark.visible and viewer.layers.selection.active is not mark
+    viewer.layers.remove(mark)  # by napari's own button
+    click_row(disputes.view, row)
+    assert len(marked(viewer)) == 1
+    dock.state.current = "a.tif"
+    settle(viewer)
+    assert not marked(viewer)
 
 
 def test_the_consensus_is_taken_image_by_image_and_undone(opened, project, settle, viewer, qtbot):
