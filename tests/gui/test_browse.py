@@ -97,7 +97,7 @@ def test_a_folder_is_opened_with_states_and_thumbnails(opened, morning, viewer):
     assert (words["a.tif"], words["c.tif"]) == ("new", "new")
     assert "can't be read" in words["broken.tif"]
     rows = {row.name: row for row in opened.model.rows}
-    assert rows["a.tif"].size == "240 × 320 px, 0.0500 nm/px"
+    assert rows["a.tif"].size == "0.05 nm/px, 240 × 320"
     assert rows["a.tif"].thumbnail is not None
     # The first one is looked at, calibrated.
     assert state.current == "a.tif"
