@@ -20,6 +20,7 @@ from napari_atomicity.gui.docks.annotators import packs
 from napari_atomicity.gui.docks.annotators import text as words
 from napari_atomicity.gui.docks.annotators.coverage import DONE, NOT_DONE
 from napari_atomicity.gui.docks.annotators.dock import BLIND, Annotators
+from napari_atomicity.gui.docks.review.dock import Review
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
@@ -285,6 +286,26 @@ def test_people_are_compared_with_each_other_and_with_the_model(
     dock.state.annotator = "Bo"
     settle_soon(dock, settle, viewer)
     assert dock.hint.text() == "Marks have changed since: compare again."
+
+
+def test_the_comparison_is_in_sight_where_annotators_are_a_part_of_review(
+    make_napari_viewer, project, settle, qtbot
+):
+    three(project)
+    viewer = make_napari_viewer(show=True)
+    state = binding_of(viewer).state
+    state.open_project(project, project.load_all())
+    review = Review(viewer)
+    review.setFixedHeight(300)
+    viewer.window.add_dock_widget(review, name="Review", add_vertical_stretch=False)
+    settle(viewer)
+    click(review.parts[2].button)
+    dock = review.findChild(Annotators)
+    qtbot.waitUntil(dock.button.isEnabled)
+    settle(viewer)
+    click(dock.button)
+    qtbot.waitUntil(lambda: dock.compared is not None)
+    qtbot.waitUntil(lambda: 0 <= dock.results.mapTo(review, QPoint()).y() < 20)
 
 
 def marked(viewer):
