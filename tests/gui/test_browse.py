@@ -312,6 +312,19 @@ def test_a_pixel_size_given_by_hand_is_used_here(opened, viewer, qtbot, settle, 
     assert state.analysis("a.tif").micrograph.pixel_size_nm == PIXEL_NM
 
 
+def test_an_image_of_a_project_hides_one_that_was_opened_by_hand(
+    browse, viewer, morning, qtbot, settle
+):
+    there = {"scale": (PIXEL_NM, PIXEL_NM), "units": ("nm", "nm")}
+    by_hand = viewer.add_image(np.zeros((400, 400)), name="by hand", **there)
+    away = viewer.add_image(np.zeros((9, 9)), name="away", translate=(900, 900), **there)
+    browse.open(str(morning))
+    qtbot.waitUntil(lambda: "a.tif" in viewer.layers, timeout=10_000)
+    settle(viewer)
+    assert viewer.layers["a.tif"].visible
+    assert not by_hand.visible and away.visible
+
+
 def test_a_pixel_size_is_a_step_of_undo(opened, viewer, qtbot, settle, morning):
     state, bound = opened.state, binding_of(viewer)
     click_row(opened, 1)
