@@ -130,9 +130,10 @@ class Studio:
         return Image.fromarray(np.asarray(shot)).convert("RGB")
 
     def part(self, widget: QWidget) -> Image.Image:
-        """What of the window a widget takes up."""
+        """What of the window a widget takes up; of one that is scrolled, what is seen."""
         picture = self.window()
-        place = QRect(widget.mapTo(self.main, QPoint(0, 0)), widget.size())
+        seen = widget.visibleRegion().boundingRect()
+        place = QRect(widget.mapTo(self.main, seen.topLeft()), seen.size())
         return picture.crop(_box(place, picture.width / self.main.width()))
 
     def both(self, name: str, take: Callable[[], Image.Image]) -> None:

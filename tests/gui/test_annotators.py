@@ -20,6 +20,7 @@ from napari_atomicity.gui.docks.annotators import packs
 from napari_atomicity.gui.docks.annotators import text as words
 from napari_atomicity.gui.docks.annotators.coverage import DONE, NOT_DONE
 from napari_atomicity.gui.docks.annotators.dock import BLIND, Annotators
+from napari_atomicity.gui.docks.review.dock import Review
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
@@ -287,6 +288,30 @@ def test_people_are_compared_with_each_other_and_with_the_model(
     assert dock.hint.text() == "Marks have changed since: compare again."
 
 
+def test_the_comparison_is_in_sight_where_annotators_are_a_part_of_review(
+    make_napari_viewer, project, settle, qtbot
+):
+    three(project)
+    viewer = make_napari_viewer(show=True)
+    state = binding_of(viewer).state
+    state.open_project(project, project.load_all())
+    review = Review(viewer)
+    review.setFixedHeight(300)
+    viewer.window.add_dock_widget(review, name="Review", add_vertical_stretch=False)
+    settle(viewer)
+    click(review.parts[2].button)
+    dock = review.findChild(Annotators)
+    qtbot.waitUntil(dock.button.isEnabled)
+    settle(viewer)
+    click(dock.button)
+    qtbot.waitUntil(lambda: dock.compared is not None)
+    qtbot.waitUntil(lambda: 0 <= dock.results.mapTo(review, QPoint()).y() < 20)
+
+
+def marked(viewer):
+    return [layer for layer in viewer.layers if "disputed" in layer.name]
+
+
 def test_a_place_in_dispute_is_gone_to(opened, project, settle, viewer):
     three(project)
     three(project, "b.tif")
@@ -307,12 +332,22 @@ def test_a_place_in_dispute_is_gone_to(opened, project, settle, viewer):
     (key,) = atoms.selection
     assert atoms.table("a.tif").set_index("atom_id").loc[key[1], "x_px"] == 60
     np.testing.assert_allclose(compat.camera(viewer).center[-2:], [6.0, 6.0])
+    assert not marked(viewer)
     # One in another image, where there is none.
     row = int(np.flatnonzero((table["image"] == "b.tif") & (table["y_px"] == 90))[0])
     click_row(disputes.view, row)
     settle(viewer)
     assert dock.state.current == "b.tif" and not atoms.selection
     np.testing.assert_allclose(compat.camera(viewer).center[-2:], [9.0, 12.0])
+    (mark,) = marked(viewer)
+    np.testing.assert_allclose(mark.data_to_world(mark.data[0])[-2:], [9.0, 12.0])
+    assert mark.visible and viewer.layers.selection.active is not mark
+    viewer.layers.remove(mark)  # by napari's own button
+    click_row(disputes.view, row)
+    assert len(marked(viewer)) == 1
+    dock.state.current = "a.tif"
+    settle(viewer)
+    assert not marked(viewer)
 
 
 def test_the_consensus_is_taken_image_by_image_and_undone(opened, project, settle, viewer, qtbot):

@@ -35,7 +35,7 @@ from napari_atomicity.gui.docks.embedding.dock import Embedding
 from napari_atomicity.gui.panels.dock_windows import open_docks
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.tasks import running
-from napari_atomicity.gui.viewer import binding, compat
+from napari_atomicity.gui.viewer import binding, calibration, compat
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.picking import is_in_view
 from napari_atomicity.pipeline.analysis import analyse
@@ -97,7 +97,7 @@ def test_a_folder_is_opened_with_states_and_thumbnails(opened, morning, viewer):
     assert (words["a.tif"], words["c.tif"]) == ("new", "new")
     assert "can't be read" in words["broken.tif"]
     rows = {row.name: row for row in opened.model.rows}
-    assert rows["a.tif"].size == "240 × 320 px, 0.0500 nm/px"
+    assert rows["a.tif"].size == "0.05 nm/px, 240 × 320"
     assert rows["a.tif"].thumbnail is not None
     # The first one is looked at, calibrated.
     assert state.current == "a.tif"
@@ -310,6 +310,47 @@ def test_a_pixel_size_given_by_hand_is_used_here(opened, viewer, qtbot, settle, 
     settle(viewer)
     assert state.analysis("b.tif").micrograph.pixel_size_nm == 0.06
     assert state.analysis("a.tif").micrograph.pixel_size_nm == PIXEL_NM
+
+
+def test_an_image_of_a_project_hides_one_that_was_opened_by_hand(
+    browse, viewer, morning, qtbot, settle
+):
+    there = {"scale": (PIXEL_NM, PIXEL_NM), "units": ("nm", "nm")}
+    by_hand = viewer.add_image(np.zeros((400, 400)), name="by hand", **there)
+    away = viewer.add_image(np.zeros((9, 9)), name="away", translate=(900, 900), **there)
+    browse.open(str(morning))
+    qtbot.waitUntil(lambda: "a.tif" in viewer.layers, timeout=10_000)
+    settle(viewer)
+    assert viewer.layers["a.tif"].visible
+    assert not by_hand.visible and away.visible
+
+
+def test_a_pixel_size_is_a_step_of_undo(opened, viewer, qtbot, settle, morning):
+    state, bound = opened.state, binding_of(viewer)
+    click_row(opened, 1)
+    settle(viewer)
+    dock = Analyse(viewer)
+    qtbot.addWidget(dock)
+    form = dock.image_form
+    form.pixel_size.lineEdit().selectAll()
+    QTest.keyClicks(form.pixel_size, "0.06")
+    QTest.keyClick(form.pixel_size, Qt.Key.Key_Return)
+    (step,) = state.history
+    assert "pixel size 0.06 nm" in step.description and step.images == ("b.tif",)
+    click_row(opened, 0)
+    settle(viewer)
+    for change, size_nm in ((bound.undo, PIXEL_NM), (bound.redo, 0.06), (bound.undo, PIXEL_NM)):
+        change()
+        settle(viewer)
+        assert state.current == "b.tif"
+        assert state.micrograph("b.tif").pixel_size_nm == pytest.approx(size_nm)
+        assert form.pixel_size.value() == pytest.approx(size_nm)
+        layer = bound.source_layer("b.tif")
+        assert calibration.pixel_size_nm(layer) == pytest.approx(size_nm)
+        assert is_in_view(viewer, layer)
+    state.close_project()
+    with open_any(morning).project as again:
+        assert again.load("b.tif").micrograph.pixel_size_nm == pytest.approx(PIXEL_NM)
 
 
 def test_a_pixel_size_alone_creates_the_project(opened, viewer, qtbot, settle, morning):

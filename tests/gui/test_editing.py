@@ -201,6 +201,28 @@ def on_screen(viewer, y: float, x: float) -> QPoint:
     return QPoint(round(column), round(row))
 
 
+def test_a_cluster_is_added_once_however_often_it_is_clicked(shown, settle):
+    state, canvas = binding_of(shown).state, shown.window._qt_viewer.canvas.native
+    lost = click_cluster(shown, 120, 120)
+    press(shown, Qt.Key.Key_Delete)
+    before = state.table("field")
+    assert lost not in set(before["cluster_id"])
+    press(shown, Qt.Key.Key_P)
+    for place in ((120, 120), (120, 120), (80, 80), (80, 80)):  # the latter on bare support
+        QTest.mouseClick(canvas, LEFT, Qt.KeyboardModifier.NoModifier, on_screen(shown, *place))
+    settle(shown)
+    added = state.table("field").iloc[len(before) :]
+    assert sorted(added["y_px"].round(-1)) == [80, 120]
+    points = binding_of(shown).points_layer("field")
+    assert len(points.data) == len(before) + 2
+    QTest.mouseClick(canvas, LEFT, Qt.KeyboardModifier.NoModifier, on_screen(shown, 120, 200))
+    settle(shown)
+    assert len(state.table("field")) == len(before) + 2
+    (key,) = state.selection
+    there = state.table("field").set_index("cluster_id").loc[key[1]]
+    assert (round(there["y_px"], -1), round(there["x_px"], -1)) == (120, 200)
+
+
 def test_a_click_on_bare_support_is_unknown_and_does_not_count(shown, settle, monkeypatch):
     said = []
     monkeypatch.setattr("napari_atomicity.gui.viewer.manual_editing.show_info", said.append)

@@ -316,6 +316,17 @@ def test_nothing_is_taken_into_a_project_that_is_only_read(
     settle(viewer)  # the image itself may still be on its way to the canvas
 
 
+def test_images_in_no_project_are_said_to_be_in_the_way(dock, viewer, folder, qtbot, settle):
+    binding_of(viewer).ensure_image(viewer.add_image(blobs(), name="by hand"))
+    write(folder / "a.tif")
+    press(dock)
+    qtbot.waitUntil(lambda: dock.left_out.isVisible(), timeout=20_000)
+    assert "no project is open" in dock.left_out.text()
+    assert "Browse" in dock.left_out.text()
+    stop(dock, qtbot)
+    settle(viewer)
+
+
 @pytest.fixture
 def other(viewer, tmp_path, qtbot, settle):
     """The open project, which is that of another folder."""

@@ -159,7 +159,7 @@ class Micrograph:
         for top in range(0, height, rows):
             yield np.asarray(view[top : min(top + rows, height), :])
 
-    def with_pixel_size(self, pixel_size_nm: float) -> Micrograph:
+    def with_pixel_size(self, pixel_size_nm: float | None) -> Micrograph:
         """Return the image with this pixel size."""
         return replace(self, pixel_size_nm=pixel_size_nm)
 

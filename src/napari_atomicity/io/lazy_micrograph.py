@@ -176,7 +176,7 @@ class LazyMicrograph(Micrograph):
         """Shape of the data; the file is read if it is not known."""
         return self._shape or self.data.shape  # type: ignore[attr-defined]
 
-    def with_pixel_size(self, pixel_size_nm: float) -> LazyMicrograph:
+    def with_pixel_size(self, pixel_size_nm: float | None) -> LazyMicrograph:
         """Return the image with this pixel size; the file is not read."""
         return self._changed(pixel_size_nm, self.name)
 

@@ -22,6 +22,8 @@ class EditKind(Enum):
     """The atoms of an image, their marks or the support. Every changed mark is logged."""
     SESSION = "session"
     """The acquisition session of an image, or its known sample. Nothing is logged."""
+    PIXEL_SIZE = "pixel size"
+    """The pixel size of an image. Nothing is logged."""
 
 
 class RecordableEdit(Protocol):

@@ -203,13 +203,13 @@ class ImageIndex:
         with self._file.writing(in_draft=True) as db:
             db.execute("UPDATE images SET error = ? WHERE image_id = ?", (error, self.ids[image]))
 
-    def set_pixel_size(self, image: str, pixel_size_nm: float) -> None:
+    def set_pixel_size(self, image: str, pixel_size_nm: float | None) -> None:
         """Store the pixel size of an image that a person entered.
 
         Parameters
         ----------
-        pixel_size_nm : float
-            Pixel size in nm.
+        pixel_size_nm : float or None
+            Pixel size in nm; None if it is not known.
         """
         with self._file.writing() as db:
             db.execute(

@@ -25,11 +25,14 @@ from .project_saver import (
     AtomChange,
     Change,
     ClusterChange,
+    PixelSizeChange,
     ProjectSaver,
     SessionChange,
 )
-from .session_edits import SetSession
-from .session_store import SessionStore
+from .session_edits import SetPixelSize, SetSession
+from .session_store import PixelSizes, SessionStore
+
+_ALLOWED_BLIND = Relabel | RemoveClusters | SetMarks | SetPixelSize
 
 Selection = tuple[frozenset[Key], frozenset[AtomKey]]
 """Keys of the selected clusters and atoms."""
@@ -77,6 +80,9 @@ class _Owner(Protocol):
 
     @property
     def sessions(self) -> SessionStore: ...
+
+    @property
+    def pixel_sizes(self) -> PixelSizes: ...
 
     @property
     def saver(self) -> ProjectSaver: ...
@@ -170,7 +176,7 @@ class History(Sequence[Step]):
             If the project can only be read, or the edits are not allowed in blind mode.
         """
         self._state.ensure_writable()
-        if not all(isinstance(e, Relabel | RemoveClusters | SetMarks) for e in edits):
+        if not all(isinstance(e, _ALLOWED_BLIND) for e in edits):
             self.ensure_not_blind()
         if edits:
             self.run(edits, description, group, soon or len(edits) > MAX_IMAGES)
@@ -310,6 +316,8 @@ class History(Sequence[Step]):
             edit, after = replay(with_author(edit, author), before)
             if isinstance(edit, SetSession):
                 changes.append(SessionChange(edit, after))
+            elif isinstance(edit, SetPixelSize):
+                changes.append(PixelSizeChange(edit, after))
             elif isinstance(edit, SetAnnotation):
                 changes.append(AnnotationChange(edit, after))
             elif isinstance(edit, SetAtoms | SetMarks):
@@ -344,10 +352,12 @@ class History(Sequence[Step]):
         """Return the store of what an edit changes."""
         if isinstance(edit, SetSession):
             return self._state.sessions
+        if isinstance(edit, SetPixelSize):
+            return self._state.pixel_sizes
         return self._state.atoms if isinstance(edit, SetAtoms | SetMarks) else self._state.store
 
     def ensure_not_blind(self) -> None:
-        """Raise `AtomicityError` in blind mode, in which only labels and marks can be edited."""
+        """Raise `AtomicityError` in blind mode, in which few edits are allowed."""
         if self._state.blind:
             raise AtomicityError(
                 "blind annotators can only label and remove clusters, and mark atoms",

@@ -20,7 +20,7 @@ from .atom_edits import AtomEdit, SetAnnotation
 from .atom_store import AtomStore
 from .chunked_steps import MAX_IMAGES, Work
 from .edits import Edit
-from .session_edits import SetSession
+from .session_edits import SetPixelSize, SetSession
 from .session_store import SessionStore
 
 LABEL_COLUMNS = frozenset({"label", "label_corrected"})
@@ -68,6 +68,14 @@ class SessionChange:
 
 
 @dataclass(frozen=True, eq=False)
+class PixelSizeChange:
+    """An edit of a pixel size that was applied or reverted, with the size in nm afterwards."""
+
+    edit: SetPixelSize
+    after: float | None
+
+
+@dataclass(frozen=True, eq=False)
 class AnnotationChange:
     """An edit of blind marks that was applied or reverted, with the marks afterwards."""
 
@@ -75,7 +83,7 @@ class AnnotationChange:
     after: Mapping[int, Mark] | None
 
 
-Change = ClusterChange | AtomChange | SessionChange | AnnotationChange
+Change = ClusterChange | AtomChange | SessionChange | PixelSizeChange | AnnotationChange
 
 
 def changed_parts(
@@ -142,6 +150,7 @@ class ProjectSaver:
         self._unsaved_labels: dict[str, list[ClusterChange]] = {}
         self._unsaved_atoms: dict[str, ImageAtoms | None] = {}
         self._unsaved_sessions: set[str] = set()
+        self._unsaved_sizes: dict[str, float | None] = {}
         self._not_added: dict[str, Micrograph] = {}
         self.message = ""
 
@@ -152,6 +161,7 @@ class ProjectSaver:
         self._unsaved_labels.clear()
         self._unsaved_atoms.clear()
         self._unsaved_sessions.clear()
+        self._unsaved_sizes.clear()
 
     def add_to_new_project(self, project: Project, micrographs: Iterable[Micrograph]) -> None:
         """Add images to a new project, with all that is known of them.
@@ -199,23 +209,15 @@ class ProjectSaver:
             self.message = message
             self._on_message(message)
 
-    def add_image(self, micrograph: Micrograph, calibrated: bool = False) -> None:
-        """Add an image to the project, if there is one that can be written.
-
-        Parameters
-        ----------
-        calibrated : bool, optional
-            Whether a person entered its pixel size, which creates the file of a draft.
-        """
+    def add_image(self, micrograph: Micrograph) -> None:
+        """Add an image to the project, if there is one that can be written."""
         project = self._state.project
         if project is not None and not project.read_only:
             if not project.has(micrograph.name):
                 self._not_added[micrograph.name] = micrograph
             try:
                 self._add_images(project)
-                is_added, size_nm = project.add(micrograph), micrograph.pixel_size_nm
-                if calibrated and is_added and size_nm is not None:
-                    project.image_files.set_pixel_size(micrograph.name, size_nm)
+                project.add(micrograph)
             except AtomicityError as error:
                 self.set_message(str(error))
 
@@ -230,8 +232,8 @@ class ProjectSaver:
     def _has_unsaved(self) -> bool:
         """Whether edits are not in the project, or the project file is not in its place."""
         clusters = self._unsaved or self._unsaved_labels
-        waiting = self._not_added or clusters or self._unsaved_atoms or self._unsaved_sessions
-        return bool(waiting or self.message)
+        of_images = self._not_added or self._unsaved_sessions or self._unsaved_sizes
+        return bool(of_images or clusters or self._unsaved_atoms or self.message)
 
     def save(self, changes: Sequence[Change]) -> Work:
         """Write changes into the project, in one transaction.
@@ -265,6 +267,8 @@ class ProjectSaver:
                     self._unsaved_atoms.setdefault(change.edit.image, change.before)
                 elif isinstance(change, SessionChange):
                     self._unsaved_sessions.add(change.edit.image)
+                elif isinstance(change, PixelSizeChange):
+                    self._unsaved_sizes[change.edit.image] = change.after
                 else:
                     self._unsaved.setdefault(change.edit.image, change.before)
             self.set_message(str(error))
@@ -278,6 +282,8 @@ class ProjectSaver:
         if isinstance(change, SessionChange):
             edit = change.edit
             project.image_files.set_session(edit.image, change.after, edit.author)
+        elif isinstance(change, PixelSizeChange):
+            project.image_files.set_pixel_size(change.edit.image, change.after)
         elif isinstance(change, AnnotationChange):
             project.atoms.set_annotation(change.edit.image, change.edit.author, change.after)
         elif isinstance(change, AtomChange):
@@ -293,6 +299,8 @@ class ProjectSaver:
         state = self._state
         for image in self._unsaved_sessions:
             project.image_files.set_session(image, state.sessions.get(image), state.annotator)
+        for image, size_nm in self._unsaved_sizes.items():
+            project.image_files.set_pixel_size(image, size_nm)
         now = {c.edit.image: c.after for c in kept if isinstance(c, ClusterChange)}
         for image in self._unsaved_labels.keys() - self._unsaved.keys():
             self._write_labels(project, image)

@@ -1,4 +1,4 @@
-"""What a person enters of the acquisition session of an image, and how to undo it: see `edits`."""
+"""What a person enters of the recording of an image, and how to undo it: see `edits`."""
 
 from __future__ import annotations
 
@@ -17,3 +17,12 @@ class SetSession(Edit[SessionEntry]):
     after: SessionEntry
     description: str = "acquisition session"
     kind: EditKind = EditKind.SESSION
+
+
+@dataclass(frozen=True, eq=False)
+class SetPixelSize(Edit[float]):
+    """Set the pixel size of an image in nm; None if it is not known."""
+
+    before: float | None
+    after: float | None
+    kind: EditKind = EditKind.PIXEL_SIZE

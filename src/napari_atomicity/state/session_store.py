@@ -1,4 +1,4 @@
-"""Acquisition sessions of the images of a window, and what a person enters of them."""
+"""Acquisition sessions and pixel sizes of the images of a window, and what a person enters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
-from psygnal import SignalInstance
+from psygnal import Signal, SignalInstance
 
 from ..core.acquisition_session import (
     AcquisitionSession,
@@ -19,17 +19,17 @@ from ..core.acquisition_session import (
 )
 from ..core.micrograph import Micrograph
 from ..core.text import pluralise
-from .session_edits import SetSession
+from .session_edits import SetPixelSize, SetSession
 
 
 class _History(Protocol):
     """What applies edits."""
 
-    def do(self, *edits: SetSession, description: str | None = None) -> None: ...
+    def do(self, *edits: SetSession | SetPixelSize, description: str | None = None) -> None: ...
 
 
 class _Owner(Protocol):
-    """What the store uses of the state of a window."""
+    """What the stores use of the state of a window."""
 
     @property
     def history(self) -> _History: ...
@@ -43,6 +43,8 @@ class _Owner(Protocol):
     def finish(self) -> None: ...
 
     def micrograph(self, image: str) -> Micrograph: ...
+
+    def replace_micrograph(self, micrograph: Micrograph) -> None: ...
 
 
 class SessionStore:
@@ -196,3 +198,30 @@ class SessionStore:
         ]
         if edits:
             self._state.history.do(*edits, description=description)
+
+
+class PixelSizes:
+    """Pixel sizes of the images of a window in nm, which their micrographs hold.
+
+    Signals: ``changed(image)`` after a person has changed one, or has undone that.
+    """
+
+    changed = Signal(str)
+
+    def __init__(self, state: _Owner) -> None:
+        self._state = state
+
+    def get(self, image: str) -> float | None:
+        """Return the pixel size of an image in nm; None if it is not known."""
+        return self._state.micrograph(image).pixel_size_nm
+
+    def set(self, image: str, size_nm: float) -> None:
+        """Set the pixel size of an image in nm."""
+        self._state.finish()
+        edit = SetPixelSize(image, self.get(image), size_nm, f"pixel size {size_nm:.5g} nm")
+        self._state.history.do(edit)
+
+    def install(self, image: str, size_nm: float | None) -> None:
+        """Replace the pixel size of an image; emits no signal."""
+        micrograph = self._state.micrograph(image)
+        self._state.replace_micrograph(micrograph.with_pixel_size(size_nm))

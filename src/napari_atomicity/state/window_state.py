@@ -28,8 +28,15 @@ from .blind_mode import BlindMode
 from .chunked_steps import ChunkedSteps, Work
 from .cluster_edits import ClusterEdits
 from .history import History, Selection, Step
-from .project_saver import LABEL_COLUMNS, AtomChange, Change, ProjectSaver, changed_parts
-from .session_store import SessionStore
+from .project_saver import (
+    LABEL_COLUMNS,
+    AtomChange,
+    Change,
+    PixelSizeChange,
+    ProjectSaver,
+    changed_parts,
+)
+from .session_store import PixelSizes, SessionStore
 from .status import Status, TaskState
 
 __all__ = ["Status", "Step", "TaskState", "WindowState", "user_name"]
@@ -97,6 +104,7 @@ class WindowState:
         self.history = History(self)
         self.atoms = AtomStore(self)
         self.sessions = SessionStore(self)
+        self.pixel_sizes = PixelSizes(self)
         self.clusters = ClusterEdits(self)
         self.saver = ProjectSaver(self, lambda message: self.saved_changed.emit(message))
 
@@ -300,11 +308,15 @@ class WindowState:
         """Return the micrograph of an image."""
         return self._micrographs[image]
 
-    def add_image(self, micrograph: Micrograph, calibrated: bool = False) -> str:
-        """Add an image or replace the one of the same name, perhaps `calibrated` by a person."""
+    def replace_micrograph(self, micrograph: Micrograph) -> None:
+        """Replace the micrograph of an image by one of the same name; emits no signal."""
+        self._micrographs[micrograph.name] = micrograph
+
+    def add_image(self, micrograph: Micrograph) -> str:
+        """Add an image or replace the one of the same name."""
         self.finish()
         self._micrographs[micrograph.name] = micrograph
-        self.saver.add_image(micrograph, calibrated)
+        self.saver.add_image(micrograph)
         self.images_changed.emit()
         if self._current is None:
             self.current = micrograph.name
@@ -387,6 +399,11 @@ class WindowState:
         self.changed.emit(images, columns, rows)
         for image in dict.fromkeys(c.edit.image for c in changes if isinstance(c, AtomChange)):
             self.atoms.notify(image)
+        calibrated = [c.edit.image for c in changes if isinstance(c, PixelSizeChange)]
+        for image in calibrated:
+            self.pixel_sizes.changed.emit(image)
+        if calibrated:
+            self.images_changed.emit()
         yield False
         if columns is LABEL_COLUMNS:
             return

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 from weakref import WeakMethod
 
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QPoint, QTimer
 from qtpy.QtWidgets import QLabel, QPushButton, QScrollArea, QScrollBar, QVBoxLayout, QWidget
 
 from ..controls.collapsible import CollapsibleSection
@@ -76,10 +76,16 @@ class Dock(Panel):
 
     @property
     def scroll_bar(self) -> QScrollBar:
-        """The scroll bar of a dock that scrolls."""
-        bar = self.findChild(QScrollArea).verticalScrollBar()
+        """The scroll bar of the dock, or of the dock that it is a part of."""
+        bar = self._scroll_area().verticalScrollBar()
         assert bar is not None
         return bar
+
+    def _scroll_area(self) -> QScrollArea:
+        parent = self.content.parentWidget()
+        while not isinstance(parent, QScrollArea):
+            parent = parent.parentWidget()
+        return parent
 
     def scroll_to(self, part: QWidget) -> None:
         """Scroll to a part that was just shown, such as a result, which a low dock would hide.
@@ -96,7 +102,8 @@ class Dock(Panel):
         if self.isVisible() and self.outdated():  # its refresh may move the part
             self._scroll_timer.start(_LAYOUT_MS)
         elif self._scroll_target is not None:
-            self.scroll_bar.setValue(self._scroll_target.y())
+            top = self._scroll_target.mapTo(self._scroll_area().widget(), QPoint()).y()
+            self.scroll_bar.setValue(top)
 
     # ---- content
     def add(self, widget: Any, tooltip: str = "") -> Any:

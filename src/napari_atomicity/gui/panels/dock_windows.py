@@ -188,17 +188,18 @@ def show_dock(viewer: Any, display_name: str) -> Any:
     return widget
 
 
-def _uncover(widget: QWidget) -> None:
-    """Show a widget that may be behind a tab, or in a section that is closed."""
-    parent = widget.parent()
+def _uncover(widget: Any) -> None:
+    """Show a dock that may be behind a tab, or in a section of another one that is closed."""
+    parent, part = widget.parent(), widget
     while parent is not None:
         if isinstance(parent, QTabWidget):
             page = next(i for i in range(parent.count()) if parent.widget(i).isAncestorOf(widget))
             parent.setCurrentIndex(page)
         elif isinstance(parent, CollapsibleSection):
             parent.button.setChecked(True)
+            part = parent
         elif isinstance(parent, QScrollArea):
-            parent.ensureWidgetVisible(widget)
+            widget.scroll_to(part)  # once the section has got its room
         elif isinstance(parent, QDockWidget):
             parent.show()
             if parent.property(NOT_PLACED):

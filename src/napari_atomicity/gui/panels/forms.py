@@ -167,7 +167,7 @@ class ImageForm(QWidget):
             raise AtomicityError("there is no image", advice="Open a micrograph first")
         known = calibration.pixel_size_nm(layer)
         if known is None or abs(known - size) > _ROUNDING_NM:
-            calibration.calibrate(layer, size)
+            self._binding.calibrate(layer, size)
             self._binding.viewer.reset_view()
         self._typed.pop(layer, None)
         image = self._binding.ensure_image(layer)
@@ -184,10 +184,9 @@ class ImageForm(QWidget):
         self._store()
 
     def _store(self) -> None:
-        """Write a pixel size that was entered to the layer of an image in the project."""
-        layer, project, image = self.images.layer, self._binding.state.project, self.image
-        is_new = layer is not None and layer in self._typed and self.ready
-        if is_new and project is not None and image is not None and project.has(image):
+        """Write a pixel size that was entered to the layer of a known image."""
+        layer, image = self.images.layer, self.image
+        if layer is not None and layer in self._typed and self.ready and image is not None:
             self.take()
 
     def _draw(self) -> None:

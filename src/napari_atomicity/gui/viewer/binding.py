@@ -188,6 +188,10 @@ class Binding:
         """Add the image of a layer to the state if it is new or has changed; return its name."""
         return self._canvas.ensure_image(layer)
 
+    def calibrate(self, layer: Image, size_nm: float) -> None:
+        """Write a pixel size in nm to a layer."""
+        self._canvas.calibrate(layer, size_nm)
+
     def size_in_file_nm(self, layer: Image) -> float | None:
         """Return the pixel size in nm that the file of a layer gives; None if it is not known."""
         return self._canvas.size_in_file_nm(layer)

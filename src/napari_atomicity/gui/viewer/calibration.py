@@ -63,12 +63,12 @@ def suggested_nm(layer: Any) -> float | None:
     return scale if plausible and pixel_size_nm(layer) is None else None
 
 
-def calibrate(layer: Any, size_nm: float) -> None:
-    """Write a pixel size to a layer; other axes (frames) stay as they are."""
+def calibrate(layer: Any, size_nm: float | None) -> None:
+    """Write a pixel size to a layer, in pixels if None; other axes (frames) stay as they are."""
     scale = np.array(layer.scale, float)
     units = list(layer.units)
-    scale[-2:] = size_nm
-    units[-2:] = ["nm", "nm"]
+    scale[-2:] = size_nm or 1.0
+    units[-2:] = ["nm" if size_nm else "pixel"] * 2
     layer.units = tuple(str(u) for u in units)
     layer.scale = scale
 

@@ -6,6 +6,7 @@ Everything that shows or edits images in a viewer builds on `Canvas`, which know
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from qtpy.QtCore import QTimer
 from ...core.micrograph import Micrograph
 from ...state.window_state import WindowState
 from .. import tasks
+from ..controls.errors import attempt
 from . import calibration, compat, picking
 from .layer_group import ROLE, EventBlocker
 from .layers import ImageLayers
@@ -57,6 +59,7 @@ class Canvas:
         self.state = state
         self.blocker = EventBlocker()
         self.turns = TurnQueue()
+        state.pixel_sizes.changed.connect(self._on_pixel_size)
         self.hidden_labels: frozenset[str] = frozenset()
         self.layers: dict[str, ImageLayers] = {}
         weakref.finalize(viewer, self.layers.clear)
@@ -280,8 +283,14 @@ class Canvas:
         """Calibrate a layer that napari's reader has opened in pixels, as its file says."""
         is_in_pixels = calibration.pixel_size_nm(layer) is None and (layer.scale == 1).all()
         if layer.source.reader_plugin == "napari" and is_in_pixels:
-            calibration.calibrate(layer, size_nm)
+            self.calibrate(layer, size_nm)
             self.fit_opened(layer)
+
+    def calibrate(self, layer: Image, size_nm: float | None) -> None:
+        """Write a pixel size to a layer: one change, though the layer has scale and units."""
+        with self.blocker():
+            calibration.calibrate(layer, size_nm)
+        self._follow(layer)
 
     def fit_opened(self, layer: Image) -> None:
         """Fit the view to an image that was opened from a file and is still the active layer."""
@@ -289,24 +298,40 @@ class Canvas:
             self.fit_view(layer)
 
     def _on_placement(self, event: Any) -> None:
+        if not self.is_writing:
+            self._follow(event.source)
+
+    def _follow(self, layer: Image) -> None:
         """Update the state and the other layers after an image was moved or calibrated."""
-        image = self.image_of(event.source)
-        if image is None or self.is_writing:
+        image = self.image_of(layer)
+        if image is None:
             return
-        before, size = self.micrograph(image), calibration.pixel_size_nm(event.source)
-        if before is not None and size is not None and size != before.pixel_size_nm:
-            self.state.add_image(before.with_pixel_size(size), calibrated=True)
-            analysis = self.state.analysis(image)
-            if analysis is not None and analysis.micrograph.pixel_size_nm != size:
-                show_info(
-                    f"The pixel size of {image} has changed. Press Analyse again: diameters "
-                    "and labels still refer to the previous pixel size."
-                )
-            if self.state.atoms.outdated(image):
-                self.state.atoms.notify(image)
-                show_info(
-                    f"The pixel size of {image} has changed. Press Find atoms again: distances "
-                    "and densities still refer to the previous pixel size."
-                )
+        before, size_nm = self.micrograph(image), calibration.pixel_size_nm(layer)
+        if before is not None and size_nm is not None and size_nm != before.pixel_size_nm:
+            attempt(
+                partial(self.state.pixel_sizes.set, image, size_nm),
+                partial(self.calibrate, layer, before.pixel_size_nm),
+            )
         self.layers[image].follow_source()
         self.layers_changed.emit()
+
+    def _on_pixel_size(self, image: str) -> None:
+        """Write a changed pixel size to the layer, and say which results still refer to another."""
+        state, size_nm = self.state, self.state.pixel_sizes.get(image)
+        layer = self.source_layer(image)
+        if layer is not None and calibration.pixel_size_nm(layer) != size_nm:
+            self.calibrate(layer, size_nm)
+            self.fit_view(layer)
+        analysis = state.analysis(image)
+        if analysis is not None and analysis.micrograph.pixel_size_nm != size_nm:
+            show_info(
+                f"The pixel size of {image} has changed. Press Analyse again: diameters "
+                "and labels still refer to the previous pixel size."
+            )
+        if state.atoms.of(image) is not None:
+            state.atoms.notify(image)
+        if state.atoms.outdated(image):
+            show_info(
+                f"The pixel size of {image} has changed. Press Find atoms again: distances "
+                "and densities still refer to the previous pixel size."
+            )

@@ -6,6 +6,7 @@ is slow to make layers and quick to fill them. Neighbours are read ahead.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -121,15 +122,21 @@ class CurrentImage:
         layer.visible = True
         if compat.grid(viewer).enabled:
             return
-        for other in viewer.layers[viewer.layers.index(layer) + 1 :]:
-            if is_micrograph(other) and other.visible and overlap(other, layer):
-                covering = canvas.layers.get(canvas.image_of(other) or "")
-                if covering is None:
-                    other.visible = False
-                else:
-                    covering.hide()
+        self._hide_overlapping(layer, viewer.layers[viewer.layers.index(layer) + 1 :])
         if not picking.is_in_view(viewer, layer):
             canvas.fit_view(layer)
+
+    def _hide_overlapping(self, layer: Image, others: Iterable[Any]) -> None:
+        """Hide other images that overlap with one in the scene."""
+        for other in others:
+            if other is layer or not (is_micrograph(other) and other.visible):
+                continue
+            if overlap(other, layer):
+                known = self._canvas.layers.get(self._canvas.image_of(other) or "")
+                if known is None:
+                    other.visible = False
+                else:
+                    known.hide()
 
     def bring_into_view(self, image: str, row: pd.Series) -> None:
         """Display an image and centre the view on a cluster or an atom.
@@ -246,7 +253,10 @@ class CurrentImage:
         else:
             if source is not None:
                 viewer.layers.remove(source)
-            canvas.attach(image, viewer.add_image(data, **options))
+            layer = viewer.add_image(data, **options)
+            canvas.attach(image, layer)
+            if not compat.grid(viewer).enabled:  # one opened by hand would look like a part of it
+                self._hide_overlapping(layer, list(viewer.layers))
         self._displayed = image
         # Its clusters are drawn in the next turn: the image appears first.
         self._drawing = True

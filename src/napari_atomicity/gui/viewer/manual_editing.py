@@ -13,7 +13,7 @@ from napari.layers.base import ActionType
 from napari.utils.notifications import show_info
 from psygnal import Signal
 
-from ...detection import Detection
+from ...detection import Detection, DetectionSettings
 from ...models.analysis import Analysis
 from ...state.cluster_rows import only, take_rows, unclassified
 from ...state.window_state import WindowState
@@ -22,6 +22,9 @@ from ..controls.errors import attempt
 from .jobs import Engine, classify_some, measure_places, split_or_merge
 from .layers import ImageLayers
 
+THERE_ALREADY = "There is a cluster already. It is selected."
+_SAME_PLACE = 0.25
+"""A cluster added within so many diameters of the centre of another one would count twice."""
 NOT_MEASURABLE = (
     "No cluster can be measured there. It is unknown and does not count unless you label it."
 )
@@ -153,6 +156,12 @@ class ManualEditing:
         def done(found: Detection) -> None:
             if state.analysis(image) is None:
                 return
+            there = [] if ids is not None else _at_the_same_place(state.table(image), found.table)
+            if there:
+                self.refused.emit(image)
+                state.select((image, i) for i in there)
+                show_info(THERE_ALREADY)
+                return
             if found.table["diameter_nm"].isna().any():
                 show_info(NOT_MEASURABLE)
             if ids is None:
@@ -212,3 +221,14 @@ class ManualEditing:
             key=f"classify new of {image}",
             about=image,
         )
+
+
+def _at_the_same_place(known: pd.DataFrame, added: pd.DataFrame) -> list[int]:
+    """Return the ids of clusters at whose centres others were added."""
+    there: list[int] = []
+    for row in added.itertuples():
+        same_frame = known[known["frame"] == row.frame]
+        distance_nm = np.hypot(same_frame["y_nm"] - row.y_nm, same_frame["x_nm"] - row.x_nm)
+        diameter_nm = same_frame["diameter_nm"].fillna(DetectionSettings().diameter_min_nm)
+        there += same_frame.loc[distance_nm < _SAME_PLACE * diameter_nm, "cluster_id"].tolist()
+    return there

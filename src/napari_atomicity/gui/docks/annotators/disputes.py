@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from napari.layers import Points
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QModelIndex, QTimer, Signal
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
@@ -14,15 +15,18 @@ from ....core.text import pluralise
 from ....state.annotators import AnnotatorComparison
 from ....state.consensus_marks import consensus_edit, measured_sites
 from ....statistics.agreement import CONSENSUS
+from ...controls.connections import follow
 from ...controls.forms import ComboBox, wrapped_label
 from ...controls.line_table import Lines, table_of
 from ...tasks import start
-from ...viewer import compat, picking
+from ...viewer import calibration, compat
 from ...viewer.binding import Binding
+from ...viewer.layer_group import ROLE
 from .results import title
 from .text import WHY, dispute_lines
 
-_LOOK_NM = 5.0
+_KIND = "disputed position"
+_MARK_NM = 0.8
 
 
 class Disputes(QWidget):
@@ -72,6 +76,10 @@ class Disputes(QWidget):
             self.take_button,
         ):
             layout.addWidget(widget)
+        self._mark: Points | None = None
+        self._marked: pd.Series | None = None
+        follow(self, binding.state.current_changed, self._on_current)
+        follow(self, binding.current_image.layers_ready, self._show_mark)
         self._waiting: list[tuple[str, dict[int, list[Mark]]]] = []
         self._epoch = self._n_taken = 0
         self._turn = QTimer(self)
@@ -82,6 +90,8 @@ class Disputes(QWidget):
     def show_comparison(self, compared: AnnotatorComparison | None) -> None:
         """List the positions of a comparison."""
         self.compared = compared
+        if compared is None:
+            self._unmark()
         self.setVisible(compared is not None)
         several = compared is not None and len(compared.consensus.annotators) > 1
         self.take_button.setEnabled(several and not self.state.read_only)
@@ -107,21 +117,47 @@ class Disputes(QWidget):
         self.go_to(self.shown.iloc[index.row()])
 
     def go_to(self, place: pd.Series) -> None:
-        """Centre the view on a position, and select the atom there if there is one."""
+        """Centre the view on a position; select the atom there, or mark it if there is none."""
         image = place["image"]
         if image not in self.state.images:
             show_info(f"{image} is not open.")
             return
         here = self._atom_at(place)
         self.state.atoms.select([] if here is None else [(image, here)])
-        self.state.current = image
-        source, viewer = self.binding.source_layer(image), self.binding.viewer
-        if source is not None:
-            picking.bring_into_view(viewer, source, place)
-        else:  # the image is being read
-            centre = (*compat.camera(viewer).center[:-2], place["y_nm"], place["x_nm"])
-            zoom = min(compat.canvas_size(viewer)) / _LOOK_NM
-            self.binding.current_image.set_view(image, (centre, zoom))
+        self._unmark()
+        self._marked = place if here is None else None
+        self.binding.current_image.bring_into_view(image, place)
+        self._show_mark(image)
+
+    def _on_current(self, image: str | None) -> None:
+        if self._marked is not None and self._marked["image"] != image:
+            self._unmark()
+
+    def _unmark(self) -> None:
+        """Remove the mark of a position, which another image must not show."""
+        viewer = self.binding.viewer
+        if self._mark is not None and viewer is not None and self._mark in viewer.layers:
+            viewer.layers.remove(self._mark)
+        self._mark = self._marked = None
+
+    def _show_mark(self, image: str) -> None:
+        """Mark the position in its image, once that is displayed."""
+        place, source = self._marked, self.binding.source_layer(image)
+        if self._mark is not None or place is None or place["image"] != image or source is None:
+            return
+        point = place[["frame", "y_px", "x_px"]].to_numpy(float)[-source.ndim :]
+        self._mark = Points(
+            [point],
+            size=_MARK_NM / self.state.micrograph(image).calibrated(),
+            face_color="transparent",
+            border_color="yellow",
+            border_width=0.08,
+            name=f"{image} {_KIND}",
+            metadata={ROLE: {"image": image, "kind": _KIND, "position": 9}},
+            **calibration.placement(source),
+        )
+        layers = self.binding.viewer.layers
+        compat.insert_without_activating(layers, len(layers), self._mark)
 
     def _atom_at(self, place: pd.Series) -> int | None:
         table = self.state.atoms.table(place["image"])

@@ -50,12 +50,12 @@ class Row:
 
 
 def format_size(shape: Sequence[int] | None, pixel_size_nm: float | None) -> str:
-    """Format the size of an image, as in ``2048 × 2048 px, 0.0360 nm/px``."""
+    """Format the size of an image, as in ``0.036 nm/px, 2048 × 2048``."""
     if shape is None:
         return ""
-    frames = f"{shape[0]} × " if len(shape) == 3 else ""
-    size = "not calibrated" if pixel_size_nm is None else f"{pixel_size_nm:.4f} nm/px"
-    return f"{frames}{shape[-2]} × {shape[-1]} px, {size}"
+    # The pixel size first: a narrow list cuts the end.
+    size = "not calibrated" if pixel_size_nm is None else f"{pixel_size_nm:.3g} nm/px"
+    return f"{size}, {' × '.join(map(str, shape))}"
 
 
 def format_session(session: AcquisitionSession, known: Composition) -> str:

@@ -44,8 +44,12 @@ if TYPE_CHECKING:  # with it comes torch, which takes seconds
     from ....pipeline.watch import Watch
 
 RESULTS = "atomicity-live"
-_MAX_FAILURES = 20
 """Default name of the folder of results, within the watched folder."""
+_MAX_FAILURES = 20
+_OPEN_PROJECT = (
+    " To show the next ones, open the watched folder in Browse, or save the open images as a "
+    "project."
+)
 
 
 class Live(Dock):
@@ -289,7 +293,7 @@ class Live(Dock):
             why = self.images.why_not or "they arrived faster than they can be shown"
             self.left_out.setText(
                 f"{pluralise(n, 'image')} not shown in the window: {why}. Their results are in "
-                "the folder of results."
+                f"the folder of results.{'' if self.state.project else _OPEN_PROJECT}"
             )
 
     def _show_alarm(self, live: Taken) -> None:
