@@ -72,8 +72,9 @@ def gallery(state: WindowState) -> tuple[QAbstractScrollArea, Callable[[], bool]
 
 def icon_list(state: WindowState) -> tuple[QAbstractScrollArea, Callable[[], bool]]:
     """A list widget that is given everything first."""
-    from napari_atomicity.gui.gallery.pictures import compose_many, picture
+    from napari_atomicity.gui.gallery.pictures import picture
     from napari_atomicity.gui.viewer.point_style import texts
+    from napari_atomicity.reporting.patch_pictures import compose
 
     view = QListWidget()
     view.setViewMode(QListView.ViewMode.IconMode)
@@ -84,7 +85,7 @@ def icon_list(state: WindowState) -> tuple[QAbstractScrollArea, Callable[[], boo
     view.resize(WINDOW)
     for image in state.images:
         analysis = state.analysis(image)
-        pixels = compose_many(analysis.patches["raw"])
+        pixels = compose(analysis.patches["raw"])
         for patch, words in zip(pixels, texts(analysis.table), strict=True):
             view.addItem(QListWidgetItem(QIcon(picture(patch, SIDE_PX, 1.0)), str(words)))
     return view, lambda: False

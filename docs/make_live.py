@@ -34,7 +34,7 @@ from napari_atomicity.pipeline.control_chart import (
     IMAGES_PER_FALSE_ALARM,
     LIMIT,
     WEIGHT,
-    Chart,
+    ControlChart,
     FeatureSummary,
     images_per_false_alarm,
 )
@@ -200,7 +200,7 @@ class Watched:
         return 1 / high, 1 / low if low > 0 else np.inf
 
 
-def first_ring(chart: Chart, images: Sequence[FeatureSummary | None]) -> float:
+def first_ring(chart: ControlChart, images: Sequence[FeatureSummary | None]) -> float:
     """Number of the image that rings; infinite if none does."""
     return next((float(i) for i, image in enumerate(images) if chart.add(image).rings), np.inf)
 
@@ -219,7 +219,7 @@ def watched(sessions: Sequence[dict[str, Any]], first: int, weight: float) -> Wa
         known = {kind: wheres(of_kind) for kind, of_kind in one.items()}
         for _ in range(ORDERS):
             same = [known["same"][i] for i in rng.permutation(len(known["same"]))]
-            rang = first_ring(Chart(first, weight, limit), same)
+            rang = first_ring(ControlChart(first, weight, limit), same)
             alarms[number] += np.isfinite(rang)
             images[number] += min(rang + 1, len(same)) - first
             for kind, after in known.items():
@@ -227,7 +227,7 @@ def watched(sessions: Sequence[dict[str, Any]], first: int, weight: float) -> Wa
                     continue
                 order = range(len(after)) if kind == "gradual" else rng.permutation(len(after))
                 before = same[: first + BEFORE]
-                chart = Chart(first, weight, limit)
+                chart = ControlChart(first, weight, limit)
                 rang = first_ring(chart, [*before, *(after[i] for i in order)]) - len(before)
                 if rang >= 0:  # else it was a false alarm, counted above
                     delays.setdefault(kind, []).append(rang + 1)

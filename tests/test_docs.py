@@ -137,6 +137,20 @@ def test_names_and_arguments_of_the_examples_exist(page, code):
             assert column is None or column in columns()
 
 
+SCRIPTS = sorted([*DOCS.glob("*.py"), *(ROOT / "benchmarks").glob("*.py")])
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=[path.stem for path in SCRIPTS])
+def test_names_that_scripts_import_exist(script):
+    for node in ast.walk(ast.parse(script.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("napari_atomicity"):
+            module = importlib.import_module(node.module)
+            for name in (a.name for a in node.names):
+                assert hasattr(module, name) or importlib.util.find_spec(f"{node.module}.{name}"), (
+                    name
+                )
+
+
 # ---- the command line
 ATOMICITY = [(page, line) for page, line in shell_lines() if line.startswith("atomicity")]
 
