@@ -503,9 +503,31 @@ def test_what_waits_for_an_image_that_goes_is_forgotten(analysed, viewer, settle
     ids = state.table("field")["cluster_id"].tolist()
     state.select([("field", i) for i in ids[4:9]])
     state.clusters.remove_ids("field", [ids[0]])
+    monkeypatch.setattr("napari_atomicity.gui.viewer.save_questions.confirm", lambda *_: True)
     viewer.layers.remove("field")
     settle(viewer)
     assert "field" not in state.images
+
+
+def test_an_image_with_edits_that_are_saved_nowhere_is_not_removed_unasked(
+    analysed, viewer, image_layer, settle, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(
+        "napari_atomicity.gui.viewer.save_questions.confirm",
+        lambda _, title, text: bool(asked.append(text)),
+    )
+    first = int(analysed.state.table("field")["cluster_id"].iloc[0])
+    analysed.state.clusters.relabel([("field", first)], "unknown")
+    index = viewer.layers.index(image_layer)
+    viewer.layers.remove(image_layer)  # by napari's own button
+    settle(viewer)
+    assert len(asked) == 1 and "field" in asked[0]
+    assert viewer.layers[index] is image_layer and analysed.state.current == "field"
+    analysed.state.history.undo()
+    viewer.layers.remove(image_layer)
+    settle(viewer)
+    assert len(asked) == 1 and analysed.state.images == []
 
 
 def test_many_points_are_selected_in_a_turn_of_their_own(analysed, viewer, settle, monkeypatch):

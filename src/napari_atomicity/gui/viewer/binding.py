@@ -19,6 +19,7 @@ from qtpy.QtCore import QTimer
 
 from ...core.cluster_table import Key
 from ...models.analysis import Analysis
+from ...state.unstored_edits import images_with_unstored_edits
 from ...state.window_state import WindowState
 from .. import tasks
 from ..controls.refresher import Refresher
@@ -37,6 +38,7 @@ from .micrographs import is_micrograph
 from .overlays import Overlays
 from .projects import Projects
 from .regions import RegionEditor
+from .save_questions import may_remove_image
 from .tracks import TrackView
 from .turns import StepRunner
 from .view_settings import ViewSettings
@@ -323,15 +325,30 @@ class Binding:
         if role is not None and role["kind"] == "regions" and not canvas.is_writing:
             QTimer.singleShot(0, partial(self._regions.clear_if_deleted, role["image"]))
         if image is not None and role is None:
-            tasks.cancel_about(self.state, image)
-            known = canvas.detach(image)
-            if canvas.is_in_project(image):  # the image stays in the project
-                self.state.current = None
+            if image in images_with_unstored_edits(self.state):
+                # napari is still removing the layer
+                QTimer.singleShot(0, partial(self._ask_to_remove, image, layer, event.index))
             else:
-                self._manual_editing.forget(image)
-                self.state.remove_image(image)
-            known.remove()
+                self._remove_image(image)
         canvas.layers_changed.emit()
+
+    def _ask_to_remove(self, image: str, layer: Any, index: int) -> None:
+        """Remove an image whose edits are saved nowhere, or put its layer back."""
+        if self.projects.closed or may_remove_image(image):
+            self._remove_image(image)
+        elif self.viewer is not None:
+            self.viewer.layers.insert(index, layer)
+
+    def _remove_image(self, image: str) -> None:
+        """Remove an image from the window, with its layers; a project keeps it."""
+        tasks.cancel_about(self.state, image)
+        known = self._canvas.detach(image)
+        if self._canvas.is_in_project(image):
+            self.state.current = None
+        else:
+            self._manual_editing.forget(image)
+            self.state.remove_image(image)
+        known.remove()
 
     def _on_active(self, event: Any) -> None:
         canvas = self._canvas

@@ -14,7 +14,7 @@ from ...project import SUFFIX
 from ...state.unstored_edits import images_with_unstored_edits
 from ...state.window_state import WindowState
 from .. import tasks
-from ..controls.questions import front_window
+from ..controls.questions import confirm, front_window
 from ..controls.save_dialogs import ask_for_file
 
 _MAX_NAMES = 3
@@ -80,6 +80,12 @@ def may_drop_images(state: WindowState) -> bool:
         buttons.Save,
     )
     return save_table(state) if answer == buttons.Save else answer == buttons.Discard
+
+
+def may_remove_image(image: str) -> bool:
+    """Ask whether an image outside the project is removed with its edits."""
+    text = f"{_in_memory_only([image])} Removing the image deletes them, without undo."
+    return confirm(front_window(), "Remove the image?", text)
 
 
 def _in_memory_only(images: list[str]) -> str:
