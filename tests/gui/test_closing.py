@@ -84,7 +84,7 @@ def test_quitting_with_manual_edits_outside_a_project_asks_one_question(
     ((text, buttons),) = asked  # and no question of napari
     assert f"changes of {image} are in memory only" in text and "Save them as a project?" in text
     assert buttons == BUTTONS.Save | BUTTONS.Discard | BUTTONS.Cancel
-    assert not projects.closed and projects.state.images == [image]
+    assert not projects._closed and projects.state.images == [image]
     projects.state.history.undo()
     assert projects.closing_question() == ""
     settle(viewer)

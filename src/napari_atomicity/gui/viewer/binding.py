@@ -24,7 +24,7 @@ from ...state.window_state import WindowState
 from .. import tasks
 from ..controls.refresher import Refresher
 from ..controls.settings import ANNOTATOR, settings
-from . import picking
+from . import compat, picking
 from .atoms import AtomView
 from .canvas import Canvas
 from .clusters import ClusterDisplay
@@ -334,10 +334,11 @@ class Binding:
 
     def _ask_to_remove(self, image: str, layer: Any, index: int) -> None:
         """Remove an image whose edits are saved nowhere, or put its layer back."""
-        if self.projects.closed or may_remove_image(image):
+        viewer = self.viewer
+        if viewer is None or not compat.is_shown(viewer) or may_remove_image(image):
             self._remove_image(image)
-        elif self.viewer is not None:
-            self.viewer.layers.insert(index, layer)
+        else:
+            viewer.layers.insert(index, layer)
 
     def _remove_image(self, image: str) -> None:
         """Remove an image from the window, with its layers; a project keeps it."""

@@ -54,6 +54,11 @@ def has_window(viewer: Any) -> bool:
     return window is not None and isalive(window)
 
 
+def is_shown(viewer: Any) -> bool:
+    """Return whether a person sees the window of a viewer, and can answer a question."""
+    return has_window(viewer) and viewer.window._qt_window.isVisible()
+
+
 def hide_selection_markers(viewer: Any, layer: Any) -> None:
     """Hide napari's own marks of selected points, whose colour may be that of a class."""
     window = getattr(viewer.window, "_qt_viewer", None)  # napari has no public name for it

@@ -61,7 +61,7 @@ class Projects:
         self.notes: tuple[str, ...] = ()
         self._parts: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {}
         self._saved_view: dict[str, Any] = {}
-        self.closed = False
+        self._closed = False
         # The view of the window is saved from time to time. Edits are saved at once.
         self._view_timer = QTimer()
         self._view_timer.setInterval(_SAVE_VIEW_MS)
@@ -239,7 +239,7 @@ class Projects:
 
     def leave(self) -> bool:
         """Save the view and close the project; return False if the user cancels."""
-        if self.closed:
+        if self._closed:
             return True
         if not (all_is_saved(self.state, self.choose_save_path) and may_drop_images(self.state)):
             return False
@@ -275,9 +275,9 @@ class Projects:
 
     def _close_down(self, *_: object) -> None:
         """Stop what runs and close the project, without a question: the window is closed."""
-        if self.closed:
+        if self._closed:
             return
-        self.closed = True
+        self._closed = True
         with contextlib.suppress(RuntimeError):  # Qt has deleted the timers
             self._view_timer.stop()
             self._retry_timer.stop()
