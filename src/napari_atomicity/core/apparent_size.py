@@ -66,7 +66,18 @@ class ApparentSize:
         return cls(scale.log_intensity, scale.log_diameter, covariance, scale.diameter_scatter)
 
     def independent_clusters(self, number: int) -> float:
-        """Return the number of independent clusters that tell as much as clusters of an image."""
+        """Return the number of independent clusters whose sizes tell as much.
+
+        Parameters
+        ----------
+        number : int
+            Number of clusters of one image.
+
+        Returns
+        -------
+        float
+            n / (1 + (n - 1) `correlation`), the effective sample size of cluster sampling.
+        """
         return number / (1 + (number - 1) * self.correlation) if number else 0.0
 
     def measure(self, embedding: np.ndarray, diameter_nm: np.ndarray) -> np.ndarray:

@@ -93,7 +93,20 @@ class SizeErrors(NamedTuple):
 def size_errors(
     reference: ApparentSize, compressions: Sequence[float] = COMPRESSIONS
 ) -> SizeErrors:
-    """Return the errors of the apparent sizes on the grid."""
+    """Return the errors of the apparent sizes on the grid.
+
+    Parameters
+    ----------
+    reference : ApparentSize
+        Distributions of the classes.
+    compressions : sequence of float, optional
+        Values of the compression.
+
+    Returns
+    -------
+    SizeErrors
+        For each compression, `N_ERRORS` common errors.
+    """
     d = np.tile(np.linspace(-MAX_ERROR, MAX_ERROR, N_ERRORS), len(compressions))
     k = np.repeat(compressions, N_ERRORS)
     size = np.array(reference.log_size)
@@ -111,6 +124,17 @@ def image_evidence(
     """Compute the log evidence of an image for each scale and error of the sizes.
 
     Without the anchor it is kept: the next image of the session needs it again, in a similar range.
+
+    Parameters
+    ----------
+    image : ImageMeasurements
+        Measurements of the image.
+    steps : ScaleSteps
+        Range of the scales.
+    reference : ApparentSize
+        Distributions of the classes.
+    compressions : tuple of float, optional
+        Values of the compression of the apparent sizes.
 
     Returns
     -------
