@@ -213,7 +213,22 @@ def _remove_small(region: np.ndarray, min_px: float) -> np.ndarray:
 
 
 def is_on_support(support: np.ndarray, table: pd.DataFrame, pixel_size_nm: float) -> np.ndarray:
-    """Return (N,) bool: whether the pixel of each atom is support."""
+    """Return whether the pixel of each atom is support.
+
+    Parameters
+    ----------
+    support : ndarray of bool, shape (Y, X) or (T, Y, X)
+        Pixels of the support.
+    table : DataFrame
+        N atoms, with ``frame``, ``y_nm`` and ``x_nm``.
+    pixel_size_nm : float
+        Pixel size in nm.
+
+    Returns
+    -------
+    ndarray of bool, shape (N,)
+        Whether each atom is on the support.
+    """
     frame, positions = table["frame"].to_numpy(int), table[["y_nm", "x_nm"]].to_numpy(float)
     on = np.zeros(len(table), bool)
     for index, mask in enumerate(support if support.ndim == 3 else support[None]):

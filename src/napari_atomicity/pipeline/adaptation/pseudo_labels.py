@@ -152,7 +152,22 @@ def labels_by_diameter(
 def diameter_ranges(
     analyses: Sequence[Analysis], label: np.ndarray, classes: Sequence[str]
 ) -> dict[str, list[tuple[float, float]]]:
-    """Smallest and largest diameter in nm of the clusters with a pseudo-label, per class."""
+    """Return the smallest and largest diameter of the clusters with a pseudo-label.
+
+    Parameters
+    ----------
+    analyses : sequence of Analysis
+        The images.
+    label : ndarray of shape (N,)
+        Class index of each cluster of all images; -1 without a pseudo-label.
+    classes : sequence of str
+        All classes.
+
+    Returns
+    -------
+    dict of str to list of (float, float)
+        Class → one range in nm; none without clusters.
+    """
     diameter_nm = np.concatenate([a.table["diameter_nm"].to_numpy(float) for a in analyses])
     own = [diameter_nm[label == i] for i in range(len(classes))]
     return {
