@@ -335,7 +335,9 @@ class Binding:
     def _ask_to_remove(self, image: str, layer: Any, index: int) -> None:
         """Remove an image whose edits are saved nowhere, or put its layer back."""
         viewer = self.viewer
-        if viewer is None or not compat.is_shown(viewer) or may_remove_image(image):
+        if viewer is None or image not in self._canvas.layers:
+            return  # the viewer was closed
+        if not compat.is_shown(viewer) or may_remove_image(image):
             self._remove_image(image)
         else:
             viewer.layers.insert(index, layer)
