@@ -32,13 +32,9 @@ from napari_atomicity.models.files import find_model, read_model, save_model
 from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.fields import simulate_field
 from napari_atomicity.simulation.imaging import Microscope
+from napari_atomicity.simulation.metals import composition
 from napari_atomicity.simulation.sessions import random_image_settings
-from napari_atomicity.simulation.structures import (
-    Isomer,
-    library_of,
-    load_library,
-    save_library,
-)
+from napari_atomicity.simulation.structures import Isomer, library_of, read_or_build_library
 from napari_atomicity.training.classifier import Start, train_in_memory
 from napari_atomicity.training.data import PatchSet
 from napari_atomicity.training.evaluation import expected_calibration_error
@@ -112,10 +108,10 @@ def library_of_set(classes: tuple[str, ...], seed: int, keep: Path | None) -> li
     """Return the isomers of a set; the sets of one number under all conditions share them."""
     if keep is None:
         return library_of(classes, ISOMERS, seed)
-    path = keep / f"{classes[0]}-{seed}.npz"
-    if not path.is_file():
-        save_library(path, library_of(classes, ISOMERS, seed))
-    return load_library(path)
+    element = next(iter(composition(classes[0])))
+    sizes = [composition(name)[element] for name in classes]
+    path = keep / f"{element}-{seed}.npz"
+    return read_or_build_library(path, sizes, ISOMERS, seed, element=element)
 
 
 def simulate_image(

@@ -298,8 +298,9 @@ def read_or_build_library(
     seed: int,
     workers: int = 1,
     progress: Progress | None = None,
+    element: str = "Pt",
 ) -> list[Isomer]:
-    """Read the isomers of platinum from a file; build and store them if it does not exist.
+    """Read isomers from a file; build and store them if it does not exist.
 
     Parameters
     ----------
@@ -313,6 +314,8 @@ def read_or_build_library(
         Seed of all random numbers.
     workers : int, optional
         Number of processes.
+    element : str, optional
+        The metal.
 
     Returns
     -------
@@ -320,5 +323,5 @@ def read_or_build_library(
         The isomers, as the file contains them.
     """
     if not path.exists():
-        save_library(path, isomer_library("Pt", sizes, per_size, seed, workers, progress))
+        save_library(path, isomer_library(element, sizes, per_size, seed, workers, progress))
     return load_library(path)

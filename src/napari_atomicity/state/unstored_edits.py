@@ -17,12 +17,13 @@ def images_with_unstored_edits(state: WindowState) -> list[str]:
     list of str
         Names of the images, in order.
     """
-    project = state.project
-    outside = [name for name in state.images if project is None or not project.has(name)]
-    return [name for name in outside if _has_manual_edits(state, name)]
+    return [image for image in state.images if has_unstored_edits(state, image)]
 
 
-def _has_manual_edits(state: WindowState, image: str) -> bool:
+def has_unstored_edits(state: WindowState, image: str) -> bool:
+    """Return whether an image has manual edits that no project contains."""
+    if state.project is not None and state.project.has(image):
+        return False
     analysis, atoms = state.analysis(image), state.atoms.of(image)
     return bool(
         state.sessions.get(image)

@@ -19,7 +19,7 @@ from qtpy.QtCore import QTimer
 
 from ...core.cluster_table import Key
 from ...models.analysis import Analysis
-from ...state.unstored_edits import images_with_unstored_edits
+from ...state.unstored_edits import has_unstored_edits
 from ...state.window_state import WindowState
 from .. import tasks
 from ..controls.refresher import Refresher
@@ -325,7 +325,7 @@ class Binding:
         if role is not None and role["kind"] == "regions" and not canvas.is_writing:
             QTimer.singleShot(0, partial(self._regions.clear_if_deleted, role["image"]))
         if image is not None and role is None:
-            if image in images_with_unstored_edits(self.state):
+            if has_unstored_edits(self.state, image):
                 # napari is still removing the layer
                 QTimer.singleShot(0, partial(self._ask_to_remove, image, layer, event.index))
             else:
