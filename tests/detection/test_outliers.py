@@ -161,3 +161,45 @@ def test_scale_and_offset_change_nothing(exponent, offset):
     table = detect(image(pixels)).table
     table["integrated_intensity"] /= scale
     same(table, table_as_recorded())
+
+
+def test_dead_rows_and_columns_are_replaced_by_their_neighbours():
+    pixels = as_recorded().copy()
+    pixels[[40, 41, 300]] = 0
+    pixels[:, [77, 420]] = 0
+    pixels[200, 200] = 1e7
+    micrograph = image(pixels)
+    (repaired,) = repaired_frames(micrograph)
+    level = as_recorded().mean()
+    assert np.abs(repaired[[40, 41, 300]].mean(axis=1) / level - 1).max() < 0.02
+    assert np.abs(repaired[:, [77, 420]].mean(axis=0) / level - 1).max() < 0.02
+    assert repaired[200, 200] == pytest.approx(as_recorded()[200, 200], rel=0.2)
+    assert repaired[40, 77] == pytest.approx(as_recorded()[40, 77], rel=0.3)
+    untouched = np.ones(pixels.shape, bool)
+    untouched[[40, 41, 300]], untouched[:, [77, 420]] = False, False
+    untouched[200, 200] = False
+    np.testing.assert_array_equal(repaired[untouched], as_recorded()[untouched])
+    found, expected = detect(micrograph).table, table_as_recorded()
+    assert len(found) == len(expected)
+    total = [table["integrated_intensity"].sum() for table in (found, expected)]
+    assert total[0] == pytest.approx(total[1], rel=0.02)
+
+
+@pytest.mark.parametrize("n_rows", [5, 600])
+def test_regions_of_one_value_are_not_dead_rows(n_rows):
+    pixels = as_recorded().copy()
+    pixels[:n_rows, :] = 0
+    assert not len(find_repairs(image(pixels))[0]) or n_rows < 600
+    (repaired,) = repaired_frames(image(pixels))
+    np.testing.assert_array_equal(repaired[:n_rows], 0)
+
+
+def test_dead_rows_of_large_images_are_read_in_parts(monkeypatch):
+    pixels = as_recorded().copy()
+    pixels[[40, 599]] = 0
+    expected = find_repairs(image(pixels))[0]
+    monkeypatch.setattr(micrographs, "LARGE_PIXELS", 1000)
+    monkeypatch.setattr(micrographs, "_STRIP_PIXELS", 7 * 600)
+    found = find_repairs(image(pixels))[0]
+    np.testing.assert_array_equal(found.points, expected.points)
+    np.testing.assert_allclose(found.values, expected.values, rtol=1e-6)

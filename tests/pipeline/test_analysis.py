@@ -102,7 +102,7 @@ def test_neither_scale_nor_outlier_pixels_change_the_labels(scale, offset, examp
     np.testing.assert_allclose(ratio, 1, rtol=1e-3)
     assert again.parameters["recording"] == {"outlier_pixels": 3}
     warnings = image_warnings(again.table, again.parameters)
-    assert "3 outlier pixels replaced (hot or dead pixels)." in warnings
+    assert "3 outlier pixels replaced (hot or dead pixels, rows or columns)." in warnings
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,11 @@ one pixel below this limit changes the detected clusters in 1 of 48 fields.
 
 All of these are ratios of contrasts, so that neither scale nor offset of the image matter. The
 medians of their neighbours replace outlier pixels.
+
+A row or column of one value is dead if this value differs from the mean of the lines on both sides
+by more than their standard deviation: where few electrons are counted, lines of zeros are common.
+More than `MAX_DEAD_LINES` side by side are none, as in vacuum or where a file stores nothing. The
+means of the pixels on both sides replace a dead line.
 """
 
 from __future__ import annotations
@@ -26,6 +31,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
@@ -44,6 +50,8 @@ NEIGHBOUR_SHARE = 0.1
 """Contrast of a pixel relative to the peak of its group from which it counts as a part of it."""
 MAX_GROUP = 4
 """Maximum number of adjacent pixels of an outlier."""
+MAX_DEAD_LINES = 3
+"""Maximum number of adjacent dead rows or columns."""
 MARGIN = 3.0
 """Minimum contrast of an outlier relative to groups of more pixels."""
 SAFE = (2.0**-20, 2.0**27)
@@ -62,7 +70,7 @@ class OutlierPixels:
     points : ndarray of shape (N, 2), int
         Rows and columns.
     values : ndarray of shape (N,)
-        Medians of their neighbours.
+        Of their neighbours.
     """
 
     points: np.ndarray
@@ -71,6 +79,14 @@ class OutlierPixels:
     def __len__(self) -> int:
         """Return the number of outlier pixels."""
         return len(self.points)
+
+    def with_others(self, others: OutlierPixels) -> OutlierPixels:
+        """Return these pixels and others; of a pixel that both have, the others' value counts."""
+        if not (len(self) and len(others)):
+            return others if len(others) else self
+        points = np.concatenate([others.points, self.points])
+        points, first = np.unique(points, axis=0, return_index=True)
+        return OutlierPixels(points, np.concatenate([others.values, self.values])[first])
 
     def replace(self, part: np.ndarray, top: int = 0, left: int = 0) -> np.ndarray:
         """Replace the outlier pixels of a part of the frame.
@@ -117,21 +133,63 @@ def find_repairs(
     Returns
     -------
     outliers : OutlierPixels
-        Hot and dead pixels.
+        Hot and dead pixels, dead rows and columns.
     unit : float
         A power of two, relative to the unit of the file; 1 for all usual magnitudes.
     """
     ends = ends or find_extremes(micrograph, index)
     if not ends.n:
         return NONE, 1.0
+    lines = _find_dead_lines(micrograph, index)
+    if len(lines):
+        frame = RepairedFrame(micrograph.frame(index), lines)
+        micrograph, index = Micrograph(frame, micrograph.pixel_size_nm), 0
+        ends = find_extremes(micrograph, index)
     sample = _sample_pixels(micrograph, index)
-    return _find_outliers(micrograph, index, ends, sample), _find_unit(sample)
+    spikes = _find_outliers(micrograph, index, ends, sample)
+    return lines.with_others(spikes), _find_unit(sample)
 
 
 def repaired_frames(micrograph: Micrograph) -> Iterator[np.ndarray]:
     """Iterate over the frames without outlier pixels, as float32 arrays of shape (Y, X)."""
     for index, frame in enumerate(micrograph.frames()):
         yield find_repairs(micrograph, index)[0].replace(frame)
+
+
+def _find_dead_lines(micrograph: Micrograph, index: int) -> OutlierPixels:
+    """Find the dead rows and columns of a frame."""
+    height, width = micrograph.shape_px
+    rows, low, high = [], np.full(width, np.inf), np.full(width, -np.inf)
+    for part in micrograph.strips(index):
+        rows.append(part.min(axis=1) == part.max(axis=1))
+        low, high = np.minimum(low, part.min(axis=0)), np.maximum(high, part.max(axis=0))
+    frame, found = micrograph.frame(index), NONE
+    for axis, is_constant in enumerate((np.concatenate(rows), low == high)):
+        label, _ = ndimage.label(is_constant)
+        alive = np.flatnonzero(~is_constant)
+        dead = np.flatnonzero(is_constant & (np.bincount(label)[label] <= MAX_DEAD_LINES))
+        if not len(alive):
+            continue
+        for line in dead.tolist():
+            after = np.searchsorted(alive, line)
+            beside = alive[np.unique(np.clip([after - 1, after], 0, len(alive) - 1))]
+            values = [_line(frame, found, axis, place) for place in beside.tolist()]
+            value = _line(frame, NONE, axis, line)[0]
+            if not abs(value - np.mean(values)) > np.std(values):
+                continue
+            along = np.arange(width if axis == 0 else height)
+            points = np.stack([np.full(len(along), line), along], axis=1)
+            points = points if axis == 0 else points[:, ::-1]
+            found = found.with_others(OutlierPixels(points, np.mean(values, axis=0)))
+    return found
+
+
+def _line(frame: FrameView, outliers: OutlierPixels, axis: int, place: int) -> np.ndarray:
+    """Return a row (axis 0) or column (1) of a frame without outliers, float64."""
+    where, corner = [slice(None), slice(None)], [0, 0]
+    where[axis], corner[axis] = slice(place, place + 1), place
+    part = np.asarray(frame[where[0], where[1]])
+    return outliers.replace(part, *corner).ravel().astype(float)
 
 
 def _find_outliers(
