@@ -148,7 +148,9 @@ def pixel_warnings(parameters: Mapping[str, Any]) -> tuple[str, ...]:
     n, missing = parameters.get(OUTLIERS, 0), parameters.get(MISSING_SHARE, 0.0)
     found = []
     if n:
-        found.append(f"{pluralise(n, 'outlier pixel')} replaced (hot or dead pixels, rows or columns).")
+        found.append(
+            f"{pluralise(n, 'outlier pixel')} replaced (hot or dead pixels, rows or columns)."
+        )
     if missing:
         found.append(
             f"{100 * missing:.2g} % of the image is not stored in its file and reads as 0: copy or "
