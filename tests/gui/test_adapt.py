@@ -196,7 +196,7 @@ def test_what_contradicts_itself_is_rolled_back_and_nothing_changes(
         dock.state.clusters.relabel([("field", int(i))], rng.choice(["Pt19", "Pt70"]))
     generation = dock.state.generation("field")
     press(dock, dock.button)
-    assert dock.verdict.text().startswith("Rolled back, the model stays what it was: of the")
+    assert dock.verdict.text().startswith("Rolled back, the model stays what it was: ")
     assert f"{len(analysed.table)} of them corrected by a person" in dock.learnt.text()
     assert dock.state.generation("field") == generation
     assert not dock.save_button.isVisibleTo(dock)

@@ -9,6 +9,7 @@ from napari_atomicity.core.apparent_size import ApparentSize
 from napari_atomicity.models.image_evidence import ImageMeasurements
 from napari_atomicity.models.session_class_fit import (
     align_with_classes,
+    answer_of_session,
     fit_session_classes,
     scale_without_classes,
 )
@@ -65,6 +66,38 @@ def test_a_session_that_fits_is_shown_with_the_sizes_of_its_labels():
     nearest = np.abs(shown.log_count[:, None] - np.log(SIZES)).argmin(axis=1)
     assert np.median(off) < 0.07
     assert np.bincount(nearest) == pytest.approx(90, rel=0.15)
+
+
+def answer(images):
+    session = fit_session(images, REFERENCE)
+    fit = fit_session_classes(images, REFERENCE, SIZES, session.spread)
+    return answer_of_session(fit, session, REFERENCE)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        (SIZES, "fits"),
+        ([19, 55], "fits"),
+        ([41], "fits"),  # whatever size it is, it is a peak
+        ([25, 48], "cannot tell"),
+    ],
+)
+def test_a_session_fits_or_it_cannot_be_told(sizes, expected):
+    rng = np.random.default_rng(5)
+    assert answer([image(rng, sizes) for _ in range(6)]) == expected
+
+
+def test_images_of_known_samples_have_no_part_in_whether_images_are_mixtures():
+    rng = np.random.default_rng(1)
+    known = [image(rng, [55], shares=np.array([0.0, 0, 0, 1, 0])) for _ in range(12)]
+    assert answer(known + [image(rng, [25, 48], n=40) for _ in range(12)]) != "fits"
+
+
+def test_images_of_one_size_each_are_no_mixtures_that_leave_it_open():
+    rng = np.random.default_rng(6)
+    images = [image(rng, [size], spread=0.2) for size in [*SIZES, 25, 48] for _ in range(2)]
+    assert answer(images) == "fits"
 
 
 def test_every_source_narrows_the_scale():

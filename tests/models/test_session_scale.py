@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from napari_atomicity.core.apparent_size import ApparentSize
-from napari_atomicity.models import session_sources
+from napari_atomicity.models import session_scale, session_sources
 from napari_atomicity.models.image_evidence import ImageMeasurements
 from napari_atomicity.models.session_scale import fit_session
 from napari_atomicity.models.session_sources import fit_sources
@@ -112,6 +112,44 @@ def test_a_known_sample_anchors_the_session():
     anchored = fit_session(images, reference)
     assert alone.images[5].shares[0].argmax() == 4
     assert all(x.shares[0].argmax() == 3 for x in anchored.images)
+
+
+def test_known_samples_agree_with_the_other_images_of_their_session_or_not():
+    rng = np.random.default_rng(7)
+    known = np.array([0.0, 0, 0, 1, 0])
+    shifted = 0.2  # of sizes that are no class, and look like the next smaller one
+    of_known = [image(rng, [3] * 30, s, shares=known) for s in rng.normal(3.0, 0.05, 3)]
+    sound = [image(rng, np.arange(40) % 5, s) for s in rng.normal(3.0, 0.05, 6)]
+    others = [image(rng, np.arange(40) % 5, s, -shifted) for s in rng.normal(2.8, 0.05, 6)]
+    assert fit_session(of_known + sound, REFERENCE).known_agreement > 1
+    assert fit_session(of_known + others, REFERENCE).known_agreement < -1
+    assert np.isnan(fit_session(sound, REFERENCE).known_agreement)
+
+
+@pytest.mark.parametrize(
+    ("classes", "relies"), [([2], True), ([1, 3], True), ([0, 2, 4], False), (range(5), False)]
+)
+def test_one_or_two_sizes_rest_on_their_apparent_sizes(classes, relies):
+    rng = np.random.default_rng(8)
+    images = [image(rng, rng.choice(classes, 30), 3.0) for _ in range(4)]
+    assert fit_session(images, REFERENCE).relies_on_sizes == relies
+    known = [image(rng, [2] * 30, 3.0, shares=np.eye(5)[2])]
+    anchored = [image(rng, [2] * 30, 3.0, anchor=(3.0, 0.05))]
+    for more in (known, anchored):
+        assert not fit_session(images + more, REFERENCE).relies_on_sizes
+
+
+def test_a_wrong_pixel_size_leaves_one_size_in_doubt(monkeypatch):
+    """With a pixel size 4 % too large, clusters of one size are nearly as large as the next one."""
+    wrong = {}
+    for error in (0.0, 0.02):
+        monkeypatch.setattr(session_scale, "PIXEL_SIZE_ERROR", error)
+        rng = np.random.default_rng(9)
+        images = [image(rng, [3] * 30, s, 2.9 * 0.05) for s in rng.normal(3.0, 0.1, 6)]
+        found = fit_session(images, REFERENCE).images
+        assert all(x.shares[0].argmax() == 4 for x in found)
+        wrong[error] = np.mean([x.weight[0] for x in found])
+    assert wrong[0.02] < wrong[0.0] - 0.05
 
 
 @pytest.mark.parametrize("kind", ["prior", "anchor"])

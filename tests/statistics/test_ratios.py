@@ -19,6 +19,8 @@ from napari_atomicity.statistics.ratio_notes import (
     ImageLimits,
     describe_misfit,
     ratio_notes,
+    session_doubts,
+    session_line,
 )
 from napari_atomicity.statistics.ratios import COLUMNS, class_ratios
 from napari_atomicity.statistics.scale_solutions import N_DRAWS, ScaleSolutions
@@ -144,9 +146,10 @@ def test_images_under_other_conditions_are_noted():
 def test_each_reason_that_limits_the_use_of_ratios_is_noted():
     table = cluster_table([("a", "Pt19"), ("b", "Pt41")] * 9 + [("c", "Pt41")] * 2)
     table["clipped"] = np.where(table["image"] == "b", 0.1, 0.0)
+    record = {"misfit": "the sizes are others", "peaks_atoms": [48.2, 25.1]}
     limits = {
-        "a": ImageLimits(scale_probability=0.4, peaks_atoms=(48.2, 25.1)),
-        "b": ImageLimits(scale_probability=0.95, peaks_atoms=(48.2, 25.1)),
+        name: ImageLimits.from_parameters({"session": record, "certainty_of_scale": certainty})
+        for name, certainty in (("a", 0.4), ("b", 0.95))
     }
     notes = class_ratios(table, limits=limits).groupby("scope")["note"].first()
     misfit = "does not fit the classes of the model: peaks at 25 and 48 atoms"
@@ -182,7 +185,8 @@ def test_many_images_of_few_clusters_are_noted():
 
 def test_fractions_of_a_session_that_does_not_fit_are_withheld_unless_asked_for():
     table = cluster_table([("a", "Pt19"), ("b", "Pt41")] * 15)
-    limits = {"a": ImageLimits(peaks_atoms=(25.1, 48.2))}
+    record = {"misfit": "the sizes are others", "peaks_atoms": [25.1, 48.2]}
+    limits = {"a": ImageLimits.from_parameters({"session": record})}
     plain, found = class_ratios(table), class_ratios(table, limits=limits)
     withheld = found["scope"].isin(["a", ALL])
     columns = ["fraction", "fraction_low", "fraction_high"]
@@ -195,6 +199,51 @@ def test_fractions_of_a_session_that_does_not_fit_are_withheld_unless_asked_for(
     assert "peaks at 25 and 48" in kept["note"][0] and "--keep-ratios" not in kept["note"][0]
     by_hand = table.assign(label_corrected=table["label"])
     assert class_ratios(by_hand, limits=limits)["fraction"].notna().all()
+
+
+@pytest.mark.parametrize(("share", "withheld"), [(0.4, False), (0.6, True)])
+def test_fractions_of_saturated_images_are_withheld(share, withheld):
+    table = cluster_table([(image, "Pt19") for image in "abc"] * 10)
+    table["clipped"] = np.where(table["image"] == "c", 0.0, share)
+    found = class_ratios(table)
+    of_all = found[found["scope"] == ALL]
+    assert of_all["fraction"].isna().all() == withheld  # two of three images
+    assert ("without saturation" in of_all["note"].iloc[0]) == withheld
+    assert found.loc[found["scope"] == "c", "fraction"].notna().all()
+    kept = dict.fromkeys("abc", ImageLimits(keep_ratios=True))
+    assert class_ratios(table, limits=kept)["fraction"].notna().all()
+
+
+SOUND = {"answer": "fits", "misfit": "", "size_error": 0.1, "size_error_sd": 0.07}
+
+
+@pytest.mark.parametrize(
+    ("session", "said"),
+    [
+        ({}, ""),
+        (SOUND, ""),
+        ({"misfit": "", "prior": {}}, ""),  # of an earlier version
+        (SOUND | {"size_error": 0.145}, "5 % larger in diameter"),
+        (SOUND | {"size_error": -0.145}, "5 % smaller in diameter"),
+        (SOUND | {"answer": "cannot tell", "peaks_atoms": [25.2, 47.6]}, "25 and 48 atoms explain"),
+        (SOUND | {"known_agreement": -1.0}, "known samples disagree"),
+    ],
+)
+def test_a_session_says_why_its_labels_may_be_wrong_together(session, said):
+    doubts = session_doubts(session)
+    assert len(doubts) == bool(said) and said in "".join(doubts)
+    table = cluster_table([("a", "Pt19"), ("b", "Pt41")] * 15)
+    limits = dict.fromkeys("ab", ImageLimits.from_parameters({"session": session}))
+    notes = class_ratios(table, limits=limits)["note"]
+    assert (notes == "; ".join(doubts)).all()  # once, also for all images
+    if "answer" in session:
+        assert ("agree with the classes" in session_line(session)) == (not said)
+
+
+def test_one_or_two_sizes_rest_on_the_pixel_size():
+    sure, unsure = session_line(SOUND), session_line(SOUND | {"relies_on_sizes": True})
+    assert unsure.startswith(sure) and "pixel size" in unsure and "known sample" in unsure
+    assert session_doubts(SOUND | {"relies_on_sizes": True}) == []
 
 
 def test_a_single_peak_is_named():

@@ -24,7 +24,7 @@ from .common import (
     refuse_to_overwrite,
     require_an_image,
     say,
-    say_contradictions,
+    say_doubts,
     without_collection,
 )
 from .ending import SIGNALS, catch_signals
@@ -135,5 +135,5 @@ def _print_ratios(run: Run) -> None:
 def finish(run: Run, out: Path) -> None:
     """Print the number of clusters, and exit with the status of the run."""
     say(f"{len(run.table)} clusters; results in {out}")
-    say_contradictions(run.outcomes)
+    say_doubts(run.outcomes)
     exit_with_status(run, out / "report.html")

@@ -23,7 +23,7 @@ from .common import (
     print_json,
     require_an_image,
     say,
-    say_contradictions,
+    say_doubts,
     without_collection,
 )
 from .ending import catch_signals
@@ -119,7 +119,7 @@ def finish_batch(run: BatchRun, out: Path) -> None:
     earlier = f", {run.reused} of them by an earlier run" if run.reused else ""
     clusters = pluralise(len(run.table), "cluster")
     say(f"{pluralise(done, 'image')}{earlier}, {clusters}; results in {out}")
-    say_contradictions(run.outcomes)
+    say_doubts(run.outcomes)
     if run.problem is not None:
         fail(f"{run.problem} The completed images are saved", 1)
     exit_with_status(run, out / "failures.csv", "; the same command resumes the run")

@@ -263,11 +263,15 @@ def exit_with_status(run: Any, see: Path, advice: str = "") -> None:
     fail_if_incomplete(run, see)
 
 
-def say_contradictions(outcomes: Iterable[Outcome]) -> None:
-    """Warn of known samples that their clusters contradict."""
+def say_doubts(outcomes: Iterable[Outcome]) -> None:
+    """Warn of sessions whose labels may be wrong together, and of contradicted known samples."""
     from ..reporting.plot_session import contradictions
+    from ..statistics.ratio_notes import session_doubts
 
     outcomes = list(outcomes)
+    sessions = [outcome.parameters.get("session", {}) for outcome in outcomes]
+    for doubt in dict.fromkeys(doubt for one in sessions for doubt in session_doubts(one)):
+        say(f"warning: {doubt}")
     parameters = {outcome.image: outcome.parameters for outcome in outcomes}
     for text in contradictions(parameters, {o.image: o.known for o in outcomes}):
         say(f"warning: {text}. Check the sample; --keep-known uses it nevertheless")

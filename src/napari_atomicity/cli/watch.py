@@ -23,7 +23,7 @@ from .common import (
     print_json,
     refuse_to_overwrite,
     say,
-    say_contradictions,
+    say_doubts,
 )
 from .ending import catch_signals
 from .options import options_of, reads_images
@@ -176,7 +176,7 @@ def _finish(run: LiveRun, out: Path) -> None:
     say(f"{images}, {run.analysed} of them now; {written}")
     if run.waiting:
         say(f"{pluralise(run.waiting, 'file')} not analysed: the same command resumes")
-    say_contradictions(run.outcomes)
+    say_doubts(run.outcomes)
     fail_if_incomplete(run, out / "failures.csv")
 
 

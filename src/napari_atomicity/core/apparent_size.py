@@ -9,6 +9,9 @@ import numpy as np
 from .from_dict import Fraction, Logarithm, Positive, Scatter
 from .scale_reference import Covariance, ScaleReference, check_classes
 
+SIZE_PER_DIAMETER = 2.9
+"""Change of the apparent size, as ln(number of atoms), with ln(diameter) and ln(pixel size)."""
+
 
 @dataclass(frozen=True)
 class ApparentSize:

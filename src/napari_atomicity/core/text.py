@@ -21,3 +21,13 @@ def pluralise(n: int, noun: str, of_many: str = "") -> str:
         Plural, by default the noun with an s.
     """
     return f"{n} {noun if n == 1 else of_many or noun + 's'}"
+
+
+def capital(text: str) -> str:
+    """Capitalise the first letter."""
+    return text[:1].upper() + text[1:]
+
+
+def sentence(text: str) -> str:
+    """Return text with a capital first letter and a full stop."""
+    return f"{capital(text)}."

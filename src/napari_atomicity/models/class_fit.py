@@ -19,7 +19,7 @@ from itertools import product
 import numpy as np
 from scipy.special import comb, gammaln, logsumexp
 
-from ..statistics.ratio_notes import describe_misfit
+from ..statistics.ratio_notes import DOES_NOT_FIT, FITS, describe_misfit
 from .peak_mixtures import (
     MARGIN,
     TINY,
@@ -51,13 +51,14 @@ class ClassFit:
 
     Parameters
     ----------
-    fits : bool
-        Whether the sizes agree with the classes, or too few clusters are there to tell.
+    answer : str
+        `FITS`, `DOES_NOT_FIT` or `CANNOT_TELL`; the first with too few clusters.
     strength : float
         Logarithm of the Bayes factor of free peaks against peaks at the classes; NaN with too few
         clusters.
     atoms : ndarray of shape (n_peaks,)
-        Numbers of atoms of the free peaks, in order.
+        Numbers of atoms of the free peaks, in order; or those of the classes, for a chart of a
+        session that fits.
     atoms_error : ndarray of shape (n_peaks,)
         Their standard errors, the uncertainty of the scale included.
     shares : ndarray of shape (n_peaks,)
@@ -66,9 +67,11 @@ class ClassFit:
         Standard deviations of the log counts of the peaks.
     log_count, number : ndarray of shape (n_bins,)
         Log counts with the fitted scale of each image, and numbers of clusters.
+    peaks : tuple of (float, float)
+        Numbers of atoms and shares of the free peaks.
     """
 
-    fits: bool
+    answer: str
     strength: float
     atoms: np.ndarray
     atoms_error: np.ndarray
@@ -76,10 +79,16 @@ class ClassFit:
     scatter: np.ndarray
     log_count: np.ndarray = field(default_factory=lambda: np.empty(0))
     number: np.ndarray = field(default_factory=lambda: np.empty(0))
+    peaks: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def fits(self) -> bool:
+        """Whether nothing says that the sizes are no classes."""
+        return self.answer == FITS
 
     def describe(self) -> str:
-        """Return the result in one sentence; "" if the session fits."""
-        if self.fits:
+        """Return in one sentence that the session does not fit the classes; "" otherwise."""
+        if self.answer != DOES_NOT_FIT:
             return ""
         return f"{describe_misfit(self.atoms.tolist())} (log Bayes factor {self.strength:.0f})"
 
@@ -131,7 +140,7 @@ def compare_with_classes(
         used = used[~is_aggregate]
     if len(used) < MIN_CLUSTERS:
         nothing = np.empty(0)
-        return ClassFit(True, float("nan"), nothing, nothing, nothing, nothing)
+        return ClassFit(FITS, float("nan"), nothing, nothing, nothing, nothing)
     counts = make_histogram(
         log_count[used], image[used], image_scatter, class_log_count, class_scatter
     )
@@ -172,7 +181,9 @@ def _summarise(free: PeakMixtures, strength: float, mean: float, variance: float
     atoms = np.exp(free.position[0, own] - mean)
     scatter = free.scatter[0, own]
     error = atoms * np.sqrt(variance + scatter**2 / free.number[0, own])
-    return ClassFit(strength < MIN_STRENGTH, strength, atoms, error, share[own], scatter)
+    peaks = tuple(zip(atoms.tolist(), share[own].tolist(), strict=True))
+    answer = FITS if strength < MIN_STRENGTH else DOES_NOT_FIT
+    return ClassFit(answer, strength, atoms, error, share[own], scatter, peaks=peaks)
 
 
 def _merge_nodes(error: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..core.apparent_size import ApparentSize
+from ..statistics.ratio_notes import CANNOT_TELL, FITS
 from .class_fit import ClassFit, compare_with_classes
 from .image_evidence import ImageMeasurements
 from .peak_mixtures import MARGIN
@@ -16,6 +17,11 @@ from .session_scale import SessionScale
 N_NODES = 41
 N_SCATTERS = 3.0
 """Standard deviations of the common scale that are considered."""
+MIN_DOUBT = -1.0
+"""Log Bayes factor from which on it cannot be told whether a session fits the classes."""
+MAX_LARGEST_SHARE = 0.75
+"""Mean share of the most frequent class of an image below which images are mixtures: about 0.55 in
+mixtures of two sizes, 0.9 in images of one."""
 
 
 def fit_session_classes(
@@ -72,6 +78,40 @@ def _log_count(u: np.ndarray, class_intensity: np.ndarray, class_count: np.ndarr
     """Return ln(number of atoms) of ln(intensity in atoms), linear between the classes."""
     beyond = np.minimum(u - class_intensity[0], 0) + np.maximum(u - class_intensity[-1], 0)
     return np.asarray(np.interp(u, class_intensity, class_count) + beyond)
+
+
+def answer_of_session(fit: ClassFit, session: SessionScale, reference: ApparentSize) -> str:
+    """Return whether the sizes of a session are those of the classes, by all that is known of it.
+
+    Two or more peaks that explain the clusters about as well as the classes leave it open, above
+    all if the classes need a common error d of the apparent sizes: its log prior is added to the
+    log Bayes factor. Images of one size, each with its own scale, tell nothing of their ratios.
+
+    Parameters
+    ----------
+    fit : ClassFit
+        Result of `fit_session_classes`.
+    session : SessionScale
+        Joint posterior of the scales.
+    reference : ApparentSize
+        Distributions of the classes.
+
+    Returns
+    -------
+    str
+        `FITS`, `DOES_NOT_FIT` or `CANNOT_TELL`.
+    """
+    if not fit.fits or len(fit.peaks) < 2 or not _has_mixtures(session):
+        return fit.answer
+    doubt = fit.strength + 0.5 * (session.size_error / reference.scatter) ** 2
+    return CANNOT_TELL if doubt > MIN_DOUBT else FITS
+
+
+def _has_mixtures(session: SessionScale) -> bool:
+    """Return whether most clusters of unknown samples are in images of several sizes."""
+    number = np.array([len(x.log_intensity) if x.shares is None else 0 for x in session.measured])
+    largest = np.array([modes.shares[0].max() for modes in session.images])
+    return bool(number @ largest < MAX_LARGEST_SHARE * number.sum())
 
 
 def align_with_classes(

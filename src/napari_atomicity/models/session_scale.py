@@ -21,7 +21,10 @@ where the uniform component with e = 2 % keeps an image that does not fit from m
 The shares are integrated out by variational Bayes [1]_, separately for every value of (s_i, d, k)
 on a grid; S, tau, d and k are integrated out on their grids [2]_. No image is decided before the
 session. The classes differ from the model in more than d and k: the evidence for k counts for a
-fifth (`EVIDENCE_FOR_COMPRESSION`). Noise and blur widen the intensities of a class by a factor of
+fifth (`EVIDENCE_FOR_COMPRESSION`). The pixel size has an error, too: where only the sizes tell S,
+their evidence has the power scatter^2 / (scatter^2 + error^2), see `PIXEL_SIZE_ERROR`. With the sum
+of both as prior of d, images of one size would be put on the class whose scatter fits best. Noise
+and blur widen the intensities of a class by a factor of
 the session (`VARIANCES`), found first with k = 0.
 Known compositions that the clusters contradict are not used, see `known_samples`.
 The cost is linear in the number of clusters.
@@ -40,7 +43,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.special import logsumexp, softmax
 
-from ..core.apparent_size import ApparentSize
+from ..core.apparent_size import SIZE_PER_DIAMETER, ApparentSize
 from .image_evidence import (
     COMPRESSIONS,
     NO_COMPRESSION,
@@ -56,6 +59,8 @@ from .session_draws import draw_solutions
 
 EVIDENCE_FOR_COMPRESSION = 0.2
 """Power of the likelihood of a compression."""
+PIXEL_SIZE_ERROR = 0.02
+"""Standard deviation of ln(pixel size): scale bars and calibrations are right to some per cent."""
 VARIANCES = (1.0, 1.41, 2.0, 2.83)
 LOG_VARIANCE_SD = 0.5
 """Variance of ln intensity within the classes against the reference: values of a session, and the
@@ -73,6 +78,9 @@ SAME_MODE = 0.1
 MIN_WEIGHT = 0.01
 """Weight from which on a mode of an image is kept."""
 MAX_MODES = 6
+MIN_SIZES = 2.6
+"""Effective number of sizes (inverse Simpson index of the shares) of a session below which it has
+one or two."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +115,8 @@ class SessionScale:
         Posterior mean and standard deviation of the session's scale S.
     spread : float
         Posterior mean of the standard deviation tau between images.
-    size_error : float
-        Posterior mean of the common error d of the apparent sizes.
+    size_error, size_error_sd : float
+        Posterior mean and prior standard deviation of the common error d of the apparent sizes.
     outlying : ndarray of shape (n_images,)
         Probability that the scale of an image is unlike that of the others.
     grid : ndarray of shape (n_scales,)
@@ -123,6 +131,9 @@ class SessionScale:
         Of the known composition of each image against a free one; NaN without one.
     contradicted : ndarray of shape (n_images,), bool
         Whether its clusters contradict the known composition of an image.
+    known_agreement : float
+        Log Bayes factor of one scale and size error for the known samples and the other images
+        against two independent ones; NaN without both.
     """
 
     images: list[ScaleModes]
@@ -130,6 +141,7 @@ class SessionScale:
     log_scale_sd: float
     spread: float
     size_error: float
+    size_error_sd: float
     outlying: np.ndarray
     grid: np.ndarray = field(repr=False)
     posterior: np.ndarray = field(repr=False)
@@ -137,6 +149,22 @@ class SessionScale:
     measured: list[ImageMeasurements] = field(repr=False)
     log_bayes_factor: np.ndarray
     contradicted: np.ndarray
+    known_agreement: float = np.nan
+
+    @property
+    def relies_on_sizes(self) -> bool:
+        """Whether the apparent sizes alone tell which classes the clusters are.
+
+        Three sizes or more tell it by the ratios of their intensities; known samples and lone atoms
+        tell the scale.
+        """
+        if any(x.shares is not None or x.anchor is not None for x in self.measured):
+            return False
+        number = [len(x.log_intensity) for x in self.measured]
+        if not sum(number):
+            return False
+        shares = np.average([modes.shares[0] for modes in self.images], axis=0, weights=number)
+        return bool(1 / (shares**2).sum() < MIN_SIZES)
 
     @property
     def relies_on_contradicted(self) -> bool:
@@ -179,7 +207,7 @@ def fit_session(
     reference = _widened(reference, variance)
     errors = size_errors(reference)
     log_prior = _log_prior(grid, errors, prior)
-    factor, contradicted = _test_known(images, steps, reference, kernels, log_prior)
+    factor, contradicted, agreement = _test_known(images, steps, reference, kernels, log_prior)
     images = [
         replace(x, shares=None) if wrong and not x.keep_shares else x
         for x, wrong in zip(images, contradicted, strict=True)
@@ -191,6 +219,9 @@ def fit_session(
         of_k = errors.compression == k
         evidence_for_k = logsumexp(joint[..., of_k]) - logsumexp(log_prior[..., of_k])
         joint[..., of_k] -= (1 - EVIDENCE_FOR_COMPRESSION) * evidence_for_k
+    if prior is None and all(x.shares is None and x.anchor is None for x in images):
+        power = 1 / (1 + (SIZE_PER_DIAMETER * PIXEL_SIZE_ERROR / reference.scatter) ** 2)
+        joint -= (1 - power) * logsumexp(joint, axis=(0, 2), keepdims=True)
     session = softmax(joint.ravel()).reshape(joint.shape)
     image_posterior, outlying = _image_posteriors(kernels, marginal, session, likelihood)
     scales = session.sum(axis=(0, 2))
@@ -202,6 +233,7 @@ def fit_session(
         log_scale_sd=float(np.sqrt(scales @ (grid - mean) ** 2 + STEP**2 / 12)),
         spread=float(session.sum(axis=(1, 2)) @ [spread for spread, _ in SPREADS]),
         size_error=float(session.sum(axis=(0, 1)) @ errors.common),
+        size_error_sd=reference.scatter,
         outlying=outlying,
         grid=grid,
         posterior=scales,
@@ -209,6 +241,7 @@ def fit_session(
         measured=images,
         log_bayes_factor=factor,
         contradicted=contradicted,
+        known_agreement=agreement,
     )
 
 
@@ -311,8 +344,16 @@ def _test_known(
     reference: ApparentSize,
     kernels: Sequence[np.ndarray],
     log_prior: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return log Bayes factors of known compositions, NaN without, and which are contradicted."""
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Test known compositions.
+
+    Returns
+    -------
+    log_bayes_factor, contradicted : ndarray of shape (n_images,)
+        Of each composition, NaN without; and whether its clusters contradict it.
+    known_agreement : float
+        Of all that are not contradicted with the other images, see `SessionScale`.
+    """
     stated_shares = {
         i: with_tolerance(x.shares)
         for i, x in enumerate(images)
@@ -321,7 +362,7 @@ def _test_known(
     known = list(stated_shares)
     factor, contradicted = np.full(len(images), np.nan), np.zeros(len(images), bool)
     if not known:
-        return factor, contradicted
+        return factor, contradicted, np.nan
 
     def log_marginal(image: ImageMeasurements, shares: np.ndarray | None = None) -> np.ndarray:
         log_evidence, _ = image_evidence(replace(image, shares=shares), steps, reference)
@@ -333,9 +374,12 @@ def _test_known(
     for i in set(range(len(images))).difference(known):
         context += log_marginal(images[i])
     free = np.stack([log_marginal(images[i]) for i in known])
-    stated = [log_marginal(images[i], shares) for i, shares in stated_shares.items()]
-    factor[known], contradicted[known] = compare_statements(np.stack(stated), free, context)
-    return factor, contradicted
+    stated = np.stack([log_marginal(images[i], shares) for i, shares in stated_shares.items()])
+    factor[known], contradicted[known] = compare_statements(stated, free, context)
+    of_known = stated[~contradicted[known]].sum(axis=0)
+    agreement = logsumexp(context + of_known) - logsumexp(context)
+    agreement -= logsumexp(log_prior + of_known) - logsumexp(log_prior)
+    return factor, contradicted, float(agreement)
 
 
 def _scale_steps(images: Sequence[ImageMeasurements], reference: ApparentSize) -> ScaleSteps:

@@ -224,7 +224,11 @@ def fit_session_sizes(
     ClassFit or None
         None if the classes name no sizes.
     """
-    from ..models.session_class_fit import align_with_classes, fit_session_classes
+    from ..models.session_class_fit import (
+        align_with_classes,
+        answer_of_session,
+        fit_session_classes,
+    )
     from ..models.session_images import require_references
 
     sizes = class_sizes(card.classes)
@@ -232,7 +236,10 @@ def fit_session_sizes(
         return None
     reference = require_references(card)[0]
     fit = fit_session_classes(session.measured, reference, sizes, session.spread, prior)
-    if fit is None or not fit.fits or not len(fit.atoms):
+    if fit is None or not len(fit.atoms):
+        return fit
+    fit = replace(fit, answer=answer_of_session(fit, session, reference))
+    if not fit.fits:
         return fit
     return align_with_classes(fit, session.measured, session, reference, sizes)
 
@@ -287,27 +294,29 @@ def describe_scale(
     dict
         Number of images, and of those whose lone atoms tell the scale, intensity of one atom with
         its 95 % interval, relative scatter between images, and the probability that the scale of
-        this image is unlike that of the others. With ``fit``, a note, the strength, and the peaks
-        of the session if they are no classes. With ``prior``, the intensity of one atom in the
+        this image is unlike that of the others, and the common error of the apparent sizes with
+        its prior standard deviation. With ``fit``, the answer whether the sizes of the session are
+        those of the classes, a note if they are not, the strength, and the free peaks. Whether the
+        apparent sizes alone tell the classes. With ``prior``, the intensity of one atom in the
         earlier session. For an image with several solutions, their indices in joint draws, a digit
         for each draw. For a known sample, whether its clusters contradict it; for all images of
         the session, whether the scale relies on such a sample.
     """
-    peaks: dict[str, Any] = {} if fit is None else {"misfit": fit.describe()}
-    if fit is not None and not fit.fits:
-        peaks["misfit_strength"] = round(fit.strength, 1)
-        peaks["peaks_atoms"] = [round(float(n), 2) for n in fit.atoms]
-        peaks["peaks_shares"] = [round(float(share), 3) for share in fit.shares]
+    more: dict[str, Any] = {} if fit is None else _describe_fit(fit)
     if prior is not None:
-        peaks["prior"] = {"intensity_per_atom": float(np.exp(prior[0])), "log_sd": prior[1]}
+        more["prior"] = {"intensity_per_atom": float(np.exp(prior[0])), "log_sd": prior[1]}
     if np.isfinite(factor := session.log_bayes_factor[image]):
-        peaks["known_sample"] = {
+        more["known_sample"] = {
             "log_bayes_factor": round(float(factor), 1),
             "contradicted": bool(session.contradicted[image]),
             "used": session.measured[image].shares is not None,
         }
     if session.relies_on_contradicted:
-        peaks["relies_on_contradicted"] = True
+        more["relies_on_contradicted"] = True
+    if np.isfinite(session.known_agreement):
+        more["known_agreement"] = round(session.known_agreement, 1)
+    if session.relies_on_sizes and prior is None:
+        more["relies_on_sizes"] = True
     low, high = np.exp(session.interval())
     draws = session.draws[image]
     return {
@@ -317,10 +326,22 @@ def describe_scale(
         "intensity_per_atom_low": float(low),
         "intensity_per_atom_high": float(high),
         "spread_of_scales": session.spread,
+        "size_error": round(session.size_error, 3),
+        "size_error_sd": session.size_error_sd,
         "unlike_the_others": float(session.outlying[image]),
         **({"draws": "".join(map(str, draws))} if draws.any() else {}),
-        **peaks,
+        **more,
     }
+
+
+def _describe_fit(fit: ClassFit) -> dict[str, Any]:
+    """Return what a record says of the test of the sizes; the strength only of enough clusters."""
+    found: dict[str, Any] = {"answer": fit.answer, "misfit": fit.describe()}
+    if fit.peaks:
+        found["misfit_strength"] = round(fit.strength, 1)
+        found["peaks_atoms"] = [round(atoms, 2) for atoms, _ in fit.peaks]
+        found["peaks_shares"] = [round(share, 3) for _, share in fit.peaks]
+    return found
 
 
 def is_same_scale(before: ConstrainedMixture | None, after: ConstrainedMixture) -> bool:

@@ -11,17 +11,16 @@ import pandas as pd
 from ..core.cluster_table import AGGREGATE, UNKNOWN
 from ..core.failed_statistics import format_failed
 from ..core.micrograph import MISSING_SHARE
-from ..core.text import pluralise
+from ..core.text import pluralise, sentence
 from ..detection.recording import OUTLIERS
 from ..models.analysis import Analysis
-from ..statistics.ratio_notes import CONDITIONS_DIFFER
+from ..statistics.ratio_notes import CONDITIONS_DIFFER, session_doubts
 from ..statistics.ratios import clipped_images, counted, images_that_differ
 from ..statistics.track_counts import merge_tracks
 from .plot_session import UNLIKE, describe_contradiction
-from .template_data import sentence
 
 LOW_CONFIDENCE = 0.7
-"""Mean confidence of an image below which a warning is given."""
+"""Mean confidence of an image below which a warning is given, and of a label that is uncertain."""
 MIN_CLUSTERS = 20
 """Number of counted clusters below which a warning is given."""
 MAX_FRACTION = 0.2
@@ -67,6 +66,7 @@ def image_warnings(
     found += session_warnings(parameters.get("session", {}))
     found += recording_warnings(table, recording)
     for concerned, text in (
+        (table["confidence"] < LOW_CONFIDENCE, f"have a confidence below {LOW_CONFIDENCE}"),
         (table["label"] == UNKNOWN, "belong to no class of the model (unknown)"),
         (table["label"] == AGGREGATE, "are aggregates and belong to no class"),
         (table["touches_neighbour"], "touch a neighbour, where outlines are less certain"),
@@ -89,7 +89,7 @@ def analysis_fields(analysis: Analysis) -> dict[str, Any]:
 
 def session_warnings(session: Mapping[str, Any]) -> list[str]:
     """Return what a reader should know of an image in its session, from `describe_scale`."""
-    found = [sentence(session["misfit"])] if session.get("misfit") else []
+    found = [sentence(doubt) for doubt in session_doubts(session)]
     sample = session.get("known_sample", {})
     if sample.get("contradicted"):
         found.append(sentence(describe_contradiction(sample["log_bayes_factor"], sample["used"])))

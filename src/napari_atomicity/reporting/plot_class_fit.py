@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..models.class_fit import ClassFit
+from ..statistics.ratio_notes import DOES_NOT_FIT
 from .plot_base import Look, style_axes
 from .plot_panels import margins
 
@@ -20,15 +21,18 @@ _BIN_WIDTH = 0.05
 
 
 def describe_class_fit(fit: ClassFit) -> str:
-    """Say whether the sizes of a session are those of the classes, or else name its peaks."""
+    """Say whether the sizes of a session are those of the classes, and name the free peaks."""
     if fit.fits:
-        return "The sizes agree with those of the classes."
+        peaks = [f"{atoms:.0f} ({100 * share:.0f} %)" for atoms, share in fit.peaks]
+        return f"The sizes agree with those of the classes. Free peaks: {', '.join(peaks)} atoms."
     peaks = [
         f"{atoms:.0f} ± {error:.0f} ({100 * share:.0f} %)"
         for atoms, error, share in zip(fit.atoms, fit.atoms_error, fit.shares, strict=True)
     ]
+    verb = "do" if fit.answer == DOES_NOT_FIT else "may"
     return (
-        f"⚠ The sizes do not agree with those of the classes. Peaks in atoms: {', '.join(peaks)}."
+        f"⚠ The sizes {verb} not agree with those of the classes. Peaks in atoms: "
+        f"{', '.join(peaks)}."
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..core.cluster_table import ALL, classes_of
+from ..core.text import capital, sentence
 from ..io.files import to_json, write_pieces
 from ..statistics.corrected_accuracy import OnCorrected, on_corrected
 from ..statistics.ratio_notes import ImageLimits
@@ -34,7 +35,6 @@ from .template_data import (
     example_groups,
     ratio_rows,
     reference_rows,
-    sentence,
     session_entries,
     table_cells,
 )
@@ -151,7 +151,7 @@ def _ratio_context(table: pd.DataFrame, overall: pd.DataFrame) -> dict[str, Any]
     merged = merge_tracks(table)
     return {
         "ratios": ratio_rows(overall),
-        "method": sentence(method).removesuffix("."),
+        "method": capital(method),
         "excluded": ", ".join(f"{n} {reason}" for reason, n in count_excluded(merged).items()),
         "adjusted": not method.startswith("counted"),
         "note": next((sentence(str(note)) for note in overall["note"] if note), ""),
@@ -167,7 +167,7 @@ def _comparison_context(comparison: Comparison | None, classes: Sequence[str]) -
     chart = parity_chart(comparison.pairs, all_classes(classes, comparison.pairs["class"]))
     return {
         "comparison": comparison,
-        "comparison_method": sentence(comparison.method)[:-1],
+        "comparison_method": capital(comparison.method),
         "reference": reference_rows(comparison, classes),
         "parity": as_image(chart, "parity", "Measured fractions against reference fractions"),
     }

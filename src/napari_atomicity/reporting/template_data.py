@@ -25,11 +25,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def sentence(text: str) -> str:
-    """Return text with a capital first letter and a full stop."""
-    return f"{text[:1].upper()}{text[1:]}."
-
-
 def all_classes(classes: Sequence[str], more: Iterable[str]) -> list[str]:
     """Return the classes in order, followed by others that occur."""
     return [*dict.fromkeys([*classes, *more])]

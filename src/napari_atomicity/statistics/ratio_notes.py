@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+import numpy as np
+
+from ..core.apparent_size import SIZE_PER_DIAMETER
 from ..core.text import pluralise
 from .scale_solutions import ScaleSolutions
 
@@ -27,8 +30,23 @@ WITHHELD = (
     "Ratios: Show the fractions anyway)"
 )
 """Note on fractions of a session that does not fit the classes."""
+SATURATED = (
+    "fractions are withheld: most clusters are saturated over half of their area. Export the "
+    "images without saturation, with 16 bits, or use --keep-ratios (dock Ratios: Show the "
+    "fractions anyway)"
+)
+"""Note on fractions of images that are mostly saturated."""
 SEPARATOR = "; "
 """Between the reasons of a note."""
+FITS, CANNOT_TELL, DOES_NOT_FIT = "fits", "cannot tell", "does not fit"
+"""Whether the sizes of a session are those of the classes: the answers of a session's record."""
+MAX_SIZE_ERROR = 1.75
+"""Common error of the apparent sizes of a session, in standard deviations, above which it is said.
+"""
+MIN_KNOWN_AGREEMENT = 0.0
+"""Log Bayes factor below which known samples and the other images of a session disagree: 0.9 to 5.5
+in simulated sessions that fit, down to -2.3 in sessions of other sizes."""
+ADD_KNOWN_SAMPLE = "add an image of a known sample to the session"
 
 
 @dataclass(frozen=True)
@@ -41,8 +59,12 @@ class ImageLimits:
         Probability that its intensity scale is right; None if it was not estimated.
     is_clipped : bool
         Whether its clusters have lost intensity at the limit of the range of values.
-    peaks_atoms : tuple of float
-        Peaks of the numbers of atoms of a session that does not fit the classes of the model.
+    is_saturated : bool
+        Whether its clusters are clipped over half of their area.
+    does_not_fit : bool
+        Whether the sizes of its session are not those of the classes of the model.
+    doubts : tuple of str
+        Why labels of its session may be wrong together, from `session_doubts`.
     solutions : ScaleSolutions, optional
         Possible intensity scales, if there are several.
     keep_ratios : bool
@@ -59,7 +81,9 @@ class ImageLimits:
 
     scale_probability: float | None = None
     is_clipped: bool = False
-    peaks_atoms: tuple[float, ...] = ()
+    is_saturated: bool = False
+    does_not_fit: bool = False
+    doubts: tuple[str, ...] = ()
     solutions: ScaleSolutions | None = None
     keep_ratios: bool = False
     repeats_clusters: bool = False
@@ -79,25 +103,19 @@ class ImageLimits:
             Whether fractions are given even if the session does not fit.
         """
         session = parameters.get("session", {})
-        peaks = tuple(session.get("peaks_atoms", ()))
         sample = session.get("known_sample", {})
         certainty = parameters.get("certainty_of_scale")
         solutions = ScaleSolutions.from_parameters(parameters)
         return cls(
             certainty,
-            False,
-            peaks,
-            solutions,
-            keep_ratios,
+            does_not_fit=bool(session.get("misfit")),
+            doubts=tuple(session_doubts(session)),
+            solutions=solutions,
+            keep_ratios=keep_ratios,
             contradicts_known=bool(sample.get("contradicted") and not sample.get("used")),
             relies_on_contradicted=bool(session.get("relies_on_contradicted")),
             labels_from=parameters.get("labels_from", COMBINATION),
         )
-
-    @property
-    def withholds_ratios(self) -> bool:
-        """Whether labels of the model give no fractions, because the session does not fit."""
-        return bool(self.peaks_atoms) and not self.keep_ratios
 
     @property
     def scale_is_uncertain(self) -> bool:
@@ -105,6 +123,14 @@ class ImageLimits:
         return self.scale_probability is not None and not (
             self.scale_probability >= MIN_SCALE_PROBABILITY
         )
+
+
+def reason_to_withhold(limits: Sequence[ImageLimits]) -> str:
+    """Return why labels of the model give no fractions of several images; "" if they do."""
+    limits = [image for image in limits if not image.keep_ratios]
+    if any(image.does_not_fit for image in limits):
+        return WITHHELD
+    return SATURATED if 2 * sum(image.is_saturated for image in limits) > len(limits) else ""
 
 
 def ratio_notes(
@@ -165,17 +191,88 @@ def ratio_notes(
                 f"labels are those of {_ESTIMATORS[name]}: confidences, prediction sets and "
                 "intervals are calibrated for the combination only"
             )
-    for peaks in dict.fromkeys(image.peaks_atoms for image in limits):
-        if peaks:
-            reasons.append(describe_misfit(peaks))
-    if any(image.withholds_ratios for image in limits):
-        reasons.append(WITHHELD)
+    reasons += dict.fromkeys(doubt for image in limits for doubt in image.doubts)
+    if reason := reason_to_withhold(limits):
+        reasons.append(reason)
     return reasons
+
+
+def session_doubts(session: Mapping[str, Any]) -> list[str]:
+    """Return why the labels of a session may be wrong together.
+
+    Parameters
+    ----------
+    session : mapping of str to Any
+        What the record of an image says of its session, from `session_labels.describe_scale`;
+        empty if it was labelled by itself.
+
+    Returns
+    -------
+    list of str
+        One reason each, with what to do; empty if nothing speaks against the labels.
+    """
+    found = []
+    if session.get("misfit"):
+        found.append(describe_misfit(session["peaks_atoms"]))
+    elif session.get("answer") == CANNOT_TELL:
+        found.append(
+            "this session may not fit the classes of the model: "
+            f"{format_peaks(session['peaks_atoms'])} explain its clusters about as well; "
+            f"{ADD_KNOWN_SAMPLE}, or train a model that has these sizes"
+        )
+    error = session.get("size_error", 0.0)
+    if abs(error) > MAX_SIZE_ERROR * session.get("size_error_sd", np.inf):
+        looks = "larger" if error > 0 else "smaller"
+        percent = 100 * abs(np.expm1(error / SIZE_PER_DIAMETER))
+        found.append(
+            f"the clusters look {percent:.0f} % {looks} in diameter than those of their classes: "
+            "check pixel size and focus, or their sizes are no classes of the model; "
+            f"{ADD_KNOWN_SAMPLE}"
+        )
+    if session.get("known_agreement", 0.0) < MIN_KNOWN_AGREEMENT:
+        found.append(
+            "the known samples disagree with the other images of their session about the scale: "
+            "check the compositions and whether all were recorded alike, or the sizes of the "
+            "others are no classes of the model"
+        )
+    return found
+
+
+def session_line(session: Mapping[str, Any]) -> str:
+    """Say whether a session fits the classes and what its labels rest on, in one line.
+
+    Parameters
+    ----------
+    session : mapping of str to Any
+        As for `session_doubts`.
+
+    Returns
+    -------
+    str
+        "" without a test of its sizes.
+    """
+    if "answer" not in session:
+        return ""
+    doubts = session_doubts(session)
+    if doubts:
+        return SEPARATOR.join(doubts)
+    found = "the sizes of this session agree with the classes of the model"
+    if session.get("relies_on_sizes"):
+        found += (
+            f"{SEPARATOR}it has one or two sizes: which classes these are rests on their apparent "
+            "sizes, and a few per cent of the pixel size can be a class. An image of a known "
+            "sample in the session settles it"
+        )
+    return found
 
 
 def describe_misfit(peaks_atoms: Sequence[float]) -> str:
     """Describe a session whose sizes are not those of the classes: "peaks at 25 and 48 atoms"."""
+    return f"this session does not fit the classes of the model: {format_peaks(peaks_atoms)}"
+
+
+def format_peaks(peaks_atoms: Sequence[float]) -> str:
+    """Format the peaks of the numbers of atoms: "peaks at 25 and 48 atoms"."""
     *first, last = (f"{peak:.0f}" for peak in sorted(peaks_atoms))
     listed = f"{', '.join(first)} and {last}" if first else last
-    noun = "peaks" if first else "peak"
-    return f"this session does not fit the classes of the model: {noun} at {listed} atoms"
+    return f"{'peaks' if first else 'peak'} at {listed} atoms"

@@ -74,7 +74,7 @@ from .intervals import (
     wilson_interval,
 )
 from .prevalence import METHODS, Evidence, unavailable
-from .ratio_notes import SEPARATOR, ImageLimits, ratio_notes
+from .ratio_notes import SEPARATOR, ImageLimits, ratio_notes, reason_to_withhold
 from .track_counts import PATH, merge_tracks, stacks_without_tracks, time_fractions
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ if TYPE_CHECKING:
 
 MIN_CLIPPED_FRACTION = 0.01
 """Mean fraction of clipped pixels of the clusters of an image from which that is noted."""
+MIN_SATURATED_FRACTION = 0.5
+"""Median fraction from which fractions of the classes are withheld."""
 COLUMNS = [column.name for column in SCHEMA]
 """Columns of a table of ratios; see `core.ratio_columns`."""
 
@@ -247,11 +249,12 @@ class _RatioSource:
         self._counts = _counts(table, self.images, [*self.classes, *NON_CLASS_LABELS])
         self._other_labels = [n for n in NON_CLASS_LABELS if (table["label"] == n).any()]
         self._differing = images_that_differ(table)
-        clipped = clipped_images(table)
+        clipped, saturated = clipped_images(table), saturated_images(table)
         self._limits = [
             replace(
                 limits.get(name, ImageLimits()),
                 is_clipped=name in clipped,
+                is_saturated=name in saturated,
                 repeats_clusters=name in self._stacks,
             )
             for name in self.images
@@ -295,8 +298,8 @@ class _RatioSource:
         if not is_all:
             evidence = evidence.of_image(self._number.get(scope, -1))
         fractions = self.method.fractions(evidence)
-        withheld = any(self._limits[i].withholds_ratios for i in self._images_of(scope))
-        if withheld and not evidence.certain.all():
+        limits = [self._limits[i] for i in self._images_of(scope)]
+        if reason_to_withhold(limits) and not evidence.certain.all():
             fractions = {which: np.full_like(x, np.nan) for which, x in fractions.items()}
         has_interval = not (self._stacks if is_all else scope in self._stacks)
         if not has_interval:
@@ -397,10 +400,21 @@ def images_that_differ(table: pd.DataFrame) -> set[str]:
 
 def clipped_images(table: pd.DataFrame) -> set[str]:
     """Return the images whose clusters have lost intensity at the upper limit of the range."""
+    return _images_clipped(table, "mean", MIN_CLIPPED_FRACTION)
+
+
+def saturated_images(table: pd.DataFrame) -> set[str]:
+    """Return the images whose clusters are mostly clipped: their intensities are lost."""
+    return _images_clipped(table, "median", MIN_SATURATED_FRACTION)
+
+
+def _images_clipped(table: pd.DataFrame, average: str, limit: float) -> set[str]:
+    """Return the images in which the average clipped fraction of the clusters reaches a limit."""
     if "clipped" not in table.columns:
         return set()
-    mean = table["clipped"].astype(float).fillna(0).groupby(table["image"].astype(str)).mean()
-    return set(mean.index[mean >= MIN_CLIPPED_FRACTION])
+    clipped = table["clipped"].astype(float).fillna(0).groupby(table["image"].astype(str))
+    found = clipped.agg(average)
+    return set(found.index[found >= limit])
 
 
 def _counts(table: pd.DataFrame, images: list[str], labels: list[str]) -> np.ndarray:

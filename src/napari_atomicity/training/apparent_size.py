@@ -31,7 +31,7 @@ from ..simulation.sessions import draw_session, simulate_session
 from ..simulation.structures import Isomer, read_or_build_library
 from .data import KNOWN_SCALE, PatchSet
 from .scaling import intensity_in_atoms
-from .shrinkage import shrink_correlation
+from .shrinkage import USUAL_CORRELATION, shrink_correlation
 from .simulated import label_field
 
 FREE_CHANNEL = "LCN"
@@ -120,6 +120,9 @@ def fit_apparent_size(
     pairs = zip(label, session, strict=True)
     sample = label if KNOWN_SCALE in table else np.array([f"{c} {name}" for c, name in pairs])
     scatter = float(np.std(size_errors)) if len(size_errors) >= MIN_SESSIONS else USUAL_SCATTER
+    correlation = shrink_correlation(size, sample, table["image"].to_numpy(str))
+    if KNOWN_SCALE not in table:  # samples have fewer isomers than the simulated sessions
+        correlation = max(correlation, USUAL_CORRELATION)
     return ApparentSize(
         tuple(map(float, mean[0])),
         tuple(map(float, mean[1])),
@@ -127,7 +130,7 @@ def fit_apparent_size(
         max(scatter, USUAL_SCATTER) if KNOWN_SCALE in table else scatter,
         tuple(float(f"{w:.6g}") for w in weights),
         float(linear[0]),
-        correlation=shrink_correlation(size, sample, table["image"].to_numpy(str)),
+        correlation=correlation,
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
-from qtpy.QtWidgets import QVBoxLayout
+from qtpy.QtWidgets import QLabel, QVBoxLayout
 
 from ...core.acquisition_session import AcquisitionSession
+from ...core.text import sentence
 from ...models.analysis import Analysis
 from ...models.session_images import require_references
 from ...models.session_scale import fit_session
@@ -21,6 +23,8 @@ from ...reporting.plot_session import (
     draw_session_scale,
     solutions_of,
 )
+from ...state.window_state import WindowState
+from ...statistics.ratio_notes import session_doubts, session_line
 from .. import tasks
 from ..controls.chart import Chart
 from ..controls.collapsible import CollapsibleSection
@@ -32,6 +36,8 @@ from .session_labels import SessionImages, model_of, session_images
 
 TITLE = "Intensity of one atom"
 NO_MODEL = "The model of this image is not available."
+# Green, orange and red of Okabe and Ito.
+_FITS, _DOUBT, _MISFIT = "#009e73", "#e69f00", "#d55e00"
 
 
 def find_summary(session: SessionImages) -> SessionSummary | None:
@@ -78,6 +84,31 @@ def _is_same(a: SessionImages, b: SessionImages) -> bool:
         and len(a.analyses) == len(b.analyses)
         and all(x.embedding is y.embedding for x, y in zip(a.analyses, b.analyses, strict=True))
     )
+
+
+def session_of_image(state: WindowState, image: str | None) -> dict[str, Any]:
+    """Return what the record of an image says of its session; empty if it is not labelled so."""
+    analysis = None if image is None else state.analysis(image)
+    return {} if analysis is None else analysis.parameters.get("session", {})
+
+
+def show_answer(label: QLabel, session: Mapping[str, Any], more: str = "") -> None:
+    """Show whether a session fits the classes, in a colour, or a more important text instead.
+
+    Parameters
+    ----------
+    session : mapping
+        From `session_of_image`.
+    more : str, optional
+        Notes that are shown instead of the answer; they contain the doubts of the session.
+    """
+    text = more or session_line(session)
+    colour = _DOUBT if more or session_doubts(session) else _FITS
+    if session.get("misfit"):
+        colour = _MISFIT
+    label.setStyleSheet(f"border-left: 4px solid {colour}; padding: 4px 8px;")
+    label.setText(sentence(text) if text else "")
+    label.setVisible(bool(text))
 
 
 class SessionScaleView(FollowingWidget):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binom
 
 from ...core.apparent_size import ApparentSize
 from ...core.scale_reference import ScaleReference
@@ -136,7 +137,9 @@ def find_doubt(
     """
     by_diameter = settings.pseudo_label_method == DIAMETER
     first, last = checks[CORRECTIONS]
-    if n_corrections >= MIN_CORRECTIONS and last > first:
+    # a gain that chance explains, as of labels at random, is no evidence
+    met = round(last * n_corrections) if n_corrections >= MIN_CORRECTIONS else 0
+    if met and binom.sf(met - 1, n_corrections, first) < 1 - SURE:
         return ""
     if evidence.judged:
         if evidence.p_better >= (SURE if by_diameter else 0.5):

@@ -40,6 +40,7 @@ from ...controls.shortcuts import BROWSE, bind_to_viewer
 from ...panels.dock import Dock
 from ...panels.forms import add_model_row, busy, read_limits_form
 from ...panels.session_labels import TOGETHER, SessionLabels
+from ...panels.session_scale import session_of_image, show_answer
 from ...viewer.project_models import write_model
 from .batch import AnalyseAll
 from .first_start import FirstStart
@@ -70,6 +71,7 @@ class Browse(Dock):
         self.title = self.add(wrapped_label("Project"))
         self.notes = self.add(wrapped_label("Notes on the project", plain=True))
         self.content.addWidget(self._image_list(), 1)
+        self.answer = self.add(wrapped_label("Whether the session fits the classes", plain=True))
         self.session_menu = SessionMenu(self.state, self.list)
         self.more_button.menu().addSeparator()
         self.more_button.menu().addMenu(self.session_menu)
@@ -259,6 +261,8 @@ class Browse(Dock):
         labelled = filter(None, [self.session_labels.message])
         self.notes.setText("\n".join([*unsaved, *self.projects.notes, *labelled]))
         self.notes.setVisible(bool(self.notes.text()))
+        session = {} if self.state.blind else session_of_image(self.state, self.state.current)
+        show_answer(self.answer, session)
         menu = self.actions_by_name
         menu["save"].setEnabled(bool(unsaved) or (project is None and bool(images)))
         for name in ("copy", "moved", "model", "close"):

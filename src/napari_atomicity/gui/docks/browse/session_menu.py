@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from qtpy.QtGui import QAction
 from qtpy.QtWidgets import QFileDialog, QInputDialog, QListView, QMenu
@@ -20,6 +19,7 @@ from ....core.acquisition_session import (
 from ....pipeline.earlier_session import read_earlier_scale, scale_of_session
 from ....state.window_state import WindowState
 from ...controls.errors import attempt
+from ...panels.session_scale import session_of_image
 from .image_list import ImageModel
 
 
@@ -116,8 +116,9 @@ class SessionMenu(QMenu):
     def _list_earlier(self, images: list[str], chosen: set[str]) -> None:
         """List the sessions whose scale is known."""
         self.earlier_menu.clear()
+        of_image = partial(session_of_image, self._state)
         for session in self._state.sessions.groups():
-            known = next(filter(None, map(self._describe_scale, session.images)), None)
+            known = next(filter(None, map(of_image, session.images)), None)
             if known is not None and session.name not in chosen:
                 earlier = scale_of_session(known, session.name)
                 action = self.earlier_menu.addAction(session.name.replace("&", "&&"))
@@ -127,11 +128,6 @@ class SessionMenu(QMenu):
         action = self.earlier_menu.addAction("No earlier session")
         action.triggered.connect(partial(self._set_earlier, images, None))
         action.setEnabled(any(self._state.sessions.get(image).earlier for image in images))
-
-    def _describe_scale(self, image: str) -> dict[str, Any] | None:
-        """Return what the session of an image tells of its scale, if it was labelled jointly."""
-        analysis = self._state.analysis(image)
-        return None if analysis is None else analysis.parameters.get("session")
 
     # ---- what the user does
     def _set_earlier(self, images: list[str], earlier: EarlierScale | None, *_: object) -> None:

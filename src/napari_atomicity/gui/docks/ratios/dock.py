@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -26,14 +27,15 @@ from qtpy.QtWidgets import (
 from ....core.cluster_table import ALL
 from ....core.errors import TableError
 from ....core.model_card import ModelCard
+from ....core.text import capital
 from ....io.clipboard import latex_table
 from ....io.reference_ratios import EXAMPLE, parse_reference
 from ....io.tables import read_reference, write_clusters, write_ratios
 from ....models.analysis import Analysis, limits_of
 from ....reporting.plot_parity import PARITY
 from ....statistics.prevalence import METHODS, unavailable
-from ....statistics.ratio_notes import ImageLimits
-from ....statistics.ratios import COLUMNS, class_ratios, counted
+from ....statistics.ratio_notes import ImageLimits, reason_to_withhold
+from ....statistics.ratios import COLUMNS, class_ratios, counted, saturated_images
 from ....statistics.reference import (
     Comparison,
     check_reference,
@@ -48,6 +50,7 @@ from ...controls.settings import remember
 from ...panels.dock import Dock
 from ...panels.ratio_bars import ALL_IMAGES, KEEP_RATIOS, THIS_IMAGE, ratio_bars
 from ...panels.session_labels import ANALYSE_ALL
+from ...panels.session_scale import session_of_image, show_answer
 from ...panels.table_files import (
     FILE_TYPES,
     RATIO_FILE_TYPES,
@@ -60,7 +63,7 @@ from ...panels.table_files import (
 from ...scatter.view import PlotView
 from ...tasks import running
 from ...viewer.models import card_of
-from .table import RatioModel, capital, summary, verdict
+from .table import RatioModel, summary, verdict
 
 WORKER_FROM_ROWS = 1000
 WORKER_FROM_IMAGES = 3
@@ -91,11 +94,10 @@ class Ratios(Dock):
         self.content.addLayout(self._new_form())
         self.warning = self.add_label(lines=3)  # two and their padding
         self.warning.setAccessibleName("Warning")
-        self.warning.setStyleSheet("border-left: 4px solid #e69f00; padding: 4px 8px;")
         self.keep = self.add(
             QCheckBox("Show the fractions anyway"),
-            "Show fractions of images whose session does not fit the classes of the model, also in "
-            "plots and reports. Default: counts only.",
+            "Show fractions of saturated images, and of images whose session does not fit the "
+            "classes of the model, also in plots and reports. Default: counts only.",
         )
         remember(KEEP_RATIOS, self.keep)
         self.keep.toggled.connect(self.invalidate)
@@ -214,8 +216,17 @@ class Ratios(Dock):
 
     def _any_withheld(self) -> bool:
         """Return whether fractions of the scope that is shown are withheld, unless asked for."""
-        shown = self._limits if self.scope == ALL else {self.scope: self._limits.get(self.scope)}
-        return any(image is not None and image.peaks_atoms for image in shown.values())
+        saturated = saturated_images(self.state.table())
+        shown = self._images() if self.scope == ALL else [self.scope]
+        limits = [
+            replace(
+                self._limits.get(image, ImageLimits()),
+                keep_ratios=False,
+                is_saturated=image in saturated,
+            )
+            for image in shown
+        ]
+        return bool(reason_to_withhold(limits))
 
     def _images(self) -> list[str]:
         return [i for i in self.state.images if self.state.analysis(i) is not None]
@@ -353,8 +364,13 @@ class Ratios(Dock):
         if self._reason is not None:
             title = METHODS[self.method].title
             text = f"ratios by {title} are not available: {self._reason}"
-        self.warning.setText(f"{capital(text)}." if text else "")
-        self.warning.setVisible(bool(text))
+        image = self.state.current if self.scope != ALL else self._one_session()
+        show_answer(self.warning, session_of_image(self.state, image), text)
+
+    def _one_session(self) -> str | None:
+        """Return an image of the session of all images; None if there are several sessions."""
+        sessions = self.state.sessions.groups()
+        return sessions[0].images[0] if len(sessions) == 1 else None
 
     # ---- comparison with a reference
     def _known(self) -> dict[str, float]:

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QWidget
 from ....core.cluster_table import AGGREGATE, UNKNOWN
 from ....core.palette import colour_of, symbol_of
 from ....core.text import pluralise
+from ....reporting.image_warnings import LOW_CONFIDENCE
 from ....statistics.ratios import counted
 from ....statistics.reference import Comparison
 from ....statistics.track_counts import (
@@ -22,11 +23,6 @@ from ....statistics.track_counts import (
 )
 from ...controls.glyphs import glyph_icon
 from ...panels.ratio_bars import interval, per_cent
-
-
-def capital(text: str) -> str:
-    """Capitalise the first letter."""
-    return text[:1].upper() + text[1:]
 
 
 def verdict(comparison: Comparison) -> str:
@@ -71,6 +67,9 @@ def summary(table: pd.DataFrame) -> str:
     n = int(counted(table).sum())
     level = "each in several frames, no intervals" if repeated else "95 % intervals"
     text = f"{pluralise(n, noun)} counted, {level}"
+    unsure = int((counted(table) & (table["confidence"] < LOW_CONFIDENCE)).sum())
+    if unsure:
+        text += f", {unsure} below a confidence of {LOW_CONFIDENCE}"
     return text + (f"; not counted: {', '.join(left_out)}" if left_out else "") + "."
 
 
