@@ -2,11 +2,14 @@
 
     python docs/make_difficult_sessions.py [--sessions 10] [--seed 80000] [--workers 2]
                                            [--build build/difficult_sessions] [--cases …]
+                                           [--text-only]
 
 Sessions are simulated with sizes that are no class, a wrong pixel size, other conditions, and flaws
 of images; sound sessions are among them. They are analysed with the shipped model as
 `atomicity analyse` does. The scores of the sessions are kept in ``sessions.csv`` of the build
-folder, and seeds that it has are not computed again: delete it after a change of the analysis.
+folder, and seeds that it has are not computed again: delete it after a change of the analysis. It
+writes a section of docs/explanation/accuracy.md and the picture of
+docs/explanation/when-not-to-trust.md.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
 from make_sessions import CONFIDENT, cluster_answers, held, ratio_answers
 from napari_atomicity.core.micrograph import Micrograph
@@ -35,11 +39,15 @@ from napari_atomicity.reporting.image_warnings import image_warnings
 from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.sessions import SessionImage, draw_session, simulate_session
 from napari_atomicity.simulation.structures import Isomer, read_or_build_library
+from napari_atomicity.statistics.ratio_notes import session_doubts
 from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.validation.benchmark_images import CLASSES, BenchmarkImage
+from page_sections import markdown_table, number, per_cent, span, write_section
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build" / "difficult_sessions"
+PAGE, SECTION = HERE / "explanation" / "accuracy.md", "difficult"
+PICTURE = HERE / "images" / "difficult-sessions.png"
 SIZES = (19, 25, 30, 36, 41, 48, 55, 62, 70)
 ISOMERS = 12
 N_IMAGES, N_OF_ONE_SIZE = 14, 8
@@ -124,6 +132,23 @@ def with_dead_rows(data: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return out
 
 
+def draw_examples(build: Path, seed: int) -> None:
+    """Draw a part of an image of each kind that can be seen."""
+    library = read_or_build_library(build / f"isomers_{seed}.npz", SIZES, ISOMERS, seed)
+    figure = Figure(figsize=(8, 4.4), layout="constrained")
+    for axes, name in zip(figure.subplots(2, 4).ravel(), EXAMPLES, strict=True):
+        case = CASES[name]
+        planned, _ = plan(case, seed)
+        (image,) = images_of(case, planned[:1], library, seed)
+        data, pixel_nm = image.micrograph.data, image.micrograph.calibrated()
+        part = data[: round(EXAMPLE_NM / pixel_nm), : round(EXAMPLE_NM / pixel_nm)]
+        low, high = np.percentile(part, [0.5, 99.8])
+        axes.imshow(part, cmap="gray", vmin=low, vmax=high)
+        axes.set_title(name, fontsize=8)
+        axes.set_axis_off()
+    figure.savefig(PICTURE, dpi=130)
+
+
 ONE_SIZE = "one size"
 PIXEL_SIZES = (0.9, 0.95, 0.97, 1.03, 1.05, 1.1)
 CASES = {
@@ -151,6 +176,19 @@ CASES = {
     "mixtures, dead rows": Case(damage=with_dead_rows),
 }
 """Title of each case in the table, and what it is."""
+EXAMPLES = (
+    "mixtures",
+    "25 + 48",
+    "one size, blur",
+    "one size, streaks",
+    "mixtures, tenth of the dose",
+    "mixtures, bumps of contamination",
+    "mixtures, saturated 8 bits",
+    "mixtures, dead rows",
+)
+EXAMPLE_NM = 14.0
+MAX_SURE_BUT_WRONG, MIN_INTERVALS, MAX_FALSE_ALARMS = 0.03, 0.93, 0.02
+"""Aims."""
 
 
 @cache
@@ -220,13 +258,17 @@ def score(
     analyses = [analysis for _, analysis in pairs]
     scale, fit = labelled.scale, labelled.class_fit
     of_session = session_ratios(analyses)
+    said = analyses[0].parameters.get("session", {})
+    withheld = bool(of_session["fraction"].isna().all())
     return {
         "clusters": len(answers),
         "right": (answers["best"] == answers["truth"]).mean(),
         "labelled": is_class.mean(),
         "sure_but_wrong": (is_class & wrong & (answers["confidence"] > CONFIDENT)).mean(),
         **{f"{name}_intervals": held(ratios, name) for name in ("image", "session") if len(ratios)},
-        "withheld": bool(of_session["fraction"].isna().all()),
+        "answer": said.get("answer", ""),
+        "warned": bool(session_doubts(said)) or withheld,
+        "rests_on_sizes": bool(said.get("relies_on_sizes")),
         "size_error": np.nan if scale is None else scale.size_error,
         "strength": np.nan if fit is None else fit.strength,
         "note": of_session["note"].iloc[0],
@@ -241,8 +283,10 @@ def session_ratios(analyses: Sequence[Analysis]) -> pd.DataFrame:
 
 
 def has_warning(analysis: Analysis) -> bool:
-    """Return whether an image has a warning."""
-    return bool(image_warnings(analysis.table, analysis.parameters))
+    """Return whether an image has a warning other than one of few clusters or of its session."""
+    parameters = {k: v for k, v in analysis.parameters.items() if k != "session"}
+    found = image_warnings(analysis.table, parameters)
+    return any(not text.startswith("Only") for text in found)
 
 
 def measure(job: tuple[str, int], build: Path, isomers: int) -> dict[str, object]:
@@ -250,6 +294,70 @@ def measure(job: tuple[str, int], build: Path, isomers: int) -> dict[str, object
     name, seed = job
     library = read_or_build_library(build / f"isomers_{isomers}.npz", SIZES, ISOMERS, isomers)
     return {"case": name, "seed": seed, **score(*analyse_session(CASES[name], library, seed))}
+
+
+def page(scores: pd.DataFrame) -> list[str]:
+    """Return the lines of the section of the page."""
+    cases = [name for name in CASES if (scores["case"] == name).any()]
+    flags = ["warned", "rests_on_sizes"]
+    means = scores.groupby("case").mean(numeric_only=True).loc[cases]
+    means[flags] = scores.groupby("case")[flags].agg(lambda x: x.astype(float).mean())
+    rows = [
+        (
+            name,
+            f"{row['right']:.2f}",
+            per_cent(row["sure_but_wrong"]),
+            number(row["image_intervals"], 2),
+            number(row["session_intervals"], 2),
+            per_cent(row["warned"]),
+            per_cent(row["rests_on_sizes"]),
+            per_cent(row["images_warned"]),
+        )
+        for name, row in means.iterrows()
+    ]
+    columns = (
+        "session",
+        "right",
+        "sure but wrong",
+        "image intervals hold",
+        "session intervals hold",
+        "warned",
+        "rests on sizes",
+        "images warned",
+    )
+    sound = scores[scores["case"].isin([n for n in cases if CASES[n].is_sound])]
+    silent = means[
+        (means["sure_but_wrong"] > MAX_SURE_BUT_WRONG)
+        & (means["warned"] < 0.5)
+        & (means["rests_on_sizes"] < 0.5)
+    ]
+    wide = means[(means["image_intervals"] < MIN_INTERVALS) & ~means.index.isin(silent.index)]
+    text = [
+        f"{len(scores)} sessions of {len(cases)} kinds, "
+        f"{span(scores.groupby('case').size(), 0)} of each, of {N_IMAGES} images, or "
+        f"{N_OF_ONE_SIZE} of one size; isomers and conditions are of seeds on which nothing was "
+        "tuned. *Sure but wrong*: share of the clusters with a wrong label and a confidence above "
+        f"{CONFIDENT}. *Warned*: sessions of which it is said that their labels may be wrong "
+        "together, or whose fractions are withheld. *Rests on sizes*: sessions of which it is said "
+        "that pixel size and focus decide which classes they are. *Images warned*: images with a "
+        "warning of their own, other than that they have few clusters.",
+        "",
+        *markdown_table(columns, rows),
+        f"Of {len(sound)} sound sessions (the first {sum(CASES[n].is_sound for n in cases)} rows) "
+        f"{int(sound['warned'].sum())} are warned of (aim: {per_cent(MAX_FALSE_ALARMS)} at most). "
+        + (
+            "More than 3 % sure but wrong, and neither warned of nor named in most sessions: "
+            f"{'; '.join(silent.index)}. "
+            if len(silent)
+            else "No kind is wrong in more than 3 %, sure, and silent in most of its sessions. "
+        )
+        + (
+            f"Intervals of images hold in less than {MIN_INTERVALS}: {'; '.join(wide.index)}."
+            if len(wide)
+            else ""
+        ),
+    ]
+    return text
 
 
 def main() -> None:
@@ -260,6 +368,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--build", type=Path, default=BUILD)
     parser.add_argument("--cases", nargs="*", default=list(CASES), choices=CASES, metavar="CASE")
+    parser.add_argument("--text-only", action="store_true", help="write the section only")
     options = parser.parse_args()
     options.build.mkdir(parents=True, exist_ok=True)
     path = options.build / "sessions.csv"
@@ -268,6 +377,8 @@ def main() -> None:
     done = {(row["case"], row["seed"]) for row in rows}
     seeds = range(options.seed, options.seed + options.sessions)
     jobs = [job for job in product(options.cases, seeds) if job not in done]
+    if options.text_only:
+        jobs = []
     library = options.build / f"isomers_{options.seed}.npz"
     read_or_build_library(library, SIZES, ISOMERS, options.seed)
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
@@ -276,6 +387,8 @@ def main() -> None:
             rows.append(row)
             write_table(pd.DataFrame(rows), path)
             print(row, flush=True)
+    write_section(PAGE, SECTION, page(pd.read_csv(path)))
+    draw_examples(options.build, options.seed)
 
 
 if __name__ == "__main__":

@@ -223,6 +223,34 @@ def test_analyse_all_works_through_the_folder_the_open_one_first(opened, viewer,
     assert run["detection"]["threshold"] > 0
 
 
+SESSION = {"answer": "fits", "misfit": "", "size_error": 0.0, "size_error_sd": 0.07}
+
+
+@pytest.mark.parametrize(
+    ("session", "said"),
+    [
+        (SESSION, "The sizes of this session agree"),
+        (SESSION | {"relies_on_sizes": True}, "One or two sizes"),
+        (SESSION | {"answer": "cannot tell", "peaks_atoms": [25, 48]}, "This session may not"),
+        ({"misfit": "others", "peaks_atoms": [25, 48]}, "This session does not fit"),
+    ],
+)
+def test_it_is_said_whether_the_session_fits_the_classes(
+    opened, viewer, qtbot, settle, session, said
+):
+    settle(viewer)
+    assert opened.answer.isHidden()
+    opened.state.clusters.set_analysis(made_up(6, "a.tif"))
+    opened.state.clusters.set_session("a.tif", session)
+    opened.state.current = "a.tif"
+    qtbot.waitUntil(opened.answer.isVisible)
+    assert opened.answer.text().startswith(said) and said in opened.answer.toolTip()
+    colours = {"fits": "#009e73", "cannot tell": "#e69f00"}
+    assert colours.get(session.get("answer"), "#d55e00") in opened.answer.styleSheet()
+    opened.state.current = "b.tif"
+    qtbot.waitUntil(opened.answer.isHidden)
+
+
 @pytest.fixture
 def elsewhere(monkeypatch, model):
     """Other processes, whose work is done in this one; where they were asked for."""

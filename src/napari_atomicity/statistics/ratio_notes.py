@@ -251,19 +251,16 @@ def session_line(session: Mapping[str, Any]) -> str:
     str
         "" without a test of its sizes.
     """
-    if "answer" not in session:
-        return ""
     doubts = session_doubts(session)
-    if doubts:
+    if doubts or "answer" not in session:
         return SEPARATOR.join(doubts)
-    found = "the sizes of this session agree with the classes of the model"
     if session.get("relies_on_sizes"):
-        found += (
-            f"{SEPARATOR}it has one or two sizes: which classes these are rests on their apparent "
-            "sizes, and a few per cent of the pixel size can be a class. An image of a known "
-            "sample in the session settles it"
+        return (
+            "one or two sizes, which can be of the model; which classes they are rests on the "
+            "pixel size, of which a few per cent can be a class. An image of a known sample in the "
+            "session settles it"
         )
-    return found
+    return "the sizes of this session agree with the classes of the model"
 
 
 def describe_misfit(peaks_atoms: Sequence[float]) -> str:

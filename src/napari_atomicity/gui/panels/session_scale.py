@@ -24,7 +24,7 @@ from ...reporting.plot_session import (
     solutions_of,
 )
 from ...state.window_state import WindowState
-from ...statistics.ratio_notes import session_doubts, session_line
+from ...statistics.ratio_notes import SEPARATOR, session_doubts, session_line
 from .. import tasks
 from ..controls.chart import Chart
 from ..controls.collapsible import CollapsibleSection
@@ -92,7 +92,9 @@ def session_of_image(state: WindowState, image: str | None) -> dict[str, Any]:
     return {} if analysis is None else analysis.parameters.get("session", {})
 
 
-def show_answer(label: QLabel, session: Mapping[str, Any], more: str = "") -> None:
+def show_answer(
+    label: QLabel, session: Mapping[str, Any], more: str = "", short: bool = False
+) -> None:
     """Show whether a session fits the classes, in a colour, or a more important text instead.
 
     Parameters
@@ -101,8 +103,13 @@ def show_answer(label: QLabel, session: Mapping[str, Any], more: str = "") -> No
         From `session_of_image`.
     more : str, optional
         Notes that are shown instead of the answer; they contain the doubts of the session.
+    short : bool, optional
+        Whether the label has the first part only, and the tooltip the whole.
     """
     text = more or session_line(session)
+    label.setToolTip(sentence(text) if text and short else "")
+    if short:
+        text = text.partition(SEPARATOR)[0]
     colour = _DOUBT if more or session_doubts(session) else _FITS
     if session.get("misfit"):
         colour = _MISFIT
