@@ -333,6 +333,8 @@ def page(scores: pd.DataFrame) -> list[str]:
     ]
     wide = means[(means["image_intervals"] < MIN_INTERVALS) & ~means.index.isin(silent.index)]
     text = [
+        "## Sessions that the model does not expect",
+        "",
         f"{len(scores)} sessions of {len(cases)} kinds, "
         f"{span(scores.groupby('case').size(), 0)} of each, of {N_IMAGES} images, or "
         f"{N_OF_ONE_SIZE} of one size; isomers and conditions are of seeds on which nothing was "

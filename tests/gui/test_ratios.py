@@ -378,8 +378,12 @@ def test_a_method_that_can_not_be_used_says_why(card, dock):
     dock.refresh_now()
     assert "replicates of its calibration" in dock.warning.text()
     assert not dock.chart.bars and len(dock.ratios) == 0
+    assert not dock.copy_button.isEnabled() and not dock.ratios_action.isEnabled()
+    assert "replicates of its calibration" in dock.ratios_action.toolTip()
+    assert dock.export_button.isEnabled() and dock.clusters_action.isEnabled()
     choose_method(dock, "counted")
     dock.refresh_now()
+    assert dock.copy_button.isEnabled() and dock.ratios_action.isEnabled()
     assert len(dock.chart.bars) == 5 and dock.warning.isHidden()
 
 

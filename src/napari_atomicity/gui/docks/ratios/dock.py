@@ -189,8 +189,9 @@ class Ratios(Dock):
             "Write ratios as CSV, Excel, Parquet or LaTeX, or clusters as CSV, Excel or Parquet."
         )
         menu = QMenu(self.export_button)
-        menu.addAction("Ratios…", self.export_ratios)
-        menu.addAction("Clusters…", self.export_clusters)
+        menu.setToolTipsVisible(True)
+        self.ratios_action = menu.addAction("Ratios…", self.export_ratios)
+        self.clusters_action = menu.addAction("Clusters…", self.export_clusters)
         self.export_button.setMenu(menu)
         self.copy_button = QPushButton("Copy")
         self.copy_button.setToolTip("Copy the ratios to the clipboard.")
@@ -328,10 +329,19 @@ class Ratios(Dock):
             table = table.iloc[:0]
         self.note.setText(summary(table))
         self._warn(ratios)
-        for button in (self.copy_button, self.export_button):
-            button.setEnabled(len(self.ratios) > 0 or len(table) > 0)
+        self._enable_export(len(self.ratios) > 0, len(self.state.table()) > 0)
         if self._typed is not None:
             self._compare_typed(ratios)
+
+    def _enable_export(self, has_ratios: bool, has_clusters: bool) -> None:
+        """Enable what there is to export and to copy; tooltips say why the rest is off."""
+        why = "There are no ratios" + (f": {self._reason}." if self._reason else " yet.")
+        self.ratios_action.setEnabled(has_ratios)
+        self.ratios_action.setToolTip("" if has_ratios else why)
+        self.clusters_action.setEnabled(has_clusters)
+        self.copy_button.setEnabled(has_ratios)
+        self.copy_button.setToolTip("Copy the ratios to the clipboard." if has_ratios else why)
+        self.export_button.setEnabled(has_ratios or has_clusters)
 
     def _on_scope(self) -> None:
         self._is_scope_chosen = True
