@@ -39,7 +39,7 @@ from napari_atomicity.reporting.image_warnings import image_warnings
 from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.sessions import SessionImage, draw_session, simulate_session
 from napari_atomicity.simulation.structures import Isomer, read_or_build_library
-from napari_atomicity.statistics.ratio_notes import session_doubts
+from napari_atomicity.statistics.ratio_notes import CONDITIONS_DIFFER, session_doubts
 from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.validation.benchmark_images import CLASSES, BenchmarkImage
 from page_sections import markdown_table, number, per_cent, span, write_section
@@ -260,6 +260,7 @@ def score(
     of_session = session_ratios(analyses)
     said = analyses[0].parameters.get("session", {})
     withheld = bool(of_session["fraction"].isna().all())
+    note = of_session["note"].iloc[0]
     return {
         "clusters": len(answers),
         "right": (answers["best"] == answers["truth"]).mean(),
@@ -267,11 +268,11 @@ def score(
         "sure_but_wrong": (is_class & wrong & (answers["confidence"] > CONFIDENT)).mean(),
         **{f"{name}_intervals": held(ratios, name) for name in ("image", "session") if len(ratios)},
         "answer": said.get("answer", ""),
-        "warned": bool(session_doubts(said)) or withheld,
+        "warned": bool(session_doubts(said)) or withheld or CONDITIONS_DIFFER in note,
         "rests_on_sizes": bool(said.get("relies_on_sizes")),
         "size_error": np.nan if scale is None else scale.size_error,
         "strength": np.nan if fit is None else fit.strength,
-        "note": of_session["note"].iloc[0],
+        "note": note,
         "images_warned": np.mean([has_warning(x) for x in analyses]),
     }
 

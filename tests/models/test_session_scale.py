@@ -132,9 +132,11 @@ def test_known_samples_agree_with_the_other_images_of_their_session_or_not():
 def test_one_or_two_sizes_rest_on_their_apparent_sizes(classes, relies):
     rng = np.random.default_rng(8)
     images = [image(rng, rng.choice(classes, 30), 3.0) for _ in range(4)]
-    assert fit_session(images, REFERENCE).relies_on_sizes == relies
-    known = [image(rng, [2] * 30, 3.0, shares=np.eye(5)[2])]
-    anchored = [image(rng, [2] * 30, 3.0, anchor=(3.0, 0.05))]
+    session = fit_session(images, REFERENCE)
+    assert session.relies_on_sizes == relies
+    assert session.sizes_per_image == pytest.approx(len(classes), rel=0.1)
+    known = [image(rng, [2] * 30, 3.0, shares=np.eye(5)[2])] * 4
+    anchored = [image(rng, [2] * 30, 3.0, anchor=(3.0, 0.05))] * 4
     for more in (known, anchored):
         assert not fit_session(images + more, REFERENCE).relies_on_sizes
 

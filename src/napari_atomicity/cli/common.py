@@ -266,12 +266,17 @@ def exit_with_status(run: Any, see: Path, advice: str = "") -> None:
 def say_doubts(outcomes: Iterable[Outcome]) -> None:
     """Warn of sessions whose labels may be wrong together, and of contradicted known samples."""
     from ..reporting.plot_session import contradictions
-    from ..statistics.ratio_notes import session_doubts
+    from ..statistics.ratio_notes import session_basis, session_doubts
 
     outcomes = list(outcomes)
-    sessions = [outcome.parameters.get("session", {}) for outcome in outcomes]
-    for doubt in dict.fromkeys(doubt for one in sessions for doubt in session_doubts(one)):
-        say(f"warning: {doubt}")
+    lines: dict[str, None] = {}
+    for session in (outcome.parameters.get("session", {}) for outcome in outcomes):
+        doubts, basis = session_doubts(session), session_basis(session)
+        lines |= dict.fromkeys(f"warning: {doubt}" for doubt in doubts)
+        if basis and not doubts:
+            lines[f"note: {basis}"] = None
+    for line in lines:
+        say(line)
     parameters = {outcome.image: outcome.parameters for outcome in outcomes}
     for text in contradictions(parameters, {o.image: o.known for o in outcomes}):
         say(f"warning: {text}. Check the sample; --keep-known uses it nevertheless")

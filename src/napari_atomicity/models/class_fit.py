@@ -41,6 +41,9 @@ N_TURNS = 2
 MIN_CLUSTERS = 15
 MIN_STRENGTH = 4.0
 """Logarithm of the Bayes factor from which on a session does not fit: "strong" evidence by [1]_."""
+GAIN_PER_PEAK = 1.0
+"""Mean gain of the log likelihood by a free position, in sessions that fit: 0.5 for each parameter,
+and as much because the best number of peaks is taken."""
 MIN_SHARE = 0.08
 """Least share of a peak that is reported."""
 
@@ -56,6 +59,10 @@ class ClassFit:
     strength : float
         Logarithm of the Bayes factor of free peaks against peaks at the classes; NaN with too few
         clusters.
+    excess : float
+        Logarithm of the likelihood ratio of the same, less `GAIN_PER_PEAK` for each free peak. In
+        contrast to the strength it does not decrease with the range in which peaks can be, nor with
+        the number of clusters that fit.
     atoms : ndarray of shape (n_peaks,)
         Numbers of atoms of the free peaks, in order; or those of the classes, for a chart of a
         session that fits.
@@ -73,6 +80,7 @@ class ClassFit:
 
     answer: str
     strength: float
+    excess: float
     atoms: np.ndarray
     atoms_error: np.ndarray
     shares: np.ndarray
@@ -140,37 +148,45 @@ def compare_with_classes(
         used = used[~is_aggregate]
     if len(used) < MIN_CLUSTERS:
         nothing = np.empty(0)
-        return ClassFit(FITS, float("nan"), nothing, nothing, nothing, nothing)
+        return ClassFit(FITS, np.nan, np.nan, nothing, nothing, nothing, nothing)
     counts = make_histogram(
         log_count[used], image[used], image_scatter, class_log_count, class_scatter
     )
-    free, strength = _compare(counts, *_merge_nodes(error, p))
+    free, strength, excess = _compare(counts, *_merge_nodes(error, p))
     mean = float(p @ error)
     variance = float(p @ (error - mean) ** 2) + image_scatter**2 / len(counts.first)
     found = _summarise(free, strength, mean, variance)
     aligned = counts.x - free.offset[0, counts.image] - mean
-    return replace(found, log_count=aligned, number=counts.number)
+    return replace(found, excess=excess, log_count=aligned, number=counts.number)
 
 
 def _compare(
     counts: CountHistogram, error: np.ndarray, weight: np.ndarray
-) -> tuple[PeakMixtures, float]:
-    """Return the best free peaks (S = 1), and their log evidence against peaks at the classes.
+) -> tuple[PeakMixtures, float, float]:
+    """Return the best free peaks (S = 1), and strength and excess against peaks at the classes.
 
     With offsets of the images there are local maxima: the fits start from each other in turn.
     """
     offset = np.zeros((1, len(counts.first)))
-    at_classes, at_peaks, best = -np.inf, -np.inf, None
+    at_classes, at_peaks, best, prior = -np.inf, -np.inf, None, 0.0
     for _ in range(N_TURNS if counts.image_scatter else 1):
         evidence, locked = _fit_classes(counts, error, weight, offset)
         at_classes = max(at_classes, evidence)
-        free, evidence = _fit_free_peaks(counts, locked)
+        free, evidence, of_positions = _fit_free_peaks(counts, locked)
         offset = free.offset
         if best is None or evidence > at_peaks:
-            at_peaks, best = evidence, free
+            at_peaks, best, prior = evidence, free, of_positions
     assert best is not None
     at_classes = max(at_classes, _fit_classes(counts, error, weight, best.offset)[0])
-    return best, at_peaks - at_classes
+    strength = at_peaks - at_classes
+    n_peaks = best.position.shape[1]
+    gain = strength - prior + _log_prior_of_classes(len(counts.class_mean), n_peaks)
+    return best, strength, gain - GAIN_PER_PEAK * n_peaks
+
+
+def _log_prior_of_classes(n_classes: int, n_active: int) -> float:
+    """Return the log prior of a set of classes: all numbers, and all sets of so many, are equal."""
+    return float(-np.log(n_classes * comb(n_classes, n_active)))
 
 
 def _summarise(free: PeakMixtures, strength: float, mean: float, variance: float) -> ClassFit:
@@ -183,7 +199,7 @@ def _summarise(free: PeakMixtures, strength: float, mean: float, variance: float
     error = atoms * np.sqrt(variance + scatter**2 / free.number[0, own])
     peaks = tuple(zip(atoms.tolist(), share[own].tolist(), strict=True))
     answer = FITS if strength < MIN_STRENGTH else DOES_NOT_FIT
-    return ClassFit(answer, strength, atoms, error, share[own], scatter, peaks=peaks)
+    return ClassFit(answer, strength, np.nan, atoms, error, share[own], scatter, peaks=peaks)
 
 
 def _merge_nodes(error: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -195,7 +211,9 @@ def _merge_nodes(error: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return mean, weight[good] / weight[good].sum()
 
 
-def _fit_free_peaks(counts: CountHistogram, locked: PeakMixtures) -> tuple[PeakMixtures, float]:
+def _fit_free_peaks(
+    counts: CountHistogram, locked: PeakMixtures
+) -> tuple[PeakMixtures, float, float]:
     """Fit up to as many free peaks as there are classes.
 
     Parameters
@@ -211,11 +229,13 @@ def _fit_free_peaks(counts: CountHistogram, locked: PeakMixtures) -> tuple[PeakM
         The mixture (S = 1) with the largest evidence.
     evidence : float
         Logarithm of the mean evidence over the numbers of peaks.
+    of_positions : float
+        What the prior of the positions contributes to it, with the best number of peaks.
     """
     order = np.argsort(counts.x)
     cumulated = np.cumsum(counts.number[order]) / counts.number.sum()
     rng = np.random.default_rng(0)
-    found, evidences = [], []
+    found, evidences, of_positions = [], [], []
     frequent = np.argsort(-locked.number[0])
     offset = np.zeros((STARTS, len(counts.first)))
     offset[-1] = locked.offset[0]
@@ -227,20 +247,21 @@ def _fit_free_peaks(counts: CountHistogram, locked: PeakMixtures) -> tuple[PeakM
         mixtures = fit_mixtures(counts, start, None, offset)
         information = mixtures.number / mixtures.scatter**2
         width = np.sqrt(2 * np.pi / (information + TINY))
-        evidence = log_evidence(counts, mixtures, np.ones(n_peaks, bool)) + gammaln(n_peaks + 1)
-        evidence += np.minimum(np.log(width / counts.log_range), 0).sum(axis=1)
-        found.append(mixtures.take(int(evidence.argmax())))
-        evidences.append(float(evidence.max()))
+        prior = gammaln(n_peaks + 1) + np.minimum(np.log(width / counts.log_range), 0).sum(axis=1)
+        evidence = log_evidence(counts, mixtures, np.ones(n_peaks, bool)) + prior
+        best = int(evidence.argmax())
+        found.append(mixtures.take(best))
+        evidences.append(float(evidence[best]))
+        of_positions.append(float(prior[best]))
     mean = float(logsumexp(evidences) - np.log(len(evidences)))
-    return found[int(np.argmax(evidences))], mean
+    best = int(np.argmax(evidences))
+    return found[best], mean, of_positions[best]
 
 
 def _fit_classes(
     counts: CountHistogram, error: np.ndarray, weight: np.ndarray, offset: np.ndarray
 ) -> tuple[float, PeakMixtures]:
     """Return the log evidence of peaks at the classes, averaged over classes that occur and scales.
-
-    All numbers of classes are equally probable, and all sets of so many classes.
 
     Parameters
     ----------
@@ -267,7 +288,7 @@ def _fit_classes(
     of_position -= 0.5 * np.log1p(information * POSITION_SCATTER**2)
     terms = []
     for active in np.array(list(product([False, True], repeat=n_classes)))[1:]:
-        prior = -np.log(n_classes * comb(n_classes, active.sum()))
+        prior = _log_prior_of_classes(n_classes, int(active.sum()))
         terms.append(
             log_evidence(counts, locked, active) + (of_position * active).sum(axis=1) + prior
         )

@@ -24,8 +24,8 @@ session. The classes differ from the model in more than d and k: the evidence fo
 fifth (`EVIDENCE_FOR_COMPRESSION`). The pixel size has an error, too: where only the sizes tell S,
 their evidence has the power scatter^2 / (scatter^2 + error^2), see `PIXEL_SIZE_ERROR`. With the sum
 of both as prior of d, images of one size would be put on the class whose scatter fits best. Noise
-and blur widen the intensities of a class by a factor of
-the session (`VARIANCES`), found first with k = 0.
+and blur widen the intensities of a class by a factor of the session (`VARIANCES`), found first with
+k = 0.
 Known compositions that the clusters contradict are not used, see `known_samples`.
 The cost is linear in the number of clusters.
 
@@ -33,6 +33,7 @@ References
 ----------
 .. [1] H. Attias, "A variational Bayesian framework for graphical models", NIPS 1999.
 .. [2] A. Gelman et al., Bayesian Data Analysis, 3rd ed., chapter 5 (hierarchical models), 2013.
+.. [3] E. H. Simpson, "Measurement of diversity", Nature 163, 688 (1949).
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from scipy.special import logsumexp, softmax
 from ..core.apparent_size import SIZE_PER_DIAMETER, ApparentSize
 from .image_evidence import (
     COMPRESSIONS,
+    CONCENTRATION,
     NO_COMPRESSION,
     STEP,
     ImageMeasurements,
@@ -78,9 +80,12 @@ SAME_MODE = 0.1
 MIN_WEIGHT = 0.01
 """Weight from which on a mode of an image is kept."""
 MAX_MODES = 6
-MIN_SIZES = 2.6
-"""Effective number of sizes (inverse Simpson index of the shares) of a session below which it has
-one or two."""
+MIN_SIZES = 2.5
+"""Number of sizes in an image, see `SessionScale.sizes_per_image`, below which it has one or two: at
+most 2.3 in simulated sessions of two sizes, at least 2.7 in those of four."""
+MAX_SCALE_SD = 0.07
+"""Standard deviation of ln scale at which a size halfway between two classes is two of them away
+from each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,19 +157,39 @@ class SessionScale:
     known_agreement: float = np.nan
 
     @property
+    def sizes_per_image(self) -> float:
+        """Effective number of sizes in the images of unknown samples; NaN without pairs of clusters.
+
+        It is the inverse of the probability that two clusters of an image have the same class, by
+        the unbiased estimator of Simpson's index [3]_ from the expected numbers of clusters.
+        """
+        pairs = same = 0.0
+        for image, modes in zip(self.measured, self.images, strict=True):
+            n = len(image.log_intensity)
+            if image.shares is not None or n < 2:
+                continue
+            shares = modes.shares[0]
+            number = np.maximum(shares * (n + CONCENTRATION * len(shares)) - CONCENTRATION, 0)
+            same += float((number * np.maximum(number - 1, 0)).sum())
+            pairs += n * (n - 1)
+        return pairs / max(same, 1.0) if pairs else np.nan
+
+    @property
     def relies_on_sizes(self) -> bool:
         """Whether the apparent sizes alone tell which classes the clusters are.
 
-        Three sizes or more tell it by the ratios of their intensities; known samples and lone atoms
-        tell the scale.
+        Three sizes or more in an image tell it by the ratios of their intensities. Known samples
+        and lone atoms tell it if they give the scale to less than `MAX_SCALE_SD`.
         """
-        if any(x.shares is not None or x.anchor is not None for x in self.measured):
+        precision = 0.0
+        for image in self.measured:
+            if image.anchor is not None:
+                precision += 1 / (image.anchor[1] ** 2 + self.spread**2)
+            elif image.shares is not None and len(image.log_intensity):
+                precision += 1 / self.spread**2
+        if precision * MAX_SCALE_SD**2 > 1:
             return False
-        number = [len(x.log_intensity) for x in self.measured]
-        if not sum(number):
-            return False
-        shares = np.average([modes.shares[0] for modes in self.images], axis=0, weights=number)
-        return bool(1 / (shares**2).sum() < MIN_SIZES)
+        return self.sizes_per_image < MIN_SIZES
 
     @property
     def relies_on_contradicted(self) -> bool:

@@ -47,6 +47,12 @@ MIN_KNOWN_AGREEMENT = 0.0
 """Log Bayes factor below which known samples and the other images of a session disagree: 0.9 to 5.5
 in simulated sessions that fit, down to -2.3 in sessions of other sizes."""
 ADD_KNOWN_SAMPLE = "add an image of a known sample to the session"
+RESTS_ON_SIZES = (
+    "each image has one or two sizes only: which classes they are, and whether they are sizes of "
+    "the model, rests on the pixel size and the focus; 5 % in the pixel size can be a class. Images "
+    "of known samples in the session settle it"
+)
+"""Of a session without ratios of three sizes, whose scale nothing else tells well."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,8 @@ class ImageLimits:
     does_not_fit : bool
         Whether the sizes of its session are not those of the classes of the model.
     doubts : tuple of str
-        Why labels of its session may be wrong together, from `session_doubts`.
+        Why labels of its session may be wrong together, from `session_doubts`, or what else they
+        rest on.
     solutions : ScaleSolutions, optional
         Possible intensity scales, if there are several.
     keep_ratios : bool
@@ -109,7 +116,7 @@ class ImageLimits:
         return cls(
             certainty,
             does_not_fit=bool(session.get("misfit")),
-            doubts=tuple(session_doubts(session)),
+            doubts=tuple(session_doubts(session) or filter(None, [session_basis(session)])),
             solutions=solutions,
             keep_ratios=keep_ratios,
             contradicts_known=bool(sample.get("contradicted") and not sample.get("used")),
@@ -238,6 +245,11 @@ def session_doubts(session: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def session_basis(session: Mapping[str, Any]) -> str:
+    """Return `RESTS_ON_SIZES` if this is so of a session that is labelled, else ""."""
+    return RESTS_ON_SIZES if session.get("relies_on_sizes") else ""
+
+
 def session_line(session: Mapping[str, Any]) -> str:
     """Say whether a session fits the classes and what its labels rest on, in one line.
 
@@ -254,13 +266,7 @@ def session_line(session: Mapping[str, Any]) -> str:
     doubts = session_doubts(session)
     if doubts or "answer" not in session:
         return SEPARATOR.join(doubts)
-    if session.get("relies_on_sizes"):
-        return (
-            "one or two sizes, which can be of the model; which classes they are rests on the "
-            "pixel size, of which a few per cent can be a class. An image of a known sample in the "
-            "session settles it"
-        )
-    return "the sizes of this session agree with the classes of the model"
+    return session_basis(session) or "the sizes of this session agree with the classes of the model"
 
 
 def describe_misfit(peaks_atoms: Sequence[float]) -> str:

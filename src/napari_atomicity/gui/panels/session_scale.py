@@ -24,7 +24,7 @@ from ...reporting.plot_session import (
     solutions_of,
 )
 from ...state.window_state import WindowState
-from ...statistics.ratio_notes import SEPARATOR, session_doubts, session_line
+from ...statistics.ratio_notes import SEPARATOR, session_basis, session_doubts, session_line
 from .. import tasks
 from ..controls.chart import Chart
 from ..controls.collapsible import CollapsibleSection
@@ -36,8 +36,8 @@ from .session_labels import SessionImages, model_of, session_images
 
 TITLE = "Intensity of one atom"
 NO_MODEL = "The model of this image is not available."
-# Green, orange and red of Okabe and Ito.
-_FITS, _DOUBT, _MISFIT = "#009e73", "#e69f00", "#d55e00"
+# Green, blue, orange and red of Okabe and Ito.
+_FITS, _RESTS, _DOUBT, _MISFIT = "#009e73", "#56b4e9", "#e69f00", "#d55e00"
 
 
 def find_summary(session: SessionImages) -> SessionSummary | None:
@@ -110,9 +110,10 @@ def show_answer(
     label.setToolTip(sentence(text) if text and short else "")
     if short:
         text = text.partition(SEPARATOR)[0]
-    colour = _DOUBT if more or session_doubts(session) else _FITS
-    if session.get("misfit"):
-        colour = _MISFIT
+    basis = session_basis(session)
+    colour = _RESTS if basis else _FITS
+    if session_doubts(session) or more.replace(basis, ""):
+        colour = _MISFIT if session.get("misfit") else _DOUBT
     label.setStyleSheet(f"border-left: 4px solid {colour}; padding: 4px 8px;")
     label.setText(sentence(text) if text else "")
     label.setVisible(bool(text))
