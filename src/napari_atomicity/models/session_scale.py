@@ -81,8 +81,8 @@ MIN_WEIGHT = 0.01
 """Weight from which on a mode of an image is kept."""
 MAX_MODES = 6
 MIN_SIZES = 2.5
-"""Number of sizes in an image, see `SessionScale.sizes_per_image`, below which it has one or two: at
-most 2.3 in simulated sessions of two sizes, at least 2.7 in those of four."""
+"""Number of sizes in an image, see `SessionScale.sizes_per_image`, below which it has one or two:
+at most 2.3 in simulated sessions of two sizes, at least 2.7 in those of four."""
 MAX_SCALE_SD = 0.07
 """Standard deviation of ln scale at which a size halfway between two classes is two of them away
 from each."""
@@ -158,7 +158,7 @@ class SessionScale:
 
     @property
     def sizes_per_image(self) -> float:
-        """Effective number of sizes in the images of unknown samples; NaN without pairs of clusters.
+        """Effective number of sizes in an image of unknown samples; NaN without pairs of clusters.
 
         It is the inverse of the probability that two clusters of an image have the same class, by
         the unbiased estimator of Simpson's index [3]_ from the expected numbers of clusters.

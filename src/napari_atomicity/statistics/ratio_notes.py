@@ -49,8 +49,8 @@ in simulated sessions that fit, down to -2.3 in sessions of other sizes."""
 ADD_KNOWN_SAMPLE = "add an image of a known sample to the session"
 RESTS_ON_SIZES = (
     "each image has one or two sizes only: which classes they are, and whether they are sizes of "
-    "the model, rests on the pixel size and the focus; 5 % in the pixel size can be a class. Images "
-    "of known samples in the session settle it"
+    "the model, rests on the pixel size and the focus; 5 % in the pixel size can be a class. "
+    "Images of known samples in the session settle it"
 )
 """Of a session without ratios of three sizes, whose scale nothing else tells well."""
 
