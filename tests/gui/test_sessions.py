@@ -155,6 +155,27 @@ def test_a_known_sample_is_entered_by_keys_checked_and_taken_back(
     assert set(row_sessions(opened).values()) == {"session morning"}
 
 
+def test_the_error_of_the_pixel_size_is_of_the_session_and_taken_back(
+    opened, viewer, settle, monkeypatch
+):
+    asked = []
+
+    def get_double(parent, title, label, value, *limits):
+        asked.append(value)
+        return 1.0, True
+
+    monkeypatch.setattr(QInputDialog, "getDouble", get_double)
+    for _ in range(2):
+        menu = open_menu(opened, row=0)
+        choose(menu, menu.pixel_size_action)
+    assert asked == [2.0, 1.0]
+    (session,) = opened.state.sessions.groups()
+    assert len(session.images) > 1 and session.pixel_size_error == 0.01
+    binding_of(viewer).undo()
+    (session,) = opened.state.sessions.groups()
+    assert session.pixel_size_error == 0.02
+
+
 def test_a_class_that_no_model_has_is_refused(
     opened,
     viewer,

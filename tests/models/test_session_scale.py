@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from napari_atomicity.core.apparent_size import ApparentSize
-from napari_atomicity.models import session_scale, session_sources
+from napari_atomicity.models import session_sources
 from napari_atomicity.models.image_evidence import ImageMeasurements
 from napari_atomicity.models.session_scale import fit_session
 from napari_atomicity.models.session_sources import fit_sources
@@ -141,13 +141,13 @@ def test_one_or_two_sizes_rest_on_their_apparent_sizes(classes, relies):
         assert not fit_session(images + more, REFERENCE).relies_on_sizes
 
 
-def test_a_wrong_pixel_size_leaves_one_size_in_doubt(monkeypatch):
+def test_a_wrong_pixel_size_leaves_one_size_in_doubt():
     """With a pixel size 4 % too large, clusters of one size are nearly as large as the next one."""
     wrong = {}
     for error in (0.0, 0.02):
-        monkeypatch.setattr(session_scale, "PIXEL_SIZE_ERROR", error)
         rng = np.random.default_rng(9)
-        images = [image(rng, [3] * 30, s, 2.9 * 0.05) for s in rng.normal(3.0, 0.1, 6)]
+        scales = rng.normal(3.0, 0.1, 6)
+        images = [image(rng, [3] * 30, s, 2.9 * 0.05, pixel_size_error=error) for s in scales]
         found = fit_session(images, REFERENCE).images
         assert all(x.shares[0].argmax() == 4 for x in found)
         wrong[error] = np.mean([x.weight[0] for x in found])

@@ -167,6 +167,20 @@ def test_the_record_of_a_run_names_session_and_known_sample(tmp_path, tiny_model
     assert summary == {"a.tif": "may", "ref_1.tif": "may", "ref_2.tif": "june"}
 
 
+@pytest.mark.parametrize("error", [0.0, 5.0])
+def test_the_error_of_the_pixel_size_is_given_to_the_sessions(tmp_path, tiny_model, error):
+    image = write_image(tmp_path / "may" / "a.tif")
+    options = ["--model", tiny_model, "--device", "cpu", "--pixel-size-error", error]
+    result = CliRunner().invoke(
+        app, [str(a) for a in ["analyse", image, "--out", tmp_path / "out", *options]]
+    )
+    assert result.exit_code == 0, result.stderr
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["parameters"]["pixel_size_error"] == error
+    rules = SessionRules.read(RunRequest(pixel_size_error=error), CLASSES)
+    assert {s.pixel_size_error for s in rules.group(OUTCOMES)} == {error / 100}
+
+
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_contradicted_known_sample_is_named_on_the_console_and_in_the_report(tmp_path, keep):
     """The example, a mixture of all sizes, is said to be of one size."""

@@ -233,7 +233,8 @@ def test_a_project_without_measurements_of_ones_own_is_read_and_upgraded(project
     project.close()
     with sqlite3.connect(project.path) as db:  # as an earlier version wrote it
         db.execute("ALTER TABLE clusters DROP COLUMN measurements")
-        db.execute("ALTER TABLE image_sessions DROP COLUMN keep_known")
+        for column in ("keep_known", "pixel_size_error"):
+            db.execute(f"ALTER TABLE image_sessions DROP COLUMN {column}")
         drop_session_map(db)
         db.execute("PRAGMA user_version = 7")
     with Project(project.path, read_only=True) as old:
@@ -769,6 +770,10 @@ def test_sessions_and_known_samples_are_stored_and_undone(project, three):
     three.sessions.keep_known(["a.tif", "b.tif"], True)
     assert project.image_files.session_entries()["b.tif"] == replace(known, keep_known=True)
     assert three.sessions.groups()[0].kept == {"b.tif"}
+    three.sessions.set_pixel_size_error(["b.tif"], 0.01)
+    assert {e.pixel_size_error for e in project.image_files.session_entries().values()} == {0.01}
+    assert [s.pixel_size_error for s in three.sessions.groups()] == [0.01, 0.02]
+    three.history.undo()
     three.history.undo()
     three.history.undo()
     assert project.image_files.session_entries()["b.tif"] == SessionEntry("evening")

@@ -42,6 +42,7 @@ class _Options(TypedDict, total=False):
     session: str
     known: Iterable[str]
     keep_known: bool
+    pixel_size_error: float
 
 
 @overload
@@ -93,6 +94,7 @@ def analyse(
     session: str = "auto",
     known: Iterable[str] = (),
     keep_known: bool = False,
+    pixel_size_error: float = RunRequest.pixel_size_error,
 ) -> ImageAnalysis | Analyses:
     """Detect the clusters of images and classify them by their number of atoms.
 
@@ -130,6 +132,8 @@ def analyse(
         Images whose composition by number is known, such as ``"ref_*.tif=Pt55"``.
     keep_known : bool, optional
         Whether a known composition is used even if its clusters contradict it.
+    pixel_size_error : float, optional
+        Error (standard deviation) of the pixel size in per cent.
 
     Returns
     -------
@@ -163,6 +167,7 @@ def analyse(
         session=session,
         known=(known,) if isinstance(known, str) else tuple(known),
         keep_known=keep_known,
+        pixel_size_error=pixel_size_error,
     )
     with automatic_progress(progress) as shown:
         return _analyse_source(source, model, request, shown, stop)

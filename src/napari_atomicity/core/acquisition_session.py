@@ -33,6 +33,10 @@ GROUPINGS = ("auto", "none", "all")
 """Sessions by folder and settings, one session per image, or one session."""
 _ALL_IMAGES, _NO_FILE = "all images", "images without a file"
 KNOWN_EXAMPLE = "Pt55, or Pt19:1, Pt41:1"
+PIXEL_SIZE_ERROR = 0.02
+"""Standard deviation of ln(pixel size), unless a person gives it: calibrations of microscopes are
+right to 1 to 3 %."""
+MAX_PIXEL_SIZE_ERROR = 0.2
 
 _SAMPLE = re.compile(r"(?:[A-Z][a-z]?[0-9]+)+")
 
@@ -114,16 +118,19 @@ class SessionEntry:
         Scale of an earlier session with the same instrument.
     keep_known : bool
         Whether the known composition is used even if the clusters contradict it.
+    pixel_size_error : float, optional
+        Relative error (standard deviation) of the pixel size; None if it is not known.
     """
 
     session: str = ""
     known: Composition = field(default_factory=dict)
     earlier: EarlierScale | None = None
     keep_known: bool = False
+    pixel_size_error: float | None = None
 
     def __bool__(self) -> bool:
         """Return whether anything was entered."""
-        return bool(self.session or self.known or self.earlier or self.keep_known)
+        return self != SessionEntry()
 
 
 @dataclass(frozen=True)
@@ -142,6 +149,8 @@ class AcquisitionSession:
         Scale of an earlier session with the same instrument.
     kept : frozenset of str
         Images whose known composition is used even if their clusters contradict it.
+    pixel_size_error : float
+        Relative error (standard deviation) of the pixel size, common to its images.
     """
 
     name: str
@@ -149,6 +158,7 @@ class AcquisitionSession:
     known: Mapping[str, Composition] = field(default_factory=dict)
     earlier: EarlierScale | None = None
     kept: frozenset[str] = frozenset()
+    pixel_size_error: float = PIXEL_SIZE_ERROR
 
     @property
     def prior(self) -> tuple[float, float] | None:
@@ -189,16 +199,23 @@ def group_images(
     for image, name in derived.items():
         entry = entries.get(image)
         images.setdefault((entry and entry.session) or name, []).append(image)
-    return [
-        AcquisitionSession(
-            name,
-            tuple(members),
-            {i: _shares(entries[i].known) for i in members if i in entries and entries[i].known},
-            next((e.earlier for i in members if (e := entries.get(i)) and e.earlier), None),
-            frozenset(i for i in members if i in entries and entries[i].keep_known),
-        )
-        for name, members in images.items()
-    ]
+    return [_session(name, members, entries) for name, members in images.items()]
+
+
+def _session(
+    name: str, images: Sequence[str], entries: Mapping[str, SessionEntry]
+) -> AcquisitionSession:
+    """Return a session of images with what a person entered for them."""
+    entered = {image: entries[image] for image in images if image in entries}
+    errors = [e.pixel_size_error for e in entered.values() if e.pixel_size_error is not None]
+    return AcquisitionSession(
+        name,
+        tuple(images),
+        {image: _shares(entry.known) for image, entry in entered.items() if entry.known},
+        next((entry.earlier for entry in entered.values() if entry.earlier), None),
+        frozenset(image for image, entry in entered.items() if entry.keep_known),
+        max(errors, default=PIXEL_SIZE_ERROR),
+    )
 
 
 def _shares(composition: Composition) -> dict[str, float]:

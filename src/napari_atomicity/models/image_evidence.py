@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import digamma, gammaln
 
+from ..core.acquisition_session import PIXEL_SIZE_ERROR
 from ..core.apparent_size import ApparentSize
 from ..core.threads import parallel_map
 
@@ -55,6 +56,8 @@ class ImageMeasurements:
         Mean and standard deviation of ln scale from another source, such as single atoms.
     keep_shares : bool, optional
         Whether the known composition is used even if the clusters contradict it.
+    pixel_size_error : float, optional
+        Relative error (standard deviation) of the pixel size.
     """
 
     log_intensity: np.ndarray
@@ -62,6 +65,7 @@ class ImageMeasurements:
     shares: np.ndarray | None = None
     anchor: tuple[float, float] | None = None
     keep_shares: bool = False
+    pixel_size_error: float = PIXEL_SIZE_ERROR
 
 
 class ScaleSteps(NamedTuple):

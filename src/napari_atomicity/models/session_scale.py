@@ -22,10 +22,9 @@ The shares are integrated out by variational Bayes [1]_, separately for every va
 on a grid; S, tau, d and k are integrated out on their grids [2]_. No image is decided before the
 session. The classes differ from the model in more than d and k: the evidence for k counts for a
 fifth (`EVIDENCE_FOR_COMPRESSION`). The pixel size has an error, too: where only the sizes tell S,
-their evidence has the power scatter^2 / (scatter^2 + error^2), see `PIXEL_SIZE_ERROR`. With the sum
-of both as prior of d, images of one size would be put on the class whose scatter fits best. Noise
-and blur widen the intensities of a class by a factor of the session (`VARIANCES`), found first with
-k = 0.
+their evidence has the power scatter^2 / (scatter^2 + error^2). With the sum of both as prior of d,
+images of one size would be put on the class whose scatter fits best. Noise and blur widen the
+intensities of a class by a factor of the session (`VARIANCES`), found first with k = 0.
 Known compositions that the clusters contradict are not used, see `known_samples`.
 The cost is linear in the number of clusters.
 
@@ -61,8 +60,6 @@ from .session_draws import draw_solutions
 
 EVIDENCE_FOR_COMPRESSION = 0.2
 """Power of the likelihood of a compression."""
-PIXEL_SIZE_ERROR = 0.02
-"""Standard deviation of ln(pixel size): scale bars and calibrations are right to some per cent."""
 VARIANCES = (1.0, 1.41, 2.0, 2.83)
 LOG_VARIANCE_SD = 0.5
 """Variance of ln intensity within the classes against the reference: values of a session, and the
@@ -245,7 +242,8 @@ def fit_session(
         evidence_for_k = logsumexp(joint[..., of_k]) - logsumexp(log_prior[..., of_k])
         joint[..., of_k] -= (1 - EVIDENCE_FOR_COMPRESSION) * evidence_for_k
     if prior is None and all(x.shares is None and x.anchor is None for x in images):
-        power = 1 / (1 + (SIZE_PER_DIAMETER * PIXEL_SIZE_ERROR / reference.scatter) ** 2)
+        error = SIZE_PER_DIAMETER * max((x.pixel_size_error for x in images), default=0.0)
+        power = reference.scatter**2 / (reference.scatter**2 + error**2)
         joint -= (1 - power) * logsumexp(joint, axis=(0, 2), keepdims=True)
     session = softmax(joint.ravel()).reshape(joint.shape)
     image_posterior, outlying = _image_posteriors(kernels, marginal, session, likelihood)

@@ -9,6 +9,7 @@ from typing import Self
 
 from ..core.acquisition_session import (
     GROUPINGS,
+    PIXEL_SIZE_ERROR,
     AcquisitionSession,
     Composition,
     EarlierScale,
@@ -45,6 +46,8 @@ class SessionRules:
         Scale of an earlier session with the same instrument.
     keep_known : bool
         Whether known samples are used even if their clusters contradict them.
+    pixel_size_error : float
+        Relative error (standard deviation) of the pixel size.
     path : pathlib.Path, optional
         File of the table.
     """
@@ -54,6 +57,7 @@ class SessionRules:
     samples: tuple[tuple[str, Composition], ...] = ()
     earlier: EarlierScale | None = None
     keep_known: bool = False
+    pixel_size_error: float = PIXEL_SIZE_ERROR
     path: Path | None = None
 
     @classmethod
@@ -81,6 +85,7 @@ class SessionRules:
             tuple(map(parse_known, request.known)),
             None if request.earlier_run is None else read_earlier_scale(Path(request.earlier_run)),
             request.keep_known,
+            request.pixel_size_error / 100,
             Path(request.session) if is_table else None,
         )
         for entry in rules.table.values():
@@ -131,6 +136,7 @@ class SessionRules:
                 session,
                 earlier=self.earlier,
                 kept=frozenset(session.known) if self.keep_known else frozenset(),
+                pixel_size_error=self.pixel_size_error,
             )
             for session in sessions
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..core.acquisition_session import parse_known
+from ..core.acquisition_session import MAX_PIXEL_SIZE_ERROR, PIXEL_SIZE_ERROR, parse_known
 from ..core.errors import SettingError, TableError
 from ..core.settings import device_setting, documented, model_setting, pixel_size_setting, setting
 from ..detection.settings import DetectionSettings
@@ -91,6 +91,16 @@ class RunRequest:
         "Keep known samples",
         "Use the composition of a known sample even if its clusters contradict it.",
         option="--keep-known",
+    )
+    pixel_size_error: float = setting(
+        100 * PIXEL_SIZE_ERROR,
+        "Pixel size ±",
+        "Error (standard deviation) of the pixel size, which images of one or two sizes rest on; "
+        "less after a calibration with a standard.",
+        unit="%",
+        min=0.0,
+        max=100 * MAX_PIXEL_SIZE_ERROR,
+        option="--pixel-size-error",
     )
     earlier_run: str | None = setting(
         None,

@@ -98,6 +98,7 @@ class RunResults:
                     known=session.known,
                     kept=session.kept,
                     prior=session.prior,
+                    pixel_size_error=session.pixel_size_error,
                     progress=self.progress,
                 ),
             )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core.acquisition_session import AcquisitionSession, check_classes
+from ..core.acquisition_session import PIXEL_SIZE_ERROR, AcquisitionSession, check_classes
 from ..core.errors import AtomicityError
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, report
@@ -56,6 +56,7 @@ def measure_session(
     card: ModelCard,
     known: Mapping[str, Mapping[str, float]] | None = None,
     kept: Collection[str] = (),
+    pixel_size_error: float = PIXEL_SIZE_ERROR,
 ) -> list[ImageMeasurements]:
     """Measure what each image of a session tells of its scale.
 
@@ -69,6 +70,8 @@ def measure_session(
         Name of an image → class → share, for samples of known composition.
     kept : collection of str, optional
         Images whose known composition is used even if their clusters contradict it.
+    pixel_size_error : float, optional
+        Relative error (standard deviation) of the pixel size.
 
     Raises
     ------
@@ -89,7 +92,7 @@ def measure_session(
         name = analysis.micrograph.name
         shares = composition_shares((known or {}).get(name), card.classes)
         found = measure_analysis(analysis, references, shares)
-        measured.append(replace(found, keep_shares=name in kept))
+        measured.append(replace(found, keep_shares=name in kept, pixel_size_error=pixel_size_error))
     return measured
 
 
@@ -101,6 +104,7 @@ def label_session(
     known: Mapping[str, Mapping[str, float]] | None = None,
     kept: Collection[str] = (),
     prior: tuple[float, float] | None = None,
+    pixel_size_error: float = PIXEL_SIZE_ERROR,
     only: Collection[str] | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
@@ -120,6 +124,8 @@ def label_session(
         Images whose known composition is used even if their clusters contradict it.
     prior : tuple of float, optional
         Mean and standard deviation of the session's ln scale, from an earlier session.
+    pixel_size_error : float, optional
+        Relative error (standard deviation) of the pixel size.
     only : collection of str, optional
         Images that are labelled; the labels of the others stay. Default: all.
 
@@ -140,7 +146,7 @@ def label_session(
     if (card := classifier.card).scale is None or not analyses:
         return LabelledSession(list(analyses), None, 0)
     report(progress, 0, 0, "Finding the scales of the session")
-    measured = measure_session(analyses, card, known, kept)
+    measured = measure_session(analyses, card, known, kept, pixel_size_error)
     tables = [analysis.table for analysis in analyses]
     session, scales = find_scales(measured, tables, *require_references(card), prior)
     fit = fit_session_sizes(card, session, prior)
@@ -202,7 +208,12 @@ def with_known_shares(
         Card of the model.
     """
     shares = composition_shares(session.known.get(image), card.classes)
-    return replace(measured, shares=shares, keep_shares=image in session.kept)
+    return replace(
+        measured,
+        shares=shares,
+        keep_shares=image in session.kept,
+        pixel_size_error=session.pixel_size_error,
+    )
 
 
 def fit_session_sizes(

@@ -215,6 +215,11 @@ _NINTH = """
 ALTER TABLE image_sessions ADD COLUMN keep_known INTEGER NOT NULL DEFAULT 0;
 """
 
+# Relative error of the pixel size of an image, from a person.
+_TENTH = """
+ALTER TABLE image_sessions ADD COLUMN pixel_size_error REAL;
+"""
+
 
 def _script(text: str) -> Callable[[sqlite3.Connection], None]:
     def run(db: sqlite3.Connection) -> None:
@@ -239,6 +244,7 @@ STEPS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _script(_SEVENTH),
     _script(_EIGHTH),
     _script(_NINTH),
+    _script(_TENTH),
 )
 """Step i upgrades a file of schema i to schema i + 1; schema 0 is an empty file."""
 

@@ -42,14 +42,15 @@ def write_entry(
         return
     db.execute(
         "INSERT OR REPLACE INTO image_sessions "
-        "(image_id, session, known, earlier, keep_known, annotator, time) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "(image_id, session, known, earlier, keep_known, pixel_size_error, annotator, time) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             image_id,
             entry.session,
             json.dumps(dict(entry.known)),
             json.dumps(asdict(entry.earlier)) if entry.earlier else "",
             int(entry.keep_known),
+            entry.pixel_size_error,
             annotator,
             time or now(),
         ),
@@ -78,6 +79,7 @@ def merge_entries(
             own.known or entry.known,
             own.earlier or entry.earlier,
             own.keep_known if own.known else entry.keep_known,
+            entry.pixel_size_error if own.pixel_size_error is None else own.pixel_size_error,
         )
         if merged != own:
             write_entry(db, same[image_id], merged, annotator, time)
@@ -89,14 +91,16 @@ def _rows(db: sqlite3.Connection) -> dict[int, tuple[SessionEntry, str, str]]:
         return {}
     earlier = "earlier" if "earlier" in columns else "''"
     keep = "keep_known" if "keep_known" in columns else "0"
+    error = "pixel_size_error" if "pixel_size_error" in columns else "NULL"
     rows = db.execute(
-        f"SELECT image_id, session, known, {earlier}, {keep}, annotator, time FROM image_sessions"
+        f"SELECT image_id, session, known, {earlier}, {keep}, {error}, annotator, time "
+        "FROM image_sessions"
     )
     found = {}
-    for image_id, session, known, earlier, keep, annotator, time in rows:
+    for image_id, *values, annotator, time in rows:
         try:
             with damage_as_error(f"the acquisition session of image {image_id}"):
-                entry = _entry(session, known, earlier, keep)
+                entry = _entry(*values)
         except ReadError as error:
             logger.warning("%s", error)
         else:
@@ -104,7 +108,9 @@ def _rows(db: sqlite3.Connection) -> dict[int, tuple[SessionEntry, str, str]]:
     return found
 
 
-def _entry(session: object, known: str, earlier: str, keep: object) -> SessionEntry:
+def _entry(
+    session: object, known: str, earlier: str, keep: object, pixel_size_error: object
+) -> SessionEntry:
     """Return an entry from its row; damaged values raise any error."""
     sample = read_json(known, dict)
     if not isinstance(session, str) or any(as_number(n) is None for n in sample.values()):
@@ -112,4 +118,6 @@ def _entry(session: object, known: str, earlier: str, keep: object) -> SessionEn
     scale = EarlierScale(**read_json(earlier, dict)) if earlier else None
     if scale is not None and not (as_number(scale.intensity_per_atom) and as_number(scale.log_sd)):
         raise ValueError("the earlier scale is no number")
-    return SessionEntry(session, sample, scale, keep == 1)
+    if pixel_size_error is not None and not isinstance(pixel_size_error, float):
+        raise ValueError("the error of the pixel size is no number")
+    return SessionEntry(session, sample, scale, keep == 1, pixel_size_error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from psygnal import Signal, SignalInstance
 
@@ -173,12 +173,27 @@ class SessionStore:
         earlier : EarlierScale or None
             Scale of the earlier session; None if there is none.
         """
+        source = "no earlier session" if earlier is None else f"same instrument as {earlier.source}"
+        self._set_for_sessions(images, source, earlier=earlier)
+
+    def set_pixel_size_error(self, images: Iterable[str], error: float | None) -> None:
+        """Set the relative error of the pixel size for the sessions of images.
+
+        Parameters
+        ----------
+        error : float or None
+            Standard deviation; None for that of most microscopes.
+        """
+        size = "usual error" if error is None else f"error of {100 * error:g} %"
+        self._set_for_sessions(images, f"{size} of the pixel size", pixel_size_error=error)
+
+    def _set_for_sessions(self, images: Iterable[str], what: str, **values: Any) -> None:
+        """Set values of the entries of all images of the sessions of some."""
         wanted = set(images)
         members = [i for s in self.groups() if wanted.intersection(s.images) for i in s.images]
-        source = "no earlier session" if earlier is None else f"same instrument as {earlier.source}"
         self._do(
-            {image: replace(self.get(image), earlier=earlier) for image in members},
-            f"{source} for {pluralise(len(members), 'image')}",
+            {image: replace(self.get(image), **values) for image in members},
+            f"{what} for {pluralise(len(members), 'image')}",
         )
 
     def free_name(self, name: str) -> str:

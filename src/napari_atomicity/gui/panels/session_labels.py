@@ -10,7 +10,12 @@ from napari.utils.notifications import show_info, show_warning
 from psygnal import Signal
 from qtpy.QtCore import QObject
 
-from ...core.acquisition_session import AcquisitionSession, Composition, EarlierScale
+from ...core.acquisition_session import (
+    PIXEL_SIZE_ERROR,
+    AcquisitionSession,
+    Composition,
+    EarlierScale,
+)
 from ...core.progress import Progress, Stop
 from ...core.text import pluralise
 from ...models.analysis import Analysis
@@ -52,6 +57,8 @@ class SessionImages:
         Image → class → share of the clusters, for images of known samples.
     kept : frozenset of str
         Images whose known composition is used even if their clusters contradict it.
+    pixel_size_error : float
+        Relative error (standard deviation) of the pixel size.
     """
 
     name: str
@@ -59,13 +66,16 @@ class SessionImages:
     known: Mapping[str, Composition] = field(default_factory=dict)
     earlier: EarlierScale | None = None
     kept: frozenset[str] = frozenset()
+    pixel_size_error: float = PIXEL_SIZE_ERROR
 
     @property
     def session(self) -> AcquisitionSession:
         """The session of these images."""
         names = tuple(a.micrograph.name for a in self.analyses)
         known = {name: self.known[name] for name in names if name in self.known}
-        return AcquisitionSession(self.name, names, known, self.earlier, self.kept)
+        return AcquisitionSession(
+            self.name, names, known, self.earlier, self.kept, self.pixel_size_error
+        )
 
     def of_model(self, model_id: str) -> SessionImages:
         """Return the images that one model has classified."""
@@ -88,7 +98,14 @@ def session_images(
     fresh = fresh or {}
     analyses = (fresh.get(image) or state.analysis(image) for image in session.images)
     classified = tuple(a for a in analyses if a is not None and model_of(a))
-    return SessionImages(session.name, classified, session.known, session.earlier, session.kept)
+    return SessionImages(
+        session.name,
+        classified,
+        session.known,
+        session.earlier,
+        session.kept,
+        session.pixel_size_error,
+    )
 
 
 def session_of(state: WindowState, image: str) -> SessionImages | None:
@@ -229,6 +246,7 @@ def _label(
         known=these.known,
         kept=these.kept,
         prior=these.prior,
+        pixel_size_error=these.pixel_size_error,
         only=only,
         progress=progress,
         stop=stop,

@@ -46,7 +46,9 @@ def find_summary(session: SessionImages) -> SessionSummary | None:
     if card is None:
         return None
     these = session.session
-    measured = measure_session(session.analyses, card, these.known, these.kept)
+    measured = measure_session(
+        session.analyses, card, these.known, these.kept, these.pixel_size_error
+    )
     scale = fit_session(measured, require_references(card)[0], these.prior)
     fit = fit_session_sizes(card, scale, these.prior)
     return summarise_session(these, these.images, scale, fit, card)
@@ -70,7 +72,12 @@ def find_summaries(
         images = tuple(jointly[name] for name in session.images if name in jointly)
         if images and len(found) < MAX_SESSIONS:
             these = SessionImages(
-                session.name, images, session.known, session.earlier, session.kept
+                session.name,
+                images,
+                session.known,
+                session.earlier,
+                session.kept,
+                session.pixel_size_error,
             )
             summary = find_summary(these.of_model(model_of(images[0])))
             found += [] if summary is None else [summary]
@@ -80,7 +87,8 @@ def find_summaries(
 def _is_same(a: SessionImages, b: SessionImages) -> bool:
     """Return whether the clusters of two sessions and what is known of them are the same."""
     return (
-        (a.name, a.known, a.earlier, a.kept) == (b.name, b.known, b.earlier, b.kept)
+        (a.name, a.known, a.earlier, a.kept, a.pixel_size_error)
+        == (b.name, b.known, b.earlier, b.kept, b.pixel_size_error)
         and len(a.analyses) == len(b.analyses)
         and all(x.embedding is y.embedding for x, y in zip(a.analyses, b.analyses, strict=True))
     )

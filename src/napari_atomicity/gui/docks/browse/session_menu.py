@@ -11,6 +11,8 @@ from qtpy.QtWidgets import QFileDialog, QInputDialog, QListView, QMenu
 
 from ....core.acquisition_session import (
     KNOWN_EXAMPLE,
+    MAX_PIXEL_SIZE_ERROR,
+    PIXEL_SIZE_ERROR,
     EarlierScale,
     check_classes,
     format_composition,
@@ -66,6 +68,13 @@ class SessionMenu(QMenu):
             self._keep_known,
         )
         self.keep_action.setCheckable(True)
+        self.pixel_size_action = self._add(
+            "&Pixel size ±…",
+            "Enter the error of the pixel size in per cent (default "
+            f"{100 * PIXEL_SIZE_ERROR:g}). Images of one or two sizes rest on it: less after a "
+            "calibration with a standard makes their labels more certain.",
+            self._enter_pixel_size_error,
+        )
         self.earlier_menu = self.addMenu("Same &instrument as")
         self.earlier_menu.setToolTipsVisible(True)
         self.earlier_menu.menuAction().setToolTip(
@@ -101,6 +110,7 @@ class SessionMenu(QMenu):
         self.split_action.setEnabled(possible and not whole)
         self.derive_action.setEnabled(possible and any(entry.session for entry in entries))
         self.known_action.setEnabled(possible)
+        self.pixel_size_action.setEnabled(possible)
         self.keep_action.setEnabled(possible and any(entry.known for entry in entries))
         self.keep_action.setChecked(any(entry.keep_known for entry in entries))
         self.join_menu.setEnabled(possible and bool(others))
@@ -176,6 +186,20 @@ class SessionMenu(QMenu):
         )
         if wanted:
             attempt(lambda: self._set_known(images, text))
+
+    def _enter_pixel_size_error(self) -> None:
+        images, sessions = self.selected(), self._state.sessions
+        percent, wanted = QInputDialog.getDouble(
+            self._list,
+            "Pixel size ±",
+            "Error (standard deviation) of the pixel size of the session in per cent.",
+            100 * sessions.session_of(images[0]).pixel_size_error,
+            0.0,
+            100 * MAX_PIXEL_SIZE_ERROR,
+            1,
+        )
+        if wanted:
+            attempt(lambda: sessions.set_pixel_size_error(images, percent / 100))
 
     def _keep_known(self) -> None:
         images, keep = self.selected(), self.keep_action.isChecked()
