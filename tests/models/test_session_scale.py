@@ -154,6 +154,16 @@ def test_a_wrong_pixel_size_leaves_one_size_in_doubt():
     assert wrong[0.02] < wrong[0.0] - 0.05
 
 
+def test_lone_atoms_that_contradict_the_labels_are_seen():
+    rng = np.random.default_rng(10)
+    for error, least, most in ((0.0, -1.5, 1.5), (0.17, -9, -3), (-0.17, 3, 9)):
+        anchors = [(3.0 + error + rng.normal(0, 0.05), 0.05) for _ in range(6)]
+        images = [image(rng, np.arange(40) % 5, 3.0, anchor=a) for a in anchors]
+        assert least < fit_session(images, REFERENCE).lone_atoms_deviation < most
+    without = [image(rng, np.arange(40) % 5, 3.0)]
+    assert np.isnan(fit_session(without, REFERENCE).lone_atoms_deviation)
+
+
 @pytest.mark.parametrize("kind", ["prior", "anchor"])
 def test_the_scale_of_another_source_decides_between_solutions(kind):
     rng = np.random.default_rng(5)

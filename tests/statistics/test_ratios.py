@@ -227,6 +227,9 @@ SOUND = {"answer": "fits", "misfit": "", "size_error": 0.1, "size_error_sd": 0.0
         (SOUND | {"size_error": -0.145}, "5 % smaller in diameter"),
         (SOUND | {"answer": "cannot tell", "peaks_atoms": [25.2, 47.6]}, "25 and 48 atoms explain"),
         (SOUND | {"known_agreement": -1.0}, "known samples disagree"),
+        (SOUND | {"lone_atoms_deviation": 2.0}, ""),
+        (SOUND | {"lone_atoms_deviation": 3.0}, "lone atoms are darker"),
+        (SOUND | {"lone_atoms_deviation": -3.0}, "lone atoms are brighter"),
     ],
 )
 def test_a_session_says_why_its_labels_may_be_wrong_together(session, said):

@@ -80,6 +80,9 @@ MAX_MODES = 6
 MIN_SIZES = 2.5
 """Number of sizes in an image, see `SessionScale.sizes_per_image`, below which it has one or two:
 at most 2.3 in simulated sessions of two sizes, at least 2.7 in those of four."""
+LONE_ATOMS_SD = 0.03
+"""Standard deviation of the error of ln scale that the lone atoms of all images have in common: in
+simulated sessions of sizes of the model, many of them differ from the scale by 0.02 to 0.04."""
 MAX_SCALE_SD = 0.07
 """Standard deviation of ln scale at which a size halfway between two classes is two of them away
 from each."""
@@ -187,6 +190,18 @@ class SessionScale:
         if precision * MAX_SCALE_SD**2 > 1:
             return False
         return self.sizes_per_image < MIN_SIZES
+
+    @property
+    def lone_atoms_deviation(self) -> float:
+        """Scale by the classes minus that by lone atoms, in standard deviations; NaN without."""
+        pairs = zip(self.measured, self.images, strict=True)
+        anchored = [(x.anchor, modes.log_scale[0]) for x, modes in pairs if x.anchor is not None]
+        if not anchored:
+            return np.nan
+        difference = np.array([log_scale - anchor[0] for anchor, log_scale in anchored])
+        weight = np.array([anchor[1] ** -2 for anchor, _ in anchored])
+        sd = np.hypot(LONE_ATOMS_SD, weight.sum() ** -0.5)
+        return float(weight @ difference / weight.sum() / sd)
 
     @property
     def relies_on_contradicted(self) -> bool:

@@ -303,7 +303,8 @@ def describe_scale(
     Returns
     -------
     dict
-        Number of images, and of those whose lone atoms tell the scale, intensity of one atom with
+        Number of images, and of those whose lone atoms tell the scale, how far the scale by the
+        classes is from theirs in standard deviations, intensity of one atom with
         its 95 % interval, relative scatter between images, and the probability that the scale of
         this image is unlike that of the others, and the common error of the apparent sizes with
         its prior standard deviation. With ``fit``, the answer whether the sizes of the session are
@@ -326,6 +327,8 @@ def describe_scale(
         more["relies_on_contradicted"] = True
     if np.isfinite(session.known_agreement):
         more["known_agreement"] = round(session.known_agreement, 1)
+    if np.isfinite(session.lone_atoms_deviation):
+        more["lone_atoms_deviation"] = round(session.lone_atoms_deviation, 1)
     if session.relies_on_sizes and prior is None:
         more["relies_on_sizes"] = True
     low, high = np.exp(session.interval())
