@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from napari_atomicity.core.apparent_size import ApparentSize
-from napari_atomicity.models import session_sources
+from napari_atomicity.models import image_evidence, session_sources
 from napari_atomicity.models.image_evidence import ImageMeasurements
 from napari_atomicity.models.session_scale import fit_session
 from napari_atomicity.models.session_sources import fit_sources
@@ -162,6 +162,19 @@ def test_lone_atoms_that_contradict_the_labels_are_seen():
         assert least < fit_session(images, REFERENCE).lone_atoms_deviation < most
     without = [image(rng, np.arange(40) % 5, 3.0)]
     assert np.isnan(fit_session(without, REFERENCE).lone_atoms_deviation)
+
+
+def test_scales_that_are_left_out_as_impossible_change_nothing(monkeypatch):
+    rng = np.random.default_rng(11)
+    images = [image(rng, rng.integers(0, 5, 12), s) for s in rng.normal(3.0, 0.15, 5)]
+    found = fit_session(images, REFERENCE)
+    image_evidence._kept_evidence.cache_clear()
+    for limit in ("IMPOSSIBLE", "NEGLIGIBLE"):
+        monkeypatch.setattr(image_evidence, limit, 1e9)
+    whole = fit_session(images, REFERENCE)
+    np.testing.assert_allclose(found.posterior, whole.posterior, atol=1e-9)
+    for one, other in zip(found.images, whole.images, strict=True):
+        np.testing.assert_allclose(one.shares, other.shares, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["prior", "anchor"])

@@ -15,7 +15,6 @@ from scipy.special import digamma, gammaln
 
 from ..core.acquisition_session import PIXEL_SIZE_ERROR
 from ..core.apparent_size import ApparentSize
-from ..core.threads import parallel_map
 
 STEP = 0.04
 """Step of the grid of scales; less than the scatter of intensities within a class."""
@@ -30,15 +29,18 @@ CONCENTRATION = 0.3
 """Dirichlet parameter of the shares of an image: less than 1, one size is likely."""
 KNOWN_CLUSTERS = 200.0
 """Weight of a known composition, in clusters."""
-N_ITERATIONS = 6
+MORE, SMALL = 4, 15.0
+"""Iterations after the first two, and what they can add to a log evidence."""
 NEGLIGIBLE = 25.0
 """Values on the grid whose log evidence is surely further below the largest one are iterated once.
 """
+COARSE, IMPOSSIBLE = 2, 60.0
+"""Scales whose log evidence without compression, at every second common error, is further below the
+largest one are left out: 25 as above, and 35 for what other errors can change."""
 SIZES_OF_OUTLIERS = 2.0
 DENSITY_OF_OUTLIERS = 0.02 / (2.0 * SIZES_OF_OUTLIERS)
 """Of clusters: 2 %, flat over a range of 2 in ln intensity, and over this one of apparent sizes."""
 _KEPT_STEPS = 10
-_N_PARTS = 4  # of the scales, in threads
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,28 +178,33 @@ def _kept_evidence(
     prior = np.full(n_classes, CONCENTRATION)
     if shares is not None:
         prior = prior / n_classes + KNOWN_CLUSTERS * np.frombuffer(shares)
-    errors = size_errors(reference, compressions).of_classes
-    shape = (len(errors), len(steps.scales))
+    errors = size_errors(reference, compressions)
+    shape = (len(errors.common), len(steps.scales))
 
-    def begin(some_errors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        density = _densities(image, steps.scales, some_errors, reference)
+    def begin(
+        some_errors: np.ndarray, scales: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        density = _densities(image, scales, some_errors, reference)
         alpha = prior[:, None] + density.shape[1] / n_classes
         return density, *_integrate_shares(density, alpha, prior, 1)
 
-    begun = parallel_map(begin, np.array_split(errors, _N_PARTS))
-    density, log_evidence, alpha = (np.concatenate(x, axis=-1) for x in zip(*begun, strict=True))
-    # A first iteration has equal shares; others increase a density by this factor at most.
-    possible = log_evidence + density.shape[1] * np.log(n_classes)
-    likely = np.flatnonzero(possible > log_evidence.max() - NEGLIGIBLE)
-
-    def finish(these: np.ndarray) -> None:
-        log_evidence[these], alpha[:, these] = _integrate_shares(
-            density[..., these], alpha[:, these], prior, N_ITERATIONS - 1
+    # Most scales are impossible whatever the errors are.
+    some = errors.of_classes[errors.compression == min(abs(errors.compression))]
+    coarse = begin(some[::COARSE], steps.scales)[1].reshape(-1, shape[1]).max(axis=0)
+    near = np.flatnonzero(coarse > coarse.max() - IMPOSSIBLE)
+    density, log_evidence, alpha = begin(errors.of_classes, steps.scales[near])
+    # A first iteration has equal shares; others increase a density by this factor at most, and the
+    # evidence after the second one by little.
+    for n_iterations, increase in ((1, density.shape[1] * np.log(n_classes)), (MORE, SMALL)):
+        likely = np.flatnonzero(log_evidence + increase > log_evidence.max() - NEGLIGIBLE)
+        log_evidence[likely], alpha[:, likely] = _integrate_shares(
+            density[..., likely], alpha[:, likely], prior, n_iterations
         )
-
-    parallel_map(finish, np.array_split(likely, _N_PARTS))
-    mean_shares = (alpha / alpha.sum(axis=0)).reshape(n_classes, *shape)
-    return log_evidence.reshape(shape).T, mean_shares.transpose(2, 1, 0)
+    evidence = np.full(shape, -np.inf)
+    mean_shares = np.full((n_classes, *shape), 1 / n_classes)
+    evidence[:, near] = log_evidence.reshape(shape[0], len(near))
+    mean_shares[..., near] = (alpha / alpha.sum(axis=0)).reshape(n_classes, shape[0], len(near))
+    return evidence.T, mean_shares.transpose(2, 1, 0)
 
 
 def _integrate_shares(

@@ -39,11 +39,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from scipy.special import logsumexp, softmax
 
 from ..core.apparent_size import SIZE_PER_DIAMETER, ApparentSize
+from ..core.threads import parallel_map
 from .image_evidence import (
     COMPRESSIONS,
     CONCENTRATION,
@@ -249,7 +251,8 @@ def fit_session(
         replace(x, shares=None) if wrong and not x.keep_shares else x
         for x, wrong in zip(images, contradicted, strict=True)
     ]
-    evidence, shares = zip(*(image_evidence(x, steps, reference) for x in images), strict=True)
+    of_images = parallel_map(partial(image_evidence, steps=steps, reference=reference), images)
+    evidence, shares = zip(*of_images, strict=True)
     likelihood, marginal, log_likelihood = _marginalise(np.array(evidence), kernels)
     joint = log_likelihood + log_prior
     for k in COMPRESSIONS:
@@ -351,7 +354,11 @@ def _variance_of_session(
     log_posterior = -0.5 * (log_variances / LOG_VARIANCE_SD) ** 2
     for i, variance in enumerate(VARIANCES):
         wider = _widened(reference, variance)
-        evidence = np.array([image_evidence(x, steps, wider, NO_COMPRESSION)[0] for x in chosen])
+        of_images = parallel_map(
+            partial(image_evidence, steps=steps, reference=wider, compressions=NO_COMPRESSION),
+            chosen,
+        )
+        evidence = np.array([found[0] for found in of_images])
         log_posterior[i] += logsumexp(_marginalise(evidence, kernels)[2] + log_prior)
     mean = softmax(log_posterior) @ log_variances
     return VARIANCES[int(np.abs(log_variances - mean).argmin())]

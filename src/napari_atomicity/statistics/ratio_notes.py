@@ -47,8 +47,8 @@ MIN_KNOWN_AGREEMENT = 0.0
 """Log Bayes factor below which known samples and the other images of a session disagree: 0.9 to 5.5
 in simulated sessions that fit, down to -2.3 in sessions of other sizes."""
 MAX_LONE_ATOMS_DEVIATION = 2.5
-"""Deviation of the scale by the classes from that by lone atoms, in standard deviations, above which
-it is said: more in 1 of 41 simulated sessions of sizes of the model, in 13 of 21 of other sizes."""
+"""Deviation of the scale by the classes from that by lone atoms, in standard deviations, above
+which it is said: in 1 of 41 simulated sessions of sizes of the model, and in 13 of 21 of others."""
 ADD_KNOWN_SAMPLE = "add an image of a known sample to the session"
 RESTS_ON_SIZES = (
     "each image has one or two sizes only: which classes they are, and whether they are sizes of "
