@@ -11,6 +11,7 @@ from napari_atomicity.models.session_class_fit import (
     align_with_classes,
     answer_of_session,
     fit_session_classes,
+    scale_error_of_counts,
     scale_without_classes,
 )
 from napari_atomicity.models.session_scale import fit_session
@@ -86,6 +87,18 @@ def answer(images):
 def test_a_session_fits_or_it_cannot_be_told(sizes, expected):
     rng = np.random.default_rng(5)
     assert answer([image(rng, sizes) for _ in range(6)]) == expected
+
+
+def test_numbers_of_atoms_include_the_error_of_a_scale_that_no_ratio_of_sizes_tells():
+    rng = np.random.default_rng(5)
+    errors = {}
+    for n_sizes, sizes in ((5, SIZES), (2, [25, 48]), (1, [41])):
+        images = [image(rng, sizes) for _ in range(6)]
+        session = fit_session(images, REFERENCE)
+        fit = fit_session_classes(images, REFERENCE, SIZES, session.spread)
+        errors[n_sizes] = scale_error_of_counts(fit, session, REFERENCE)
+    assert errors[5] == 0
+    assert min(errors[2], errors[1]) > REFERENCE.scatter
 
 
 def test_images_of_known_samples_have_no_part_in_whether_images_are_mixtures():

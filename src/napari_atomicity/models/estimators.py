@@ -224,7 +224,8 @@ def count_atoms(known: Measured) -> np.ndarray:
     error = known.card.count
     if error is None:
         return np.stack([count, np.full(len(count), np.nan), np.full(len(count), np.nan)], axis=1)
-    width = np.exp(np.where(whole, error.whole, error.other))
+    of_scale = 1.96 * known.scale.log_scale_sd
+    width = np.exp(np.where(whole, np.hypot(error.whole, of_scale), error.other))
     low, high = count / width, count * width
     # rival scales would count otherwise
     for shift in known.scale.shift[known.scale.weight >= RIVAL, 0]:

@@ -66,6 +66,9 @@ class ConstrainedMixture:
         Of the classes.
     spread : ndarray of shape (K, 2)
         Variances within the classes relative to the reference's.
+    log_scale_sd : float
+        Standard deviation of the error of the scales if the sizes may be no classes, for numbers of
+        atoms; 0 if the classes determine the scale.
     """
 
     reference: ScaleReference
@@ -73,6 +76,7 @@ class ConstrainedMixture:
     shift: np.ndarray
     shares: np.ndarray
     spread: np.ndarray
+    log_scale_sd: float = 0.0
 
     @property
     def intensity_per_atom(self) -> float:

@@ -157,6 +157,36 @@ def align_with_classes(
     )
 
 
+def scale_error_of_counts(
+    fit: ClassFit | None,
+    session: SessionScale,
+    reference: ApparentSize,
+    prior: tuple[float, float] | None = None,
+) -> float:
+    """Return the standard deviation of ln scale for numbers of atoms that may be between classes.
+
+    Parameters
+    ----------
+    fit : ClassFit or None
+        Result of `fit_session_classes` with the answer of `answer_of_session`.
+    session : SessionScale
+        Joint posterior of the scales.
+    reference : ApparentSize
+        Distributions of the classes.
+    prior : tuple of float, optional
+        Mean and standard deviation of the session's ln scale, from an earlier session.
+
+    Returns
+    -------
+    float
+        0 if the ratios of three sizes or more fit the classes, which then tell the scale.
+    """
+    if fit is None or (fit.fits and not session.relies_on_sizes):
+        return 0.0
+    scale = scale_without_classes(session.measured, reference, session.spread, prior)
+    return 0.0 if scale is None else scale[1]
+
+
 def scale_without_classes(
     images: Sequence[ImageMeasurements],
     reference: ApparentSize,

@@ -140,6 +140,7 @@ def label_session(
         If the model cannot be loaded, an image is not classified, or ``stop()`` returns True.
     """
     from ..models.classifier import load_classifier
+    from ..models.session_class_fit import scale_error_of_counts
     from ..models.session_images import find_scales, require_references
 
     classifier = load_classifier(model, device) if isinstance(model, str) else model
@@ -150,6 +151,8 @@ def label_session(
     tables = [analysis.table for analysis in analyses]
     session, scales = find_scales(measured, tables, *require_references(card), prior)
     fit = fit_session_sizes(card, session, prior)
+    error = scale_error_of_counts(fit, session, require_references(card)[0], prior)
+    scales = [replace(scale, log_scale_sd=error) for scale in scales]
     labelled = _label_each(analyses, scales, classifier, only, progress, stop)
     described = []
     for i, (a, scale) in enumerate(zip(labelled, scales, strict=True)):
@@ -363,7 +366,8 @@ def is_same_scale(before: ConstrainedMixture | None, after: ConstrainedMixture) 
     if before is None or len(before.weight) != len(after.weight):
         return False
     return bool(
-        np.abs(before.shift[:, 0] - after.shift[:, 0]).max() <= UNCHANGED
+        abs(before.log_scale_sd - after.log_scale_sd) <= UNCHANGED
+        and np.abs(before.shift[:, 0] - after.shift[:, 0]).max() <= UNCHANGED
         and np.abs(before.weight - after.weight).max() <= UNCHANGED
     )
 

@@ -25,6 +25,7 @@ from ..io.provenance import Outcome
 from ..models.analysis import Analysis
 from ..models.classifier import Classifier
 from ..models.intensity_scale import ConstrainedMixture
+from ..models.session_class_fit import scale_error_of_counts
 from ..models.session_images import mixture_of_modes, require_references
 from ..models.session_scale import fit_session
 from ..reporting.image_warnings import image_warnings
@@ -73,7 +74,7 @@ def scale_key(scale: ConstrainedMixture | None) -> str:
     """Return a hash of a scale; empty for None."""
     if scale is None:
         return ""
-    values = (scale.weight, scale.shift, scale.shares)
+    values = (scale.weight, scale.shift, scale.shares, np.array(scale.log_scale_sd))
     return hashlib.sha256(b"".join(v.tobytes() for v in values)).hexdigest()[:16]
 
 
@@ -152,13 +153,16 @@ class SessionPass:
         if not own or (len(own) < 2 and not session.known and session.earlier is None):
             return
         measured = [with_known_shares(x, session, name, card) for name, (x, _) in own.items()]
-        found = fit_session(measured, require_references(card)[0], session.prior)
+        reference = require_references(card)[0]
+        found = fit_session(measured, reference, session.prior)
         fit = fit_session_sizes(card, found, session.prior)
+        error = scale_error_of_counts(fit, found, reference, session.prior)
         if len(images.summaries) < MAX_SESSIONS:
             images.summaries.append(summarise_session(session, list(own), found, fit, card))
         for i, (name, (_, before)) in enumerate(own.items()):
             table = images.store.table(images.stems[name])
             scale = mixture_of_modes(found.images[i], table, before.reference)
+            scale = replace(scale, log_scale_sd=error)
             images.joint[name] = describe_scale(found, i, fit, session.prior)
             if not is_same_scale(before, scale):
                 self._scales[name] = scale

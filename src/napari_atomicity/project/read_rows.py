@@ -388,11 +388,14 @@ def _scale(text: str | None) -> Any:
     from ..models.intensity_scale import ConstrainedMixture
 
     values = json.loads(text)
-    arrays = {k: np.asarray(v, float) for k, v in values.items() if k != "reference"}
-    scale = ConstrainedMixture(dataclass_from_dict(ScaleReference, values["reference"]), **arrays)
+    reference = dataclass_from_dict(ScaleReference, values.pop("reference"))
+    error = float(values.pop("log_scale_sd", 0.0))
+    arrays = {name: np.asarray(value, float) for name, value in values.items()}
+    scale = ConstrainedMixture(reference, log_scale_sd=error, **arrays)
     n, n_classes = len(scale.weight), np.shape(scale.reference.log_intensity)
     shapes = ((n,), (n, 2), (n, *n_classes), (n, 2))
     found = tuple(a.shape for a in (scale.weight, scale.shift, scale.shares, scale.spread))
-    if not n or found != shapes or not all(np.isfinite(a).all() for a in arrays.values()):
+    is_finite = np.isfinite(error) and all(np.isfinite(a).all() for a in arrays.values())
+    if not n or found != shapes or not is_finite:
         raise ValueError("the scale has other shapes than its classes")
     return scale
