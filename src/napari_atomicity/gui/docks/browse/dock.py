@@ -262,7 +262,7 @@ class Browse(Dock):
         self.notes.setText("\n".join([*unsaved, *self.projects.notes, *labelled]))
         self.notes.setVisible(bool(self.notes.text()))
         session = {} if self.state.blind else session_of_image(self.state, self.state.current)
-        show_answer(self.answer, session, short=True)
+        show_answer(self.answer, [session], short=True)
         menu = self.actions_by_name
         menu["save"].setEnabled(bool(unsaved) or (project is None and bool(images)))
         for name in ("copy", "moved", "model", "close"):

@@ -374,13 +374,14 @@ class Ratios(Dock):
         if self._reason is not None:
             title = METHODS[self.method].title
             text = f"ratios by {title} are not available: {self._reason}"
-        image = self.state.current if self.scope != ALL else self._one_session()
-        show_answer(self.warning, session_of_image(self.state, image), text)
+        images = self._one_of_each_session() if self.scope == ALL else [self.state.current]
+        show_answer(self.warning, [session_of_image(self.state, i) for i in images], text)
 
-    def _one_session(self) -> str | None:
-        """Return an image of the session of all images; None if there are several sessions."""
-        sessions = self.state.sessions.groups()
-        return sessions[0].images[0] if len(sessions) == 1 else None
+    def _one_of_each_session(self) -> list[str]:
+        """Return the first analysed image of each session that has one."""
+        analysed = set(self._images())
+        members = [[i for i in s.images if i in analysed] for s in self.state.sessions.groups()]
+        return [images[0] for images in members if images]
 
     # ---- comparison with a reference
     def _known(self) -> dict[str, float]:
