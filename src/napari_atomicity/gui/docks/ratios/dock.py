@@ -110,6 +110,7 @@ class Ratios(Dock):
         self.report_section = self.add_part("Report")
         self._show_comparison(None)
         follow(self, self.state.current_changed, self._show)
+        follow(self, self.state.project_changed, self._offer_all_images)
 
     def _new_form(self) -> QFormLayout:
         self.scope_combo = ComboBox()
@@ -347,7 +348,7 @@ class Ratios(Dock):
         self._is_scope_chosen = True
         self._show()
 
-    def _offer_all_images(self) -> None:
+    def _offer_all_images(self, *_: object) -> None:
         """Show all images if several are analysed, unless a person has chosen the scope."""
         several = sum(self.state.analysis(image) is not None for image in self.state.images) > 1
         if several and not self._is_scope_chosen:
