@@ -104,6 +104,7 @@ class Browse(Dock):
         self.open_button.clicked.connect(self._choose_folder)
         self.more_button = QToolButton()
         self.more_button.setText("⋯")
+        self.more_button.setStyleSheet("QToolButton::menu-indicator { image: none; }")
         self.more_button.setToolTip("Open a project, save a copy, find moved images …")
         self.more_button.setAccessibleName("More")
         self.more_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
