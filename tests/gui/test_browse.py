@@ -32,7 +32,9 @@ from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.docks.embedding.dock import Embedding
+from napari_atomicity.gui.docks.ratios.dock import Ratios
 from napari_atomicity.gui.panels.dock_windows import open_docks
+from napari_atomicity.gui.panels.ratio_bars import ALL_IMAGES, THIS_IMAGE
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.tasks import running
 from napari_atomicity.gui.viewer import binding, calibration, compat
@@ -512,6 +514,23 @@ def test_reopened_all_is_as_it_was(opened, morning, viewer, qtbot, settle, make_
     assert scatter.scatter.view == pytest.approx((1.0, 2.0, 3.0, 4.0))
     dock.projects.leave()
     settle(again)
+
+
+def test_ratios_in_front_show_all_images_of_a_project_that_is_opened(
+    opened, morning, viewer, qtbot, settle
+):
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    settle(viewer)
+    opened.projects.leave()
+    settle(viewer)
+    ratios = Ratios(viewer)
+    viewer.window.add_dock_widget(ratios, name="Ratios")
+    assert ratios.scope_combo.currentText() == THIS_IMAGE
+    opened.open(str(morning))
+    settle(viewer)
+    assert len(opened.state.images) > 1 and ratios.scope_combo.currentText() == ALL_IMAGES
+    opened.projects.leave()
 
 
 def test_a_project_opens_with_its_image_if_another_layer_was_in_view(

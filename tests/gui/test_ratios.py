@@ -31,6 +31,8 @@ from napari_atomicity.statistics.ratio_notes import CONDITIONS_DIFFER
 from napari_atomicity.statistics.ratios import COLUMNS, class_ratios
 from napari_atomicity.statistics.reference import compare
 
+FITS, RESTS, DOUBT, MISFIT = "#009e73", "#56b4e9", "#e69f00", "#d55e00"
+
 
 @pytest.fixture
 def state(viewer):
@@ -419,6 +421,31 @@ def test_fractions_of_a_session_that_does_not_fit_are_shown_if_asked_for(dock, s
     assert "withheld" not in dock.warning.text() and "25 and 48" in dock.warning.text()
     state.current = "second"
     assert dock.keep.isHidden() and dock.warning.isHidden()
+
+
+def test_the_colour_of_all_images_is_that_of_their_sessions(dock, state, settle, viewer):
+    dock.scope_combo.setCurrentText(ALL_IMAGES)
+    state.add_image(replace(made_up(1).micrograph, name="a damaged one"))  # first, of no analysis
+    state.sessions.group(["a damaged one"], "other")
+
+    def colour(**answer) -> str:
+        for image in ("field", "second"):
+            state.clusters.set_session(image, {"peaks_atoms": [25.2, 47.6], **answer})
+        settle(viewer)
+        return dock.warning.styleSheet().partition("solid ")[2][:7]
+
+    assert colour(answer="fits") == FITS and "agree" in dock.warning.text()
+    assert colour(answer="fits", relies_on_sizes=True) == RESTS
+    assert "pixel size" in dock.warning.text()
+    assert colour(answer="cannot tell") == DOUBT
+    assert colour(answer="does not fit", misfit="peaks") == MISFIT
+    # Of two sessions, the worse one counts.
+    state.sessions.group(["second"], "evening")
+    state.clusters.set_session("second", {"answer": "fits"})
+    settle(viewer)
+    assert dock.warning.styleSheet().count(MISFIT) == 1
+    type_reference(dock, "Pt19:Pt41 = 1:1")
+    assert "no fractions to compare" in dock.verdict.text()
 
 
 # ---- references

@@ -128,6 +128,28 @@ def test_analyse_all_ends_with_labels_from_the_session(analyse_all, viewer, sett
     assert told[0] not in dock.notes.text()
 
 
+def test_the_answer_of_a_session_is_saved_also_if_no_scale_changed(
+    analyse_all, viewer, morning, settle, label_again, told
+):
+    dock = analyse_all()
+    answer = dict(dock.state.analysis(ONE).parameters["session"])
+    # As if it was labelled by an older version, which knew no answer.
+    for image in (MIX, ONE, TWO):
+        dock.state.clusters.set_session(image, {})
+    dock.projects.leave()
+    settle(viewer)
+    dock.open(str(morning))
+    settle(viewer)
+    assert dock.state.analysis(ONE).parameters["session"] == {}
+    label_again()
+    assert told[-1].endswith("no scale changed.")
+    dock.projects.leave()
+    settle(viewer)
+    dock.open(str(morning))
+    settle(viewer)
+    assert dock.state.analysis(ONE).parameters["session"] == answer
+
+
 def test_the_switch_is_remembered_and_images_then_stay_alone(
     analyse_all, viewer, told, label_again, settle
 ):

@@ -7,7 +7,9 @@ import threading
 import weakref
 
 import numpy as np
+import pytest
 
+from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.gui import tasks
 from napari_atomicity.gui.viewer.binding import binding_of
 
@@ -46,3 +48,16 @@ def test_nothing_keeps_the_arguments_and_the_result_of_a_task(viewer, qtbot, set
     gc.collect()
     assert results == [4.0]
     assert [reference() for reference in alive] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("error", "is_logged"), [(AtomicityError("the disk is full"), False), (ValueError("x"), True)]
+)
+def test_only_the_traceback_of_a_bug_is_printed(viewer, errors, settle, caplog, error, is_logged):
+    def refuse():
+        raise error
+
+    tasks.start(binding_of(viewer).state, refuse, message="Writing", on_result=print)
+    settle(viewer)
+    assert len(errors) == 1 and str(error) in errors[0]
+    assert ("Traceback" in caplog.text) == is_logged

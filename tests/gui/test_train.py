@@ -11,6 +11,7 @@ import pytest
 from bar import click_cancel
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor, QPalette
+from qtpy.QtWidgets import QMessageBox
 from synthetic import made_up
 
 from napari_atomicity.core.cluster_table import corrected
@@ -219,6 +220,29 @@ def test_a_model_elsewhere_is_not_listed_and_the_dock_says_so(dock, tmp_path):
     assert not dock.note.isVisibleTo(dock)
     dock.out.setText(str(tmp_path / "elsewhere.safetensors"))
     assert dock.note.isVisibleTo(dock) and str(user_folder()) in dock.note.text()
+
+
+def test_a_model_is_replaced_only_after_a_question(dock, qtbot, monkeypatch, viewer, settle):
+    asked, questions = [], []
+    answers = [QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes]
+    monkeypatch.setattr(
+        "napari_atomicity.training.run.train",
+        lambda request, progress, stop, on_epoch: asked.append(request) or _wait(stop),
+    )
+    monkeypatch.setattr(
+        QMessageBox, "question", lambda *a: questions.append(a[2]) or answers[len(questions) - 1]
+    )
+    dock.source.setCurrentText("Simulated classes")
+    user_folder().mkdir(parents=True)
+    (user_folder() / "trained-1.safetensors").touch()  # as after the last training
+    press(dock, qtbot)
+    assert "trained-1.safetensors exists already" in questions[0]
+    assert dock.state.status.state is not TaskState.RUNNING and dock.button.isEnabled()
+    press(dock, qtbot)
+    qtbot.waitUntil(lambda: bool(asked))
+    assert len(questions) == 2
+    click_cancel(viewer)
+    settle(viewer)
 
 
 def test_a_free_name_is_offered(dock):

@@ -22,7 +22,7 @@ from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.point_style import class_map_image, class_map_scale, texts
 from napari_atomicity.gui.viewer.point_style import features as point_features
-from napari_atomicity.gui.viewer.status_line import format_cluster
+from napari_atomicity.gui.viewer.status_line import format_cluster, show_message
 from napari_atomicity.gui.viewer.texts import place_boxes
 from napari_atomicity.state.review_queue import queue_of
 from napari_atomicity.state.reviewing import Reviewing
@@ -311,6 +311,21 @@ def test_layer_and_canvas_say_of_which_class_the_maps_are(shown, binding, settle
 def status_at(layer, row: int) -> str:
     place = layer.data[row] * PIXEL_SIZE_NM
     return layer.get_status(place, dims_displayed=[0, 1], world=True)["coordinates"]
+
+
+def test_the_status_line_has_a_new_label_before_the_mouse_moves(shown, binding, points, qtbot):
+    shown.layers.selection.active = points
+    shown.mouse_over_canvas = True
+    shown.cursor.position = points.data_to_world(points.data[3])
+    shown.update_status_from_cursor()
+    cluster = (FIELD, int(points.features["cluster_id"].iloc[3]))
+    assert "by a person" not in shown.status["coordinates"]
+    binding.state.clusters.relabel([cluster], "Pt70")
+    qtbot.waitUntil(lambda: "Pt70 by a person" in shown.status["coordinates"])
+    show_message(shown, "Undone")
+    binding.state.clusters.relabel([cluster], "Pt19")
+    qtbot.wait(50)
+    assert shown.status == "Undone"
 
 
 def test_the_status_line_has_words_and_units(binding, points):

@@ -98,6 +98,13 @@ def test_a_long_latex_table_goes_over_pages():
     assert r"\begin{longtable}" in latex and r"\endhead" in latex and "longtable" in latex[:80]
 
 
+def test_a_latex_table_says_why_fractions_are_withheld():
+    note = "fractions are withheld: train a model that has these sizes"
+    lines = latex_table(ratios().assign(fraction=np.nan, note=note)).splitlines()
+    assert lines.count(f"% {note}") == 1
+    assert "% " not in latex_table(ratios().assign(note="")).splitlines()
+
+
 def test_a_comment_of_a_latex_table_can_not_end():
     found = ratios().assign(method="a\n\\input{/etc/passwd}")
     assert all(line.startswith("%") for line in latex_table(found).splitlines() if "input" in line)

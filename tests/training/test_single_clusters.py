@@ -166,6 +166,13 @@ def test_labels_that_are_indices_are_refused(stacks, tmp_path):
     assert "not by an index" in caught.value.advice
 
 
+def test_images_of_a_series_are_no_classes(tmp_path):
+    for i in (1, 2):
+        tifffile.imwrite(tmp_path / f"field_0{i}.tif", np.zeros((8, 8), np.uint16))
+    with pytest.raises(ReadError, match=r"field_01\.tif: it is one image, not a stack"):
+        labelled_files(tmp_path)
+
+
 def test_a_frame_without_a_cluster_is_counted(stacks, tmp_path):
     empty = np.random.default_rng(0).normal(100, 1, (2, 72, 72)).astype(np.float32)
     write_stacks(tmp_path, {**stacks, "Pt19": np.concatenate([empty, stacks["Pt19"]])})

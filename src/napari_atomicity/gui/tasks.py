@@ -102,7 +102,7 @@ class _Call:
         try:
             value = self.function(*self.args, **self._callbacks(), **self.kwargs)
             self.outcome = TaskOutcome(value)
-        except Cancelled as error:
+        except (AtomicityError, Cancelled) as error:  # the message says all
             self.outcome = TaskOutcome(error=error)
         except Exception as error:
             self.outcome = TaskOutcome(error=error, details=traceback.format_exc())

@@ -87,7 +87,7 @@ def latex_table(ratios: pd.DataFrame) -> str:
     Returns
     -------
     str
-        The table, with the methods as comments. Long tables use longtable.
+        The table, with methods and notes as comments. Long tables use longtable.
     """
     # Rows of a scope stay together, in the order in which scopes first occur.
     ratios = ratios.iloc[np.argsort(pd.factorize(ratios["scope"])[0], kind="stable")]
@@ -109,9 +109,10 @@ def latex_table(ratios: pd.DataFrame) -> str:
         hrules=True,
         environment="longtable" if long else None,
     )
+    remarks = [x for name in ("method", "note") for x in dict.fromkeys(ratios[name]) if x]
     comments = [
         "% Needs \\usepackage{booktabs}" + (" and \\usepackage{longtable}" if long else ""),
-        *(f"% {_CONTROL.sub(' ', str(m))}" for m in dict.fromkeys(ratios["method"])),
+        *(f"% {_CONTROL.sub(' ', str(text))}" for text in remarks),
     ]
     return "\n".join([*comments, _space_scopes(table, ratios["scope"])])
 

@@ -134,7 +134,7 @@ class BackgroundWriter:
     def _write(self, job: _Job) -> None:
         if job.with_predictions:
             with self._failure_logged(), self._transaction() as db:
-                write_predictions(db, job.image_id, job.after, job.cluster_ids)
+                write_predictions(db, job.image_id, job.before, job.after, job.cluster_ids)
         if job.arrays is not None:
             with self._failure_logged():
                 self._write_arrays(job.arrays)

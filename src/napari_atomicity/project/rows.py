@@ -74,7 +74,7 @@ def write_rows(
     whole = _write_clusters(db, image_id, after, old, new, cluster_ids)
     classes = tables.classes_of(after.table)
     _insert_predictions(db, image_id, {i: new[i] for i in whole}, classes)
-    if before is None or before.parameters is not after.parameters or cluster_ids is None:
+    if _has_new_record(before, after, cluster_ids):
         _write_analysis(db, image_id, after, classes)
     if before is None or before.regions is not after.regions:
         regions = json.dumps([np.asarray(r).tolist() for r in after.regions])
@@ -83,6 +83,13 @@ def write_rows(
         "UPDATE images SET next_id = max(next_id, ?) WHERE image_id = ?",
         (max(new, default=0) + 1, image_id),
     )
+
+
+def _has_new_record(
+    before: Analysis | None, after: Analysis, cluster_ids: frozenset[int] | None
+) -> bool:
+    """Return whether more than single clusters changed, such as what is known of the session."""
+    return before is None or before.parameters is not after.parameters or cluster_ids is None
 
 
 def _write_clusters(
@@ -221,29 +228,35 @@ def same_labels(before: Analysis | None, after: Analysis) -> bool:
 
 
 def write_predictions(
-    db: sqlite3.Connection, image_id: int, analysis: Analysis, cluster_ids: frozenset[int] | None
+    db: sqlite3.Connection,
+    image_id: int,
+    before: Analysis | None,
+    after: Analysis,
+    cluster_ids: frozenset[int] | None,
 ) -> None:
-    """Write the predictions of known clusters; nothing else is changed.
+    """Write the predictions of known clusters, and the record of the analysis if it changed.
 
     Parameters
     ----------
     db : sqlite3.Connection
         In a transaction of the caller.
+    before, after : Analysis or None
+        The analysis before and after the change.
     cluster_ids : frozenset of int or None
         Clusters; None: all.
     """
-    rows = rows_of(analysis, cluster_ids)
-    classes = tables.classes_of(analysis.table)
+    rows = rows_of(after, cluster_ids)
+    classes = tables.classes_of(after.table)
     _insert_predictions(db, image_id, rows, classes)
     db.executemany(
         "UPDATE clusters SET model_id = ? WHERE image_id = ? AND cluster_id = ?",
         [(row["model_id"] or None, image_id, i) for i, row in rows.items()],
     )
-    if cluster_ids is None:
+    if _has_new_record(before, after, cluster_ids):
         # Unless it was undone meanwhile.
         there = db.execute("SELECT analysed FROM images WHERE image_id = ?", (image_id,))
         if there.fetchone()[0]:
-            _write_analysis(db, image_id, analysis, classes)
+            _write_analysis(db, image_id, after, classes)
 
 
 def _insert_predictions(

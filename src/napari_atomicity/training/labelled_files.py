@@ -157,6 +157,8 @@ def _from_names(data_dir: Path) -> list[LabelledFile]:
     stacks = [path for path in visible if path not in folders and _is_stack(path)]
     names = {path: path.name if path in folders else path.stem for path in (*folders, *stacks)}
     _check_classes(set(names.values()), data_dir)
+    for path in stacks:
+        _check_stack(path)
     return [
         LabelledFile(image, (label,))
         for path, label in names.items()
@@ -169,6 +171,19 @@ def _is_stack(path: Path) -> bool:
     from ..io.images import reader_of
 
     return reader_of(path) is not None and atoms_of(path.stem) is not None
+
+
+def _check_stack(path: Path) -> None:
+    """Refuse an image of a series, such as field_01.tif, whose name is no class."""
+    from ..io.images import load
+
+    if not load(path).is_stack:
+        raise ReadError(
+            "it is one image, not a stack of single clusters",
+            path,
+            "Put the images of each class into a folder of its name, such as Pt19, and move other "
+            "files elsewhere",
+        )
 
 
 def _from_archives(data_dir: Path) -> list[LabelledFile]:

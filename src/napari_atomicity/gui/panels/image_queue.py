@@ -117,7 +117,8 @@ class ImageQueue:
             return item, self.step(item, progress, stop)
 
         def failed(item: Any, error: Exception) -> tuple[Any, Any]:
-            tasks.logger.error("an image failed", exc_info=error)
+            if not isinstance(error, AtomicityError):  # whose message says all
+                tasks.logger.error("an image failed", exc_info=error)
             return item, error
 
         def sink(result: tuple[Any, Any]) -> None:

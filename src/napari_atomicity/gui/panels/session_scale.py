@@ -101,27 +101,27 @@ def session_of_image(state: WindowState, image: str | None) -> dict[str, Any]:
 
 
 def show_answer(
-    label: QLabel, session: Mapping[str, Any], more: str = "", short: bool = False
+    label: QLabel, sessions: Sequence[Mapping[str, Any]], more: str = "", short: bool = False
 ) -> None:
-    """Show whether a session fits the classes, in a colour, or a more important text instead.
+    """Show whether sessions fit the classes, in a colour, or a more important text instead.
 
     Parameters
     ----------
-    session : mapping
-        From `session_of_image`.
+    sessions : sequence of mapping
+        From `session_of_image`, one for each session.
     more : str, optional
-        Notes that are shown instead of the answer; they contain the doubts of the session.
+        Notes that are shown instead of the answer; they contain the doubts of the sessions.
     short : bool, optional
         Whether the label has the first part only, and the tooltip the whole.
     """
-    text = more or session_line(session)
+    text = more or (session_line(sessions[0]) if len(sessions) == 1 else "")
     label.setToolTip(sentence(text) if text and short else "")
     if short:
         text = text.partition(SEPARATOR)[0]
-    basis = session_basis(session)
+    basis = next(filter(None, map(session_basis, sessions)), "")
     colour = _RESTS if basis else _FITS
-    if session_doubts(session) or more.replace(basis, ""):
-        colour = _MISFIT if session.get("misfit") else _DOUBT
+    if any(map(session_doubts, sessions)) or more.replace(basis, ""):
+        colour = _MISFIT if any(session.get("misfit") for session in sessions) else _DOUBT
     label.setStyleSheet(f"border-left: 4px solid {colour}; padding: 4px 8px;")
     label.setText(sentence(text) if text else "")
     label.setVisible(bool(text))

@@ -92,7 +92,7 @@ class PointsView:
         )
         self._group.insert(layer)
         compat.hide_selection_markers(self._group.viewer, layer)
-        describe_points(layer, self.kind.describe)
+        describe_points(self._group.viewer, layer, self.kind.describe)
         self._on_created(self)
         return layer
 

@@ -62,9 +62,10 @@ def format_atom(row: pd.Series) -> str:
     return ", ".join(word for word in words if word)
 
 
-def describe_points(layer: Points, describe: Callable[[pd.Series], str]) -> None:
+def describe_points(viewer: Any, layer: Points, describe: Callable[[pd.Series], str]) -> None:
     """Show the point under the mouse in words; napari lists all features."""
-    reference = weakref.ref(layer)
+    reference, viewer_reference = weakref.ref(layer), weakref.ref(viewer)
+    last: dict[str, str] = {}
 
     def get_status(position: Any = None, **options: Any) -> dict[str, str]:
         points = reference()
@@ -81,6 +82,14 @@ def describe_points(layer: Points, describe: Callable[[pd.Series], str]) -> None
         known = row is not None and 0 <= row < len(points.features)
         words = describe(points.features.iloc[row]) if known else ""
         both = f"{where}: {words}" if words else where
-        return {**status, "coords": where, "value": words, "coordinates": both}
+        last.update(status, coords=where, value=words, coordinates=both)
+        return dict(last)
+
+    def show_again() -> None:
+        viewer = viewer_reference()
+        if viewer is not None and viewer.status == last:  # no message in its place
+            viewer.update_status_from_cursor()
 
     layer.get_status = get_status
+    # napari shows a new label when the mouse moves; all of the layer is written first.
+    layer.events.features.connect(lambda: QTimer.singleShot(0, show_again))

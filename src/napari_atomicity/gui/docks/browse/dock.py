@@ -104,6 +104,7 @@ class Browse(Dock):
         self.open_button.clicked.connect(self._choose_folder)
         self.more_button = QToolButton()
         self.more_button.setText("⋯")
+        self.more_button.setStyleSheet("QToolButton::menu-indicator { image: none; }")
         self.more_button.setToolTip("Open a project, save a copy, find moved images …")
         self.more_button.setAccessibleName("More")
         self.more_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
@@ -262,7 +263,7 @@ class Browse(Dock):
         self.notes.setText("\n".join([*unsaved, *self.projects.notes, *labelled]))
         self.notes.setVisible(bool(self.notes.text()))
         session = {} if self.state.blind else session_of_image(self.state, self.state.current)
-        show_answer(self.answer, session, short=True)
+        show_answer(self.answer, [session], short=True)
         menu = self.actions_by_name
         menu["save"].setEnabled(bool(unsaved) or (project is None and bool(images)))
         for name in ("copy", "moved", "model", "close"):

@@ -110,6 +110,7 @@ class Ratios(Dock):
         self.report_section = self.add_part("Report")
         self._show_comparison(None)
         follow(self, self.state.current_changed, self._show)
+        follow(self, self.state.project_changed, self._offer_all_images)
 
     def _new_form(self) -> QFormLayout:
         self.scope_combo = ComboBox()
@@ -347,7 +348,7 @@ class Ratios(Dock):
         self._is_scope_chosen = True
         self._show()
 
-    def _offer_all_images(self) -> None:
+    def _offer_all_images(self, *_: object) -> None:
         """Show all images if several are analysed, unless a person has chosen the scope."""
         several = sum(self.state.analysis(image) is not None for image in self.state.images) > 1
         if several and not self._is_scope_chosen:
@@ -374,13 +375,14 @@ class Ratios(Dock):
         if self._reason is not None:
             title = METHODS[self.method].title
             text = f"ratios by {title} are not available: {self._reason}"
-        image = self.state.current if self.scope != ALL else self._one_session()
-        show_answer(self.warning, session_of_image(self.state, image), text)
+        images = self._one_of_each_session() if self.scope == ALL else [self.state.current]
+        show_answer(self.warning, [session_of_image(self.state, i) for i in images], text)
 
-    def _one_session(self) -> str | None:
-        """Return an image of the session of all images; None if there are several sessions."""
-        sessions = self.state.sessions.groups()
-        return sessions[0].images[0] if len(sessions) == 1 else None
+    def _one_of_each_session(self) -> list[str]:
+        """Return the first analysed image of each session that has one."""
+        analysed = set(self._images())
+        members = [[i for i in s.images if i in analysed] for s in self.state.sessions.groups()]
+        return [images[0] for images in members if images]
 
     # ---- comparison with a reference
     def _known(self) -> dict[str, float]:

@@ -28,7 +28,7 @@ from ...panels.ratio_bars import interval, per_cent
 def verdict(comparison: Comparison) -> str:
     """Format the statistics of a comparison as one line."""
     if comparison.mean_absolute_error is None:
-        return "No clusters were counted to compare with the reference."
+        return "There are no fractions to compare with the reference."  # or they are withheld
     known = comparison.r2 is not None
     r2 = f"R² {comparison.r2:.3f}" if known else f"No R² ({comparison.why_no_r2})"
     n, covered = len(comparison.pairs), int(comparison.covered.sum())

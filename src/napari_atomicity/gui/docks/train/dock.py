@@ -39,6 +39,7 @@ from ...controls.forms import (
     wrapped_label,
 )
 from ...controls.path_field import PathField
+from ...controls.questions import confirm
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
 from ...panels.forms import ModelCombo
@@ -272,7 +273,7 @@ class Train(Dock):
     def run(self) -> None:
         """Train with these settings."""
         request = self.attempt(self._request)
-        if request is None:
+        if request is None or not self._may_write(request.out):
             return
         self._made = request.out
         self._show_result(False)
@@ -286,6 +287,11 @@ class Train(Dock):
             key="train",
         )
         task.finished.connect(self._show_button)
+
+    def _may_write(self, path: Path) -> bool:
+        """Ask before a model is replaced, such as the one of the last training."""
+        question = f"{path} exists already. Replace it by the new model?"
+        return not path.exists() or confirm(self, "Replace the model?", question)
 
     def _request(self) -> TrainRequest:
         return TrainRequest(
