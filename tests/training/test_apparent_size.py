@@ -11,7 +11,7 @@ import pytest
 from napari_atomicity.models.classifier import load_classifier
 from napari_atomicity.training.apparent_size import fit_apparent_size
 from napari_atomicity.training.data import PatchSet
-from napari_atomicity.training.shrinkage import USUAL_CORRELATION
+from napari_atomicity.training.shrinkage import CORRELATION_OF_SAMPLES
 
 SIZES = np.array([19.0, 30.0, 41.0, 55.0, 70.0])
 N_SESSIONS, N_PER_CLASS = 20, 15
@@ -59,7 +59,9 @@ def test_the_error_that_a_session_has_in_common_stays_small(card, clusters):
     error = pd.Series(size - np.array(found.log_size)[label]).groupby([session, label]).mean()
     assert error.std() < 0.1  # 0.12 by the fit of clusters alone
     assert found.scatter == pytest.approx(error.std(), rel=0.2)
-    assert found.correlation == USUAL_CORRELATION  # these are independent, those of samples less
+    assert (
+        found.correlation == CORRELATION_OF_SAMPLES
+    )  # these are independent, those of samples less
     # distributions of the classes are those of clusters outside the fit
     assert found.log_size == pytest.approx(pd.Series(size).groupby(label).mean(), abs=0.03)
     assert found.log_intensity == pytest.approx(np.log(SIZES), abs=0.02)

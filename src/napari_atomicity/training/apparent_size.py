@@ -31,7 +31,7 @@ from ..simulation.sessions import draw_session, simulate_session
 from ..simulation.structures import Isomer, read_or_build_library
 from .data import KNOWN_SCALE, PatchSet
 from .scaling import intensity_in_atoms
-from .shrinkage import USUAL_CORRELATION, shrink_correlation
+from .shrinkage import CORRELATION_OF_SAMPLES, shrink_correlation
 from .simulated import label_field
 
 FREE_CHANNEL = "LCN"
@@ -122,7 +122,7 @@ def fit_apparent_size(
     scatter = float(np.std(size_errors)) if len(size_errors) >= MIN_SESSIONS else USUAL_SCATTER
     correlation = shrink_correlation(size, sample, table["image"].to_numpy(str))
     if KNOWN_SCALE not in table:  # samples have fewer isomers than the simulated sessions
-        correlation = max(correlation, USUAL_CORRELATION)
+        correlation = max(correlation, CORRELATION_OF_SAMPLES)
     return ApparentSize(
         tuple(map(float, mean[0])),
         tuple(map(float, mean[1])),
