@@ -341,8 +341,8 @@ def page(scores: pd.DataFrame) -> list[str]:
         "setting was chosen. *Sure but wrong*: share of the clusters with a wrong label and a "
         f"confidence above {CONFIDENT}. *Warned*: sessions of which it is said that their labels "
         "may be wrong together, or whose fractions are withheld. *Rests on sizes*: sessions of "
-        "which it is said that pixel size and focus decide which classes they are. *Images warned*: images with a "
-        "warning of their own, other than that they have few clusters.",
+        "which it is said that pixel size and focus decide which classes they are. *Images "
+        "warned*: images with a warning of their own, other than that they have few clusters.",
         "",
         *markdown_table(columns, rows),
         f"Of {len(sound)} sound sessions (the first {sum(CASES[n].is_sound for n in cases)} rows) "
