@@ -336,7 +336,7 @@ def test_a_model_of_clusters_says_what_it_said(tmp_path):
         assert one.keys() >= other.keys()
         for name in ("image", "status", "sha256", "pixel_size_nm", "clusters"):
             assert one[name] == other[name]
-        assert len(one["warnings"]) == len(other["warnings"])  # worded differently since
+        assert len(one["warnings"]) >= len(other["warnings"])  # others, and more, since
     assert_same(found["model"], expected["model"], "run.json, model")
     assert_same(found["parameters"]["detection"], expected["parameters"]["detection"], "run.json")
 
