@@ -39,6 +39,7 @@ from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.tasks import running
 from napari_atomicity.gui.viewer import binding, calibration, compat
 from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.gui.viewer.micrographs import is_micrograph
 from napari_atomicity.gui.viewer.picking import is_in_view
 from napari_atomicity.pipeline.analysis import analyse
 from napari_atomicity.project import Project, open_any
@@ -202,6 +203,20 @@ def test_the_reason_of_a_failure_is_whole_and_does_not_repeat_the_name(opened, q
     view.scrollToBottom()
     QApplication.processEvents()
     opened.grab().save(str(tmp_path / "browse.png"))
+
+
+def test_an_image_that_cannot_be_read_leaves_an_empty_canvas(opened, viewer, settle):
+    for name in ("a.tif", "broken.tif", "b.tif", "broken.tif", "b.tif", "a.tif"):
+        click_row(opened, opened.model.row_of(name))
+        settle(viewer)
+        assert opened.state.current == name
+        micrographs = [layer for layer in viewer.layers if is_micrograph(layer) and layer.visible]
+        if name == "broken.tif":
+            assert micrographs == []
+            continue
+        (micrograph,) = micrographs
+        pixels = tifffile.imread(opened.state.micrograph(name).path)
+        np.testing.assert_array_equal(np.asarray(micrograph.data), pixels)
 
 
 def test_analyse_all_works_through_the_folder_the_open_one_first(opened, viewer, qtbot, settle):

@@ -200,6 +200,21 @@ def test_training_stops_when_asked(folder):
     assert not (folder / "never.safetensors").exists()
 
 
+def test_training_stops_between_the_last_epoch_and_the_calibration(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_atomicity.models.embedding.fit_map", lambda e, seed: e[:, :2])
+    said = [""]
+
+    def progress(done, total, message):
+        said.append(message)
+
+    out = tmp_path / "never.safetensors"
+    with pytest.raises(Cancelled):
+        train_from_folder(
+            folder, out, epochs=1, progress=progress, stop=lambda: "the map" in said[-1]
+        )
+    assert "Fitting the map" in said[-1] and not out.exists()
+
+
 @pytest.mark.parametrize("content", [[], ["Pt19"]])
 def test_fewer_than_two_classes_are_refused(tmp_path, content):
     for name in content:

@@ -15,7 +15,7 @@ from ..core.devices import choose_device
 from ..core.errors import AtomicityError, ModelError
 from ..core.model_card import ModelCard
 from ..core.patches import PatchSettings
-from ..core.progress import Progress, Stop, prefixed
+from ..core.progress import Progress, Stop, check, prefixed, report
 from ..core.scale_reference import ScaleReference
 from ..models.classifier import Classifier
 from ..models.intensity_scale import usable
@@ -119,7 +119,11 @@ def train_classifier(
     card = _with_training(card, settings, start, teacher, history)
     tensors = _tensors(card, network, sets.train, settings.seed, torch_device)
     if with_map:
+        check(stop)
+        report(progress, 0, 0, "Fitting the map of the clusters")
         tensors = _with_map(tensors, settings.seed)
+    check(stop)
+    report(progress, 0, 0, "Calibrating")
     return _calibrate(card, tensors, sets, torch_device, start)
 
 

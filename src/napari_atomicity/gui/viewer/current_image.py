@@ -216,8 +216,15 @@ class CurrentImage:
             micrograph,
             message=f"Opening {image}",
             on_result=partial(self._put_later, image),
+            on_error=lambda _: self._hide_displayed(image),
             key="open image",
         )
+
+    def _hide_displayed(self, image: str) -> None:
+        """Hide the image before, as the chosen one cannot be read: it would pass for that one."""
+        layers = self._canvas.layers.get(self._displayed or "")
+        if layers is not None and self._state.current == image:
+            layers.hide()
 
     def _put_later(self, image: str, limits: Limits) -> None:
         """Display an image in a turn of its own: the present one may be long already."""
@@ -238,6 +245,7 @@ class CurrentImage:
             data, options, _ = layer_data(self._state.micrograph(image), limits)
         except AtomicityError as error:  # the file was removed since it was read
             self._limits.pop(image, None)
+            self._hide_displayed(image)
             self._state.status = tasks.failed(str(error))
             return
         before = self._displayed
@@ -249,7 +257,9 @@ class CurrentImage:
             same_extent = source.data.shape == data.shape and np.allclose(
                 source.scale, options.get("scale", source.scale)
             )
-            canvas.transfer_layers(before, image).show_another(image, data, options)
+            layers = canvas.transfer_layers(before, image)
+            layers.unhide()
+            layers.show_another(image, data, options)
         else:
             if source is not None:
                 viewer.layers.remove(source)
