@@ -61,16 +61,16 @@ atoms: setup ## How well single atoms are found, counted and spread, into docs/ 
 	$(BIN)/python docs/make_dispersion_check.py
 	$(BIN)/python docs/make_single_atom_calibration.py
 
-movies: setup ## How rightly clusters of movies are followed, into docs/explanation/movies.md
+movies: setup ## How well clusters of movies are followed, into docs/explanation/movies.md
 	$(BIN)/python docs/make_movies.py
 
-live: setup ## How soon a change of conditions is told, into docs/explanation/many_images.md
+live: setup ## How soon a change of conditions is detected, into docs/explanation/many_images.md
 	$(BIN)/python docs/make_live.py
 
 explain: setup ## Where the shipped model looks, into docs/explanation/explain.md
 	$(BIN)/python docs/make_explain.py
 
-papers: setup ## What the papers report beside our figures, into docs/explanation/papers.md (20 minutes)
+papers: setup ## What the papers report beside our figures, into docs/explanation/papers.md (an hour or two)
 	$(BIN)/atomicity validate --simulate --out build/validation
 	$(BIN)/python docs/make_papers.py
 	$(BIN)/python docs/make_islands.py

@@ -48,7 +48,7 @@ while kill -0 "$batch" 2>/dev/null; do
     wait "$batch" || status=$?
 done
 trap '' TERM
-# The scheduler sends its workers home, who clear up; what srun is told to end, it kills.
+# The scheduler ends its workers, which remove their files. What srun ends is killed.
 kill "$scheduler" 2>/dev/null || true
 wait "$scheduler" "$workers" || true
 rm -f "$file"

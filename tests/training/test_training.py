@@ -165,7 +165,7 @@ def test_the_text_of_the_accuracy_names_its_scale():
     text = describe_accuracy(card)
     assert text.startswith("Accuracy 0.350 on 40 clusters of held-out images")
     other = describe_comparisons(card)
-    assert "known scale, which no analysis has, it is 1.000" in other and "known" not in text
+    assert "If the scale were known, it would be 1.000" in other and "known" not in text
     assert "by diameter alone 0.600" in other and "mixtures" not in other
     assert "wrong in 128 of 200" in text and "from 1 cluster per image" in text
     few = {**scale, "off": 0, "images": 40, "clusters_per_image": 20.0}

@@ -46,8 +46,8 @@ Workers = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Number of processes on this machine. Default: 1; of batch, and of train with "
-        "--simulate: one per core; of atoms: as many, but at most one per 10 images.",
+        help="Number of processes on this machine. Default: 1 for most commands; one per core for "
+        "batch and for train with --simulate; for atoms also at most one per 10 images.",
     ),
 ]
 Overwrite = Annotated[

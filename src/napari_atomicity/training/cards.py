@@ -108,8 +108,8 @@ def score_held_out_images(
     """Add scores on held-out images as they were recorded, in place of those of their mixtures.
 
     The scale is that of an analysis of all images (``held_out``), or the known one
-    (``held_out_known_scale``), which no analysis has. ``held_out_mixtures`` are the scores of the
-    mixtures that calibrated the model.
+    (``held_out_known_scale``), which an analysis does not know. ``held_out_mixtures`` are the
+    scores of the mixtures that calibrated the model.
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ def scales_by_image(
 def known_scales(
     tables: Sequence[pd.DataFrame], reference: ScaleReference
 ) -> list[ConstrainedMixture]:
-    """Return the known scale of each image, which no analysis has."""
+    """Return the true scale of each image, which an analysis does not know."""
     return [_known_scale(table, reference) for table in tables]
 
 

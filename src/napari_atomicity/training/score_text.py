@@ -84,7 +84,7 @@ def describe_comparisons(card: ModelCard) -> str:
         return ""
     found, known = scores["held_out"], scores["held_out_known_scale"]
     text = (
-        f"With the known scale, which no analysis has, it is {known['accuracy']:.3f}; by diameter "
+        f"If the scale were known, it would be {known['accuracy']:.3f}; by diameter "
         f"alone {found['accuracy_by_diameter']:.3f}"
     )
     if scores["scale"]["clusters_per_image"] >= MIN_CLUSTERS:
