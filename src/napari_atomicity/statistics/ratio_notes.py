@@ -51,7 +51,7 @@ MAX_LONE_ATOMS_DEVIATION = 2.5
 which it is said: in 1 of 41 simulated sessions of sizes of the model, and in 13 of 21 of others."""
 ADD_KNOWN_SAMPLE = "add an image of a known sample to the session"
 RESTS_ON_SIZES = (
-    "each image has one or two sizes only: which classes they are, and whether they are sizes of "
+    "most images have one or two sizes only: which classes they are, and whether they are sizes of "
     "the model, rests on the pixel size and the focus; 5 % in the pixel size can be a class. "
     "Images of known samples in the session settle it"
 )
