@@ -61,6 +61,23 @@ def click_cluster(viewer, y: float, x: float, modifiers=Qt.KeyboardModifier.NoMo
     return int(table["cluster_id"].iloc[row])
 
 
+def test_a_plain_click_selects_only_what_is_clicked(shown):
+    """Also if it is one of several selected clusters: the next key would label all of them."""
+    binding = binding_of(shown)
+    state, layer = binding.state, binding.points_layer("field")
+    shown.layers.selection.active = layer
+    for mode in ("select", "pan_zoom"):
+        layer.mode = mode
+        every = [("field", int(i)) for i in state.table("field")["cluster_id"]]
+        state.select(every)
+        clicked = click_cluster(shown, 40, 40)
+        assert list(state.selection) == [("field", clicked)]
+        state.select(every)
+        canvas = shown.window._qt_viewer.canvas.native
+        QTest.mouseClick(canvas, LEFT, Qt.KeyboardModifier.NoModifier, QPoint(3, 3))
+        assert not state.selection
+
+
 def test_the_status_line_has_the_keys_of_label_mode(shown):
     mode, points = binding_of(shown).label_mode, binding_of(shown).points_layer("field")
     assert "0 unknown" in shown.help and "use <" not in shown.help

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from napari.layers import Image
+from napari.layers import Image, Points
 
 from . import calibration, compat
 from .text_margin import leave_text_margin
@@ -82,6 +82,9 @@ class ClickSelects:
         if select_at is None or moved or event.button != 1:
             return
         active = viewer.layers.selection.active
+        mode = getattr(active, "mode", "pan_zoom")
+        # napari keeps several selected points if one of them is clicked, and those of other images.
+        is_plain = mode == "select" and isinstance(active, Points) and not event.modifiers
         # In any other mode a click means something to the active layer.
-        if getattr(active, "mode", "pan_zoom") == "pan_zoom":
+        if mode == "pan_zoom" or is_plain:
             select_at(event.position, "Shift" in event.modifiers)
