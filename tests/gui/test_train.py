@@ -95,7 +95,7 @@ def test_a_folder_becomes_a_model_that_other_docks_can_ask(
     # One accuracy: that of an analysis. Those under other conditions are in the tooltip.
     assert "clusters of held-out images, with the intensity scale" in dock.result.text()
     assert dock.result.text().lower().count("accuracy") == 1
-    assert "known scale" in dock.result.toolTip()
+    assert "If the scale were known" in dock.result.toolTip()
     assert "accuracy" not in dock.curve.accessibleDescription().lower()
     assert f"{card.data['left_out']['border']} border" in dock.result.text()
     assert analyse.models.findData("trained-1") >= 0
