@@ -271,9 +271,8 @@ def say_doubts(outcomes: Iterable[Outcome]) -> None:
     outcomes = list(outcomes)
     lines: dict[str, None] = {}
     for session in (outcome.parameters.get("session", {}) for outcome in outcomes):
-        doubts, basis = session_doubts(session), session_basis(session)
-        lines |= dict.fromkeys(f"warning: {doubt}" for doubt in doubts)
-        if basis and not doubts:
+        lines |= dict.fromkeys(f"warning: {doubt}" for doubt in session_doubts(session))
+        if basis := session_basis(session):
             lines[f"note: {basis}"] = None
     for line in lines:
         say(line)

@@ -118,6 +118,7 @@ def _entry(
     scale = EarlierScale(**read_json(earlier, dict)) if earlier else None
     if scale is not None and not (as_number(scale.intensity_per_atom) and as_number(scale.log_sd)):
         raise ValueError("the earlier scale is no number")
-    if pixel_size_error is not None and not isinstance(pixel_size_error, float):
+    error = as_number(pixel_size_error)
+    if pixel_size_error is not None and error is None:
         raise ValueError("the error of the pixel size is no number")
-    return SessionEntry(session, sample, scale, keep == 1, pixel_size_error)
+    return SessionEntry(session, sample, scale, keep == 1, error)

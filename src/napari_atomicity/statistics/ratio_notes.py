@@ -119,7 +119,7 @@ class ImageLimits:
         return cls(
             certainty,
             does_not_fit=bool(session.get("misfit")),
-            doubts=tuple(session_doubts(session) or filter(None, [session_basis(session)])),
+            doubts=tuple(filter(None, [*session_doubts(session), session_basis(session)])),
             solutions=solutions,
             keep_ratios=keep_ratios,
             contradicts_known=bool(sample.get("contradicted") and not sample.get("used")),
@@ -257,8 +257,8 @@ def session_doubts(session: Mapping[str, Any]) -> list[str]:
 
 
 def session_basis(session: Mapping[str, Any]) -> str:
-    """Return `RESTS_ON_SIZES` if this is so of a session that is labelled, else ""."""
-    return RESTS_ON_SIZES if session.get("relies_on_sizes") else ""
+    """Return `RESTS_ON_SIZES` if this is so of a session without doubts, else ""."""
+    return RESTS_ON_SIZES if session.get("relies_on_sizes") and not session_doubts(session) else ""
 
 
 def session_line(session: Mapping[str, Any]) -> str:

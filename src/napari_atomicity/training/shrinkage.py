@@ -30,10 +30,10 @@ CLASS_ERROR = 0.03
 apparent size. The isomers of a sample move the means of their classes by about as much."""
 NEW_CLASS_ERROR = 0.15
 """The same of a class that the model did not have, whose mean is interpolated in ln(atoms)."""
-USUAL_CORRELATION = 0.04
 CORRELATION_OF_SAMPLES = 0.02
 """At least that of a model of simulated sessions, which have more isomers than samples. Of 0, 0.02
 and 0.04 it gives the truth the largest likelihood in 52 simulated sessions of single sizes."""
+USUAL_CORRELATION = 0.04
 IMAGES_OF_CORRELATION = 10.0
 """Correlation of the apparent sizes of clusters of one class in an image, in simulated images with
 ten isomers of each class, and the weight in images of that of a model."""

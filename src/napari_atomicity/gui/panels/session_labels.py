@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 from napari.utils.notifications import show_info, show_warning
@@ -68,6 +69,18 @@ class SessionImages:
     kept: frozenset[str] = frozenset()
     pixel_size_error: float = PIXEL_SIZE_ERROR
 
+    @classmethod
+    def of_session(cls, session: AcquisitionSession, analyses: tuple[Analysis, ...]) -> Self:
+        """Return analysed images with what is known of their session."""
+        return cls(
+            session.name,
+            analyses,
+            session.known,
+            session.earlier,
+            session.kept,
+            session.pixel_size_error,
+        )
+
     @property
     def session(self) -> AcquisitionSession:
         """The session of these images."""
@@ -98,14 +111,7 @@ def session_images(
     fresh = fresh or {}
     analyses = (fresh.get(image) or state.analysis(image) for image in session.images)
     classified = tuple(a for a in analyses if a is not None and model_of(a))
-    return SessionImages(
-        session.name,
-        classified,
-        session.known,
-        session.earlier,
-        session.kept,
-        session.pixel_size_error,
-    )
+    return SessionImages.of_session(session, classified)
 
 
 def session_of(state: WindowState, image: str) -> SessionImages | None:

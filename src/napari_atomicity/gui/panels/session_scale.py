@@ -71,14 +71,7 @@ def find_summaries(
     for session in sessions:
         images = tuple(jointly[name] for name in session.images if name in jointly)
         if images and len(found) < MAX_SESSIONS:
-            these = SessionImages(
-                session.name,
-                images,
-                session.known,
-                session.earlier,
-                session.kept,
-                session.pixel_size_error,
-            )
+            these = SessionImages.of_session(session, images)
             summary = find_summary(these.of_model(model_of(images[0])))
             found += [] if summary is None else [summary]
     return found
