@@ -201,6 +201,28 @@ def test_fractions_of_a_session_that_does_not_fit_are_withheld_unless_asked_for(
     assert class_ratios(by_hand, limits=limits)["fraction"].notna().all()
 
 
+@pytest.mark.parametrize(
+    ("record", "withheld"),
+    [
+        ({"answer": "cannot tell", "misfit_excess": 5.0}, True),
+        ({"answer": "cannot tell", "misfit_excess": 2.0, "size_error": 0.2}, False),
+        ({"answer": "cannot tell"}, False),  # of version 0.2
+        ({"answer": "fits", "relies_on_sizes": True}, False),
+        ({"answer": "fits", "relies_on_sizes": True, "size_error": 0.2}, True),
+        ({"answer": "fits", "size_error": 0.2}, False),
+    ],
+)
+def test_fractions_of_a_doubtful_session_are_withheld(record, withheld):
+    record = {"misfit": "", "size_error_sd": 0.07, "peaks_atoms": [19, 41, 48], **record}
+    table = cluster_table([("a", "Pt19"), ("b", "Pt41")] * 15)
+    limits = dict.fromkeys("ab", ImageLimits.from_parameters({"session": record}))
+    found = class_ratios(table, limits=limits)
+    assert found["fraction"].isna().all() == withheld
+    assert found["note"].str.contains("--keep-ratios").all() == withheld
+    kept = {name: replace(x, keep_ratios=True) for name, x in limits.items()}
+    assert class_ratios(table, limits=kept)["fraction"].notna().all()
+
+
 @pytest.mark.parametrize(("share", "withheld"), [(0.4, False), (0.6, True)])
 def test_fractions_of_saturated_images_are_withheld(share, withheld):
     table = cluster_table([(image, "Pt19") for image in "abc"] * 10)

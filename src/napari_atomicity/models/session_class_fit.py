@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..core.apparent_size import ApparentSize
-from ..statistics.ratio_notes import CANNOT_TELL, FITS
+from ..statistics.ratio_notes import CANNOT_TELL, FITS, MAX_EXCESS
 from .class_fit import ClassFit, compare_with_classes
 from .image_evidence import ImageMeasurements
 from .peak_mixtures import MARGIN
@@ -17,10 +17,8 @@ from .session_scale import MIN_SIZES, SessionScale
 N_NODES = 41
 N_SCATTERS = 3.0
 """Standard deviations of the common scale that are considered."""
-MAX_EXCESS, MAX_EXCESS_OF_TWO = 4.0, 6.5
-"""Excess likelihood of free peaks, see `ClassFit.excess`, above which it cannot be told whether a
-session fits the classes. In 40 simulated sessions of all classes it is 3.4 at most, and 6.0 in 40
-of two; its median is 6 with Pt48 among three classes, and 7 with Pt25 and Pt48."""
+MAX_EXCESS_OF_TWO = 6.5
+"""`MAX_EXCESS` of sessions of two sizes: at most 6.0 in 40 simulated ones."""
 MIN_SIZES_OF_MIXTURES = 1.3
 """Number of sizes in an image above which it is a mixture: at most 1.1 in images of one size."""
 

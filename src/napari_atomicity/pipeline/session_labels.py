@@ -356,6 +356,7 @@ def _describe_fit(fit: ClassFit) -> dict[str, Any]:
     found: dict[str, Any] = {"answer": fit.answer, "misfit": fit.describe()}
     if fit.peaks:
         found["misfit_strength"] = round(fit.strength, 1)
+        found["misfit_excess"] = round(fit.excess, 1)
         found["peaks_atoms"] = [round(atoms, 2) for atoms, _ in fit.peaks]
         found["peaks_shares"] = [round(share, 3) for _, share in fit.peaks]
     return found

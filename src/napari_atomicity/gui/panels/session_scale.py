@@ -146,7 +146,7 @@ class SessionScaleView(FollowingWidget):
         self.sizes.setToolTip(
             "Numbers of atoms of the clusters of the session by their intensities, and the peaks "
             "that fit them best. Dotted: sizes of the classes. Fractions of a session that does "
-            "not fit the classes are withheld."
+            "not, or may not, fit the classes are withheld."
         )
         self.session_text = selectable_label("Intensity of one atom in the session", plain=True)
         layout = QVBoxLayout(self)
