@@ -41,7 +41,7 @@ from napari_atomicity.gui.viewer import binding, calibration, compat
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.micrographs import is_micrograph
 from napari_atomicity.gui.viewer.picking import is_in_view
-from napari_atomicity.pipeline.analysis import analyse
+from napari_atomicity.pipeline.analysis import analyse as analyse_image
 from napari_atomicity.project import Project, open_any
 
 
@@ -206,17 +206,38 @@ def test_the_reason_of_a_failure_is_whole_and_does_not_repeat_the_name(opened, q
 
 
 def test_an_image_that_cannot_be_read_leaves_an_empty_canvas(opened, viewer, settle):
+    analyse = Analyse(viewer)
+    viewer.window.add_dock_widget(analyse, name="Analyse")
     for name in ("a.tif", "broken.tif", "b.tif", "broken.tif", "b.tif", "a.tif"):
         click_row(opened, opened.model.row_of(name))
         settle(viewer)
         assert opened.state.current == name
         micrographs = [layer for layer in viewer.layers if is_micrograph(layer) and layer.visible]
         if name == "broken.tif":
-            assert micrographs == []
+            assert micrographs == [] and not analyse.button.isEnabled()
+            assert analyse.image_form.images.layer is None
+            binding_of(viewer).layers_changed.emit()
+            assert analyse.image_form.images.layer is None
             continue
+        assert analyse.button.isEnabled()
+        assert analyse.image_form.images.currentText() == micrographs[0].name
         (micrograph,) = micrographs
         pixels = tifffile.imread(opened.state.micrograph(name).path)
         np.testing.assert_array_equal(np.asarray(micrograph.data), pixels)
+
+
+def test_choosing_another_image_ends_the_selection_in_the_image_before(opened, viewer, settle):
+    state = opened.state
+    for name in ("a.tif", "b.tif"):
+        state.clusters.set_analysis(analyse_image(state.micrograph(name)))
+    settle(viewer)
+    for choose in (lambda: click_row(opened, 1), opened.next):
+        click_row(opened, 0)
+        settle(viewer)
+        state.select([("a.tif", 1), ("a.tif", 2), ("b.tif", 3)])
+        choose()
+        settle(viewer)
+        assert state.current == "b.tif" and state.selection == {("b.tif", 3)}
 
 
 def test_analyse_all_works_through_the_folder_the_open_one_first(opened, viewer, qtbot, settle):
@@ -312,7 +333,7 @@ def test_analyse_all_can_be_done_by_other_processes(opened, viewer, qtbot, settl
     table = opened.state.table()
     assert np.isfinite(table["umap_1"]).all()
     # As it would have been here, to the last bit.
-    here = analyse(load(opened.state.micrograph("a.tif").path, name="a.tif"), umap=False).table
+    here = analyse_image(load(opened.state.micrograph("a.tif").path, name="a.tif"), umap=False).table
     there = table[table["image"] == "a.tif"].reset_index(drop=True)
     columns = [c for c in here.columns if not c.startswith("umap")]
     pd.testing.assert_frame_equal(there[columns], here[columns])
@@ -552,7 +573,7 @@ def test_a_project_opens_with_its_image_if_another_layer_was_in_view(
     opened, morning, viewer, settle
 ):
     binding = binding_of(viewer)
-    opened.state.clusters.set_analysis(analyse(opened.state.micrograph("a.tif")))
+    opened.state.clusters.set_analysis(analyse_image(opened.state.micrograph("a.tif")))
     viewer.add_image(blobs(1), name="other")
     binding.source_layer("a.tif").visible = False
     viewer.reset_view()
@@ -857,16 +878,20 @@ def test_results_of_another_project_are_not_taken(opened, viewer, tmp_path, qtbo
 def test_analysing_all_again_is_asked_for_and_one_step(opened, viewer, qtbot, settle, monkeypatch):
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
-    (opened.state.project.path.parent / "broken.tif").unlink()
     state = opened.state
-    state.remove_image("broken.tif")
     settle(viewer)
     buttons = QMessageBox.StandardButton
-    answers = iter([buttons.No, buttons.Yes])
-    monkeypatch.setattr(QMessageBox, "question", lambda *a: next(answers))
+    answers, questions = iter([buttons.No, buttons.Yes]), []
+
+    def answer(*args):
+        questions.append(args[2])
+        return next(answers)
+
+    monkeypatch.setattr(QMessageBox, "question", answer)
     qtbot.waitUntil(lambda: opened.analyse_button.text() == "Analyse all again")
     qtbot.mouseClick(opened.analyse_button, LEFT)
     assert not opened.batch.running
+    assert questions[0].startswith("3 of 4 images are analysed")  # one cannot be read
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(lambda: opened.batch.running, timeout=5_000)
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)

@@ -17,7 +17,7 @@ from napari_atomicity.gui.docks.explain.facts import facts, map_summary
 from napari_atomicity.gui.docks.review.dock import Review
 from napari_atomicity.gui.gallery.model import format_tooltip
 from napari_atomicity.gui.scatter.looks import format_cluster as hovered
-from napari_atomicity.gui.table.model import shown_values
+from napari_atomicity.gui.table.model import matching_rows, shown_values
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.point_style import class_map_image, class_map_scale, texts
@@ -351,6 +351,8 @@ def test_a_cluster_called_unknown_has_no_confidence_anywhere(confidence):
         assert "unknown" in text and "0.00" not in text and "0.77" not in text and "%" not in text
     assert texts(table)[1] == "unknown"
     cells = shown_values(table, "confidence")
+    assert not matching_rows(table, "confidence < 0.9")[1]
+    assert matching_rows(table, "confidence = none")[1]
     assert np.isnan(cells[1]) and cells.notna().sum() == (table["label"] != "unknown").sum()
     known = point_features(table).iloc[1]
     assert "unknown" in format_cluster(known) and "%" not in format_cluster(known)

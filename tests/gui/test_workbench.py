@@ -229,6 +229,17 @@ def test_docks_of_other_workspaces_open_as_tabs_and_the_window_keeps_its_size(wi
     assert (main.width(), main.height()) == (1280, 720)
 
 
+def test_the_settings_of_browse_do_not_make_the_window_higher(window, model, qtbot, settle):
+    viewer = window()
+    main = viewer.window._qt_window
+    browse = show_dock(viewer, "Browse")
+    binding_of(viewer).state.add_image(Micrograph(blobs(), PIXEL_NM, "field"))
+    settle(viewer)
+    qtbot.mouseClick(browse.settings.button, Qt.MouseButton.LeftButton)
+    settle(viewer)
+    assert browse.form.isVisible() and (main.width(), main.height()) == (1280, 720)
+
+
 def test_docks_outlive_a_garbage_collection(window, model):
     shown = window(SIZES[0])
     for name in ("Clusters", "Model", "Clusters", "Model"):

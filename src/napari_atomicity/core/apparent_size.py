@@ -10,7 +10,7 @@ from .from_dict import Fraction, Logarithm, Positive, Scatter
 from .scale_reference import Covariance, ScaleReference, check_classes
 
 SIZE_PER_DIAMETER = 2.9
-"""Change of the apparent size, as ln(number of atoms), with ln(diameter) and ln(pixel size)."""
+"""Change of the apparent size by features with ln(diameter) and ln(pixel size)."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,11 @@ class ApparentSize:
         (uu, uv), (vu, vv) = np.mean(scale.covariance, axis=0).tolist()
         covariance = (((uu, uv), (vu, vv)),) * len(scale.log_intensity)
         return cls(scale.log_intensity, scale.log_diameter, covariance, scale.diameter_scatter)
+
+    @property
+    def size_per_diameter(self) -> float:
+        """Change of the apparent size with ln(diameter) and ln(pixel size)."""
+        return SIZE_PER_DIAMETER if self.weights else 1.0
 
     def independent_clusters(self, number: int) -> float:
         """Return the number of independent clusters whose sizes tell as much.

@@ -18,9 +18,12 @@ from ..core.apparent_size import ApparentSize
 
 STEP = 0.04
 """Step of the grid of scales; less than the scatter of intensities within a class."""
-N_ERRORS = 11
+ERROR_STEP = 0.5
 MAX_ERROR = 2.5
-"""The grid of common errors of the apparent size: number of values, standard deviations."""
+"""The grid of common errors of the apparent size: step in standard deviations, and its end in those
+of their scatter or of the error of the pixel size, whatever is larger."""
+MAX_WIDENING = 5.0
+"""Largest ratio of the error of the pixel size to that scatter for which the grid is widened."""
 COMPRESSION = 0.115
 COMPRESSIONS = (-0.2, -0.1, 0.0, 0.1, 0.2)
 """Compression of the apparent sizes of a session: standard deviation, values on the grid."""
@@ -97,7 +100,9 @@ class SizeErrors(NamedTuple):
 
 
 def size_errors(
-    reference: ApparentSize, compressions: Sequence[float] = COMPRESSIONS
+    reference: ApparentSize,
+    compressions: Sequence[float] = COMPRESSIONS,
+    pixel_size_error: float = 0.0,
 ) -> SizeErrors:
     """Return the errors of the apparent sizes on the grid.
 
@@ -107,14 +112,19 @@ def size_errors(
         Distributions of the classes.
     compressions : sequence of float, optional
         Values of the compression.
+    pixel_size_error : float, optional
+        Relative error (standard deviation) of the pixel size.
 
     Returns
     -------
     SizeErrors
-        For each compression, `N_ERRORS` common errors.
+        For each compression, the same common errors.
     """
-    d = np.tile(np.linspace(-MAX_ERROR, MAX_ERROR, N_ERRORS), len(compressions))
-    k = np.repeat(compressions, N_ERRORS)
+    of_pixel_size = reference.size_per_diameter * pixel_size_error / reference.scatter
+    n = round(MAX_ERROR / ERROR_STEP * min(max(1.0, of_pixel_size), MAX_WIDENING))
+    errors = ERROR_STEP * np.arange(-n, n + 1)
+    d = np.tile(errors, len(compressions))
+    k = np.repeat(compressions, len(errors))
     size = np.array(reference.log_size)
     common = d * reference.scatter
     of_classes = common[:, None] - k[:, None] * (size - size.mean())
@@ -154,7 +164,9 @@ def image_evidence(
     measured = (image.log_intensity, image.log_size, image.shares)
     content = (None if x is None else np.asarray(x, float).tobytes() for x in measured)
     wider = ScaleSteps(origin, begin, end)
-    log_evidence, shares = _kept_evidence(*content, wider, reference, compressions)
+    log_evidence, shares = _kept_evidence(
+        *content, wider, reference, compressions, image.pixel_size_error
+    )
     part = slice(first - begin, last - begin + 1)
     log_evidence, shares = log_evidence[part], shares[part]
     if image.anchor is not None:
@@ -171,6 +183,7 @@ def _kept_evidence(
     steps: ScaleSteps,
     reference: ApparentSize,
     compressions: tuple[float, ...],
+    pixel_size_error: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute `image_evidence` of float64 measurements without anchor."""
     image = ImageMeasurements(np.frombuffer(log_intensity), np.frombuffer(log_size))
@@ -178,7 +191,7 @@ def _kept_evidence(
     prior = np.full(n_classes, CONCENTRATION)
     if shares is not None:
         prior = prior / n_classes + KNOWN_CLUSTERS * np.frombuffer(shares)
-    errors = size_errors(reference, compressions)
+    errors = size_errors(reference, compressions, pixel_size_error)
     shape = (len(errors.common), len(steps.scales))
 
     def begin(

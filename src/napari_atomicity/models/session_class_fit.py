@@ -103,7 +103,7 @@ def answer_of_session(fit: ClassFit, session: SessionScale, reference: ApparentS
     is_mixture = session.sizes_per_image > MIN_SIZES_OF_MIXTURES
     if not fit.fits or len(fit.peaks) < 2 or not is_mixture:
         return fit.answer
-    doubt = fit.excess + 0.5 * (session.size_error / reference.scatter) ** 2
+    doubt = fit.excess + 0.5 * (session.size_error / session.size_error_sd) ** 2
     limit = MAX_EXCESS if session.sizes_per_image > MIN_SIZES else MAX_EXCESS_OF_TWO
     return CANNOT_TELL if doubt > limit else FITS
 

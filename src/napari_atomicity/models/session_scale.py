@@ -44,7 +44,7 @@ from functools import partial
 import numpy as np
 from scipy.special import logsumexp, softmax
 
-from ..core.apparent_size import SIZE_PER_DIAMETER, ApparentSize
+from ..core.apparent_size import ApparentSize
 from ..core.threads import parallel_map
 from .image_evidence import (
     COMPRESSIONS,
@@ -123,7 +123,8 @@ class SessionScale:
     spread : float
         Posterior mean of the standard deviation tau between images.
     size_error, size_error_sd : float
-        Posterior mean and prior standard deviation of the common error d of the apparent sizes.
+        Posterior mean of the common error d of the apparent sizes, and the larger one of its prior
+        standard deviation and that of the pixel size.
     outlying : ndarray of shape (n_images,)
         Probability that the scale of an image is unlike that of the others.
     grid : ndarray of shape (n_scales,)
@@ -244,7 +245,10 @@ def fit_session(
     kernels = [_spread_kernel(grid, spread) for spread, _ in SPREADS]
     variance = _variance_of_session(images, steps, reference, kernels)
     reference = _widened(reference, variance)
-    errors = size_errors(reference)
+    pixel_size_error = max((x.pixel_size_error for x in images), default=0.0)
+    images = [replace(x, pixel_size_error=pixel_size_error) for x in images]
+    errors = size_errors(reference, pixel_size_error=pixel_size_error)
+    error = reference.size_per_diameter * pixel_size_error
     log_prior = _log_prior(grid, errors, prior)
     factor, contradicted, agreement = _test_known(images, steps, reference, kernels, log_prior)
     images = [
@@ -260,7 +264,6 @@ def fit_session(
         evidence_for_k = logsumexp(joint[..., of_k]) - logsumexp(log_prior[..., of_k])
         joint[..., of_k] -= (1 - EVIDENCE_FOR_COMPRESSION) * evidence_for_k
     if prior is None and all(x.shares is None and x.anchor is None for x in images):
-        error = SIZE_PER_DIAMETER * max((x.pixel_size_error for x in images), default=0.0)
         power = reference.scatter**2 / (reference.scatter**2 + error**2)
         joint -= (1 - power) * logsumexp(joint, axis=(0, 2), keepdims=True)
     session = softmax(joint.ravel()).reshape(joint.shape)
@@ -274,7 +277,7 @@ def fit_session(
         log_scale_sd=float(np.sqrt(scales @ (grid - mean) ** 2 + STEP**2 / 12)),
         spread=float(session.sum(axis=(1, 2)) @ [spread for spread, _ in SPREADS]),
         size_error=float(session.sum(axis=(0, 1)) @ errors.common),
-        size_error_sd=reference.scatter,
+        size_error_sd=max(reference.scatter, error),
         outlying=outlying,
         grid=grid,
         posterior=scales,
@@ -345,7 +348,7 @@ def _variance_of_session(
     n_clusters = sum(len(x.log_intensity) for x in with_clusters)
     # The same images as long as possible while a session grows: their evidence is kept.
     stride = 2 ** int(np.ceil(np.log2(max(n_clusters / CLUSTERS_FOR_VARIANCE, 1))))
-    chosen = [replace(x, shares=None) for x in with_clusters[::stride]]
+    chosen = [replace(x, shares=None, pixel_size_error=0.0) for x in with_clusters[::stride]]
     if not chosen:
         return VARIANCES[0]
     errors = size_errors(reference, NO_COMPRESSION)

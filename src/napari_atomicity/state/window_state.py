@@ -447,6 +447,15 @@ class WindowState:
         known = {image: set(ids(image).tolist()) for image in images}
         return [key for key in keys if key[1] in known.get(key[0], ())]
 
+    def choose(self, image: str) -> None:
+        """Make an image current as a person does who wants to see it.
+
+        What is selected in other images is so no longer: a key would label what is not in sight.
+        """
+        self.current = image
+        self.select(key for key in self._selection if key[0] == image)
+        self.atoms.select(key for key in self.atoms.selection if key[0] == image)
+
     def request_focus(self, key: Key) -> None:
         """Ask the image view to show a cluster."""
         self.focus_requested.emit(key)

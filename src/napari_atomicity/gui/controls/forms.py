@@ -51,8 +51,8 @@ def main_button(text: str, owner: QWidget) -> QPushButton:
     return button
 
 
-def folded(*contents: QWidget | QLayout) -> CollapsibleSection:
-    """Return widgets and layouts in a closed section "Settings"."""
+def folded(*contents: QWidget | QLayout, scrolls: bool = False) -> CollapsibleSection:
+    """Return widgets and layouts in a closed section "Settings", which may scroll by itself."""
     inner = QWidget()
     inside = QVBoxLayout(inner)
     inside.setContentsMargins(0, 0, 0, 0)
@@ -61,7 +61,7 @@ def folded(*contents: QWidget | QLayout) -> CollapsibleSection:
             inside.addWidget(content)
         else:
             inside.addLayout(content)
-    return CollapsibleSection("Settings", inner)
+    return CollapsibleSection("Settings", scrolling(inner) if scrolls else inner)
 
 
 def labelled(form: QFormLayout, text: str, field: QWidget, tooltip: str, row: int = -1) -> None:

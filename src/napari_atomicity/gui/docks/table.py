@@ -20,7 +20,6 @@ from qtpy.QtWidgets import (
 from ...core.cluster_table import own_columns
 from ...core.errors import AtomicityError
 from ...core.filtering import EXAMPLES
-from ...core.filtering import matching_rows as rows_of_line
 from ...io.clipboard import tab_separated
 from ...io.outline_files import OUTLINE_WRITERS
 from ...models.analysis import Analysis
@@ -36,7 +35,7 @@ from ..panels.table_files import (
     write_outlines_of,
     write_shown,
 )
-from ..table.model import USUAL, ClusterModel, describe_column, shown_values
+from ..table.model import USUAL, ClusterModel, describe_column, matching_rows, shown_values
 from ..table.view import ClusterView
 from ..tasks import start
 from ..viewer.selected_layer import selected_as_layer
@@ -210,7 +209,7 @@ class Table(RowsDock):
         self._typing.stop()
         line = self.filter_line.text()
         try:
-            rows_of_line(self.model.rows.table, line)
+            matching_rows(self.model.rows.table, line)
         except AtomicityError as error:
             self.error.setText(str(error))
             self.error.show()

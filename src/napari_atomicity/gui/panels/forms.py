@@ -77,17 +77,22 @@ class ImageCombo(ComboBox):
         self.addItems([x.name for x in layers])
         # A new image is the active layer and likely the one to work on.
         active = self._binding.viewer.layers.selection.active if layers else None
-        index = next(
-            (i for chosen in (active, before) for i, x in enumerate(layers) if x is chosen),
-            len(layers) - 1,
-        )
-        self.setCurrentIndex(index)
+        waits = self._waits_for(self._binding.state.current)
+        chosen = [x for x in (active, before) if x is not None and not (waits and not x.visible)]
+        index = next((i for c in chosen for i, x in enumerate(layers) if x is c), None)
+        self.setCurrentIndex((-1 if waits else len(layers) - 1) if index is None else index)
         self.blockSignals(False)
         self.changed.emit()
 
+    def _waits_for(self, image: str | None) -> bool:
+        """Return whether an image is read, or cannot be: the image before is not meant."""
+        state, layer = self._binding.state, self._binding.source_layer(image)
+        return image in state.images and layer is None
+
     def _show_current(self, image: str | None) -> None:
-        layer = self._binding.source_layer(image) if image else None
-        if layer is not None:
+        if self._waits_for(image):
+            self.setCurrentIndex(-1)
+        elif (layer := self._binding.source_layer(image)) is not None:
             self._show(layer)
 
     def _show(self, layer: Image) -> None:

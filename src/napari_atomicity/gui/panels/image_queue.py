@@ -73,7 +73,7 @@ class ImageQueue:
     # ---- running
     def _on_project(self) -> None:
         self.forget()
-        self.task = None
+        self.task, self.failed = None, {}
 
     def forget(self) -> None:
         """Empty the queue: the task was cancelled, or there is another project."""

@@ -74,6 +74,19 @@ def shown_values(table: pd.DataFrame, column: str) -> pd.Series:
     return values
 
 
+def matching_rows(table: pd.DataFrame, line: str) -> np.ndarray:
+    """Return which rows match a filter expression, by the values that are shown.
+
+    Raises
+    ------
+    FilterError
+        If the expression is not valid.
+    """
+    if "confidence" in line.lower():
+        table = table.assign(confidence=shown_values(table, "confidence"))
+    return rows_of_line(table, line)
+
+
 def _ranks(values: pd.Series, classes: Sequence[str] | None) -> np.ndarray:
     if pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
         return values.to_numpy(float)
@@ -167,7 +180,7 @@ class ClusterModel(QAbstractTableModel):
             order = np.arange(len(table))
         else:
             order = sorted_rows(table, *self.sorted_by, self.classes)
-        return order[rows_of_line(table, self.line)[order]]
+        return order[matching_rows(table, self.line)[order]]
 
     def out_of_date(self) -> bool:
         """Return whether sorting and filtering again would change the displayed rows."""

@@ -202,7 +202,7 @@ class Binding:
         """Return the layers of an image."""
         return self._canvas.layers.get(image)
 
-    def source_layer(self, image: str) -> Image | None:
+    def source_layer(self, image: str | None) -> Image | None:
         """Return the layer that holds the micrograph."""
         return self._canvas.source_layer(image)
 

@@ -94,11 +94,11 @@ class CurrentImage:
         if not images:
             return
         if current not in images:
-            self._state.current = images[0]
+            self._state.choose(images[0])
             return
         i = images.index(current) + by
         if 0 <= i < len(images):
-            self._state.current = images[i]
+            self._state.choose(images[i])
         else:
             self._canvas.show_message("This is the " + ("last" if by > 0 else "first") + " image")
 

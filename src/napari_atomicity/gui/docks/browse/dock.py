@@ -188,7 +188,7 @@ class Browse(Dock):
             "sample, and when you analyse one more image. Default: on."
         )
         remember(TOGETHER, self.together)
-        return folded(form, self.together, self.form, read_limits_form())
+        return folded(form, self.together, self.form, read_limits_form(), scrolls=True)
 
     # ---- showing
     def _show_first_start(self) -> None:
@@ -284,7 +284,9 @@ class Browse(Dock):
         self.label_action.setEnabled(possible)
 
     def _waiting(self) -> list[str]:
-        return [name for name in self.state.images if self.state.analysis(name) is None]
+        """Return the images without analysis that have not failed since the project was opened."""
+        state, failed = self.state, self.batch.failed
+        return [x for x in state.images if state.analysis(x) is None and x not in failed]
 
     # ---- actions of the user
     def _show_session_menu(self, place: QPoint) -> None:
@@ -293,7 +295,7 @@ class Browse(Dock):
     def _on_clicked(self, index: QModelIndex) -> None:
         image = self.model.image_at(index.row())
         if image in self.state.images:
-            self.state.current = image
+            self.state.choose(image)
 
     def next(self) -> None:
         self.binding.current_image.step(1)
@@ -302,26 +304,30 @@ class Browse(Dock):
         self.binding.current_image.step(-1)
 
     def analyse_all(self) -> None:
-        """Analyse the new images; if there are none, all images again."""
+        """Analyse the new images; if there are none, all images again, those that failed too."""
         entries = self.attempt(lambda: (self.form.settings(), place_of(self.place.text())))
         if entries is None:
             return
         settings, place = entries
         waiting = self._waiting()
         images = waiting or self.state.images
-        if not waiting and not self._wants_all_again(len(images)):
+        if not waiting and not self._wants_all_again(images):
             return
         self.batch.start(images, replace(settings, model=self.models.model), place)
 
     def _label_sessions(self) -> None:
         self.session_labels.start(self.state.images)
 
-    def _wants_all_again(self, n: int) -> bool:
+    def _wants_all_again(self, images: list[str]) -> bool:
+        n, n_done = len(images), sum(self.state.analysis(x) is not None for x in images)
+        done = f"All {n} images are analysed."
+        if n_done < n:
+            done = f"{n_done} of {n} images are analysed; the others failed and are tried again."
         return confirm(
             self,
             "Analyse all again?",
-            f"All {n} images are analysed. Analyse them again with the current settings? Labels, "
-            "added clusters and removed clusters of yours are kept. You can undo this.",
+            f"{done} Analyse all again with the current settings? Labels, added clusters and "
+            "removed clusters of yours are kept. You can undo this.",
         )
 
     def open(self, path: str) -> None:
