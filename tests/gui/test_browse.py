@@ -333,7 +333,9 @@ def test_analyse_all_can_be_done_by_other_processes(opened, viewer, qtbot, settl
     table = opened.state.table()
     assert np.isfinite(table["umap_1"]).all()
     # As it would have been here, to the last bit.
-    here = analyse_image(load(opened.state.micrograph("a.tif").path, name="a.tif"), umap=False).table
+    here = analyse_image(
+        load(opened.state.micrograph("a.tif").path, name="a.tif"), umap=False
+    ).table
     there = table[table["image"] == "a.tif"].reset_index(drop=True)
     columns = [c for c in here.columns if not c.startswith("umap")]
     pd.testing.assert_frame_equal(there[columns], here[columns])

@@ -443,7 +443,9 @@ def test_without_support_it_says_so_and_a_drawn_one_helps(dock, state, settled):
     settled(dock)
     assert value(dock, "Support") == "16 nm²" and not dock.message.isVisible()
     (counted,) = [f for f in dock.model.figures if f.name == "Atoms, counted"]
-    assert counted.interval == f"{30 - int(counted.value)} off the support"
+    off = 30 - int(counted.value)
+    assert counted.interval == f"{off} on bright clusters or off the support"
+    assert ("Most detections in one" in dock.note.text()) == (off > int(counted.value))
 
 
 def test_images_linked_at_different_distances_are_refused(dock, state, settled):

@@ -21,6 +21,7 @@ REFERENCE = ApparentSize(
     tuple(LOG_N),
     (((INTENSITY_SCATTER**2, 0.0), (0.0, SIZE_SCATTER**2)),) * 5,
     scatter=0.05,
+    weights=(1.0,),
 )
 
 
@@ -152,6 +153,19 @@ def test_a_wrong_pixel_size_leaves_one_size_in_doubt():
         assert all(x.shares[0].argmax() == 4 for x in found)
         wrong[error] = np.mean([x.weight[0] for x in found])
     assert wrong[0.02] < wrong[0.0] - 0.05
+
+
+def test_a_stated_error_of_the_pixel_size_can_be_larger_than_that_of_the_sizes():
+    """With a pixel size 10 % too small, clusters of one size look like another class."""
+    weight = {}
+    for error in (0.02, 0.1):
+        rng = np.random.default_rng(9)
+        scales = rng.normal(3.0, 0.1, 6)
+        images = [image(rng, [3] * 30, s, -2.9 * 0.1, pixel_size_error=error) for s in scales]
+        found = fit_session(images, REFERENCE).images
+        of_truth = [x.weight[x.shares.argmax(axis=1) == 3].sum() for x in found]
+        weight[error] = np.mean(of_truth)
+    assert weight[0.02] < 0.02 and weight[0.1] > 0.05
 
 
 def test_lone_atoms_that_contradict_the_labels_are_seen():

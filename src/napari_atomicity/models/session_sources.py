@@ -112,7 +112,5 @@ def fit_intensities(log_intensity: Sequence[np.ndarray], reference: ApparentSize
     independent = tuple(((c[0][0], 0.0), (0.0, 1.0)) for c in reference.covariance)
     # sizes that are all the same, without a common error, tell nothing
     without = replace(reference, log_size=(0.0,) * n, covariance=independent, scatter=1e-9)
-    images = [
-        ImageMeasurements(x, np.zeros(len(x)), pixel_size_error=0.0) for x in log_intensity
-    ]
+    images = [ImageMeasurements(x, np.zeros(len(x)), pixel_size_error=0.0) for x in log_intensity]
     return fit_session(images, without)

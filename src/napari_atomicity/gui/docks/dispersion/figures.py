@@ -100,7 +100,7 @@ def _density(row: dict[str, Any], level: str) -> list[DispersionFigure]:
         DispersionFigure(
             "Atoms, counted",
             str(row["n_atoms"]),
-            f"{off} off the support" if off else "",
+            f"{off} on bright clusters or off the support" if off else "",
             "Atoms of the atom table on the support. Atoms off the support and detections on "
             "bright clusters, which are no support here, are not counted.",
         ),

@@ -22,7 +22,7 @@ def format_reasons(reasons: dict[str, str]) -> str:
 
 
 def format_left_out(found: DispersionResults, images: int) -> str:
-    """Format which of a number of images are left out, and why."""
+    """Format which images are left out, and in which most detections are."""
     without = found.reasons
     lines = []
     unseen = images - len(found.of)
@@ -32,4 +32,12 @@ def format_left_out(found: DispersionResults, images: int) -> str:
         )
     if without:
         lines.append("Left out: " + "; ".join(f"{i}: {why}" for i, why in without.items()) + ".")
+    statistics = {i: one.dispersion for i, one in found.of.items() if one.dispersion is not None}
+    few = [i for i, one in statistics.items() if one.n_off_support > one.n_atoms]
+    if few:
+        lines.append(
+            f"Most detections in {', '.join(few[:3])}{' …' if len(few) > 3 else ''} are on bright "
+            "clusters or off the support: the figures rest on the few others. Check the support "
+            "in the dock Atoms."
+        )
     return " ".join(lines)
