@@ -29,6 +29,7 @@ import torch
 from matplotlib.figure import Figure
 
 from make_sessions import CONFIDENT, cluster_answers, held, ratio_answers
+from napari_atomicity.core.acquisition_session import AcquisitionSession
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.io.tables import write_table
 from napari_atomicity.models.analysis import Analysis, limits_of
@@ -239,7 +240,8 @@ def analyse_session(
     planned, known = plan(case, seed)
     images = list(images_of(case, planned, library, seed))
     alone = [classify_clusters(detect_clusters(x.micrograph), classifier()) for x in images]
-    return images, known, label_session(alone, classifier(), known=known)
+    session = AcquisitionSession("", (), known)
+    return images, known, label_session(alone, classifier(), session=session)
 
 
 def score(

@@ -26,6 +26,7 @@ import pandas as pd
 import torch
 
 from napari_atomicity import __version__, load
+from napari_atomicity.core.acquisition_session import AcquisitionSession
 from napari_atomicity.core.cluster_table import AGGREGATE, UNKNOWN, probability_columns
 from napari_atomicity.models.analysis import Analysis, limits_of
 from napari_atomicity.models.classifier import Classifier, load_classifier
@@ -109,7 +110,7 @@ def by_diameters(analyses: Sequence[Analysis], _: Classifier, __: Known) -> list
 
 def jointly(analyses: Sequence[Analysis], model: Classifier, known: Known) -> list[Analysis]:
     """All images with scales that they share."""
-    return label_session(analyses, model, known=known).analyses
+    return label_session(analyses, model, session=AcquisitionSession("", (), known)).analyses
 
 
 METHODS: dict[str, LabelSession | None] = {

@@ -44,6 +44,11 @@ def example(classifier):
     return analysis, label
 
 
+def stated(known, kept=()) -> AcquisitionSession:
+    """A session with images of known composition."""
+    return AcquisitionSession("session", (), known, kept=frozenset(kept))
+
+
 def only(analysis: Analysis, rows: np.ndarray, gain: float, name: str) -> Analysis:
     """An image that holds some of the clusters, recorded with another gain."""
     index = np.flatnonzero(rows)
@@ -150,7 +155,7 @@ def test_labels_of_a_person_stay(size_selected, classifier):
 def test_a_known_sample_anchors_the_others(size_selected, classifier):
     images = [size_selected[1], size_selected[2]]
     known = {"Pt30.tif": {"Pt30": 1.0}}
-    found = label_session(images, classifier, known=known)
+    found = label_session(images, classifier, session=stated(known))
     assert accuracy(found.analyses) >= 0.85
 
 
@@ -161,7 +166,7 @@ def test_a_known_sample_that_its_clusters_contradict_is_not_used(
     mixture = only(analysis, np.isin(label, ["Pt19", "Pt41", "Pt70"]), 1.0, "mixture.tif")
     images, wrong = [mixture, size_selected[1]], {"mixture.tif": {"Pt55": 1.0}}
     unknown = label_session(images, classifier)
-    found = label_session(images, classifier, known=wrong)
+    found = label_session(images, classifier, session=stated(wrong))
     for before, after in zip(unknown.analyses, found.analyses, strict=True):
         pd.testing.assert_frame_equal(before.table, after.table)
     sessions = [a.parameters["session"] for a in found.analyses]
@@ -171,7 +176,7 @@ def test_a_known_sample_that_its_clusters_contradict_is_not_used(
     notes = [" ".join(a.ratios()["note"]) for a in found.analyses]
     assert "contradict the known sample: its composition was not used" in notes[0]
     assert "contradict" not in notes[1]
-    kept = label_session(images, classifier, known=wrong, kept=wrong)
+    kept = label_session(images, classifier, session=stated(wrong, kept=wrong))
     assert kept.analyses[0].parameters["session"]["known_sample"] == {**test, "used": True}
     assert kept.analyses[0].scale.intensity_per_atom != pytest.approx(
         unknown.analyses[0].scale.intensity_per_atom, rel=0.1
@@ -179,7 +184,9 @@ def test_a_known_sample_that_its_clusters_contradict_is_not_used(
     for a in kept.analyses:
         assert "relies on a known sample that its clusters contradict" in a.ratios()["note"][0]
     right = {"Pt30.tif": {"Pt30": 1.0}}
-    test = label_session(images, classifier, known=right).analyses[1].parameters["session"]
+    test = (
+        label_session(images, classifier, session=stated(right)).analyses[1].parameters["session"]
+    )
     assert test["known_sample"]["used"] and not test["known_sample"]["contradicted"]
 
 
@@ -207,7 +214,7 @@ def test_some_images_are_labelled_by_what_the_others_tell(size_selected, classif
 
 def test_a_known_class_that_the_model_lacks_is_refused(size_selected, classifier):
     with pytest.raises(napari_atomicity.AtomicityError, match="no class Pt56"):
-        label_session(size_selected, classifier, known={"Pt30.tif": {"Pt56": 1.0}})
+        label_session(size_selected, classifier, session=stated({"Pt30.tif": {"Pt56": 1.0}}))
 
 
 def test_without_patches_they_are_cut_again(example, classifier):
@@ -256,7 +263,7 @@ def test_sizes_that_are_no_classes_are_named(example, classifier):
             integrated_intensity=image.table["integrated_intensity"] * factor
         )
         unknown.append(replace(image, table=table))
-    found = label_session([*references, *unknown], classifier, known=known)
+    found = label_session([*references, *unknown], classifier, session=stated(known))
     assert not found.class_fit.fits
     np.testing.assert_allclose(found.class_fit.atoms, [25, 48], rtol=0.1)
     record = found.analyses[-1].parameters["session"]
@@ -274,5 +281,6 @@ def test_sizes_that_are_no_classes_are_named(example, classifier):
     assert scale["title"].startswith("may: ") and "<img" in scale["image"] + sizes["image"]
     assert "⚠ The sizes do not agree" in scale["caption"] and "Known: ref0.tif" in scale["caption"]
     assert [source.name for source in summary.sources][-1] == "known samples"
-    alike = label_session(references + references[:2], classifier, known={"ref0.tif": {"Pt41": 1}})
+    session = stated({"ref0.tif": {"Pt41": 1}})
+    alike = label_session(references + references[:2], classifier, session=session)
     assert alike.class_fit is None or alike.class_fit.fits

@@ -10,9 +10,10 @@ Model. Image i has the scale s_i = ln(intensity of one atom). A cluster of class
 
 where z is the apparent size (`core.apparent_size`), g the mean of its class means g_c, d its common
 error in the session, and k how much nearer to each other the sizes of the classes look, such as by
-blur. The scatter v depends on the size that is seen, not on the class. Clusters of an image are correlated: the evidence of their sizes is that of fewer independent
-ones. The classes of an image have shares pi_i ~ Dirichlet(0.3), so that images of one size are as
-likely as mixtures. A flat component takes clusters that fit no class. The session draws
+blur. The scatter v depends on the size that is seen, not on the class. Clusters of an image are
+correlated: the evidence of their sizes is that of fewer independent ones. The classes of an image
+have shares pi_i ~ Dirichlet(0.3), so that images of one size are as likely as mixtures. A flat
+component takes clusters that fit no class. The session draws
 
     s_i ~ (1 - e) N(S, tau^2) + e U,    S ~ U,    tau ~ `SPREADS`,
     d ~ N(0, scatter^2),    k ~ N(0, `COMPRESSION`^2),
@@ -22,11 +23,10 @@ The shares are integrated out by variational Bayes [1]_, separately for every va
 on a grid; S, tau, d and k are integrated out on their grids [2]_. No image is decided before the
 session. The classes differ from the model in more than d and k: the evidence for k counts for a
 fifth (`EVIDENCE_FOR_COMPRESSION`). The pixel size has an error, too: where only the sizes tell S,
-their evidence has the power scatter^2 / (scatter^2 + error^2). With the sum of both as prior of d,
-images of one size would be put on the class whose scatter fits best. Noise and blur widen the
-intensities of a class by a factor of the session (`VARIANCES`), found first with k = 0.
-Known compositions that the clusters contradict are not used, see `known_samples`.
-The cost is linear in the number of clusters.
+their evidence has the power scatter^2 / (scatter^2 + error^2), as with a wider prior of d. Noise
+and blur widen the intensities of a class by a factor of the session (`VARIANCES`), found first with
+k = 0. Known compositions that the clusters contradict are not used, see `known_samples`. The cost
+is linear in the number of clusters.
 
 References
 ----------

@@ -95,10 +95,7 @@ class RunResults:
                     label_session,
                     [self.analyses[image] for image in images],
                     classifier,
-                    known=session.known,
-                    kept=session.kept,
-                    prior=session.prior,
-                    pixel_size_error=session.pixel_size_error,
+                    session=session,
                     progress=self.progress,
                 ),
             )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core.acquisition_session import PIXEL_SIZE_ERROR, AcquisitionSession, check_classes
+from ..core.acquisition_session import AcquisitionSession, check_classes
 from ..core.errors import AtomicityError
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, report
@@ -52,11 +52,7 @@ class LabelledSession:
 
 
 def measure_session(
-    analyses: Sequence[Analysis],
-    card: ModelCard,
-    known: Mapping[str, Mapping[str, float]] | None = None,
-    kept: Collection[str] = (),
-    pixel_size_error: float = PIXEL_SIZE_ERROR,
+    analyses: Sequence[Analysis], card: ModelCard, session: AcquisitionSession
 ) -> list[ImageMeasurements]:
     """Measure what each image of a session tells of its scale.
 
@@ -66,12 +62,8 @@ def measure_session(
         Classified images that were recorded alike.
     card : ModelCard
         Card of the model that classified them; it has a reference of the scale.
-    known : mapping of str to mapping, optional
-        Name of an image → class → share, for samples of known composition.
-    kept : collection of str, optional
-        Images whose known composition is used even if their clusters contradict it.
-    pixel_size_error : float, optional
-        Relative error (standard deviation) of the pixel size.
+    session : AcquisitionSession
+        What is known of the session.
 
     Raises
     ------
@@ -84,16 +76,47 @@ def measure_session(
     references = require_references(card)
     measured = []
     for analysis in analyses:
+        name = analysis.micrograph.name
         if len(analysis.embedding) != len(analysis.table):
             raise AtomicityError(
-                f"the clusters of {analysis.micrograph.name} have not been classified",
-                advice="Classify them first",
+                f"the clusters of {name} have not been classified", advice="Classify them first"
             )
-        name = analysis.micrograph.name
-        shares = composition_shares((known or {}).get(name), card.classes)
-        found = measure_analysis(analysis, references, shares)
-        measured.append(replace(found, keep_shares=name in kept, pixel_size_error=pixel_size_error))
+        found = measure_analysis(analysis, references)
+        measured.append(with_known_shares(found, session, name, card))
     return measured
+
+
+def fit_measurements(
+    measured: Sequence[ImageMeasurements],
+    card: ModelCard,
+    prior: tuple[float, float] | None = None,
+) -> tuple[SessionScale, ClassFit | None, float]:
+    """Find the scales of a session, and test whether its sizes are those of the classes.
+
+    Parameters
+    ----------
+    measured : sequence of ImageMeasurements
+        From `measure_session`.
+    prior : tuple of float, optional
+        Mean and standard deviation of the session's ln scale, from an earlier session.
+
+    Returns
+    -------
+    scale : SessionScale
+        Joint posterior of the scales.
+    class_fit : ClassFit or None
+        Test of the sizes; None if the classes name no sizes.
+    log_scale_sd : float
+        From `scale_error_of_counts`.
+    """
+    from ..models.session_class_fit import scale_error_of_counts
+    from ..models.session_images import require_references
+    from ..models.session_scale import fit_session
+
+    reference = require_references(card)[0]
+    scale = fit_session(measured, reference, prior)
+    fit = fit_session_sizes(card, scale, prior)
+    return scale, fit, scale_error_of_counts(fit, scale, reference, prior)
 
 
 def label_session(
@@ -101,10 +124,7 @@ def label_session(
     model: str | Classifier = "default",
     device: str = "auto",
     *,
-    known: Mapping[str, Mapping[str, float]] | None = None,
-    kept: Collection[str] = (),
-    prior: tuple[float, float] | None = None,
-    pixel_size_error: float = PIXEL_SIZE_ERROR,
+    session: AcquisitionSession | None = None,
     only: Collection[str] | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
@@ -117,15 +137,9 @@ def label_session(
         Classified images that were recorded alike.
     device : str, optional
         "auto", "cpu", "cuda" or "mps".
-    known : mapping of str to mapping, optional
-        Name of an image → class → share, for samples of known composition. A composition that the
-        clusters contradict is not used.
-    kept : collection of str, optional
-        Images whose known composition is used even if their clusters contradict it.
-    prior : tuple of float, optional
-        Mean and standard deviation of the session's ln scale, from an earlier session.
-    pixel_size_error : float, optional
-        Relative error (standard deviation) of the pixel size.
+    session : AcquisitionSession, optional
+        What is known of the session, such as the compositions of known samples. A composition that
+        the clusters contradict is not used, unless it is kept. Its images are not looked at.
     only : collection of str, optional
         Images that are labelled; the labels of the others stay. Default: all.
 
@@ -140,28 +154,28 @@ def label_session(
         If the model cannot be loaded, an image is not classified, or ``stop()`` returns True.
     """
     from ..models.classifier import load_classifier
-    from ..models.session_class_fit import scale_error_of_counts
-    from ..models.session_images import find_scales, require_references
+    from ..models.session_images import mixture_of_modes
 
     classifier = load_classifier(model, device) if isinstance(model, str) else model
     if (card := classifier.card).scale is None or not analyses:
         return LabelledSession(list(analyses), None, 0)
     report(progress, 0, 0, "Finding the scales of the session")
-    measured = measure_session(analyses, card, known, kept, pixel_size_error)
-    tables = [analysis.table for analysis in analyses]
-    session, scales = find_scales(measured, tables, *require_references(card), prior)
-    fit = fit_session_sizes(card, session, prior)
-    error = scale_error_of_counts(fit, session, require_references(card)[0], prior)
-    scales = [replace(scale, log_scale_sd=error) for scale in scales]
+    known = session or AcquisitionSession("", ())
+    measured = measure_session(analyses, card, known)
+    found, fit, error = fit_measurements(measured, card, known.prior)
+    scales = [
+        replace(mixture_of_modes(modes, analysis.table, card.scale), log_scale_sd=error)
+        for modes, analysis in zip(found.images, analyses, strict=True)
+    ]
     labelled = _label_each(analyses, scales, classifier, only, progress, stop)
     described = []
     for i, (a, scale) in enumerate(zip(labelled, scales, strict=True)):
-        found = describe_scale(session, i, fit, prior)
+        about = describe_scale(found, i, fit, known.prior)
         if not is_same_scale(a.scale, scale):  # its solutions are others
-            found.pop("draws", None)
-        described.append(replace(a, parameters={**a.parameters, "session": found}))
+            about.pop("draws", None)
+        described.append(replace(a, parameters={**a.parameters, "session": about}))
     n_changed = sum(new is not old for old, new in zip(analyses, labelled, strict=True))
-    return LabelledSession(described, session, n_changed, fit)
+    return LabelledSession(described, found, n_changed, fit)
 
 
 def _label_each(

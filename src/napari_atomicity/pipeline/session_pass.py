@@ -25,9 +25,7 @@ from ..io.provenance import Outcome
 from ..models.analysis import Analysis
 from ..models.classifier import Classifier
 from ..models.intensity_scale import ConstrainedMixture
-from ..models.session_class_fit import scale_error_of_counts
-from ..models.session_images import mixture_of_modes, require_references
-from ..models.session_scale import fit_session
+from ..models.session_images import mixture_of_modes
 from ..reporting.image_warnings import image_warnings
 from ..reporting.plot_session import MAX_SESSIONS
 from .analysis import apply_scale
@@ -38,7 +36,7 @@ from .run_request import RunRequest
 from .runs import analyse_one
 from .session_labels import (
     describe_scale,
-    fit_session_sizes,
+    fit_measurements,
     is_same_scale,
     summarise_session,
     with_known_shares,
@@ -153,10 +151,7 @@ class SessionPass:
         if not own or (len(own) < 2 and not session.known and session.earlier is None):
             return
         measured = [with_known_shares(x, session, name, card) for name, (x, _) in own.items()]
-        reference = require_references(card)[0]
-        found = fit_session(measured, reference, session.prior)
-        fit = fit_session_sizes(card, found, session.prior)
-        error = scale_error_of_counts(fit, found, reference, session.prior)
+        found, fit, error = fit_measurements(measured, card, session.prior)
         if len(images.summaries) < MAX_SESSIONS:
             images.summaries.append(summarise_session(session, list(own), found, fit, card))
         for i, (name, (_, before)) in enumerate(own.items()):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Self
+from dataclasses import dataclass, replace
 
 import numpy as np
 from napari.utils.notifications import show_info, show_warning
@@ -12,10 +11,7 @@ from psygnal import Signal
 from qtpy.QtCore import QObject
 
 from ...core.acquisition_session import (
-    PIXEL_SIZE_ERROR,
     AcquisitionSession,
-    Composition,
-    EarlierScale,
 )
 from ...core.progress import Progress, Stop
 from ...core.text import pluralise
@@ -50,45 +46,17 @@ def labels_together() -> bool:
 
 @dataclass(frozen=True, eq=False)
 class SessionImages:
-    """Analysed images of a session.
+    """A session, and its analysed images."""
 
-    Parameters
-    ----------
-    known : mapping of str to mapping
-        Image → class → share of the clusters, for images of known samples.
-    kept : frozenset of str
-        Images whose known composition is used even if their clusters contradict it.
-    pixel_size_error : float
-        Relative error (standard deviation) of the pixel size.
-    """
-
-    name: str
+    whole: AcquisitionSession
     analyses: tuple[Analysis, ...] = ()
-    known: Mapping[str, Composition] = field(default_factory=dict)
-    earlier: EarlierScale | None = None
-    kept: frozenset[str] = frozenset()
-    pixel_size_error: float = PIXEL_SIZE_ERROR
-
-    @classmethod
-    def of_session(cls, session: AcquisitionSession, analyses: tuple[Analysis, ...]) -> Self:
-        """Return analysed images with what is known of their session."""
-        return cls(
-            session.name,
-            analyses,
-            session.known,
-            session.earlier,
-            session.kept,
-            session.pixel_size_error,
-        )
 
     @property
     def session(self) -> AcquisitionSession:
-        """The session of these images."""
+        """The session of the analysed images alone."""
         names = tuple(a.micrograph.name for a in self.analyses)
-        known = {name: self.known[name] for name in names if name in self.known}
-        return AcquisitionSession(
-            self.name, names, known, self.earlier, self.kept, self.pixel_size_error
-        )
+        known = {name: self.whole.known[name] for name in names if name in self.whole.known}
+        return replace(self.whole, images=names, known=known)
 
     def of_model(self, model_id: str) -> SessionImages:
         """Return the images that one model has classified."""
@@ -111,7 +79,7 @@ def session_images(
     fresh = fresh or {}
     analyses = (fresh.get(image) or state.analysis(image) for image in session.images)
     classified = tuple(a for a in analyses if a is not None and model_of(a))
-    return SessionImages.of_session(session, classified)
+    return SessionImages(session, classified)
 
 
 def session_of(state: WindowState, image: str) -> SessionImages | None:
@@ -199,12 +167,12 @@ def label_sessions(
             parameters = {a.micrograph.name: a.parameters for a in labelled}
             changes.append(
                 SessionChanges(
-                    session.name,
+                    session.whole.name,
                     len(labelled),
                     tuple(labelled),
                     len(changed),
                     n_labels,
-                    tuple(contradictions(parameters, session.known)),
+                    tuple(contradictions(parameters, session.whole.known)),
                 )
             )
     return changes
@@ -249,10 +217,7 @@ def _label(
     return label_session(
         session.analyses,
         classifier,
-        known=these.known,
-        kept=these.kept,
-        prior=these.prior,
-        pixel_size_error=these.pixel_size_error,
+        session=these,
         only=only,
         progress=progress,
         stop=stop,

@@ -11,9 +11,7 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout
 from ...core.acquisition_session import AcquisitionSession
 from ...core.text import sentence
 from ...models.analysis import Analysis
-from ...models.session_images import require_references
-from ...models.session_scale import fit_session
-from ...pipeline.session_labels import fit_session_sizes, measure_session, summarise_session
+from ...pipeline.session_labels import fit_measurements, measure_session, summarise_session
 from ...reporting.plot_class_fit import describe_class_fit, draw_class_fit
 from ...reporting.plot_session import (
     MAX_SESSIONS,
@@ -46,11 +44,8 @@ def find_summary(session: SessionImages) -> SessionSummary | None:
     if card is None:
         return None
     these = session.session
-    measured = measure_session(
-        session.analyses, card, these.known, these.kept, these.pixel_size_error
-    )
-    scale = fit_session(measured, require_references(card)[0], these.prior)
-    fit = fit_session_sizes(card, scale, these.prior)
+    measured = measure_session(session.analyses, card, these)
+    scale, fit, _ = fit_measurements(measured, card, these.prior)
     return summarise_session(these, these.images, scale, fit, card)
 
 
@@ -71,19 +66,16 @@ def find_summaries(
     for session in sessions:
         images = tuple(jointly[name] for name in session.images if name in jointly)
         if images and len(found) < MAX_SESSIONS:
-            these = SessionImages.of_session(session, images)
-            summary = find_summary(these.of_model(model_of(images[0])))
+            these = SessionImages(session, images).of_model(model_of(images[0]))
+            summary = find_summary(these)
             found += [] if summary is None else [summary]
     return found
 
 
 def _is_same(a: SessionImages, b: SessionImages) -> bool:
     """Return whether the clusters of two sessions and what is known of them are the same."""
-    return (
-        (a.name, a.known, a.earlier, a.kept, a.pixel_size_error)
-        == (b.name, b.known, b.earlier, b.kept, b.pixel_size_error)
-        and len(a.analyses) == len(b.analyses)
-        and all(x.embedding is y.embedding for x, y in zip(a.analyses, b.analyses, strict=True))
+    return a.session == b.session and all(
+        x.embedding is y.embedding for x, y in zip(a.analyses, b.analyses, strict=True)
     )
 
 
@@ -163,8 +155,9 @@ class SessionScaleView(FollowingWidget):
         self.image_text.setText(f"This image: {describe_solutions(analysis.scale)}.")
         session = session_images(self.state, self.state.sessions.session_of(image))
         session = session.of_model(model_of(analysis))
-        if len(session.analyses) < 2 and not session.known and session.earlier is None:
-            self._show(None, f"No other image of session {session.name} is analysed.")
+        these = session.session
+        if len(these.images) < 2 and not these.known and these.earlier is None:
+            self._show(None, f"No other image of session {these.name} is analysed.")
             return
         if self._session is not None and _is_same(self._session, session):
             if not tasks.running(self.state, self._task):
