@@ -264,22 +264,18 @@ def _densities(
 
     It is p(ln I) p(z)^w; within a class both are hardly correlated. Clusters of an image are not
     independent: the power w counts their sizes as those of fewer clusters, which limits what a
-    common error of theirs can decide. With the scatter of each class, clusters of one size would
-    be put where their scatter fits best: that of ln I is common to all, that of z is the one at the
-    size that is seen.
+    common error of theirs can decide.
     """
     n_clusters = len(image.log_size)
     power = reference.independent_clusters(n_clusters) / max(n_clusters, 1)
-    variances = np.array(reference.covariance)[:, (0, 1), (0, 1)].T
+    variance, size_variance = np.array(reference.covariance)[:, (0, 1), (0, 1)].T[..., None, None]
     intensity, size = np.array(reference.log_intensity), np.array(reference.log_size)
-    order = np.argsort(size)
-    size_variance = np.interp(size[:, None] + errors.T, size[order], variances[1, order])  # (C, D)
-    variance = np.exp(np.log(variances[0]).mean())
     u = image.log_intensity[:, None] - intensity[:, None, None] - grid  # (C, N, S)
     v = image.log_size[:, None] - size[:, None, None] - errors.T[:, None]  # (C, N, D)
     along = np.exp(-0.5 * u**2 / variance) / np.sqrt(2 * np.pi * variance)
-    across = np.exp(-0.5 * power * v**2 / size_variance[:, None])
-    across *= ((2 * np.pi * size_variance) ** (-power / 2))[:, None]
+    across = np.exp(-0.5 * power * v**2 / size_variance) / (2 * np.pi * size_variance) ** (
+        power / 2
+    )
     across *= SIZES_OF_OUTLIERS ** (power - 1)
     density = across.astype(np.float32)[..., None] * along.astype(np.float32)[:, :, None]
     return density.reshape(*v.shape[:2], len(errors) * len(grid))

@@ -6,14 +6,13 @@ put on it. The session can, because the scales of its images are drawn around on
 
 Model. Image i has the scale s_i = ln(intensity of one atom). A cluster of class c has
 
-    ln I ~ N(m_c + s_i, u^2),    z ~ N(z_c, v(z_c)^2),    z_c = g_c + d - k (g_c - g),
+    ln I ~ N(m_c + s_i, u_c^2),    z ~ N(g_c + d - k (g_c - g), v_c^2),
 
 where z is the apparent size (`core.apparent_size`), g the mean of its class means g_c, d its common
 error in the session, and k how much nearer to each other the sizes of the classes look, such as by
-blur. The scatter v depends on the size that is seen, not on the class. Clusters of an image are
-correlated: the evidence of their sizes is that of fewer independent ones. The classes of an image
-have shares pi_i ~ Dirichlet(0.3), so that images of one size are as likely as mixtures. A flat
-component takes clusters that fit no class. The session draws
+blur. Clusters of an image are correlated: the evidence of their sizes is that of fewer independent
+ones. The classes of an image have shares pi_i ~ Dirichlet(0.3), so that images of one size are as
+likely as mixtures. A flat component takes clusters that fit no class. The session draws
 
     s_i ~ (1 - e) N(S, tau^2) + e U,    S ~ U,    tau ~ `SPREADS`,
     d ~ N(0, scatter^2),    k ~ N(0, `COMPRESSION`^2),
