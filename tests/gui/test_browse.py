@@ -215,11 +215,14 @@ def test_an_image_that_cannot_be_read_leaves_an_empty_canvas(opened, viewer, set
         micrographs = [layer for layer in viewer.layers if is_micrograph(layer) and layer.visible]
         if name == "broken.tif":
             assert micrographs == [] and not analyse.button.isEnabled()
+            updated(analyse)
+            assert analyse.result.text().startswith("broken.tif is being read, or cannot be")
+            assert "broken.tif" in opened.state.status.message
             assert analyse.image_form.images.layer is None
             binding_of(viewer).layers_changed.emit()
             assert analyse.image_form.images.layer is None
             continue
-        assert analyse.button.isEnabled()
+        assert analyse.button.isEnabled() and "broken.tif" not in opened.state.status.message
         assert analyse.image_form.images.currentText() == micrographs[0].name
         (micrograph,) = micrographs
         pixels = tifffile.imread(opened.state.micrograph(name).path)

@@ -599,7 +599,7 @@ def test_a_filter_shows_some_and_keys_reach_only_these(dock, state):
     state.select(keys[:20])
     dock.label_combo.setCurrentIndex(dock.label_combo.findData("Pt30"))
     assert set(keys_shown(dock)) == of_label(state, "Pt30")
-    assert dock.note.text() == ("11 of 55 clusters, 9 selected, 11 selected ones not shown here")
+    assert dock.note.text() == ("11 of 55 clusters, 9 selected, 11 selected not shown here")
     press(dock, Qt.Key.Key_4)
     corrected = state.table()
     corrected = corrected[corrected["label_corrected"] != ""]

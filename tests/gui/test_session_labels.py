@@ -223,6 +223,16 @@ def test_a_known_sample_that_its_clusters_contradict_is_used_on_demand_only(
     assert test["contradicted"] and not test["used"]
     updated(dock)
     assert warned[-1] in dock.notes.text()
+    binding = binding_of(viewer)
+    binding.undo()
+    settle(viewer)
+    updated(dock)
+    assert "known_sample" not in state.analysis(MIX).parameters["session"]
+    assert "contradict" not in dock.notes.text() and len(warned) == 1
+    assert "contradict" not in state.analysis(MIX).ratios()["note"][0]
+    binding.redo()
+    settle(viewer)
+    assert state.analysis(MIX).parameters["session"]["known_sample"] == test
     classify = Classify(viewer)
     viewer.window.add_dock_widget(classify)
     menu.update_actions()
@@ -235,7 +245,7 @@ def test_a_known_sample_that_its_clusters_contradict_is_used_on_demand_only(
     menu.update_actions()
     assert menu.keep_action.isChecked()
     enter_known(MIX, "Pt19:1, Pt30:1, Pt41:1, Pt55:1, Pt70:1")
-    assert len(warned) == 2 and not state.sessions.get(MIX).keep_known
+    assert len(warned) == 3 and not state.sessions.get(MIX).keep_known
     click_row(dock, state.images.index(ONE))
     settle(viewer)
     menu.update_actions()

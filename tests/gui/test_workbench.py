@@ -238,6 +238,8 @@ def test_the_settings_of_browse_do_not_make_the_window_higher(window, model, qtb
     qtbot.mouseClick(browse.settings.button, Qt.MouseButton.LeftButton)
     settle(viewer)
     assert browse.form.isVisible() and (main.width(), main.height()) == (1280, 720)
+    area = browse.settings.content
+    assert area.widget().minimumSizeHint().width() <= area.viewport().width()
 
 
 def test_docks_outlive_a_garbage_collection(window, model):

@@ -199,7 +199,7 @@ def in_numbers(n: int, shown: int, selected: int, selected_elsewhere: int) -> st
     if selected:
         words += f", {selected} selected"
     if selected_elsewhere:
-        words += f", {selected_elsewhere} selected ones not shown here"
+        words += f", {selected_elsewhere} selected not shown here"
     return words
 
 

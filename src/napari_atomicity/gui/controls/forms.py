@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, QSize, Qt
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
     QComboBox,
@@ -30,14 +30,23 @@ def in_scroll_area(content: QWidget, owner: QWidget) -> None:
     layout.addWidget(scrolling(content))
 
 
-def scrolling(content: QWidget) -> QScrollArea:
+def scrolling(content: QWidget, area: QScrollArea | None = None) -> QScrollArea:
     """Return a scroll area that is as wide as its parent and scrolls vertically."""
-    area = QScrollArea()
+    area = area or QScrollArea()
     area.setWidgetResizable(True)
     area.setFrameShape(QScrollArea.Shape.NoFrame)
     area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     area.setWidget(content)
     return area
+
+
+class _ScrollingSettings(QScrollArea):
+    """Settings that scroll vertically and are never cut at the side."""
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802
+        bar, content = self.verticalScrollBar(), self.widget()
+        width = content.minimumSizeHint().width() + bar.sizeHint().width()
+        return QSize(width, super().minimumSizeHint().height())
 
 
 def main_button(text: str, owner: QWidget) -> QPushButton:
@@ -61,7 +70,9 @@ def folded(*contents: QWidget | QLayout, scrolls: bool = False) -> CollapsibleSe
             inside.addWidget(content)
         else:
             inside.addLayout(content)
-    return CollapsibleSection("Settings", scrolling(inner) if scrolls else inner)
+    return CollapsibleSection(
+        "Settings", scrolling(inner, _ScrollingSettings()) if scrolls else inner
+    )
 
 
 def labelled(form: QFormLayout, text: str, field: QWidget, tooltip: str, row: int = -1) -> None:
@@ -161,6 +172,7 @@ class _WrappedLabel(QLabel):
             self._fit()
 
     def _fit(self) -> None:
+        self.setMinimumHeight(0)  # Qt takes it as the least height for a width
         needed = self.heightForWidth(self.width()) if self.text() else 0
         padding = self.height() - self.contentsRect().height()
         # Rounded as in a text: each of its lines may be a pixel higher than the line spacing.

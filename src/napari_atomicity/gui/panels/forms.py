@@ -77,20 +77,21 @@ class ImageCombo(ComboBox):
         self.addItems([x.name for x in layers])
         # A new image is the active layer and likely the one to work on.
         active = self._binding.viewer.layers.selection.active if layers else None
-        waits = self._waits_for(self._binding.state.current)
+        waits = self.waits_for(self._binding.state.current)
         chosen = [x for x in (active, before) if x is not None and not (waits and not x.visible)]
         index = next((i for c in chosen for i, x in enumerate(layers) if x is c), None)
         self.setCurrentIndex((-1 if waits else len(layers) - 1) if index is None else index)
         self.blockSignals(False)
         self.changed.emit()
 
-    def _waits_for(self, image: str | None) -> bool:
+    def waits_for(self, image: str | None) -> bool:
         """Return whether an image is read, or cannot be: the image before is not meant."""
-        state, layer = self._binding.state, self._binding.source_layer(image)
-        return image in state.images and layer is None
+        project = self._binding.state.project
+        in_project = image is not None and project is not None and project.has(image)
+        return in_project and self._binding.source_layer(image) is None
 
     def _show_current(self, image: str | None) -> None:
-        if self._waits_for(image):
+        if self.waits_for(image):
             self.setCurrentIndex(-1)
         elif (layer := self._binding.source_layer(image)) is not None:
             self._show(layer)
@@ -220,7 +221,10 @@ class ImageForm(QWidget):
         self.changed.emit()
 
     def _no_image(self) -> str:
-        """Return a hint if no layer holds a micrograph: why, or how to open one."""
+        """Return a hint if no micrograph is chosen: why, or how to open one."""
+        current = self._binding.state.current
+        if self.images.waits_for(current):
+            return f"{current} is being read, or cannot be read: Browse gives the reason."
         viewer = self._binding.viewer
         layers = [] if viewer is None else list(viewer.layers)
         reasons = [why_not(layer) for layer in layers]

@@ -246,6 +246,7 @@ class SessionLabels(QObject):
         self._waiting: set[str] = set()
         self._fresh: dict[str, Analysis] = {}
         self._description = ""
+        self._takes_labels = True
         self._seen: list[AcquisitionSession] = []
         follow(self, self.state.changed, self._on_changed)
         follow(self, self.state.project_changed, self._forget)
@@ -263,29 +264,37 @@ class SessionLabels(QObject):
         self._set_message()
 
     def _on_changed(self, images: tuple[str, ...], columns: object, rows: object) -> None:
-        """Label sessions that a person has changed; undo and redo bring their labels back."""
+        """Label sessions that a person has changed.
+
+        Undo and redo bring the labels back; what the sessions tell is found again.
+        """
         if columns != SESSION_COLUMNS:
             return
         before = self._seen
         self.remember()
-        if labels_together() and not self.state.history.undone:
-            self.start(i for s in self._seen if s not in before for i in s.images)
+        if labels_together():
+            changed = [i for s in self._seen if s not in before for i in s.images]
+            self.start(changed, labels=not self.state.history.undone)
 
     def start(
         self,
         images: Iterable[str],
         fresh: Mapping[str, Analysis] | None = None,
         description: str = "",
+        labels: bool = True,
     ) -> None:
         """Label the sessions of these images, and those that are being labelled.
 
         Fresh results, which are not shown yet, are installed with these labels as one step, which
-        has the description. If the labelling is cancelled, they are dropped.
+        has the description. If the labelling is cancelled, they are dropped. Without ``labels``,
+        only what a session tells is taken, where no label changes: a step would end redo.
         """
         if self.state.read_only or self.state.blind or tasks.running(self.state, ANALYSE_ALL):
             return
         if not self.running:
             self._waiting, self._fresh, self._description = set(), {}, ""
+            self._takes_labels = False
+        self._takes_labels |= labels
         self._waiting.update(images)
         if fresh:
             self._fresh |= fresh
@@ -322,6 +331,7 @@ class SessionLabels(QObject):
 
     def _take(self, changes: list[SessionChanges]) -> None:
         """Take the labels as one step, and show what has changed."""
+        changes = [c for c in changes if self._takes_labels or not c.n_scales]
         fresh, self._fresh = self._fresh, {}
         labelled = {r.micrograph.name: r for change in changes for r in change.results}
         new = [labelled.get(name, a) for name, a in fresh.items() if self.binding.accepts(a)]
@@ -332,7 +342,9 @@ class SessionLabels(QObject):
         for result in [r for c in changes if not c.n_scales for r in self._accepted(c, fresh)]:
             session = result.parameters["session"]
             self.state.clusters.set_session(result.micrograph.name, session)
-        if changes:
+        if not self._takes_labels:
+            self._set_message()
+        elif changes:
             contradicted = [f"⚠ {x}. {KEEP_ADVICE}" for c in changes for x in c.contradicted]
             self._set_message("\n".join([describe_changes(changes), *contradicted]))
             (show_warning if contradicted else show_info)(self.message)

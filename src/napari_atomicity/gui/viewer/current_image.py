@@ -20,6 +20,7 @@ from ...core.errors import AtomicityError
 from ...core.micrograph import Micrograph
 from ...core.progress import Stop
 from ...io.lazy_micrograph import LazyMicrograph
+from ...state.status import Status
 from .. import tasks
 from . import compat, picking
 from .canvas import Canvas
@@ -72,6 +73,7 @@ class CurrentImage:
         self._focus: tuple[str, pd.Series] | None = None
         self._visible: dict[str, bool] = {}
         self._drawing = False
+        self._refusal: Status | None = None
         canvas.layers_changed.connect(self._apply_visible)
         canvas.image_detached.connect(self._on_detached)
         canvas.state.current_changed.connect(self._on_current)
@@ -186,6 +188,7 @@ class CurrentImage:
             if canvas.is_in_project(image):
                 self.show(image)
             return
+        self._forget_refusal()
         if known.is_hidden:
             known.unhide()
             outlines = known.present("outlines")
@@ -216,9 +219,19 @@ class CurrentImage:
             micrograph,
             message=f"Opening {image}",
             on_result=partial(self._put_later, image),
-            on_error=lambda _: self._hide_displayed(image),
+            on_error=lambda _: self._refuse(image),
             key="open image",
         )
+
+    def _refuse(self, image: str) -> None:
+        """Hide the image before, and keep the reason until another image is displayed."""
+        self._refusal = self._state.status
+        self._hide_displayed(image)
+
+    def _forget_refusal(self) -> None:
+        if self._refusal is not None and self._state.status is self._refusal:
+            self._state.status = Status()
+        self._refusal = None
 
     def _hide_displayed(self, image: str) -> None:
         """Hide the image before, as the chosen one cannot be read: it would pass for that one."""
@@ -268,6 +281,7 @@ class CurrentImage:
             if not compat.grid(viewer).enabled:  # one opened by hand would look like a part of it
                 self._hide_overlapping(layer, list(viewer.layers))
         self._displayed = image
+        self._forget_refusal()
         # Its clusters are drawn in the next turn: the image appears first.
         self._drawing = True
         QTimer.singleShot(0, partial(self._draw, image, same_extent))

@@ -103,10 +103,10 @@ class MarkingPart(QWidget):
         state, image = self._state, self._state.current
         project = state.project
         kept = image is not None and project is not None and project.has(image)
-        self.button.setEnabled((any_image or image is not None) and not state.read_only)
+        self.button.setEnabled(any_image and not state.read_only)
         self.support.setEnabled(atoms is not None and atoms.analysis is not None)
         self.hint.setText(BLIND if state.blind else OPEN)
-        self.done_button.setEnabled(kept and not state.read_only)
+        self.done_button.setEnabled(kept and any_image and not state.read_only)
         if not kept or project is None:
             self._asked = ()
             self.done_words.setText("" if image is None else NO_PROJECT)
