@@ -8,7 +8,7 @@ Sessions are simulated with sizes that are no class, a wrong pixel size, other c
 of images; sound sessions are among them. They are analysed with the shipped model as
 `atomicity analyse` does. The scores of the sessions are kept in ``sessions.csv`` of the build
 folder, and seeds that it has are not computed again: delete it after a change of the analysis. It
-writes a section of docs/explanation/accuracy.md and the picture of
+writes a section of docs/explanation/accuracy.md, and the first sentences and the picture of
 docs/explanation/when-not-to-trust.md.
 """
 
@@ -48,6 +48,7 @@ from page_sections import markdown_table, number, per_cent, span, write_section
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build" / "difficult_sessions"
 PAGE, SECTION = HERE / "explanation" / "accuracy.md", "difficult"
+SUMMARY_PAGE = PAGE.with_name("when-not-to-trust.md")
 PICTURE = HERE / "images" / "difficult-sessions.webp"
 SIZES = (19, 25, 30, 36, 41, 48, 55, 62, 70)
 ISOMERS = 12
@@ -299,6 +300,21 @@ def measure(job: tuple[str, int], build: Path, isomers: int) -> dict[str, object
     return {"case": name, "seed": seed, **score(*analyse_session(CASES[name], library, seed))}
 
 
+def summary(scores: pd.DataFrame) -> str:
+    """Return how many sessions are wrong and sure, and of how many something is said."""
+    wrong = scores["sure_but_wrong"] > MAX_SURE_BUT_WRONG
+    said = wrong & scores[["warned", "rests_on_sizes"]].astype(bool).any(axis=1)
+    sound = scores[scores["case"].map(lambda name: CASES[name].is_sound)]
+    each = "each of them" if said.sum() == wrong.sum() else f"{said.sum()} of them"
+    return (
+        f"**In {wrong.sum()} of {len(scores)} simulated sessions of {scores['case'].nunique()} "
+        f"kinds, more than {100 * MAX_SURE_BUT_WRONG:.0f} % of the clusters had a wrong label with "
+        f"a confidence above {CONFIDENT}. The program warned of {each}, or said that it rests on "
+        f"the pixel size; it warned of {sound['warned'].sum()} of {len(sound)} sound sessions.** "
+        f"[The table]({PAGE.name}#sessions-that-the-model-does-not-expect) shows each kind."
+    )
+
+
 def page(scores: pd.DataFrame) -> list[str]:
     """Return the lines of the section of the page."""
     cases = [name for name in CASES if (scores["case"] == name).any()]
@@ -394,7 +410,9 @@ def main() -> None:
             rows.append(row)
             write_table(pd.DataFrame(rows), path)
             print(row, flush=True)
-    write_section(PAGE, SECTION, page(pd.read_csv(path)))
+    scores = pd.read_csv(path)
+    write_section(PAGE, SECTION, page(scores))
+    write_section(SUMMARY_PAGE, SECTION, [summary(scores)])
     draw_examples(options.build, options.seed)
 
 
