@@ -63,6 +63,10 @@ def test_what_can_t_be_is_refused():
         split(micrograph, 0, circle(150, 130, 1))
     with pytest.raises(AtomicityError, match="outside"):
         split(micrograph, 0, circle(5000, 5000, 10))
+    for place in ((-3, 150), (150, 303), (302, 20)):
+        with pytest.raises(AtomicityError, match="outside"):
+            measure_at(micrograph, 0, *place)
+    assert len(measure_at(micrograph, 0, 299, 1).table) == 1
 
 
 def test_nothing_is_measured_on_bare_support():

@@ -6,6 +6,7 @@ import threading
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from brightness import CLASSES, N_CLUSTERS, PIXEL_NM, blobs
 from matplotlib.colors import to_rgb
@@ -15,8 +16,12 @@ from napari_atomicity import analyse
 from napari_atomicity.core.palette import colour_of
 from napari_atomicity.core.progress import check
 from napari_atomicity.gui import tasks
+from napari_atomicity.gui.docks.analyse import summary
 from napari_atomicity.gui.viewer.binding import binding_of, state_of
+from napari_atomicity.models.analysis import limits_of
 from napari_atomicity.state.cluster_rows import unclassified
+from napari_atomicity.state.export_contents import snapshot
+from napari_atomicity.statistics.ratios import class_ratios
 
 
 @pytest.fixture
@@ -170,7 +175,7 @@ def test_texts_only_where_they_can_be_read(analysed, viewer, qtbot):
 
     def texts():
         layer = analysed.texts_layer("field")
-        return [] if layer is None or not len(layer.data) else layer.text.values.tolist()
+        return [] if layer is None or not len(layer.data) else list(layer.text.values)
 
     layer, table = analysed.points_layer("field"), analysed.state.table("field")
     compat.camera(viewer).zoom = 100
@@ -216,6 +221,13 @@ def test_calibrating_later_moves_all_layers(viewer, model, settle):
     assert binding.state.micrograph("bare").pixel_size_nm == PIXEL_NM
 
 
+def limits_notes(state) -> list[str]:
+    """The notes on the ratios that a file of the window has."""
+    analyses = snapshot(state).analyses
+    table = pd.concat([a.table for a in analyses])
+    return class_ratios(table, limits=limits_of(analyses))["note"].tolist()
+
+
 def test_results_are_called_outdated_only_while_the_pixel_size_differs(
     viewer, image_layer, model, settle, monkeypatch
 ):
@@ -226,8 +238,12 @@ def test_results_are_called_outdated_only_while_the_pixel_size_differs(
     settle(viewer)
     image_layer.scale = [2 * PIXEL_NM] * 2
     assert "Press Analyse again" in messages.pop()
+    (note,) = set(limits_notes(state))
+    assert "the pixel size was changed since the analysis" in note
+    assert "Analyse again" in summary(state, image)
     image_layer.scale = [PIXEL_NM] * 2
     assert not messages
+    assert "pixel size" not in "".join(limits_notes(state)) + summary(state, image)
 
 
 def test_a_stack_keeps_its_frames(viewer, model, settle):

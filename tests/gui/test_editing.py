@@ -169,6 +169,20 @@ def test_split_by_a_click_and_a_key_and_back(shown, settle):
     assert state.table("field").equals(after)
 
 
+def test_several_clusters_are_split_in_one_step(shown, settle):
+    state = binding_of(shown).state
+    before = state.table("field")
+    places = [(40, 40), (120, 120)]
+    state.select(("field", int(near(before, *p)["cluster_id"].iloc[0])) for p in places)
+    steps = len(state.history)
+    press(shown, Qt.Key.Key_S)
+    settle(shown)
+    assert len(state.selection) == 4 and len(state.history) == steps + 1
+    press(shown, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    settle(shown)
+    assert state.table("field").equals(before)
+
+
 def test_merge_two_of_which_one_was_made_by_a_split(shown, settle):
     state = binding_of(shown).state
     whole = near(state.table("field"), 40, 40).iloc[0]

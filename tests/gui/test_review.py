@@ -99,6 +99,10 @@ def test_keys_answer_whichever_layer_is_active(shown, state, dock, press, settle
         else:
             shown.layers.selection.active = shown.layers[active]
         modes = {x.name: getattr(x, "mode", None) for x in shown.layers}
+        if state.current != keys[0][0]:  # it would be answered unseen
+            press(KEY.Key_3)
+            assert corrected(state, keys[0]) == "" and state.current == keys[0][0]
+            assert state.selection == {keys[0]}
         press(KEY.Key_3)
         assert corrected(state, keys[0]) == CLASSES[2]
         press(KEY.Key_0, KEY.Key_A)

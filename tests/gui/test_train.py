@@ -218,6 +218,9 @@ def test_a_name_that_cannot_be_is_refused(dock, qtbot, errors, name, words):
 
 def test_a_model_elsewhere_is_not_listed_and_the_dock_says_so(dock, tmp_path):
     assert not dock.note.isVisibleTo(dock)
+    for text in ("/", ".", ".."):
+        dock.out.setText(text)  # as while a path is typed: not an error
+        assert dock.button.text() == "Train"
     dock.out.setText(str(tmp_path / "elsewhere.safetensors"))
     assert dock.note.isVisibleTo(dock) and str(user_folder()) in dock.note.text()
 

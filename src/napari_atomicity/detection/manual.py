@@ -72,15 +72,16 @@ def _surroundings(
     pixel_size_nm = check_resolution(micrograph, settings)
     settings = limit_to_image(settings, micrograph)
     y, x = np.round(centre).astype(int)
-    half = int(np.ceil(max(BACKGROUND_WINDOW_NM, 4 * settings.diameter_max_nm) / pixel_size_nm))
-    top, left = max(0, y - half), max(0, x - half)
-    crop = np.asarray(
-        micrograph.frame(frame)[top : max(0, y + half + 1), left : max(0, x + half + 1)], np.float32
-    )
-    if crop.size < 4 or not np.isfinite(crop).any():
+    size = micrograph.shape[-2:]
+    if not (0 <= y < size[0] and 0 <= x < size[1]):
         raise AtomicityError(
             f"the point ({centre[0]:.0f}, {centre[1]:.0f}) is outside the image", micrograph.name
         )
+    half = int(np.ceil(max(BACKGROUND_WINDOW_NM, 4 * settings.diameter_max_nm) / pixel_size_nm))
+    top, left = max(0, y - half), max(0, x - half)
+    crop = np.asarray(micrograph.frame(frame)[top : y + half + 1, left : x + half + 1], np.float32)
+    if crop.size < 4 or not np.isfinite(crop).any():
+        raise AtomicityError("there are no values around the point", micrograph.name)
     recording = recording_of(micrograph, frame).cropped(top, left)
     part = prepare(crop, pixel_size_nm, settings, recording)
     return _Surroundings(

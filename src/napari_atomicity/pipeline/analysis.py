@@ -291,7 +291,11 @@ def _label(
         parameters={
             **analysis.parameters,
             "intensity_per_atom": float(per_atom),
-            **({"certainty_of_scale": None} if scale is None else scale.describe()),
+            **(
+                {"certainty_of_scale": None}
+                if scale is None or not len(table)
+                else scale.describe()
+            ),
         },
         seconds=seconds,
     )

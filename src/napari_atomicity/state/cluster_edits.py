@@ -263,6 +263,7 @@ class ClusterEdits:
         table: pd.DataFrame,
         outlines: list[np.ndarray],
         verb: str,
+        group: object = None,
     ) -> list[int]:
         """Replace clusters by others: split one into several, or merge several into one.
 
@@ -274,6 +275,8 @@ class ClusterEdits:
             The new clusters, measured; the ids in it do not matter.
         verb : str
             "split" or "merge", for the history.
+        group : object, optional
+            Steps of one group that follow each other are one.
 
         Returns
         -------
@@ -287,7 +290,7 @@ class ClusterEdits:
         before = take_rows(analysis, replaced)
         after = self._new_rows(image, table, outlines)
         text = f"{verb} {pluralise(len(replaced), 'cluster')}"
-        self._state.history.do(ReplaceClusters(image, before, after, text))
+        self._state.history.do(ReplaceClusters(image, before, after, text), group=group)
         return after.table["cluster_id"].tolist()
 
     def move(self, image: str, table: pd.DataFrame, outlines: list[np.ndarray]) -> None:

@@ -111,7 +111,7 @@ def snapshot(state: WindowState) -> Snapshot:
         if analysis is None:
             missing.append((image, str(state.micrograph(image).path or "")))
         else:
-            analyses.append(analysis)
+            analyses.append(state.pixel_sizes.mark(analysis))
     blind = state.annotator if state.blind else None
     # Known samples would tell a blind annotator the labels.
     sessions = () if state.blind else tuple(state.sessions.groups())

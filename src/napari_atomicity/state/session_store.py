@@ -19,6 +19,8 @@ from ..core.acquisition_session import (
 )
 from ..core.micrograph import Micrograph
 from ..core.text import pluralise
+from ..models.analysis import Analysis
+from ..statistics.ratio_notes import CHANGED_PIXEL_SIZE as CHANGED
 from .session_edits import SetPixelSize, SetSession
 
 
@@ -39,6 +41,8 @@ class _Owner(Protocol):
 
     @property
     def images_changed(self) -> SignalInstance: ...
+
+    def analysis(self, image: str) -> Analysis | None: ...
 
     def finish(self) -> None: ...
 
@@ -235,6 +239,18 @@ class PixelSizes:
         self._state.finish()
         edit = SetPixelSize(image, self.get(image), size_nm, f"pixel size {size_nm:.5g} nm")
         self._state.history.do(edit)
+
+    def has_changed(self, image: str) -> bool:
+        """Return whether the analysis of an image refers to another pixel size."""
+        analysis = self._state.analysis(image)
+        return analysis is not None and analysis.micrograph.pixel_size_nm != self.get(image)
+
+    def mark(self, analysis: Analysis) -> Analysis:
+        """Return an analysis whose parameters name a pixel size that was changed since."""
+        image = analysis.micrograph.name
+        if not self.has_changed(image):
+            return analysis
+        return replace(analysis, parameters={**analysis.parameters, CHANGED: self.get(image)})
 
     def install(self, image: str, size_nm: float | None) -> None:
         """Replace the pixel size of an image; emits no signal."""

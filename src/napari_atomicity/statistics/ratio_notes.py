@@ -36,6 +36,8 @@ SATURATED = (
     "fractions anyway)"
 )
 """Note on fractions of images that are mostly saturated."""
+CHANGED_PIXEL_SIZE = "pixel_size_since_nm"
+"""Parameter of an analysis: the pixel size that was entered since."""
 SEPARATOR = "; "
 """Between the reasons of a note."""
 FITS, CANNOT_TELL, DOES_NOT_FIT = "fits", "cannot tell", "does not fit"
@@ -91,6 +93,8 @@ class ImageLimits:
         Whether its scale relies on a known sample that the clusters contradict.
     labels_from : str
         Estimator of its labels: "combination", "mixture" or "network".
+    other_pixel_size : bool
+        Whether its pixel size was changed since it was analysed.
     """
 
     scale_probability: float | None = None
@@ -104,6 +108,7 @@ class ImageLimits:
     contradicts_known: bool = False
     relies_on_contradicted: bool = False
     labels_from: str = COMBINATION
+    other_pixel_size: bool = False
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any], keep_ratios: bool = False) -> Self:
@@ -129,6 +134,7 @@ class ImageLimits:
             contradicts_known=bool(sample.get("contradicted") and not sample.get("used")),
             relies_on_contradicted=bool(session.get("relies_on_contradicted")),
             labels_from=parameters.get("labels_from", COMBINATION),
+            other_pixel_size=CHANGED_PIXEL_SIZE in parameters,
         )
 
     @property
@@ -188,6 +194,10 @@ def ratio_notes(
             sum(image.relies_on_contradicted for image in limits),
         ),
         (
+            "the pixel size was changed since the analysis{}: analyse again",
+            sum(image.other_pixel_size for image in limits),
+        ),
+        (
             "pixels are clipped{}: intensities of bright clusters are estimates",
             sum(image.is_clipped for image in limits),
         ),
@@ -240,8 +250,8 @@ def session_doubts(session: Mapping[str, Any]) -> list[str]:
         looks = "larger" if error > 0 else "smaller"
         percent = 100 * abs(np.expm1(error / SIZE_PER_DIAMETER))
         found.append(
-            f"the clusters look {percent:.0f} % {looks} in diameter than those of their classes: "
-            "check pixel size and focus, or their sizes are no classes of the model; "
+            f"the clusters look at least {percent:.0f} % {looks} in diameter than those of their "
+            "classes: check pixel size and focus, or their sizes are no classes of the model; "
             f"{ADD_KNOWN_SAMPLE}"
         )
     deviation = session.get("lone_atoms_deviation", 0.0)

@@ -37,6 +37,10 @@ from ..panels.steps import (
     conditions_differ,
 )
 
+PIXEL_SIZE_CHANGED = (
+    "⚠ The pixel size was changed since: diameters and labels refer to the one before. Analyse "
+    "again."
+)
 READ_ONLY = "This project is read-only: a result could not be stored. Browse, ⋯ ▸ Save a copy."
 
 
@@ -49,6 +53,7 @@ def summary(state: WindowState, image: str | None) -> str:
     if image is None or analysis is None:
         return ""
     notes = (
+        *([PIXEL_SIZE_CHANGED] if state.pixel_sizes.has_changed(image) else []),
         *pixel_warnings(analysis.parameters.get("recording", {})),
         *format_failed(analysis.parameters),
     )

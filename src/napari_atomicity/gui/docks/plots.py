@@ -239,7 +239,7 @@ class Plots(Dock):
             data = plot.data(table, **context, scales=scales)
             self._take(plot, table, data)
             return
-        context["limits"] = limits_of(known, keeps_ratios())
+        context["limits"] = limits_of(map(state.pixel_sizes.mark, known), keeps_ratios())
         unread = {}
         if context["order"] == "time":
             unread = {i: state.micrograph(i) for i in images if i not in self._times}

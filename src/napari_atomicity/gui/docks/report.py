@@ -275,5 +275,5 @@ class Report(Dock):
         path = choose_table_path(self, "ratios.csv", RATIO_FILE_TYPES)
         if path is not None:
             analyses = [] if self.state.blind else self.state.store.analyses.values()
-            limits = limits_of(analyses, keeps_ratios())
+            limits = limits_of(map(self.state.pixel_sizes.mark, analyses), keeps_ratios())
             write_in_worker(self, partial(_write_ratios, limits=limits), self.state.table(), path)

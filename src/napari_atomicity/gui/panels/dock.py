@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 from weakref import WeakMethod
 
@@ -130,8 +131,13 @@ class Dock(Panel):
         room = LazyDock(self.binding.viewer, display_name, embedded=True)
         section = CollapsibleSection(title or display_name, room)
         section.button.toggled.connect(room.build)
+        section.button.clicked.connect(partial(self._scroll_to_opened, section))
         self.add(section)
         return section
+
+    def _scroll_to_opened(self, section: CollapsibleSection, opened: bool) -> None:
+        if opened:
+            self.scroll_to(section)
 
     def add_button(
         self,

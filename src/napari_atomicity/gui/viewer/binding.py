@@ -359,7 +359,7 @@ class Binding:
             return
         image = canvas.image_of(event.value)
         if image in self.state.images:
-            self.state.current = image
+            self.state.choose(image)
         if event.value is not None and is_micrograph(event.value):
             canvas.image_activated.emit(event.value)
 

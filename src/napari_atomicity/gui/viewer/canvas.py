@@ -221,7 +221,7 @@ class Canvas:
         micrograph = micrograph_of(layer, name)
         if not same(micrograph, self.micrograph(name)):
             self.state.add_image(micrograph)
-        self.state.current = name
+        self.state.choose(name)
         return name
 
     def micrograph(self, image: str) -> Micrograph | None:

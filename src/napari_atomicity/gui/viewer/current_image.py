@@ -108,7 +108,7 @@ class CurrentImage:
         """Make the image of a layer the current one; activate a layer without analysis."""
         image = self._canvas.image_of(layer)
         if image in self._state.images:
-            self._state.current = image
+            self._state.choose(image)
         elif self._canvas.viewer is not None and self._canvas.active_layer is not layer:
             self._canvas.activate(layer)
 
@@ -130,15 +130,20 @@ class CurrentImage:
 
     def _hide_overlapping(self, layer: Image, others: Iterable[Any]) -> None:
         """Hide other images that overlap with one in the scene."""
-        for other in others:
-            if other is layer or not (is_micrograph(other) and other.visible):
-                continue
-            if overlap(other, layer):
-                known = self._canvas.layers.get(self._canvas.image_of(other) or "")
-                if known is None:
-                    other.visible = False
-                else:
-                    known.hide()
+        self._hide(
+            other
+            for other in others
+            if other is not layer and is_micrograph(other) and overlap(other, layer)
+        )
+
+    def _hide(self, images: Iterable[Image]) -> None:
+        """Hide images that are visible, with what was found in them."""
+        for layer in images:
+            known = self._canvas.layers.get(self._canvas.image_of(layer) or "")
+            if layer.visible:
+                layer.visible = False
+            if known is not None:
+                known.hide()
 
     def bring_into_view(self, image: str, row: pd.Series) -> None:
         """Display an image and centre the view on a cluster or an atom.
@@ -234,10 +239,9 @@ class CurrentImage:
         self._refusal = None
 
     def _hide_displayed(self, image: str) -> None:
-        """Hide the image before, as the chosen one cannot be read: it would pass for that one."""
-        layers = self._canvas.layers.get(self._displayed or "")
-        if layers is not None and self._state.current == image:
-            layers.hide()
+        """Hide all images, as the chosen one cannot be read: another would pass for that one."""
+        if self._state.current == image and not compat.grid(self._canvas.viewer).enabled:
+            self._hide(self._canvas.image_layers())
 
     def _put_later(self, image: str, limits: Limits) -> None:
         """Display an image in a turn of its own: the present one may be long already."""
@@ -268,7 +272,7 @@ class CurrentImage:
             self._views[before] = _camera_view(viewer)
         if source is not None and source.ndim == data.ndim and before is not None:
             same_extent = source.data.shape == data.shape and np.allclose(
-                source.scale, options.get("scale", source.scale)
+                source.scale, options.get("scale", 1.0)
             )
             layers = canvas.transfer_layers(before, image)
             layers.unhide()

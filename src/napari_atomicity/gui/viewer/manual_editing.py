@@ -125,9 +125,13 @@ class ManualEditing:
             return
         settings = analysis.parameters.get("detection", {})
 
+        group, all_new = object(), list[int]()
+
         def done(ids: list[int], found: Detection) -> None:
-            new = state.clusters.replace(image, ids, found.table, found.outlines, verb)
-            state.select((image, i) for i in new)
+            all_new.extend(
+                state.clusters.replace(image, ids, found.table, found.outlines, verb, group)
+            )
+            state.select((image, i) for i in all_new)
 
         for ids in groups:
             rows = take_rows(analysis, ids)

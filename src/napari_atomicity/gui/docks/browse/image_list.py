@@ -106,6 +106,7 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
     words = f"{found}, reviewed {reviewed}" if n + away else "no cluster found"
     words += f", {away} excluded" if away else ""
     words += f", {n_atoms}" if n_atoms else ""
+    words += ", pixel size changed: analyse again" if state.pixel_sizes.has_changed(name) else ""
     model = "" if state.blind else model_id_of(analysis)
     by = f"\nlabels by {model}" if model else ""  # too long for the row
     whole = there & ~table["touches_border"].to_numpy(bool)

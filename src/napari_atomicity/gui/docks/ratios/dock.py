@@ -247,7 +247,9 @@ class Ratios(Dock):
             self._take(pd.DataFrame(columns=COLUMNS))
             return
         images = self._images()
-        self._limits = limits_of(self._analyses(), self.keep.isChecked())
+        self._limits = limits_of(
+            map(state.pixel_sizes.mark, self._analyses()), self.keep.isChecked()
+        )
         wanted = {
             "images": images,
             "method": self.method,

@@ -246,7 +246,8 @@ class Train(Dock):
     def _show_button(self, *_: object) -> None:
         """Show whether a stopped training would be continued, and where the model is written."""
         text = self.out.text().strip()
-        path = Path(text).expanduser().with_suffix(".safetensors") if text else None
+        path = Path(text).expanduser() if text else None
+        path = path.with_suffix(".safetensors") if path is not None and path.name else None
         # As in `training.request.TrainRequest.workspace`.
         kept = path is not None and path.with_suffix(".training").is_dir()
         self.button.setText("Continue" if kept else "Train")
