@@ -121,7 +121,7 @@ def test_parts_of_a_batch_and_a_watched_folder_are_kept(images, tmp_path, tiny_m
     for module, function in (
         (parts, "describe_drawing"),
         (watch, "conditions_of"),
-        (session_pass, "fit_session"),
+        (session_pass, "fit_measurements"),
         (finalize, "class_ratios"),
     ):
         monkeypatch.setattr(module, function, broken)

@@ -296,6 +296,7 @@ def test_blind_annotators_export_nothing_of_the_others(tmp_path):
         images=["0.tif"],
         analysis=lambda image: analyses(1)[0],
         project=SimpleNamespace(corrections=lambda: both, path=tmp_path / "day.atomicity"),
+        pixel_sizes=SimpleNamespace(mark=lambda analysis: analysis),
         blind=True,
         annotator="ann",
     )

@@ -43,6 +43,10 @@ def scrolling(content: QWidget, area: QScrollArea | None = None) -> QScrollArea:
 class _ScrollingSettings(QScrollArea):
     """Settings that scroll vertically and are never cut at the side."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # Tab goes to its controls
+
     def minimumSizeHint(self) -> QSize:  # noqa: N802
         bar, content = self.verticalScrollBar(), self.widget()
         width = content.minimumSizeHint().width() + bar.sizeHint().width()

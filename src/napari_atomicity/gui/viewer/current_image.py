@@ -140,9 +140,9 @@ class CurrentImage:
         """Hide images that are visible, with what was found in them."""
         for layer in images:
             known = self._canvas.layers.get(self._canvas.image_of(layer) or "")
-            if layer.visible:
+            if layer.visible and known is None:
                 layer.visible = False
-            if known is not None:
+            elif layer.visible and known is not None:
                 known.hide()
 
     def bring_into_view(self, image: str, row: pd.Series) -> None:
