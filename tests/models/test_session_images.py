@@ -26,7 +26,7 @@ def measure(reference: ApparentSize, lone_atoms: dict[str, float] | None):
     table = pd.DataFrame(
         {"integrated_intensity": 41.0 * 7.0, "diameter_nm": 1.2, "cluster_id": range(1, n + 1)}
     )
-    return measure_image(conform(table), np.empty((n, 0)), reference, SCALE, None, lone_atoms)
+    return measure_image(conform(table), np.empty((n, 0)), reference, SCALE, lone_atoms)
 
 
 def test_lone_atoms_anchor_the_scale_with_their_calibration():

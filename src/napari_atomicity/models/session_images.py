@@ -15,7 +15,7 @@ from ..core.scale_reference import ScaleReference
 from .analysis import Analysis
 from .image_evidence import ImageMeasurements
 from .intensity_scale import ConstrainedMixture, is_bright, usable
-from .session_scale import ScaleModes, SessionScale, fit_session
+from .session_scale import ScaleModes, fit_session
 
 MAX_BEYOND = 0.7
 """Difference of ln intensity by which the median cluster may be smaller or larger than all classes
@@ -42,7 +42,6 @@ def measure_image(
     embedding: np.ndarray,
     reference: ApparentSize,
     scale: ScaleReference,
-    shares: np.ndarray | None = None,
     lone_atoms: Mapping[str, float] | None = None,
 ) -> ImageMeasurements:
     """Measure what the clusters of an image tell of its scale.
@@ -57,8 +56,6 @@ def measure_image(
         Reference of the apparent sizes.
     scale : ScaleReference
         Reference of the intensities, to leave out what is too faint for a cluster.
-    shares : ndarray of shape (n_classes,), optional
-        Known composition of the sample.
     lone_atoms : mapping of str to float, optional
         Fields of `atoms.lone_atoms.LoneAtoms`, if the image has any.
 
@@ -72,7 +69,7 @@ def measure_image(
     rows = bright_rows(table, scale)
     log_intensity = np.log(table["integrated_intensity"].to_numpy(float)[rows])
     anchor = _anchor(lone_atoms, log_intensity, reference)
-    return ImageMeasurements(log_intensity, size[rows], shares, anchor)
+    return ImageMeasurements(log_intensity, size[rows], anchor=anchor)
 
 
 def bright_rows(table: pd.DataFrame, scale: ScaleReference) -> np.ndarray:
@@ -101,9 +98,7 @@ def _anchor(
 
 
 def measure_analysis(
-    analysis: Analysis,
-    references: tuple[ApparentSize, ScaleReference],
-    shares: np.ndarray | None = None,
+    analysis: Analysis, references: tuple[ApparentSize, ScaleReference]
 ) -> ImageMeasurements:
     """Measure what the clusters and the lone atoms of an analysed image tell of its scale.
 
@@ -113,11 +108,9 @@ def measure_analysis(
         Image with the features of its clusters.
     references : tuple of (ApparentSize, ScaleReference)
         From `session_references`.
-    shares : ndarray of shape (n_classes,), optional
-        Known composition of the sample.
     """
     lone_atoms = analysis.parameters.get("lone_atoms")
-    return measure_image(analysis.table, analysis.embedding, *references, shares, lone_atoms)
+    return measure_image(analysis.table, analysis.embedding, *references, lone_atoms)
 
 
 def find_scales(
@@ -125,9 +118,8 @@ def find_scales(
     tables: Sequence[pd.DataFrame],
     reference: ApparentSize,
     scale: ScaleReference,
-    prior: tuple[float, float] | None = None,
-) -> tuple[SessionScale, list[ConstrainedMixture]]:
-    """Find the scales of the images of a session.
+) -> list[ConstrainedMixture]:
+    """Find the scales of the images of a session of which nothing else is known.
 
     Parameters
     ----------
@@ -139,19 +131,14 @@ def find_scales(
         Reference of the apparent sizes.
     scale : ScaleReference
         Reference of intensities and diameters.
-    prior : tuple of float, optional
-        Mean and standard deviation of the session's ln scale.
 
     Returns
     -------
-    session : SessionScale
-        Posterior of the session.
-    scales : list of ConstrainedMixture
+    list of ConstrainedMixture
         Scale of each image: a solution for each mode of its posterior.
     """
-    session = fit_session(images, reference, prior)
-    pairs = zip(session.images, tables, strict=True)
-    return session, [mixture_of_modes(modes, table, scale) for modes, table in pairs]
+    pairs = zip(fit_session(images, reference).images, tables, strict=True)
+    return [mixture_of_modes(modes, table, scale) for modes, table in pairs]
 
 
 def mixture_of_modes(

@@ -197,7 +197,7 @@ def _predict(
         with _timed(seconds, "scale"):
             references = card.apparent_size, card.scale
             measured = measure_analysis(replace(analysis, embedding=result.embedding), references)
-            scale = find_scales([measured], [analysis.table], *references)[1][0]
+            scale = find_scales([measured], [analysis.table], *references)[0]
     analysis = replace(
         analysis,
         patches=in_memory,

@@ -32,8 +32,6 @@ UNLIKE = 0.5
 MAX_SESSIONS = 12
 """Number of sessions of a run that the report draws."""
 MAX_NAMED = 6
-USED = "it was used nevertheless"
-"""End of what is said of a known sample that is used although its clusters contradict it."""
 """Number of images that a description names."""
 MIN_SHOWN = 0.01
 """Smallest weight of a solution that is shown."""
@@ -148,7 +146,7 @@ def describe_contradiction(
     named = "the known sample of this image"
     if sample:
         named = f"the known sample {format_composition(sample)}"
-    consequence = USED if used else "it was not used for the intensity scale"
+    consequence = "it was used nevertheless" if used else "it was not used for the intensity scale"
     return (
         f"the clusters contradict {named} (log Bayes factor {log_bayes_factor:.0f}): {consequence}"
     )

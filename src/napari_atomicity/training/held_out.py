@@ -125,10 +125,10 @@ def predict_as_used(
     tables = [image.known.table for image in alone]
     measured = [measure_image(i.known.table, i.embedding, *references) for i in alone]
     if one_session:
-        scales = find_scales(measured, tables, *references)[1]
+        scales = find_scales(measured, tables, *references)
     else:
         each = zip(measured, tables, strict=True)
-        scales = [find_scales([m], [table], *references)[1][0] for m, table in each]
+        scales = [find_scales([m], [table], *references)[0] for m, table in each]
     classifier = Classifier(card, tensors, device)
     return [_rescaled(*pair, part, classifier) for pair in zip(alone, scales, strict=True)]
 

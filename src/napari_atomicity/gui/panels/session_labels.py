@@ -10,14 +10,12 @@ from napari.utils.notifications import show_info, show_warning
 from psygnal import Signal
 from qtpy.QtCore import QObject
 
-from ...core.acquisition_session import (
-    AcquisitionSession,
-)
+from ...core.acquisition_session import AcquisitionSession
 from ...core.progress import Progress, Stop
 from ...core.text import pluralise
 from ...models.analysis import Analysis
 from ...pipeline.session_labels import label_session
-from ...reporting.plot_session import USED, contradictions
+from ...reporting.plot_session import contradictions
 from ...state.project_saver import SESSION_COLUMNS
 from ...state.window_state import WindowState
 from .. import tasks
@@ -33,9 +31,8 @@ MAX_LINES = 3
 ANALYSE_ALL = "analyse all"
 """Key of the task that analyses all images; it labels their sessions at its end."""
 _KEY = "label sessions"
-CHECK_ADVICE = "Check the sample."
 KEEP_ADVICE = (
-    " To use it nevertheless: Browse, right click, Acquisition session, Use the "
+    "Check the sample. Whether it is used: Browse, right click, Acquisition session, Use the "
     "known sample even if contradicted"
 )
 
@@ -346,11 +343,7 @@ class SessionLabels(QObject):
         if not self._takes_labels:
             self._set_message()
         elif changes:
-            contradicted = [
-                f"⚠ {x}. {CHECK_ADVICE}{'' if x.endswith(USED) else KEEP_ADVICE}"
-                for change in changes
-                for x in change.contradicted
-            ]
+            contradicted = [f"⚠ {x}. {KEEP_ADVICE}" for c in changes for x in c.contradicted]
             self._set_message("\n".join([*contradicted, describe_changes(changes)]))
             (show_warning if contradicted else show_info)(self.message)
 

@@ -322,8 +322,7 @@ class Canvas:
         if layer is not None and calibration.pixel_size_nm(layer) != size_nm:
             self.calibrate(layer, size_nm)
             self.fit_view(layer)
-        analysis = state.analysis(image)
-        if analysis is not None and analysis.micrograph.pixel_size_nm != size_nm:
+        if state.pixel_sizes.has_changed(image):
             show_info(
                 f"The pixel size of {image} has changed. Press Analyse again: diameters "
                 "and labels still refer to the previous pixel size."

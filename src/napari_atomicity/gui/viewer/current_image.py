@@ -140,9 +140,11 @@ class CurrentImage:
         """Hide images that are visible, with what was found in them."""
         for layer in images:
             known = self._canvas.layers.get(self._canvas.image_of(layer) or "")
-            if layer.visible and known is None:
+            if not layer.visible:
+                continue
+            if known is None:
                 layer.visible = False
-            elif layer.visible and known is not None:
+            else:
                 known.hide()
 
     def bring_into_view(self, image: str, row: pd.Series) -> None:
@@ -229,19 +231,18 @@ class CurrentImage:
         )
 
     def _refuse(self, image: str) -> None:
-        """Hide the image before, and keep the reason until another image is displayed."""
+        """Keep the reason until another image is displayed, and hide all others now.
+
+        They would pass for the chosen one.
+        """
         self._refusal = self._state.status
-        self._hide_displayed(image)
+        if self._state.current == image and not compat.grid(self._canvas.viewer).enabled:
+            self._hide(self._canvas.image_layers())
 
     def _forget_refusal(self) -> None:
         if self._refusal is not None and self._state.status is self._refusal:
             self._state.status = Status()
         self._refusal = None
-
-    def _hide_displayed(self, image: str) -> None:
-        """Hide all images, as the chosen one cannot be read: another would pass for that one."""
-        if self._state.current == image and not compat.grid(self._canvas.viewer).enabled:
-            self._hide(self._canvas.image_layers())
 
     def _put_later(self, image: str, limits: Limits) -> None:
         """Display an image in a turn of its own: the present one may be long already."""
@@ -262,8 +263,8 @@ class CurrentImage:
             data, options, _ = layer_data(self._state.micrograph(image), limits)
         except AtomicityError as error:  # the file was removed since it was read
             self._limits.pop(image, None)
-            self._hide_displayed(image)
             self._state.status = tasks.failed(str(error))
+            self._refuse(image)
             return
         before = self._displayed
         source = None if before is None else canvas.source_layer(before)

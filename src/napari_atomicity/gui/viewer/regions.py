@@ -37,7 +37,6 @@ class RegionEditor(PolygonEditor):
             return False
         self.write_polygons(known)
         self.start_drawing(known)
-        self._canvas.show_message("Draw around clusters that do not count. Esc: no region")
         return True
 
     def clear_if_deleted(self, image: str) -> None:

@@ -111,7 +111,7 @@ def _labels_with(
     """Class indices (N,) of the clusters of each image by one kind of apparent sizes, else -1."""
     image_tables = [a.table for a in analyses]
     measured = [measure_image(a.table, a.embedding, sizes, reference) for a in analyses]
-    _, scales = find_scales(measured, image_tables, sizes, reference)
+    scales = find_scales(measured, image_tables, sizes, reference)
     labels = []
     for table, scale in zip(image_tables, scales, strict=True):
         intensity = table["integrated_intensity"].to_numpy(float)
