@@ -109,16 +109,14 @@ def test_no_file_is_unpickled():
     assert found == []
 
 
-def test_public_functions_document_the_types_of_their_parameters():
-    """Of those with three parameters or more, outside the window."""
-    documented = []
-    for path in (ROOT / "src").rglob("*.py"):
-        if "gui" in path.parts:
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
-                text = ast.get_docstring(node) or ""
-                if len(node.args.args) + len(node.args.kwonlyargs) >= 3:
-                    typed = re.search(r"Parameters\n-+\n(.|\n)*?\w+ : \S", text)
-                    documented.append(bool(typed))
-    assert sum(documented) >= 0.95 * len(documented)
+def test_docstrings_outside_the_library_have_no_sections():
+    """But for what users import, and runs; the rule is in docs/contributing.md."""
+    lines = 0
+    for room in ("gui", "cli", "state", "pipeline", "project", "reporting", "validation"):
+        for path in (ROOT / "src" / "napari_atomicity" / room).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                    text = ast.get_docstring(node) or ""
+                    section = re.search(r"^(Parameters|Returns|Attributes)\n-+$", text, re.M)
+                    lines += text[section.start() :].count("\n") if section else 0
+    assert lines <= 500

@@ -1,6 +1,8 @@
 """The generated parts of the reference: every command, column, setting, shortcut and format."""
 
+import importlib
 import importlib.util
+import inspect
 import re
 from pathlib import Path
 
@@ -52,6 +54,24 @@ def test_every_column_is_listed(reference, generated):
     for name, columns in reference.TABLES.items():
         listed = re.findall(r"^\| `(.+?)` \|", generated[f"columns-{name}"], re.M)
         assert listed == [column.name for column in columns]
+
+
+def test_functions_for_users_document_the_types_of_their_parameters(reference):
+    undocumented = []
+    for module in reference.MODULES:
+        for name in reference.all_of(module):
+            function = getattr(importlib.import_module(module), name)
+            if inspect.isfunction(function):
+                text = inspect.getdoc(function)
+                # `core.progress` explains these two
+                parameters = set(inspect.signature(function).parameters) - {"progress", "stop"}
+                undocumented += [
+                    f"{name}: {p}"
+                    for p in parameters
+                    if len(parameters) > 2
+                    and not re.search(rf"^[\w*, ]*\b{p}\b[\w, ]* : \S", text, re.M)
+                ]
+    assert undocumented == []
 
 
 def test_every_shortcut_is_listed(generated):

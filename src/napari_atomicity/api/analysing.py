@@ -217,13 +217,7 @@ def _is_source(one: Any) -> bool:
 
 
 def inputs_of(source: Any) -> list[Input]:
-    """Return the images of a folder or a list with unique names.
-
-    Parameters
-    ----------
-    source : path-like, image in memory, or iterable of them
-        Files, folders and images in memory.
-    """
+    """Return the images of a folder or a list with unique names."""
     sources = [source] if is_one_image(source) or isinstance(source, str | PathLike) else source
     inputs: list[Input] = []
     for one in sources:

@@ -19,11 +19,6 @@ _COLUMNS = (
 def signal_of(analysis: Analysis) -> Any:
     """Return an image as a HyperSpy signal with calibrated axes and a marker per cluster.
 
-    Parameters
-    ----------
-    analysis : Analysis
-        Analysed image.
-
     Returns
     -------
     hyperspy.signals.Signal2D

@@ -19,12 +19,6 @@ _INTERVAL_S = 0.1
 def automatic_progress(progress: Progress | bool | None = None) -> Iterator[Progress | None]:
     """Provide a progress function: in notebooks and on terminals a bar that disappears at the end.
 
-    Parameters
-    ----------
-    progress : callable or bool, optional
-        Function of the caller, which is used as it is; True for a bar; False for none; None for a
-        bar in notebooks and on terminals.
-
     Yields
     ------
     callable or None

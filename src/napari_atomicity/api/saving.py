@@ -35,11 +35,6 @@ def results_of(analyses: Iterable[Analysis]) -> tuple[RunResults, list[Input]]:
     analyses : iterable of Analysis
         Classified images. Names that occur twice get a number.
 
-    Returns
-    -------
-    RunResults, list of Input
-        Results, and their images.
-
     Raises
     ------
     ModelError
@@ -101,25 +96,12 @@ def save_results(
     ----------
     results : RunResults
         Analyses and outcomes, which stay as they are.
-    inputs : sequence of Input
-        All images.
-    info : RunInfo
-        For the record.
-    folder : path-like
-        Folder of the files.
     method : str, optional
         "counted", "confusion" or "em".
     reference : path-like, optional
         Table of known class fractions to compare with.
     keep_ratios : bool, optional
         Whether fractions are given even if a session does not fit the classes of the model.
-    progress : callable or bool, optional
-        See `automatic_progress`.
-
-    Returns
-    -------
-    list of pathlib.Path
-        The files.
     """
     request = replace(
         results.request,

@@ -45,43 +45,21 @@ _SAME_ATOM = 0.5
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AtomAnalysis:
-    """The candidate atoms of one image and the threshold above which they are reported.
-
-    Parameters
-    ----------
-    micrograph : Micrograph
-        The image.
-    candidates : pandas.DataFrame
-        Atom table of all candidates, down to a low probability.
-    threshold : float
-        Minimum probability of reported atoms: the operating point.
-    support : ndarray of bool, shape (Y, X) or (T, Y, X)
-        Where the image shows support, not vacuum.
-    pixel_size_nm : float
-        Edge length of a pixel.
-    model_id : str
-        Identifier of the model.
-    candidate_recall : float, default 1.0
-        Share of the annotated atoms that are among the candidates, on images that were not used
-        for training.
-    group_distance_nm : float, optional
-        Maximum distance of two linked atoms.
-    parameters : dict of str to object, optional
-        Model, device and settings; under `POINT` how the model chooses thresholds.
-    seconds : dict of str to float, optional
-        Duration of each stage.
-    """
+    """The candidate atoms of one image and the threshold above which they are reported."""
 
     micrograph: Micrograph
-    candidates: pd.DataFrame
-    threshold: float
-    support: np.ndarray
-    pixel_size_nm: float
-    model_id: str
+    candidates: pd.DataFrame  # atom table of all candidates, down to a low probability
+    threshold: float  # minimum probability of reported atoms: the operating point
+    support: np.ndarray  # (Y, X): where the image shows support, not vacuum
+    pixel_size_nm: float  # edge length of a pixel
+    model_id: str  # identifier of the model
+    # share of the annotated atoms that are among the candidates, on images that were not used for
+    # training
     candidate_recall: float = 1.0
-    group_distance_nm: float = GROUP_DISTANCE_NM
+    group_distance_nm: float = GROUP_DISTANCE_NM  # maximum distance of two linked atoms
+    # model, device and settings; under `POINT` how the model chooses thresholds
     parameters: dict[str, Any] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)  # duration of each stage
 
     def __repr__(self) -> str:
         n = int((self.candidates["confidence"] >= self.threshold).sum())
@@ -186,11 +164,6 @@ def find_atoms(
     threshold : float, optional
         Minimum probability of reported atoms; overrides ``precision`` and the operating point.
 
-    Returns
-    -------
-    AtomAnalysis
-        ``.table`` is the atom table; ``.at(threshold)`` that for another threshold.
-
     Raises
     ------
     CalibrationError
@@ -289,10 +262,6 @@ def detect_candidates(
 
     Parameters
     ----------
-    micrograph : Micrograph
-        A calibrated image.
-    model : AtomModel
-        The model.
     quick : int, optional
         Number of a quick detection: see `AtomModel.score_map`.
 
@@ -358,12 +327,8 @@ def _describe_run(
 def require_pixel_size(micrograph: Micrograph) -> float:
     """Return the pixel size in nm, and check that it resolves atoms.
 
-    Raises
-    ------
-    CalibrationError
-        If it is unknown. The message proposes one if the image has enough clear spots.
-    UnsuitableImageError
-        If it is too large for atoms.
+    Raises `CalibrationError` if it is unknown. The message proposes one if the image has enough
+    clear spots. Raises `UnsuitableImageError` if it is too large for atoms.
     """
     size = micrograph.pixel_size_nm
     if size is not None and size > MAX_PIXEL_SIZE_NM:

@@ -25,11 +25,6 @@ def find_bright_clusters(image: np.ndarray, pixel_size_nm: float, usual: float) 
         Edge length of a pixel.
     usual : float
         Median height of the detected atoms, in counts.
-
-    Returns
-    -------
-    list of ndarray
-        Their outlines.
     """
     found = detect(Micrograph(image, pixel_size_nm))
     atom = 2 * np.pi * SIGMA_NM**2 * usual

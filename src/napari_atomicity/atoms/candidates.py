@@ -28,29 +28,18 @@ _COARSE = 5.0
 class CandidateSettings:
     """Settings of the candidate detection; lengths in nm.
 
-    Parameters
-    ----------
-    fwhm_nm : tuple of float, optional
-        Full widths at half maximum of atoms: the scales.
-    contrast_nm : float, default 1.5
-        Width of the surroundings in which the response is normalised; 0: the Laplacian of
-        Gaussian in units of its standard deviation over the image.
-    threshold : float, default 3.0
-        Minimum response in these units.
-    distance_nm : float, default 0.2
-        Minimum distance of two candidates.
-    elongation : float, default 4.0
-        Maximum ratio of the two curvatures of a candidate, which rejects edges [1]_.
-
     References
     ----------
     .. [1] D. G. Lowe, Int. J. Comput. Vis. 60, 91 (2004).
     """
 
-    fwhm_nm: tuple[float, ...] = (0.17, 0.28)
+    fwhm_nm: tuple[float, ...] = (0.17, 0.28)  # full widths at half maximum of atoms: the scales
+    # width of the surroundings in which the response is normalised; 0: the Laplacian of Gaussian in
+    # units of its standard deviation over the image
     contrast_nm: float = 1.5
-    threshold: float = 3.0
-    distance_nm: float = 0.2
+    threshold: float = 3.0  # minimum response in these units
+    distance_nm: float = 0.2  # minimum distance of two candidates
+    # maximum ratio of the two curvatures of a candidate, which rejects edges [1]_
     elongation: float = 4.0
 
 
@@ -154,8 +143,6 @@ def scale_space_response(
         Image, finite.
     pixel_size_nm : float
         Edge length of a pixel.
-    settings : CandidateSettings, optional
-        Scales and surroundings.
 
     Returns
     -------

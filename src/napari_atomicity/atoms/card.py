@@ -20,50 +20,32 @@ SHIPPED = {"default": "metal-atoms", "atoms": "metal-atoms"}
 
 @dataclass(frozen=True)
 class AtomCard(Card):
-    """The card of a model of atoms: see `Card` for the properties of all models.
-
-    Parameters
-    ----------
-    kind : str, optional
-        "atoms", unlike models of clusters.
-    members : int, default 1
-        Networks whose scores are averaged.
-    width : int, default 16
-        Number of features of their first level.
-    views : int, default 2
-        Number of symmetries of the square over which each network is averaged.
-    scales : tuple of float, optional
-        Magnifications relative to the common sampling; the maximum of the scores counts. Below 1,
-        atoms out of focus become as narrow as others.
-    distance_nm : float, default 0.12
-        Minimum distance of two candidates.
-    floor : float, default 0.02
-        Minimum probability of a candidate.
-    slope, offset, candidate_recall, slope_finer, offset_finer, fineness : float
-        See `operating_point.Calibration`.
-    usual_threshold, own_weight : float
-        See `operating_point.OperatingPoint`.
-    tolerance_nm : float, default 0.15
-        Maximum distance of a candidate to the annotated atom that it matches.
-    """
+    """The card of a model of atoms: see `Card` for the properties of all models."""
 
     KIND = ATOMS
 
-    kind: str = ATOMS
-    members: Annotated[int, Interval(ge=1, le=64)] = 1
-    width: Annotated[int, Interval(ge=1, le=256)] = 16
+    kind: str = ATOMS  # "atoms", unlike models of clusters
+    members: Annotated[int, Interval(ge=1, le=64)] = 1  # networks whose scores are averaged
+    width: Annotated[int, Interval(ge=1, le=256)] = 16  # number of features of their first level
+    # number of symmetries of the square over which each network is averaged
     views: Annotated[int, Interval(ge=1, le=8)] = 2
+    # magnifications relative to the common sampling; the maximum of the scores counts. Below 1,
+    # atoms out of focus become as narrow as others
     scales: Annotated[tuple[Annotated[float, Interval(ge=0.25, le=4)], ...], Len(1, 8)] = (1.0,)
-    distance_nm: Annotated[float, Interval(gt=0, le=5)] = 0.12
-    floor: Fraction = 0.02
+    distance_nm: Annotated[float, Interval(gt=0, le=5)] = 0.12  # minimum distance of two candidates
+    floor: Fraction = 0.02  # minimum probability of a candidate
+    # slope, offset, candidate_recall, slope_finer, offset_finer, fineness: see
+    # `operating_point.Calibration`
     slope: float = 1.0
     offset: float = 0.0
     candidate_recall: Fraction = 1.0
     slope_finer: float = 0.0
     offset_finer: float = 0.0
     fineness: tuple[float, float] = (0.0, 0.0)
+    # usual_threshold, own_weight: see `operating_point.OperatingPoint`
     usual_threshold: Fraction | None = None
     own_weight: Fraction = 1.0
+    # maximum distance of a candidate to the annotated atom that it matches
     tolerance_nm: Annotated[float, Interval(gt=0, le=5)] = 0.15
 
     def calibration(self, pixel_size_nm: float) -> Calibration:

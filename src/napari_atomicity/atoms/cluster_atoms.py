@@ -49,17 +49,8 @@ def find_clusters_of_atoms(
 
     Parameters
     ----------
-    atoms : ImageAtoms
-        Atoms of the image.
-    clusters : pandas.DataFrame
-        Cluster table of the image.
     outlines : sequence of ndarray of shape (M, 2), optional
         Polygons (y, x) in pixels, one per cluster; see `atom_groups.clusters_of_atoms`.
-
-    Returns
-    -------
-    dict of int to int
-        ``atom_id`` to ``cluster_id``, for candidates inside a cluster.
     """
     table = atoms.everything
     held = clusters_of_atoms(table, clusters, outlines)
@@ -81,21 +72,10 @@ def count_cluster_atoms(
 
     Parameters
     ----------
-    atoms : ImageAtoms
-        Atoms of the image.
-    clusters : pandas.DataFrame
-        Cluster table of the image.
-    micrograph : Micrograph
-        The image or stack.
     outlines : sequence of ndarray of shape (M, 2), optional
         Polygons (y, x) in pixels, one per cluster.
     completeness : Completeness, optional
         Result of an injection-recovery test of the image.
-
-    Returns
-    -------
-    pandas.DataFrame
-        As of `count_atoms_by_intensity`, with ``cluster_id`` as index.
     """
     places = atoms.probabilities
     places = places.assign(
@@ -112,15 +92,6 @@ def make_cluster_table(
     clusters: pd.DataFrame, counted: pd.DataFrame, atoms: pd.DataFrame
 ) -> pd.DataFrame:
     """Join the clusters of an image with their counts and their atoms.
-
-    Parameters
-    ----------
-    clusters : pandas.DataFrame
-        Cluster table of the image.
-    counted : pandas.DataFrame
-        From `count_cluster_atoms`; clusters that are not in it are omitted.
-    atoms : pandas.DataFrame
-        Atom table of the image, with its ``cluster_id``.
 
     Returns
     -------

@@ -92,37 +92,26 @@ _CROWDED = 0.3, 1.0
 
 @dataclass(frozen=True)
 class Completeness:
-    """Completeness of the detected atoms of an image at its threshold.
+    """Completeness of the detected atoms of an image at its threshold."""
 
-    Parameters
-    ----------
-    share, low, high : float
-        Share of the atoms on the support that is detected, with the 95 % interval.
-    half_found : float
-        Height at which half of the isolated atoms are detected, relative to the median of the
-        detected ones; NaN where all or no atoms were detected.
-    added : int
-        Number of injected atoms.
-    density_per_nm2, density_low, density_high : float
-        Density of all atoms on the support, detected or not, with the 95 % interval; NaN for a
-        stack, of which one frame is tested.
-    atom_intensity, atom_error : float
-        Mean intensity of an isolated Gaussian atom in counts nm², and its relative standard error.
-    sigma_nm : float
-        Width of that Gaussian.
-    """
-
+    # share, low, high: share of the atoms on the support that is detected, with the 95 % interval
     share: float
     low: float
     high: float
+    # height at which half of the isolated atoms are detected, relative to the median of the
+    # detected ones; NaN where all or no atoms were detected
     half_found: float
-    added: int
+    added: int  # number of injected atoms
+    # density_per_nm2, density_low, density_high: density of all atoms on the support, detected or
+    # not, with the 95 % interval; NaN for a stack, of which one frame is tested
     density_per_nm2: float
     density_low: float
     density_high: float
+    # atom_intensity, atom_error: mean intensity of an isolated Gaussian atom in counts nm², and its
+    # relative standard error
     atom_intensity: float
     atom_error: float
-    sigma_nm: float
+    sigma_nm: float  # width of that Gaussian
 
     @property
     def is_low(self) -> bool:
@@ -135,8 +124,6 @@ def estimate_completeness(added: InjectedAtoms, threshold: float) -> Completenes
 
     Parameters
     ----------
-    added : InjectedAtoms
-        Injected atoms and their recovery.
     threshold : float
         Minimum probability of reported atoms.
 
@@ -194,20 +181,6 @@ def with_completeness(
 
     The row of all images has the completeness of the images where it is known. Its density is empty
     unless it is known for every image with support, since images without it have few atoms.
-
-    Parameters
-    ----------
-    rows : pandas.DataFrame
-        Rows of images, the last one for all of them.
-    found : dict of str to Completeness or None
-        Completeness by image.
-    everything : str
-        Name of the row of all images.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A copy with the columns.
     """
 
     def joined(values: list[tuple[Any, ...]]) -> pd.DataFrame:

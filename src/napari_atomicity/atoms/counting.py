@@ -61,12 +61,8 @@ def count_atoms_by_intensity(
 
     Parameters
     ----------
-    clusters : pandas.DataFrame
-        Cluster table of the micrograph.
     atoms : pandas.DataFrame
         Atom table of all candidates, not only of those above a threshold.
-    micrograph : Micrograph
-        The image or stack.
     outlines : sequence of ndarray of shape (M, 2), optional
         Polygons (y, x) in pixels, one per cluster in table order; without them a cluster is a disc
         that contains its ellipse.
@@ -76,8 +72,6 @@ def count_atoms_by_intensity(
         Class names, for the label and the set.
     level : float, default 0.95
         Coverage of the interval.
-    seed : int, default 0
-        Seed of the bootstrap.
     completeness : Completeness, optional
         Result of an injection-recovery test, which then gives the mean atom; the mean of the
         candidates is too high where only the brightest atoms are detected. Ignored for a stack.
@@ -136,8 +130,6 @@ class _Counting:
 
         Parameters
         ----------
-        index : int
-            Index of the frame.
         frame : ndarray of shape (Y, X)
             Image.
         outlines : sequence of ndarray of shape (M, 2) or None

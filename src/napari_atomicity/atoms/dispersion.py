@@ -95,29 +95,14 @@ class DispersionSettings:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DispersionResult:
-    """The dispersion of the atoms of one image.
-
-    Parameters
-    ----------
-    atoms : ImageAtoms
-        Atoms of the image.
-    settings : DispersionSettings
-        Settings used.
-    table : pandas.DataFrame
-        Atom table on the support, with neighbours and groups there.
-    dispersion : DispersionStatistics, optional
-        None where there is no support.
-    reason : str, optional
-        Why there is none, or which frames are left out.
-    completeness : Completeness, optional
-        Share of its atoms that are found, where atoms were injected.
-    """
+    """The dispersion of the atoms of one image."""
 
     atoms: ImageAtoms
     settings: DispersionSettings
-    table: pd.DataFrame
-    dispersion: DispersionStatistics | None = None
-    reason: str = ""
+    table: pd.DataFrame  # atom table on the support, with neighbours and groups there
+    dispersion: DispersionStatistics | None = None  # none where there is no support
+    reason: str = ""  # why there is none, or which frames are left out
+    # share of its atoms that are found, where atoms were injected
     completeness: Completeness | None = None
 
     def __repr__(self) -> str:
@@ -126,13 +111,6 @@ class DispersionResult:
 
     def is_current(self, atoms: ImageAtoms, settings: DispersionSettings) -> bool:
         """Return whether the result still holds for these atoms and settings.
-
-        Parameters
-        ----------
-        atoms : ImageAtoms
-            Current atoms of the image.
-        settings : DispersionSettings
-            Current settings.
 
         Returns
         -------
@@ -144,20 +122,10 @@ class DispersionResult:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DispersionResults:
-    """The dispersion of several images, and of all of them together.
-
-    Parameters
-    ----------
-    of : mapping of str to DispersionResult
-        Result of each image.
-    table : pandas.DataFrame
-        Concatenated tables.
-    dispersion : DispersionStatistics or None
-        Dispersion of all images together; None if no image has any.
-    """
+    """The dispersion of several images, and of all of them together."""
 
     of: Mapping[str, DispersionResult]
-    table: pd.DataFrame
+    table: pd.DataFrame  # concatenated tables
     dispersion: DispersionStatistics | None
 
     def __repr__(self) -> str:
@@ -175,11 +143,6 @@ class DispersionResults:
         ----------
         loading : LoadingSettings, optional
             Metal and support, for the metal loading in wt%.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Columns of `DISPERSION_SCHEMA`: a row per image and, last, ``all``.
         """
         found = [
             (image, len(one.atoms.table), one.dispersion, one.completeness)
@@ -201,10 +164,6 @@ def compute_image_dispersion(
 
     Parameters
     ----------
-    atoms : ImageAtoms
-        Atoms of the image.
-    settings : DispersionSettings, optional
-        Default settings if None.
     micrograph : Micrograph, optional
         The image; needed if its support is unknown, as for an image annotated by hand.
 
@@ -279,20 +238,9 @@ def compute_dispersions(
 
     Parameters
     ----------
-    images : mapping of str to ImageAtoms
-        Atoms of each image.
-    settings : DispersionSettings, optional
-        Default settings if None.
-    micrographs : mapping of str to Micrograph, optional
-        Images, see `compute_image_dispersion`.
     known : mapping of str to DispersionResult, optional
         Earlier results; those that still hold are reused. Updated in place image by image, so that
         a cancelled computation keeps its results.
-
-    Returns
-    -------
-    DispersionResults
-        Results of the images and of all together.
 
     Raises
     ------
@@ -331,15 +279,8 @@ def dispersion_rows(
     ----------
     found : iterable of tuple
         Name, number of atoms, dispersion or None, and completeness or None of each image.
-    of_all : DispersionStatistics or None
-        Dispersion of all images together.
     loading : LoadingSettings, optional
         Metal and support, for the metal loading in wt%.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns of `DISPERSION_SCHEMA`: a row per image and, last, ``all``.
     """
     found = list(found)
     rows = [

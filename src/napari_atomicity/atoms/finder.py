@@ -39,12 +39,8 @@ class AtomModel:
 
     Parameters
     ----------
-    card : AtomCard
-        Card of the model.
     tensors : mapping of str to ndarray
         Arrays by name, as of `quantize_weights`.
-    device : torch.device
-        Device of the computation.
 
     Raises
     ------
@@ -285,24 +281,7 @@ def fuse_batch_norm(network: AtomNet) -> AtomNet:
 def save_atom_model(path: Path, card: AtomCard, networks: Sequence[AtomNet]) -> AtomCard:
     """Write the weights and the card of an atom model.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        Path of the weights file (.safetensors).
-    card : AtomCard
-        Card of the model.
-    networks : sequence of AtomNet
-        Networks of the model.
-
-    Returns
-    -------
-    AtomCard
-        The card with the hash of the weights.
-
-    Raises
-    ------
-    AtomicityError
-        If a file cannot be written.
+    Raises `AtomicityError` if a file cannot be written.
     """
     return save_model(path, card, quantize_weights(networks))
 
@@ -316,11 +295,6 @@ def load_atom_model(model: str | Path = "default", device: str = "auto") -> Atom
         "default", another name listed by `atomicity models`, or the path of a .safetensors file.
     device : str, default "auto"
         "auto", "cpu", "cuda" or "mps".
-
-    Returns
-    -------
-    AtomModel
-        The model on the device.
 
     Raises
     ------

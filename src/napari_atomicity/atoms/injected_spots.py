@@ -34,20 +34,13 @@ _AMONG_NM = 0.25
 
 @dataclass(frozen=True, eq=False)
 class Injection:
-    """The spots of a round.
-
-    Parameters
-    ----------
-    number : int
-        Number of the round.
-    isolated, crowd : ndarray of shape (N, 2)
-        Positions (y, x) in pixels of the isolated ones, and of those among the other atoms.
-    isolated_heights, crowd_heights : ndarray of shape (N,)
-        Heights relative to the usual one.
-    """
+    """The spots of a round."""
 
     number: int
+    # isolated, crowd: (N, 2): positions (y, x) in pixels of the isolated ones, and of those among
+    # the other atoms
     isolated: np.ndarray
+    # isolated_heights, crowd_heights: (N,): heights relative to the usual one
     isolated_heights: np.ndarray
     crowd: np.ndarray
     crowd_heights: np.ndarray
@@ -76,13 +69,6 @@ def draw_injections(
         Positions (px) of the detected atoms, and of all that may be atoms.
     size : float
         Pixel size in nm.
-    rng : numpy.random.Generator
-        Random numbers.
-
-    Returns
-    -------
-    list of Injection
-        One per round.
     """
     rounds: list[Injection] = []
     injected, crowd_size = 0, int(np.clip(CROWD_SHARE * len(found), MIN_ATOMS, MAX_IN_CROWD))

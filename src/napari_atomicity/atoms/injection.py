@@ -43,46 +43,24 @@ _MIN_PROBABILITY = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class InjectedAtoms:
-    """Injected atoms of an image and their recovery.
+    """Injected atoms of an image and their recovery."""
 
-    Parameters
-    ----------
-    usual : float
-        Median height of the detected atoms, in counts: all heights are relative to it.
-    sigma_nm : float
-        Standard deviation of the spots: that of the mean atom of the image.
-    height, score, amplitude : ndarray of shape (N,)
-        True height, log-odds of the recovered probability, and measured height of the isolated
-        atoms; NaN where there was no candidate.
-    crowd_height : ndarray of shape (M,)
-        Heights of the atoms injected among the others.
-    crowd_gain : int
-        Number of additional detections for them.
-    area_nm2 : float
-        Area of the support of the tested part of the image.
-    frames : int
-        Number of frames of the image; one of them is tested.
-    scores, own : ndarray of shape (C,)
-        Log-odds of all candidates of that part, and their heights.
-    floor : float
-        Minimum log-odds of a candidate.
-    threshold : float
-        Minimum log-odds of a candidate counted for ``crowd_gain``.
-    """
-
-    usual: float
-    sigma_nm: float
+    usual: float  # median height of the detected atoms, in counts: all heights are relative to it
+    sigma_nm: float  # standard deviation of the spots: that of the mean atom of the image
+    # height, score, amplitude: (N,): true height, log-odds of the recovered probability, and
+    # measured height of the isolated atoms; NaN where there was no candidate
     height: np.ndarray
     score: np.ndarray
     amplitude: np.ndarray
-    crowd_height: np.ndarray
-    crowd_gain: int
-    area_nm2: float
-    frames: int
+    crowd_height: np.ndarray  # (M,): heights of the atoms injected among the others
+    crowd_gain: int  # number of additional detections for them
+    area_nm2: float  # area of the support of the tested part of the image
+    frames: int  # number of frames of the image; one of them is tested
+    # scores, own: (C,): log-odds of all candidates of that part, and their heights
     scores: np.ndarray
     own: np.ndarray
-    floor: float
-    threshold: float
+    floor: float  # minimum log-odds of a candidate
+    threshold: float  # minimum log-odds of a candidate counted for ``crowd_gain``
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -122,8 +100,6 @@ def inject_atoms(
     analysis : AtomAnalysis
         Of the image; for a stack the first frame with contrast is used, for a large image the
         centre of its support.
-    model : AtomModel
-        The model of the analysis.
     clusters : ndarray of bool, shape (Y, X) or (T, Y, X), optional
         Clusters, whose atoms are not isolated. Default: the bright clusters of the analysis.
     seed : int, default 0
@@ -242,16 +218,6 @@ class _Recovery:
 
         Each round uses other networks (`AtomModel.score_map`): three of nine give nearly the same
         scores in a third of the time.
-
-        Parameters
-        ----------
-        injection : Injection
-            The spots of a round.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Atom table of the candidates.
         """
         image = add_gaussian_spots(
             self.image, injection.points, self.usual * injection.heights, self.sigma_nm / self.size

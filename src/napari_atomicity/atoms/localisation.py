@@ -28,30 +28,15 @@ _WEIGHT = 2.0
 
 @dataclass(frozen=True, eq=False)
 class Spots:
-    """Fitted spots, all arrays (N,).
+    """Fitted spots, all arrays (N,)."""
 
-    Parameters
-    ----------
-    points : ndarray of shape (N, 2)
-        Positions (y, x) in pixels.
-    amplitude : ndarray of shape (N,)
-        Height above the background, counts.
-    background : ndarray of shape (N,)
-        Background at the position, counts.
-    sigma_nm : ndarray of shape (N,)
-        Standard deviation.
-    intensity : ndarray of shape (N,)
-        2π amplitude sigma²: counts times nm².
-    fitted : ndarray of bool, shape (N,)
-        False where the fit failed or left `SHIFT_NM`: the position is then the initial one, and the
-        values are those of a spot of `SIGMA_NM` there.
-    """
-
-    points: np.ndarray
-    amplitude: np.ndarray
-    background: np.ndarray
-    sigma_nm: np.ndarray
-    intensity: np.ndarray
+    points: np.ndarray  # (N, 2): positions (y, x) in pixels
+    amplitude: np.ndarray  # (N,): height above the background, counts
+    background: np.ndarray  # (N,): background at the position, counts
+    sigma_nm: np.ndarray  # (N,): standard deviation
+    intensity: np.ndarray  # (N,): 2π amplitude sigma²: counts times nm²
+    # (N,): false where the fit failed or left `SHIFT_NM`: the position is then the initial one, and
+    # the values are those of a spot of `SIGMA_NM` there
     fitted: np.ndarray
 
 

@@ -43,20 +43,10 @@ MIN_SHARE = 0.7
 
 @dataclass(frozen=True)
 class LoneAtoms:
-    """Mean intensity of the lone atoms of an image.
+    """Mean intensity of the lone atoms of an image."""
 
-    Parameters
-    ----------
-    intensity : float
-        Integrated intensity of one atom in counts nm².
-    error : float
-        Relative standard error of the intensity.
-    n_atoms : int
-        Number of atoms.
-    """
-
-    intensity: float
-    error: float
+    intensity: float  # integrated intensity of one atom in counts nm²
+    error: float  # relative standard error of the intensity
     n_atoms: int
 
 

@@ -34,27 +34,16 @@ _POSITION = ["atom_id", "frame", "y_nm", "x_nm"]
 
 @dataclass(frozen=True)
 class Mark:
-    """Annotation of a position.
+    """Annotation of a position."""
 
-    Parameters
-    ----------
-    y_px, x_px : float
-        Position in pixels.
-    present : bool, default True
-        Whether an atom is present.
-    uncertain : bool, default False
-        Whether the annotator is uncertain.
-    frame : int, default 0
-        Index of the frame in a stack.
-    intensity, amplitude, background, sigma_nm : float, optional
-        Measured at the position, see `table`; None where the measurement failed.
-    """
-
+    # y_px, x_px: position in pixels
     y_px: float
     x_px: float
-    present: bool = True
-    uncertain: bool = False
-    frame: int = 0
+    present: bool = True  # whether an atom is present
+    uncertain: bool = False  # whether the annotator is uncertain
+    frame: int = 0  # index of the frame in a stack
+    # intensity, amplitude, background, sigma_nm: measured at the position, see `table`; None where
+    # the measurement failed
     intensity: float | None = None
     amplitude: float | None = None
     background: float | None = None
@@ -63,31 +52,19 @@ class Mark:
 
 @dataclass(frozen=True, eq=False)
 class ImageAtoms:
-    """Atoms of one image: candidates, marks, support.
-
-    Parameters
-    ----------
-    image : str
-        Its name.
-    pixel_size_nm : float
-        Edge length of a pixel.
-    analysis : AtomAnalysis, optional
-        Result of the model; None before detection, and for a blind annotator.
-    marks : mapping of int to Mark, optional
-        Annotations by ``atom_id``: of a candidate, or of a position of its own.
-    support_added, support_removed : tuple of ndarray, optional
-        Drawn corrections of the support: polygons of shape (M, 2) in pixels (y, x).
-    group_distance_nm : float, optional
-        Maximum distance of two linked atoms.
-    """
+    """Atoms of one image: candidates, marks, support."""
 
     image: str
-    pixel_size_nm: float
+    pixel_size_nm: float  # edge length of a pixel
+    # result of the model; None before detection, and for a blind annotator
     analysis: AtomAnalysis | None = None
+    # annotations by ``atom_id``: of a candidate, or of a position of its own
     marks: Mapping[int, Mark] = field(default_factory=dict)
+    # support_added, support_removed: drawn corrections of the support: polygons of shape (M, 2) in
+    # pixels (y, x)
     support_added: tuple[np.ndarray, ...] = ()
     support_removed: tuple[np.ndarray, ...] = ()
-    group_distance_nm: float = GROUP_DISTANCE_NM
+    group_distance_nm: float = GROUP_DISTANCE_NM  # maximum distance of two linked atoms
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -249,15 +226,8 @@ class ImageAtoms:
 
         Parameters
         ----------
-        analysis : AtomAnalysis
-            The new analysis.
         next_id : int, default 1
             Minimum id of new atoms: smaller ids were used before.
-
-        Returns
-        -------
-        ImageAtoms
-            With the candidates of the new analysis.
         """
         new, marks, old = analysis.candidates, self._mark_positions(), self._candidate_positions()
         at_mark = _match_ids(new, marks)

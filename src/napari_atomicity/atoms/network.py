@@ -47,11 +47,6 @@ class TransposedJoin(nn.Module):
 
     A 3 × 3 convolution of upsampled features is a transposed convolution of the features with a
     4 × 4 kernel: each of them contributes to 4 × 4 pixels.
-
-    Parameters
-    ----------
-    convolution : JoiningConvolution
-        The convolution.
     """
 
     def __init__(self, convolution: JoiningConvolution) -> None:
@@ -94,8 +89,6 @@ class AtomNet(nn.Module):
 
     Parameters
     ----------
-    channels : int, default 3
-        Number of channels of the input.
     width : int, default 16
         Number of features of the first level; the next have twice and four times as many.
     dropout : float, default 0.1

@@ -27,17 +27,10 @@ class OperatingPoint:
 
     On the scale of log-odds, the weighted mean of the threshold of its best expected F1 and of the
     usual threshold.
-
-    Parameters
-    ----------
-    usual : float, optional
-        The best threshold of other images; None: only that of the image is used.
-    own_weight : float, default 1.0
-        Weight of the threshold of the image, 0 to 1.
     """
 
     usual: float | None = None
-    own_weight: float = 1.0
+    own_weight: float = 1.0  # weight of the threshold of the image, 0 to 1
 
     def __call__(self, probability: np.ndarray, candidate_recall: float = 1.0) -> float:
         """Return the threshold for candidates (N,) with these calibrated probabilities."""
@@ -58,31 +51,21 @@ class Calibration:
     detail than the network, and the same score means a higher probability. Slope and offset
     therefore depend on the fineness, log2 of the common sampling over the pixel size.
 
-    Parameters
-    ----------
-    slope, offset : float, default 1.0
-        At the common sampling; fitted on images that were not used for training.
-    candidate_recall : float, default 1.0
-        Share of the annotated atoms that are among the candidates.
-    slope_finer, offset_finer : float, default 0.0
-        Change for each halving of the pixel size.
-    fineness : tuple of float, optional
-        Range of fineness of the images; beyond it the nearest limit applies.
-    point : OperatingPoint, optional
-        Default threshold of an image.
-
     References
     ----------
     .. [1] J. Platt, Advances in Large Margin Classifiers (1999).
     """
 
+    # slope, offset: at the common sampling; fitted on images that were not used for training
     slope: float = 1.0
     offset: float = 0.0
-    candidate_recall: float = 1.0
+    candidate_recall: float = 1.0  # share of the annotated atoms that are among the candidates
+    # slope_finer, offset_finer: change for each halving of the pixel size
     slope_finer: float = 0.0
     offset_finer: float = 0.0
+    # range of fineness of the images; beyond it the nearest limit applies
     fineness: tuple[float, float] = (0.0, 0.0)
-    point: OperatingPoint = field(default_factory=OperatingPoint)
+    point: OperatingPoint = field(default_factory=OperatingPoint)  # default threshold of an image
 
     def __call__(self, score: np.ndarray) -> np.ndarray:
         """Return the probabilities of scores."""
@@ -132,17 +115,10 @@ def fit_calibration(
         Scores of the candidates.
     right : ndarray of bool, shape (N,)
         Whether an annotator marked the candidate.
-    missed : int, default 0
-        Number of annotated atoms without a candidate.
     weight : ndarray of shape (N,), optional
         Weights of the candidates.
     fineness : ndarray of shape (N,), optional
         log2 of the common sampling over the pixel size of the image.
-
-    Returns
-    -------
-    Calibration
-        The fitted calibration.
 
     Raises
     ------

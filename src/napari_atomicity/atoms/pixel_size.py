@@ -31,25 +31,14 @@ _CROP_PX = 1024
 
 @dataclass(frozen=True)
 class PixelSizeProposal:
-    """Proposed pixel size.
+    """Proposed pixel size."""
 
-    Parameters
-    ----------
-    value_nm : float
-        Edge length of a pixel if atoms have the usual width.
-    low_nm, high_nm : float
-        Limits from the minimum and maximum width, and from the scatter of the spots.
-    n_spots : int
-        Number of spots used.
-    fwhm_px : float
-        Their median full width at half maximum in pixels.
-    """
-
-    value_nm: float
+    value_nm: float  # edge length of a pixel if atoms have the usual width
+    # low_nm, high_nm: limits from the minimum and maximum width, and from the scatter of the spots
     low_nm: float
     high_nm: float
     n_spots: int
-    fwhm_px: float
+    fwhm_px: float  # their median full width at half maximum in pixels
 
     def __str__(self) -> str:
         return (

@@ -43,8 +43,6 @@ def integrate(
         Edge length of a pixel.
     positions : ndarray of shape (N, 2)
         Centres (y, x) in pixels.
-    radius_nm : float, optional
-        Radius of the discs.
     sources : ndarray of bool, shape (Y, X), optional
         Pixels excluded from the rings.
 
@@ -91,11 +89,6 @@ class Region(NamedTuple):
             Pixels of the region.
         corner : sequence of int, default (0, 0)
             Pixel (y, x) of the frame at the first pixel of the mask.
-
-        Returns
-        -------
-        Region
-            Empty if the mask is empty.
         """
         if not mask.any():
             return cls((slice(0, 0), slice(0, 0)), np.zeros((0, 0), bool))
@@ -147,8 +140,6 @@ def integrate_regions(
         Image, finite.
     pixel_size_nm : float
         Edge length of a pixel.
-    regions : sequence of Region
-        Regions of the frame.
     sources : ndarray of bool, shape (Y, X), optional
         Pixels excluded from the rings.
 
@@ -190,8 +181,6 @@ def make_cluster_mask(
 
     Parameters
     ----------
-    clusters : pandas.DataFrame
-        Cluster table of the micrograph.
     shape : tuple of int
         (Y, X) of a frame, or (T, Y, X) of a stack.
     pixel_size_nm : float
@@ -241,19 +230,12 @@ def make_cluster_region(
 
     Parameters
     ----------
-    cluster : pandas.Series
-        Row of the cluster table.
     outline : ndarray of shape (M, 2) or None
         Polygon (y, x) in pixels.
     shape : tuple of int
         Shape (Y, X) of the frame.
     pixel_size_nm : float
         Edge length of a pixel.
-
-    Returns
-    -------
-    Region
-        Pixels of the cluster.
     """
     if outline is not None:
         region = make_outline_region(outline, shape)
@@ -296,8 +278,6 @@ def draw_discs(shape: tuple[int, ...], positions: np.ndarray, radius_px: float) 
         Shape (Y, X) of the mask.
     positions : ndarray of shape (N, 2)
         Centres (y, x) in pixels; NaN is skipped.
-    radius_px : float
-        Radius of the discs.
 
     Returns
     -------
@@ -331,10 +311,6 @@ def mark_regions(mask: np.ndarray, regions: Sequence[Region], distance_px: float
     ----------
     mask : ndarray of bool, shape (Y, X)
         Changed in place.
-    regions : sequence of Region
-        Regions of the frame.
-    distance_px : float
-        Distance.
     """
     for region in regions:
         if region.inside.any():

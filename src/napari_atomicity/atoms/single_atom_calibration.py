@@ -80,33 +80,17 @@ _BLANK_RADII_NM = (0.2, 0.3, 0.45)
 
 @dataclass(frozen=True)
 class SingleAtomCalibration:
-    """Intensity of a single atom in one frame.
+    """Intensity of a single atom in one frame."""
 
-    Parameters
-    ----------
-    intensity : float
-        Intensity of one atom with its tails: counts times nm². NaN if it is not available.
-    error : float
-        Relative standard error of the intensity.
-    scatter : float
-        Relative standard deviation of the atoms, without the noise of the background.
-    sigma_nm : float
-        Standard deviation of the Gaussian model of the probe.
-    n_atoms : float
-        Effective number of isolated atoms: the sum of the weights.
-    blank : tuple of float
-        Standard deviation of empty discs of `_BLANK_RADII_NM`: counts times nm².
-    reason : str, optional
-        Why there is no calibration; "" if there is one.
-    """
-
+    # intensity of one atom with its tails: counts times nm². NaN if it is not available
     intensity: float
-    error: float
-    scatter: float
-    sigma_nm: float
-    n_atoms: float
+    error: float  # relative standard error of the intensity
+    scatter: float  # relative standard deviation of the atoms, without the noise of the background
+    sigma_nm: float  # standard deviation of the Gaussian model of the probe
+    n_atoms: float  # effective number of isolated atoms: the sum of the weights
+    # standard deviation of empty discs of `_BLANK_RADII_NM`: counts times nm²
     blank: tuple[float, ...]
-    reason: str = ""
+    reason: str = ""  # why there is no calibration; "" if there is one
 
     def noise(self, area_nm2: float) -> float:
         """Return the standard deviation of the background in a region, counts times nm².

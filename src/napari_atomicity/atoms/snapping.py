@@ -30,12 +30,8 @@ def snap_to_spot(
     ----------
     frame : ndarray of shape (Y, X)
         Image.
-    y_px, x_px : float
-        Clicked position.
     pixel_size_nm : float
         Edge length of a pixel.
-    reach_nm : float, optional
-        Maximum distance of the spot.
 
     Returns
     -------

@@ -52,24 +52,14 @@ EXPONENTS = (1.6, 2.0)
 
 @dataclass(frozen=True, eq=False)
 class Species:
-    """Mixture of K log-normal components of intensity, the darkest first.
+    """Mixture of K log-normal components of intensity, the darkest first."""
 
-    Parameters
-    ----------
-    log_mean, log_scatter : ndarray of shape (K,)
-        Of the logarithm of the intensity.
-    share : ndarray of shape (K,)
-        Of the atoms.
-    n_atoms : int
-        Number of atoms used.
-    criterion : dict of str to float, optional
-        Bayesian information criterion of every fitted model, by name.
-    """
-
+    # log_mean, log_scatter: (K,): of the logarithm of the intensity
     log_mean: np.ndarray
     log_scatter: np.ndarray
-    share: np.ndarray
+    share: np.ndarray  # (K,): of the atoms
     n_atoms: int
+    # bayesian information criterion of every fitted model, by name
     criterion: dict[str, float] = field(default_factory=dict)
 
     @property

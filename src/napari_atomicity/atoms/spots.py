@@ -48,13 +48,6 @@ def spot_windows(
         Positions (y, x) in pixels.
     reach : int
         Number of pixels on each side of a point.
-
-    Yields
-    ------
-    part : ndarray
-        View of the image.
-    squared : ndarray
-        Squared distances from the point, in pixels².
     """
     for y, x in points:
         top, left = max(0, round(y) - reach), max(0, round(x) - reach)

@@ -15,40 +15,26 @@ from .table import PERSON
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """Counts of the atoms of an image at its threshold.
+    """Counts of the atoms of an image at its threshold."""
 
-    Parameters
-    ----------
-    n_atoms, n_by_person, n_uncertain : int
-        Number of all atoms, of annotated ones, and of uncertain ones.
-    area_nm2 : float
-        Area of the support of all frames with contrast; NaN if it is unknown.
-    n_on_clusters : int
-        Number of detections on bright clusters, which are excluded from densities, groups and
-        distances.
-    n_off_support : int
-        Number of other atoms outside the support, which are excluded from densities.
-    n_expected : float
-        Expected number of atoms on the support: the sum of the probabilities of all candidates,
-        corrected for atoms that are no candidates; NaN without support.
-    kinds : pandas.DataFrame
-        As `groups.kinds`: a row for isolated, dimer, multimer and cluster.
-    sizes : pandas.DataFrame
-        As `groups.size_distribution`: a row for each size of group.
-    nearest_nm : float
-        Median distance to the nearest other atom; NaN with fewer than two. Not corrected for
-        edges, unlike that of `statistics.dispersion`.
-    """
-
+    # n_atoms, n_by_person, n_uncertain: number of all atoms, of annotated ones, and of uncertain
+    # ones
     n_atoms: int
     n_by_person: int
     n_uncertain: int
-    area_nm2: float
+    area_nm2: float  # area of the support of all frames with contrast; NaN if it is unknown
+    # number of detections on bright clusters, which are excluded from densities, groups and
+    # distances
     n_on_clusters: int
+    # number of other atoms outside the support, which are excluded from densities
     n_off_support: int
+    # expected number of atoms on the support: the sum of the probabilities of all candidates,
+    # corrected for atoms that are no candidates; NaN without support
     n_expected: float
-    kinds: pd.DataFrame
-    sizes: pd.DataFrame
+    kinds: pd.DataFrame  # as `groups.kinds`: a row for isolated, dimer, multimer and cluster
+    sizes: pd.DataFrame  # as `groups.size_distribution`: a row for each size of group
+    # median distance to the nearest other atom; NaN with fewer than two. Not corrected for edges,
+    # unlike that of `statistics.dispersion`
     nearest_nm: float
 
     @property

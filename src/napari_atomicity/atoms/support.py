@@ -219,8 +219,6 @@ def is_on_support(support: np.ndarray, table: pd.DataFrame, pixel_size_nm: float
     ----------
     support : ndarray of bool, shape (Y, X) or (T, Y, X)
         Pixels of the support.
-    table : DataFrame
-        N atoms, with ``frame``, ``y_nm`` and ``x_nm``.
     pixel_size_nm : float
         Pixel size in nm.
 

@@ -93,10 +93,7 @@ def conform(table: pd.DataFrame) -> pd.DataFrame:
 
     Missing columns get missing values; additional columns are kept at the end.
 
-    Raises
-    ------
-    TableError
-        If a column cannot be converted to its dtype.
+    Raises `TableError` if a column cannot be converted to its dtype.
     """
     return conform_columns(table, SCHEMA, _TABLE)
 
@@ -104,10 +101,8 @@ def conform(table: pd.DataFrame) -> pd.DataFrame:
 def validate(table: pd.DataFrame) -> None:
     """Check the columns, ids and values of an atom table.
 
-    Raises
-    ------
-    TableError
-        If columns are missing, an id occurs twice in an image, or a value is impossible.
+    Raises `TableError` if columns are missing, an id occurs twice in an image, or a value is
+    impossible.
     """
     check_columns(table, SCHEMA, _TABLE, "atom_id")
     confidence = table["confidence"].to_numpy(float)

@@ -88,17 +88,7 @@ def _frames_of(text: str | None) -> int | str | None:
 
 
 def run_analysis(images: list[Path], out: Path, request: RunRequest) -> tuple[Run, Analysis | None]:
-    """Analyse images and show the progress.
-
-    Parameters
-    ----------
-    images : list of Path
-        Image files and folders.
-    out : Path
-        Folder of the results.
-    request : RunRequest
-        Settings.
-    """
+    """Analyse images and show the progress."""
     with without_collection():
         from ..pipeline.runs import analyse_images
 

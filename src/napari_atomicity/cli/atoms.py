@@ -107,27 +107,10 @@ def evaluate_atoms(
     context: typer.Context,
     predicted: Path,
     truth: Path,
-    tolerance_nm: float | None,
-    pixel_size_nm: float | None,
+    tolerance_nm: float | None,  # maximum distance of a match; None for the default
+    pixel_size_nm: float | None,  # pixel size of positions that are given in pixels only
 ) -> bool:
-    """Print the scores of a table of atoms.
-
-    Parameters
-    ----------
-    context : typer.Context
-        Context of the command, of whose options those of cluster tables are refused.
-    predicted, truth : Path
-        Tables; the truth may be a folder of tables.
-    tolerance_nm : float or None
-        Maximum distance of a match; None for the default.
-    pixel_size_nm : float or None
-        Pixel size of positions that are given in pixels only.
-
-    Returns
-    -------
-    bool
-        False, and nothing is printed, if these are not tables of points.
-    """
+    """Print the scores of a table of atoms."""
     from ..io.points import read_points, read_predicted_and_true
     from ..io.provenance import analysed_images
     from ..statistics.matching import TOLERANCE_NM
@@ -168,21 +151,9 @@ def train_atom_model(
     data: Path | None,
     out: Path,
     steps: int | None,
-    as_json: bool,
+    as_json: bool,  # whether to print the card as JSON
 ) -> None:
-    """Train a model of single atoms.
-
-    Parameters
-    ----------
-    context : typer.Context
-        Context of the command: its options, of which those of cluster models are refused.
-    out : Path
-        Model to write.
-    steps : int or None
-        Steps of each network; None for the default.
-    as_json : bool
-        Whether to print the card as JSON.
-    """
+    """Train a model of single atoms."""
     from ..io.inputs import make_folder
     from ..training.atoms import AtomRecipe, AtomTrainingSettings, train_atoms
 

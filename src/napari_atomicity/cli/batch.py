@@ -73,22 +73,12 @@ def start_batch(
     paths: list[Path],
     out: Path,
     request: RunRequest,
-    workers: int | None = None,
-    scheduler: str | None = None,
-    patience_s: float = 600.0,
+    workers: int | None = None,  # number of processes. Default: number of cores
+    scheduler: str | None = None,  # address of a dask scheduler, or its JSON file
+    patience_s: float = 600.0,  # timeout in seconds for a worker or the scheduler
     overwrite: bool = False,
 ) -> BatchRun:
-    """Analyse images on workers and show the progress.
-
-    Parameters
-    ----------
-    workers : int, optional
-        Number of processes. Default: number of cores.
-    scheduler : str, optional
-        Address of a dask scheduler, or its JSON file.
-    patience_s : float, optional
-        Timeout in seconds for a worker or the scheduler.
-    """
+    """Analyse images on workers and show the progress."""
     with without_collection():
         from ..pipeline.batch import run_batch
 

@@ -38,20 +38,7 @@ class _Command(TyperCommand):
     """A command that refuses empty arguments: an empty path would be the current folder."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments; empty ones are wrong usage.
-
-        Parameters
-        ----------
-        ctx : click.Context
-            Context of the command.
-        args : list of str
-            Arguments.
-
-        Returns
-        -------
-        list of str
-            Arguments that were not parsed.
-        """
+        """Parse the arguments; empty ones are wrong usage."""
         for argument in args:
             if not argument or (argument.startswith("--") and argument.endswith("=")):
                 ctx.fail(f"empty argument: {argument!r}")

@@ -215,13 +215,7 @@ class ConsoleProgress:
             self._status.stop()
 
     def progress(self, done: int, total: int, message: str) -> None:
-        """Show the current step.
-
-        Parameters
-        ----------
-        done, total : int
-            Completed steps and number of steps; shown if ``total`` is larger than 1.
-        """
+        """Show the current step."""
         if self._status is not None:
             from rich.text import Text
 
@@ -251,13 +245,7 @@ class ConsoleProgress:
 
 
 def exit_with_status(run: Any, see: Path, advice: str = "") -> None:
-    """Exit with the status of a run: interrupted, or with images that failed.
-
-    Parameters
-    ----------
-    advice : str, optional
-        What to do after an interruption.
-    """
+    """Exit with the status of a run: interrupted, or with images that failed."""
     if run.interrupted:
         fail(f"stopped: the completed images are saved{advice}", 130)
     fail_if_incomplete(run, see)
@@ -332,13 +320,7 @@ def require_an_image(paths: Iterable[Path]) -> None:
 def refuse_to_overwrite(
     out: Path, images: Iterable[Path], overwrite: bool, watched: Path | None = None
 ) -> None:
-    """Exit with status 2 if results of other images would be lost.
-
-    Parameters
-    ----------
-    watched : Path, optional
-        Folder that is watched, in place of `images`.
-    """
+    """Exit with status 2 if results of other images would be lost."""
     from ..io.inputs import named_inputs
     from ..io.provenance import images_outside, lost_images
 
@@ -357,26 +339,14 @@ def refuse_to_overwrite(
 
 
 def refuse_existing(out: Path, overwrite: bool, what: str = "model") -> None:
-    """Exit with status 2 if a file or folder with content would be replaced.
-
-    Parameters
-    ----------
-    out : Path
-        File or folder.
-    """
+    """Exit with status 2 if a file or folder with content would be replaced."""
     exists = any(out.iterdir()) if out.is_dir() else out.exists()
     if exists and not overwrite:
         fail(f"{out}: there is a {what}. Choose another --out, or replace it with --overwrite.", 2)
 
 
 def refuse_given(context: typer.Context, names: Iterable[str], reason: str) -> None:
-    """Raise `typer.BadParameter` if one of these options is given, also in a settings file.
-
-    Parameters
-    ----------
-    reason : str
-        Message; ``{option}`` is replaced by the name of the option.
-    """
+    """Raise `typer.BadParameter` if one of these options is given, also in a settings file."""
     for name in names:
         source = context.get_parameter_source(name)
         if source is not None and source.name in ("COMMANDLINE", "DEFAULT_MAP"):

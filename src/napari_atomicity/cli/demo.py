@@ -66,15 +66,8 @@ def demo(
 def _a_display() -> Iterator[bool]:
     """Provide a working display: the existing one, or a virtual one.
 
-    Yields
-    ------
-    bool
-        Whether it is the existing display.
-
-    Raises
-    ------
-    DependencyError
-        If no window can be opened on either; the message names missing libraries.
+    Raises `DependencyError` if no window can be opened on either; the message names missing
+    libraries.
     """
     from ..core.errors import DependencyError
     from ..core.extras import install_command

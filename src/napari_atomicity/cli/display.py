@@ -40,13 +40,7 @@ def has_display() -> bool:
 
 
 def why_no_window(timeout_s: float = 120) -> str | None:
-    """Why Qt can't open a window with OpenGL here; None if it can.
-
-    Parameters
-    ----------
-    timeout_s : float, optional
-        After that long it is taken for hanging.
-    """
+    """Why Qt can't open a window with OpenGL here; None if it can."""
     command = [sys.executable, "-c", _PROBE]
     try:
         done = subprocess.run(
@@ -65,15 +59,7 @@ def why_no_window(timeout_s: float = 120) -> str | None:
 def virtual_display(size_px: tuple[int, int] = (1600, 1000)) -> Iterator[str]:
     """Start Xvfb and make it this process's display; it ends with the block.
 
-    Yields
-    ------
-    str
-        The display, such as ``:99``.
-
-    Raises
-    ------
-    DependencyError
-        If Xvfb is not installed or does not start.
+    Raises `DependencyError` if Xvfb is not installed or does not start.
     """
     program = shutil.which("Xvfb")
     if program is None:

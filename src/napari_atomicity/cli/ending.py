@@ -35,36 +35,18 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(eq=False)
 class _State:
-    """Signals that the command has received, and how it stops.
-
-    Parameters
-    ----------
-    n : int
-        Number of signals.
-    number : int
-        The last one.
-    polled : bool
-        Whether the command calls ``stop()``; otherwise a signal raises `KeyboardInterrupt`.
-    may_save : collection of int
-        Signals after which saving results may take longer.
-    answered : bool
-        Whether ``stop()`` has returned True: the command is saving its results.
-    urgent : bool
-        Whether the next call of the handler raises `KeyboardInterrupt`.
-    ever_polled : bool
-        Whether the command has called ``stop()``, or could call it.
-    at_once : bool
-        Whether the first signal ends the process.
-    """
+    """Signals that the command has received, and how it stops."""
 
     n: int = 0
     number: int = 0
+    # whether the command calls ``stop()``; otherwise a signal raises `KeyboardInterrupt`
     polled: bool = False
-    may_save: Collection[int] = ()
+    may_save: Collection[int] = ()  # signals after which saving results may take longer
+    # whether ``stop()`` has returned True: the command is saving its results
     answered: bool = False
-    urgent: bool = False
-    ever_polled: bool = False
-    at_once: bool = False
+    urgent: bool = False  # whether the next call of the handler raises `KeyboardInterrupt`
+    ever_polled: bool = False  # whether the command has called ``stop()``, or could call it
+    at_once: bool = False  # whether the first signal ends the process
 
     @property
     def is_saving(self) -> bool:
@@ -109,17 +91,6 @@ def catch_signals(*may_save: int) -> Iterator[Stop]:
     """Provide ``stop()``, which is True after SIGINT or SIGTERM.
 
     The first signal raises nothing, so that results are saved.
-
-    Parameters
-    ----------
-    *may_save : int
-        Signals after which saving results may take longer than `LONGEST_S`, until another signal:
-        where the same command does not resume the run, or where the signal is its usual end.
-
-    Yields
-    ------
-    callable
-        ``stop()``.
     """
     state = _state
     state.polled = state.ever_polled = True

@@ -18,15 +18,7 @@ PLAIN_LINE_S = 10.0
 
 
 class BatchProgress:
-    """Shows the progress of many images; prints failed images immediately.
-
-    Parameters
-    ----------
-    console : ConsoleProgress
-        Output.
-    clock : callable, optional
-        Time in seconds.
-    """
+    """Shows the progress of many images; prints failed images immediately."""
 
     def __init__(
         self, console: ConsoleProgress, clock: Callable[[], float] = time.monotonic
@@ -36,13 +28,7 @@ class BatchProgress:
         self._printed_at = clock()
 
     def progress(self, done: int, total: int, message: str) -> None:
-        """Show the number of images and the rate.
-
-        Parameters
-        ----------
-        message : str
-            Text with rate and remaining time.
-        """
+        """Show the number of images and the rate."""
         if self._is_terminal:
             self._console.progress(0, 0, message)
         elif total and (done == total or self._clock() - self._printed_at > PLAIN_LINE_S):

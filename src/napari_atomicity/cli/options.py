@@ -23,14 +23,6 @@ def options_of(
 
     The command receives a function that builds the dataclass from the options, and from the
     other fields that it is called with.
-
-    Parameters
-    ----------
-    settings : type
-        The dataclass; fields without a description, or whose description forbids it, have no
-        option. Fields of a nested dataclass have options as well.
-    *left_out : str
-        Fields without an option in this command.
     """
     options = {
         option.name: option.replace(default=defaults.get(option.name, option.default))
@@ -58,13 +50,7 @@ def options_of(
 
 
 def reads_images(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of `ReadLimits` to a command, and apply them while it runs.
-
-    Parameters
-    ----------
-    command : callable
-        Function of a command, also one that `options_of` has changed.
-    """
+    """Add the options of `ReadLimits` to a command, and apply them while it runs."""
     signature, options = inspect.signature(command, eval_str=True), list(_options(ReadLimits))
 
     @functools.wraps(command)
@@ -123,10 +109,7 @@ def _option(about: Setting, default: Any) -> Any:
 def _build(settings: type, values: dict[str, Any], **others: Any) -> Any:
     """Build a dataclass from the values of its options and of nested ones.
 
-    Raises
-    ------
-    typer.BadParameter
-        If the values do not fit together.
+    Raises `typer.BadParameter` if the values do not fit together.
     """
     hints, known = get_type_hints(settings), settings_of(settings)
     for name, hint in hints.items():

@@ -23,10 +23,7 @@ _SETTINGS = "--settings"
 def apply_settings_file(context: typer.Context, path: Path | None) -> Path | None:
     """Use the values of a settings file for options that are not on the command line.
 
-    Raises
-    ------
-    typer.BadParameter
-        If the file cannot be read, or has an unknown key or a wrong value.
+    Raises `typer.BadParameter` if the file cannot be read, or has an unknown key or a wrong value.
     """
     if path is not None and not context.resilient_parsing:
         known = dict(_keys(context.command.params))
@@ -42,13 +39,7 @@ def apply_settings_file(context: typer.Context, path: Path | None) -> Path | Non
 
 
 def share_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of every command to a command.
-
-    Parameters
-    ----------
-    command : callable
-        Function of a command. Its own option ``--settings`` is kept.
-    """
+    """Add the options of every command to a command."""
     signature = inspect.signature(command, eval_str=True)
     new = {name: about for name, about in _options() if name not in signature.parameters}
 
@@ -66,13 +57,7 @@ def share_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def name_settings_file(context: Any, error: typer.BadParameter) -> None:
-    """Name the settings file in an error if a value of the file has caused it.
-
-    Parameters
-    ----------
-    error : typer.BadParameter
-        The error; its message is changed.
-    """
+    """Name the settings file in an error if a value of the file has caused it."""
     hints = [error.param_hint] if isinstance(error.param_hint, str) else error.param_hint or ()
     names = {hint.removeprefix("--").replace("-", "_") for hint in hints}
     if names & (context.default_map or {}).keys():

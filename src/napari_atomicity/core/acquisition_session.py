@@ -46,21 +46,12 @@ Composition = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Recording:
-    """How an image was recorded.
+    """How an image was recorded."""
 
-    Parameters
-    ----------
-    folder : str
-        Absolute path of its session's folder, see `session_folder`; empty for an image without a
-        file.
-    pixel_size_nm : float, optional
-        Pixel size in nm; None if it is not known.
-    settings : mapping of str to float or str
-        Those of `SETTINGS` that the file contains.
-    """
-
+    # absolute path of its session's folder, see `session_folder`; empty for an image without a file
     folder: str = ""
-    pixel_size_nm: float | None = None
+    pixel_size_nm: float | None = None  # pixel size in nm; None if it is not known
+    # those of `SETTINGS` that the file contains
     settings: Mapping[str, float | str] = field(default_factory=dict)
 
     @classmethod
@@ -87,45 +78,24 @@ def instrument_settings(metadata: Mapping[str, Any]) -> dict[str, float | str]:
 
 @dataclass(frozen=True)
 class EarlierScale:
-    """Scale of an earlier session with the same instrument, a prior for that of a session.
+    """Scale of an earlier session with the same instrument, a prior for that of a session."""
 
-    Parameters
-    ----------
-    intensity_per_atom : float
-        Intensity of one atom in counts nm².
-    log_sd : float
-        Standard deviation of its logarithm, the scatter between sessions included.
-    source : str
-        Name of the earlier session, or of the record of its run.
-    """
-
-    intensity_per_atom: float
-    log_sd: float
-    source: str = ""
+    intensity_per_atom: float  # intensity of one atom in counts nm²
+    log_sd: float  # standard deviation of its logarithm, the scatter between sessions included
+    source: str = ""  # name of the earlier session, or of the record of its run
 
 
 @dataclass(frozen=True)
 class SessionEntry:
-    """What a person entered for an image.
+    """What a person entered for an image."""
 
-    Parameters
-    ----------
-    session : str
-        Name of its session; empty to derive it.
-    known : mapping of str to float
-        Known composition of its sample, by number; empty if it is not known.
-    earlier : EarlierScale, optional
-        Scale of an earlier session with the same instrument.
-    keep_known : bool
-        Whether the known composition is used even if the clusters contradict it.
-    pixel_size_error : float, optional
-        Relative error (standard deviation) of the pixel size; None if it is not known.
-    """
-
-    session: str = ""
+    session: str = ""  # name of its session; empty to derive it
+    # known composition of its sample, by number; empty if it is not known
     known: Composition = field(default_factory=dict)
-    earlier: EarlierScale | None = None
+    earlier: EarlierScale | None = None  # scale of an earlier session with the same instrument
+    # whether the known composition is used even if the clusters contradict it
     keep_known: bool = False
+    # relative error (standard deviation) of the pixel size; None if it is not known
     pixel_size_error: float | None = None
 
     def __bool__(self) -> bool:
@@ -135,29 +105,16 @@ class SessionEntry:
 
 @dataclass(frozen=True)
 class AcquisitionSession:
-    """Images that were recorded alike.
-
-    Parameters
-    ----------
-    name : str
-        Name of the session.
-    images : tuple of str
-        Names of its images, in order.
-    known : mapping of str to mapping
-        Image → class → share of the clusters, for images of known samples.
-    earlier : EarlierScale, optional
-        Scale of an earlier session with the same instrument.
-    kept : frozenset of str
-        Images whose known composition is used even if their clusters contradict it.
-    pixel_size_error : float
-        Relative error (standard deviation) of the pixel size, common to its images.
-    """
+    """Images that were recorded alike."""
 
     name: str
-    images: tuple[str, ...]
+    images: tuple[str, ...]  # names of its images, in order
+    # image → class → share of the clusters, for images of known samples
     known: Mapping[str, Composition] = field(default_factory=dict)
-    earlier: EarlierScale | None = None
+    earlier: EarlierScale | None = None  # scale of an earlier session with the same instrument
+    # images whose known composition is used even if their clusters contradict it
     kept: frozenset[str] = frozenset()
+    # relative error (standard deviation) of the pixel size, common to its images
     pixel_size_error: float = PIXEL_SIZE_ERROR
 
     @property
@@ -184,11 +141,6 @@ def group_images(
         Sessions of images without an entry, one of `GROUPINGS`. Images of one folder, pixel size
         and settings are a session ("auto"). A setting that a file lacks separates only if the
         other images of the folder have more than one value.
-
-    Returns
-    -------
-    list of AcquisitionSession
-        In the order of their first images. Each image is in one session.
     """
     entries = entries or {}
     if grouping == "auto":
@@ -289,13 +241,6 @@ def parse_known(text: str) -> tuple[str, dict[str, float]]:
     text : str
         Pattern of names of images, equals sign, composition.
 
-    Returns
-    -------
-    pattern : str
-        Pattern as in a shell.
-    composition : dict of str to float
-        Class → number.
-
     Raises
     ------
     TableError
@@ -313,10 +258,7 @@ def parse_known(text: str) -> tuple[str, dict[str, float]]:
 def parse_composition(text: str) -> dict[str, float]:
     """Parse a composition such as ``Pt55``, ``Pt19:1, Pt41:1`` or ``Pt19:Pt41 = 1:1``.
 
-    Raises
-    ------
-    TableError
-        If the text does not have one of these forms.
+    Raises `TableError` if the text does not have one of these forms.
     """
     labels, equals, numbers = text.partition("=")
     if equals:
@@ -354,10 +296,7 @@ def format_composition(composition: Composition) -> str:
 def check_classes(composition: Composition, classes: Sequence[str]) -> None:
     """Check that a model has the classes of a known sample.
 
-    Raises
-    ------
-    ModelError
-        If it lacks one.
+    Raises `ModelError` if it lacks one.
     """
     missing = [label for label in composition if label not in classes]
     if missing:
@@ -385,15 +324,8 @@ def match_known(
     ----------
     samples : iterable of tuple
         Pattern and composition, as from `parse_known`.
-    images : iterable of str
-        Names of the images.
     all_match : bool
         Whether each pattern must match an image.
-
-    Returns
-    -------
-    dict of str to mapping
-        Image → composition.
 
     Raises
     ------

@@ -21,36 +21,24 @@ class ApparentSize:
     depend on the unit of the intensity: a linear function of the features of the channel with
     local contrast normalisation, and of the logarithm of the diameter. Without such features it is
     the logarithm of the diameter.
-
-    Parameters
-    ----------
-    log_intensity, log_size : tuple of float, length n_classes
-        Mean per class of ln(intensity in atoms) and of the apparent size.
-    covariance : tuple, shape (n_classes, 2, 2)
-        Covariance of both per class, within images.
-    scatter : float
-        Standard deviation of the common error of the apparent sizes of a session.
-    weights : tuple of float, length n_features or n_features + 1
-        Weights of the features of the network, and of the logarithm of the diameter if there is
-        one more; empty: the size is the logarithm of the diameter.
-    offset : float
-        Constant of the linear function.
-    lone_atoms : tuple of float, optional
-        Calibration of the intensities of lone atoms: mean and standard deviation of the difference
-        between ln scale of the clusters of an image and ln intensity of its lone atoms. None: lone
-        atoms do not contribute to the scale.
-    correlation : float
-        Correlation of the apparent sizes of clusters of one class in an image, which share focus
-        and often few isomers.
     """
 
+    # log_intensity, log_size: mean per class of ln(intensity in atoms) and of the apparent size
     log_intensity: tuple[Logarithm, ...]
     log_size: tuple[Logarithm, ...]
+    # (n_classes, 2, 2): covariance of both per class, within images
     covariance: tuple[Covariance, ...]
-    scatter: Scatter
+    scatter: Scatter  # standard deviation of the common error of the apparent sizes of a session
+    # weights of the features of the network, and of the logarithm of the diameter if there is one
+    # more; empty: the size is the logarithm of the diameter
     weights: tuple[float, ...] = ()
-    offset: float = 0.0
+    offset: float = 0.0  # constant of the linear function
+    # calibration of the intensities of lone atoms: mean and standard deviation of the difference
+    # between ln scale of the clusters of an image and ln intensity of its lone atoms. None: lone
+    # atoms do not contribute to the scale
     lone_atoms: tuple[float, Positive] | None = None
+    # correlation of the apparent sizes of clusters of one class in an image, which share focus and
+    # often few isomers
     correlation: Fraction = 0.0
 
     def check(self) -> None:
@@ -75,11 +63,6 @@ class ApparentSize:
 
     def independent_clusters(self, number: int) -> float:
         """Return the number of independent clusters whose sizes tell as much.
-
-        Parameters
-        ----------
-        number : int
-            Number of clusters of one image.
 
         Returns
         -------

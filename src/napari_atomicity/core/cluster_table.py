@@ -319,11 +319,8 @@ def settle_labels(table: pd.DataFrame) -> pd.DataFrame:
 def validate(table: pd.DataFrame) -> None:
     """Check a cluster table against the schema.
 
-    Raises
-    ------
-    TableError
-        If columns or positions are missing, an id occurs twice in an image, a track has two
-        clusters in one frame, or a value is impossible.
+    Raises `TableError` if columns or positions are missing, an id occurs twice in an image, a track
+    has two clusters in one frame, or a value is impossible.
     """
     check_columns(table, SCHEMA, _TABLE, "cluster_id")
     if "track_id" in table.columns:
@@ -370,11 +367,6 @@ def _format_counts(n_atoms: np.ndarray, low: np.ndarray, high: np.ndarray) -> li
         Numbers of atoms; NaN if not known.
     low, high : ndarray of float, shape (n_clusters,)
         95 % interval; NaN if not known.
-
-    Returns
-    -------
-    list of str
-        Without the interval if that is not known; "" without a number.
     """
     has_interval = np.isfinite(low) & np.isfinite(high)
     kind = (np.round(n_atoms) != 1) + 2 * has_interval
@@ -389,8 +381,6 @@ def format_disagreement(label: str, diameter: str, mixture: str, network: str) -
 
     Parameters
     ----------
-    label : str
-        Label of the cluster.
     diameter, mixture, network : str
         Classes from the single estimators; "" where there is none.
 
@@ -409,13 +399,6 @@ def format_disagreement(label: str, diameter: str, mixture: str, network: str) -
 def class_confidence(label: Any, confidence: Any) -> np.ndarray:
     """Return the confidence in a label; NaN for a label that is no class, which has none.
 
-    Parameters
-    ----------
-    label : array_like of str
-        One label, or the labels of N clusters.
-    confidence : array_like of float
-        The column ``confidence``.
-
     Returns
     -------
     ndarray of shape () or (N,)
@@ -431,17 +414,10 @@ def class_confidence(label: Any, confidence: Any) -> np.ndarray:
 def format_rows(table: pd.DataFrame) -> tuple[list[str], list[str]]:
     """Format number of atoms and disagreement of each cluster.
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Cluster table.
-
     Returns
     -------
     counts : list of str
         ``43 atoms (38–49)``; "" where the number is not known.
-    disagreements : list of str
-        `format_disagreement`.
     """
     counts = [""] * len(table)
     if "n_atoms" in table.columns:

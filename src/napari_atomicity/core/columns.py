@@ -22,31 +22,16 @@ _MISSING_VALUES = {TEXT: "", "bool": False, "int64": 0, "Int64": pd.NA}
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table.
-
-    Parameters
-    ----------
-    name : str
-        Name of the column, as in files.
-    dtype : str
-        A dtype of NumPy or pandas; `TEXT` for text.
-    unit : str
-        Unit of the values; "" for text, flags and numbers without a unit.
-    description : str
-        What the column holds, without its unit.
-    missing_value : object, optional
-        The value of a row that has none; by default "" for text, False for flags, 0 for whole
-        numbers and NaN for other numbers.
-    nullable : bool
-        Whether a row may lack a value.
-    """
+    """One column of a table."""
 
     name: str
-    dtype: str
-    unit: str
-    description: str
+    dtype: str  # A dtype of NumPy or pandas; `TEXT` for text
+    unit: str  # unit of the values; "" for text, flags and numbers without a unit
+    description: str  # what the column holds, without its unit
+    # the value of a row that has none; by default "" for text, False for flags, 0 for whole numbers
+    # and NaN for other numbers
     missing_value: Any = None
-    nullable: bool = True
+    nullable: bool = True  # whether a row may lack a value
 
     @property
     def default(self) -> Any:
@@ -76,8 +61,6 @@ def conform_columns(
     ----------
     table : pandas.DataFrame
         A table that holds at least some of the columns.
-    columns : sequence of Column
-        Columns that the result must have.
     what : str
         Name of the table for the error message, such as "cluster table".
     optional : sequence of Column, optional
@@ -150,10 +133,6 @@ def check_columns(table: pd.DataFrame, columns: Sequence[Column], what: str, key
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        The table.
-    columns : sequence of Column
-        Columns that it must have.
     what : str
         Name of the table for the error message.
     key : str

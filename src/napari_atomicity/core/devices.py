@@ -40,11 +40,6 @@ def choose_device(device: str = "auto") -> torch.device:
     device : str
         "cpu", "cuda" or "mps"; "auto" selects CUDA, then MPS of Apple, then the CPU.
 
-    Returns
-    -------
-    torch.device
-        The device.
-
     Raises
     ------
     ModelError

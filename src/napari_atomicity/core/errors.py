@@ -74,8 +74,6 @@ class SettingError(AtomicityError):
     ----------
     what : str
         What is wrong, a sentence without a full stop.
-    names : sequence of str
-        Names of the settings.
     advice : str, optional
         What to do, a sentence without a full stop.
     """

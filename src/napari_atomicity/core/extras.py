@@ -22,12 +22,8 @@ def require_extra(
 
     Parameters
     ----------
-    extra : str
-        Extra of the package that the block imports.
     purpose : str
         What requires it, as the beginning of a sentence.
-    path : path-like, optional
-        The file concerned.
 
     Raises
     ------

@@ -26,13 +26,6 @@ def attempt(failed: MutableMapping[str, str], name: str, compute: Callable[[], T
         Gets the error under the name of the statistic.
     name : str
         What is computed, for a message: "dispersion", "map", ...
-    compute : callable
-        Returns the statistic.
-
-    Returns
-    -------
-    T or None
-        None if it failed.
 
     Raises
     ------
@@ -49,15 +42,7 @@ def attempt(failed: MutableMapping[str, str], name: str, compute: Callable[[], T
 
 
 def add_failed(parameters: Mapping[str, Any], failed: Mapping[str, str]) -> dict[str, Any]:
-    """Return the parameters of an analysis with further failed statistics.
-
-    Parameters
-    ----------
-    parameters : mapping
-        Parameters of an analysis.
-    failed : mapping of str to str
-        Name of each statistic that failed, and the error.
-    """
+    """Return the parameters of an analysis with further failed statistics."""
     if not failed:
         return dict(parameters)
     return {**parameters, FAILED: {**parameters.get(FAILED, {}), **failed}}

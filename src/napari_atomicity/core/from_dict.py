@@ -33,23 +33,8 @@ def dataclass_from_json(kind: type[T], text: str | bytes) -> T:
     Numbers must be finite; text is no number, and a number is no flag. Unknown entries are ignored,
     and missing ones get their defaults.
 
-    Parameters
-    ----------
-    kind : type
-        The dataclass.
-    text : str or bytes
-        A JSON object.
-
-    Returns
-    -------
-    T
-        The dataclass.
-
-    Raises
-    ------
-    ValueError
-        If it is not JSON, an entry without a default is missing, or a value is not valid; the
-        message lists the first errors.
+    Raises `ValueError` if it is not JSON, an entry without a default is missing, or a value is not
+    valid; the message lists the first errors.
     """
     from pydantic import ValidationError
 
@@ -64,10 +49,7 @@ def dataclass_from_json(kind: type[T], text: str | bytes) -> T:
 def dataclass_from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
     """Build a dataclass from the dictionary that `dataclasses.asdict` made of it.
 
-    Raises
-    ------
-    ValueError
-        As `dataclass_from_json`.
+    Raises `ValueError` as `dataclass_from_json` does.
     """
     return dataclass_from_json(kind, json.dumps(values))
 

@@ -24,20 +24,7 @@ Executor = Callable[[Callable[[Any], Any], Iterable[Any], Stop | None], Generato
 def serial(
     step: Callable[[I], R], items: Iterable[I], stop: Stop | None = None
 ) -> Generator[R, None, None]:
-    """Apply a step to the items one by one in this process.
-
-    Parameters
-    ----------
-    step : callable
-        ``step(item)``.
-    items : iterable
-        Items.
-
-    Yields
-    ------
-    Any
-        Result of each step.
-    """
+    """Apply a step to the items one by one in this process."""
     for item in items:
         check(stop)
         yield step(item)
@@ -61,8 +48,6 @@ def for_each_image(
         ``step(item) -> result``.
     executor : callable, optional
         ``executor(step, items, stop)`` yields the results.
-    sinks : sequence of callable, optional
-        Each is called with each result, in this order.
     on_error : callable, optional
         ``on_error(item, error)`` returns the result of an item whose step failed; without it the
         error ends the loop. Not for executors that send the step to other processes.

@@ -19,8 +19,6 @@ def lazy_attributes(
 
     Parameters
     ----------
-    package : str
-        Name of the package.
     modules : mapping of str to str
         Public name → module of the package that defines it.
 

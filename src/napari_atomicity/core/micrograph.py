@@ -230,10 +230,7 @@ def _any_finite(data: Any) -> bool:
 def checked_pixel_size(pixel_size_nm: float, where: Path | str) -> float:
     """Return the pixel size if it is plausible.
 
-    Raises
-    ------
-    CalibrationError
-        If it is not a positive number of a plausible magnitude.
+    Raises `CalibrationError` if it is not a positive number of a plausible magnitude.
     """
     size = float(pixel_size_nm)
     if not MIN_PIXEL_NM <= size <= MAX_PIXEL_NM:  # also false for NaN

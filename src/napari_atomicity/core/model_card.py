@@ -41,39 +41,26 @@ def is_file_name(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Card:
-    """All properties of a model except its weights, stored as JSON next to them.
-
-    Parameters
-    ----------
-    name : str
-        Name of the model.
-    description, intended_use, limits : str
-        Text for users.
-    license : str
-        Licence under which others may use the model, such as "CC-BY-4.0".
-    doi : str
-        Digital object identifier of the model or of the paper that describes it.
-    data, training, scores : dict
-        Training data, training settings, and scores on data that were not used for training.
-    version : str
-        Version of this package that made the model.
-    sha256 : str
-        Hash of the file of the weights.
-    """
+    """All properties of a model except its weights, stored as JSON next to them."""
 
     KIND: ClassVar[str]
 
     name: str
+    # description, intended_use, limits: text for users
     description: str = field(default="", kw_only=True)
     intended_use: str = field(default="", kw_only=True)
     limits: str = field(default="", kw_only=True)
+    # licence under which others may use the model, such as "CC-BY-4.0"
     license: Annotated[str, Len(0, 100)] = field(default="", kw_only=True)
+    # digital object identifier of the model or of the paper that describes it
     doi: Annotated[str, Len(0, 200)] = field(default="", kw_only=True)
+    # data, training, scores: training data, training settings, and scores on data that were not
+    # used for training
     data: dict[str, Any] = field(default_factory=dict, kw_only=True)
     training: dict[str, Any] = field(default_factory=dict, kw_only=True)
     scores: dict[str, Any] = field(default_factory=dict, kw_only=True)
-    version: str = field(default="", kw_only=True)
-    sha256: str = field(default="", kw_only=True)
+    version: str = field(default="", kw_only=True)  # version of this package that made the model
+    sha256: str = field(default="", kw_only=True)  # hash of the file of the weights
 
     @property
     def model_id(self) -> str:
@@ -101,10 +88,7 @@ class Card:
     def from_json(cls, text: str | bytes) -> Self:
         """Return the card from JSON; unknown entries are ignored.
 
-        Raises
-        ------
-        ValueError
-            If an entry is missing or not valid.
+        Raises `ValueError` if an entry is missing or not valid.
         """
         card = dataclass_from_json(cls, text)
         card.check()
@@ -125,37 +109,21 @@ class Card:
 
 @dataclass(frozen=True)
 class Combination:
-    """A log-linear pool of the network and the constrained mixture, fitted on held-out images.
+    """A log-linear pool of the network and the constrained mixture, fitted on held-out images."""
 
-    Parameters
-    ----------
-    network, mixture : float
-        Weights of the logarithms of their class probabilities.
-    bias : tuple of float, length n_classes
-        Added to the logarithms.
-    doubt : float
-        How much alternative solutions for the intensity scale reduce the confidence.
-    """
-
+    # network, mixture: weights of the logarithms of their class probabilities
     network: float
     mixture: float
-    bias: tuple[float, ...]
+    bias: tuple[float, ...]  # added to the logarithms
+    # how much alternative solutions for the intensity scale reduce the confidence
     doubt: NotNegative
 
 
 @dataclass(frozen=True)
 class CountError:
-    """Half widths of the 95 % interval of the logarithm of the number of atoms.
+    """Half widths of the 95 % interval of the logarithm of the number of atoms."""
 
-    Parameters
-    ----------
-    whole : float
-        For complete, isolated clusters, counted by their intensity.
-    other : float
-        For other clusters.
-    """
-
-    whole: NotNegative
+    whole: NotNegative  # for complete, isolated clusters, counted by their intensity
     other: NotNegative
 
 
@@ -175,71 +143,47 @@ class _Scores:
 
 @dataclass(frozen=True)
 class ModelCard(Card):
-    """The card of a model of clusters: see `Card` for the properties of all models.
-
-    Parameters
-    ----------
-    classes : tuple of str
-        Classes in order of size.
-    patches : PatchSettings
-        Geometry of the input.
-    scale : ScaleReference, optional
-        Reference for the intensity of one atom in an image.
-    apparent_size : ApparentSize, optional
-        Reference for the intensity of one atom in the images of a session, see
-        `models.session_scale`.
-    width : int
-        Width of the first layer of the network.
-    temperature, bias : float, tuple of float
-        Calibration of the network: probabilities are softmax(logits / temperature + bias).
-    conformal_level, conformal_threshold : float
-        The prediction set contains the classes with at least ``conformal_threshold``; on held-out
-        images it contains the true class in ``conformal_level`` of the cases.
-    confusion : tuple of tuple of int, shape (n_classes, n_classes)
-        Counts of held-out clusters, rows by true class, columns by the most probable class.
-    recalibration : tuple of tuple of float, shape (n_replicates, n_classes + 1)
-        Bootstrap replicates of the calibration, each a factor and biases: a replicate gives
-        softmax(factor × log p + biases) for the probabilities p of the model.
-    combination : Combination, optional
-        Pool of the probabilities of network and mixture.
-    count : CountError, optional
-        Error of the continuous number of atoms.
-    ood_limit : float
-        Distance in the embedding that one in two hundred held-out clusters exceeds.
-    ood_limit_touching : float, optional
-        The same for clusters that touch another one.
-    ood_median : float, optional
-        Median distance of held-out clusters.
-    drift_limit : float, optional
-        Domain shift (`models.domain_shift.domain_shift`) that one in a hundred held-out images
-        exceeds.
-    thresholds : dict of str to tuple of float
-        Estimators by thresholds, fitted on the same clusters: see `models.thresholds`.
-    diameter_density : tuple of tuple of float, shape (n_classes, n_residuals)
-        Density of log diameter in each class, at distances from its mean: see
-        `models.diameter_density`. Empty on cards of earlier versions.
-    """
+    """The card of a model of clusters: see `Card` for the properties of all models."""
 
     KIND = CLUSTERS
 
+    # classes in order of size
     classes: Annotated[tuple[Annotated[str, Len(1, 100)], ...], Len(1, 1000)]
-    patches: PatchSettings = field(default_factory=PatchSettings)
-    scale: ScaleReference | None = None
+    patches: PatchSettings = field(default_factory=PatchSettings)  # geometry of the input
+    scale: ScaleReference | None = None  # reference for the intensity of one atom in an image
+    # reference for the intensity of one atom in the images of a session, see `models.session_scale`
     apparent_size: ApparentSize | None = None
+    # width of the first layer of the network
     width: Annotated[int, Interval(ge=4, le=256), MultipleOf(4)] = 16
+    # temperature, bias: calibration of the network: probabilities are softmax(logits / temperature
+    # + bias)
     temperature: Positive = 1.0
     bias: tuple[float, ...] = ()
+    # conformal_level, conformal_threshold: the prediction set contains the classes with at least
+    # ``conformal_threshold``; on held-out images it contains the true class in ``conformal_level``
+    # of the cases
     conformal_level: Fraction = 0.95
     conformal_threshold: Fraction = 0.0
+    # (n_classes, n_classes): counts of held-out clusters, rows by true class, columns by the most
+    # probable class
     confusion: tuple[tuple[Annotated[int, Interval(ge=0, le=10**12)], ...], ...] = ()
+    # (n_replicates, n_classes + 1): bootstrap replicates of the calibration, each a factor and
+    # biases: a replicate gives softmax(factor × log p + biases) for the probabilities p of the
+    # model
     recalibration: tuple[tuple[float, ...], ...] = ()
-    combination: Combination | None = None
-    count: CountError | None = None
+    combination: Combination | None = None  # pool of the probabilities of network and mixture
+    count: CountError | None = None  # error of the continuous number of atoms
+    # distance in the embedding that one in two hundred held-out clusters exceeds
     ood_limit: Positive = 1.0
-    ood_limit_touching: Positive | None = None
-    ood_median: NotNegative | None = None
+    ood_limit_touching: Positive | None = None  # the same for clusters that touch another one
+    ood_median: NotNegative | None = None  # median distance of held-out clusters
+    # domain shift (`models.domain_shift.domain_shift`) that one in a hundred held-out images
+    # exceeds
     drift_limit: Positive | None = None
+    # estimators by thresholds, fitted on the same clusters: see `models.thresholds`
     thresholds: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    # (n_classes, n_residuals): density of log diameter in each class, at distances from its mean:
+    # see `models.diameter_density`. Empty on cards of earlier versions
     diameter_density: tuple[
         Annotated[tuple[Positive, ...], Len(N_RESIDUALS, N_RESIDUALS)], ...
     ] = ()

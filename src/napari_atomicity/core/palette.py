@@ -45,11 +45,6 @@ def _additional_colour(index: int) -> str:
 def colours(classes: Iterable[str]) -> dict[str, str]:
     """Return the colours of the classes and of the labels that are no class.
 
-    Parameters
-    ----------
-    classes : iterable of str
-        All classes of the model, in order; any number.
-
     Returns
     -------
     dict of str to str
@@ -63,11 +58,6 @@ def symbols(classes: Iterable[str]) -> dict[str, str]:
     """Return the napari symbols of the classes and of the labels that are no class.
 
     There are fewer symbols than colours: symbols repeat, but never with the same colour.
-
-    Parameters
-    ----------
-    classes : iterable of str
-        All classes of the model, in order; any number.
 
     Returns
     -------

@@ -17,26 +17,14 @@ Patches: TypeAlias = "Mapping[str, np.ndarray] | Mapping[str, Tensor]"
 
 @dataclass(frozen=True)
 class PatchSettings:
-    """Geometry of the input of the network, in nm and thus independent of the magnification.
+    """Geometry of the input of the network, in nm and thus independent of the magnification."""
 
-    Parameters
-    ----------
-    field_of_view_nm : float
-        Edge length of a patch.
-    size_px : int
-        Pixels along this edge.
-    lcn_window_nm : float
-        Standard deviation of the Gaussian windows of the local contrast normalisation.
-    channels : tuple of str
-        "raw" and "LCN", or one of them.
-    raw_unit : {"atoms", "patch"}
-        Unit of the raw channel in the network: atoms per nm², by the intensity of one atom in the
-        image; or the 99 % quantile of each patch above its background, as a method
-        does that knows nothing but the patch.
-    """
-
-    field_of_view_nm: Annotated[float, Interval(ge=0.1, le=100)] = 2.8
-    size_px: Annotated[int, Interval(ge=8, le=256)] = 56
+    field_of_view_nm: Annotated[float, Interval(ge=0.1, le=100)] = 2.8  # edge length of a patch
+    size_px: Annotated[int, Interval(ge=8, le=256)] = 56  # pixels along this edge
+    # standard deviation of the Gaussian windows of the local contrast normalisation
     lcn_window_nm: Annotated[float, Interval(ge=0.01, le=20)] = 0.5
-    channels: tuple[str, ...] = ("raw", "LCN")
+    channels: tuple[str, ...] = ("raw", "LCN")  # "raw" and "LCN", or one of them
+    # unit of the raw channel in the network: atoms per nm², by the intensity of one atom in the
+    # image; or the 99 % quantile of each patch above its background, as a method does that knows
+    # nothing but the patch
     raw_unit: Literal["atoms", "patch"] = "atoms"

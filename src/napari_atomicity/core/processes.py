@@ -46,14 +46,5 @@ def spawn_pool(
 
     Forked processes would inherit the locks that other threads (of napari, dask or torch) hold,
     and wait for them forever.
-
-    Parameters
-    ----------
-    workers : int
-        Number of processes.
-    start : callable, optional
-        Called in each process before its first task.
-    *arguments : object
-        Arguments of ``start``.
     """
     return ProcessPoolExecutor(workers, WorkerContext(), start, arguments)

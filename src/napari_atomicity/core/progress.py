@@ -27,8 +27,6 @@ def report(progress: Progress | None, done: int, total: int, message: str) -> No
 
     Parameters
     ----------
-    progress : callable or None
-        Function of the caller.
     done, total : int
         Finished and total number of steps.
     message : str

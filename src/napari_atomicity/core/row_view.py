@@ -135,11 +135,6 @@ def stack(arrays: Sequence[Any], order: np.ndarray) -> Any:
         Arrays with rows of the same shape.
     order : ndarray of int, shape (n_rows,)
         Indices of rows of the concatenated arrays.
-
-    Returns
-    -------
-    ndarray or RowView
-        The rows.
     """
     parts = [a if isinstance(a, RowView) else _whole(a) for a in arrays]
     bases = list({id(base): base for part in parts for base in part.bases}.values())

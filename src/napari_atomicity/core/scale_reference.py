@@ -20,21 +20,15 @@ TIE_OF_SCATTER = 10.0
 
 @dataclass(frozen=True)
 class ScaleReference:
-    """Distributions of intensity and diameter of the classes.
+    """Distributions of intensity and diameter of the classes."""
 
-    Parameters
-    ----------
-    log_intensity, log_diameter : tuple of float, length n_classes
-        Mean per class of the logarithms of intensity in atoms and diameter in nm.
-    covariance : tuple, shape (n_classes, 2, 2)
-        Covariance of (log intensity, log diameter) per class.
-    diameter_scatter : float
-        Standard deviation of the common error of log diameter in an image.
-    """
-
+    # log_intensity, log_diameter: mean per class of the logarithms of intensity in atoms and
+    # diameter in nm
     log_intensity: tuple[Logarithm, ...]
     log_diameter: tuple[Logarithm, ...]
+    # (n_classes, 2, 2): covariance of (log intensity, log diameter) per class
     covariance: tuple[Covariance, ...]
+    # standard deviation of the common error of log diameter in an image
     diameter_scatter: Scatter = 0.04
 
     def check(self) -> None:
@@ -56,15 +50,8 @@ class ScaleReference:
             Diameters in nm.
         label : ndarray of str, shape (n_clusters,)
             Classes of the clusters.
-        classes : sequence of str
-            All classes, in order.
         diameter_scatter : float
             Standard deviation of the common error of log diameter in an image.
-
-        Returns
-        -------
-        ScaleReference
-            The reference.
 
         Raises
         ------
@@ -102,17 +89,8 @@ def check_classes(
 ) -> None:
     """Check the distributions of classes.
 
-    Parameters
-    ----------
-    log_intensity, log_size : sequence of float
-        Means.
-    covariance : sequence of tuple
-        Covariances.
-
-    Raises
-    ------
-    ValueError
-        If they are not of the same number of classes, or a covariance is not positive definite.
+    Raises `ValueError` if they are not of the same number of classes, or a covariance is not
+    positive definite.
     """
     if not len(log_intensity) == len(log_size) == len(covariance) > 0:
         raise ValueError("means and covariances are of different numbers of classes")

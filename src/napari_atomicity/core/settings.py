@@ -28,60 +28,30 @@ MAX_SEED = 2**31 - 1
 
 @dataclass(frozen=True)
 class Setting:
-    """Description of a setting.
+    """Description of a setting."""
 
-    Parameters
-    ----------
-    label : str
-        Label in the form; without it, the setting is in no form.
-    help : str
-        Explanation: tooltip in the form, and help on the command line.
-    unit : str
-        Unit, shown after a number in the form.
-    min, max : float, optional
-        Range of valid values.
-    above : float, optional
-        Limit below all valid values.
-    form_range : tuple of float, optional
-        Range in the form, in displayed units; default: the valid range.
-    decimals : int
-        Number of decimals in the form.
-    step : float, optional
-        Step in the form; default: ten units of the last decimal.
-    factor : float
-        Displayed number per unit of the value, 100 for percent.
-    text : str
-        Text that the form shows in place of the lowest number, which is None if the setting is
-        optional; or text of a check box whose label is in a separate column.
-    default_text : str
-        Text of the default value if it is not the value itself.
-    choices : mapping of str to str
-        Valid values → text in the form.
-    is_path : bool
-        Whether the value is the path of a file.
-    option : str, optional
-        Declaration on the command line if it is not the name of the field, or if the setting has no
-        label; several names are separated by spaces. None: no option.
-    key : str
-        Key under which the window saves the value; not saved if empty.
-    """
-
-    label: str
-    help: str
-    unit: str = ""
+    label: str  # label in the form; without it, the setting is in no form
+    help: str  # explanation: tooltip in the form, and help on the command line
+    unit: str = ""  # unit, shown after a number in the form
+    # min, max: range of valid values
     min: float | None = None
     max: float | None = None
-    above: float | None = None
+    above: float | None = None  # limit below all valid values
+    # range in the form, in displayed units; default: the valid range
     form_range: tuple[float, float] | None = None
-    decimals: int = 0
-    step: float | None = None
-    factor: float = 1
+    decimals: int = 0  # number of decimals in the form
+    step: float | None = None  # step in the form; default: ten units of the last decimal
+    factor: float = 1  # displayed number per unit of the value, 100 for percent
+    # text that the form shows in place of the lowest number, which is None if the setting is
+    # optional; or text of a check box whose label is in a separate column
     text: str = ""
-    default_text: str = ""
-    choices: Mapping[str, str] = field(default_factory=dict)
+    default_text: str = ""  # text of the default value if it is not the value itself
+    choices: Mapping[str, str] = field(default_factory=dict)  # valid values → text in the form
     is_path: bool = False
+    # declaration on the command line if it is not the name of the field, or if the setting has no
+    # label; several names are separated by spaces. None: no option
     option: str | None = ""
-    key: str = ""
+    key: str = ""  # key under which the window saves the value; not saved if empty
 
     @property
     def suffix(self) -> str:
@@ -126,13 +96,6 @@ def setting(default: Any, label: str, help: str, **description: Any) -> Any:
         Default value; `dataclasses.MISSING` if there is none.
     label, help : str
         Label in the form, empty for none, and explanation.
-    **description : Any
-        Other fields of `Setting`.
-
-    Returns
-    -------
-    Any
-        The field.
     """
     return field(default=default, metadata={"setting": Setting(label, help, **description)})
 
@@ -161,10 +124,7 @@ def default_of(settings: type, name: str) -> Any:
 def check_settings(settings: Any) -> None:
     """Check the values of settings against the descriptions of their fields.
 
-    Raises
-    ------
-    SettingError
-        If a value is out of range, or none of the choices.
+    Raises `SettingError` if a value is out of range, or none of the choices.
     """
     for name, about in settings_of(type(settings)).items():
         value = getattr(settings, name)

@@ -45,15 +45,7 @@ class TableCache:
         return cache
 
     def set(self, image: str, columns: Columns | None) -> None:
-        """Set the table of an image.
-
-        Parameters
-        ----------
-        image : str
-            Name of the image.
-        columns : dict of str to ndarray or None
-            Result of `columns_of` for its table; None removes the image.
-        """
+        """Set the table of an image."""
         before = self._parts.get(image)
         if columns is None:
             self._parts.pop(image, None)
@@ -77,8 +69,6 @@ class TableCache:
 
         Parameters
         ----------
-        image : str
-            Name of the image.
         table : pandas.DataFrame
             Its table; only ``label`` and ``label_corrected`` have changed.
         """

@@ -13,10 +13,6 @@ def pluralise(n: int, noun: str, of_many: str = "") -> str:
 
     Parameters
     ----------
-    n : int
-        The number.
-    noun : str
-        Noun in the singular.
     of_many : str, optional
         Plural, by default the noun with an s.
     """

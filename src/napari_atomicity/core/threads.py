@@ -36,10 +36,6 @@ def parallel_results(
 
     Parameters
     ----------
-    work : callable
-        Called with each item.
-    items : sequence
-        The items.
     on_cpu : bool, optional
         Whether ``work`` runs on the CPU.
     """

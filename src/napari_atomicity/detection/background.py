@@ -52,17 +52,10 @@ class BackgroundGrid:
     """Values on a coarse grid of blocks.
 
     Values are interpolated linearly between block centres and constant beyond the outer ones.
-
-    Parameters
-    ----------
-    values : ndarray of shape (rows, columns), float32
-        Value of each block.
-    block : tuple of float
-        Height and width of a block in pixels.
     """
 
-    values: np.ndarray
-    block: tuple[float, float]
+    values: np.ndarray  # (rows, columns): value of each block
+    block: tuple[float, float]  # height and width of a block in pixels
 
     def at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Evaluate the grid at all combinations of rows and columns.
@@ -128,13 +121,9 @@ def neighbouring_blocks(
         Coordinates in pixels.
     block : float
         Length of a block in pixels.
-    n : int
-        Number of blocks along the axis.
 
     Returns
     -------
-    low, high : ndarray of int
-        Indices of the blocks.
     weight : ndarray of float32
         Weight of the second one, between 0 and 1.
     """
@@ -218,10 +207,6 @@ def enlarge(coarse: np.ndarray, shape: tuple[int, ...], factor: tuple[float, ...
         Shape of the result.
     factor : tuple of float
         Height and width of a block in pixels.
-
-    Returns
-    -------
-    ndarray of float32
     """
     out = coarse.astype(np.float32)
     if out.shape == tuple(shape):
@@ -272,8 +257,6 @@ def estimate_noise_grid(
         Edge length of a block in pixels.
     shape : tuple of int
         Shape of the image.
-    largest : float
-        Largest absolute value of the image.
     """
     size = max(4, block_px // noise_sampling_step(block_px))
     edges = [_split_evenly(n, max(1, round(n / size))) for n in sample.shape]

@@ -48,23 +48,12 @@ _MIN_LEVEL_COUNT = 50  # pixels of a level of 8 bits that is certainly used
 
 @dataclass(frozen=True)
 class Clipping:
-    """Upper limit of the recorded range.
+    """Upper limit of the recorded range."""
 
-    Parameters
-    ----------
-    limit : float
-        Pixels of at least this value are clipped, in counts.
-    fraction : float
-        Fraction of the pixels of the frame that are clipped.
-    excess : float
-        Mean intensity that clipped pixels have lost, in counts.
-    mean_root_density : float
-        Mean over clipped pixels of the square root of the local density of clipped pixels.
-    """
-
-    limit: float
-    fraction: float
-    excess: float
+    limit: float  # pixels of at least this value are clipped, in counts
+    fraction: float  # fraction of the pixels of the frame that are clipped
+    excess: float  # mean intensity that clipped pixels have lost, in counts
+    # mean over clipped pixels of the square root of the local density of clipped pixels
     mean_root_density: float
 
 
@@ -113,10 +102,6 @@ def find_clipping(micrograph: Micrograph, index: int, ends: Extremes) -> Clippin
     ----------
     micrograph : Micrograph
         A calibrated image or stack.
-    index : int
-        The frame.
-    ends : Extremes
-        Extremes of the frame.
 
     Returns
     -------
@@ -212,10 +197,6 @@ def fraction_at_floor(micrograph: Micrograph, index: int, ends: Extremes) -> flo
     ----------
     micrograph : Micrograph
         A calibrated image or stack.
-    index : int
-        The frame.
-    ends : Extremes
-        Extremes of the frame.
     """
     if ends.n_low < MIN_FLOOR * ends.n:
         return 0.0
@@ -236,10 +217,6 @@ def is_nonlinear(micrograph: Micrograph, index: int, ends: Extremes) -> bool:
     ----------
     micrograph : Micrograph
         A calibrated image or stack.
-    index : int
-        The frame.
-    ends : Extremes
-        Extremes of the frame.
     """
     if ends.low < 0 or ends.high > 255 or ends.high < 64:
         return False

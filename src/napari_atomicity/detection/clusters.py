@@ -60,10 +60,6 @@ def outline_frame(
     ----------
     micrograph : Micrograph
         A calibrated image or stack.
-    index : int
-        The frame.
-    settings : DetectionSettings
-        Settings of detection.
 
     Returns
     -------
@@ -148,15 +144,6 @@ def outline_clusters(
     Each tile has a margin for the basins of its clusters, the basins that limit them, and those
     that limit these: in a chain of touching clusters each one affects the next.
 
-    Parameters
-    ----------
-    frame : Frame
-        The frame.
-    seeds : Seeds
-        Seeds of the clusters.
-    settings : DetectionSettings
-        Settings of detection.
-
     Returns
     -------
     list of Outline
@@ -190,12 +177,8 @@ def limit_to_image(settings: DetectionSettings, micrograph: Micrograph) -> Detec
 def check_resolution(micrograph: Micrograph, settings: DetectionSettings) -> float:
     """Return the pixel size in nm, or raise an error if it is too coarse.
 
-    Raises
-    ------
-    CalibrationError
-        If the pixel size is unknown.
-    UnsuitableImageError
-        If the pixels are too coarse for the smallest clusters.
+    Raises `CalibrationError` if the pixel size is unknown. Raises `UnsuitableImageError` if the
+    pixels are too coarse for the smallest clusters.
     """
     pixel_size_nm = micrograph.calibrated()
     if pixel_size_nm > settings.diameter_min_nm / 3:
@@ -238,12 +221,6 @@ def measurement_table(
     ----------
     found : list of Outline
         Outlines on the grid of the frame.
-    frame : Frame
-        The frame.
-    image : str
-        Name of the image.
-    index : int
-        Number of the frame.
     pixel_size_nm : float
         Edge length of a pixel of the file in nm.
     """

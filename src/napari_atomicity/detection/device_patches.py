@@ -58,12 +58,8 @@ def patches_for_device(
 
     Parameters
     ----------
-    device : torch.device
-        The device.
     micrograph : Micrograph
         A calibrated image or stack.
-    table : pandas.DataFrame
-        The cluster table; ``frame``, ``y_px`` and ``x_px`` are used.
     settings : PatchSettings
         Field of view, grid, channels.
     intensity_per_atom : float
@@ -102,10 +98,7 @@ def patches_for_device(
 def as_arrays(patches: Patches) -> dict[str, np.ndarray]:
     """Return the patches as arrays in main memory.
 
-    Raises
-    ------
-    DeviceLostError
-        If the device that holds them is lost.
+    Raises `DeviceLostError` if the device that holds them is lost.
     """
     return {channel: _as_array(values) for channel, values in patches.items()}
 
@@ -136,12 +129,8 @@ def patches_on_device(
 
     Parameters
     ----------
-    device : torch.device
-        The device.
     micrograph : Micrograph
         A calibrated image or stack.
-    table : pandas.DataFrame
-        The cluster table; ``frame``, ``y_px`` and ``x_px`` are used.
     settings : PatchSettings
         Field of view, grid, channels.
     intensity_per_atom : float

@@ -38,10 +38,6 @@ def mirror_indices(start: int, stop: int, n: int) -> np.ndarray:
     n : int
         Number of pixels.
 
-    Returns
-    -------
-    ndarray of int
-
     Examples
     --------
     >>> mirror_indices(-2, 5, 4).tolist()
@@ -61,8 +57,6 @@ def select(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarr
     ----------
     image : ndarray of shape (Y, X)
         The image.
-    rows, columns : ndarray of int
-        Indices.
 
     Returns
     -------
@@ -116,8 +110,6 @@ def gaussian(image: np.ndarray, sigma_px: float, every: int = 1) -> np.ndarray:
         Pixels with a margin of `reach` on every side.
     sigma_px : float
         Standard deviation in pixels.
-    every : int
-        Only every n-th row and column is computed.
 
     Returns
     -------
@@ -186,15 +178,6 @@ def run_in_strips(fill: Callable[[int, int], None], n: int, size: int) -> None:
     """Call ``fill(top, bottom)`` for strips of rows, several at a time.
 
     A strip fits into the processor's cache, and NumPy releases the lock of the interpreter.
-
-    Parameters
-    ----------
-    fill : callable
-        Computes the rows from top to bottom.
-    n : int
-        Number of rows.
-    size : int
-        Number of rows of a strip.
     """
     size = max(1, size)
     run_in_threads(lambda top: fill(top, min(n, top + size)), range(0, n, size))
@@ -214,8 +197,6 @@ def map_strips(
         Returns the pixels of a strip from those of the images.
     *images : ndarray of shape (Y, X)
         The images.
-    dtype : type, optional
-        Type of the result.
     out : ndarray of shape (Y, X), optional
         Array for the result.
 

@@ -29,15 +29,7 @@ CACHED_PIXELS = 1 << 24
 
 @dataclass(frozen=True)
 class Tile:
-    """A rectangle of a grid, which may extend beyond it.
-
-    Parameters
-    ----------
-    top, bottom : int
-        First row, and the row after the last.
-    left, right : int
-        First column, and the column after the last.
-    """
+    """A rectangle of a grid, which may extend beyond it."""
 
     top: int
     bottom: int
@@ -119,8 +111,6 @@ class Frame:
         Shape of the grid.
     pixel_nm : float
         Edge length of a pixel of the grid in nm.
-    background : BackgroundGrid
-        Background on a coarse grid.
     low, mean, high : float
         Minimum, mean and maximum of the finite pixels; NaN if there are none.
     n_finite : int
@@ -239,10 +229,6 @@ class Frame:
             Tile of the grid of means over ``step`` × ``step`` pixels.
         step : int
             Edge length of the blocks of this grid in pixels.
-
-        Returns
-        -------
-        ndarray of float32
         """
         rows, columns = self._indices(tile, step)
         return self.background.at((rows + 0.5) * step - 0.5, (columns + 0.5) * step - 0.5)
@@ -321,11 +307,6 @@ def group_points(
         Maximum edge length of a box in pixels.
     margin : int
         Margin of each box in pixels.
-
-    Returns
-    -------
-    list of (Tile, ndarray of int)
-        Boxes, and the indices of the points in each.
     """
     if len(points) == 0:
         return []
@@ -376,15 +357,9 @@ def iterate_tiles(frame: Frame, size: int, step: int = 1) -> Iterator[Tile]:
 
     Parameters
     ----------
-    frame : Frame
-        The frame.
     size : int
         Maximum edge length of a tile in pixels of that grid.
     step : int
         Edge length of the blocks.
-
-    Yields
-    ------
-    Tile
     """
     yield from tiles((max(1, frame.shape[0] // step), max(1, frame.shape[1] // step)), size)

@@ -63,18 +63,10 @@ _WINDOW_PX = 2  # neighbours on each side whose median replaces an outlier
 
 @dataclass(frozen=True, eq=False)
 class OutlierPixels:
-    """Outlier pixels of a frame, and the values that replace them.
+    """Outlier pixels of a frame, and the values that replace them."""
 
-    Parameters
-    ----------
-    points : ndarray of shape (N, 2), int
-        Rows and columns.
-    values : ndarray of shape (N,)
-        Of their neighbours.
-    """
-
-    points: np.ndarray
-    values: np.ndarray
+    points: np.ndarray  # (N, 2): rows and columns
+    values: np.ndarray  # (N,): of their neighbours
 
     def __len__(self) -> int:
         """Return the number of outlier pixels."""
@@ -120,15 +112,6 @@ def find_repairs(
     micrograph: Micrograph, index: int = 0, ends: Extremes | None = None
 ) -> tuple[OutlierPixels, float]:
     """Find the outlier pixels of a frame, and the unit in which it is computed.
-
-    Parameters
-    ----------
-    micrograph : Micrograph
-        Image or stack.
-    index : int, optional
-        The frame.
-    ends : Extremes, optional
-        Extremes of the frame, if they are known.
 
     Returns
     -------
@@ -294,8 +277,6 @@ class RepairedFrame:
 
     Parameters
     ----------
-    view : FrameView
-        The recorded frame.
     outliers : OutlierPixels
         Its outlier pixels.
     unit : float
@@ -329,8 +310,6 @@ def repair(
         Recorded pixels.
     outliers : OutlierPixels
         Outlier pixels of the frame.
-    unit : float
-        Unit of the result, relative to that of the file.
     top, left : int, optional
         Position of the first pixel in the frame.
 

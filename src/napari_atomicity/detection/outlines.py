@@ -33,66 +33,32 @@ _MAX_POLYGONS = 500  # polygons at a time
 
 @dataclass(frozen=True, eq=False)
 class Outline:
-    """Outline and measurements of one cluster on the frame's grid.
+    """Outline and measurements of one cluster on the frame's grid."""
 
-    Parameters
-    ----------
-    label : int
-        Label of its basin.
-    centre_px : ndarray of shape (2,)
-        Intensity-weighted centre (y, x) in pixels of the grid.
-    diameter_nm : float
-        Diameter in nm of the disc of equal area.
-    integrated_intensity : float
-        Background-subtracted intensity in counts nm².
-    eccentricity : float
-        Eccentricity of the ellipse with the same second moments.
-    touches_border : bool
-        Whether the image border cuts the cluster.
-    touches_neighbour : bool
-        Whether the tails of another cluster overlap.
-    polygon_px : ndarray of shape (M, 2)
-        Closed polygon (y, x) in pixels of the grid.
-    isolation : float
-        1 if the intensity falls to the local background in all directions, 0 if it does not fall in
-        some direction, as at an edge.
-    """
-
-    label: int
-    centre_px: np.ndarray
-    diameter_nm: float
-    integrated_intensity: float
-    eccentricity: float
-    touches_border: bool
-    touches_neighbour: bool
-    polygon_px: np.ndarray
+    label: int  # label of its basin
+    centre_px: np.ndarray  # (2,): intensity-weighted centre (y, x) in pixels of the grid
+    diameter_nm: float  # diameter in nm of the disc of equal area
+    integrated_intensity: float  # background-subtracted intensity in counts nm²
+    eccentricity: float  # eccentricity of the ellipse with the same second moments
+    touches_border: bool  # whether the image border cuts the cluster
+    touches_neighbour: bool  # whether the tails of another cluster overlap
+    polygon_px: np.ndarray  # (M, 2): closed polygon (y, x) in pixels of the grid
+    # 1 if the intensity falls to the local background in all directions, 0 if it does not fall in
+    # some direction, as at an edge
     isolation: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
 class Basins:
-    """Basins of the clusters in a tile.
+    """Basins of the clusters in a tile."""
 
-    Parameters
-    ----------
-    basins : ndarray of shape (Y, X), int32
-        0 where there is no cluster, otherwise 1 + index of the seed.
-    flat, smooth : ndarray of shape (Y, X), float32
-        The tile without background, and blurred.
-    tile : Tile
-        Position of the tile in the frame.
-    shape : tuple of int
-        Shape of the whole frame.
-    pixel_nm : float
-        Edge length of a pixel in nm.
-    """
-
-    basins: np.ndarray
+    basins: np.ndarray  # (Y, X): 0 where there is no cluster, otherwise 1 + index of the seed
+    # flat, smooth: (Y, X): the tile without background, and blurred
     flat: np.ndarray
     smooth: np.ndarray
-    tile: Tile
-    shape: tuple[int, int]
-    pixel_nm: float
+    tile: Tile  # position of the tile in the frame
+    shape: tuple[int, int]  # shape of the whole frame
+    pixel_nm: float  # edge length of a pixel in nm
 
 
 def grow_regions(
@@ -102,8 +68,6 @@ def grow_regions(
 
     Parameters
     ----------
-    frame : Frame
-        The frame.
     tile : Tile
         Part of the frame.
     seeds : ndarray of shape (N, 2)
@@ -158,10 +122,6 @@ def _flood(
         Pixels of the seeds; the last one of a pixel counts.
     mask : ndarray of shape (Y, X), bool
         Pixels of basins.
-    image : ndarray
-        Pixels with the margin of the blur.
-    sigma_px : float
-        Blur in pixels.
     """
     parts, n = ndimage.label(mask, _CROSS)
     basins[tuple(seeds.T)] = np.arange(1, len(seeds) + 1)
@@ -191,13 +151,6 @@ def measure_regions(regions: Basins, labels: np.ndarray | None = None) -> list[O
 
     The level of the outline is a fixed fraction of the plateau of the cluster (the median of the
     brighter half of its core), so gain and dose do not change it.
-
-    Parameters
-    ----------
-    regions : Basins
-        Basins of the clusters.
-    labels : ndarray of int, optional
-        Labels of the basins to measure; all if None.
     """
     final = _core_labels(
         regions
@@ -275,14 +228,7 @@ def _sheet_cores(sheet: Sheet, regions: Basins) -> SheetPixels:
 def _measure_all(
     final: np.ndarray, regions: Basins, labels: np.ndarray | None
 ) -> list[tuple[Outline, np.ndarray] | None]:
-    """Measure clusters.
-
-    Returns
-    -------
-    list of (Outline, ndarray) or None
-        Outlines, whose polygon is only the corner of the mask, and the masks to contour; None for
-        clusters that are too small.
-    """
+    """Measure clusters."""
     # Wide enough that all pixels of a cluster are nearer to it than to the next in the sheet.
     margin = int(np.ceil((TAIL_NM + RING_NM) / regions.pixel_nm)) + 1
     sheets = make_sheets(final, labels, margin)
@@ -366,12 +312,8 @@ def _isolation(
     ----------
     height : ndarray of shape (n,)
         Mean intensity of the clusters above the local background.
-    around : SheetPixels
-        Pixels of the ring that belong to no cluster.
     values : ndarray of shape (K,)
         Their intensity above the local background.
-    middle : sequence of ndarray
-        Row and column of each cluster.
     """
     y, x = (at - m[around.window] for at, m in zip(around[3:], middle, strict=True))
     sector = 8 * around.window + (y < 0) + 2 * (x < 0) + 4 * (np.abs(y) < np.abs(x))

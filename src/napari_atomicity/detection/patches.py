@@ -170,8 +170,6 @@ def extract_patches(
     ----------
     micrograph : Micrograph
         A calibrated image or stack.
-    table : pandas.DataFrame
-        The cluster table; ``frame``, ``y_px`` and ``x_px`` are used.
     settings : PatchSettings
         Field of view, grid, channels.
     intensity_per_atom : float
@@ -256,8 +254,6 @@ def channel_images(frame: Frame, tile: Tile, settings: PatchSettings) -> np.ndar
 
     Parameters
     ----------
-    frame : Frame
-        The frame.
     tile : Tile
         Part of the frame.
     settings : PatchSettings
@@ -307,15 +303,11 @@ def sample_patches(
         Part of the frame.
     centres_px : ndarray of shape (N, 2)
         Centres (y, x) of the patches in the frame.
-    pixel_nm : float
-        Pixel size.
     settings : PatchSettings
         Field of view and grid.
     put : callable
         ``put(some, patches)`` takes the patches of some centres: Tensor of shape
         (n, C, size_px, size_px) on the device of the images.
-    chunk : int, optional
-        Number of patches at a time.
     apply : callable, optional
         `core.threads.parallel_map`, or `map` without threads.
     """

@@ -38,24 +38,12 @@ _MAX_CURVATURE_RATIO = 10.0  # of a peak
 
 @dataclass(frozen=True, eq=False)
 class Peaks:
-    """Peaks above the noise of a frame, strongest first.
+    """Peaks above the noise of a frame, strongest first."""
 
-    Parameters
-    ----------
-    points : ndarray of shape (N, 2)
-        Positions (y, x) in pixels of the frame's grid.
-    response : ndarray of shape (N,)
-        Normalised negative Laplacian.
-    radius : ndarray of shape (N,)
-        Radius in the same pixels.
-    significance : ndarray of shape (N,)
-        Response in units of the local noise.
-    """
-
-    points: np.ndarray
-    response: np.ndarray
-    radius: np.ndarray
-    significance: np.ndarray
+    points: np.ndarray  # (N, 2): positions (y, x) in pixels of the frame's grid
+    response: np.ndarray  # (N,): normalised negative Laplacian
+    radius: np.ndarray  # (N,): radius in the same pixels
+    significance: np.ndarray  # (N,): response in units of the local noise
 
 
 @dataclass
@@ -76,8 +64,6 @@ class _Sample:
 
         Parameters
         ----------
-        tile : Tile
-            Position of the pixels.
         values : ndarray of shape (Y, X)
             The filtered pixels.
         """
@@ -97,30 +83,16 @@ class _Sample:
 
 @dataclass
 class _Octave:
-    """Several neighbouring scales on one grid.
+    """Several neighbouring scales on one grid."""
 
-    Parameters
-    ----------
-    read : callable
-        Returns the pixels of a tile, which may extend beyond the grid.
-    shape : tuple of int
-        Shape of the grid.
-    sigmas : ndarray
-        Scales in pixels of the grid. If ``more`` is true, the last one serves for comparison only.
-    blur : float
-        Blur of the pixels that ``read`` returns.
-    more : bool
-        Whether coarser grids follow.
-    below : ndarray, optional
-        Response of the scale before the first one.
-    """
-
+    # returns the pixels of a tile, which may extend beyond the grid
     read: Callable[[Tile], np.ndarray]
-    shape: tuple[int, int]
+    shape: tuple[int, int]  # shape of the grid
+    # scales in pixels of the grid. If ``more`` is true, the last one serves for comparison only
     sigmas: np.ndarray
-    blur: float
-    more: bool
-    below: np.ndarray | None
+    blur: float  # blur of the pixels that ``read`` returns
+    more: bool  # whether coarser grids follow
+    below: np.ndarray | None  # response of the scale before the first one
 
     def steps(self) -> np.ndarray:
         """Return the blur from each scale to the next."""
@@ -152,8 +124,6 @@ def find_peaks(
         Minimum response in units of the local noise.
     block_px : float
         Edge length of the blocks of the noise in pixels.
-    stop, progress : callable, optional
-        Called before each tile; ``progress`` on the finest grid only.
     """
     step = coarsening(frame, sigmas_px[0])
     octave = _first_octave(frame, step)
@@ -221,10 +191,6 @@ def _search_octave(
     -------
     maxima : ndarray of shape (N, 4)
         y, x, response and index of the scale of each maximum.
-    noise : list of BackgroundGrid
-        Noise of each of ``count`` scales.
-    next_grid : ndarray or None
-        The next grid and the response of the last scale on it; None after the last octave.
     """
     samples = [_Sample(noise_block, octave.shape) for _ in range(count)]
     next_grid: np.ndarray | None = None
@@ -246,8 +212,6 @@ def estimate_noise(
 
     Parameters
     ----------
-    frame : Frame
-        The frame.
     sigma_px : float
         Blur in pixels.
     block_px : int
@@ -399,10 +363,6 @@ def suppress_overlapping(points: np.ndarray, radius: np.ndarray) -> np.ndarray:
         Positions, strongest first.
     radius : ndarray of shape (N,)
         Radius of each disc.
-
-    Returns
-    -------
-    ndarray of int
     """
     if len(points) < 2:
         return np.arange(len(points))

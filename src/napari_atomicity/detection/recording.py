@@ -30,35 +30,19 @@ from .shading import Shading, find_shading
 
 @dataclass(frozen=True)
 class RecordingEffects:
-    """Effects of the recording of a frame.
+    """Effects of the recording of a frame."""
 
-    Parameters
-    ----------
-    clipping : Clipping, optional
-        Upper limit, if pixels are clipped, in ``unit``.
-    shading : Shading, optional
-        Response, if it is not uniform.
-    floor : float
-        Fraction of the pixels at the lower limit, if that is a spike; otherwise 0.
-    nonlinear : bool
-        Whether the histogram shows that the grey levels are no linear function of the intensity.
-    ambiguous_shading : bool
-        Whether the level changes smoothly and may be shading, which the noise does not confirm.
-    outliers : OutlierPixels
-        Hot and dead pixels.
-    unit : float
-        Unit in which pixels are computed, relative to that of the file: a power of two.
-    origin : tuple of int
-        Position in the frame of the first pixel that `repair` and `restore` get.
-    """
-
-    clipping: Clipping | None = None
-    shading: Shading | None = None
-    floor: float = 0.0
+    clipping: Clipping | None = None  # upper limit, if pixels are clipped, in ``unit``
+    shading: Shading | None = None  # response, if it is not uniform
+    floor: float = 0.0  # fraction of the pixels at the lower limit, if that is a spike; otherwise 0
+    # whether the histogram shows that the grey levels are no linear function of the intensity
     nonlinear: bool = False
+    # whether the level changes smoothly and may be shading, which the noise does not confirm
     ambiguous_shading: bool = False
-    outliers: OutlierPixels = NONE
+    outliers: OutlierPixels = NONE  # hot and dead pixels
+    # unit in which pixels are computed, relative to that of the file: a power of two
     unit: float = 1.0
+    # position in the frame of the first pixel that `repair` and `restore` get
     origin: tuple[int, int] = (0, 0)
 
     @property
@@ -184,8 +168,6 @@ def recording_of(micrograph: Micrograph, index: int = 0) -> RecordingEffects:
     ----------
     micrograph : Micrograph
         A calibrated image or stack.
-    index : int, optional
-        The frame.
     """
     found = _known.setdefault(micrograph, {})
     if index not in found:

@@ -48,28 +48,17 @@ def prepare(
         Intensities; see `Frame`.
     pixel_size_nm : float
         Edge length of a pixel in nm.
-    settings : DetectionSettings
-        Settings of detection.
-    recording : RecordingEffects, optional
-        Effects of the recording to correct.
     """
     return Frame(pixels, pixel_size_nm, *grid_of(pixel_size_nm, settings), recording)
 
 
 @dataclass(frozen=True, eq=False)
 class Seeds:
-    """Seeds of the clusters of a frame.
+    """Seeds of the clusters of a frame."""
 
-    Parameters
-    ----------
-    points : ndarray of shape (N, 2)
-        One position (y, x) per cluster on the frame's grid, strongest first.
-    noise : BackgroundGrid
-        Noise that the outlines must exceed.
-    """
-
+    # (N, 2): one position (y, x) per cluster on the frame's grid, strongest first
     points: np.ndarray
-    noise: BackgroundGrid
+    noise: BackgroundGrid  # noise that the outlines must exceed
 
 
 def find_seeds(
@@ -78,15 +67,7 @@ def find_seeds(
     stop: Stop | None = None,
     progress: Progress | None = None,
 ) -> Seeds:
-    """Find the peaks of the normalised scale space, one per cluster.
-
-    Parameters
-    ----------
-    frame : Frame
-        The frame.
-    settings : DetectionSettings
-        Settings of detection.
-    """
+    """Find the peaks of the normalised scale space, one per cluster."""
     pixel_nm = frame.pixel_nm
     block_px = 2.5 * settings.diameter_max_nm / pixel_nm
     peaks = find_peaks(
@@ -132,8 +113,6 @@ def find_close_pairs(
     ----------
     points : ndarray of shape (N, 2)
         Peaks, strongest first.
-    settings : DetectionSettings
-        Settings of detection.
     pixel_nm : float
         Edge length of a pixel in nm.
 

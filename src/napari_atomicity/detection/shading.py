@@ -41,18 +41,10 @@ _MIN_SIDE_PX = 128
 
 @dataclass(frozen=True)
 class Shading:
-    """Smooth relative response, a polynomial of positions from -1 to 1 across the frame.
+    """Smooth relative response, a polynomial of positions from -1 to 1 across the frame."""
 
-    Parameters
-    ----------
-    coefficients : tuple of float
-        Of the terms of `_terms`; the mean response is 1.
-    shape : tuple of int
-        Height and width of the frame in pixels.
-    """
-
-    coefficients: tuple[float, ...]
-    shape: tuple[int, int]
+    coefficients: tuple[float, ...]  # of the terms of `_terms`; the mean response is 1
+    shape: tuple[int, int]  # height and width of the frame in pixels
 
     def at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Evaluate the response.

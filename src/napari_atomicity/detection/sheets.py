@@ -130,8 +130,6 @@ def make_sheets(image: np.ndarray, labels: np.ndarray | None, margin: int) -> li
     ----------
     image : ndarray of shape (Y, X), int
         Labels.
-    labels : ndarray of int, optional
-        Labels to cut; all if None.
     margin : int
         Margin of each window in pixels.
     """

@@ -49,18 +49,7 @@ def _is_bench(path: Path) -> bool:
 
 
 def open_bench(path: str | Sequence[str], instead_of: Mapping[str, Any] | None = None) -> list[Any]:
-    """Open a folder or a project in the workbench, which makes layers when images are shown.
-
-    Parameters
-    ----------
-    instead_of : mapping, optional
-        Metadata of a layer that is removed first.
-
-    Returns
-    -------
-    list
-        No layer, as napari expects it.
-    """
+    """Open a folder or a project in the workbench, which makes layers when images are shown."""
     import napari
     from qtpy.QtCore import QTimer
 
@@ -104,10 +93,7 @@ def read(path: str | Sequence[str]) -> list[Any]:
 
     A window shows which files cannot be read: napari would not open those that come after them.
 
-    Raises
-    ------
-    AtomicityError
-        If a file cannot be read and no window opens it.
+    Raises `AtomicityError` if a file cannot be read and no window opens it.
     """
     from napari.utils.notifications import show_error
 

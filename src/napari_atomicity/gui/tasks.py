@@ -285,15 +285,15 @@ def failed(words: str) -> Status:
 
 
 def start(
-    state: WindowState,
-    function: Callable[..., Any],
+    state: WindowState,  # its status shows the task, unless ``message`` is empty
+    function: Callable[..., Any],  # gets arrays and tables, never layers
     *args: Any,
-    message: str = "",
-    on_result: Callable[[Any], object],
+    message: str = "",  # message while the task runs; without a message the task is not shown
+    on_result: Callable[[Any], object],  # called in the thread of the window with the return value
     on_error: Callable[[BaseException], object] | None = None,
-    key: str = "analysis",
+    key: str = "analysis",  # A newer task with the same key cancels the older one
     owner: QObject | None = None,
-    about: str | None = None,
+    about: str | None = None,  # name of an image; when the image is removed, the task is cancelled
     quiet_errors: bool = False,
     on_part: Callable[[Any], object] | None = None,
     **kwargs: Any,
@@ -301,36 +301,6 @@ def start(
     """Run ``function(*args, **kwargs)`` in a worker.
 
     If the function has parameters ``progress``, ``stop`` and ``emit``, it gets callbacks for them.
-
-    Parameters
-    ----------
-    state : WindowState
-        Its status shows the task, unless ``message`` is empty.
-    function : callable
-        Gets arrays and tables, never layers.
-    message : str, default ""
-        Message while the task runs; without a message the task is not shown.
-    on_result : callable
-        Called in the thread of the window with the return value.
-    on_error : callable, optional
-        Called in the thread of the window with the exception, before the notification.
-    key : str, default "analysis"
-        A newer task with the same key cancels the older one.
-    owner : QObject, optional
-        The dock that started the task; when it is destroyed, the task is cancelled.
-    about : str, optional
-        Name of an image; when the image is removed, the task is cancelled.
-    quiet_errors : bool, default False
-        Whether ``on_error`` shows the error, so that no notification is needed.
-    on_part : callable, optional
-        Called in the thread of the window with each value that the function passes to ``emit``.
-    **kwargs : Any
-        Keyword arguments of the function.
-
-    Returns
-    -------
-    Task
-        Has ``cancel()``, ``running`` and the signal ``finished``.
     """
     tasks = _running.setdefault(state, {})
     if key in tasks:

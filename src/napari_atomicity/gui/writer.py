@@ -27,18 +27,7 @@ LayerTuple = tuple[Any, dict[str, Any], str]
 def write_layers(path: str, layers: Sequence[LayerTuple]) -> list[str]:
     """Write what the selected layers show of one image, in the format of the suffix.
 
-    Parameters
-    ----------
-    path : str
-        ``.csv``, ``.xlsx`` or ``.parquet`` for the table of clusters or atoms; ``.zip``
-        (ImageJ ROIs), ``.geojson`` or ``.tif`` (label image) for outlines.
-    layers : sequence of tuple
-        Data, attributes and type of each layer.
-
-    Raises
-    ------
-    AtomicityError
-        If the layers belong to several images, or have no outlines.
+    Raises `AtomicityError` if the layers belong to several images, or have no outlines.
     """
     images = {_role(attributes).get("image") for _, attributes, _ in layers}
     if len(images) > 1:

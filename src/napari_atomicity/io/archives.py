@@ -46,10 +46,7 @@ class ArchiveFiles:
     def sha256(self, name: str) -> str:
         """Return the hash of a file.
 
-        Raises
-        ------
-        ReadError
-            If it can not be read.
+        Raises `ReadError` if it can not be read.
         """
         digest = hashlib.sha256()
         with self._stream(name) as stream:
@@ -60,10 +57,7 @@ class ArchiveFiles:
     def text(self, name: str) -> str:
         """Return the text of a file in UTF-8, UTF-16 with a byte order mark, or Windows-1252.
 
-        Raises
-        ------
-        ReadError
-            If it can not be read, is too large, or is not text.
+        Raises `ReadError` if it can not be read, is too large, or is not text.
         """
         with self._stream(name) as stream:
             data = stream.read(_MAX_TEXT + 1)
@@ -103,11 +97,6 @@ def open_archive(path: Path, key: str) -> ArchiveFiles:
         Folder or .zip archive; the files may be in a subfolder.
     key : str
         Name of a file that must exist.
-
-    Returns
-    -------
-    ArchiveFiles
-        The files in the folder of this file.
 
     Raises
     ------

@@ -97,10 +97,7 @@ def _pixel_size_of(found: RawImage, name: str) -> float | None:
 def _pixels_of(source: Any, name: str) -> Any:
     """Return the pixels of an array; data that can be read in parts stay as they are.
 
-    Raises
-    ------
-    UnsuitableImageError
-        If these are no numbers, or the pixels have colours.
+    Raises `UnsuitableImageError` if these are no numbers, or the pixels have colours.
     """
     if isinstance(source, np.ma.MaskedArray):
         source = np.ma.filled(source.astype(np.float32), np.nan)
@@ -189,10 +186,7 @@ def _read_data_array(array: Any, name: str | None) -> tuple[RawImage, str]:
 def _coordinate_scale(array: Any, dimension: Any, name: str, even: bool = True) -> AxisScale | None:
     """Return the step and unit of the coordinate of a dimension; None without one.
 
-    Raises
-    ------
-    UnsuitableImageError
-        If a length has uneven steps.
+    Raises `UnsuitableImageError` if a length has uneven steps.
     """
     if dimension not in array.coords:
         return None

@@ -58,8 +58,6 @@ def latex_fraction(fraction: float, low: float, high: float) -> str:
     ----------
     fraction : float
         Estimate, 0 to 1.
-    low, high : float
-        Ends of the interval.
 
     Returns
     -------
@@ -150,11 +148,6 @@ def _rounded(value: float, decimals: int | None) -> str:
 
 def html_table(ratios: pd.DataFrame) -> str:
     """Format class ratios as an HTML table for word processors and spreadsheets.
-
-    Parameters
-    ----------
-    ratios : pandas.DataFrame
-        Class ratios from `statistics.ratios.class_ratios`.
 
     Returns
     -------

@@ -14,11 +14,6 @@ def to_8_bit(pixels: np.ndarray, low: float = 0.2, high: float = 99.8) -> np.nda
         Intensities; pixels that are not finite become black.
     low, high : float
         Percentiles for black and white.
-
-    Returns
-    -------
-    ndarray of uint8
-        The image.
     """
     return (255 * stretch(pixels, low, high)).astype(np.uint8)
 

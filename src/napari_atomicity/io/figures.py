@@ -37,24 +37,7 @@ FONTS_AND_IDS: dict[Any, Any] = {
 def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: float = PNG_DPI) -> Path:
     """Write a figure as .png, .svg or .pdf, completely or not at all.
 
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-        The figure.
-    path : path-like
-        The file.
-    dpi : float
-        Resolution of a PNG.
-
-    Returns
-    -------
-    pathlib.Path
-        The file.
-
-    Raises
-    ------
-    AtomicityError
-        If the suffix is not supported, or the file can not be written.
+    Raises `AtomicityError` if the suffix is not supported, or the file can not be written.
     """
     import matplotlib as mpl
 

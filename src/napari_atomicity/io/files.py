@@ -23,20 +23,7 @@ def regular_file(path: str | os.PathLike[str]) -> Path:
     Called before a file that a user names is opened: a named pipe (FIFO), a device or a socket may
     never answer.
 
-    Parameters
-    ----------
-    path : path-like
-        A file or folder.
-
-    Returns
-    -------
-    pathlib.Path
-        The path.
-
-    Raises
-    ------
-    OSError
-        If it is neither a file nor a folder, or does not exist.
+    Raises `OSError` if it is neither a file nor a folder, or does not exist.
     """
     path = Path(path)
     mode = path.stat().st_mode
@@ -48,10 +35,7 @@ def regular_file(path: str | os.PathLike[str]) -> Path:
 def read_document(path: str | os.PathLike[str], max_bytes: int = 500_000_000) -> bytes:
     """Return the content of a file of settings, a card or a record that a user names.
 
-    Raises
-    ------
-    OSError
-        If it is no regular file, can't be read, or is larger than such a file ever is.
+    Raises `OSError` if it is no regular file, can't be read, or is larger than such a file ever is.
     """
     path = regular_file(path)
     if path.stat().st_size > max_bytes:
@@ -64,10 +48,7 @@ def read_document(path: str | os.PathLike[str], max_bytes: int = 500_000_000) ->
 def check_files_in(folder: Path) -> None:
     """Check all entries of a folder and its subfolders with `regular_file`.
 
-    Raises
-    ------
-    OSError
-        If one of them is neither a file nor a folder; links to nothing are ignored.
+    Raises `OSError` if one of them is neither a file nor a folder; links to nothing are ignored.
     """
     for root, _, names in os.walk(folder):
         for name in names:
@@ -82,20 +63,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     Other processes see the old file or the complete new file, also after a crash. The folder is
     created if it does not exist.
 
-    Parameters
-    ----------
-    path : path-like
-        The file to write.
-
-    Yields
-    ------
-    pathlib.Path
-        The temporary file.
-
-    Raises
-    ------
-    AtomicityError
-        If the file can not be written.
+    Raises `AtomicityError` if the file can not be written.
     """
     path = Path(path)
     temporary: Path | None = None
@@ -154,15 +122,8 @@ def write_pieces(path: str | os.PathLike[str], pieces: Iterable[str]) -> Path:
 
     Parameters
     ----------
-    path : path-like
-        The file.
     pieces : iterable of str
         Parts of the text, in order.
-
-    Returns
-    -------
-    Path
-        The file.
     """
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         file.writelines(piece.encode("utf-8", "backslashreplace") for piece in pieces)

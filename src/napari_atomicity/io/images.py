@@ -31,27 +31,14 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Reader:
-    """A supported format.
+    """A supported format."""
 
-    Parameters
-    ----------
-    name : str
-        Name for messages.
-    suffixes : tuple of str
-        Suffixes of its files, lower case with the dot.
-    read : callable
-        Function that reads a file.
-    folder : bool
-        Whether an image of this format is a folder.
-    own_process : bool
-        Whether to read it in another process, which can be ended: for all formats that libraries
-        of others parse. Fuzzed files of the remaining ones were read or refused within 0.1 s.
-    """
-
-    name: str
-    suffixes: tuple[str, ...]
+    name: str  # name for messages
+    suffixes: tuple[str, ...]  # suffixes of its files, lower case with the dot
     read: Callable[[Path], RawImage]
     folder: bool = False
+    # whether to read it in another process, which can be ended: for all formats that libraries of
+    # others parse. Fuzzed files of the remaining ones were read or refused within 0.1 s
     own_process: bool = False
 
 
@@ -209,12 +196,8 @@ def _reason(error: OSError, path: Path) -> str:
 def sha256_of(path: Path) -> str:
     """Return the hash of the content of a file, or of the files in a folder with their names.
 
-    Raises
-    ------
-    OSError
-        If a file can not be read.
-    ReadError
-        If it takes longer than the limit of time and the time for what is on the disk.
+    Raises `OSError` if a file can not be read. Raises `ReadError` if it takes longer than the limit
+    of time and the time for what is on the disk.
     """
     if path.is_dir():
         whole = hashlib.sha256()
@@ -271,20 +254,7 @@ def find_images(paths: Iterable[str | PathLike[str]]) -> list[Path]:
     only visible files with supported suffixes are found, sorted by path, without the results of
     this program. A .emi file with a .ser file is skipped: both belong to the same image.
 
-    Parameters
-    ----------
-    paths : iterable of path-like
-        Files and folders.
-
-    Returns
-    -------
-    list of pathlib.Path
-        Image files, each once.
-
-    Raises
-    ------
-    ReadError
-        If a path does not exist, or no image is found.
+    Raises `ReadError` if a path does not exist, or no image is found.
     """
     given = [Path(path) for path in paths]
     found: dict[Path, Path] = {}

@@ -19,23 +19,12 @@ from .provenance import Outcome
 
 @dataclass(frozen=True)
 class Input:
-    """An input image, or a path without an image.
+    """An input image, or a path without an image."""
 
-    Parameters
-    ----------
-    name : str
-        Unique name of the image.
-    path : pathlib.Path
-        Its file.
-    error : str, optional
-        Why there is no image.
-    micrograph : Micrograph, optional
-        The image, if it is in memory; then the path may be empty.
-    """
-
-    name: str
+    name: str  # unique name of the image
     path: Path
-    error: str | None = None
+    error: str | None = None  # why there is no image
+    # the image, if it is in memory; then the path may be empty
     micrograph: Micrograph | None = None
 
     def outcome(self, status: str, error: str | None = None, **known: Any) -> Outcome:
@@ -49,11 +38,6 @@ class Input:
             What went wrong.
         **known : object
             Further fields of `Outcome`.
-
-        Returns
-        -------
-        Outcome
-            The record.
         """
         path = str(self.path) if self.path.name else ""
         return Outcome(self.name, valid_text(path), status, error, **known)
@@ -63,15 +47,8 @@ class Input:
 
         Parameters
         ----------
-        error : Exception
-            The error.
         known : mapping of str to object
             Further fields of `Outcome`.
-
-        Returns
-        -------
-        Outcome
-            The record.
         """
         if not isinstance(error, AtomicityError):
             known = {**known, "traceback": "".join(traceback.format_exception(error))}
@@ -81,10 +58,7 @@ class Input:
 def make_folder(path: Path) -> None:
     """Create a folder and check that it is writable, before the computation starts.
 
-    Raises
-    ------
-    AtomicityError
-        If it can not be created or is not writable.
+    Raises `AtomicityError` if it can not be created or is not writable.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)

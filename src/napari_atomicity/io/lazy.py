@@ -36,8 +36,6 @@ class EncodedPixels:
     ----------
     array : zarr.Array
         Array that decodes its tiles or strips.
-    path : pathlib.Path
-        The file.
     """
 
     def __init__(self, array: Any, path: Path) -> None:
@@ -67,15 +65,6 @@ class EncodedPixels:
 def tiff_pixels(series: TiffPageSeries, number: int, path: Path) -> Any:
     """Return the pixels of a series of a TIFF file without loading them.
 
-    Parameters
-    ----------
-    series : tifffile.TiffPageSeries
-        The series.
-    number : int
-        Its index in the file.
-    path : pathlib.Path
-        The file.
-
     Returns
     -------
     numpy.memmap or EncodedPixels
@@ -95,13 +84,6 @@ def tiff_pixels(series: TiffPageSeries, number: int, path: Path) -> Any:
 
 def pixels_of(recording: RawImage, path: Path) -> Any:
     """Return the pixels of an image without axes of length one before the last two.
-
-    Parameters
-    ----------
-    recording : RawImage
-        Image as stored in the file.
-    path : pathlib.Path
-        The file.
 
     Returns
     -------
@@ -134,8 +116,6 @@ def check_declared_size(shape: tuple[int, ...], path: Path) -> None:
     ----------
     shape : tuple of int
         Shape of the frame.
-    path : pathlib.Path
-        The file.
 
     Raises
     ------

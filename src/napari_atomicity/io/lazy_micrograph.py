@@ -83,12 +83,8 @@ class LazyMicrograph(Micrograph):
 
     Parameters
     ----------
-    path : pathlib.Path
-        The file.
     shape : tuple of int or None
         Shape of the data, (Y, X) or (T, Y, X), if it is known.
-    pixel_size_nm, name, sha256, metadata : optional
-        See `Micrograph`.
     cache : PixelCache
         Cache of the pixels.
     """
@@ -128,10 +124,7 @@ class LazyMicrograph(Micrograph):
     def data(self) -> np.ndarray:
         """Intensities, float32; the file is read if it is not cached.
 
-        Raises
-        ------
-        ReadError
-            If the file is missing, can not be read, or has changed.
+        Raises `ReadError` if the file is missing, can not be read, or has changed.
         """
         return self.read().data
 

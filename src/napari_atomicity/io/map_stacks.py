@@ -28,8 +28,6 @@ def write_map_stack(
         Names of the N clusters; the label of each plane is the name and the channel.
     pixel_size_nm : float
         Pixel size of the maps in nm.
-    path : path-like
-        The .tif file.
 
     Returns
     -------

@@ -86,8 +86,6 @@ def image_of_signals(signals: Sequence[dict[str, Any]], path: Path) -> RawImage:
     ----------
     signals : sequence of dict
         Signals in the form of RosettaSciIO: ``data``, ``axes``, ``metadata``.
-    path : pathlib.Path
-        File for messages.
 
     Raises
     ------

@@ -41,19 +41,12 @@ def write_outlines(
     path : path-like
         ``.zip`` for ImageJ ROIs, ``.geojson`` for GeoJSON, ``.tif`` or ``.tiff`` for a label
         image.
-    table : pandas.DataFrame
-        Cluster table of the image, N rows.
     outlines : sequence of ndarray
         N polygons, each (M, 2) in pixels (y, x).
     shape : tuple of int
         Shape (Y, X) or (T, Y, X) of the image.
     pixel_size_nm : float, optional
         Pixel size of the image in nm.
-
-    Returns
-    -------
-    Path
-        The file.
 
     Raises
     ------
@@ -87,21 +80,12 @@ def write_imagej_rois(
 
     Parameters
     ----------
-    path : path-like
-        The file.
-    table : pandas.DataFrame
-        The cluster table.
     outlines : sequence of ndarray
         N polygons, each (M, 2) in pixels (y, x).
     shape : tuple of int
         Shape (Y, X) or (T, Y, X) of the image.
     pixel_size_nm : float, optional
         Not stored in this format.
-
-    Returns
-    -------
-    Path
-        The file.
     """
     from roifile import ImagejRoi, roiwrite
 
@@ -138,21 +122,12 @@ def write_geojson(
 
     Parameters
     ----------
-    path : path-like
-        The file.
-    table : pandas.DataFrame
-        The cluster table.
     outlines : sequence of ndarray
         N polygons, each (M, 2) in pixels (y, x).
     shape : tuple of int
         Shape (Y, X) or (T, Y, X) of the image.
     pixel_size_nm : float, optional
         Length of a pixel in nm, for the properties.
-
-    Returns
-    -------
-    Path
-        The file.
     """
     rgb_of = _label_colours(table)
     records = table.to_dict("records")
@@ -195,21 +170,12 @@ def write_label_image(
 
     Parameters
     ----------
-    path : path-like
-        The file.
-    table : pandas.DataFrame
-        The cluster table.
     outlines : sequence of ndarray
         N polygons, each (M, 2) in pixels (y, x).
     shape : tuple of int
         Shape (Y, X) or (T, Y, X) of the image.
     pixel_size_nm : float, optional
         Length of a pixel in nm, for the resolution of the TIFF file.
-
-    Returns
-    -------
-    Path
-        The file.
     """
     return write_labels(path, label_image(table, outlines, shape), pixel_size_nm)
 
@@ -221,8 +187,6 @@ def label_image(
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        Cluster table of the image, N rows.
     outlines : sequence of ndarray
         N polygons, each (M, 2) in pixels (y, x).
     shape : tuple of int
@@ -251,8 +215,6 @@ def write_labels(
 
     Parameters
     ----------
-    path : path-like
-        The file.
     labels : ndarray of shape (Y, X) or (T, Y, X)
         Integers of at least 0.
     pixel_size_nm : float, optional

@@ -38,10 +38,7 @@ def read_png(path: Path) -> RawImage:
 def _check_png_size(encoded: bytes, path: Path) -> None:
     """Check that the size in the header is possible, before memory is allocated for it.
 
-    Raises
-    ------
-    ReadError
-        If the image would be larger than the memory, or than its data can be.
+    Raises `ReadError` if the image would be larger than the memory, or than its data can be.
     """
     if encoded[12:16] != b"IHDR" or len(encoded) < 26:
         return  # the decoder refuses it
@@ -90,20 +87,7 @@ def read_npz(path: Path) -> RawImage:
 def read_npz_labels(path: Path) -> tuple[str, ...]:
     """Read the array of texts or whole numbers of a NumPy archive, such as labels of a stack.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        A .npz file.
-
-    Returns
-    -------
-    tuple of str
-        The labels, none if there is no such array.
-
-    Raises
-    ------
-    ReadError
-        If the file is damaged, or has several such arrays.
+    Raises `ReadError` if the file is damaged, or has several such arrays.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -125,10 +109,7 @@ def read_npz_labels(path: Path) -> tuple[str, ...]:
 def _check_mrc_header(path: Path) -> None:
     """Check that the file contains the extended header that it declares, which is read at once.
 
-    Raises
-    ------
-    ReadError
-        If it does not.
+    Raises `ReadError` if it does not.
     """
     with path.open("rb") as file:
         header = file.read(_MRC_HEADER_BYTES)

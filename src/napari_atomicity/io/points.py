@@ -62,10 +62,7 @@ def read_predicted_and_true(
 
     A table of true points without the column ``image`` belongs to the image of its file name.
 
-    Raises
-    ------
-    ReadError
-        See `read_points`.
+    Raises `ReadError` as `read_points` does.
     """
     found, true = read_points(predicted).table, read_points(truth)
     several = "image" in found.columns and len(set(found["image"])) > 1

@@ -81,58 +81,27 @@ def _version(package: str) -> str | None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Outcome of the analysis of one image.
-
-    Parameters
-    ----------
-    image : str
-        Name of the image in tables.
-    path : str
-        Path of the file.
-    status : str
-        "done", "failed", or "not reached" if the run was interrupted before.
-    error : str, optional
-        What went wrong and what to do, one line.
-    traceback : str, optional
-        Traceback of an unexpected error.
-    sha256 : str, optional
-        Hash of the file.
-    pixel_size_nm : float, optional
-        Pixel size used.
-    calibration : str, optional
-        Origin of the pixel size.
-    instrument : dict
-        Voltage, camera length, detector, gain and dwell time, as far as the file contains them.
-    session : str
-        Acquisition session of an analysed image.
-    known : dict of str to float
-        Class → share of the clusters, for an image of a known sample.
-    clusters, atoms : int, optional
-        Numbers of detected clusters and atoms.
-    parameters : dict
-        Settings, model and device used.
-    seconds : dict of str to float
-        Stage → time in s.
-    warnings : tuple of str
-        Warnings about the results.
-    """
+    """Outcome of the analysis of one image."""
 
     image: str
     path: str
-    status: str
-    error: str | None = None
-    traceback: str | None = None
-    sha256: str | None = None
+    status: str  # "done", "failed", or "not reached" if the run was interrupted before
+    error: str | None = None  # what went wrong and what to do, one line
+    traceback: str | None = None  # traceback of an unexpected error
+    sha256: str | None = None  # hash of the file
     pixel_size_nm: float | None = None
-    calibration: str | None = None
+    calibration: str | None = None  # origin of the pixel size
+    # voltage, camera length, detector, gain and dwell time, as far as the file contains them
     instrument: dict[str, float | str] = field(default_factory=dict)
-    session: str = ""
+    session: str = ""  # acquisition session of an analysed image
+    # class → share of the clusters, for an image of a known sample
     known: dict[str, float] = field(default_factory=dict)
+    # clusters, atoms: numbers of detected clusters and atoms
     clusters: int | None = None
     atoms: int | None = None
-    parameters: dict[str, Any] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    parameters: dict[str, Any] = field(default_factory=dict)  # settings, model and device used
+    seconds: dict[str, float] = field(default_factory=dict)  # stage → time in s
+    warnings: tuple[str, ...] = ()  # warnings about the results
 
 
 def micrograph_fields(micrograph: Micrograph) -> dict[str, Any]:
@@ -154,8 +123,6 @@ def assign_sessions(
     ----------
     outcomes : sequence of Outcome
         Outcomes; those of images without a session stay as they are.
-    sessions : iterable of AcquisitionSession
-        Sessions.
     """
     session_of = {image: session for session in sessions for image in session.images}
     return [
@@ -204,11 +171,6 @@ def read_run_record(folder: Path) -> RecordedRun | None:
 def analysed_images(table: Path) -> list[str] | None:
     """Return the images that the run which wrote a table analysed, even without a row in it.
 
-    Parameters
-    ----------
-    table : pathlib.Path
-        Table of clusters or atoms.
-
     Returns
     -------
     list of str or None
@@ -222,13 +184,6 @@ def analysed_images(table: Path) -> list[str] | None:
 
 def lost_images(folder: Path, paths: Iterable[Path]) -> list[str]:
     """Return the images whose results a new run in a folder would replace by those of others.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Folder of an earlier run.
-    paths : iterable of pathlib.Path
-        Images of the new run.
 
     Returns
     -------
@@ -251,18 +206,6 @@ def images_outside(folder: Path, watched: Path) -> list[str]:
 
     Deleted images of the folder are of it, and so are those of the same name and content, as in a
     folder that was moved.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Folder of the results of the earlier run.
-    watched : pathlib.Path
-        Folder of images.
-
-    Returns
-    -------
-    list of str
-        Names.
     """
     record = read_run_record(folder)
     return [
@@ -301,16 +244,10 @@ def run_record(
 
     Parameters
     ----------
-    outcomes : sequence of Outcome
-        Outcome of each image.
     started, finished : str
         Times as returned by `now`.
-    parameters : dict
-        Requested parameters.
     model, device : dict or str, or None
         Provenance of the model (`ModelCard.provenance`), and device of the network.
-    outputs : sequence of pathlib.Path
-        Files written.
     interrupted : bool
         Whether the user stopped the run.
     command : sequence of str, optional
@@ -359,19 +296,7 @@ def _status(
 def attempt_report(
     record: dict[str, Any], files: list[Path], html: Path, write: Callable[[], Path]
 ) -> None:
-    """Write the report; if that fails, the record says so, and no earlier report remains.
-
-    Parameters
-    ----------
-    record : dict
-        Record of the run.
-    files : list of Path
-        Files of the run.
-    html : Path
-        File of the report.
-    write : callable
-        Writes it.
-    """
+    """Write the report; if that fails, the record says so, and no earlier report remains."""
     attempt(record[FAILED], "report", write)
     if "report" in record[FAILED]:
         html.unlink(missing_ok=True)

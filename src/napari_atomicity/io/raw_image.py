@@ -13,24 +13,14 @@ from .units import AxisScale
 
 @dataclass(frozen=True, eq=False)
 class RawImage:
-    """An image as stored in a file.
+    """An image as stored in a file."""
 
-    Parameters
-    ----------
-    data : array-like of shape (Y, X) or (T, Y, X)
-        Pixels of any type; large images are read in parts.
-    y, x : AxisScale, optional
-        Length of a pixel along each axis; None if the file does not contain it.
-    calibration : str
-        Entry of the file that contains the scales.
-    metadata : dict
-        Metadata of the instrument, values of JSON types.
-    """
-
-    data: Any
+    data: Any  # (Y, X): pixels of any type; large images are read in parts
+    # y, x: length of a pixel along each axis; None if the file does not contain it
     y: AxisScale | None = None
     x: AxisScale | None = None
-    calibration: str = ""
+    calibration: str = ""  # entry of the file that contains the scales
+    # metadata of the instrument, values of JSON types
     metadata: dict[str, Any] = field(default_factory=dict)
 
 

@@ -45,13 +45,6 @@ class ForeignError(Exception):
 def read_in_process(read: Callable[[Path], RawImage], path: Path) -> RawImage | None:
     """Read an image file in another process.
 
-    Parameters
-    ----------
-    read : callable
-        Function of a module that reads the file.
-    path : pathlib.Path
-        Image file.
-
     Returns
     -------
     RawImage or None
@@ -111,17 +104,7 @@ class _Process:
         return self._popen.poll() is None
 
     def read(self, function: str, path: Path, limits: ReadLimits) -> RawImage | None:
-        """Read a file; see `read_in_process`.
-
-        Parameters
-        ----------
-        function : str
-            Function as "module:name".
-        path : pathlib.Path
-            Image file.
-        limits : ReadLimits
-            Limits of time and memory.
-        """
+        """Read a file; see `read_in_process`."""
         self.busy = True
         request = {
             "function": function,

@@ -80,10 +80,7 @@ def _check_sum(scope: str, shares: np.ndarray) -> None:
 def parse_reference(line: str, scope: str = ALL) -> pd.DataFrame:
     """Parse a reference such as ``Pt19:Pt41:Pt70 = 1:1:1``.
 
-    Raises
-    ------
-    TableError
-        If the text does not have this form.
+    Raises `TableError` if the text does not have this form.
     """
     names, equals, shares = line.partition("=")
     classes, values = (re.split(r"\s*[:,;]\s*", part.strip()) for part in (names, shares))

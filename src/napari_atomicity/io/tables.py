@@ -52,10 +52,8 @@ def concatenate(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def write_clusters(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
     """Write a cluster table with all columns of the schema, atomically.
 
-    Raises
-    ------
-    AtomicityError
-        If the suffix is not .csv, .parquet or .xlsx, or the file can not be written.
+    Raises `AtomicityError` if the suffix is not .csv, .parquet or .xlsx, or the file can not be
+    written.
     """
     table = tables.conform(table)
     return write_table(table, path, [c for name in table if (c := tables.column_of(str(name)))])
@@ -66,10 +64,8 @@ def write_ratios(ratios: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
 
     The format is a table, or LaTeX (`io.clipboard.latex_table`) for the suffix .tex.
 
-    Raises
-    ------
-    AtomicityError
-        If the suffix is not .csv, .parquet, .xlsx or .tex, or the file can not be written.
+    Raises `AtomicityError` if the suffix is not .csv, .parquet, .xlsx or .tex, or the file can not
+    be written.
     """
     if Path(path).suffix.lower() == ".tex":
         from .clipboard import latex_table
@@ -87,17 +83,8 @@ def write_table(
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        The table.
-    path : path-like
-        The file.
     columns : sequence of Column, optional
         What the columns are: a second sheet of a workbook lists names, units and descriptions.
-
-    Returns
-    -------
-    Path
-        The file.
     """
     path = Path(path)
     write = _of_suffix(_WRITERS, path)
@@ -109,13 +96,7 @@ def write_table(
 
 
 def describe_columns(columns: Sequence[Column]) -> pd.DataFrame:
-    """Return names, units and descriptions of columns as a table.
-
-    Parameters
-    ----------
-    columns : sequence of Column
-        In the order of the rows.
-    """
+    """Return names, units and descriptions of columns as a table."""
     return pd.DataFrame(
         {
             "column": [c.name for c in columns],
@@ -128,12 +109,8 @@ def describe_columns(columns: Sequence[Column]) -> pd.DataFrame:
 def read_clusters(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Read a cluster table written by `write_clusters`; numbers are restored exactly.
 
-    Raises
-    ------
-    ReadError
-        If the file is missing or not a table.
-    TableError
-        If columns are missing or values are impossible.
+    Raises `ReadError` if the file is missing or not a table. Raises `TableError` if columns are
+    missing or values are impossible.
     """
     path = Path(path)
     table = read_table(path)
@@ -183,10 +160,7 @@ def read_reference(reference: str | os.PathLike[str]) -> pd.DataFrame:
 def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Read any table by its suffix; text columns of the cluster table stay text.
 
-    Raises
-    ------
-    ReadError
-        If the file is missing or not a table.
+    Raises `ReadError` if the file is missing or not a table.
     """
     path = Path(path)
     read = _of_suffix(_READERS, path)

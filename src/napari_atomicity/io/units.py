@@ -99,10 +99,8 @@ def is_reciprocal(unit: object) -> bool:
 def pixel_size_nm(y: AxisScale | None, x: AxisScale | None) -> float | None:
     """Return the edge length of a pixel in nm, None if the scales are not known.
 
-    Raises
-    ------
-    UnsuitableImageError
-        If the axes are not lengths in real space, or the pixels are not square.
+    Raises `UnsuitableImageError` if the axes are not lengths in real space, or the pixels are not
+    square.
     """
     if y is None or x is None:
         return None

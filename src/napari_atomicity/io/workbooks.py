@@ -20,8 +20,6 @@ def read_cells(path: Path, is_text: Callable[[Any], bool]) -> list[list[Any]]:
 
     Parameters
     ----------
-    path : pathlib.Path
-        The .xlsx file.
     is_text : callable
         ``is_text(name)`` of the name of a column, in which a date is not valid. In other columns
         dates become text.

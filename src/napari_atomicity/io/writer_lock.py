@@ -87,10 +87,7 @@ class WriterLock:
 
         A file that was lost, as with a network drive that was away, is made again.
 
-        Raises
-        ------
-        AtomicityError
-            If another process holds the lock now.
+        Raises `AtomicityError` if another process holds the lock now.
         """
         if self._lease.compromise is None:
             return

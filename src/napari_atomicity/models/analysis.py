@@ -263,8 +263,6 @@ def limits_of(analyses: Iterable[Analysis], keep_ratios: bool = False) -> dict[s
 
     Parameters
     ----------
-    analyses : iterable of Analysis
-        The images.
     keep_ratios : bool, optional
         Whether fractions are given even if a session does not fit the classes of the model.
     """

@@ -74,12 +74,6 @@ def balance(
     image : ndarray of shape (N,)
         Name of the image of each cluster. The interval comes from resampling images and,
         within them, clusters; where all are of one image, from clusters alone.
-    level : float, optional
-        Of the interval.
-    n_bootstrap : int, optional
-        Number of resamples.
-    seed : int, optional
-        Of the resampling.
 
     Returns
     -------
@@ -106,8 +100,6 @@ def balance_between(
     ----------
     first, second : ndarray of shape (N, 2)
         Each, from `centre_and_outline`, of the same clusters.
-    image, level, n_bootstrap, seed : ndarray or float, optional or int, optional
-        As in `balance`.
     """
 
     def between(of: np.ndarray) -> np.ndarray:

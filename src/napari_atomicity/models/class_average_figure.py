@@ -63,8 +63,6 @@ def draw_profiles(
 
     Parameters
     ----------
-    figure : matplotlib.figure.Figure or SubFigure
-        An empty figure.
     averages : Averages
         Of at least one class.
     normalised : bool
@@ -111,17 +109,7 @@ def profile_of(average: Average, normalised: bool) -> tuple[np.ndarray, np.ndarr
 
 
 def top_of(averages: Averages, average: Average, normalised: bool) -> float:
-    """Return the upper display limit of a class map: its own maximum, or that of its class.
-
-    Parameters
-    ----------
-    averages : Averages
-        All averages.
-    average : Average
-        Average to display.
-    normalised : bool
-        Whether each map is scaled to its own maximum.
-    """
+    """Return the upper display limit of a class map: its own maximum, or that of its class."""
     of = [average.channel] if normalised else averages.channels
     shown = [averages.get(average.label, channel) for channel in of]
     tops = [np.nanmax(a.image) for a in shown if a is not None and np.isfinite(a.image).any()]
@@ -163,12 +151,8 @@ def write_picture(
     ----------
     averages : Averages
         Of at least one class.
-    path : str or path-like
-        File to write.
     normalised : bool, optional
         Whether each map is scaled to its own maximum.
-    dpi : float, optional
-        Resolution of a PNG.
 
     Raises
     ------

@@ -24,19 +24,12 @@ def write_averages(
 
     Parameters
     ----------
-    averages : Averages
-        Averages; without clusters, nothing is written.
     folder : Path
         Folder, created if necessary.
     about : str, optional
         End of the names of the files, such as "-Pt55".
     normalised : bool, optional
         Whether each map is scaled to its own maximum.
-
-    Returns
-    -------
-    list of Path
-        The files.
 
     Raises
     ------

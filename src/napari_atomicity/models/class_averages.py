@@ -37,73 +37,41 @@ _STEPS = 36
 
 @dataclass(frozen=True, eq=False)
 class Average:
-    """Mean and standard error of one quantity over the clusters of one class in one channel.
+    """Mean and standard error of one quantity over the clusters of one class in one channel."""
 
-    Parameters
-    ----------
-    label, channel, quantity : str
-        Whose clusters, seen through which channel; "patch" or "class map".
-    clusters : int
-        How many clusters have finite values.
-    image, image_error : ndarray of shape (S, S)
-        Over ``2 reach`` in each direction.
-    reach : float
-        From the centre to the edge, in radii of the cluster or in nm.
-    r : ndarray of shape (K,)
-        Distances from the centre, in the unit of ``reach``.
-    profile, profile_error : ndarray of shape (K,)
-        Means over rings.
-    balance : Balance
-        Centre against outline, always in radii.
-    total : float
-        Mean of the sum over all pixels: of a class map what the channel adds to the score.
-    radius_nm : float
-        Mean radius of the clusters.
-    """
-
+    # label, channel, quantity: whose clusters, seen through which channel; "patch" or "class map"
     label: str
     channel: str
     quantity: str
-    clusters: int
+    clusters: int  # how many clusters have finite values
+    # image, image_error: (S, S): over ``2 reach`` in each direction
     image: np.ndarray
     image_error: np.ndarray
-    reach: float
-    r: np.ndarray
+    reach: float  # from the centre to the edge, in radii of the cluster or in nm
+    r: np.ndarray  # (K,): distances from the centre, in the unit of ``reach``
+    # profile, profile_error: (K,): means over rings
     profile: np.ndarray
     profile_error: np.ndarray
-    balance: Balance
+    balance: Balance  # centre against outline, always in radii
+    # mean of the sum over all pixels: of a class map what the channel adds to the score
     total: float
     radius_nm: float
 
 
 @dataclass(frozen=True, eq=False)
 class Averages:
-    """Averages of some clusters, in the order class, channel, quantity.
-
-    Parameters
-    ----------
-    items : tuple of Average
-        One for every class that has clusters, channel and quantity.
-    classes : tuple of str
-        All classes of the model.
-    unit : str
-        "radius" or "nm": of reaches and distances.
-    left_out : dict of str to int
-        Reason → number of clusters that were not used.
-    """
+    """Averages of some clusters, in the order class, channel, quantity."""
 
     items: tuple[Average, ...]
     classes: tuple[str, ...]
-    unit: str
-    left_out: dict[str, int]
+    unit: str  # "radius" or "nm": of reaches and distances
+    left_out: dict[str, int]  # reason → number of clusters that were not used
 
     def get(self, label: str, channel: str, quantity: str = "class map") -> Average | None:
         """Return one average, if it exists.
 
         Parameters
         ----------
-        label, channel : str
-            Class and channel.
         quantity : str, optional
             "patch" or "class map".
         """
@@ -200,8 +168,6 @@ def class_averages(
         Channel → (N, h, w) over the same field of view. Values that are not finite are left out.
     field_of_view_nm : float
         Edge length of patches and maps.
-    classes : sequence of str
-        Of the model, in order.
     unit : str, optional
         "radius": each cluster in units of its own radius; "nm": all on one scale.
     n_bootstrap : int, optional

@@ -50,44 +50,28 @@ MIN_SHARE = 0.08
 
 @dataclass(frozen=True, eq=False)
 class ClassFit:
-    """Result of the test.
+    """Result of the test."""
 
-    Parameters
-    ----------
-    answer : str
-        `FITS`, `DOES_NOT_FIT` or `CANNOT_TELL`; the first with too few clusters.
-    strength : float
-        Logarithm of the Bayes factor of free peaks against peaks at the classes; NaN with too few
-        clusters.
-    excess : float
-        Logarithm of the likelihood ratio of the same, less `GAIN_PER_PEAK` for each free peak. In
-        contrast to the strength it does not decrease with the range in which peaks can be, nor with
-        the number of clusters that fit.
-    atoms : ndarray of shape (n_peaks,)
-        Numbers of atoms of the free peaks, in order; or those of the classes, for a chart of a
-        session that fits.
-    atoms_error : ndarray of shape (n_peaks,)
-        Their standard errors, the uncertainty of the scale included.
-    shares : ndarray of shape (n_peaks,)
-        Shares of the clusters.
-    scatter : ndarray of shape (n_peaks,)
-        Standard deviations of the log counts of the peaks.
-    log_count, number : ndarray of shape (n_bins,)
-        Log counts with the fitted scale of each image, and numbers of clusters.
-    peaks : tuple of (float, float)
-        Numbers of atoms and shares of the free peaks.
-    """
-
-    answer: str
+    answer: str  # `FITS`, `DOES_NOT_FIT` or `CANNOT_TELL`; the first with too few clusters
+    # logarithm of the Bayes factor of free peaks against peaks at the classes; NaN with too few
+    # clusters
     strength: float
+    # logarithm of the likelihood ratio of the same, less `GAIN_PER_PEAK` for each free peak. In
+    # contrast to the strength it does not decrease with the range in which peaks can be, nor with
+    # the number of clusters that fit
     excess: float
+    # (n_peaks,): numbers of atoms of the free peaks, in order; or those of the classes, for a chart
+    # of a session that fits
     atoms: np.ndarray
+    # (n_peaks,): their standard errors, the uncertainty of the scale included
     atoms_error: np.ndarray
-    shares: np.ndarray
-    scatter: np.ndarray
+    shares: np.ndarray  # (n_peaks,): shares of the clusters
+    scatter: np.ndarray  # (n_peaks,): standard deviations of the log counts of the peaks
+    # log_count, number: (n_bins,): log counts with the fitted scale of each image, and numbers of
+    # clusters
     log_count: np.ndarray = field(default_factory=lambda: np.empty(0))
     number: np.ndarray = field(default_factory=lambda: np.empty(0))
-    peaks: tuple[tuple[float, float], ...] = ()
+    peaks: tuple[tuple[float, float], ...] = ()  # numbers of atoms and shares of the free peaks
 
     @property
     def fits(self) -> bool:
@@ -131,11 +115,6 @@ def compare_with_classes(
         Image of each cluster.
     image_scatter : float
         Standard deviation of the log scales of the images about the common one.
-
-    Returns
-    -------
-    ClassFit
-        The result.
     """
     error = np.zeros(1) if log_scale_error is None else np.asarray(log_scale_error, float)
     p = np.full(len(error), 1 / len(error)) if weight is None else weight / np.sum(weight)
@@ -214,24 +193,7 @@ def _merge_nodes(error: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def _fit_free_peaks(
     counts: CountHistogram, locked: PeakMixtures
 ) -> tuple[PeakMixtures, float, float]:
-    """Fit up to as many free peaks as there are classes.
-
-    Parameters
-    ----------
-    counts : CountHistogram
-        Histogram.
-    locked : PeakMixtures
-        Peaks at the classes (S = 1), from which one of the fits starts.
-
-    Returns
-    -------
-    mixture : PeakMixtures
-        The mixture (S = 1) with the largest evidence.
-    evidence : float
-        Logarithm of the mean evidence over the numbers of peaks.
-    of_positions : float
-        What the prior of the positions contributes to it, with the best number of peaks.
-    """
+    """Fit up to as many free peaks as there are classes."""
     order = np.argsort(counts.x)
     cumulated = np.cumsum(counts.number[order]) / counts.number.sum()
     rng = np.random.default_rng(0)
@@ -265,19 +227,10 @@ def _fit_classes(
 
     Parameters
     ----------
-    counts : CountHistogram
-        Histogram.
     error, weight : ndarray of shape (K,)
         Errors of the common log scale, and their probabilities.
     offset : ndarray of shape (1, J)
         Offsets of the images from which the fits start, besides zero.
-
-    Returns
-    -------
-    evidence : float
-        Logarithm of the evidence.
-    mixture : PeakMixtures
-        The mixture (S = 1) with the largest evidence.
     """
     start = counts.class_mean + np.tile(error, 2)[:, None]
     offsets = np.repeat([0.0, 1.0], len(error))[:, None] * offset

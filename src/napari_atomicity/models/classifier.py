@@ -42,21 +42,11 @@ _CLOSE = 0.03
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Prediction of the network for N patches and C classes.
+    """Prediction of the network for N patches and C classes."""
 
-    Parameters
-    ----------
-    probabilities : ndarray of shape (N, C)
-        Calibrated; NaN where the patch has no finite values.
-    embedding : ndarray of shape (N, D)
-        Float32.
-    class_maps : dict of str to ndarray
-        Channel → (N, h, w) float32, of the most probable class.
-    """
-
-    probabilities: np.ndarray
-    embedding: np.ndarray
-    class_maps: dict[str, np.ndarray]
+    probabilities: np.ndarray  # (N, C): calibrated; NaN where the patch has no finite values
+    embedding: np.ndarray  # (N, D): Float32
+    class_maps: dict[str, np.ndarray]  # channel → (N, h, w) float32, of the most probable class
 
 
 class Classifier:
@@ -64,13 +54,9 @@ class Classifier:
 
     Parameters
     ----------
-    card : ModelCard
-        Of the model.
     tensors : dict of str to ndarray
         Name → array: ``network.*``, the references ``reference.*``, and what
         `models.out_of_distribution` needs, ``ood.*`` and ``outside.*``.
-    device : torch.device
-        Where to compute.
     batch_size : int, optional
         Patches at a time, None for what suits the device; halved by itself when the device's
         memory does not suffice.
@@ -229,10 +215,6 @@ class Classifier:
         ----------
         patches : mapping of str to ndarray
             Channel → (N, P, P) float32.
-        label : str
-            Class.
-        symmetries : bool, optional
-            As in `predict`.
 
         Returns
         -------

@@ -44,18 +44,13 @@ _N_ITERATIONS = 20
 
 @dataclass(frozen=True, eq=False)
 class DiameterPosterior:
-    """Classes of the clusters of each image, and the shift of the session.
+    """Classes of the clusters of each image, and the shift of the session."""
 
-    Parameters
-    ----------
-    probabilities : list of ndarray, shape (n_clusters, n_classes)
-        Of each image; rows sum to less than 1 by the probability of no class, and are NaN without
-        a diameter.
-    shift, shift_sd : float
-        Posterior mean and standard deviation of the shift of log diameter of the session.
-    """
-
+    # (n_clusters, n_classes): of each image; rows sum to less than 1 by the probability of no
+    # class, and are NaN without a diameter
     probabilities: list[np.ndarray]
+    # shift, shift_sd: posterior mean and standard deviation of the shift of log diameter of the
+    # session
     shift: float
     shift_sd: float
 

@@ -24,23 +24,13 @@ _MAX_POINTS = 400
 
 @dataclass(frozen=True)
 class Shift:
-    """The conditions of some images against those of a model's training.
+    """The conditions of some images against those of a model's training."""
 
-    Parameters
-    ----------
-    p_value : float
-        Of the two-sample test on the embeddings, by permutation.
-    distance : float
-        Maximum mean discrepancy, in units of its mean under permutation.
-    figures : dict of str to tuple[float, float, float]
-        Name → (here, low, high): a figure of the images, and the central 95 % of the reference.
-    drifted : bool, optional
-        Whether most of the images drift beyond the limit of the model; None if it has none.
-    """
-
-    p_value: float
-    distance: float
+    p_value: float  # of the two-sample test on the embeddings, by permutation
+    distance: float  # maximum mean discrepancy, in units of its mean under permutation
+    # name → (here, low, high): a figure of the images, and the central 95 % of the reference
     figures: dict[str, tuple[float, float, float]]
+    # whether most of the images drift beyond the limit of the model; None if it has none
     drifted: bool | None = None
 
     @property
@@ -73,18 +63,10 @@ def residuals(
 
 @dataclass(frozen=True, eq=False)
 class FeatureSummary:
-    """Where the clusters of an image lie in the embedding, their classes taken off.
+    """Where the clusters of an image lie in the embedding, their classes taken off."""
 
-    Parameters
-    ----------
-    residual : ndarray of shape (D,)
-        Mean of the whitened residuals (`residuals`).
-    scatter : float
-        What scatter alone adds to the squared length of the mean.
-    """
-
-    residual: np.ndarray
-    scatter: float
+    residual: np.ndarray  # (D,): mean of the whitened residuals (`residuals`)
+    scatter: float  # what scatter alone adds to the squared length of the mean
 
     @classmethod
     def of(
@@ -100,7 +82,6 @@ class FeatureSummary:
             Class indices.
         tensors : mapping of str to ndarray
             See `domain_shift`.
-
         """
         good = np.isfinite(embedding).all(axis=1)
         if good.sum() < MIN_CLUSTERS:
@@ -193,8 +174,6 @@ def compare(
         And (N,) indices of the most probable classes.
     patches : mapping of str to ndarray
         Channel → (N, P, P); raw in atoms per nm².
-    tensors : mapping of str to ndarray
-        Of the model.
     patch_nm : float
         Edge length of a patch.
     """

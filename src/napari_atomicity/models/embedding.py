@@ -31,10 +31,7 @@ MIN_REFERENCES = 3
 def check_umap() -> None:
     """Check that umap-learn is installed, without its import, which takes seconds.
 
-    Raises
-    ------
-    DependencyError
-        If it is not.
+    Raises `DependencyError` if it is not.
     """
     with _require_umap():
         if find_spec("umap") is None:
@@ -97,8 +94,6 @@ def place(embedding: np.ndarray, model: str | Classifier = "default") -> np.ndar
     ----------
     embedding : ndarray of shape (n_clusters, n_features)
         Embeddings, float32.
-    model : str or Classifier, optional
-        Model that computed them.
 
     Returns
     -------
@@ -128,12 +123,8 @@ def place_again(
 
     Parameters
     ----------
-    table : DataFrame
-        Cluster table; without positions it is returned as it is.
     embedding : ndarray of shape (n_clusters, n_features)
         New embeddings of its clusters.
-    model : str or Classifier
-        Model that computed them.
     """
     if not table["umap_1"].notna().any():
         return table
@@ -181,11 +172,6 @@ def place_by_references(
 
 def reference_map(model: str | Classifier = "default") -> pd.DataFrame:
     """Return the reference points of a model's map.
-
-    Parameters
-    ----------
-    model : str or Classifier, optional
-        Model.
 
     Returns
     -------

@@ -29,27 +29,15 @@ RIVAL = 0.05
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """N clusters of one image, before an estimator speaks.
-
-    Parameters
-    ----------
-    table : DataFrame
-        The cluster table with its measured columns.
-    card : ModelCard
-        Of the model.
-    scale : ConstrainedMixture or None
-        The intensity of one atom; None if the model does not know how to find it.
-    network : ndarray of shape (N, C)
-        Calibrated probabilities; NaN where a patch could not be read.
-    by_solution : ndarray of shape (K, N, C), optional
-        The same for each of the K solutions of the scale, from patches in its unit. Default:
-        `network` for all of them.
-    """
+    """N clusters of one image, before an estimator speaks."""
 
     table: pd.DataFrame
     card: ModelCard
+    # the intensity of one atom; None if the model does not know how to find it
     scale: ConstrainedMixture | None
-    network: np.ndarray
+    network: np.ndarray  # (N, C): calibrated probabilities; NaN where a patch could not be read
+    # (K, N, C): the same for each of the K solutions of the scale, from patches in its unit.
+    # Default: `network` for all of them
     by_solution: np.ndarray | None = None
 
     @cached_property
@@ -181,8 +169,6 @@ def pooled(
 
     Parameters
     ----------
-    network, mixture : ndarray
-        Probabilities.
     certainty : ndarray of shape (N,)
         Of the scale.
     weights : ndarray

@@ -45,10 +45,7 @@ def shipped_folder() -> Path:
 def find_model(model: str | Path) -> Path:
     """Find the weights file of a model by its name or path.
 
-    Raises
-    ------
-    ModelError
-        If there is none.
+    Raises `ModelError` if there is none.
     """
     path = Path(model)
     if path.suffix == ".safetensors":
@@ -70,24 +67,7 @@ def find_model(model: str | Path) -> Path:
 def save_model(path: Path, card: AnyCard, tensors: dict[str, np.ndarray]) -> AnyCard:
     """Write weights and card, each completely or not at all.
 
-    Parameters
-    ----------
-    path : Path
-        File of the weights; the card is a .json with the same name.
-    card : Card
-        Card.
-    tensors : dict of str to ndarray
-        Weights.
-
-    Returns
-    -------
-    Card
-        The card with the hash of the weights.
-
-    Raises
-    ------
-    AtomicityError
-        If a file can't be written.
+    Raises `AtomicityError` if a file can't be written.
     """
     path = path.with_suffix(".safetensors")
     data = _packed(tensors)
@@ -106,10 +86,6 @@ def write_weights_and_card(path: Path, weights: bytes, card: str) -> None:
 
     Parameters
     ----------
-    path : Path
-        The file of the weights.
-    weights : bytes
-        Content of this file.
     card : str
         Content of the file beside it.
 
@@ -144,15 +120,8 @@ def read_card(path: Path, card_type: type[AnyCard]) -> AnyCard:
 
     Parameters
     ----------
-    path : Path
-        The weights file.
     card_type : type
         Card of the kind of model that is needed.
-
-    Returns
-    -------
-    Card
-        The card.
 
     Raises
     ------
@@ -198,10 +167,7 @@ def available_cards(card_type: type[AnyCard]) -> list[AnyCard]:
 def read_model(path: Path) -> tuple[ModelCard, dict[str, np.ndarray]]:
     """Card and tensors of a model file, checked against each other.
 
-    Raises
-    ------
-    ModelError
-        If a part is missing or damaged, or they don't belong together.
+    Raises `ModelError` if a part is missing or damaged, or they don't belong together.
     """
     card = read_card(path, ModelCard)
     return card, read_tensors(path, card.sha256)
@@ -210,10 +176,7 @@ def read_model(path: Path) -> tuple[ModelCard, dict[str, np.ndarray]]:
 def read_tensors(path: Path, sha256: str) -> dict[str, np.ndarray]:
     """Read the tensors of a weights file and check their hash; "" for any.
 
-    Raises
-    ------
-    ModelError
-        If it is missing or damaged, or not the file that the card describes.
+    Raises `ModelError` if it is missing or damaged, or not the file that the card describes.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load

@@ -48,28 +48,18 @@ _KEPT_STEPS = 10
 
 @dataclass(frozen=True, eq=False)
 class ImageMeasurements:
-    """Measurements of one image that tell its scale.
+    """Measurements of one image that tell its scale."""
 
-    Parameters
-    ----------
-    log_intensity, log_size : ndarray of shape (n_clusters,)
-        Logarithms of the integrated intensities in counts nm², and apparent sizes, of complete and
-        isolated clusters.
-    shares : ndarray of shape (n_classes,), optional
-        Known composition of the sample.
-    anchor : tuple of float, optional
-        Mean and standard deviation of ln scale from another source, such as single atoms.
-    keep_shares : bool, optional
-        Whether the known composition is used even if the clusters contradict it.
-    pixel_size_error : float, optional
-        Relative error (standard deviation) of the pixel size.
-    """
-
+    # log_intensity, log_size: (n_clusters,): logarithms of the integrated intensities in counts
+    # nm², and apparent sizes, of complete and isolated clusters
     log_intensity: np.ndarray
     log_size: np.ndarray
-    shares: np.ndarray | None = None
+    shares: np.ndarray | None = None  # (n_classes,): known composition of the sample
+    # mean and standard deviation of ln scale from another source, such as single atoms
     anchor: tuple[float, float] | None = None
+    # whether the known composition is used even if the clusters contradict it
     keep_shares: bool = False
+    # relative error (standard deviation) of the pixel size
     pixel_size_error: float = PIXEL_SIZE_ERROR
 
 
@@ -110,8 +100,6 @@ def size_errors(
     ----------
     reference : ApparentSize
         Distributions of the classes.
-    compressions : sequence of float, optional
-        Values of the compression.
     pixel_size_error : float, optional
         Relative error (standard deviation) of the pixel size.
 
@@ -143,14 +131,8 @@ def image_evidence(
 
     Parameters
     ----------
-    image : ImageMeasurements
-        Measurements of the image.
-    steps : ScaleSteps
-        Range of the scales.
     reference : ApparentSize
         Distributions of the classes.
-    compressions : tuple of float, optional
-        Values of the compression of the apparent sizes.
 
     Returns
     -------
@@ -233,8 +215,6 @@ def _integrate_shares(
         Dirichlet parameters to begin with.
     prior : ndarray of shape (n_classes,)
         Dirichlet parameters of the prior.
-    n_iterations : int
-        Number of iterations.
 
     Returns
     -------

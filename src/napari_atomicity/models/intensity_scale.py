@@ -52,30 +52,16 @@ _Solutions = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class ConstrainedMixture:
-    """The scale of an image: K solutions, the best one first.
+    """The scale of an image: K solutions, the best one first."""
 
-    Parameters
-    ----------
-    reference : ScaleReference
-        What was fitted.
-    weight : ndarray of shape (K,)
-        Of the solutions, by their posteriors; sums to 1, or is 0 if there was no cluster.
-    shift : ndarray of shape (K, 2)
-        Of log intensity and log diameter against the reference.
-    shares : ndarray of shape (K, C)
-        Of the classes.
-    spread : ndarray of shape (K, 2)
-        Variances within the classes relative to the reference's.
-    log_scale_sd : float
-        Standard deviation of the error of the scales if the sizes may be no classes, for numbers of
-        atoms; 0 if the classes determine the scale.
-    """
-
-    reference: ScaleReference
+    reference: ScaleReference  # what was fitted
+    # (K,): of the solutions, by their posteriors; sums to 1, or is 0 if there was no cluster
     weight: np.ndarray
-    shift: np.ndarray
-    shares: np.ndarray
-    spread: np.ndarray
+    shift: np.ndarray  # (K, 2): of log intensity and log diameter against the reference
+    shares: np.ndarray  # (K, C): of the classes
+    spread: np.ndarray  # (K, 2): variances within the classes relative to the reference's
+    # standard deviation of the error of the scales if the sizes may be no classes, for numbers of
+    # atoms; 0 if the classes determine the scale
     log_scale_sd: float = 0.0
 
     @property
@@ -234,8 +220,6 @@ def _log_densities(
         `_statistics` of the clusters.
     shift, spread : ndarray of shape (S, 2)
         Shifts and relative variances of the solutions.
-    reference : ScaleReference
-        Class means and covariances.
 
     Returns
     -------
@@ -274,8 +258,6 @@ def _maximise(
 
     Returns
     -------
-    solutions : tuple of ndarray
-        The solutions after the last iteration.
     posterior : ndarray of shape (S,)
         Their log posteriors before it.
     """
@@ -357,8 +339,6 @@ def refined(tables: Sequence[pd.DataFrame], reference: ScaleReference) -> ScaleR
 
     Parameters
     ----------
-    tables : sequence of DataFrame
-        A cluster table per image.
     reference : ScaleReference
         The old one; it comes back if no image is sure.
     """

@@ -33,14 +33,6 @@ def assign_labels(
 
     Parameters
     ----------
-    table : DataFrame
-        N rows.
-    classifier : Classifier
-        That made the prediction.
-    prediction : Prediction
-        Of the same N clusters.
-    scale : ConstrainedMixture or None
-        Of the image.
     by_solution : ndarray of shape (K, N, C), optional
         Probabilities of the network for each solution of the scale.
     labels_from : str, optional
@@ -89,8 +81,6 @@ def withhold_labels(
 
     Parameters
     ----------
-    table : DataFrame
-        Classified clusters of one image.
     scale_probability : float
         Probability that the scale of the image is right, or within half a class of it.
     limit : float, optional
@@ -121,13 +111,6 @@ def prediction_sets(p: np.ndarray, threshold: float, classes: Sequence[str]) -> 
         Probabilities; rows with NaN get "".
     threshold : float
         Conformal, 0 to 1.
-    classes : sequence of str
-        C names.
-
-    Returns
-    -------
-    ndarray
-        (N,) of names joined by "|".
     """
     if not len(p):
         return np.empty(0, object)

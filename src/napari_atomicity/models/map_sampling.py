@@ -26,8 +26,6 @@ def sample(
     ----------
     images : ndarray of shape (N, h, w)
         (N, h, w).
-    field_of_view_nm : float
-        Edge length of the images.
     y_nm, x_nm : ndarray of shape (N, …)
         Positions for each image, of the same shape.
     """

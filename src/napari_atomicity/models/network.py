@@ -93,12 +93,8 @@ class AtomicityNet(nn.Module):
     ----------
     channels : sequence of str
         Names of the channels, "raw" and "LCN".
-    n_classes : int
-        Number of classes.
     width : int, optional
         Features of the first layer; the embedding has 4 × width per channel.
-    raw_unit : {"atoms", "patch"}, optional
-        Unit of the raw channel: see `core.patches.PatchSettings`.
     """
 
     def __init__(
@@ -120,8 +116,6 @@ class AtomicityNet(nn.Module):
 
         Parameters
         ----------
-        patches : dict of str to torch.Tensor
-            Channel → (N, P, P).
         symmetries : bool, optional
             Whether to average over the symmetries of the square.
 
@@ -157,8 +151,6 @@ class AtomicityNet(nn.Module):
         ----------
         maps : dict of str to Tensor
             Of the forward pass.
-        classes : torch.Tensor
-            (N,) class indices.
         """
         out, start = {}, 0
         for channel in self.channels:

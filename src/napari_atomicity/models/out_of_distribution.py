@@ -58,10 +58,6 @@ def features(known: Measured, place: Place, tensors: Mapping[str, np.ndarray]) -
 
     Parameters
     ----------
-    known : Measured
-        The clusters of one image; their model has a scale and sizes.
-    place : Place
-        Theirs.
     tensors : mapping of str to ndarray
         With ``outside.centre`` (D,) and ``outside.axes`` (D, `COMPONENTS`).
     """
@@ -154,19 +150,13 @@ def out_of_distribution(
 
     Parameters
     ----------
-    known : Measured
-        Clusters of one image.
     embedding : ndarray of shape (N, D)
         Their embeddings.
-    tensors : mapping of str to ndarray
-        Of the model.
 
     Returns
     -------
     score
         (N,); beyond 1 a cluster is given no class.
-    aggregate
-        (N,) bool: of such a cluster, that it rather is an aggregate.
     """
     n = len(known.table)
     score, aggregate = np.zeros(n), np.zeros(n, bool)

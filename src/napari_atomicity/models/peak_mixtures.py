@@ -29,24 +29,15 @@ N_ITERATIONS = 100
 
 @dataclass(frozen=True, eq=False)
 class CountHistogram:
-    """Histogram of log counts in each image, and the classes.
+    """Histogram of log counts in each image, and the classes."""
 
-    Parameters
-    ----------
-    x, number : ndarray of shape (B,)
-        Log counts, and numbers of clusters, sorted by image.
-    first : ndarray of shape (J,)
-        First bin of each image.
-    image_scatter : float
-        Standard deviation of the log scales of the images.
-    class_mean, class_scatter : ndarray of shape (C,)
-        Log counts of the classes, and standard deviations within them.
-    """
-
+    # x, number: (B,): log counts, and numbers of clusters, sorted by image
     x: np.ndarray
     number: np.ndarray
-    first: np.ndarray
-    image_scatter: float
+    first: np.ndarray  # (J,): first bin of each image
+    image_scatter: float  # standard deviation of the log scales of the images
+    # class_mean, class_scatter: (C,): log counts of the classes, and standard deviations within
+    # them
     class_mean: np.ndarray
     class_scatter: np.ndarray
 
@@ -69,29 +60,17 @@ class CountHistogram:
 
 @dataclass(frozen=True, eq=False)
 class PeakMixtures:
-    """S mixtures of P peaks.
+    """S mixtures of P peaks."""
 
-    Parameters
-    ----------
-    position, number : ndarray of shape (S, P)
-        Log counts of the peaks, and expected numbers of clusters.
-    factor, outlier : ndarray of shape (S,)
-        Variances relative to those of the classes, and shares of the outliers.
-    scatter : ndarray of shape (S, P)
-        Standard deviations of the peaks.
-    offset : ndarray of shape (S, J)
-        Log scales of the images, relative to the common one.
-    offset_evidence : ndarray of shape (S,)
-        Contribution of the offsets to the log evidence.
-    """
-
+    # position, number: (S, P): log counts of the peaks, and expected numbers of clusters
     position: np.ndarray
     number: np.ndarray
+    # factor, outlier: (S,): variances relative to those of the classes, and shares of the outliers
     factor: np.ndarray
     outlier: np.ndarray
-    scatter: np.ndarray
-    offset: np.ndarray
-    offset_evidence: np.ndarray
+    scatter: np.ndarray  # (S, P): standard deviations of the peaks
+    offset: np.ndarray  # (S, J): log scales of the images, relative to the common one
+    offset_evidence: np.ndarray  # (S,): contribution of the offsets to the log evidence
 
     def take(self, index: int) -> PeakMixtures:
         """Return one of the mixtures (S = 1)."""
@@ -143,8 +122,6 @@ def fit_mixtures(
 
     Parameters
     ----------
-    counts : CountHistogram
-        Histogram.
     start : ndarray of shape (S, P)
         Positions at the start.
     tolerance : float or None
@@ -208,10 +185,6 @@ def log_evidence(counts: CountHistogram, mixtures: PeakMixtures, active: np.ndar
 
     Parameters
     ----------
-    counts : CountHistogram
-        Histogram.
-    mixtures : PeakMixtures
-        S mixtures of P peaks.
     active : ndarray of shape (P,)
         Clusters of peaks that are not active become outliers.
     """

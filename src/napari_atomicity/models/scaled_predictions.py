@@ -24,18 +24,10 @@ MIN_WEIGHT = 0.05
 
 @dataclass(frozen=True, eq=False)
 class ScaledPrediction:
-    """Prediction for patches in a unit of the intensity.
+    """Prediction for patches in a unit of the intensity."""
 
-    Parameters
-    ----------
-    log_scale : float
-        Logarithm of the unit: intensity of one atom in counts nm².
-    prediction : Prediction
-        Prediction of the network.
-    """
-
-    log_scale: float
-    prediction: Prediction
+    log_scale: float  # logarithm of the unit: intensity of one atom in counts nm²
+    prediction: Prediction  # prediction of the network
 
 
 def predict_solutions(
@@ -49,13 +41,9 @@ def predict_solutions(
 
     Parameters
     ----------
-    scale : ConstrainedMixture
-        Scale of the image.
     known : sequence of ScaledPrediction
         Predictions that exist. One is used if its unit is that of the solution up to `SAME_SCALE`,
         or if the solution is not the first one and has less than ``min_weight``.
-    card : ModelCard
-        Card of the model.
     predict : callable, optional
         ``predict(log_scale)`` returns the prediction for another unit.
     min_weight : float, optional
@@ -95,12 +83,6 @@ def label_solutions(
 
     Parameters
     ----------
-    table : DataFrame
-        Cluster table.
-    classifier : Classifier
-        Model; its network is not used.
-    scale : ConstrainedMixture or None
-        Scale of the image.
     predictions : sequence of ScaledPrediction
         From `predict_solutions`, the most probable solution first.
     labels_from : str, optional
@@ -134,14 +116,8 @@ def predicted_class_maps(
 
     Parameters
     ----------
-    table : DataFrame
-        Table with the predictions, from `label_solutions`.
     patches : mapping of str to ndarray
         Channel → (N, P, P) float32.
-    prediction : Prediction
-        Prediction of the network for these patches.
-    symmetries : bool, optional
-        As in `Classifier.predict`.
 
     Returns
     -------

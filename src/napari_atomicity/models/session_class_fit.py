@@ -40,8 +40,6 @@ def fit_session_classes(
     ----------
     images : sequence of ImageMeasurements
         Images of one session. Those of known composition have no part in the test itself.
-    reference : ApparentSize
-        Distributions of the classes.
     sizes : ndarray of shape (n_classes,)
         Numbers of atoms of the classes, ascending.
     spread : float
@@ -88,12 +86,8 @@ def answer_of_session(fit: ClassFit, session: SessionScale, reference: ApparentS
 
     Parameters
     ----------
-    fit : ClassFit
-        Result of `fit_session_classes`.
     session : SessionScale
         Joint posterior of the scales.
-    reference : ApparentSize
-        Distributions of the classes.
 
     Returns
     -------
@@ -122,14 +116,8 @@ def align_with_classes(
 
     Parameters
     ----------
-    fit : ClassFit
-        Result of `fit_session_classes`.
-    images : sequence of ImageMeasurements
-        Images of the session.
     session : SessionScale
         Joint posterior of their scales.
-    reference : ApparentSize
-        Distributions of the classes.
     sizes : ndarray of shape (n_classes,)
         Numbers of atoms of the classes, ascending.
 
@@ -169,8 +157,6 @@ def scale_error_of_counts(
         Result of `fit_session_classes` with the answer of `answer_of_session`.
     session : SessionScale
         Joint posterior of the scales.
-    reference : ApparentSize
-        Distributions of the classes.
     prior : tuple of float, optional
         Mean and standard deviation of the session's ln scale, from an earlier session.
 
@@ -198,10 +184,6 @@ def scale_without_classes(
 
     Parameters
     ----------
-    images : sequence of ImageMeasurements
-        Images of one session.
-    reference : ApparentSize
-        Distributions of the classes.
     spread : float
         Standard deviation of ln scale between the images.
     prior : tuple of float, optional

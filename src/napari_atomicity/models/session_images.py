@@ -48,16 +48,10 @@ def measure_image(
 
     Parameters
     ----------
-    table : DataFrame
-        Cluster table of one image.
     embedding : ndarray of shape (n_clusters, n_features)
         Features of the network for the same clusters.
-    reference : ApparentSize
-        Reference of the apparent sizes.
     scale : ScaleReference
         Reference of the intensities, to leave out what is too faint for a cluster.
-    lone_atoms : mapping of str to float, optional
-        Fields of `atoms.lone_atoms.LoneAtoms`, if the image has any.
 
     Returns
     -------
@@ -100,15 +94,7 @@ def _anchor(
 def measure_analysis(
     analysis: Analysis, references: tuple[ApparentSize, ScaleReference]
 ) -> ImageMeasurements:
-    """Measure what the clusters and the lone atoms of an analysed image tell of its scale.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        Image with the features of its clusters.
-    references : tuple of (ApparentSize, ScaleReference)
-        From `session_references`.
-    """
+    """Measure what the clusters and the lone atoms of an analysed image tell of its scale."""
     lone_atoms = analysis.parameters.get("lone_atoms")
     return measure_image(analysis.table, analysis.embedding, *references, lone_atoms)
 
@@ -123,12 +109,6 @@ def find_scales(
 
     Parameters
     ----------
-    images : sequence of ImageMeasurements
-        From `measure_image`.
-    tables : sequence of DataFrame
-        Cluster tables of the same images.
-    reference : ApparentSize
-        Reference of the apparent sizes.
     scale : ScaleReference
         Reference of intensities and diameters.
 
@@ -151,10 +131,6 @@ def mixture_of_modes(
 
     Parameters
     ----------
-    modes : ScaleModes
-        Posterior of the scale.
-    table : DataFrame
-        Cluster table of the image.
     reference : ScaleReference
         Distributions of intensities and diameters.
     """
@@ -181,10 +157,6 @@ def probabilities_by_intensity(
     ----------
     log_intensity : ndarray of shape (n_clusters,)
         Logarithms of the integrated intensities in counts nm².
-    modes : ScaleModes
-        Posterior of the scale.
-    reference : ScaleReference
-        Distributions of the intensities.
 
     Returns
     -------

@@ -91,71 +91,42 @@ from each."""
 
 @dataclass(frozen=True, eq=False)
 class ScaleModes:
-    """Posterior of the scale of one image: its modes, the most probable one first.
+    """Posterior of the scale of one image: its modes, the most probable one first."""
 
-    Parameters
-    ----------
-    log_scale, weight : ndarray of shape (n_modes,)
-        Logarithm of the intensity of one atom, and probability.
-    shares : ndarray of shape (n_modes, n_classes)
-        Shares of the classes in each mode.
-    variance : float
-        Of ln intensity within the classes, relative to the reference's.
-    """
-
+    # log_scale, weight: (n_modes,): logarithm of the intensity of one atom, and probability
     log_scale: np.ndarray
     weight: np.ndarray
-    shares: np.ndarray
-    variance: float = 1.0
+    shares: np.ndarray  # (n_modes, n_classes): shares of the classes in each mode
+    variance: float = 1.0  # of ln intensity within the classes, relative to the reference's
 
 
 @dataclass(frozen=True, eq=False)
 class SessionScale:
-    """The joint posterior of a session.
-
-    Parameters
-    ----------
-    images : list of ScaleModes
-        Posterior of each image.
-    log_scale, log_scale_sd : float
-        Posterior mean and standard deviation of the session's scale S.
-    spread : float
-        Posterior mean of the standard deviation tau between images.
-    size_error, size_error_sd : float
-        Posterior mean of the common error d of the apparent sizes, and the larger one of its prior
-        standard deviation and that of the pixel size.
-    outlying : ndarray of shape (n_images,)
-        Probability that the scale of an image is unlike that of the others.
-    grid : ndarray of shape (n_scales,)
-        Values of S.
-    posterior : ndarray of shape (n_scales,)
-        Probabilities of the values of S.
-    draws : ndarray of shape (n_images, n_draws), int
-        Index of the solution of each image in joint draws from the posterior.
-    measured : list of ImageMeasurements
-        The images as they were used: without compositions that are contradicted.
-    log_bayes_factor : ndarray of shape (n_images,)
-        Of the known composition of each image against a free one; NaN without one.
-    contradicted : ndarray of shape (n_images,), bool
-        Whether its clusters contradict the known composition of an image.
-    known_agreement : float
-        Log Bayes factor of one scale and size error for the known samples and the other images
-        against two independent ones; NaN without both.
-    """
+    """The joint posterior of a session."""
 
     images: list[ScaleModes]
+    # log_scale, log_scale_sd: posterior mean and standard deviation of the session's scale S
     log_scale: float
     log_scale_sd: float
-    spread: float
+    spread: float  # posterior mean of the standard deviation tau between images
+    # size_error, size_error_sd: posterior mean of the common error d of the apparent sizes, and the
+    # larger one of its prior standard deviation and that of the pixel size
     size_error: float
     size_error_sd: float
+    # (n_images,): probability that the scale of an image is unlike that of the others
     outlying: np.ndarray
-    grid: np.ndarray = field(repr=False)
-    posterior: np.ndarray = field(repr=False)
+    grid: np.ndarray = field(repr=False)  # (n_scales,): values of S
+    posterior: np.ndarray = field(repr=False)  # (n_scales,): probabilities of the values of S
+    # (n_images, n_draws): index of the solution of each image in joint draws from the posterior
     draws: np.ndarray = field(repr=False)
+    # the images as they were used: without compositions that are contradicted
     measured: list[ImageMeasurements] = field(repr=False)
+    # (n_images,): of the known composition of each image against a free one; NaN without one
     log_bayes_factor: np.ndarray
+    # (n_images,): whether its clusters contradict the known composition of an image
     contradicted: np.ndarray
+    # log Bayes factor of one scale and size error for the known samples and the other images
+    # against two independent ones; NaN without both
     known_agreement: float = np.nan
 
     @property
@@ -227,17 +198,10 @@ def fit_session(
 
     Parameters
     ----------
-    images : sequence of ImageMeasurements
-        Images of one session; images without clusters get the scale of the session.
     reference : ApparentSize
         Distributions of the classes.
     prior : tuple of float, optional
         Mean and standard deviation of the session's ln scale, from an earlier session.
-
-    Returns
-    -------
-    SessionScale
-        Posterior of the session and of each image.
     """
     steps = _scale_steps(images, reference)
     grid = steps.scales
@@ -398,8 +362,6 @@ def _test_known(
     -------
     log_bayes_factor, contradicted : ndarray of shape (n_images,)
         Of each composition, NaN without; and whether its clusters contradict it.
-    known_agreement : float
-        Of all that are not contradicted with the other images, see `SessionScale`.
     """
     stated_shares = {
         i: with_tolerance(x.shares)

@@ -25,17 +25,10 @@ MAX_CLUSTERS = 3000
 
 @dataclass(frozen=True, eq=False)
 class ScaleSource:
-    """What one source tells of the scale of a session.
-
-    Parameters
-    ----------
-    name : str
-        Name of the source.
-    grid, posterior : ndarray of shape (n_scales,)
-        Values of ln scale, and their probabilities by this source alone.
-    """
+    """What one source tells of the scale of a session."""
 
     name: str
+    # grid, posterior: (n_scales,): values of ln scale, and their probabilities by this source alone
     grid: np.ndarray
     posterior: np.ndarray
 
@@ -49,8 +42,6 @@ def fit_sources(
 
     Parameters
     ----------
-    images : sequence of ImageMeasurements
-        Images of the session.
     reference : ApparentSize
         Distributions of the classes.
     prior : tuple of float, optional
@@ -102,11 +93,6 @@ def fit_intensities(log_intensity: Sequence[np.ndarray], reference: ApparentSize
         Logarithms of the integrated intensities in counts nm² of the clusters of each image.
     reference : ApparentSize
         Distributions of the classes, of which only those of the intensity are used.
-
-    Returns
-    -------
-    SessionScale
-        Posterior of the session and of each image.
     """
     n = len(reference.log_size)
     independent = tuple(((c[0][0], 0.0), (0.0, 1.0)) for c in reference.covariance)

@@ -32,31 +32,17 @@ from .run_request import RunRequest
 
 @dataclass(frozen=True)
 class SessionRules:
-    """How the images of a run are grouped into sessions.
+    """How the images of a run are grouped into sessions."""
 
-    Parameters
-    ----------
-    grouping : str
-        Of images that the table does not name; see `core.acquisition_session.group_images`.
-    table : mapping of str to SessionEntry
-        Name or pattern of an image → its entry in the table.
-    samples : tuple of tuple
-        Pattern and composition of known samples.
-    earlier : EarlierScale, optional
-        Scale of an earlier session with the same instrument.
-    keep_known : bool
-        Whether known samples are used even if their clusters contradict them.
-    pixel_size_error : float
-        Relative error (standard deviation) of the pixel size.
-    path : pathlib.Path, optional
-        File of the table.
-    """
-
+    # of images that the table does not name; see `core.acquisition_session.group_images`
     grouping: str = "auto"
+    # name or pattern of an image → its entry in the table
     table: Mapping[str, SessionEntry] = field(default_factory=dict)
-    samples: tuple[tuple[str, Composition], ...] = ()
-    earlier: EarlierScale | None = None
+    samples: tuple[tuple[str, Composition], ...] = ()  # pattern and composition of known samples
+    earlier: EarlierScale | None = None  # scale of an earlier session with the same instrument
+    # whether known samples are used even if their clusters contradict them
     keep_known: bool = False
+    # relative error (standard deviation) of the pixel size
     pixel_size_error: float = PIXEL_SIZE_ERROR
     path: Path | None = None
 
@@ -64,19 +50,9 @@ class SessionRules:
     def read(cls, request: RunRequest, classes: Sequence[str]) -> Self:
         """Read the options of a run.
 
-        Parameters
-        ----------
-        request : RunRequest
-            Request.
-        classes : sequence of str
-            Classes of the model.
-
-        Raises
-        ------
-        ModelError
-            If the model lacks a class of a known sample.
-        ReadError, TableError
-            If the table of sessions or the record of the earlier run is missing or is none.
+        Raises `ModelError` if the model lacks a class of a known sample. Raises `ReadError` or
+        `TableError` if the table of sessions or the record of the earlier run is missing or is
+        none.
         """
         is_table = request.session not in GROUPINGS
         rules = cls(
@@ -98,10 +74,7 @@ class SessionRules:
     def check(self, images: Sequence[str]) -> None:
         """Check that patterns match images; the table may serve several runs.
 
-        Raises
-        ------
-        TableError
-            If a known sample matches no image, or no image is in the table.
+        Raises `TableError` if a known sample matches no image, or no image is in the table.
         """
         match_known(self.samples, images)
         if self.table and not any(match_images(name, images) for name in self.table):

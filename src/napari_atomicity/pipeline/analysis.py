@@ -33,29 +33,14 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 
 
 def detect_clusters(
-    micrograph: Micrograph,
-    settings: DetectionSettings | None = None,
+    micrograph: Micrograph,  # calibrated image or stack
+    settings: DetectionSettings | None = None,  # settings in nm and in multiples of the noise
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Analysis:
     """Detect, outline and measure the clusters of an image on the CPU, without classification.
 
-    Parameters
-    ----------
-    micrograph : Micrograph
-        Calibrated image or stack.
-    settings : DetectionSettings, optional
-        Settings in nm and in multiples of the noise.
-
-    Returns
-    -------
-    Analysis
-        With the measured columns of the table, also those of installed packages (`measurements`).
-
-    Raises
-    ------
-    CalibrationError
-        If the pixel size is not known.
+    Raises `CalibrationError` if the pixel size is not known.
     """
     settings = settings or DetectionSettings()
     seconds: dict[str, float] = {}
@@ -103,7 +88,7 @@ def _recording(micrograph: Micrograph) -> dict[str, Any]:
 def classify_clusters(
     analysis: Analysis,
     model: str | Classifier = "default",
-    device: str = "auto",
+    device: str = "auto",  # "auto", "cpu", "cuda" or "mps"
     progress: Progress | None = None,
     stop: Stop | None = None,
     *,
@@ -113,31 +98,7 @@ def classify_clusters(
 ) -> Analysis:
     """Classify every cluster of the table by atomicity; corrections of a person remain.
 
-    Parameters
-    ----------
-    model : str or Classifier, optional
-        Name of an available model, path of a model file, or a loaded classifier.
-    device : str, optional
-        "auto", "cpu", "cuda" or "mps".
-    scale : ConstrainedMixture, optional
-        Intensity of one atom, if it is known, as for a few clusters of a classified image.
-        Default: fitted to the table.
-    symmetries : bool, optional
-        Whether to average over the eight symmetries of the square. Default: as the analysis was
-        classified before.
-    labels_from : str, optional
-        Estimator that gives the labels: "combination", "mixture" or "network". Default: as the
-        analysis was classified before.
-
-    Returns
-    -------
-    Analysis
-        With predictions, embedding, patches and class maps.
-
-    Raises
-    ------
-    ModelError
-        If the model cannot be loaded or lacks the device.
+    Raises `ModelError` if the model cannot be loaded or lacks the device.
     """
     from ..models.classifier import Classifier, load_classifier
 
@@ -217,26 +178,11 @@ def _predict(
 def apply_scale(
     analysis: Analysis,
     classifier: Classifier,
-    scale: ConstrainedMixture,
+    scale: ConstrainedMixture,  # scale of the image, for example from its session
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Analysis:
-    """Classify the clusters of an image again with another scale of intensities.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        Classified clusters.
-    classifier : Classifier
-        Model that classified them.
-    scale : ConstrainedMixture
-        Scale of the image, for example from its session.
-
-    Returns
-    -------
-    Analysis
-        With new predictions; corrections of a person remain.
-    """
+    """Classify the clusters of an image again with another scale of intensities."""
     from ..models.embedding import place_again
 
     if analysis.patches:
@@ -257,13 +203,7 @@ def _label(
     progress: Progress | None,
     stop: Stop | None,
 ) -> Analysis:
-    """Assign labels with the predictions of the network for each solution of the scale.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        With patches, in units of ``parameters["intensity_per_atom"]``.
-    """
+    """Assign labels with the predictions of the network for each solution of the scale."""
     from ..models.scaled_predictions import label_solutions, predicted_class_maps
 
     seconds = analysis.seconds
@@ -338,20 +278,7 @@ def _in_unit(patches: dict[str, np.ndarray], factor: float) -> dict[str, np.ndar
 def embed_clusters(
     analysis: Analysis, model: str | Classifier = "default", stop: Stop | None = None
 ) -> Analysis:
-    """Place every classified cluster in the map of the model.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        Classified clusters.
-    model : str or Classifier, optional
-        Model that classified them.
-
-    Returns
-    -------
-    Analysis
-        With the columns ``umap_1`` and ``umap_2``.
-    """
+    """Place every classified cluster in the map of the model."""
     from ..models.embedding import place
 
     seconds = dict(analysis.seconds)
@@ -364,47 +291,20 @@ def embed_clusters(
 
 
 def analyse(
-    micrograph: Micrograph,
+    micrograph: Micrograph,  # A calibrated image or stack
     model: str | Classifier = "default",
     device: str = "auto",
     progress: Progress | None = None,
     stop: Stop | None = None,
     *,
     settings: DetectionSettings | None = None,
-    umap: bool = True,
+    umap: bool = True,  # whether to place the clusters in the map
     symmetries: bool = False,
     labels_from: str = "combination",
 ) -> Analysis:
     """Detect, classify, explain and embed the clusters of one image.
 
-    Parameters
-    ----------
-    micrograph : Micrograph
-        A calibrated image or stack.
-    model : str or Classifier, optional
-        Name of an available model, path of a model file, or a loaded classifier.
-    device : str, optional
-        "auto", "cpu", "cuda" or "mps": device of the network, and with CUDA of the patch
-        extraction. Detection runs on the CPU.
-    settings : DetectionSettings, optional
-        Settings of the detection in nm and in multiples of the noise.
-    umap : bool, optional
-        Whether to place the clusters in the map.
-    symmetries : bool, optional
-        Whether to average over the eight symmetries of the square; eight times slower.
-    labels_from : str, optional
-        Estimator that gives the labels: "combination", "mixture" or "network".
-
-    Returns
-    -------
-    Analysis
-        Table, embedding, class maps; ``.ratios()`` gives the class ratios. If the map fails, its
-        columns are empty, and ``.parameters`` contains the error (`core.failed_statistics`).
-
-    Raises
-    ------
-    CalibrationError, ModelError, Cancelled
-        As in the steps.
+    Raises `CalibrationError`, `ModelError` or `Cancelled` as in the steps.
     """
     analysis = detect_clusters(micrograph, settings, progress, stop)
     analysis = classify_clusters(

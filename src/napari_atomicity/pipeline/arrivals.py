@@ -99,25 +99,11 @@ class _Pending:
 
 
 class Arrivals:
-    """The files of a folder that are to be taken, the oldest first.
-
-    Parameters
-    ----------
-    folder : Path
-        Searched with its subfolders.
-    taken : mapping of Path to tuple[int, int], optional
-        Files of an earlier session: path → size and time in ns, as they were taken.
-    leave_out : Path, optional
-        A folder that is not looked into, where results are written.
-    settle_s, patience_s : float, optional
-        See `SETTLE_S` and `PATIENCE_S`.
-    clock : callable, optional
-        Seconds.
-    """
+    """The files of a folder that are to be taken, the oldest first."""
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path,  # searched with its subfolders
         taken: Mapping[Path, tuple[int, int]] | None = None,
         leave_out: Path | None = None,
         settle_s: float = SETTLE_S,
@@ -259,22 +245,7 @@ class Arrivals:
         return False
 
     def give_back(self, path: Path, taken: FileFingerprint) -> bool:
-        """Return a file that could not be read; it may not be complete.
-
-        Parameters
-        ----------
-        path : Path
-            File.
-        taken : FileFingerprint
-            Fingerprint when it was taken.
-
-        Returns
-        -------
-        bool
-            Whether it is tried again later.
-
-        One that has changed meanwhile, or has gone, is dealt with as that; so is it if it was read.
-        """
+        """Return a file that could not be read; it may not be complete."""
         now = self._clock()
         found = signature(path)
         if found is None:
@@ -294,15 +265,7 @@ class Arrivals:
         return True
 
     def changed(self, path: Path, taken: FileFingerprint) -> bool:
-        """Return whether a file has changed since it was taken; it then waits again.
-
-        Parameters
-        ----------
-        path : Path
-            File.
-        taken : FileFingerprint
-            Fingerprint when it was taken.
-        """
+        """Return whether a file has changed since it was taken; it then waits again."""
         found = signature(path)
         if found is None or found == taken:  # one that has gone was there
             return False
@@ -335,17 +298,7 @@ def is_remote(folder: Path) -> bool:
 
 
 class FileWatcher:
-    """What the system tells of a folder, from a thread; a context in which it listens.
-
-    Parameters
-    ----------
-    folder : Path
-        With its subfolders.
-    listen : bool
-        Whether to; else only the time passes.
-    on_deaf : callable, optional
-        Told why, if the system does not tell.
-    """
+    """What the system tells of a folder, from a thread; a context in which it listens."""
 
     def __init__(
         self, folder: Path, listen: bool, on_deaf: Callable[[str], None] | None = None

@@ -46,19 +46,14 @@ MANY_IMAGES = 30
 
 @dataclass(frozen=True, eq=False)
 class AtomRun(WithOutcomes):
-    """Result of a run.
-
-    Parameters
-    ----------
-    failed_statistics : dict of str to str, optional
-        Statistics of all images that failed, and their errors.
-    """
+    """Result of a run."""
 
     table: pd.DataFrame
     dispersion: pd.DataFrame
     outcomes: list[Outcome]
     files: list[Path]
     interrupted: bool
+    # statistics of all images that failed, and their errors
     failed_statistics: dict[str, str] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
@@ -87,33 +82,8 @@ def find_atoms_in_images(
 ) -> AtomRun:
     """Detect the atoms in files and folders of images, and write tables, figures and record.
 
-    Parameters
-    ----------
-    out_dir : str or path-like
-        Folder for ``atoms.csv``, ``atoms.parquet``, ``atom_groups.csv``, ``dispersion.csv``,
-        ``run.json``, ``report.html``, ``figures/``, and ``cluster_atoms.csv`` if there are
-        clusters.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` of the current image, and ``stop() -> bool``.
-    on_outcome : callable, optional
-        Called after each image with its outcome and, if it was analysed, the analysis.
-    command : sequence of str, optional
-        Command line for the record; that of this process if None.
-    workers : int or None, optional
-        Number of processes; None: that of `atom_workers.choose_workers`. With several, which are
-        spawned, ``on_outcome`` gets no analysis.
-
-    Returns
-    -------
-    AtomRun
-        After an interruption (``stop`` or Ctrl-C), with the completed images.
-
-    Raises
-    ------
-    ModelError
-        If the model cannot be loaded or lacks the device.
-    AtomicityError
-        If the clusters cannot be read, or the folder or a file cannot be written.
+    Raises `ModelError` if the model cannot be loaded or lacks the device. Raises `AtomicityError`
+    if the clusters cannot be read, or the folder or a file cannot be written.
     """
     request, out_dir = request or AtomRequest(), Path(out_dir)
     started = now()
@@ -164,19 +134,7 @@ class _AtomFiles:
         command: Sequence[str] | None,
         progress: Progress | None,
     ) -> AtomRun:
-        """Write the files of the run.
-
-        Parameters
-        ----------
-        inputs : sequence of Input
-            All images of the run.
-        started : str
-            Start time.
-        interrupted : bool
-            Whether the run was interrupted.
-        command : sequence of str or None
-            Command line for the record.
-        """
+        """Write the files of the run."""
         report(progress, 0, 0, "Writing tables and figures")
         outcomes = add_unreached([result.outcome for result in self.results], inputs)
         table = conform(concat_atom_tables(r.table for r in self.results if r.table is not None))

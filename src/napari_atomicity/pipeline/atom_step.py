@@ -46,47 +46,27 @@ PIXEL_NM = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class AtomResult:
-    """Result of one image.
+    """Result of one image."""
 
-    Parameters
-    ----------
-    outcome : Outcome
-        Done or failed.
-    dispersion : DispersionStatistics, optional
-        Dispersion of the atoms on the support.
-    completeness : Completeness, optional
-        Detected fraction of injected atoms.
-    pictures : list of Path, optional
-        Files of figures.
-    drawn : mapping of str to Any, optional
-        Pictures for the report.
-    """
-
-    outcome: Outcome
+    outcome: Outcome  # done or failed
     analysis: AtomAnalysis | None = None
     table: pd.DataFrame | None = None
     clusters: pd.DataFrame | None = None
     on_support: pd.DataFrame | None = None
-    dispersion: DispersionStatistics | None = None
-    completeness: Completeness | None = None
-    pictures: list[Path] = field(default_factory=list)
-    drawn: Mapping[str, Any] | None = None
+    dispersion: DispersionStatistics | None = None  # dispersion of the atoms on the support
+    completeness: Completeness | None = None  # detected fraction of injected atoms
+    pictures: list[Path] = field(default_factory=list)  # files of figures
+    drawn: Mapping[str, Any] | None = None  # pictures for the report
 
 
 @dataclass(frozen=True, eq=False)
 class AtomStep:
-    """Step that detects the atoms of an image.
-
-    Parameters
-    ----------
-    pictures : Path or None
-        Folder for figures of single images; None for no figures.
-    """
+    """Step that detects the atoms of an image."""
 
     model: AtomModel
     request: AtomRequest
     clusters: pd.DataFrame | None = None
-    pictures: Path | None = None
+    pictures: Path | None = None  # folder for figures of single images; None for no figures
     stop: Stop | None = None
 
     def __call__(self, item: Input, progress: Progress) -> AtomResult:

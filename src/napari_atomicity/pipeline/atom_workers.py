@@ -29,18 +29,7 @@ _step: AtomStep | None = None
 
 
 def choose_workers(n_images: int, on_cpu: bool) -> int:
-    """Choose the number of processes for a run.
-
-    Parameters
-    ----------
-    on_cpu : bool
-        Whether the model runs on the CPU; processes would share another device.
-
-    Returns
-    -------
-    int
-        One per core, as far as memory is free, each with at least `IMAGES_PER_WORKER` images.
-    """
+    """Choose the number of processes for a run."""
     most = n_images // IMAGES_PER_WORKER
     if not on_cpu or most < 2:
         return 1
@@ -49,24 +38,12 @@ def choose_workers(n_images: int, on_cpu: bool) -> int:
 
 @dataclass(frozen=True, eq=False)
 class AtomWorkers:
-    """Executor of `core.image_loop.for_each_image`: detects the atoms in worker processes.
-
-    Parameters
-    ----------
-    workers : int
-        Number of processes.
-    request : AtomRequest
-        Model, device and settings.
-    pictures : Path or None
-        Folder for figures of single images; None for no figures.
-    n_images : int
-        Number of images, for the progress.
-    """
+    """Executor of `core.image_loop.for_each_image`: detects the atoms in worker processes."""
 
     workers: int
-    request: AtomRequest
-    pictures: Path | None
-    n_images: int
+    request: AtomRequest  # model, device and settings
+    pictures: Path | None  # folder for figures of single images; None for no figures
+    n_images: int  # number of images, for the progress
     progress: Progress | None = None
 
     def __call__(
@@ -94,13 +71,7 @@ class AtomWorkers:
 
 
 def detect_in_worker(item: Input) -> AtomResult:
-    """Detect the atoms of an image in a worker process.
-
-    Returns
-    -------
-    AtomResult
-        Result without the analysis.
-    """
+    """Detect the atoms of an image in a worker process."""
     assert _step is not None
     return replace(_step(item, lambda *_: None), analysis=None)
 

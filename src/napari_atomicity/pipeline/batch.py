@@ -41,17 +41,10 @@ SHOWN = MANY_IMAGES
 
 @dataclass(frozen=True, eq=False)
 class BatchRun(Run):
-    """Result of a batch.
+    """Result of a batch."""
 
-    Parameters
-    ----------
-    reused : int, optional
-        Number of images that an earlier run had analysed.
-    problem : str, optional
-        Reason why the batch ended early other than an interruption: the scheduler is lost.
-    """
-
-    reused: int = 0
+    reused: int = 0  # number of images that an earlier run had analysed
+    # reason why the batch ended early other than an interruption: the scheduler is lost
     problem: str | None = None
 
     def summary(self) -> dict[str, Any]:
@@ -61,21 +54,15 @@ class BatchRun(Run):
 
 @dataclass(frozen=True)
 class ImageTask:
-    """Task of a worker: an image, the settings, and the key of the model.
-
-    Parameters
-    ----------
-    small, draw : bool
-        Whether to draw the image for the report, and whether with small pictures.
-    labels : NewLabels, optional
-        Scale of the image in its session; default: that of the image by itself.
-    """
+    """Task of a worker: an image, the settings, and the key of the model."""
 
     item: Input
     request: RunRequest
     model: str
+    # small, draw: whether to draw the image for the report, and whether with small pictures
     small: bool
     draw: bool
+    # scale of the image in its session; default: that of the image by itself
     labels: NewLabels | None = None
 
 
@@ -109,20 +96,7 @@ def analyse_on(
 ) -> Iterator[tuple[Input, Outcome, Analysis | None]]:
     """Analyse images on workers and yield each whole analysis; nothing is stored.
 
-    Parameters
-    ----------
-    items : sequence of Input
-        From `io.inputs.named_inputs`.
-
-    Yields
-    ------
-    item, outcome, analysis
-        The analysis is None for an image that failed; its pixels are read on demand.
-
-    Raises
-    ------
-    Cancelled, SchedulerLost
-        See `Workers.each`.
+    Raises `Cancelled` or `SchedulerLost` as `Workers.each` does.
     """
     tasks = (ImageTask(item, request, workers.model.key, True, False) for item in items)
     for task, result in workers.each(analyse_whole, tasks, stop):
@@ -160,10 +134,6 @@ def run_batch(
         that calls this needs ``if __name__ == "__main__":``.
     scheduler : str, optional
         Address of a dask scheduler, or its JSON file; its workers are used instead.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` of all images, and ``stop() -> bool``.
-    on_outcome : callable, optional
-        Called after each analysed image with its outcome and the file of its part.
     notice : callable, optional
         Called with messages for the user, such as the address of the dashboard.
     command : sequence of str, optional
@@ -377,15 +347,7 @@ def _evenly_distributed(n: int, n_chosen: int) -> set[int]:
 
 
 class Throughput:
-    """Rate over the last minute, and remaining time.
-
-    Parameters
-    ----------
-    total : int
-        Number of images.
-    clock : callable, optional
-        Time in seconds.
-    """
+    """Rate over the last minute, and remaining time."""
 
     window_s = 60.0
 

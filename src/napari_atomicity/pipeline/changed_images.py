@@ -14,28 +14,15 @@ MAX_IMAGES = 20
 
 @dataclass(eq=False)
 class ChangedImages:
-    """Images after the last one that was like the reference of its session.
-
-    Parameters
-    ----------
-    last : deque of Analysis
-        The last `MAX_IMAGES` of them.
-    is_new : bool
-        Whether one was added since this was set to False.
-    """
+    """Images after the last one that was like the reference of its session."""
 
     names: list[str] = field(default_factory=list)
+    # the last `MAX_IMAGES` of them
     last: deque[Analysis] = field(default_factory=lambda: deque(maxlen=MAX_IMAGES))
-    is_new: bool = False
+    is_new: bool = False  # whether one was added since this was set to False
 
     def add(self, analysis: Analysis, reading: Reading) -> None:
-        """Add the next image; one that is like the reference ends the change.
-
-        Parameters
-        ----------
-        reading : Reading
-            What the chart of the session says about it.
-        """
+        """Add the next image; one that is like the reference ends the change."""
         if reading.joined:
             self.names.clear()
             self.last.clear()

@@ -38,27 +38,17 @@ _MIN_P = 1e-9
 
 @dataclass(frozen=True)
 class Reading:
-    """What the chart says once an image has come.
+    """What the chart says once an image has come."""
 
-    Parameters
-    ----------
-    drift : float, optional
-        Squared distance of the image from the session's reference, scatter taken off; in the units
-        of `models.domain_shift.domain_shift`. NaN while the reference is gathered, or of too few
-        clusters.
-    change : float, optional
-        The running mean in units of its limit, 0 to `MAX_MEAN`: above 1 the conditions have
-        changed. NaN while the reference is gathered.
-    reference : int, optional
-        How many images the reference holds.
-    joined : bool, optional
-        Whether this one is like it.
-    """
-
+    # squared distance of the image from the session's reference, scatter taken off; in the units of
+    # `models.domain_shift.domain_shift`. NaN while the reference is gathered, or of too few
+    # clusters
     drift: float = np.nan
+    # the running mean in units of its limit, 0 to `MAX_MEAN`: above 1 the conditions have changed.
+    # NaN while the reference is gathered
     change: float = np.nan
-    reference: int = 0
-    joined: bool = False
+    reference: int = 0  # how many images the reference holds
+    joined: bool = False  # whether this one is like it
 
     @property
     def rings(self) -> bool:
@@ -78,13 +68,6 @@ class ControlChart:
     it would have without the floor [2]_: an image that lies nearer than usual is no reason to ring
     later.
 
-    Parameters
-    ----------
-    first : int, optional
-        How many images are the reference before anything is judged; 0: nothing ever is.
-    weight, limit : float, optional
-        See `WEIGHT` and `LIMIT`.
-
     References
     ----------
     .. [1] C. P. Quesenberry, "SPC Q charts for start-up processes and short or long runs", Journal
@@ -96,6 +79,7 @@ class ControlChart:
        Technometrics 32, 1-12 (1990).
     """
 
+    # how many images are the reference before anything is judged; 0: nothing ever is
     first: int = FIRST
     weight: float = WEIGHT
     limit: float = LIMIT
@@ -177,13 +161,6 @@ def images_per_false_alarm(
 
     The scores are independent and standard normal. The running mean is a Markov chain over
     intervals [1]_.
-
-    Parameters
-    ----------
-    weight : float, optional
-        Weight of a new score in the running mean.
-    limit : float, optional
-        Limit of the chart, in standard deviations of the running mean.
 
     References
     ----------

@@ -29,12 +29,8 @@ _MIN_TOLERANCE_NM = 0.3
 def read_corrections(path: Path, card: ModelCard) -> pd.DataFrame:
     """Read the rows of a cluster table with corrected labels.
 
-    Raises
-    ------
-    ReadError
-        If the file is missing or no table.
-    TableError
-        If columns are missing, nothing is corrected, or a label is none that the model can give.
+    Raises `ReadError` if the file is missing or no table. Raises `TableError` if columns are
+    missing, nothing is corrected, or a label is none that the model can give.
     """
     table = read_table(path)
     missing = [c for c in ("image", *_POSITION, "label_corrected") if c not in table.columns]
@@ -65,11 +61,6 @@ def with_corrections(
 
     A row is of the image that bears its name, or the name of its file with or without suffix, if
     that is one image only; and of the nearest cluster of the frame, within half its diameter.
-
-    Parameters
-    ----------
-    given : DataFrame
-        Columns ``image, frame, y_px, x_px, label_corrected``.
     """
     called = [_names_of(a.micrograph) for a in analyses]
     owner: dict[str, int] = {}

@@ -27,10 +27,7 @@ class _SchedulerFile:
 def address_of(scheduler: str) -> str:
     """Return the address itself, or the one in the file of a scheduler.
 
-    Raises
-    ------
-    OSError, ValueError
-        If the file is not there yet, or not whole.
+    Raises `OSError` or `ValueError` if the file is not there yet, or not whole.
     """
     if not is_file(scheduler):
         return scheduler

@@ -59,35 +59,18 @@ class _Given(Generic[T]):
 class Workers:
     """Where tasks are done; a context in which they are there.
 
-    Parameters
-    ----------
-    model : SentModel
-        Sent to each worker once.
-    workers : int, optional
-        Number of processes on this machine; as many as cores if None.
-    scheduler : str, optional
-        Address of a running dask scheduler instead, or the JSON file that it was told to write.
-    notice : callable, optional
-        Told in words what a person should know.
-    patience_s : float, optional
-        How long a scheduler that does not answer, or that has no worker, is waited for.
-    most : int, optional
-        No more processes than this are of use.
-
-    Raises
-    ------
-    SchedulerLost, Cancelled
-        On entering, if the scheduler does not answer, or if ``stop()`` says so.
+    Raises `SchedulerLost` or `Cancelled` on entering, if the scheduler does not answer, or if
+    ``stop()`` says so.
     """
 
     def __init__(
         self,
         model: SentModel,
-        workers: int | None = None,
+        workers: int | None = None,  # number of processes on this machine; as many as cores if None
         scheduler: str | None = None,
-        notice: Notice | None = None,
+        notice: Notice | None = None,  # told in words what a person should know
         patience_s: float = PATIENCE_S,
-        most: int | None = None,
+        most: int | None = None,  # no more processes than this are of use
         stop: Stop | None = None,
     ) -> None:
         self.model = model
@@ -204,23 +187,7 @@ class Workers:
     ) -> Generator[tuple[T, R | Failed], None, None]:
         """Apply a function to each task on the workers; an executor of `image_loop.for_each_image`.
 
-        Parameters
-        ----------
-        function : callable
-            Module-level function of the task; an exception is the result of this task only.
-        tasks : iterable
-            Taken one by one when a worker is free.
-
-        Yields
-        ------
-        task, result
-            Each task once, in the order of completion. `Failed` if ``function`` raised, or if
-            workers died of the task.
-
-        Raises
-        ------
-        SchedulerLost
-            If there are no workers any more.
+        Raises `SchedulerLost` if there are no workers any more.
         """
         given: dict[Any, _Given[T]] = {}
         back: queue.SimpleQueue[Future] = queue.SimpleQueue()
@@ -361,10 +328,7 @@ class Workers:
     def _recover(self, stop: Stop | None = None) -> None:
         """Wait until the scheduler answers again, and give it the model.
 
-        Raises
-        ------
-        SchedulerLost
-            If it does not come back.
+        Raises `SchedulerLost` if it does not come back.
         """
         if self._client is not None and self._client.status == "running" and self._answers():
             return

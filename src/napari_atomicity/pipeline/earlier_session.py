@@ -41,17 +41,7 @@ class _RunOrCard:
 def scale_of_session(described: Mapping[str, Any], source: str) -> EarlierScale:
     """Return the scale of a session as a prior for another one.
 
-    Parameters
-    ----------
-    described : mapping of str to Any
-        Description of the session, from `session_labels.describe_scale`.
-    source : str
-        Name of the session or of the record.
-
-    Raises
-    ------
-    ValueError
-        If an intensity is missing or not a number above 0.
+    Raises `ValueError` if an intensity is missing or not a number above 0.
     """
     scale = dataclass_from_dict(_Scale, described)
     width = log(scale.intensity_per_atom_high) - log(scale.intensity_per_atom_low)
@@ -62,22 +52,7 @@ def scale_of_session(described: Mapping[str, Any], source: str) -> EarlierScale:
 def read_earlier_scale(path: Path) -> EarlierScale:
     """Read the scale of an earlier session from the record of a run, or the card of a model.
 
-    Parameters
-    ----------
-    path : Path
-        ``run.json`` of the run, or the JSON card of a model that was trained on size-selected
-        images. If it has several sessions, the scale is their mean, and their scatter adds to its
-        uncertainty.
-
-    Returns
-    -------
-    EarlierScale
-        Widened by `BETWEEN_SESSIONS`.
-
-    Raises
-    ------
-    ReadError
-        If the file can't be read or contains no scale of a session.
+    Raises `ReadError` if the file can't be read or contains no scale of a session.
     """
     advice = (
         "Choose run.json of a run whose images were labelled by session, or the card of a model "

@@ -11,25 +11,14 @@ from .run_request import RunRequest
 
 @dataclass(frozen=True)
 class ExplainRequest(RunRequest):
-    """Settings of class maps and class averages, and those of the analysis.
-
-    Parameters
-    ----------
-    explained : tuple of str, optional
-        Classes of the class maps; if empty, the predicted class of each cluster.
-    unit : str, optional
-        "radius" or "nm": unit of distances in the averages.
-    normalised : bool, optional
-        Whether the figure scales each map to its own maximum.
-    per_class : int, optional
-        Maximum number of clusters of a class in the averages.
-    """
+    """Settings of class maps and class averages, and those of the analysis."""
 
     # Without a description they are no options here: they do not change a class map.
     umap: bool = False
     ratios: str = "counted"
     keep_ratios: bool = False
     reference: str | None = None
+    # classes of the class maps; if empty, the predicted class of each cluster
     explained: tuple[str, ...] = setting(
         (),
         "Class",
@@ -37,18 +26,21 @@ class ExplainRequest(RunRequest):
         "cluster.",
         option="--class",
     )
+    # "radius" or "nm": unit of distances in the averages
     unit: str = setting(
         "radius",
         "Distances",
         "Distances in the averages: in radii of each cluster, or in nm.",
         choices={"radius": "in radii", "nm": "in nm"},
     )
+    # whether the figure scales each map to its own maximum
     normalised: bool = setting(
         False,
         "Each map to its own maximum",
         "Scale every class map and profile of the figure to its own maximum.",
         option="--normalised",
     )
+    # maximum number of clusters of a class in the averages
     per_class: int = setting(
         1000,
         "Clusters per class",

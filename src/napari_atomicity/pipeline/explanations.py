@@ -41,24 +41,14 @@ MAPS = "class_maps"
 
 @dataclass(frozen=True, eq=False)
 class ExplainRun(WithOutcomes):
-    """Result of `explain_images`.
-
-    Parameters
-    ----------
-    averages : dict of str to Averages
-        Class of the maps, or `PREDICTED` → class averages.
-    files : list of Path
-        Files; the record is the last one.
-    failed_statistics : dict of str to str
-        Averages that failed, and their errors.
-    """
+    """Result of `explain_images`."""
 
     table: pd.DataFrame
-    averages: dict[str, Averages]
+    averages: dict[str, Averages]  # class of the maps, or `PREDICTED` → class averages
     outcomes: list[Outcome]
-    files: list[Path]
+    files: list[Path]  # files; the record is the last one
     interrupted: bool
-    failed_statistics: dict[str, str]
+    failed_statistics: dict[str, str]  # averages that failed, and their errors
 
     def summary(self) -> dict[str, Any]:
         """Summarise the run as plain values for JSON."""
@@ -92,15 +82,7 @@ class _Explanations(ImageRun):
     def process_labelled(
         self, analysis: Analysis, outcome: Outcome, failed: dict[str, str]
     ) -> None:
-        """Write the class maps of an image and keep what the averages need.
-
-        Parameters
-        ----------
-        outcome : Outcome
-            What is said of the image.
-        failed : dict of str to str
-            Step → reason; steps that fail are added.
-        """
+        """Write the class maps of an image and keep what the averages need."""
         for name in self.explained:
             attempt(failed, f"class maps ({name})", partial(self._explain, analysis, name))
 
@@ -141,15 +123,7 @@ class _Explanations(ImageRun):
         return averages
 
     def finalize_explanations(self, inputs: Sequence[Input], info: RunInfo) -> ExplainRun:
-        """Average the class maps and write tables and record.
-
-        Parameters
-        ----------
-        inputs : sequence of Input
-            All images of the run.
-        info : RunInfo
-            For the record.
-        """
+        """Average the class maps and write tables and record."""
         outcomes = self.sessions.with_sessions(add_unreached(self.outcomes, inputs))
         table = concatenate([empty(self.card.classes), *self.tables])
         failed: dict[str, str] = {}
@@ -183,17 +157,7 @@ def _about(name: str) -> str:
 def write_class_maps(
     analysis: Analysis, maps: dict[str, np.ndarray], path: str | PathLike[str]
 ) -> Path:
-    """Write the class maps of the clusters of an image, named by id and label.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        Image with at least one cluster.
-    maps : dict of str to ndarray
-        Channel → (N, h, w): class maps of its clusters.
-    path : path-like
-        File to write.
-    """
+    """Write the class maps of the clusters of an image, named by id and label."""
     ids, labels = analysis.table["cluster_id"], analysis.table["label"]
     names = [f"{number} {label}".strip() for number, label in zip(ids, labels, strict=True)]
     width = next(iter(maps.values())).shape[-1]
@@ -211,29 +175,8 @@ def explain_images(
 ) -> ExplainRun:
     """Write the class maps of all clusters of images, and their averages by class and channel.
 
-    Parameters
-    ----------
-    out_dir : str or path-like
-        Folder for ``clusters.csv``, ``class_maps/``, the files of
-        `models.class_average_files.write_averages`, and ``run.json``.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` of the current image, and ``stop() -> bool``.
-    on_outcome : callable, optional
-        Called after each image with its outcome and, if it was analysed, the analysis.
-    command : sequence of str, optional
-        Command line for the record; that of this process if None.
-
-    Returns
-    -------
-    ExplainRun
-        After an interruption, with the clusters of the completed images and without averages.
-
-    Raises
-    ------
-    ModelError
-        If the model cannot be loaded, or lacks the device or a class.
-    AtomicityError
-        If the folder or a file cannot be written.
+    Raises `ModelError` if the model cannot be loaded, or lacks the device or a class. Raises
+    `AtomicityError` if the folder or a file cannot be written.
     """
     request, out_dir, started = request or ExplainRequest(), Path(out_dir), now()
     report(progress, 0, 0, "Loading the model")

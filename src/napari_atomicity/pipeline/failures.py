@@ -16,17 +16,10 @@ FAILURE_COLUMNS = ("image", "path", "error", "sha256", "size_bytes", "modified",
 
 @dataclass(frozen=True)
 class Failure:
-    """An image that could not be analysed, and its file as it was then.
+    """An image that could not be analysed, and its file as it was then."""
 
-    Parameters
-    ----------
-    outcome : Outcome
-        With the error.
-    size_bytes, modified : int, optional or str, optional
-        Of the file, as ISO 8601 in UTC; None if it is not there.
-    """
-
-    outcome: Outcome
+    outcome: Outcome  # with the error
+    # size_bytes, modified: of the file, as ISO 8601 in UTC; None if it is not there
     size_bytes: int | None = None
     modified: str | None = None
     seen: str = ""

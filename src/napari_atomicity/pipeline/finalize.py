@@ -44,38 +44,22 @@ DROPPED_COLUMNS = (
 
 @dataclass(eq=False)
 class PartIndex:
-    """Index of the images of a run: their parts in a store, and their failures.
-
-    Parameters
-    ----------
-    model : str
-        Hash of the model, from `parts.model_hash`.
-    sessions : SessionRules
-        How the images are grouped into sessions.
-    stems : dict of str to str
-        Name of an image → its part.
-    failed : dict of str to Failure
-        Name of an image → its failure. Images in neither were not reached.
-    joint : dict of str to dict
-        Name of an image → description of the scale of its session, for images labelled jointly.
-    summaries : list of SessionSummary
-        Sessions that the report draws.
-    problems : dict of str to str
-        Name of an image → why it could not be labelled with its session.
-    failed_sessions : dict of str to str
-        Name of an image → error of the scale of its session.
-    """
+    """Index of the images of a run: their parts in a store, and their failures."""
 
     store: PartStore
     request: RunRequest
     card: ModelCard
-    model: str
-    sessions: SessionRules
+    model: str  # hash of the model, from `parts.model_hash`
+    sessions: SessionRules  # how the images are grouped into sessions
     stems: dict[str, str] = field(default_factory=dict)
+    # name of an image → its failure. Images in neither were not reached
     failed: dict[str, Failure] = field(default_factory=dict)
+    # name of an image → description of the scale of its session, for images labelled jointly
     joint: dict[str, dict[str, Any]] = field(default_factory=dict)
-    summaries: list[SessionSummary] = field(default_factory=list)
+    summaries: list[SessionSummary] = field(default_factory=list)  # sessions that the report draws
+    # name of an image → why it could not be labelled with its session
     problems: dict[str, str] = field(default_factory=dict)
+    # name of an image → error of the scale of its session
     failed_sessions: dict[str, str] = field(default_factory=dict)
 
     def key(self, sha256: str) -> str:
@@ -83,13 +67,7 @@ class PartIndex:
         return key_of(sha256, self.model, self.request)
 
     def adopt(self, item: Input) -> str | None:
-        """Use the part of an image that was analysed before, possibly under another name.
-
-        Returns
-        -------
-        str or None
-            The part; None if the image was not analysed before.
-        """
+        """Use the part of an image that was analysed before, possibly under another name."""
         if not len(self.store):
             return None
         try:
@@ -116,15 +94,7 @@ class PartIndex:
         return self._read_scale(self.stems[name])
 
     def add(self, item: Input, part: Part) -> str:
-        """Store the part of an analysed image and return its name.
-
-        Parameters
-        ----------
-        item : Input
-            The image.
-        part : Part
-            Its results.
-        """
+        """Store the part of an analysed image and return its name."""
         assert part.outcome.sha256 is not None
         stem = stem_of(self.key(part.outcome.sha256), item.name)
         self.store.write(stem, part)
@@ -132,15 +102,7 @@ class PartIndex:
         return stem
 
     def register(self, item: Input, stem: str) -> None:
-        """Register the part of an image.
-
-        Parameters
-        ----------
-        item : Input
-            The image.
-        stem : str
-            Name of its part.
-        """
+        """Register the part of an image."""
         self.stems[item.name] = stem
 
     def fail(self, outcome: Outcome) -> None:
@@ -175,31 +137,12 @@ class PartIndex:
 def finalize_batch(
     images: PartIndex,
     inputs: Sequence[Input],
-    info: RunInfo,
-    shown: Collection[str],
+    info: RunInfo,  # for the record; the devices of the parts replace its device
+    shown: Collection[str],  # names of the images with a section in the report, if they were drawn
     reference: pd.DataFrame | None = None,
     more_files: Sequence[str] = (),
 ) -> Run:
-    """Write the files of a run from the parts; remove parts that belong to no image any more.
-
-    Parameters
-    ----------
-    images : PartIndex
-        Parts and failures. A damaged part is removed and its image counts as failed.
-    inputs : sequence of Input
-        Images, in the order of the tables.
-    info : RunInfo
-        For the record; the devices of the parts replace its device.
-    shown : collection of str
-        Names of the images with a section in the report, if they were drawn.
-    reference : DataFrame, optional
-        From `io.tables.read_reference`.
-
-    Returns
-    -------
-    Run
-        Without `DROPPED_COLUMNS` in its table; the files contain them.
-    """
+    """Write the files of a run from the parts; remove parts that belong to no image any more."""
     store = images.store
     joined = _join_parts(images, inputs)
     stems = [images.stems[item.name] for item in inputs if item.name in images.stems]

@@ -25,29 +25,17 @@ FORM = 2
 
 @dataclass(frozen=True, eq=False)
 class ImageScale:
-    """Scale of an image by itself, and predictions of the network for its solutions.
+    """Scale of an image by itself, and predictions of the network for its solutions."""
 
-    Parameters
-    ----------
-    measurements : ImageMeasurements
-        Intensities and apparent sizes of the clusters that tell the scale.
-    predictions : tuple of ScaledPrediction
-        Predictions for the clusters of its table, without class maps.
-    """
-
+    # intensities and apparent sizes of the clusters that tell the scale
     measurements: ImageMeasurements
     scale: ConstrainedMixture
+    # predictions for the clusters of its table, without class maps
     predictions: tuple[ScaledPrediction, ...]
 
     @classmethod
     def of(cls, analysis: Analysis, card: ModelCard) -> ImageScale | None:
-        """Return what is stored of an analysed image; None if the model does not use the scale.
-
-        Parameters
-        ----------
-        analysis : Analysis
-            Image that was labelled by itself.
-        """
+        """Return what is stored of an analysed image; None if the model does not use the scale."""
         references = session_references(card)
         if references is None or analysis.scale is None:
             return None
@@ -59,22 +47,9 @@ class ImageScale:
         table: pd.DataFrame,
         scale: ConstrainedMixture,
         classifier: Classifier,
-        labels_from: str = "combination",
+        labels_from: str = "combination",  # estimator that gives the labels
     ) -> pd.DataFrame | None:
-        """Label the clusters with a scale as `analysis.apply_scale` does.
-
-        Parameters
-        ----------
-        classifier : Classifier
-            Model; its network is not used.
-        labels_from : str, optional
-            Estimator that gives the labels.
-
-        Returns
-        -------
-        DataFrame or None
-            Table with new predictions; None if the network has to see the image again.
-        """
+        """Label the clusters with a scale as `analysis.apply_scale` does."""
         found = predict_solutions(scale, self.predictions, classifier.card)
         if found is None:
             return None
@@ -104,20 +79,7 @@ class ImageScale:
 
     @classmethod
     def from_bytes(cls, data: bytes, card: ModelCard) -> ImageScale | None:
-        """Build from `to_bytes`.
-
-        Parameters
-        ----------
-        data : bytes
-            Archive.
-        card : ModelCard
-            Card of the model.
-
-        Returns
-        -------
-        ImageScale or None
-            None if the archive is damaged, of another version, or of another model.
-        """
+        """Build from `to_bytes`."""
         if card.scale is None:
             return None
         try:

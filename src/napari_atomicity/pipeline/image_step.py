@@ -26,20 +26,7 @@ def process_in_turn(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> bool:
-    """Apply a step to images one by one; messages start with the number and name of the image.
-
-    Parameters
-    ----------
-    step : callable
-        ``step(item, progress)`` returns a result with ``outcome`` and ``analysis``.
-    on_outcome : callable, optional
-        Called after each image with its outcome and, if it was analysed, the analysis.
-
-    Returns
-    -------
-    bool
-        Whether ``stop`` or Ctrl-C interrupted the loop.
-    """
+    """Apply a step to images one by one; messages start with the number and name of the image."""
     numbers = count(1)
 
     def numbered(item: Input) -> R:
@@ -63,25 +50,7 @@ def process_image(
 ) -> tuple[Outcome, A | None, R | None]:
     """Read an image and analyse it; convert any error to the outcome of this image.
 
-    Parameters
-    ----------
-    analyse : callable
-        ``analyse(micrograph, known)`` returns outcome, analysis and output. ``known`` contains the
-        fields of the outcome that are known so far; the function may add fields.
-    pixel_size_nm : float, optional
-        Pixel size; replaces that of the file.
-
-    Returns
-    -------
-    outcome : Outcome
-        Done or failed.
-    analysis, output : Any or None
-        None for an image that failed.
-
-    Raises
-    ------
-    Cancelled
-        If the analysis was cancelled.
+    Raises `Cancelled` if the analysis was cancelled.
     """
     if item.error is not None:
         return item.outcome("failed", item.error), None, None

@@ -25,20 +25,8 @@ MAX_MODEL_BYTES = 500_000_000
 def checked_card(path: Path) -> Card:
     """Return the card of a model of any kind whose weights are those that the card describes.
 
-    Parameters
-    ----------
-    path : Path
-        The weights file; the card is a .json of the same name.
-
-    Returns
-    -------
-    Card
-        `ModelCard` or `AtomCard`.
-
-    Raises
-    ------
-    ModelError
-        If the card or the weights are missing or damaged, or do not belong together.
+    Raises `ModelError` if the card or the weights are missing or damaged, or do not belong
+    together.
     """
     try:
         card: Card = read_card(path, ModelCard)
@@ -65,17 +53,7 @@ def add_models(path: str | os.PathLike[str], overwrite: bool = False) -> list[Ca
 
     All models are checked before the first one is copied.
 
-    Parameters
-    ----------
-    path : path-like
-        Weights file (.safetensors), its card (.json) in the same folder, or the folder.
-    overwrite : bool, optional
-        Whether to replace installed models of the same names.
-
-    Raises
-    ------
-    ModelError
-        If there is no model, one is damaged, or its name is taken.
+    Raises `ModelError` if there is no model, one is damaged, or its name is taken.
     """
     path = Path(path)
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]

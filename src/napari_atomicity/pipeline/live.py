@@ -38,39 +38,25 @@ QUICK_S = 0.1
 
 @dataclass(frozen=True)
 class Conditions:
-    """How well the conditions of an image are those that the model knows.
+    """How well the conditions of an image are those that the model knows."""
 
-    Parameters
-    ----------
-    clusters, counted : int
-        How many were found, and how many count in ratios.
-    mean_confidence : float
-        Of what was classified; 0 for what is no class, as in the report's warnings.
-    ood_share : float
-        Share of whole clusters that are like nothing the model has learnt (``ood_score`` > 1).
-    drift, drift_limit : float
-        Of the shift test (`models.domain_shift.domain_shift`), and the limit on the model's card;
-        NaN where there are too few clusters, or no limit.
-    conditions_differ : bool
-        Whether the drift exceeds it.
-    alarms : tuple of str, optional
-        What a person should act on.
-    where : FeatureSummary, optional
-        In the embedding; None where there are too few clusters, or the model tells nothing.
-    reading : Reading, optional
-        Of the chart of the session (`pipeline.control_chart.ControlChart`), once it has seen the
-        image.
-    """
-
+    # clusters, counted: how many were found, and how many count in ratios
     clusters: int
     counted: int
+    # of what was classified; 0 for what is no class, as in the report's warnings
     mean_confidence: float
+    # share of whole clusters that are like nothing the model has learnt (``ood_score`` > 1)
     ood_share: float
+    # drift, drift_limit: of the shift test (`models.domain_shift.domain_shift`), and the limit on
+    # the model's card; NaN where there are too few clusters, or no limit
     drift: float
     drift_limit: float
-    conditions_differ: bool
-    alarms: tuple[str, ...] = ()
+    conditions_differ: bool  # whether the drift exceeds it
+    alarms: tuple[str, ...] = ()  # what a person should act on
+    # in the embedding; None where there are too few clusters, or the model tells nothing
     where: FeatureSummary | None = None
+    # of the chart of the session (`pipeline.control_chart.ControlChart`), once it has seen the
+    # image
     reading: Reading = field(default_factory=Reading)
 
     def read(self, reading: Reading) -> Conditions:
@@ -82,13 +68,7 @@ class Conditions:
 def conditions_of(
     analysis: Analysis, card: ModelCard, tensors: Mapping[str, np.ndarray]
 ) -> Conditions:
-    """Determine the conditions of an analysed image.
-
-    Parameters
-    ----------
-    card, tensors : ModelCard or mapping of str to ndarray
-        Of the model; `models.classifier.Classifier.beside`.
-    """
+    """Determine the conditions of an analysed image."""
     table = analysis.table
     classified = table[table["label_predicted"] != ""]
     whole = ~table["touches_border"].to_numpy(bool)
@@ -134,16 +114,10 @@ def _alarms(found: Conditions) -> tuple[str, ...]:
 
 @dataclass(eq=False)
 class Running:
-    """The ratios of all images so far.
-
-    Parameters
-    ----------
-    method : str, optional
-        How ratios are found, a name in `statistics.prevalence.METHODS`.
-    """
+    """The ratios of all images so far."""
 
     card: ModelCard
-    method: str = "counted"
+    method: str = "counted"  # how ratios are found, a name in `statistics.prevalence.METHODS`
     _tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     _limits: dict[str, ImageLimits] = field(default_factory=dict)
     _together: pd.DataFrame | None = None
@@ -156,17 +130,7 @@ class Running:
         return len(self._tables)
 
     def set(self, image: str, table: pd.DataFrame, limits: ImageLimits | None = None) -> None:
-        """Add or replace the table of an image.
-
-        Parameters
-        ----------
-        image : str
-            Name of the image.
-        table : pandas.DataFrame
-            Cluster table.
-        limits : ImageLimits, optional
-            What limits the use of its labels.
-        """
+        """Add or replace the table of an image."""
         again = image in self._tables
         self._limits[image] = limits or ImageLimits()
         self._tables[image] = drop_columns(table)
@@ -220,24 +184,12 @@ def row_of(
     classes: tuple[str, ...],
     ratios: pd.DataFrame | None,
     *,
-    images: int,
-    waiting: int,
+    images: int,  # how many there are so far
+    waiting: int,  # files that are there and were not taken yet
     analysis_s: float,
     latency_s: float,
 ) -> dict[str, Any]:
-    """Create a row of ``live.csv``.
-
-    Parameters
-    ----------
-    ratios : DataFrame or None
-        Running ones, of all images so far; NaN in the row where they were not found.
-    images : int
-        How many there are so far.
-    waiting : int
-        Files that are there and were not taken yet.
-    analysis_s, latency_s : float
-        Seconds it took, and from the last change of the file to the result.
-    """
+    """Create a row of ``live.csv``."""
     row: dict[str, Any] = {
         "time": now(),
         "image": image,
@@ -316,10 +268,7 @@ class Log:
 def read_log(path: Path) -> pd.DataFrame:
     """Read the rows of ``live.csv``.
 
-    Raises
-    ------
-    ReadError
-        If it is missing or no such file.
+    Raises `ReadError` if it is missing or no such file.
     """
     from ..io.tables import read_table
 

@@ -19,37 +19,20 @@ from .runs import Run
 
 @dataclass(frozen=True, eq=False)
 class LiveUpdate:
-    """What there is to show once a file was taken.
-
-    Parameters
-    ----------
-    analysis : Analysis, optional
-        Its analysis; None if it failed, or was analysed before under another name.
-    conditions : Conditions, optional
-        Confidence, drift and alarms; None if it failed.
-    ratios : DataFrame, optional
-        Running ones of all images, or None where they were found just before (`live.Running`).
-    row : dict of str to Any, optional
-        Of ``live.csv``; None if the image was not analysed now.
-    waiting : int, optional
-        Files that are there and were not taken yet.
-    latency_s : float, optional
-        From the last change of the file to now.
-    alarm : str, optional
-        What has begun to be wrong with this image; "" if nothing, or if it was before.
-    calm : bool, optional
-        Whether an alarm has ended with it.
-    """
+    """What there is to show once a file was taken."""
 
     outcome: Outcome
+    # its analysis; None if it failed, or was analysed before under another name
     analysis: Analysis | None = None
-    conditions: Conditions | None = None
+    conditions: Conditions | None = None  # confidence, drift and alarms; None if it failed
+    # running ones of all images, or None where they were found just before (`live.Running`)
     ratios: pd.DataFrame | None = None
-    row: dict[str, Any] | None = None
-    waiting: int = 0
-    latency_s: float = float("nan")
+    row: dict[str, Any] | None = None  # of ``live.csv``; None if the image was not analysed now
+    waiting: int = 0  # files that are there and were not taken yet
+    latency_s: float = float("nan")  # from the last change of the file to now
+    # what has begun to be wrong with this image; "" if nothing, or if it was before
     alarm: str = ""
-    calm: bool = False
+    calm: bool = False  # whether an alarm has ended with it
 
 
 @dataclass(frozen=True, eq=False)

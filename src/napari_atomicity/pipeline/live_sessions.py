@@ -43,18 +43,7 @@ class LiveSessions:
     _known: dict[str, _Known] = field(default_factory=dict)
 
     def find_scale(self, analysis: Analysis, outcome: Outcome) -> ConstrainedMixture | None:
-        """Find the scale of a new image.
-
-        Parameters
-        ----------
-        analysis : Analysis
-            Image as it was labelled by itself.
-
-        Returns
-        -------
-        ConstrainedMixture or None
-            None if the scale is that of the image by itself.
-        """
+        """Find the scale of a new image."""
         self.images.joint.pop(outcome.image, None)
         stored = ImageScale.of(analysis, self.images.card)
         if stored is None:

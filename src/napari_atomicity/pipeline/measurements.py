@@ -44,22 +44,7 @@ def measure_clusters(analysis: A, /, **measurements: Measurement) -> A:
 
     A measurement that fails gives a warning, and NaN for the clusters where it fails.
 
-    Parameters
-    ----------
-    analysis : Analysis
-        Detected clusters of a calibrated image.
-    **measurements : callable
-        Column → `Measurement`. NaN where it is not defined.
-
-    Returns
-    -------
-    Analysis
-        With the columns, of type float64.
-
-    Raises
-    ------
-    TableError
-        If a name is not possible, or a column belongs to the cluster table already.
+    Raises `TableError` if a name is not possible, or a column belongs to the cluster table already.
     """
     for name in measurements:
         check_own_column(name)
@@ -73,11 +58,6 @@ def add_installed(analysis: A, stop: Stop | None = None) -> A:
     """Add the measurements of installed packages.
 
     One that fails is named in the parameters, and its column is NaN where it fails.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        Detected clusters of a calibrated image.
     """
     points, failed = installed_measurements(), dict[str, str]()
     offers = Counter(point.name for point in points)

@@ -61,15 +61,7 @@ _DAMAGED = (
 class PartStore:
     """The folder of a run over many images.
 
-    Parameters
-    ----------
-    folder : str or os.path-like
-        Made if need be, and written to at once.
-
-    Raises
-    ------
-    AtomicityError
-        If it can't be made, written to or read.
+    Raises `AtomicityError` if it can't be made, written to or read.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -89,10 +81,7 @@ class PartStore:
     def locked(self) -> Iterator[None]:
         """Nobody else writes to the folder meanwhile.
 
-        Raises
-        ------
-        AtomicityError
-            If somebody does already.
+        Raises `AtomicityError` if somebody does already.
         """
         lock = WriterLock(self.folder / ".atomicity.lock")
         try:
@@ -135,17 +124,7 @@ class PartStore:
     def write(self, stem: str, part: Part) -> None:
         """Keep an analysed image: once this returns, it is on the disk.
 
-        Parameters
-        ----------
-        stem : str
-            Name of the part.
-        part : Part
-            Its content.
-
-        Raises
-        ------
-        AtomicityError
-            If it can't be written.
+        Raises `AtomicityError` if it can't be written.
         """
         if part.parquet is None:
             raise ValueError("an image that failed has no part")
@@ -160,11 +139,6 @@ class PartStore:
 
     def adopt(self, key: str, item: Input) -> str | None:
         """Find the part with this key, possibly under another name; None if there is none.
-
-        Parameters
-        ----------
-        key : str
-            From `parts.key_of`.
 
         Notes
         -----
@@ -203,10 +177,7 @@ class PartStore:
     def about(self, stem: str) -> dict[str, Any]:
         """Read the metadata of a part: ``form``, ``outcome`` and what `pack_part` was given.
 
-        Raises
-        ------
-        TableError
-            If it is damaged.
+        Raises `TableError` if it is damaged.
         """
         try:
             return read_metadata(pq.read_schema(self.path(stem)))
@@ -224,10 +195,7 @@ class PartStore:
     def table(self, stem: str) -> pd.DataFrame:
         """Read the clusters of a part.
 
-        Raises
-        ------
-        TableError
-            If it is damaged.
+        Raises `TableError` if it is damaged.
         """
         return concatenate_parts([self.read(stem)[0]])
 
@@ -259,19 +227,7 @@ class PartStore:
         return section, examples
 
     def draw(self, stem: str, analysis: Analysis, outcome: Outcome, card: ModelCard) -> None:
-        """Draw for the report what was not drawn when its part was written, small.
-
-        Parameters
-        ----------
-        stem : str
-            Name of the part.
-        analysis : Analysis
-            Analysis of the image.
-        outcome : Outcome
-            Outcome of the image.
-        card : ModelCard
-            Model.
-        """
+        """Draw for the report what was not drawn when its part was written, small."""
         write_text(self.drawings / f"{stem}.json", describe_drawing(analysis, outcome, card, True))
 
     def undraw(self, stem: str) -> None:
@@ -302,10 +258,7 @@ class PartStore:
     def remove(self, stems: Iterable[str]) -> None:
         """Forget parts.
 
-        Raises
-        ------
-        AtomicityError
-            If they can't be removed.
+        Raises `AtomicityError` if they can't be removed.
         """
         for stem in list(stems):
             beside = [folder / f"{stem}.json" for folder in (self.drawings, self.movies)]
@@ -322,20 +275,7 @@ class PartStore:
     def tidy(self, kept: Iterable[str], done: Iterable[Path], all_done: bool) -> None:
         """Forget parts of nothing any more, once a run has gone through.
 
-        Parameters
-        ----------
-        kept : iterable of str
-            Parts of this run. Where there is none, nothing is forgotten: the drive may be away.
-        done : iterable of Path
-            Files that they came from.
-        all_done : bool
-            Whether no image failed; else what is left may be of one that can't be read just now,
-            and only older parts of what was done go.
-
-        Raises
-        ------
-        AtomicityError
-            If they can't be removed.
+        Raises `AtomicityError` if they can't be removed.
         """
         kept = set(kept)
         if not kept:

@@ -20,19 +20,7 @@ _CHUNK_ROWS = 50_000
 def write_all(parts: Iterable[pa.Table], nothing: pd.DataFrame, csv: Path, parquet: Path) -> None:
     """Concatenate the tables of all images in two files, without holding them in memory.
 
-    Parameters
-    ----------
-    parts : iterable of pyarrow.Table
-        From `Store.read`.
-    nothing : DataFrame
-        A table without rows and with all columns that any of them has.
-    csv, parquet : Path
-        What is written.
-
-    Raises
-    ------
-    AtomicityError
-        If a file can't be written.
+    Raises `AtomicityError` if a file can't be written.
     """
     with (
         atomic_write(csv) as text,

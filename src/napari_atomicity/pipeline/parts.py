@@ -50,15 +50,7 @@ def model_hash(card: ModelCard) -> str:
 
 
 def key_of(sha256: str, model: str, request: RunRequest) -> str:
-    """Compute the key of an image's result, 32 hexadecimal digits.
-
-    Parameters
-    ----------
-    model : str
-        From `model_hash`.
-    request : RunRequest
-        Its settings of the analysis; how ratios are found makes no other clusters.
-    """
+    """Compute the key of an image's result, 32 hexadecimal digits."""
     parts = {
         "form": FORM,
         "content": sha256,
@@ -97,15 +89,6 @@ class Part:
 def pack_part(table: pd.DataFrame, outcome: Outcome, about: dict[str, Any] | None = None) -> bytes:
     """Write the cluster table of one image to Parquet, with the outcome in the metadata.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Cluster table.
-    outcome : Outcome
-        Outcome of the image.
-    about : dict of str to Any, optional
-        More metadata.
-
     Notes
     -----
     Columns have the same types without rows, so that all parts of a model have one schema.
@@ -134,20 +117,10 @@ def make_part(
     card: ModelCard,
     draw: bool = True,
     small: bool = True,
-    about: dict[str, Any] | None = None,
+    about: dict[str, Any] | None = None,  # more that the part says of itself: see `pack_part`
     stored: ImageScale | None = None,
 ) -> Part:
-    """Create the part of an analysed image.
-
-    Parameters
-    ----------
-    analysis, outcome : Analysis or Outcome
-        From `runs.analyse_one`.
-    about : dict of str to Any, optional
-        More that the part says of itself: see `pack_part`.
-    stored : ImageScale, optional
-        Scale of the image by itself, if the analysis has another one.
-    """
+    """Create the part of an analysed image."""
     failed: dict[str, str] = {}
     stored = stored or attempt(failed, "scale", lambda: ImageScale.of(analysis, card))
     movie = attempt(failed, "movie", lambda: analyse_if_tracked(analysis))
@@ -175,21 +148,10 @@ def describe_drawing(
     analysis: Analysis,
     outcome: Outcome,
     card: ModelCard,
-    small: bool,
+    small: bool,  # whether the image is drawn small, as one of many
     movie: TrackedMovie | None = None,
 ) -> str:
-    """Draw an image for the report, as JSON.
-
-    Parameters
-    ----------
-    small : bool
-        Whether the image is drawn small, as one of many.
-
-    Returns
-    -------
-    str
-        Section and examples of the image.
-    """
+    """Draw an image for the report, as JSON."""
     section = image_section(analysis, outcome, small, ratios_later=True, movie=movie)
     examples = select_examples((), analysis, card.classes)
     return json.dumps(
@@ -205,10 +167,7 @@ def describe_drawing(
 def find_stems(folder: Path) -> set[str]:
     """Find the names of the parts in a folder, without suffix.
 
-    Raises
-    ------
-    AtomicityError
-        If the folder can't be read.
+    Raises `AtomicityError` if the folder can't be read.
     """
     try:
         names = [entry.name for entry in os.scandir(folder)]

@@ -39,24 +39,15 @@ class WithOutcomes:
 
 @dataclass(frozen=True, eq=False)
 class Run(WithOutcomes):
-    """Result of a run.
-
-    Parameters
-    ----------
-    files : list of Path
-        Files of the run; the record is the last one.
-    comparison : Comparison, optional
-        Comparison of the ratios with a reference.
-    failed_statistics : dict of str to str, optional
-        Statistics of all images that failed, and their errors.
-    """
+    """Result of a run."""
 
     table: pd.DataFrame
     ratios: pd.DataFrame
     outcomes: list[Outcome]
-    files: list[Path]
+    files: list[Path]  # files of the run; the record is the last one
     interrupted: bool
-    comparison: Comparison | None = None
+    comparison: Comparison | None = None  # comparison of the ratios with a reference
+    # statistics of all images that failed, and their errors
     failed_statistics: dict[str, str] = field(default_factory=dict)
 
     def fields(self) -> dict[str, Any]:
@@ -95,54 +86,33 @@ def summarise_outcomes(outcomes: Iterable[Outcome], counted: str) -> list[dict[s
 
 
 class RunInfo(NamedTuple):
-    """Circumstances of a run, for its record.
+    """Circumstances of a run, for its record."""
 
-    Parameters
-    ----------
-    started : str
-        Start time.
-    device : str
-        Device of the network.
-    command : sequence of str, optional
-        Command line; that of this process if None.
-    sessions : sequence of dict, optional
-        Descriptions of the sessions whose images were labelled jointly.
-    """
-
-    started: str
-    device: str
+    started: str  # start time
+    device: str  # device of the network
     interrupted: bool = False
-    command: Sequence[str] | None = None
+    command: Sequence[str] | None = None  # command line; that of this process if None
+    # descriptions of the sessions whose images were labelled jointly
     sessions: Sequence[dict[str, Any]] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class ReportContent:
-    """Content of the report beside the tables: see `reporting.report.write_report`.
+    """Content of the report beside the tables: see `reporting.report.write_report`."""
 
-    Parameters
-    ----------
-    sections : sequence of Section, optional
-        Sections of single images.
-    scales : mapping of str to float, optional
-        Image → intensity of one atom.
-    sessions : sequence of SessionSummary, optional
-        Sessions whose images were labelled jointly.
-    """
-
-    sections: Sequence[Section] = ()
+    sections: Sequence[Section] = ()  # sections of single images
     examples: Sequence[ClusterExample] = ()
-    scales: Mapping[str, float] = field(default_factory=dict)
-    sessions: Sequence[SessionSummary] = ()
+    scales: Mapping[str, float] = field(default_factory=dict)  # image → intensity of one atom
+    sessions: Sequence[SessionSummary] = ()  # sessions whose images were labelled jointly
 
 
 def finalize_run(
     out_dir: Path,
     request: RunRequest,
     card: ModelCard,
-    table: pd.DataFrame,
+    table: pd.DataFrame,  # clusters of all images; only the columns for ratios and plots are needed
     outcomes: list[Outcome],
-    write_tables: Callable[[Path, Path], None],
+    write_tables: Callable[[Path, Path], None],  # writes all clusters to a CSV and a Parquet file
     info: RunInfo,
     content: ReportContent,
     reference: pd.DataFrame | None = None,
@@ -150,21 +120,7 @@ def finalize_run(
 ) -> Run:
     """Compute the ratios of all images and write tables, report and, last, the record.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Clusters of all images; only the columns for ratios and plots are needed.
-    write_tables : callable
-        Writes all clusters to a CSV and a Parquet file.
-    reference : DataFrame, optional
-        From `io.tables.read_reference`.
-    more_files : sequence of str, optional
-        Names of further files that ``write_tables`` writes.
-
-    Raises
-    ------
-    AtomicityError
-        If a file cannot be written.
+    Raises `AtomicityError` if a file cannot be written.
     """
     analysed = [o.image for o in outcomes if o.status == "done"]
     keep = request.keep_ratios

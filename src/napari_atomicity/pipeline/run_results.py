@@ -39,47 +39,28 @@ from .session_labels import describe_sessions, label_session, summarise_session
 
 @dataclass(eq=False)
 class RunResults:
-    """Results of a run, image by image, and the tables, report and record that they make.
-
-    Parameters
-    ----------
-    sessions : SessionRules
-        How the images are grouped into sessions.
-    small : bool, optional
-        Whether the report has small sections of single images.
-    analyses : dict of str to Analysis, optional
-        Image → its analysis, until it is drawn.
-    joint : dict of str to dict, optional
-        Image → description of the scale of its session, for images labelled jointly.
-    n_changed : dict of str to int, optional
-        Image → number of clusters with another label than by the image itself.
-    summaries : list of SessionSummary, optional
-        Sessions that the report draws.
-    tables : list of DataFrame, optional
-        Cluster tables of the drawn images.
-    movies : list of TrackedMovie, optional
-        Tracked stacks.
-    scales : dict of str to float, optional
-        Image → intensity of one atom.
-    """
+    """Results of a run, image by image, and the tables, report and record that they make."""
 
     card: ModelCard
     request: RunRequest
-    sessions: SessionRules
-    small: bool = False
+    sessions: SessionRules  # how the images are grouped into sessions
+    small: bool = False  # whether the report has small sections of single images
     progress: Progress | None = None
     stop: Stop | None = None
     outcomes: list[Outcome] = field(default_factory=list)
+    # image → its analysis, until it is drawn
     analyses: dict[str, Analysis] = field(default_factory=dict)
+    # image → description of the scale of its session, for images labelled jointly
     joint: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # image → number of clusters with another label than by the image itself
     n_changed: dict[str, int] = field(default_factory=dict)
-    summaries: list[SessionSummary] = field(default_factory=list)
-    tables: list[pd.DataFrame] = field(default_factory=list)
+    summaries: list[SessionSummary] = field(default_factory=list)  # sessions that the report draws
+    tables: list[pd.DataFrame] = field(default_factory=list)  # cluster tables of the drawn images
     sections: list[Section] = field(default_factory=list)
-    movies: list[TrackedMovie] = field(default_factory=list)
+    movies: list[TrackedMovie] = field(default_factory=list)  # tracked stacks
     examples: Sequence[ClusterExample] = ()
     interrupted: bool = False
-    scales: dict[str, float] = field(default_factory=dict)
+    scales: dict[str, float] = field(default_factory=dict)  # image → intensity of one atom
 
     def label_sessions(self, classifier: Classifier) -> None:
         """Label the images of each session jointly."""
@@ -137,17 +118,7 @@ class RunResults:
     def process_labelled(
         self, analysis: Analysis, outcome: Outcome, failed: dict[str, str]
     ) -> None:
-        """Process an image with its final labels: here, draw it for the report.
-
-        Parameters
-        ----------
-        analysis : Analysis
-            The image.
-        outcome : Outcome
-            Its outcome.
-        failed : dict of str to str
-            Receives what fails.
-        """
+        """Process an image with its final labels: here, draw it for the report."""
         draw = partial(self._add_section, analysis, outcome, failed)
         attempt(failed, "section of the report", draw)
 
@@ -178,19 +149,7 @@ class RunResults:
         reference: pd.DataFrame | None,
         info: RunInfo,
     ) -> Run:
-        """Write the files of the run.
-
-        Parameters
-        ----------
-        out_dir : Path
-            Existing folder.
-        inputs : sequence of Input
-            All images of the run.
-        reference : DataFrame or None
-            Reference ratios.
-        info : RunInfo
-            For the record.
-        """
+        """Write the files of the run."""
         outcomes = self.sessions.with_sessions(add_unreached(self.outcomes, inputs))
         joint = {image: session for image, session in self.joint.items() if session}
         described = describe_sessions(self.sessions.group(outcomes), joint, self.n_changed)

@@ -64,8 +64,6 @@ def analyse_images(
         Folder for ``clusters.csv``, ``clusters.parquet``, ``ratios.csv``, ``report.html``,
         ``run.json``, ``reference.json`` if there is a reference, and the files of
         `tracking.files` for stacks. Replaces the files of an earlier run.
-    progress, stop : callable, optional
-        ``progress(done, total, message)`` of the current image, and ``stop() -> bool``.
     on_outcome : callable, optional
         Called after each image with its outcome and, if it was analysed, the analysis.
     command : sequence of str, optional
@@ -114,26 +112,8 @@ def read_checked_reference(
 ) -> pd.DataFrame | None:
     """Read the reference ratios of a request and check that they match.
 
-    Parameters
-    ----------
-    request : RunRequest
-        Request.
-    inputs : sequence of Input
-        Images.
-    card : ModelCard
-        Model.
-
-    Returns
-    -------
-    DataFrame or None
-        None if the request has no reference.
-
-    Raises
-    ------
-    ModelError
-        If the model lacks the data for the ratios.
-    TableError
-        If the reference does not match the images and the model.
+    Raises `ModelError` if the model lacks the data for the ratios. Raises `TableError` if the
+    reference does not match the images and the model.
     """
     refuse_unavailable(request.ratios, card)
     if request.reference is None:
@@ -162,31 +142,14 @@ class ImageRun(RunResults):
         inputs: Sequence[Input],
         on_outcome: Callable[[Outcome, Analysis | None], None] | None,
     ) -> None:
-        """Analyse images one after the other, then label and draw them.
-
-        Parameters
-        ----------
-        on_outcome : callable or None
-            Called after each image with its outcome and, if it was analysed, the analysis.
-        """
+        """Analyse images one after the other, then label and draw them."""
         self.interrupted = process_in_turn(
             inputs, self.analyse, self.add, on_outcome, self.progress, self.stop
         )
         self.label_and_draw()
 
     def analyse(self, item: Input, progress: Progress) -> _Result:
-        """Analyse an image.
-
-        Parameters
-        ----------
-        item : Input
-            The image.
-
-        Returns
-        -------
-        _Result
-            Outcome and analysis; its pixels are read on demand.
-        """
+        """Analyse an image."""
         assert self.classifier is not None
         outcome, analysis, _ = analyse_one(item, self.classifier, self.request, progress, self.stop)
         if analysis is not None and self.request.average_frames is None:  # averages are in no file
@@ -221,18 +184,7 @@ def analyse_one(
     stop: Stop | None = None,
     then: Callable[[Analysis, Outcome], T] | None = None,
 ) -> tuple[Outcome, Analysis | None, T | None]:
-    """Read and analyse one image; convert any error to its outcome.
-
-    Parameters
-    ----------
-    then : callable, optional
-        ``then(analysis, outcome)``, for example draws the image; if it fails, the image failed.
-
-    Returns
-    -------
-    outcome, analysis, output
-        Outcome, analysis, and result of ``then``. The last two are None for an image that failed.
-    """
+    """Read and analyse one image; convert any error to its outcome."""
 
     def step(micrograph: Micrograph, known: dict[str, Any]) -> tuple[Outcome, Analysis, T | None]:
         analysis = analyse_micrograph(micrograph, classifier, request, progress, stop)
@@ -265,15 +217,7 @@ def analyse_micrograph(
 ) -> Analysis:
     """Analyse an image with the settings of a run, and track the clusters of a stack.
 
-    Parameters
-    ----------
-    micrograph : Micrograph
-        Calibrated image or stack.
-
-    Raises
-    ------
-    CalibrationError, ModelError, Cancelled
-        As `pipeline.analysis.analyse`.
+    Raises `CalibrationError`, `ModelError` or `Cancelled` as `pipeline.analysis.analyse` does.
     """
     micrograph = average_if_stack(micrograph, request.average_frames, progress, stop)
     analysis = analyse(

@@ -40,10 +40,7 @@ class SentModel:
     def of(cls, model: str | Path, device: str) -> SentModel:
         """Read from its files and checked.
 
-        Raises
-        ------
-        ModelError
-            If it is missing or damaged.
+        Raises `ModelError` if it is missing or damaged.
         """
         path = find_model(model)
         card = read_card(path, ModelCard)
@@ -80,10 +77,7 @@ def _load(key: str) -> Classifier:
 def classifier_of(key: str) -> Classifier:
     """On a worker: the model that was sent under this key.
 
-    Raises
-    ------
-    ModelError
-        If none was, or the device is not there.
+    Raises `ModelError` if none was, or the device is not there.
     """
     if key not in _models:
         raise ModelError("the model did not reach this worker", advice="Start the run again")

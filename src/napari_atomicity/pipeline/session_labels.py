@@ -31,23 +31,13 @@ UNCHANGED = 0.02
 
 @dataclass(frozen=True, eq=False)
 class LabelledSession:
-    """Images of a session, labelled jointly.
+    """Images of a session, labelled jointly."""
 
-    Parameters
-    ----------
-    analyses : list of Analysis
-        The images, in the order in which they were given.
-    scale : SessionScale or None
-        Joint posterior of the scales; None if the model does not use the scale.
-    n_changed : int
-        Number of images whose scale has changed.
-    class_fit : ClassFit, optional
-        Test of the sizes of the session; None if the classes name no sizes.
-    """
-
-    analyses: list[Analysis]
+    analyses: list[Analysis]  # the images, in the order in which they were given
+    # joint posterior of the scales; None if the model does not use the scale
     scale: SessionScale | None
-    n_changed: int
+    n_changed: int  # number of images whose scale has changed
+    # test of the sizes of the session; None if the classes name no sizes
     class_fit: ClassFit | None = None
 
 
@@ -56,20 +46,8 @@ def measure_session(
 ) -> list[ImageMeasurements]:
     """Measure what each image of a session tells of its scale.
 
-    Parameters
-    ----------
-    analyses : sequence of Analysis
-        Classified images that were recorded alike.
-    card : ModelCard
-        Card of the model that classified them; it has a reference of the scale.
-    session : AcquisitionSession
-        What is known of the session.
-
-    Raises
-    ------
-    ModelError, AtomicityError
-        If the model has no reference, an image has not been classified, or the model lacks a class
-        of a known sample.
+    Raises `ModelError` or `AtomicityError` if the model has no reference, an image has not been
+    classified, or the model lacks a class of a known sample.
     """
     from ..models.session_images import measure_analysis, require_references
 
@@ -91,24 +69,7 @@ def fit_measurements(
     card: ModelCard,
     prior: tuple[float, float] | None = None,
 ) -> tuple[SessionScale, ClassFit | None, float]:
-    """Find the scales of a session, and test whether its sizes are those of the classes.
-
-    Parameters
-    ----------
-    measured : sequence of ImageMeasurements
-        From `measure_session`.
-    prior : tuple of float, optional
-        Mean and standard deviation of the session's ln scale, from an earlier session.
-
-    Returns
-    -------
-    scale : SessionScale
-        Joint posterior of the scales.
-    class_fit : ClassFit or None
-        Test of the sizes; None if the classes name no sizes.
-    log_scale_sd : float
-        From `scale_error_of_counts`.
-    """
+    """Find the scales of a session, and test whether its sizes are those of the classes."""
     from ..models.session_class_fit import scale_error_of_counts
     from ..models.session_images import require_references
     from ..models.session_scale import fit_session
@@ -120,9 +81,9 @@ def fit_measurements(
 
 
 def label_session(
-    analyses: Sequence[Analysis],
+    analyses: Sequence[Analysis],  # classified images that were recorded alike
     model: str | Classifier = "default",
-    device: str = "auto",
+    device: str = "auto",  # "auto", "cpu", "cuda" or "mps"
     *,
     session: AcquisitionSession | None = None,
     only: Collection[str] | None = None,
@@ -131,27 +92,8 @@ def label_session(
 ) -> LabelledSession:
     """Label the clusters of a session with intensity scales that its images share.
 
-    Parameters
-    ----------
-    analyses : sequence of Analysis
-        Classified images that were recorded alike.
-    device : str, optional
-        "auto", "cpu", "cuda" or "mps".
-    session : AcquisitionSession, optional
-        What is known of the session, such as the compositions of known samples. A composition that
-        the clusters contradict is not used, unless it is kept. Its images are not looked at.
-    only : collection of str, optional
-        Images that are labelled; the labels of the others stay. Default: all.
-
-    Returns
-    -------
-    LabelledSession
-        Labels of people remain.
-
-    Raises
-    ------
-    ModelError, AtomicityError, Cancelled
-        If the model cannot be loaded, an image is not classified, or ``stop()`` returns True.
+    Raises `ModelError`, `AtomicityError` or `Cancelled` if the model cannot be loaded, an image is
+    not classified, or ``stop()`` returns True.
     """
     from ..models.classifier import load_classifier
     from ..models.session_images import mixture_of_modes
@@ -211,19 +153,7 @@ def composition_shares(
 def with_known_shares(
     measured: ImageMeasurements, session: AcquisitionSession, image: str, card: ModelCard
 ) -> ImageMeasurements:
-    """Return stored measurements with the composition of the sample, if the session knows it.
-
-    Parameters
-    ----------
-    measured : ImageMeasurements
-        Measurements of the image.
-    session : AcquisitionSession
-        Session of the image.
-    image : str
-        Name of the image.
-    card : ModelCard
-        Card of the model.
-    """
+    """Return stored measurements with the composition of the sample, if the session knows it."""
     shares = composition_shares(session.known.get(image), card.classes)
     return replace(
         measured,
@@ -235,23 +165,10 @@ def with_known_shares(
 
 def fit_session_sizes(
     card: ModelCard,
-    session: SessionScale,
+    session: SessionScale,  # joint posterior of their scales
     prior: tuple[float, float] | None = None,
 ) -> ClassFit | None:
-    """Test whether the sizes of a session are those of the classes.
-
-    Parameters
-    ----------
-    session : SessionScale
-        Joint posterior of their scales.
-    prior : tuple of float, optional
-        Mean and standard deviation of the session's ln scale, from an earlier session.
-
-    Returns
-    -------
-    ClassFit or None
-        None if the classes name no sizes.
-    """
+    """Test whether the sizes of a session are those of the classes."""
     from ..models.session_class_fit import (
         align_with_classes,
         answer_of_session,
@@ -275,24 +192,11 @@ def fit_session_sizes(
 def summarise_session(
     session: AcquisitionSession,
     images: Sequence[str],
-    scale: SessionScale,
-    fit: ClassFit | None,
+    scale: SessionScale,  # joint posterior of their scales
+    fit: ClassFit | None,  # test of the sizes
     card: ModelCard,
 ) -> SessionSummary:
-    """Summarise a session for charts.
-
-    Parameters
-    ----------
-    scale : SessionScale
-        Joint posterior of their scales.
-    fit : ClassFit or None
-        Test of the sizes.
-
-    Returns
-    -------
-    SessionSummary
-        With the posterior by each source alone.
-    """
+    """Summarise a session for charts."""
     from ..models.session_images import require_references
 
     known = {name: session.known[name] for name in images if name in session.known}
@@ -303,34 +207,12 @@ def summarise_session(
 
 
 def describe_scale(
-    session: SessionScale,
+    session: SessionScale,  # joint posterior
     image: int,
     fit: ClassFit | None = None,
     prior: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
-    """Return what a record says of the session of an image.
-
-    Parameters
-    ----------
-    session : SessionScale
-        Joint posterior.
-    prior : tuple of float, optional
-        Mean and standard deviation of the session's ln scale, from an earlier session.
-
-    Returns
-    -------
-    dict
-        Number of images, and of those whose lone atoms tell the scale, how far the scale by the
-        classes is from theirs in standard deviations, intensity of one atom with
-        its 95 % interval, relative scatter between images, and the probability that the scale of
-        this image is unlike that of the others, and the common error of the apparent sizes with
-        its prior standard deviation. With ``fit``, the answer whether the sizes of the session are
-        those of the classes, a note if they are not, the strength, and the free peaks. Whether the
-        apparent sizes alone tell the classes. With ``prior``, the intensity of one atom in the
-        earlier session. For an image with several solutions, their indices in joint draws, a digit
-        for each draw. For a known sample, whether its clusters contradict it; for all images of
-        the session, whether the scale relies on such a sample.
-    """
+    """Return what a record says of the session of an image."""
     more: dict[str, Any] = {} if fit is None else _describe_fit(fit)
     if prior is not None:
         more["prior"] = {"intensity_per_atom": float(np.exp(prior[0])), "log_sd": prior[1]}
@@ -392,22 +274,7 @@ def describe_sessions(
     joint: Mapping[str, dict[str, Any]],
     n_changed: Mapping[str, int],
 ) -> list[dict[str, Any]]:
-    """Describe the sessions of a run for its record.
-
-    Parameters
-    ----------
-    joint : mapping of str to dict
-        Image → `describe_scale`, for images that were labelled jointly.
-    n_changed : mapping of str to int
-        Image → number of clusters with another label than by the image itself.
-
-    Returns
-    -------
-    list of dict
-        For each session that was labelled jointly: its scale with 95 % interval, the numbers of
-        images and clusters with other labels than by the image itself, the images whose scale is
-        unlike that of the others, and known samples with the test of each.
-    """
+    """Describe the sessions of a run for its record."""
     found = []
     for session in sessions:
         images = [name for name in session.images if name in joint]

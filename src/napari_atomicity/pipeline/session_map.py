@@ -34,24 +34,9 @@ def fit_session_map(
     The embeddings of two models can not be compared. If the images were classified by several
     models, the map is of the one that classified most clusters.
 
-    Parameters
-    ----------
-    seed : int, optional
-        Seed of the UMAP.
-
-    Returns
-    -------
-    list of Analysis
-        Those with clusters in the map, with the columns `SESSION_MAP`.
-
-    Raises
-    ------
-    AtomicityError
-        If there are fewer than `MIN_CLUSTERS` classified clusters.
-    DependencyError
-        If umap-learn is not installed.
-    Cancelled
-        If ``stop()`` is true before or after the fit.
+    Raises `AtomicityError` if there are fewer than `MIN_CLUSTERS` classified clusters. Raises
+    `DependencyError` if umap-learn is not installed. Raises `Cancelled` if ``stop()`` is true
+    before or after the fit.
     """
     members = _of_one_model(analyses)
     embedded = [a.is_embedded for a in members]
@@ -74,13 +59,7 @@ def fit_session_map(
 def extend_session_map(
     analyses: Sequence[Analysis], progress: Progress | None = None, stop: Stop | None = None
 ) -> list[Analysis]:
-    """Place clusters that are new since the map of their session was fitted.
-
-    Parameters
-    ----------
-    analyses : sequence of Analysis
-        The images of the session, some of them with positions.
-    """
+    """Place clusters that are new since the map of their session was fitted."""
     positions = [session_positions(a) for a in analyses]
     placed = [np.isfinite(of).all(axis=1) for of in positions]
     known = [i for i, rows in enumerate(placed) if rows.any()]

@@ -48,19 +48,11 @@ SAME_CONFIDENCE = 0.1
 
 @dataclass(frozen=True, eq=False)
 class NewLabels:
-    """An image whose clusters get labels with another scale.
-
-    Parameters
-    ----------
-    scale : ConstrainedMixture or None
-        Scale; None for that of the image by itself.
-    about : mapping of str to Any
-        Metadata of its part.
-    """
+    """An image whose clusters get labels with another scale."""
 
     item: Input
-    scale: ConstrainedMixture | None
-    about: Mapping[str, Any]
+    scale: ConstrainedMixture | None  # scale; None for that of the image by itself
+    about: Mapping[str, Any]  # metadata of its part
 
     @property
     def key(self) -> str:
@@ -78,39 +70,19 @@ def scale_key(scale: ConstrainedMixture | None) -> str:
 
 @dataclass(eq=False)
 class SessionPass:
-    """The second pass over the parts of a run.
+    """The second pass over the parts of a run."""
 
-    Parameters
-    ----------
-    images : PartIndex
-        Parts; gets the descriptions of the sessions.
-    load : callable
-        ``load()`` returns the model, of which the network is not used.
-    exact_drawings : bool, optional
-        Whether images in the report are drawn again, which takes another analysis, even if no label
-        has changed and no confidence by more than `SAME_CONFIDENCE`.
-    """
-
-    images: PartIndex
-    load: Callable[[], Classifier]
+    images: PartIndex  # parts; gets the descriptions of the sessions
+    load: Callable[[], Classifier]  # ``load()`` returns the model, of which the network is not used
     progress: Progress | None = None
     stop: Stop | None = None
+    # whether images in the report are drawn again, which takes another analysis, even if no label
+    # has changed and no confidence by more than `SAME_CONFIDENCE`
     exact_drawings: bool = True
     _scales: dict[str, ConstrainedMixture] = field(default_factory=dict)
 
     def run(self, inputs: Sequence[Input], shown: Collection[str]) -> list[NewLabels]:
-        """Label the images jointly that can be labelled without the network.
-
-        Parameters
-        ----------
-        shown : collection of str
-            Images in the report, to be drawn again if their labels change.
-
-        Returns
-        -------
-        list of NewLabels
-            Images that have to be analysed again, by `analyse_again`.
-        """
+        """Label the images jointly that can be labelled without the network."""
         if self.images.card.scale is None:
             return []
         inputs = [item for item in inputs if item.name in self.images.stems]
@@ -189,13 +161,7 @@ class SessionPass:
         return True
 
     def add(self, labels: NewLabels, part: Part | Exception) -> None:
-        """Store an image that was analysed again; if that failed, its labels remain.
-
-        Parameters
-        ----------
-        part : Part or Exception
-            Result of `analyse_again`.
-        """
+        """Store an image that was analysed again; if that failed, its labels remain."""
         name = labels.item.name
         stem = self.images.stems[name]
         if isinstance(part, Exception):
@@ -215,18 +181,7 @@ def analyse_again(
     draw: bool = False,
     small: bool = True,
 ) -> Part:
-    """Analyse an image, and label it with the scale that it has in its session.
-
-    Parameters
-    ----------
-    draw, small : bool, optional
-        As in `parts.make_part`.
-
-    Returns
-    -------
-    Part
-        Without tables if the image failed.
-    """
+    """Analyse an image, and label it with the scale that it has in its session."""
 
     def pack(analysis: Analysis, outcome: Outcome) -> Part:
         return make_labelled_part(labels, analysis, outcome, classifier, draw, small)[0]
@@ -243,20 +198,7 @@ def make_labelled_part(
     draw: bool = False,
     small: bool = True,
 ) -> tuple[Part, Analysis]:
-    """Label an image with a scale and create its part.
-
-    Parameters
-    ----------
-    draw, small : bool, optional
-        As in `parts.make_part`.
-
-    Returns
-    -------
-    part : Part
-        Part of the image.
-    analysis : Analysis
-        With the new labels.
-    """
+    """Label an image with a scale and create its part."""
     stored, own = ImageScale.of(analysis, classifier.card), analysis.table
     if labels.scale is not None:
         analysis = apply_scale(analysis, classifier, labels.scale)

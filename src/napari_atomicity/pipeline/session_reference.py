@@ -26,15 +26,7 @@ class _Reference:
 class SessionReference:
     """Control chart of a session, whose reference a user may replace.
 
-    Parameters
-    ----------
-    n_images : int, optional
-        Number of first images that are the reference; 0 for no alarm.
-
-    Raises
-    ------
-    ValueError
-        If the number of images is too small.
+    Raises `ValueError` if the number of images is too small.
     """
 
     def __init__(self, folder: Path, n_images: int = FIRST) -> None:
@@ -71,13 +63,7 @@ class SessionReference:
         return True
 
     def add(self, when: float, where: FeatureSummary | None) -> Reading:
-        """Add the next image to the chart.
-
-        Parameters
-        ----------
-        where : FeatureSummary or None
-            Features of its clusters; None if there are too few clusters.
-        """
+        """Add the next image to the chart."""
         reading = self._chart.add(where)
         if reading.joined:
             self._outliers = []

@@ -58,50 +58,13 @@ class Watch:
     """Analyses existing and new images of a folder.
 
     The state is in ``out_dir``: after a restart, only new or changed images are analysed. The store
-    is that of `pipeline.batch`.
+    is that of `pipeline.batch`. Files in ``known`` need no analysis (path → size and time in ns).
+    ``on_change(analyses)`` is called between images while the conditions are not those of the
+    reference, with the last images since the change. If it returns True, these images are not part
+    of the results, and the run ends: see `handed_over`.
 
-    Parameters
-    ----------
-    folder : str or path-like
-        Watched with its subfolders; the name of an image is its path in this folder.
-    out_dir : str or path-like
-        Folder for the parts, ``live.csv``, ``failures.csv`` and, at the end, tables and report.
-    request : RunRequest, optional
-        Model, device and settings. Default: without positions in the map.
-    settle_s : float, optional
-        The result of a file counts if the file has not changed for this time. It is read after
-        `arrivals.READ_AFTER_S`, so that the analysis does not wait.
-    patience_s : float, optional
-        A file that cannot be read is tried again until this time after its last change.
-    polling : bool, optional
-        Whether to scan the folder every `poll_s` seconds instead of using notifications of the
-        operating system. Default: only on network drives.
-    poll_s : float, optional
-        Interval of the scans.
-    notice : callable, optional
-        Called with messages for the user.
-    reference_images : int, optional
-        Number of first images that define the reference conditions
-        (`pipeline.control_chart.ControlChart`); 0 for no alarm relative to the session.
-    new_reference : bool, optional
-        Whether the next images are the reference, and not those of earlier sessions.
-    known : mapping of Path to tuple of int, optional
-        Files that need no analysis, such as those of another model → size and time in ns.
-    leave_out : Path, optional
-        Folder of results that is not searched. Default: ``out_dir``.
-    on_change : callable, optional
-        ``on_change(analyses)`` is called between images while the conditions are not those of the
-        reference, with the last images since the change. If it returns True, the images since the
-        change are not part of the results, and the run ends: see `handed_over`.
-
-    Raises
-    ------
-    ReadError
-        If the folder does not exist.
-    ValueError
-        If there are too few reference images.
-    AtomicityError
-        If ``out_dir`` cannot be written.
+    Raises `ReadError` if the folder does not exist. Raises `ValueError` if there are too few
+    reference images. Raises `AtomicityError` if ``out_dir`` cannot be written.
     """
 
     def __init__(
@@ -113,8 +76,8 @@ class Watch:
         settle_s: float = SETTLE_S,
         patience_s: float = PATIENCE_S,
         polling: bool | None = None,
-        poll_s: float = POLL_S,
-        notice: Callable[[str], None] | None = None,
+        poll_s: float = POLL_S,  # interval of the scans
+        notice: Callable[[str], None] | None = None,  # called with messages for the user
         reference_images: int = FIRST,
         new_reference: bool = False,
         known: Mapping[Path, tuple[int, int]] | None = None,
@@ -162,27 +125,8 @@ class Watch:
     ) -> LiveRun:
         """Watch the folder until it is stopped, and write tables, report and record.
 
-        Parameters
-        ----------
-        on_result : callable, optional
-            Called after each file.
-        until_idle_s : float, optional
-            Stop after this time without a new file. Default: never.
-        command : sequence of str, optional
-            Command line for the record; that of this process if None.
-
-        Returns
-        -------
-        LiveRun
-            Result. It is ``interrupted`` if files are waiting, or if it ended before the folder was
-            scanned; then no file is written, and files of earlier sessions remain.
-
-        Raises
-        ------
-        ModelError
-            If the model cannot be loaded or lacks the data for the ratios.
-        AtomicityError
-            If another run writes to the folder, or a file cannot be written.
+        Raises `ModelError` if the model cannot be loaded or lacks the data for the ratios. Raises
+        `AtomicityError` if another run writes to the folder, or a file cannot be written.
         """
         with self.store.locked():
             started = now()

@@ -47,11 +47,6 @@ class WatchedImages(PartIndex):
         """Register the parts of earlier sessions with the same settings.
 
         Images that failed are not registered: they are tried again.
-
-        Yields
-        ------
-        path, about
-            File of an image, and the metadata of its part.
         """
         for stem in sorted(self.store.stems):
             try:
@@ -90,15 +85,7 @@ class WatchedImages(PartIndex):
 
     # ---- results
     def register(self, item: Input, stem: str) -> None:
-        """Register the part of an image, and remove that of the earlier content of its file.
-
-        Parameters
-        ----------
-        item : Input
-            The image.
-        stem : str
-            Name of its part.
-        """
+        """Register the part of an image, and remove that of the earlier content of its file."""
         before = self.stems.get(item.name)
         super().register(item, stem)
         self.paths[item.name] = item.path
@@ -121,13 +108,7 @@ class WatchedImages(PartIndex):
         self.store.write_failures(self.failed.values())
 
     def draw(self, analysis: Analysis, outcome: Outcome, notice: Callable[[str], None]) -> None:
-        """Draw an image for the report; only the last images keep their drawing.
-
-        Parameters
-        ----------
-        notice : callable
-            Called with a message if the drawing fails.
-        """
+        """Draw an image for the report; only the last images keep their drawing."""
         stem = self.stems.get(outcome.image)
         if stem is None:
             return
@@ -153,13 +134,7 @@ class WatchedImages(PartIndex):
 
     # ---- the end
     def label_sessions(self, classifier: Classifier, progress: Progress | None = None) -> None:
-        """Label the images of each session jointly, now that all are known.
-
-        Parameters
-        ----------
-        classifier : Classifier
-            Model.
-        """
+        """Label the images of each session jointly, now that all are known."""
         sessions = SessionPass(self, lambda: classifier, progress, exact_drawings=False)
         try:
             for labels in sessions.run(self._inputs(), self.stems):

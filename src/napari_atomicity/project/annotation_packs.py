@@ -63,26 +63,8 @@ def export_pack(
 ) -> Path:
     """Make a pack for one annotator or many.
 
-    Parameters
-    ----------
-    images : iterable of path-like
-        Files, and folders of them; each a single frame with a known pixel size.
-    directory : path-like
-        The folder to make; it must be empty or new. ``<directory>.zip`` is made next to it.
-    blind : bool, optional
-        Whether the pack holds no predictions. Otherwise its tables hold `predictions`.
-    pixel_size_nm : float or mapping of Path to float, optional
-        Overrides the pixel size of the files: of all, or of each by its path.
-    predictions : pandas.DataFrame, optional
-        Atom table of these images, for a pack that is not blind.
-    tolerance_nm : float, optional
-        Marks of several annotators within this distance count as the same atom.
-
-    Raises
-    ------
-    AtomicityError
-        If an image is not suitable, predictions are given for a blind pack, or the folder is not
-        empty or can't be written.
+    Raises `AtomicityError` if an image is not suitable, predictions are given for a blind pack, or
+    the folder is not empty or can't be written.
     """
     if blind and predictions is not None:
         raise AtomicityError("a blind pack can't contain predictions")

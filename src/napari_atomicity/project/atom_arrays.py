@@ -59,21 +59,7 @@ def pack_mask(mask: np.ndarray) -> bytes:
 def unpack_mask(packed: bytes, shape: tuple[int, ...]) -> np.ndarray:
     """Return a mask from compressed bits.
 
-    Parameters
-    ----------
-    packed : bytes
-        From `pack_mask`.
-    shape : tuple of int
-        Shape of the image.
-
-    Returns
-    -------
-    ndarray of bool
-
-    Raises
-    ------
-    ValueError, zlib.error
-        If it is damaged, or not of this image.
+    Raises `ValueError` or `zlib.error` if it is damaged, or not of this image.
     """
     head, _, bits = packed.partition(b";")
     stored = tuple(map(int, head.split(b",")))

@@ -39,19 +39,7 @@ class AtomRecords:
     ) -> None:
         """Write an edit of the atoms of an image; it is on disk when this returns.
 
-        Parameters
-        ----------
-        edit : RecordableEdit
-            What was done, by whom.
-        before, after : ImageAtoms or None
-            The atoms before and after the edit.
-        blind : bool, optional
-            Whether the author saw neither predictions nor others' marks: only the log is written.
-
-        Raises
-        ------
-        AtomicityError
-            If it can't be written: the file is as it was before.
+        Raises `AtomicityError` if it can't be written: the file is as it was before.
         """
         with self._file.writing() as db:
             write_atoms(db, self._images.ids[edit.image], before, after, edit.author, blind)
@@ -59,15 +47,7 @@ class AtomRecords:
             self._images.set_damage(edit.image, "atoms", "")
 
     def marks(self) -> pd.DataFrame:
-        """Return the append-only log of marks, oldest first.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Columns image, mark_id, time, annotator, atom_id, frame, y_px, x_px, y_nm, x_nm, what
-            ("atom", "none" or "withdrawn"), uncertain, intensity, amplitude, background,
-            sigma_nm, blind, merged.
-        """
+        """Return the append-only log of marks, oldest first."""
         with self._file.reading() as db:
             return log_of_marks(db, self._images.ids)
 
@@ -84,56 +64,23 @@ class AtomRecords:
         }
 
     def annotations(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Return the blind marks of all annotators, made here or elsewhere; see `consensus`.
-
-        Returns
-        -------
-        marks : pandas.DataFrame
-            Columns image, annotator, frame, y_px, x_px, y_nm, x_nm, uncertain.
-        viewed : pandas.DataFrame
-            Columns image, annotator: which annotator has viewed which image completely.
-        """
+        """Return the blind marks of all annotators, made here or elsewhere; see `consensus`."""
         with self._file.reading() as db:
             return blind_annotations(db, self._images.ids)
 
     def is_reviewed(self, image: str, annotator: str) -> bool:
-        """Return whether an annotator has viewed an image, or has marked atoms blind in it.
-
-        Parameters
-        ----------
-        image, annotator : str
-            Names of the image and the annotator.
-        """
+        """Return whether an annotator has viewed an image, or has marked atoms blind in it."""
         _, viewed = self.annotations()
         return bool(((viewed["image"] == image) & (viewed["annotator"] == annotator)).any())
 
     def add_marks(self, image: str, annotator: str, marks: pd.DataFrame, source: str) -> int:
-        """Add marks that were made elsewhere; marks that are stored already are not added again.
-
-        Parameters
-        ----------
-        marks : pandas.DataFrame
-            As from `annotations`.
-        source : str
-            Address of the marks, the same for the same marks.
-
-        Returns
-        -------
-        int
-            Number of new entries.
-        """
+        """Add marks that were made elsewhere; marks that are stored already are not added again."""
         with self._file.writing() as db:
             image_id = self._images.ids[image]
             return take_in(db, image_id, annotator, marks, source, free_id(db, image_id))
 
     def set_annotation(self, image: str, annotator: str, marks: Mapping[int, Mark] | None) -> None:
-        """Set the blind marks of an annotator in an image; what was there stays in the log.
-
-        Parameters
-        ----------
-        marks : mapping of int to Mark or None
-            By atom id; None: the annotator has not viewed the image.
-        """
+        """Set the blind marks of an annotator in an image; what was there stays in the log."""
         with self._file.writing() as db:
             image_id = self._images.ids[image]
             (stored,) = db.execute(
@@ -158,13 +105,7 @@ class AtomRecords:
             return {name: free_id(db, image_id) for name, image_id in self._images.ids.items()}
 
     def mark_as_viewed(self, images: Iterable[str], annotator: str, viewed: bool = True) -> None:
-        """Store that an annotator has viewed images completely: what is not marked is no atom.
-
-        Parameters
-        ----------
-        viewed : bool, optional
-            False takes it back. Annotators with marks in an image count as having viewed it.
-        """
+        """Store that an annotator has viewed images completely: what is not marked is no atom."""
         with self._file.writing() as db:
             ids = [self._images.ids[image] for image in images]
             mark_as_viewed(db, ids, annotator, viewed)

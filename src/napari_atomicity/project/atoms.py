@@ -36,26 +36,14 @@ STATE = (
 
 
 def write_atoms(
-    db: sqlite3.Connection,
+    db: sqlite3.Connection,  # in a transaction of the caller
     image_id: int,
     before: ImageAtoms | None,
     after: ImageAtoms | None,
     annotator: str,
     blind: bool,
 ) -> None:
-    """Write how the atoms of an image have changed.
-
-    Parameters
-    ----------
-    db : sqlite3.Connection
-        In a transaction of the caller.
-    before, after : ImageAtoms or None
-        The atoms before and after the change.
-    annotator : str
-        Who changed them.
-    blind : bool
-        Whether the annotator saw neither predictions nor others' marks: only the log is written.
-    """
+    """Write how the atoms of an image have changed."""
     stamp = now()
     if not blind and not _same_state(before, after):
         _write_state(db, image_id, before, after, stamp)
@@ -139,19 +127,7 @@ def _write_state(
 def last_marks(
     db: sqlite3.Connection, image_id: int, blind_annotator: str | None = None
 ) -> dict[int, Mark]:
-    """Return the last mark of each atom of an image.
-
-    Parameters
-    ----------
-    blind_annotator : str, optional
-        Only blind marks of this annotator, made here or elsewhere; None: open marks of all
-        annotators, made in this project.
-
-    Returns
-    -------
-    dict of int to Mark
-        By atom id.
-    """
+    """Return the last mark of each atom of an image."""
     condition, values = "NOT blind AND source IS NULL", (image_id,)
     if blind_annotator is not None:
         condition = "blind AND annotator = ?"
@@ -191,16 +167,7 @@ def log_of_marks(db: sqlite3.Connection, names: Mapping[str, int]) -> pd.DataFra
 def blind_annotations(
     db: sqlite3.Connection, names: Mapping[str, int]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the blind marks of all annotators.
-
-    Returns
-    -------
-    marks : pandas.DataFrame
-        Columns image, annotator, frame, y_px, x_px, y_nm, x_nm, uncertain: as in a pack.
-    looked : pandas.DataFrame
-        Columns image, annotator: which annotator has viewed which image completely. Annotators with
-        marks in an image have; those who took all marks back have only if they stored it.
-    """
+    """Return the blind marks of all annotators."""
     log = log_of_marks(db, names)
     own = log[log["blind"]].drop_duplicates(["image", "annotator", "atom_id"], keep="last")
     columns = ["image", "annotator", "frame", "y_px", "x_px", "y_nm", "x_nm", "uncertain"]
@@ -214,31 +181,14 @@ def blind_annotations(
 
 
 def take_in(
-    db: sqlite3.Connection,
+    db: sqlite3.Connection,  # in a transaction of the caller
     image_id: int,
     annotator: str,
-    marks: pd.DataFrame,
-    source: str,
-    next_id: int,
+    marks: pd.DataFrame,  # columns y_px, x_px, y_nm, x_nm, uncertain and, for stacks, frame
+    source: str,  # address of the marks; with the number of the row it is the address of an entry
+    next_id: int,  # the first free atom id
 ) -> int:
-    """Add blind marks that were made elsewhere; adding them twice adds nothing.
-
-    Parameters
-    ----------
-    db : sqlite3.Connection
-        In a transaction of the caller.
-    marks : pandas.DataFrame
-        Columns y_px, x_px, y_nm, x_nm, uncertain and, for stacks, frame.
-    source : str
-        Address of the marks; with the number of the row it is the address of an entry.
-    next_id : int
-        The first free atom id.
-
-    Returns
-    -------
-    int
-        Number of new entries.
-    """
+    """Add blind marks that were made elsewhere; adding them twice adds nothing."""
     stamp = now()
     frames = marks["frame"] if "frame" in marks.columns else np.zeros(len(marks), int)
     rows = zip(
@@ -292,20 +242,7 @@ def marks_by_source(db: sqlite3.Connection) -> dict[str, dict[str, Any]]:
 def merge_marks(
     db: sqlite3.Connection, theirs: sqlite3.Connection, same: Mapping[int, int]
 ) -> tuple[int, int, tuple[str, ...]]:
-    """Merge the blind marks of another project; merging twice adds nothing.
-
-    Parameters
-    ----------
-    same : mapping of int to int
-        Other image id → own image id, of the images that both have.
-
-    Returns
-    -------
-    n_new, n_lost : int
-        Entries that were new, and entries of images that are not here.
-    annotators : tuple of str
-        Annotators of the new entries.
-    """
+    """Merge the blind marks of another project; merging twice adds nothing."""
     known = marks_by_source(db)
     new = {
         source: row
@@ -342,15 +279,7 @@ def merge_marks(
 def mark_as_viewed(
     db: sqlite3.Connection, image_ids: Iterable[int], annotator: str, looked: bool = True
 ) -> None:
-    """Store that an annotator has viewed images completely: what is not marked is no atom.
-
-    Parameters
-    ----------
-    db : sqlite3.Connection
-        In a transaction of the caller.
-    looked : bool, optional
-        False takes it back.
-    """
+    """Store that an annotator has viewed images completely: what is not marked is no atom."""
     if not looked:
         db.executemany(
             "DELETE FROM looked WHERE image_id = ? AND annotator = ?",

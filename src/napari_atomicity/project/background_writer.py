@@ -51,13 +51,6 @@ class BackgroundWriter:
     """Writes predictions and arrays of models in a thread of its own.
 
     An edit that is undone before it is written is not written, and neither is the undo.
-
-    Parameters
-    ----------
-    connect : callable
-        Returns the connection of the calling thread.
-    pictures : LazyPictures
-        Keeps arrays in memory that are replaced in the file.
     """
 
     def __init__(self, connect: Callable[[], sqlite3.Connection], pictures: LazyPictures) -> None:
@@ -74,20 +67,10 @@ class BackgroundWriter:
         image_id: int,
         before: Analysis | None,
         after: Analysis,
-        cluster_ids: frozenset[int] | None,
+        cluster_ids: frozenset[int] | None,  # clusters that may have changed; None: any
         with_predictions: bool,
     ) -> None:
-        """Write the arrays of some clusters and, if wanted, their predictions, in the background.
-
-        Parameters
-        ----------
-        before, after : Analysis
-            The analysis before and after the change. Arrays that are the same are not written.
-        cluster_ids : frozenset of int or None
-            Clusters that may have changed; None: any.
-        with_predictions : bool
-            Whether to write the predictions too: then nothing else of this edit is written.
-        """
+        """Write arrays of some clusters and, if wanted, their predictions, in the background."""
         is_new = before is None or not same_pictures(before, after)
         arrays = arrays_of(image_id, after, cluster_ids) if is_new else None
         job = _Job(image_id, before, after, cluster_ids, with_predictions, arrays)

@@ -65,15 +65,7 @@ class PictureSizes:
         return (self.n_features,) if edge is None else (edge, edge)
 
     def fits(self, channels: str, patch_px: int, map_px: int, n_bytes: int) -> bool:
-        """Return whether the arrays of a cluster have these sizes.
-
-        Parameters
-        ----------
-        channels : str
-            Names of the channels, joined by ``|``.
-        patch_px, map_px : int
-            Edges of a patch and of a class map.
-        """
+        """Return whether the arrays of a cluster have these sizes."""
         found = (tuple(channels.split("|")), patch_px, map_px, n_bytes)
         return found == (self.channels, self.patch_px, self.map_px, 4 * self.n_features)
 
@@ -88,15 +80,7 @@ class Pictures:
     embedding: np.ndarray
 
     def get(self, kind: str, channel: str) -> np.ndarray:
-        """Return one array.
-
-        Parameters
-        ----------
-        kind : str
-            "patches", "class_maps" or "embedding".
-        channel : str
-            Name of the channel; empty for the embedding.
-        """
+        """Return one array."""
         found = getattr(self, kind)
         return found[channel] if channel else found
 
@@ -110,18 +94,7 @@ class Pictures:
 def arrays_of(
     image_id: int, analysis: Analysis, cluster_ids: frozenset[int] | None
 ) -> NetworkArrays | None:
-    """Collect the arrays of some clusters.
-
-    Parameters
-    ----------
-    cluster_ids : frozenset of int or None
-        Clusters; None: all.
-
-    Returns
-    -------
-    NetworkArrays or None
-        None if the network has seen none of these clusters.
-    """
+    """Collect the arrays of some clusters."""
     if not analysis.patches:
         return None
     ids = analysis.table["cluster_id"].to_numpy()
@@ -145,20 +118,7 @@ def arrays_of(
 def read_sizes(db: sqlite3.Connection, image_id: int, ids: Sequence[int]) -> PictureSizes | None:
     """Read the sizes of patches, class maps and embeddings without reading these.
 
-    Parameters
-    ----------
-    ids : sequence of int
-        Clusters, in the order of the rows.
-
-    Returns
-    -------
-    PictureSizes or None
-        None if no cluster has arrays.
-
-    Raises
-    ------
-    ValueError, TypeError, AttributeError
-        If they are damaged.
+    Raises `ValueError`, `TypeError` or `AttributeError` if they are damaged.
     """
     blobs = [f"CASE typeof({x}) WHEN 'blob' THEN length({x}) END" for x in _BLOBS]
     rows = db.execute(
@@ -177,22 +137,7 @@ def read_sizes(db: sqlite3.Connection, image_id: int, ids: Sequence[int]) -> Pic
 
 
 def read_pictures(db: sqlite3.Connection, image_id: int, sizes: PictureSizes) -> Pictures:
-    """Read patches, class maps and embedding of the clusters of an image.
-
-    Parameters
-    ----------
-    db : sqlite3.Connection
-        A connection to the project file.
-    image_id : int
-        Id of the image in the file.
-    sizes : PictureSizes
-        Clusters and sizes.
-
-    Returns
-    -------
-    Pictures
-        NaN for clusters without arrays.
-    """
+    """Read patches, class maps and embedding of the clusters of an image."""
     n, names = len(sizes.ids), sizes.channels
     patches, maps, embedding = (
         np.full((*lead, *sizes.row_shape(kind)), np.nan, np.float32)
@@ -220,22 +165,7 @@ def read_pictures(db: sqlite3.Connection, image_id: int, sizes: PictureSizes) ->
 def read_arrays(
     db: sqlite3.Connection, image_id: int, ids: Sequence[int]
 ) -> tuple[Arrays, np.ndarray, Arrays]:
-    """Read patches, embedding and class maps of clusters; see `read_sizes` for damaged ones.
-
-    Parameters
-    ----------
-    ids : sequence of int
-        Clusters, in the order of the result.
-
-    Returns
-    -------
-    patches : dict of str to ndarray of shape (n, h, w)
-        By channel; NaN for clusters without arrays.
-    embedding : ndarray of shape (n, n_features)
-        NaN for clusters without arrays.
-    class_maps : dict of str to ndarray of shape (n, h, w)
-        As the patches.
-    """
+    """Read patches, embedding and class maps of clusters; see `read_sizes` for damaged ones."""
     sizes = read_sizes(db, image_id, ids)
     if sizes is None:
         return NO_ARRAYS
@@ -248,18 +178,10 @@ def read_picture(
     image_id: int,
     cluster_id: int,
     sizes: PictureSizes,
-    kind: str,
+    kind: str,  # "patches", "class_maps" or "embedding"
     channel: str,
 ) -> np.ndarray | float:
-    """Read one array of one cluster; NaN if it has none.
-
-    Parameters
-    ----------
-    kind : str
-        "patches", "class_maps" or "embedding".
-    channel : str
-        Channel; "" for the embedding.
-    """
+    """Read one array of one cluster; NaN if it has none."""
     row = db.execute(
         f"SELECT channels, patch_px, map_px, length(embedding), {kind} FROM pictures "
         "WHERE image_id = ? AND cluster_id = ?",
@@ -276,13 +198,7 @@ def read_picture(
 def _check_picture(
     channels: str, patch_px: int, map_px: int, patches: int, maps: int, embedding: int
 ) -> None:
-    """Raise `ValueError` if the arrays of a cluster do not have the sizes that are stored.
-
-    Parameters
-    ----------
-    patch_px, map_px : int
-        Edges of patch and class map.
-    """
+    """Raise `ValueError` if the arrays of a cluster do not have the sizes that are stored."""
     n = len(channels.split("|"))
     fits = (
         n <= _MAX_CHANNELS

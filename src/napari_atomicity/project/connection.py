@@ -36,36 +36,9 @@ _TEXT = partial(str, encoding="utf-8", errors="replace")
 class ProjectConnection:
     """Connections to the SQLite file of a project.
 
-    Parameters
-    ----------
-    path : Path
-        The project file; it is created if it does not exist.
-    read_only : bool
-        Open for reading only. A file that another window has open is read-only in any case.
-    draft : bool, optional
-        Keep a new project in a temporary file until something is written that is not `in_draft`.
-
-    Attributes
-    ----------
-    path : Path
-        Absolute path of the file, which does not exist yet if the project is a draft.
-    read_only : bool
-        Whether the file can only be read.
-    holder : str
-        Description of the process that has the file open; "" if it is not known.
-    backup : Path or None
-        Copy of a file of an older version, made before the file was upgraded.
-    finish_first : callable or None
-        Called before a write from outside interrupts a transaction under way (`together`).
-
-    Raises
-    ------
-    WriteError
-        If the file can't be created.
-    AtomicityError
-        If the file can't be opened.
-    ReadError
-        If the file is not a project, is damaged, or was written by a newer version.
+    Raises `WriteError` if the file can't be created. Raises `AtomicityError` if the file can't be
+    opened. Raises `ReadError` if the file is not a project, is damaged, or was written by a newer
+    version.
     """
 
     def __init__(self, path: Path, read_only: bool, draft: bool = False) -> None:
@@ -126,10 +99,7 @@ class ProjectConnection:
     def _check_content(self) -> int:
         """Return the schema of the file, 0 if it is new; the file is not changed.
 
-        Raises
-        ------
-        ReadError
-            If it is not a project, or holds what a project does not.
+        Raises `ReadError` if it is not a project, or holds what a project does not.
         """
         if not self.path.exists():
             return 0
@@ -177,10 +147,8 @@ class ProjectConnection:
     def create_file(self) -> None:
         """Create the file of a draft, before the first change is written.
 
-        Raises
-        ------
-        AtomicityError
-            If it can't be created, or another window has created one; the draft remains.
+        Raises `AtomicityError` if it can't be created, or another window has created one; the draft
+        remains.
         """
         if self._draft is None:
             return
@@ -327,13 +295,7 @@ class ProjectConnection:
 
     @contextlib.contextmanager
     def writing(self, in_draft: bool = False) -> Iterator[sqlite3.Connection]:
-        """Give a connection in one transaction: all of it is written or nothing.
-
-        Parameters
-        ----------
-        in_draft : bool, optional
-            Whether a draft remains one. Otherwise its file is created first.
-        """
+        """Give a connection in one transaction: all of it is written or nothing."""
         if self.read_only:
             raise AtomicityError(
                 "this project is read-only: it is open in another window, or may not be written",
@@ -367,10 +329,7 @@ class ProjectConnection:
     def together(self) -> Iterator[None]:
         """Write all of this block in one transaction, with one wait for the disk.
 
-        Raises
-        ------
-        AtomicityError
-            If it can't be written: then none of it is.
+        Raises `AtomicityError` if it can't be written: then none of it is.
         """
         if self.read_only:
             yield
@@ -385,10 +344,7 @@ class ProjectConnection:
     def copy(self, path: str | os.PathLike[str]) -> Path:
         """Write all that the project holds now into another file.
 
-        Raises
-        ------
-        AtomicityError
-            If the file exists already, or can't be written.
+        Raises `AtomicityError` if the file exists already, or can't be written.
         """
         path = Path(path)
         if path.exists():

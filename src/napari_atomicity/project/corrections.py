@@ -37,22 +37,10 @@ def write_edit(
     before: Analysis | None,
     after: Analysis | None,
     *,
-    is_undo: bool,
+    is_undo: bool,  # whether the edit was reverted: the author's previous statement holds again
     blind: bool,
 ) -> None:
-    """Write an edit of an image's clusters and its entries of the log, in a transaction.
-
-    Parameters
-    ----------
-    edit : RecordableEdit
-        What was done, by whom.
-    before, after : Analysis or None
-        The analysis before and after the edit.
-    is_undo : bool
-        Whether the edit was reverted: the author's previous statement holds again.
-    blind : bool
-        Whether the author saw neither predictions nor others' labels: only the log is written.
-    """
+    """Write an edit of an image's clusters and its entries of the log, in a transaction."""
     is_label, ids = edit.kind is EditKind.LABEL, edit.cluster_ids
     old = {} if is_label else rows_of(before, ids)
     new = rows_of(after, ids, LOGGED if is_label else None)
@@ -80,13 +68,7 @@ def write_edit(
 
 
 def is_of_model_only(edit: RecordableEdit, before: Analysis | None, after: Analysis | None) -> bool:
-    """Return whether only a model's view of the same clusters changed.
-
-    Parameters
-    ----------
-    before, after : Analysis or None
-        The analysis before and after the edit.
-    """
+    """Return whether only a model's view of the same clusters changed."""
     if after is None:
         return False
     if edit.kind is EditKind.PREDICTION and same_labels(before, after):
@@ -180,24 +162,7 @@ def _is_entry(row: dict[str, Any]) -> bool:
 def manual_edits(
     db: sqlite3.Connection, image: str, image_id: int
 ) -> tuple[frozenset[int], pd.DataFrame]:
-    """Return clusters that a person added and positions of removed ones, without undone edits.
-
-    Parameters
-    ----------
-    db : sqlite3.Connection
-        A connection to the project file.
-    image : str
-        Name of the image.
-    image_id : int
-        Its id in the file.
-
-    Returns
-    -------
-    added : frozenset of int
-        Ids of clusters that a person has added.
-    removed : pandas.DataFrame
-        Columns frame, y_nm, x_nm.
-    """
+    """Return clusters that a person added and positions of removed ones, without undone edits."""
     log = pd.read_sql_query(
         "SELECT time, ? AS image, cluster_id, frame, y_nm, x_nm, what FROM corrections "
         "WHERE image_id = ? AND NOT blind AND source IS NULL AND what IN (?, ?) "

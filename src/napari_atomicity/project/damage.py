@@ -26,13 +26,7 @@ T = TypeVar("T")
 def damage_as_error(
     what: str, where: str = "in the project", path: Path | None = None
 ) -> Iterator[None]:
-    """Turn what damaged values raise into a `ReadError` that says what is damaged.
-
-    Parameters
-    ----------
-    what : str
-        Part of the project that is read in this block, such as "the stored analysis".
-    """
+    """Turn what damaged values raise into a `ReadError` that says what is damaged."""
     try:
         yield
     except Exception as error:  # values of another type fail anywhere
@@ -87,27 +81,13 @@ def as_count(value: Any) -> int:
 
 
 def as_shape(frames: Any, height: Any, width: Any, is_stack: Any) -> tuple[int, ...] | None:
-    """Return the shape of an image; None if it is not known.
-
-    Parameters
-    ----------
-    frames, height, width : object
-        Numbers of frames, rows and columns.
-    is_stack : object
-        Whether the image is a stack, also if it has one frame.
-    """
+    """Return the shape of an image; None if it is not known."""
     sizes = [as_count(n) for n in ([frames] if is_stack else []) + [height, width]]
     return tuple(sizes) if all(sizes) and math.prod(sizes) < MAX_NUMBER else None
 
 
 def valid_names(rows: Iterable[tuple[int, Any]]) -> dict[str, int]:
-    """Return name → id of images; names that can't be any are replaced.
-
-    Parameters
-    ----------
-    rows : iterable of tuple of (int, object)
-        Ids and stored names.
-    """
+    """Return name → id of images; names that can't be any are replaced."""
     rows = list(rows)
     taken = {name for _, name in rows if is_path(name)}
     found: dict[str, int] = {}
@@ -123,13 +103,7 @@ def valid_names(rows: Iterable[tuple[int, Any]]) -> dict[str, int]:
 
 
 def coerce_numbers(table: pd.DataFrame, names: Iterable[str], whole: bool = False) -> pd.DataFrame:
-    """Return a table whose columns hold numbers; what is none becomes NaN, or -1.
-
-    Parameters
-    ----------
-    whole : bool, optional
-        Whether they are integers: what is none becomes -1.
-    """
+    """Return a table whose columns hold numbers; what is none becomes NaN, or -1."""
     fixed: dict[str, Any] = {}
     for name in names:
         if table[name].dtype.kind not in ("i" if whole else "if"):
@@ -153,13 +127,7 @@ def holds_text(values: pd.Series) -> bool:
 
 
 def check_polygons(polygons: Iterable[np.ndarray], min_points: int = 1) -> None:
-    """Raise `ValueError` if an outline is no list of finite points (y, x).
-
-    Parameters
-    ----------
-    min_points : int, optional
-        Minimum number of points of each.
-    """
+    """Raise `ValueError` if an outline is no list of finite points (y, x)."""
     polygons = list(polygons)
     if any(p.ndim != 2 or p.shape[1] != 2 or len(p) < min_points for p in polygons):
         raise ValueError("an outline is no list of points")

@@ -16,11 +16,6 @@ class FileIdentity:
 
     A file that is deleted or replaced while it is open can still be written to, but what is
     written is lost when it is closed. Changes in a deleted log are lost if the process is killed.
-
-    Parameters
-    ----------
-    path : Path
-        The file; it is open, and so is its write-ahead log.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,10 +28,8 @@ class FileIdentity:
     def check(self) -> None:
         """Check that the paths lead to the open file and to its log.
 
-        Raises
-        ------
-        AtomicityError
-            If the file or its log was moved, deleted, or replaced by another one.
+        Raises `AtomicityError` if the file or its log was moved, deleted, or replaced by another
+        one.
         """
         try:
             there = None if self._replaced else _id_of(self._path)

@@ -69,22 +69,14 @@ class _Manifest:
 
 @dataclass(frozen=True, eq=False)
 class Filled:
-    """The content of one filled pack or several.
+    """The content of one filled pack or several."""
 
-    Attributes
-    ----------
-    marks : pandas.DataFrame
-        A row for each mark, columns `MARK_COLUMNS`; coordinates refer to pixel centres.
-    looked : pandas.DataFrame
-        A row for each image and annotator who viewed it, columns `LOOKED_COLUMNS`.
-    tolerance_nm : float
-        The tolerance that the packs propose.
-    """
-
+    # A row for each mark, columns `MARK_COLUMNS`; coordinates refer to pixel centres
     marks: pd.DataFrame
+    # A row for each image and annotator who viewed it, columns `LOOKED_COLUMNS`
     looked: pd.DataFrame
     hashes: Mapping[str, str]
-    tolerance_nm: float = TOLERANCE_NM
+    tolerance_nm: float = TOLERANCE_NM  # the tolerance that the packs propose
 
 
 class UnitError(TableError):
@@ -94,18 +86,8 @@ class UnitError(TableError):
 def read_packs(paths: Iterable[str | os.PathLike[str]], unit: Unit | None = None) -> Filled:
     """Read packs of several annotators.
 
-    Parameters
-    ----------
-    paths : iterable of path-like
-        Packs: folders or .zip files.
-    unit : {"px", "nm"}, optional
-        See `read_pack`.
-
-    Raises
-    ------
-    AtomicityError
-        As `read_pack`; and if images of one name differ between packs, or one person's marks of an
-        image are in two of them.
+    Raises `AtomicityError` as `read_pack`; and if images of one name differ between packs, or one
+    person's marks of an image are in two of them.
     """
     given = [Path(path) for path in paths]
     if not given:
@@ -136,28 +118,10 @@ def read_packs(paths: Iterable[str | os.PathLike[str]], unit: Unit | None = None
 def read_pack(path: str | os.PathLike[str], unit: Unit | None = None) -> Filled:
     """Read a pack that an annotator has filled in.
 
-    Parameters
-    ----------
-    path : path-like
-        The folder, or a .zip of it.
-    unit : {"px", "nm"}, optional
-        Unit of the coordinates of tables that could be in either; those of other tables are pixels.
-        By default they are pixels, and a pack that seems to be in nm is refused.
-
-    Returns
-    -------
-    Filled
-        Marks and viewed images.
-
-    Raises
-    ------
-    ReadError
-        If it is no pack, or is damaged.
-    TableError
-        If a table is of no image of the manifest, an image is not the one of the manifest, or
-        lines can't be read or lie outside the image: the first ones, and how many.
-    UnitError
-        If the coordinates seem to be in nm, and no unit is given.
+    Raises `ReadError` if it is no pack, or is damaged. Raises `TableError` if a table is of no
+    image of the manifest, an image is not the one of the manifest, or lines can't be read or lie
+    outside the image: the first ones, and how many. Raises `UnitError` if the coordinates seem to
+    be in nm, and no unit is given.
     """
     path = Path(path)
     with open_archive(path, MANIFEST) as parts:

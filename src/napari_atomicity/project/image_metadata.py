@@ -11,23 +11,13 @@ from ..io.files import plain
 
 
 def write_metadata(
-    db: sqlite3.Connection,
+    db: sqlite3.Connection,  # in a transaction of the caller
     image_id: int,
     micrograph: Micrograph,
-    thumbnail: bytes = b"",
-    keep_pixel_size: bool = False,
+    thumbnail: bytes = b"",  # PNG; the stored one stays if it is empty
+    keep_pixel_size: bool = False,  # keep a stored pixel size: a person may have set it
 ) -> None:
-    """Write what was read from the file of an image.
-
-    Parameters
-    ----------
-    db : sqlite3.Connection
-        In a transaction of the caller.
-    thumbnail : bytes, optional
-        PNG; the stored one stays if it is empty.
-    keep_pixel_size : bool, optional
-        Keep a stored pixel size: a person may have set it.
-    """
+    """Write what was read from the file of an image."""
     shape = (micrograph.n_frames, *micrograph.shape_px)
     stat = None if micrograph.path is None else stat_of(micrograph.path)
     recorded = micrograph.metadata.get("recorded")

@@ -31,16 +31,7 @@ _LAST_POSITION = "coalesce(max(CAST(position AS INTEGER)), 0)"
 
 
 class ImageIndex:
-    """The table of images of a project file.
-
-    Attributes
-    ----------
-    ids : dict of str to int
-        Name of each image, in order, and its id in the file.
-    damaged : dict of str to dict
-        Name of each image of which a part could not be read → part ("analysis" or "atoms") and
-        the reason.
-    """
+    """The table of images of a project file."""
 
     def __init__(self, file: ProjectConnection) -> None:
         self._file = file
@@ -53,15 +44,7 @@ class ImageIndex:
             return valid_names(db.execute("SELECT image_id, name FROM images ORDER BY position"))
 
     def set_damage(self, image: str, part: str, reason: str) -> None:
-        """Note that a part of what is stored of an image could not be read.
-
-        Parameters
-        ----------
-        part : str
-            "analysis" or "atoms".
-        reason : str
-            Why; "" if it could be read.
-        """
+        """Note that a part of what is stored of an image could not be read."""
         known = self.damaged.get(image, {})
         if reason and known.get(part) != reason:
             logger.warning("%s: %s", image, reason)
@@ -77,13 +60,7 @@ class ImageIndex:
         return "" if not reasons else " ".join(f"{r}. {advice[p]}." for p, r in reasons.items())
 
     def repair(self, db: sqlite3.Connection, analysis: Analysis) -> None:
-        """Replace what is damaged of an image, before a new analysis of it is written.
-
-        Parameters
-        ----------
-        db : sqlite3.Connection
-            In a transaction of the caller.
-        """
+        """Replace what is damaged of an image, before a new analysis of it is written."""
         micrograph = analysis.micrograph
         image_id = self.ids[micrograph.name]
         model = analysis.parameters.get("model") or {}
@@ -176,41 +153,17 @@ class ImageIndex:
     def update_metadata(
         self, micrograph: Micrograph, thumbnail: bytes = b"", keep_pixel_size: bool = False
     ) -> None:
-        """Store what was read from the file of an image; see `Project.update_metadata`.
-
-        Parameters
-        ----------
-        micrograph : Micrograph
-            The image; it must be in the project.
-        thumbnail : bytes, optional
-            PNG; the stored one stays if it is empty.
-        keep_pixel_size : bool, optional
-            Keep a stored pixel size: a person may have set it.
-        """
+        """Store what was read from the file of an image; see `Project.update_metadata`."""
         with self._file.writing(in_draft=True) as db:
             write_metadata(db, self.ids[micrograph.name], micrograph, thumbnail, keep_pixel_size)
 
     def set_error(self, image: str, error: str) -> None:
-        """Store why an image could not be read or analysed.
-
-        Parameters
-        ----------
-        image : str
-            Name of the image.
-        error : str
-            Message.
-        """
+        """Store why an image could not be read or analysed."""
         with self._file.writing(in_draft=True) as db:
             db.execute("UPDATE images SET error = ? WHERE image_id = ?", (error, self.ids[image]))
 
     def set_pixel_size(self, image: str, pixel_size_nm: float | None) -> None:
-        """Store the pixel size of an image that a person entered.
-
-        Parameters
-        ----------
-        pixel_size_nm : float or None
-            Pixel size in nm; None if it is not known.
-        """
+        """Store the pixel size of an image that a person entered."""
         with self._file.writing() as db:
             db.execute(
                 "UPDATE images SET pixel_size_nm = ? WHERE image_id = ?",
@@ -224,13 +177,7 @@ class ImageIndex:
         return {name: entries[i] for name, i in self.ids.items() if i in entries}
 
     def set_session(self, image: str, entry: SessionEntry, annotator: str) -> None:
-        """Store what a person entered of the acquisition session of an image.
-
-        Parameters
-        ----------
-        entry : SessionEntry
-            Session and known sample; an empty one removes what was stored.
-        """
+        """Store what a person entered of the acquisition session of an image."""
         with self._file.writing() as db:
             write_entry(db, self.ids[image], entry, annotator)
 
@@ -294,13 +241,6 @@ class ImageIndex:
         """Return where a file is: at its stored path, or moved together with the project.
 
         The disk is queried once for each file: hundreds of files on a network share take long.
-
-        Parameters
-        ----------
-        path : str
-            Stored absolute path.
-        relative : str
-            Stored path relative to the project.
         """
         path = path if is_path(path) else _DAMAGED_PATH
         known = self._paths.get(path)
@@ -331,17 +271,11 @@ class ImageIndex:
 
     def find_moved(
         self,
-        folder: str | os.PathLike[str],
+        folder: str | os.PathLike[str],  # searched with its subfolders
         progress: Progress | None = None,
         stop: Stop | None = None,
     ) -> list[str]:
-        """Find missing files in a folder by their content; see `Project.find_moved`.
-
-        Parameters
-        ----------
-        folder : path-like
-            Searched with its subfolders.
-        """
+        """Find missing files in a folder by their content; see `Project.find_moved`."""
         wanted: dict[str, list[ProjectImage]] = {}
         for image in self.missing():
             if image.sha256:
@@ -373,17 +307,7 @@ class ImageIndex:
     def relocate(self, image: str, path: str | os.PathLike[str]) -> None:
         """Store the new path of an image's file.
 
-        Parameters
-        ----------
-        image : str
-            Name of the image.
-        path : path-like
-            Where its file is now.
-
-        Raises
-        ------
-        AtomicityError
-            If it is another file: the clusters would belong to another image.
+        Raises `AtomicityError` if it is another file: the clusters would belong to another image.
         """
         path = Path(path).absolute()
         with self._file.reading() as db:

@@ -10,19 +10,7 @@ from .damage import as_text
 def settle(
     db: sqlite3.Connection, image_id: int, cluster_id: int
 ) -> list[tuple[str, int, str, str, str, str]]:
-    """Store the label that counts according to the log.
-
-    Parameters
-    ----------
-    db : sqlite3.Connection
-        In a transaction of the caller.
-
-    Returns
-    -------
-    list of tuple
-        For each annotator who disagrees: image, cluster_id, label that counts, label of the
-        annotator, annotator, predicted label.
-    """
+    """Store the label that counts according to the log."""
     log = db.execute(
         "SELECT annotator, label, blind, source, label_predicted FROM corrections c "
         "WHERE image_id = ? AND cluster_id = ? AND what = 'label' AND undoes IS NULL AND "
@@ -45,13 +33,7 @@ def settle(
 
 
 def labels_of_log(db: sqlite3.Connection, image_id: int) -> dict[int, str]:
-    """Return the label that counts of each cluster of an image, according to the log.
-
-    Returns
-    -------
-    dict of int to str
-        By cluster id; "" where a label was taken back.
-    """
+    """Return the label that counts of each cluster of an image, according to the log."""
     said: dict[int, list[tuple[str, bool, bool]]] = {}
     for cluster_id, label, blind, source in db.execute(
         "SELECT cluster_id, label, blind, source FROM corrections c WHERE image_id = ? AND "
@@ -64,19 +46,7 @@ def labels_of_log(db: sqlite3.Connection, image_id: int) -> dict[int, str]:
 
 
 def label_that_counts(said: list[tuple[str, bool, bool]]) -> str:
-    """Return the label that counts of those that a cluster was given.
-
-    Parameters
-    ----------
-    said : list of tuple of (str, bool, bool)
-        In order: the label ("" takes one back), whether it was given blind, and whether it came
-        from another project.
-
-    Returns
-    -------
-    str
-        The last label given here and openly, "" included; without any, the last of the others.
-    """
+    """Return the label that counts of those that a cluster was given."""
     own = [label for label, blind, merged in said if not blind and not merged]
     if own:
         return own[-1]

@@ -34,17 +34,7 @@ _MAX_SINGLE_ROWS = 8
 
 
 class LazyArray(ArrayView):
-    """An array of the clusters of an image that is read from the project when it is used.
-
-    Parameters
-    ----------
-    sizes : PictureSizes
-        Clusters and shapes.
-    kind : str
-        "patches", "class_maps" or "embedding".
-    channel : str
-        Channel; "" for the embedding.
-    """
+    """An array of the clusters of an image that is read from the project when it is used."""
 
     def __init__(
         self, source: LazyPictures, image_id: int, sizes: PictureSizes, kind: str, channel: str
@@ -111,13 +101,7 @@ class LazyPictures:
     def arrays(
         self, db: sqlite3.Connection, image_id: int, ids: list[int]
     ) -> tuple[Arrays, np.ndarray, Arrays]:
-        """Return patches, embedding and class maps of clusters, not read yet.
-
-        Parameters
-        ----------
-        ids : list of int
-            Clusters, in the order of the result.
-        """
+        """Return patches, embedding and class maps of clusters, not read yet."""
         sizes = read_sizes(db, image_id, ids)
         if sizes is None:
             return NO_ARRAYS
@@ -139,17 +123,7 @@ class LazyPictures:
     def read(self, image_id: int, sizes: PictureSizes) -> Pictures:
         """Return the arrays of an image.
 
-        Parameters
-        ----------
-        image_id : int
-            Id of the image in the file.
-        sizes : PictureSizes
-            Sizes of its arrays.
-
-        Raises
-        ------
-        AtomicityError
-            If they can't be read.
+        Raises `AtomicityError` if they can't be read.
         """
         with self._lock:
             found = self._held.get(image_id)
@@ -163,13 +137,7 @@ class LazyPictures:
             return found
 
     def keep_replaced(self, image_id: int, written: Iterable[Any]) -> None:
-        """Keep in memory what the file will not hold any more; call it before writing.
-
-        Parameters
-        ----------
-        written : iterable of ndarray
-            Arrays that are about to be written; those of the file stay as they are.
-        """
+        """Keep in memory what the file will not hold any more; call it before writing."""
         same = set(map(id, written))
         for array in self._present(image_id):
             if id(array) not in same:
@@ -178,13 +146,7 @@ class LazyPictures:
             self._held.pop(image_id, None)
 
     def move_to(self, other: LazyPictures, image_ids: Mapping[int, int]) -> None:
-        """Read the arrays from another project from now on.
-
-        Parameters
-        ----------
-        image_ids : mapping of int to int
-            Ids of images here → ids there. Arrays of other images are kept in memory.
-        """
+        """Read the arrays from another project from now on."""
         for image_id in list(self._arrays):
             for array in self._present(image_id):
                 if image_id in image_ids:

@@ -32,24 +32,13 @@ class _Other:
 
 
 def merge(
-    db: sqlite3.Connection,
+    db: sqlite3.Connection,  # this project, in a transaction of the caller
     ids: Mapping[str, int],
     other_db: sqlite3.Connection,
     other_ids: Mapping[str, int],
     other_images: Sequence[ProjectImage],
 ) -> MergeReport:
-    """Write the corrections of another project into this one; see `Project.merge`.
-
-    Parameters
-    ----------
-    db : sqlite3.Connection
-        This project, in a transaction of the caller.
-
-    Returns
-    -------
-    MergeReport
-        What was new, and where the annotators disagree.
-    """
+    """Write the corrections of another project into this one; see `Project.merge`."""
     other = _Other(other_db, other_ids, other_images)
     # A copy contains the corrections that were made here before it was copied.
     known = corrections_by_source(db, ids).keys()

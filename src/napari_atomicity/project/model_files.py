@@ -14,15 +14,7 @@ class ModelFiles:
         self._file = file
 
     def add(self, name: str, weights: bytes, card: str) -> None:
-        """Store a model.
-
-        Parameters
-        ----------
-        name : str
-            Name of the model; a stored model of that name is replaced.
-        card : str
-            Model card, JSON.
-        """
+        """Store a model."""
         with self._file.writing() as db:
             db.execute(
                 "INSERT OR REPLACE INTO model_files (name, time, content, card) "
@@ -47,10 +39,7 @@ class ModelFiles:
     def read(self, name: str) -> tuple[bytes, str]:
         """Return weights and card of a stored model.
 
-        Raises
-        ------
-        ReadError
-            If the project has no model of that name, or it is damaged.
+        Raises `ReadError` if the project has no model of that name, or it is damaged.
         """
         with self._file.reading() as db:
             row = db.execute(

@@ -229,17 +229,7 @@ def add_paths(project: Project, paths: list[str]) -> dict[str, ProjectContents]:
 def take_in_analysed(project: Project, analysis: Analysis) -> tuple[ProjectContents, Analysis]:
     """Add an image that was analysed elsewhere, under its name in the project.
 
-    Returns
-    -------
-    contents : ProjectContents
-        What the project holds of the image now; nothing of the analysis is written.
-    analysis : Analysis
-        The analysis under that name; its pixels are read again when they are used.
-
-    Raises
-    ------
-    ReadError
-        If the image has no file.
+    Raises `ReadError` if the image has no file.
     """
     path = analysis.micrograph.path
     if path is None:

@@ -17,10 +17,7 @@ from ..io.files import regular_file
 def check_files(path: Path) -> None:
     """Check that a project and the files beside it can be opened without waiting.
 
-    Raises
-    ------
-    ReadError
-        If one is a named pipe, a device or a socket.
+    Raises `ReadError` if one is a named pipe, a device or a socket.
     """
     for end in ("", ".lock", ".lock.lease", ".window", "-wal", "-shm", "-journal"):
         file = Path(f"{path}{end}")

@@ -17,26 +17,7 @@ from .damage import as_number, damage_as_error, read_json
 def read_atoms(
     db: sqlite3.Connection, image_id: int, micrograph: Micrograph
 ) -> tuple[ImageAtoms | None, int, str]:
-    """Read the atoms of an image.
-
-    Parameters
-    ----------
-    db : sqlite3.Connection
-        A connection to the project file.
-    image_id : int
-        Id of the image in the file.
-    micrograph : Micrograph
-        The image.
-
-    Returns
-    -------
-    atoms : ImageAtoms or None
-        None if atoms were neither detected nor marked. Only the marks if the rest is damaged.
-    next_id : int
-        An id that no atom of the image ever had.
-    damage : str
-        Why they could not be read; "" if they could.
-    """
+    """Read the atoms of an image."""
     next_id, marks = free_id(db, image_id), last_marks(db, image_id)
     atoms, damage = None, ""
     try:

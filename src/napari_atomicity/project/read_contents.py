@@ -32,15 +32,7 @@ def read_contents(
     pictures: LazyPictures | None = None,
     rows: StoredRows | None = None,
 ) -> ProjectContents:
-    """Read what the project holds of an image; what is damaged is noted in the index.
-
-    Parameters
-    ----------
-    pictures : LazyPictures, optional
-        Reads patches, class maps and embedding when they are used; None: they are read now.
-    rows : StoredRows, optional
-        Table and outlines of the image, if they were read together with others.
-    """
+    """Read what the project holds of an image; what is damaged is noted in the index."""
     image_id = index.ids[image]
     micrograph, analysis, next_id, reason = read_image(
         db, image, image_id, index.path_of, pictures, rows
@@ -60,20 +52,7 @@ def read_all(
     pictures: LazyPictures | None,
     start: Callable[[int], None],
 ) -> dict[str, ProjectContents]:
-    """Read what the project holds of all images, the tables of several images at once.
-
-    Parameters
-    ----------
-    pictures : LazyPictures or None
-        See `read_contents`.
-    start : callable
-        ``start(i)`` is called before the i-th image is read.
-
-    Returns
-    -------
-    dict of str to ProjectContents
-        By name of the image, in order.
-    """
+    """Read what the project holds of all images, the tables of several images at once."""
     found: dict[str, ProjectContents] = {}
     for images in _in_parts(file, index):
         with file.reading() as db:
@@ -118,20 +97,6 @@ def read_labelled(db: sqlite3.Connection, index: ImageIndex, image: str) -> Anal
     """Read clusters with their positions and labels only, where the analysis is damaged.
 
     Labels come from the log, and so do positions that are damaged in the table.
-
-    Parameters
-    ----------
-    db : sqlite3.Connection
-        A connection to the project file.
-    index : ImageIndex
-        Its images.
-    image : str
-        Name of the image.
-
-    Returns
-    -------
-    Analysis or None
-        Without predictions, with circles as outlines; None without damage.
     """
     if "analysis" not in index.damaged.get(image, {}):
         return None

@@ -57,32 +57,11 @@ def read_image(
     db: sqlite3.Connection,
     image: str,
     image_id: int,
-    place: Callable[[Any, Any], Path],
+    place: Callable[[Any, Any], Path],  # ``place(path, relative_path)`` returns where a file is now
     pictures: LazyPictures | None = None,
     rows: StoredRows | None = None,
 ) -> tuple[LazyMicrograph, StoredAnalysis | None, int, str]:
-    """Read the micrograph and the analysis of an image, as far as they are not damaged.
-
-    Parameters
-    ----------
-    place : callable
-        ``place(path, relative_path)`` returns where a file is now.
-    pictures : LazyPictures, optional
-        Reads patches, class maps and embedding when they are used; None: they are read now.
-    rows : StoredRows, optional
-        Table and outlines of the image, if they were read together with others.
-
-    Returns
-    -------
-    micrograph : LazyMicrograph
-        Its pixels are read when they are used.
-    analysis : StoredAnalysis or None
-        None if the image has not been analysed, or if the analysis is damaged.
-    next_id : int
-        The id that the next new cluster gets.
-    damage : str
-        Why a part could not be read; "" if all could.
-    """
+    """Read the micrograph and the analysis of an image, as far as they are not damaged."""
     row = db.execute(
         "SELECT path, relative_path, sha256, frames, height, width, is_stack, pixel_size_nm, "
         "metadata, analysed, name FROM images WHERE image_id = ?",
@@ -200,18 +179,7 @@ def _checked_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_tables(db: sqlite3.Connection, images: Mapping[int, str]) -> dict[int, StoredRows]:
-    """Read the cluster tables and the outlines of images; damaged values raise any error.
-
-    Parameters
-    ----------
-    images : mapping of int to str
-        Id of the image in the file → its name.
-
-    Returns
-    -------
-    dict of int to StoredRows
-        By id of the image. One query for many images and one check of all of them are quicker.
-    """
+    """Read the cluster tables and the outlines of images; damaged values raise any error."""
     stored = {row[1] for row in db.execute("PRAGMA table_info(clusters)")}
     recording = [name for name in tables.RECORDING if name in stored]
     measured = ["measurements"] if "measurements" in stored else []
@@ -321,15 +289,7 @@ def _column(name: str, values: tuple[Any, ...]) -> np.ndarray:
 def _probabilities(
     classes: Callable[[str], list[str]], models: list[str], texts: tuple[Any, ...]
 ) -> dict[str, np.ndarray]:
-    """Return the columns of probabilities; NaN for clusters that a model does not know.
-
-    Parameters
-    ----------
-    classes : callable
-        Returns the names of the columns of a model.
-    texts : tuple of str or None
-        Probabilities of each cluster as JSON.
-    """
+    """Return the columns of probabilities; NaN for clusters that a model does not know."""
     columns: dict[str, np.ndarray] = {}
     rows_of: dict[str, list[int]] = {}
     for row, (model_id, text) in enumerate(zip(models, texts, strict=True)):

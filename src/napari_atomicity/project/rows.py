@@ -38,27 +38,15 @@ _UNDOES = {LABEL: LABEL, MOVE: MOVE, REMOVE: ADD, ADD: REMOVE}
 
 
 def write_rows(
-    db: sqlite3.Connection,
+    db: sqlite3.Connection,  # in a transaction of the caller
     image_id: int,
     before: Analysis | None,
     after: Analysis | None,
     old: dict[int, dict[str, Any]],
     new: dict[int, dict[str, Any]],
-    cluster_ids: frozenset[int] | None,
+    cluster_ids: frozenset[int] | None,  # clusters that may have changed; None: any
 ) -> None:
-    """Write the clusters of an image, and what the analysis says of the image.
-
-    Parameters
-    ----------
-    db : sqlite3.Connection
-        In a transaction of the caller.
-    before, after : Analysis or None
-        The analysis before and after the change.
-    old, new : dict of int to dict
-        Rows of the tables by cluster id, as from `rows_of`.
-    cluster_ids : frozenset of int or None
-        Clusters that may have changed; None: any.
-    """
+    """Write the clusters of an image, and what the analysis says of the image."""
     if after is None or cluster_ids is None:
         db.execute("DELETE FROM clusters WHERE image_id = ?", (image_id,))
     else:
@@ -159,22 +147,7 @@ def rows_of(
     cluster_ids: frozenset[int] | None,
     columns: Iterable[str] | None = None,
 ) -> dict[int, dict[str, Any]]:
-    """Return rows of a cluster table as dictionaries.
-
-    Parameters
-    ----------
-    analysis : Analysis or None
-        None has no rows.
-    cluster_ids : frozenset of int or None
-        Clusters; None: all.
-    columns : iterable of str, optional
-        Columns; all by default.
-
-    Returns
-    -------
-    dict of int to dict
-        By cluster id.
-    """
+    """Return rows of a cluster table as dictionaries."""
     if analysis is None:
         return {}
     table = analysis.table
@@ -190,13 +163,7 @@ def rows_of(
 
 
 def write_labels(db: sqlite3.Connection, image_id: int, new: dict[int, dict[str, Any]]) -> None:
-    """Write the labels of some clusters of an image.
-
-    Parameters
-    ----------
-    db : sqlite3.Connection
-        In a transaction of the caller.
-    """
+    """Write the labels of some clusters of an image."""
     db.executemany(
         "UPDATE clusters SET label_corrected = ? WHERE image_id = ? AND cluster_id = ?",
         [(row["label_corrected"], image_id, i) for i, row in new.items()],
@@ -228,23 +195,13 @@ def same_labels(before: Analysis | None, after: Analysis) -> bool:
 
 
 def write_predictions(
-    db: sqlite3.Connection,
+    db: sqlite3.Connection,  # in a transaction of the caller
     image_id: int,
     before: Analysis | None,
     after: Analysis,
     cluster_ids: frozenset[int] | None,
 ) -> None:
-    """Write the predictions of known clusters, and the record of the analysis if it changed.
-
-    Parameters
-    ----------
-    db : sqlite3.Connection
-        In a transaction of the caller.
-    before, after : Analysis or None
-        The analysis before and after the change.
-    cluster_ids : frozenset of int or None
-        Clusters; None: all.
-    """
+    """Write the predictions of known clusters, and the record of the analysis if it changed."""
     rows = rows_of(after, cluster_ids)
     classes = tables.classes_of(after.table)
     _insert_predictions(db, image_id, rows, classes)
@@ -303,18 +260,7 @@ def log_entries(
     new: dict[int, dict[str, Any]],
     by_person: bool,
 ) -> list[tuple[Any, ...]]:
-    """Return entries of the log for what has changed between old and new rows.
-
-    Parameters
-    ----------
-    by_person : bool
-        Whether a person changed them: others are not logged.
-
-    Returns
-    -------
-    list of tuple
-        Values of the table `corrections`.
-    """
+    """Return entries of the log for what has changed between old and new rows."""
     if not by_person:
         return []
     added = [row for i, row in new.items() if i not in old]
@@ -342,31 +288,17 @@ def entries_of(rows: Iterable[dict[str, Any]], what: str) -> list[tuple[Any, ...
 
 
 def taken_back(
-    db: sqlite3.Connection,
+    db: sqlite3.Connection,  # in a transaction of the caller
     image_id: int,
     annotator: str,
     blind: bool,
     entries: list[tuple[Any, ...]],
-    only_labels: bool,
+    only_labels: bool,  # whether labels are undone; otherwise clusters were added, moved or removed
 ) -> list[tuple[Any, ...]]:
     """Return the entries of an undo, with the entry that each of them undoes.
 
     An undone label becomes the author's label before it. Statements of others are not the
     author's, though their label may count again.
-
-    Parameters
-    ----------
-    db : sqlite3.Connection
-        In a transaction of the caller.
-    entries : list of tuple
-        As from `log_entries`.
-    only_labels : bool
-        Whether labels are undone; otherwise clusters were added, moved or removed.
-
-    Returns
-    -------
-    list of tuple
-        The entries, with the id of the entry that each of them undoes.
     """
     said: dict[tuple[int, str], list[tuple[int, str]]] = {}
     undone = set()

@@ -25,15 +25,8 @@ def harden(db: sqlite3.Connection) -> None:
 def check_schema(db: sqlite3.Connection, path: Path) -> int:
     """Compare a file with what this program writes.
 
-    Returns
-    -------
-    int
-        Version of the schema; 0 if the file is empty.
-
-    Raises
-    ------
-    ReadError
-        If the file is another database, of a newer version, or has other tables than a project.
+    Raises `ReadError` if the file is another database, of a newer version, or has other tables than
+    a project.
     """
     mark = db.execute("PRAGMA application_id").fetchone()[0]
     version = db.execute("PRAGMA user_version").fetchone()[0]

@@ -28,15 +28,7 @@ def read_entries(db: sqlite3.Connection) -> dict[int, SessionEntry]:
 def write_entry(
     db: sqlite3.Connection, image_id: int, entry: SessionEntry, annotator: str, time: str = ""
 ) -> None:
-    """Replace the entry of an image; an empty one removes it.
-
-    Parameters
-    ----------
-    db : sqlite3.Connection
-        In a transaction of the caller.
-    time : str, optional
-        When; now if empty.
-    """
+    """Replace the entry of an image; an empty one removes it."""
     if not entry:
         db.execute("DELETE FROM image_sessions WHERE image_id = ?", (image_id,))
         return
@@ -60,15 +52,7 @@ def write_entry(
 def merge_entries(
     db: sqlite3.Connection, theirs: sqlite3.Connection, same: Mapping[int, int]
 ) -> None:
-    """Add the entries of another project where this one has none.
-
-    Parameters
-    ----------
-    db, theirs : sqlite3.Connection
-        This project, in a transaction of the caller, and the other.
-    same : mapping of int to int
-        Other image id → own image id, of the images that both have.
-    """
+    """Add the entries of another project where this one has none."""
     ours, others = _rows(db), _rows(theirs)
     for image_id, (entry, annotator, time) in others.items():
         if image_id not in same:

@@ -20,11 +20,6 @@ class StoredAnalysis(Analysis):
 
     A project has many images, most of which are not looked at. Of a changed analysis
     (`dataclasses.replace`) the table is at hand.
-
-    Attributes
-    ----------
-    columns : Columns
-        Columns of the table; read-only.
     """
 
     columns: Columns
@@ -33,13 +28,7 @@ class StoredAnalysis(Analysis):
     def of(
         cls, columns: Columns, micrograph: Micrograph, outlines: list[Any], *others: Any
     ) -> Self:
-        """Return an analysis without its table.
-
-        Parameters
-        ----------
-        *others : Any
-            The other fields of an analysis, in order.
-        """
+        """Return an analysis without its table."""
         analysis = cls(micrograph, _NO_TABLE, outlines, *others)
         del analysis.__dict__["table"]  # the property makes it
         analysis.__dict__["columns"] = columns

@@ -17,18 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def read_setting(db: sqlite3.Connection, key: str, default: Any) -> Any:
-    """Return the value of a setting.
-
-    Parameters
-    ----------
-    default : object
-        Returned if the setting is not stored, or damaged.
-
-    Returns
-    -------
-    object
-        A value as JSON holds it.
-    """
+    """Return the value of a setting."""
     row = db.execute("SELECT value FROM settings WHERE key = ?", (key,)).fetchone()
     try:
         with damage_as_error(f"the setting {key}"):
@@ -39,15 +28,7 @@ def read_setting(db: sqlite3.Connection, key: str, default: Any) -> Any:
 
 
 def write_setting(db: sqlite3.Connection, key: str, value: Any) -> None:
-    """Store a setting.
-
-    Parameters
-    ----------
-    db : sqlite3.Connection
-        In a transaction of the caller.
-    value : object
-        A value that JSON can hold.
-    """
+    """Store a setting."""
     db.execute(
         "INSERT OR REPLACE INTO settings (key, value) VALUES (?, ?)",
         (key, json.dumps(plain(value))),

@@ -32,32 +32,17 @@ _HEIGHT_INCH = 4.2
 
 @dataclass(frozen=True, eq=False)
 class AdaptationContent:
-    """What the report shows.
+    """What the report shows."""
 
-    Parameters
-    ----------
-    verdict : str
-        Whether the model was changed, and why.
-    accepted : bool
-        Whether it was changed.
-    facts : sequence of str
-        Sentences about conditions, pseudo-labels and confidence; empty ones are left out.
-    warning : str
-        Warning of classes without pseudo-labels, or "".
-    checks : sequence of tuple of str
-        Name, before and after of each criterion.
-    classes : sequence of str
-        Classes in order.
-    before, after : sequence of Analysis
-        Images as classified by the model before and after; no images after if it was not changed.
-    """
-
-    verdict: str
-    accepted: bool
+    verdict: str  # whether the model was changed, and why
+    accepted: bool  # whether it was changed
+    # sentences about conditions, pseudo-labels and confidence; empty ones are left out
     facts: Sequence[str]
-    warning: str
-    checks: Sequence[tuple[str, str, str]]
-    classes: Sequence[str]
+    warning: str  # warning of classes without pseudo-labels, or ""
+    checks: Sequence[tuple[str, str, str]]  # name, before and after of each criterion
+    classes: Sequence[str]  # classes in order
+    # before, after: images as classified by the model before and after; no images after if it was
+    # not changed
     before: Sequence[Analysis]
     after: Sequence[Analysis]
 
@@ -67,20 +52,7 @@ def write_adaptation_report(
 ) -> list[Path]:
     """Write ``report.html`` and ``figures/`` (PNG and SVG).
 
-    Parameters
-    ----------
-    record : mapping of str to Any
-        Record of the run, from `io.provenance.run_record`.
-
-    Returns
-    -------
-    list of Path
-        The files; the page is the first one.
-
-    Raises
-    ------
-    AtomicityError
-        If a file cannot be written.
+    Raises `AtomicityError` if a file cannot be written.
     """
     make_folder(folder / "figures")
     files, charts = [], []
@@ -110,13 +82,7 @@ def write_adaptation_report(
 
 
 def compare_sides(plot: Plot, content: AdaptationContent) -> Figure | None:
-    """Draw a plot before and after the adaptation, with common limits; None without data.
-
-    Parameters
-    ----------
-    content : AdaptationContent
-        Images before and after.
-    """
+    """Draw a plot before and after the adaptation, with common limits; None without data."""
     from matplotlib.figure import Figure
 
     sides = {"Before": content.before, "After": content.after}

@@ -56,23 +56,7 @@ def image_figures(
     on_support: pd.DataFrame,
     found: DispersionStatistics | None,
 ) -> dict[str, Figure]:
-    """Draw the figures of an image.
-
-    Parameters
-    ----------
-    analysis : AtomAnalysis
-        Result of the image.
-    table, on_support : pandas.DataFrame
-        All atoms, and those on the support.
-    found : DispersionStatistics or None
-        Their dispersion.
-
-    Returns
-    -------
-    dict of str to matplotlib.figure.Figure
-        ``atoms``, ``density``, ``dispersion`` and ``groups``, as far as there are data. Atoms and
-        density are those of the first frame.
-    """
+    """Draw the figures of an image."""
     mask = analysis.support[0] if analysis.support.ndim == 3 else analysis.support
     first = on_support[on_support["frame"] == 0][["y_nm", "x_nm"]].to_numpy(float)
     density = None
@@ -91,18 +75,7 @@ def image_figures(
 def run_figures(
     on_support: pd.DataFrame, rows: pd.DataFrame, found: DispersionStatistics
 ) -> dict[str, Figure]:
-    """Draw the figures of all images together.
-
-    Parameters
-    ----------
-    rows : pandas.DataFrame
-        Rows of ``dispersion.csv``.
-
-    Returns
-    -------
-    dict of str to matplotlib.figure.Figure
-        ``dispersion``, ``groups`` and ``images``, as far as there are data.
-    """
+    """Draw the figures of all images together."""
     drawn = {
         "dispersion": dispersion_chart(found),
         "groups": group_chart(on_support, found),
@@ -112,13 +85,7 @@ def run_figures(
 
 
 def atom_overview(analysis: AtomAnalysis, table: pd.DataFrame) -> Figure:
-    """Plot the first frame with a ring around each atom in the colour of its probability.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Atoms to draw, a selection of the candidates.
-    """
+    """Plot the first frame with a ring around each atom in the colour of its probability."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
@@ -146,13 +113,7 @@ def atom_overview(analysis: AtomAnalysis, table: pd.DataFrame) -> Figure:
 
 
 def density_overview(positions_nm: np.ndarray, window: ObservationWindow, title: str) -> Figure:
-    """Plot a map of the density of atoms on their support, with the atoms as points.
-
-    Parameters
-    ----------
-    positions_nm : ndarray of shape (N, 2)
-        Positions (y, x) of the atoms.
-    """
+    """Plot a map of the density of atoms on their support, with the atoms as points."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
@@ -194,18 +155,7 @@ def _draw_levels(
 
 
 def group_chart(table: pd.DataFrame, found: DispersionStatistics | None) -> Figure | None:
-    """Plot histograms of neighbour distances, and of groups by number of atoms and by extent.
-
-    Parameters
-    ----------
-    found : DispersionStatistics or None
-        Statistics of these atoms, for the comparison with random atoms.
-
-    Returns
-    -------
-    matplotlib.figure.Figure or None
-        None without atoms.
-    """
+    """Plot histograms of neighbour distances, and of groups by number of atoms and by extent."""
     if not len(table):
         return None
     with style(fixed_titles=True):
@@ -218,19 +168,7 @@ def group_chart(table: pd.DataFrame, found: DispersionStatistics | None) -> Figu
 
 
 def image_chart(rows: pd.DataFrame) -> Figure | None:
-    """Plot density, neighbour distance and fraction of isolated atoms of all images.
-
-    Parameters
-    ----------
-    rows : pandas.DataFrame
-        Rows of ``dispersion.csv``; the last one is that of all images together.
-
-    Returns
-    -------
-    matplotlib.figure.Figure or None
-        A point with its interval per image, a line and a band for all images together. None for
-        fewer than two images with a density.
-    """
+    """Plot density, neighbour distance and fraction of isolated atoms of all images."""
     if "density_per_nm2" not in rows:
         return None
     known = rows[rows["density_per_nm2"].notna()]
@@ -264,13 +202,7 @@ def _short(name: str) -> str:
 
 
 def dispersion_chart(found: DispersionStatistics) -> Figure | None:
-    """Plot g(r), L(r) and nearest neighbours with those of random atoms.
-
-    Returns
-    -------
-    matplotlib.figure.Figure or None
-        None without curves.
-    """
+    """Plot g(r), L(r) and nearest neighbours with those of random atoms."""
     curves = {name: found.curves[name] for name in _CURVES if name in found.curves}
     if not curves:
         return None

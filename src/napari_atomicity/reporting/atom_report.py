@@ -29,13 +29,7 @@ _TEXTS = {
 
 
 def atom_section_images(image: str, files: Mapping[str, Path]) -> dict[str, Markup]:
-    """Return the pictures of the section of an image.
-
-    Parameters
-    ----------
-    files : mapping of str to pathlib.Path
-        Name of a figure of `atom_figures.image_figures` → its SVG file.
-    """
+    """Return the pictures of the section of an image."""
     return {
         name: as_image(path, "parity" if name in _MAPS else "chart", f"{_TEXTS[name]} of {image}")
         for name, path in files.items()
@@ -47,27 +41,11 @@ def write_atom_report(
     record: Mapping[str, Any],
     dispersion: pd.DataFrame,
     pictures: Mapping[str, Mapping[str, Markup]],
-    charts: Mapping[str, Path],
+    charts: Mapping[str, Path],  # name of a figure of `atom_figures.run_figures` → its SVG file
 ) -> Path:
     """Write the report of a run for single atoms.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The HTML file.
-    record : mapping of str to object
-        Record of the run from `provenance.run_record`.
-    dispersion : pandas.DataFrame
-        Rows of ``dispersion.csv``.
-    pictures : mapping of str to mapping
-        Image → result of `atom_section_images`; images without pictures have no section.
-    charts : mapping of str to pathlib.Path
-        Name of a figure of `atom_figures.run_figures` → its SVG file.
-
-    Raises
-    ------
-    AtomicityError
-        If the file can not be written.
+    Raises `AtomicityError` if the file can not be written.
     """
     done = [image for image in record["images"] if image["status"] == "done"]
     html = get_template("atoms.html.j2").render(

@@ -39,25 +39,10 @@ def draw_chart(
     name: str,
     table: pd.DataFrame,
     classes: Sequence[str],
-    size_inch: tuple[float, float] = (6.4, 3.8),
+    size_inch: tuple[float, float] = (6.4, 3.8),  # width and height
     **context: Any,
 ) -> Figure | None:
-    """Draw a plot of `plots.PLOTS`.
-
-    Parameters
-    ----------
-    classes : sequence of str
-        All classes, in order.
-    size_inch : tuple of float
-        Width and height.
-    **context : object
-        Context of the data: see `plots`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure or None
-        None without data.
-    """
+    """Draw a plot of `plots.PLOTS`."""
     data = PLOTS[name].data(table, classes=classes, **context)
     if not len(data):
         return None
@@ -78,15 +63,7 @@ def ratio_chart(ratios: pd.DataFrame, classes: Sequence[str]) -> Figure | None:
 
 
 def draw_ratio_bars(axes: Axes, ratios: pd.DataFrame, classes: Sequence[str]) -> None:
-    """Draw a bar per class with the interval of its fraction.
-
-    Parameters
-    ----------
-    ratios : pandas.DataFrame
-        Rows of one scope of `statistics.ratios.class_ratios`.
-    classes : sequence of str
-        All classes, in order.
-    """
+    """Draw a bar per class with the interval of its fraction."""
     rows, colour = ratios[ratios["fraction"].notna()], colours(classes)
     found = 100 * rows["fraction"]
     axes.bar(
@@ -102,18 +79,7 @@ def draw_ratio_bars(axes: Axes, ratios: pd.DataFrame, classes: Sequence[str]) ->
 
 
 def confusion_chart(confusion: pd.DataFrame, rows: str = "Label by a person") -> Figure | None:
-    """Plot a confusion matrix, whose cells are shaded by their fraction of the row.
-
-    Parameters
-    ----------
-    confusion : DataFrame
-        Counts, columns by predicted label.
-
-    Returns
-    -------
-    matplotlib.figure.Figure or None
-        None for an empty matrix.
-    """
+    """Plot a confusion matrix, whose cells are shaded by their fraction of the row."""
     from matplotlib.figure import Figure
 
     if not confusion.size:
@@ -129,15 +95,7 @@ def confusion_chart(confusion: pd.DataFrame, rows: str = "Label by a person") ->
 def draw_confusion(
     axes: Axes, confusion: pd.DataFrame, rows: str, in_per_cent: bool = False
 ) -> None:
-    """Draw a confusion matrix, whose cells are shaded by their fraction of the row.
-
-    Parameters
-    ----------
-    confusion : DataFrame
-        Counts, columns by predicted label.
-    in_per_cent : bool, optional
-        Whether the cells contain per cent of their row in place of counts.
-    """
+    """Draw a confusion matrix, whose cells are shaded by their fraction of the row."""
     counts = confusion.to_numpy(int)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
@@ -161,18 +119,7 @@ def parity_chart(pairs: pd.DataFrame, classes: Sequence[str]) -> Figure | None:
 
 
 def as_image(figure: Figure | Path | None, css_class: str, alt_text: str) -> Markup:
-    """Embed a chart into HTML as SVG.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure, pathlib.Path or None
-        The chart, or its SVG file.
-
-    Returns
-    -------
-    markupsafe.Markup
-        The image; "" without a chart.
-    """
+    """Embed a chart into HTML as SVG."""
     if figure is None:
         return Markup("")
     if isinstance(figure, Path):
@@ -189,13 +136,7 @@ def as_image(figure: Figure | Path | None, css_class: str, alt_text: str) -> Mar
 
 
 def write_figure(figure: Figure, path: Path) -> list[Path]:
-    """Write a chart as PNG and SVG atomically.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        Path of the files, without suffix.
-    """
+    """Write a chart as PNG and SVG atomically."""
     paths = [path.with_name(f"{path.name}.{kind}") for kind in ("png", "svg")]
     for to in paths:
         with atomic_write(to) as temporary:

@@ -20,17 +20,7 @@ MAX_EXAMPLES = 2
 
 @dataclass(frozen=True, eq=False)
 class ClusterExample:
-    """An example cluster and its pictures.
-
-    Parameters
-    ----------
-    kind : str
-        `SURE` or `DOUBTFUL`.
-    rank : float
-        Examples with small values come first.
-    strip, names : str, tuple of str
-        Pictures from `figures.patch_strip`, once they are drawn.
-    """
+    """An example cluster and its pictures."""
 
     image: str
     cluster_id: int
@@ -38,8 +28,9 @@ class ClusterExample:
     label_predicted: str
     confidence: float
     diameter_nm: float
-    kind: str
-    rank: float
+    kind: str  # `SURE` or `DOUBTFUL`
+    rank: float  # examples with small values come first
+    # strip, names: pictures from `figures.patch_strip`, once they are drawn
     strip: str = ""
     names: tuple[str, ...] = ()
 
@@ -48,20 +39,13 @@ def select_examples(
     found: Sequence[ClusterExample],
     analysis: Analysis,
     classes: Sequence[str],
-    max_examples: int = MAX_EXAMPLES,
+    max_examples: int = MAX_EXAMPLES,  # maximum number of examples of each label and kind
 ) -> list[ClusterExample]:
     """Select examples among those found so far and the clusters of another image.
 
     Only selected examples are drawn. Typical examples are complete and isolated clusters. Labels
     that are no class have no confidence: their examples are those farthest from the training data,
     and there are no doubtful ones.
-
-    Parameters
-    ----------
-    classes : sequence of str
-        All classes, in order.
-    max_examples : int
-        Maximum number of examples of each label and kind.
     """
     new, index_of = [], {}
     for label, kind, rank in _ranked(analysis, classes):

@@ -40,17 +40,7 @@ _GLYPHS = {
 
 
 def data_uri(pixels: np.ndarray, kind: str = "png", longest_px: int | None = None) -> str:
-    """Encode an image as a ``data:`` URI.
-
-    Parameters
-    ----------
-    pixels : ndarray of uint8, shape (Y, X) or (Y, X, 3)
-        Grey or RGB image.
-    kind : str
-        "png" or "jpeg".
-    longest_px : int, optional
-        Larger images are reduced to this edge length.
-    """
+    """Encode an image as a ``data:`` URI."""
     image = Image.fromarray(np.ascontiguousarray(pixels))
     if longest_px and max(image.size) > longest_px:
         image.thumbnail((longest_px, longest_px), Image.Resampling.LANCZOS)
@@ -90,30 +80,13 @@ def pixels_of(analysis: Analysis) -> np.ndarray:
 def overview(
     analysis: Analysis,
     classes: Sequence[str],
-    longest_px: int = PREVIEW_PX,
+    longest_px: int = PREVIEW_PX,  # edge length to which the micrograph is reduced
     pixels: np.ndarray | None = None,
     plain: bool | None = None,
 ) -> Markup:
     """Draw the micrograph with outlines and symbols of the clusters, and a scale bar.
 
     For a stack, this is the first frame that contains clusters.
-
-    Parameters
-    ----------
-    classes : sequence of str
-        All classes, in order.
-    longest_px : int
-        Edge length to which the micrograph is reduced.
-    pixels : ndarray of shape (Y, X), optional
-        The frame from `pixels_of`; without it the background is black.
-    plain : bool, optional
-        Whether to omit tooltips, which makes the picture several times smaller; by default for
-        many clusters.
-
-    Returns
-    -------
-    markupsafe.Markup
-        SVG.
     """
     micrograph, table = analysis.micrograph, analysis.table
     height, width = micrograph.shape_px
@@ -269,23 +242,10 @@ def interval_bar(
     low: float,
     high: float,
     colour: str,
-    width: int = 220,
+    width: int = 220,  # width for the fraction 1 in pixels
     reference: float | None = None,
 ) -> Markup:
-    """Draw a bar for a fraction with its interval and its reference.
-
-    Parameters
-    ----------
-    fraction, low, high : float
-        Fraction and ends of its interval, 0 to 1.
-    width : int
-        Width for the fraction 1 in pixels.
-
-    Returns
-    -------
-    markupsafe.Markup
-        SVG; "" for a fraction of NaN.
-    """
+    """Draw a bar for a fraction with its interval and its reference."""
     if not np.isfinite(fraction):
         return Markup("")
     mark = Markup("")
@@ -302,25 +262,7 @@ def interval_bar(
 
 
 def patch_strip(analysis: Analysis, index: int, zoom: int = 2) -> tuple[str, list[str]]:
-    """Draw patches and class maps of one cluster next to each other.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        A classified image.
-    index : int
-        Row of the cluster in the table.
-    zoom : int
-        Magnification.
-
-    Returns
-    -------
-    str
-        ``data:`` URI of the strip: the patch of each channel, then the patch of each channel with
-        its class map.
-    list of str
-        Names of the pictures from left to right.
-    """
+    """Draw patches and class maps of one cluster next to each other."""
     tiles, names = [], []
     patches = {
         channel: analysis.without_padding(own[index], index)[None]

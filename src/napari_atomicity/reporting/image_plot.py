@@ -24,11 +24,6 @@ def draw_image(axes: Axes, analysis: Analysis, max_px: int = PREVIEW_PX) -> None
     """Draw an image with outlines and symbols of its clusters, in nm.
 
     For a stack, this is the first frame that contains clusters.
-
-    Parameters
-    ----------
-    max_px : int, optional
-        Edge length to which the image is reduced.
     """
     from matplotlib.collections import PolyCollection
 

@@ -37,43 +37,24 @@ _RATIOS_PLACEHOLDER = Markup("<!-- ratios -->")
 
 @dataclass(frozen=True)
 class Section:
-    """The section of one image as HTML.
-
-    Parameters
-    ----------
-    problem : str
-        Why the pixels are not shown; "" if they are.
-    """
+    """The section of one image as HTML."""
 
     image: str
     html: Markup
-    problem: str = ""
+    problem: str = ""  # why the pixels are not shown; "" if they are
 
 
 def image_section(
-    analysis: Analysis,
+    analysis: Analysis,  # the result, classified or not; the pixels of its micrograph are read here
     outcome: Outcome,
     small: bool = False,
-    ratios: pd.DataFrame | None = None,
+    ratios: pd.DataFrame | None = None,  # ratios of this image; those by counted labels if None
     ratios_later: bool = False,
-    movie: TrackedMovie | None = None,
+    movie: TrackedMovie | None = None,  # tracks of a stack, if they are known already
 ) -> Section:
     """Draw the section of one analysed image.
 
     If pixels can not be read, the section shows the clusters on black.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        The result, classified or not; the pixels of its micrograph are read here.
-    small : bool
-        Whether to show numbers and a small overview only.
-    ratios : pandas.DataFrame, optional
-        Ratios of this image; those by counted labels if None.
-    ratios_later : bool
-        Whether `insert_ratios` adds the ratios, so that the section is the same for all methods.
-    movie : TrackedMovie, optional
-        Tracks of a stack, if they are known already.
     """
     table, name = analysis.table, outcome.image
     classes = classes_of(table)

@@ -30,19 +30,7 @@ MAX_FRACTION = 0.2
 def image_warnings(
     table: pd.DataFrame, parameters: Mapping[str, Any] | None = None
 ) -> tuple[str, ...]:
-    """Return what a reader should know before using the results of one image.
-
-    Parameters
-    ----------
-    parameters : mapping, optional
-        Parameters of the analysis; "recording" contains the effects of the recording, "session"
-        the description of its session.
-
-    Returns
-    -------
-    tuple of str
-        One sentence per warning.
-    """
+    """Return what a reader should know before using the results of one image."""
     parameters = parameters or {}
     recording = parameters.get("recording", {})
     if not len(table):
@@ -99,18 +87,7 @@ def session_warnings(session: Mapping[str, Any]) -> list[str]:
 
 
 def recording_warnings(table: pd.DataFrame, recording: Mapping[str, Any]) -> list[str]:
-    """Return how the recording limits the intensities of an image.
-
-    Parameters
-    ----------
-    recording : mapping
-        ``RecordingEffects.provenance()`` of the image; empty if nothing was found.
-
-    Returns
-    -------
-    list of str
-        One sentence per warning.
-    """
+    """Return how the recording limits the intensities of an image."""
     found = []
     if clipped_images(table):
         n = int((table["clipped"] > 0).sum())

@@ -53,18 +53,10 @@ CITATIONS = {
 
 @dataclass(frozen=True)
 class Methods:
-    """Paragraphs of the methods section and the references that they cite.
+    """Paragraphs of the methods section and the references that they cite."""
 
-    Parameters
-    ----------
-    paragraphs : tuple of str
-        Plain text with numbers of references in brackets.
-    references : tuple of str
-        The references in order.
-    """
-
-    paragraphs: tuple[str, ...]
-    references: tuple[str, ...]
+    paragraphs: tuple[str, ...]  # plain text with numbers of references in brackets
+    references: tuple[str, ...]  # the references in order
 
 
 class _Citations:
@@ -90,32 +82,10 @@ def describe_methods(
     card: ModelCard | None = None,
     corrected: OnCorrected | None = None,
     corrections: pd.DataFrame | None = None,
-    sample: Accuracy | None = None,
-    comparison: Comparison | None = None,
+    sample: Accuracy | None = None,  # accuracy from the review of a stratified sample
+    comparison: Comparison | None = None,  # comparison with reference ratios
 ) -> Methods:
-    """Describe how the results of a run were obtained.
-
-    Parameters
-    ----------
-    record : dict
-        Record of the run from `provenance.run_record`.
-    card : ModelCard, optional
-        Card of the model; without it the text uses the entries of the record.
-    corrected : OnCorrected, optional
-        Accuracy on corrected clusters from `statistics.corrected_accuracy.on_corrected`.
-    corrections : pandas.DataFrame, optional
-        Log of corrections (`Project.corrections`), with the columns ``annotator``, ``image``,
-        ``cluster_id`` and ``what``.
-    sample : Accuracy, optional
-        Accuracy from the review of a stratified sample.
-    comparison : Comparison, optional
-        Comparison with reference ratios.
-
-    Returns
-    -------
-    methods : Methods
-        Paragraphs and references.
-    """
+    """Describe how the results of a run were obtained."""
     cite = _Citations()
     done = [i for i in record["images"] if i["status"] == "done"]
     paragraphs = [
@@ -341,13 +311,7 @@ def _counting(
 
 
 def count_excluded(table: pd.DataFrame) -> dict[str, int]:
-    """Count the clusters that do not count in the ratios, by the first reason of each.
-
-    Returns
-    -------
-    dict of str to int
-        Reason → number of clusters.
-    """
+    """Count the clusters that do not count in the ratios, by the first reason of each."""
     label = table["label"].astype(str)
     reasons = {
         "in regions that a person has excluded": table["excluded"].astype(bool)

@@ -38,17 +38,7 @@ _PLURALS = {
 def movie_context(
     movie: TrackedMovie, classes: Sequence[str], small: bool = False
 ) -> dict[str, Any]:
-    """Return the context of the template for a stack with tracks.
-
-    Parameters
-    ----------
-    movie : TrackedMovie
-        Tracks from `tracking.following.analyse_movie`.
-    classes : sequence of str
-        All classes, in order.
-    small : bool
-        Whether to omit charts and events.
-    """
+    """Return the context of the template for a stack with tracks."""
     counts = movie.events["event"].value_counts()
     events = event_lines(movie.events.iloc[:MAX_EVENTS])
     shown = select_tracks(movie.tracks)
@@ -96,16 +86,6 @@ def tracks_chart(
     """Plot a row per track with the smoothed class as colour and a symbol at its start.
 
     Frames without a detection are pale.
-
-    Parameters
-    ----------
-    classes : sequence of str
-        All classes, in order.
-
-    Returns
-    -------
-    matplotlib.figure.Figure or None
-        None without tracks.
     """
     from matplotlib.colors import to_rgba
     from matplotlib.figure import Figure

@@ -34,33 +34,13 @@ def class_map_colours() -> np.ndarray:
 
 
 def compose(
-    patches: np.ndarray,
+    patches: np.ndarray,  # what is not finite is hatched, or black if nothing is finite
     maps: np.ndarray | None = None,
     limits: tuple[float, float] | None = None,
     top: float | None = None,
     factor: int = 1,
 ) -> np.ndarray:
-    """Return patches in grey, under their class maps if there are any; padding is hatched.
-
-    Parameters
-    ----------
-    patches : ndarray of shape (N, P, P)
-        What is not finite is hatched, or black if nothing is finite.
-    maps : ndarray of shape (N, h, w), optional
-        Class maps of the same field of view. What is negative speaks against the class and is
-        left out.
-    limits : tuple of float, optional
-        Values that are black and white in all patches, instead of each patch's own quantiles.
-    top : float, optional
-        Value of all maps at the top of the colormap, instead of each map's own maximum.
-    factor : int, optional
-        Magnification.
-
-    Returns
-    -------
-    ndarray of uint8
-        (N, factor P, factor P), and a last axis of 3 colours with maps.
-    """
+    """Return patches in grey, under their class maps if there are any; padding is hatched."""
     n, size, _ = patches.shape
     flat = np.asarray(patches, np.float32).reshape(n, -1)
     finite = np.isfinite(flat)
@@ -129,13 +109,7 @@ def quantiles(rows: np.ndarray, shares: tuple[float, ...]) -> list[np.ndarray]:
 
 
 def hatch_padding(pixels: np.ndarray, patches: np.ndarray) -> None:
-    """Hatch what is not finite of patches that have pixels: it is beyond the image.
-
-    Parameters
-    ----------
-    pixels : ndarray of uint8, shape (..., H, W) or (..., H, W, 3)
-        Composed patches, changed in place; H and W are multiples of those of the patches.
-    """
+    """Hatch what is not finite of patches that have pixels: it is beyond the image."""
     finite = np.isfinite(patches)
     padding = ~finite & finite.any(axis=(-2, -1), keepdims=True)
     if not padding.any():

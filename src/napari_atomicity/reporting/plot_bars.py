@@ -26,15 +26,7 @@ def atom_look(look: Look | None) -> Look:
 def draw_bars(
     axes: Axes, look: Look, boxes: np.ndarray, label: Iterable[str], hollow: bool = False
 ) -> None:
-    """Draw bars in the colours of their labels.
-
-    Parameters
-    ----------
-    boxes : ndarray of shape (n_bars, 4)
-        x from, x to, y from, y to of each bar.
-    hollow : bool
-        Whether to draw outlines only.
-    """
+    """Draw bars in the colours of their labels."""
     from matplotlib.collections import PolyCollection
 
     tints = [look.colour(name) for name in label]
@@ -52,20 +44,7 @@ def _corners(boxes: np.ndarray) -> list[np.ndarray]:
 
 
 def draw_selection(axes: Axes, look: Look, boxes: np.ndarray, share: np.ndarray) -> list[Artist]:
-    """Highlight selected clusters: bars are partly filled, points get rings.
-
-    Parameters
-    ----------
-    boxes : ndarray of shape (n_rows, 4)
-        Extents of the marks from `Plot.places`.
-    share : ndarray of shape (n_rows,)
-        Fraction of the clusters of each mark that is selected, 0 to 1.
-
-    Returns
-    -------
-    list of matplotlib.artist.Artist
-        Artists added to the axes.
-    """
+    """Highlight selected clusters: bars are partly filled, points get rings."""
     from matplotlib.collections import PolyCollection
 
     chosen = np.asarray(share) > 0

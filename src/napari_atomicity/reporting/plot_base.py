@@ -27,22 +27,13 @@ RASTER_FROM = 5000
 
 @dataclass(frozen=True)
 class Look:
-    """Colours, symbols and font size of a plot.
+    """Colours, symbols and font size of a plot."""
 
-    Parameters
-    ----------
-    classes : sequence of str
-        All classes in order, which define colours and symbols.
-    ink, paper : str
-        Colours of lines and text, and of the background.
-    font_pt : float
-        Font size in points.
-    """
-
-    classes: Sequence[str] = ()
+    classes: Sequence[str] = ()  # all classes in order, which define colours and symbols
+    # ink, paper: colours of lines and text, and of the background
     ink: str = "#1d2433"
     paper: str = "#ffffff"
-    font_pt: float = 9.0
+    font_pt: float = 9.0  # font size in points
 
     def colour(self, label: str) -> str:
         """Return the colour of a label."""
@@ -63,45 +54,30 @@ def _no_text(row: Any) -> str:
 
 @dataclass(frozen=True)
 class Plot:
-    """One kind of plot: its data and how to draw them.
+    """One kind of plot: its data and how to draw them."""
 
-    Parameters
-    ----------
-    title, explanation : str
-        Title, and a sentence about the plot.
-    data : callable
-        ``data(table, **context)`` returns a DataFrame with one row per mark (a bar or a point) and
-        units in the names of the columns. The context is described in `plots`; plots ignore
-        arguments that they do not need.
-    draw : callable
-        ``draw(axes, data, look)`` draws into empty axes, also for data without rows.
-    members : callable, optional
-        ``members(table, data)`` returns the row of the data of each cluster, -1 for none; None for
-        a plot whose marks cannot be selected.
-    places : callable
-        ``places(data)`` returns the extents of the marks in axes units, (n_rows, 4) as x from,
-        x to, y from, y to; those of a point are equal.
-    words : callable
-        ``words(row)`` describes one row of the data as text.
-    column : str
-        Column of the data that groups marks, such as the bars of a bin or the points of an image;
-        "" without groups.
-    slow : bool
-        Whether ``data`` is too slow for the main thread of a window.
-    nothing : str
-        Message for data without rows.
-    """
-
+    # title, explanation: title, and a sentence about the plot
     title: str
     explanation: str
+    # ``data(table, **context)`` returns a DataFrame with one row per mark (a bar or a point) and
+    # units in the names of the columns. The context is described in `plots`; plots ignore arguments
+    # that they do not need
     data: Callable[..., pd.DataFrame]
+    # ``draw(axes, data, look)`` draws into empty axes, also for data without rows
     draw: Callable[..., None]
+    # ``members(table, data)`` returns the row of the data of each cluster, -1 for none; None for a
+    # plot whose marks cannot be selected
     members: Callable[[pd.DataFrame, pd.DataFrame], np.ndarray] | None
+    # ``places(data)`` returns the extents of the marks in axes units, (n_rows, 4) as x from, x to,
+    # y from, y to; those of a point are equal
     places: Callable[[pd.DataFrame], np.ndarray]
+    # ``words(row)`` describes one row of the data as text
     words: Callable[[Any], str] = field(default=_no_text)
+    # column of the data that groups marks, such as the bars of a bin or the points of an image; ""
+    # without groups
     column: str = ""
-    slow: bool = False
-    nothing: str = "No clusters: analyse an image first."
+    slow: bool = False  # whether ``data`` is too slow for the main thread of a window
+    nothing: str = "No clusters: analyse an image first."  # message for data without rows
 
 
 # ---- clusters
@@ -129,18 +105,7 @@ def row_of_cluster(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
 def matching_row(
     table: Mapping[str, Any] | pd.DataFrame, data: pd.DataFrame, **same: str
 ) -> np.ndarray:
-    """Return the row of the data with equal values for each row of a table.
-
-    Parameters
-    ----------
-    **same : str
-        Column of the data → column of the table.
-
-    Returns
-    -------
-    ndarray of int, shape (n_table_rows,)
-        Row of the data, -1 without a match.
-    """
+    """Return the row of the data with equal values for each row of a table."""
     wanted = pd.DataFrame({ours: np.asarray(table[theirs]) for ours, theirs in same.items()})
     numbered = data[list(same)].assign(_row=np.arange(len(data)))
     found = wanted.merge(numbered, on=list(same), how="left")["_row"]
@@ -187,11 +152,6 @@ def style_axes(axes: Axes, look: Look, *caption: str) -> None:
 
     Low figures show only as many sentences as have room, at least the first. The label of the axes
     has all of them.
-
-    Parameters
-    ----------
-    *caption : str
-        Sentences, the most important one first.
     """
     axes.set_facecolor(look.paper)
     for side, spine in axes.spines.items():
@@ -225,15 +185,7 @@ def size_em(axes: Axes, look: Look) -> tuple[float, float]:
 
 
 def legend(axes: Axes, look: Look, beside: bool = False, **options: Any) -> None:
-    """Draw the legend without a frame.
-
-    Parameters
-    ----------
-    beside : bool
-        Whether the legend is at the right of the axes, in as many columns as necessary.
-    **options : object
-        Options of `matplotlib.axes.Axes.legend`.
-    """
+    """Draw the legend without a frame."""
     from matplotlib.lines import Line2D
 
     handles, names = axes.get_legend_handles_labels()
@@ -257,17 +209,7 @@ def legend(axes: Axes, look: Look, beside: bool = False, **options: Any) -> None
 
 
 def draw_message(axes: Axes, look: Look, message: str) -> None:
-    """Draw a message in the centre of axes without data.
-
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-        The axes.
-    look : Look
-        Colours and sizes.
-    message : str
-        The message.
-    """
+    """Draw a message in the centre of axes without data."""
     axes.text(
         0.5, 0.5, textwrap.fill(message, 44), transform=axes.transAxes, ha="center", va="center",
         color=look.ink, fontsize=look.font_pt,
@@ -300,20 +242,10 @@ def draw_points(
     look: Look,
     x: np.ndarray,
     y: np.ndarray,
-    label: pd.Series,
+    label: pd.Series,  # labels of the points, which get entries in the legend
     face: np.ndarray | None = None,
 ) -> None:
-    """Draw points in the colours and symbols of their labels; fast for many points.
-
-    Parameters
-    ----------
-    x, y : ndarray of shape (n_points,)
-        Positions.
-    label : pandas.Series of str
-        Labels of the points, which get entries in the legend.
-    face : ndarray of str, optional
-        Colours that replace those of the labels; the legend then has no entries.
-    """
+    """Draw points in the colours and symbols of their labels; fast for many points."""
     size = float(np.clip(7.5 - 1.2 * np.log10(max(len(x), 1)), 2.0, 6.0))
     edge = 0.4 if len(x) < RASTER_FROM else 0.15
     for name in labels_in_order(label, look.classes):

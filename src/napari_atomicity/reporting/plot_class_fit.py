@@ -37,15 +37,7 @@ def describe_class_fit(fit: ClassFit) -> str:
 
 
 def draw_class_fit(figure: Figure, look: Look, fit: ClassFit, sizes: Sequence[float]) -> None:
-    """Draw the histogram of the numbers of atoms, the fitted peaks, and lines at the classes.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-        An empty figure.
-    fit : ClassFit
-        Test of the sizes of a session, with a histogram.
-    """
+    """Draw the histogram of the numbers of atoms, the fitted peaks, and lines at the classes."""
     axes = figure.subplots(gridspec_kw=margins(figure, look))
     shown = np.append(fit.log_count, np.log(sizes))
     low, high = shown.min() - 2 * _BIN_WIDTH, shown.max() + 2 * _BIN_WIDTH

@@ -56,21 +56,7 @@ def _has_values(table: pd.DataFrame, *names: str) -> np.ndarray:
 def histogram_data(
     table: pd.DataFrame, classes: Sequence[str] = (), x: str = "diameter_nm", **_: Any
 ) -> pd.DataFrame:
-    """Count complete clusters by label and value of a column.
-
-    Parameters
-    ----------
-    classes : sequence of str, optional
-        Classes of the model, in order.
-    x : str, optional
-        Name of the column.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``class, column, from, to, count``: a row per class and bin, in the unit of the
-        column.
-    """
+    """Count complete clusters by label and value of a column."""
     shown = table[_has_values(table, x)]
     if not len(shown):
         return pd.DataFrame(columns=["class", "column", "from", "to", "count"])
@@ -121,17 +107,7 @@ def _histogram_places(data: pd.DataFrame) -> np.ndarray:
 
 @message_if_empty(_NOTHING)
 def draw_histogram(axes: Axes, data: pd.DataFrame, look: Look) -> None:
-    """Draw a histogram per class.
-
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-        Empty axes.
-    data : pandas.DataFrame
-        Data of the plot.
-    look : Look, optional
-        Colours and sizes.
-    """
+    """Draw a histogram per class."""
     boxes, drawn = _histogram_places(data), data["count"] > 0
     draw_bars(axes, look, boxes[drawn], data["class"][drawn])
     draw_class_names(axes, look, data)
@@ -167,19 +143,7 @@ HISTOGRAM = Plot(
 def scatter_data(
     table: pd.DataFrame, x: str = "diameter_nm", y: str = "integrated_intensity", **_: Any
 ) -> pd.DataFrame:
-    """Return the values of two columns of complete clusters.
-
-    Parameters
-    ----------
-    x, y : str, optional
-        Names of the columns.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``image, cluster_id, class`` and the two columns: a row per cluster, with the index
-        of the table.
-    """
+    """Return the values of two columns of complete clusters."""
     shown = table[_has_values(table, x, y)]
     names = ("image", "cluster_id", "label", x, y)
     return pd.DataFrame(
@@ -195,17 +159,7 @@ def _scatter_places(data: pd.DataFrame) -> np.ndarray:
 
 @message_if_empty(_NOTHING)
 def draw_scatter(axes: Axes, data: pd.DataFrame, look: Look) -> None:
-    """Draw a point per cluster.
-
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-        Empty axes.
-    data : pandas.DataFrame
-        Data of the plot.
-    look : Look, optional
-        Colours and sizes.
-    """
+    """Draw a point per cluster."""
     x, _, y, _ = _scatter_places(data).T
     draw_points(axes, look, x, y, data["class"])
     axes.set(xlabel=axis_label(data.columns[3]), ylabel=axis_label(data.columns[-1]))

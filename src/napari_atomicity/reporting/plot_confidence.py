@@ -45,14 +45,7 @@ def _bins(confidence: np.ndarray) -> np.ndarray:
 
 # ---- confidence
 def confidence_data(table: pd.DataFrame, classes: Sequence[str] = (), **_: Any) -> pd.DataFrame:
-    """Count clusters by predicted class and calibrated confidence.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``class, confidence_from, confidence_to, count``: a row per class and bin.
-        Non-class labels have no confidence and are excluded.
-    """
+    """Count clusters by predicted class and calibrated confidence."""
     shown = table[_has_confidence(table)]
     names = labels_in_order(shown["label_predicted"], classes)
     code = shown["label_predicted"].map({n: i for i, n in enumerate(names)}).to_numpy(int)
@@ -77,17 +70,7 @@ def _confidence_places(data: pd.DataFrame) -> np.ndarray:
 
 @message_if_empty("No classified clusters")
 def draw_confidence(axes: Axes, data: pd.DataFrame, look: Look) -> None:
-    """Draw a histogram stacked by predicted class.
-
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-        Empty axes.
-    data : pandas.DataFrame
-        Data of the plot.
-    look : Look, optional
-        Colours and sizes.
-    """
+    """Draw a histogram stacked by predicted class."""
     boxes = _confidence_places(data)
     there = (data["count"] > 0).to_numpy()
     draw_bars(axes, look, boxes[there], data["class"][there])
@@ -153,12 +136,6 @@ def reliability_data(table: pd.DataFrame, **_: Any) -> pd.DataFrame:
     """Compute the accuracy of predictions on corrected clusters by confidence.
 
     Bins contain equal numbers of clusters, at least 10: most confidences are near 1.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``confidence_from, confidence_to, confidence_mean, count, right, accuracy,
-        accuracy_low, accuracy_high``; the last two are the Wilson score interval (95 %).
     """
     rows = table[_is_corrected(table)]
     confidence = rows["confidence"].to_numpy(float)
@@ -207,17 +184,7 @@ def _reliability_places(data: pd.DataFrame) -> np.ndarray:
 
 
 def draw_reliability(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
-    """Draw accuracy against confidence; a calibrated model is on the diagonal.
-
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-        Empty axes.
-    data : pandas.DataFrame
-        Data of the plot.
-    look : Look, optional
-        Colours and sizes.
-    """
+    """Draw accuracy against confidence; a calibrated model is on the diagonal."""
     look = look or Look()
     axes.set(xlim=(0, 1.02), ylim=(0, 1.06), xlabel="Confidence", ylabel="Accuracy")
     axes.plot([0, 1], [0, 1], color=look.ink, linewidth=1, alpha=0.5, linestyle=(0, (4, 3)))

@@ -53,12 +53,6 @@ def neighbour_data(
     """Count atoms and random atoms by the distance to the nearest neighbour.
 
     Distances are not corrected for the edge; random atoms have the same support and edge.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``distance_from_nm, distance_to_nm, count, random, random_low, random_high``: a row
-        per bin. The last two are the 95 % range of random patterns in each bin; NaN without them.
     """
     columns = ["distance_from_nm", "distance_to_nm", "count", "random", "random_low", "random_high"]
     distance = _distances(table)
@@ -105,17 +99,7 @@ def _neighbour_places(data: pd.DataFrame) -> np.ndarray:
 
 @message_if_empty("Fewer than two atoms")
 def draw_neighbours(axes: Axes, data: pd.DataFrame, look: Look) -> None:
-    """Draw bars for the atoms, and a line and a band for random atoms.
-
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-        Empty axes.
-    data : pandas.DataFrame
-        Data of the plot.
-    look : Look, optional
-        Colours and sizes.
-    """
+    """Draw bars for the atoms, and a line and a band for random atoms."""
     look = atom_look(look)
     draw_bars(axes, look, _neighbour_places(data), [BAR] * len(data))
     middle = (data["distance_from_nm"] + data["distance_to_nm"]) / 2
@@ -183,33 +167,13 @@ def _draw_curve(axes: Axes, data: pd.DataFrame, look: Look, label: str) -> None:
 
 @message_if_empty("Fewer than two atoms")
 def draw_pair_correlation(axes: Axes, data: pd.DataFrame, look: Look) -> None:
-    """Draw g(r) with its envelope.
-
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-        Empty axes.
-    data : pandas.DataFrame
-        Data of the plot.
-    look : Look, optional
-        Colours and sizes.
-    """
+    """Draw g(r) with its envelope."""
     _draw_curve(axes, data, look, "g(r)")
 
 
 @message_if_empty("Fewer than two atoms")
 def draw_ripley(axes: Axes, data: pd.DataFrame, look: Look) -> None:
-    """Draw L(r) - r with its envelope.
-
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-        Empty axes.
-    data : pandas.DataFrame
-        Data of the plot.
-    look : Look, optional
-        Colours and sizes.
-    """
+    """Draw L(r) - r with its envelope."""
     _draw_curve(axes, data, look, "L(r) − r / nm")
 
 
@@ -230,13 +194,7 @@ def _curve_row(row: Any) -> str:
 def group_data(
     table: pd.DataFrame, dispersion: DispersionStatistics | None = None, **_: Any
 ) -> pd.DataFrame:
-    """Count groups by their number of atoms.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``size, kind, groups, atoms, share_of_atoms``: a row per size that occurs.
-    """
+    """Count groups by their number of atoms."""
     size = table["group_size"].to_numpy(int)
     found, atoms = np.unique(size[size > 0], return_counts=True)
     return pd.DataFrame(
@@ -262,17 +220,7 @@ def _group_places(data: pd.DataFrame) -> np.ndarray:
 
 @message_if_empty("No atoms")
 def draw_groups(axes: Axes, data: pd.DataFrame, look: Look) -> None:
-    """Draw a bar per group size.
-
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-        Empty axes.
-    data : pandas.DataFrame
-        Data of the plot.
-    look : Look, optional
-        Colours and sizes.
-    """
+    """Draw a bar per group size."""
     from matplotlib.ticker import MaxNLocator
 
     look = atom_look(look)

@@ -20,13 +20,7 @@ MAX_BARS = 20
 
 
 def extent_data(table: pd.DataFrame, **_: Any) -> pd.DataFrame:
-    """Count groups of two or more atoms by their extent.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``low_nm, high_nm, groups``: a row per bar.
-    """
+    """Count groups of two or more atoms by their extent."""
     large = _of_groups(table).drop_duplicates(["image", "group_id"])["group_extent_nm"]
     extent = large.to_numpy(float)
     edges = _edges(extent)
@@ -65,17 +59,7 @@ def _places(data: pd.DataFrame) -> np.ndarray:
 
 @message_if_empty("No groups of two or more atoms")
 def draw_extents(axes: Axes, data: pd.DataFrame, look: Look) -> None:
-    """Draw a histogram of the extents.
-
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-        Empty axes.
-    data : pandas.DataFrame
-        Data of the plot.
-    look : Look, optional
-        Colours and sizes.
-    """
+    """Draw a histogram of the extents."""
     from matplotlib.ticker import MaxNLocator
 
     look = atom_look(look)

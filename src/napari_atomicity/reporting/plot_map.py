@@ -14,14 +14,7 @@ if TYPE_CHECKING:
 
 
 def map_data(table: pd.DataFrame, **_: Any) -> pd.DataFrame:
-    """Return the position of each cluster in the map.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``image, cluster_id, label, confidence, umap_1, umap_2`` (without unit): a row per
-        cluster with a position, with the index of the table.
-    """
+    """Return the position of each cluster in the map."""
     placed = np.isfinite(table[["umap_1", "umap_2"]].to_numpy(float)).all(axis=1)
     return table.loc[placed, ["image", "cluster_id", "label", "confidence", "umap_1", "umap_2"]]
 
@@ -33,13 +26,7 @@ def _map_places(data: pd.DataFrame) -> np.ndarray:
 
 @message_if_empty("No cluster has a position in the map")
 def draw_map(axes: Axes, data: pd.DataFrame, look: Look) -> None:
-    """Draw a point per cluster in the colour of its label.
-
-    Parameters
-    ----------
-    data : pandas.DataFrame
-        Data from `map_data`; an optional column ``colour`` (#rrggbb) overrides the labels.
-    """
+    """Draw a point per cluster in the colour of its label."""
     face = data["colour"].to_numpy(object) if "colour" in data.columns else None
     x, y = data["umap_1"].to_numpy(float), data["umap_2"].to_numpy(float)
     draw_points(axes, look, x, y, data["label"], face)

@@ -20,20 +20,6 @@ def margins(
     """Return margins for a title, numbers and a label, that follow the font size.
 
     A layout engine would find them more exactly, and take longer than the drawing.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-        The figure.
-    look : Look
-        Colours and sizes.
-    right_em, bottom_em : float
-        Margins at the right and at the bottom, in font sizes.
-
-    Returns
-    -------
-    dict of str to float
-        Arguments of `matplotlib.figure.Figure.subplots_adjust`.
     """
     width, height = 72 * figure.get_size_inches() / look.font_pt
     return {
@@ -47,26 +33,11 @@ def margins(
 def stack_panels(
     figure: Figure,
     look: Look,
-    heights: Sequence[float],
+    heights: Sequence[float],  # relative heights of the axes, from the top
     right_em: float = 1.0,
     bottom_em: float = 3.6,
 ) -> list[Axes]:
-    """Add axes below each other with a common horizontal axis, and margins for their texts.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-        An empty figure.
-    heights : sequence of float
-        Relative heights of the axes, from the top.
-    right_em, bottom_em : float
-        Margins at the right and at the bottom, in font sizes.
-
-    Returns
-    -------
-    list of matplotlib.axes.Axes
-        The axes from the top; only the last one has numbers below it.
-    """
+    """Add axes below each other with a common horizontal axis, and margins for their texts."""
     grid = margins(figure, look, right_em=right_em, bottom_em=bottom_em)
     between, n = 1.9 * look.font_pt / 72 / figure.get_figheight(), len(heights)
     room = max(grid["top"] - grid["bottom"] - between * (n - 1), 0.05)
@@ -80,15 +51,7 @@ def stack_panels(
 def draw_line(
     axes: Axes, look: Look, x: np.ndarray, y: np.ndarray, colour: str, **options: Any
 ) -> None:
-    """Draw a line that is visible on dark and on light backgrounds.
-
-    Parameters
-    ----------
-    x, y : ndarray of shape (n_points,)
-        Positions; points that are not finite are left out.
-    **options : object
-        Options of `matplotlib.axes.Axes.plot`.
-    """
+    """Draw a line that is visible on dark and on light backgrounds."""
     from matplotlib.patheffects import withStroke
 
     known = np.isfinite(y)

@@ -35,15 +35,7 @@ def _parity_places(pairs: pd.DataFrame) -> np.ndarray:
 def draw_parity(
     axes: Axes, pairs: pd.DataFrame, look: Look | None = None, top: float | None = None
 ) -> None:
-    """Draw a point per class with its interval, and the diagonal.
-
-    Parameters
-    ----------
-    pairs : pandas.DataFrame
-        At least one pair of `statistics.reference.Comparison`.
-    top : float, optional
-        End of both axes in per cent; that of the pairs if not given.
-    """
+    """Draw a point per class with its interval, and the diagonal."""
     look = look or Look()
     top = parity_limit(pairs) if top is None else top
     places = _parity_places(pairs)

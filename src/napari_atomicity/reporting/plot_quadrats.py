@@ -18,15 +18,7 @@ if TYPE_CHECKING:
 def quadrat_data(
     table: pd.DataFrame, dispersion: DispersionStatistics | None = None, **_: Any
 ) -> pd.DataFrame:
-    """Count atoms in each quadrat of one image; empty for several images.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``y_from_nm, y_to_nm, x_from_nm, x_to_nm, support_nm2, count, expected,
-        density_per_nm2, used, index, p``: a row per quadrat with support. ``expected`` is the
-        number of atoms for the mean density of the used quadrats.
-    """
+    """Count atoms in each quadrat of one image; empty for several images."""
     columns = ["y_from_nm", "y_to_nm", "x_from_nm", "x_to_nm", "support_nm2", "count", "expected",
                "density_per_nm2", "used", "index", "p"]  # fmt: skip
     if dispersion is None or dispersion.quadrats is None:
@@ -69,17 +61,7 @@ def quadrat_places(data: pd.DataFrame) -> np.ndarray:
 
 @message_if_empty("Quadrats are available for single images")
 def draw_quadrats(axes: Axes, data: pd.DataFrame, look: Look) -> None:
-    """Draw the density in each quadrat; quadrats with too little support are hatched.
-
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-        Empty axes.
-    data : pandas.DataFrame
-        Data of the plot.
-    look : Look, optional
-        Colours and sizes.
-    """
+    """Draw the density in each quadrat; quadrats with too little support are hatched."""
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Rectangle
     from matplotlib.ticker import MaxNLocator

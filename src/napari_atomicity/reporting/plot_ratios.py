@@ -65,22 +65,7 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 def order_images(
     images: Sequence[str], order: str = "name", times: Mapping[str, datetime | None] | None = None
 ) -> list[str]:
-    """Return the images in an order of `ORDERS`.
-
-    Parameters
-    ----------
-    images : sequence of str
-        Names of the images in the order of opening.
-    order : str
-        A key of `ORDERS`.
-    times : mapping of str to datetime, optional
-        Image → recording time; images without a time come last.
-
-    Returns
-    -------
-    list of str
-        The ordered names.
-    """
+    """Return the images in an order of `ORDERS`."""
     if order == "opened":
         return list(images)
     by_name = sorted(images, key=natural_key)
@@ -93,7 +78,7 @@ def order_images(
 def ratios_data(
     table: pd.DataFrame,
     classes: Sequence[str] = (),
-    images: Sequence[str] | None = None,
+    images: Sequence[str] | None = None,  # open images in order; by default those of the table
     order: str = "name",
     times: Mapping[str, datetime | None] | None = None,
     n_bootstrap: int | None = None,
@@ -101,32 +86,7 @@ def ratios_data(
     limits: Mapping[str, ImageLimits] | None = None,
     **_: Any,
 ) -> pd.DataFrame:
-    """Compute the fractions of the classes in each image with 95 % intervals.
-
-    Parameters
-    ----------
-    classes : sequence of str
-        All classes, in order.
-    images : sequence of str, optional
-        Open images in order; by default those of the table.
-    order : str
-        A key of `ORDERS`.
-    times : mapping of str to datetime, optional
-        Image → recording time.
-    n_bootstrap : int, optional
-        See `statistics.ratios.class_ratios`.
-    stop, limits : callable, mapping of str to ImageLimits, optional
-        See `statistics.ratios.class_ratios`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``image, position, recorded, minutes, class, count, fraction, fraction_low,
-        fraction_high``: a row per image and class, without images that have no counted clusters,
-        or whose fractions are withheld.
-        ``position`` is 1, 2, …; ``recorded`` is a time in ISO 8601 or ""; ``minutes`` is the time
-        since the first image, NaN if unknown.
-    """
+    """Compute the fractions of the classes in each image with 95 % intervals."""
     names = list(dict.fromkeys([*(images or []), *table["image"].astype(str)]))
     if not len(table):
         return pd.DataFrame(columns=_COLUMNS)
@@ -195,17 +155,7 @@ def _has_bands(data: pd.DataFrame) -> bool:
 
 @message_if_empty("No image has counted clusters")
 def draw_ratios(axes: Axes, data: pd.DataFrame, look: Look) -> None:
-    """Draw a point per class and image with its interval; lines only join images along time.
-
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-        Empty axes.
-    data : pandas.DataFrame
-        Data of the plot.
-    look : Look, optional
-        Colours and sizes.
-    """
+    """Draw a point per class and image with its interval; lines only join images along time."""
     places = _ratio_places(data)
     (_, timed), bands = _along(data), _has_bands(data)
     for name in dict.fromkeys(data["class"]):

@@ -39,29 +39,16 @@ MIN_SHOWN = 0.01
 
 @dataclass(frozen=True, eq=False)
 class SessionSummary:
-    """The scales of a session.
-
-    Parameters
-    ----------
-    scale : SessionScale
-        Joint posterior of their scales.
-    known : mapping of str to mapping
-        Image → class → share of the clusters, for images of known samples.
-    class_fit : ClassFit, optional
-        Test of the sizes of the session.
-    sources : sequence of ScaleSource
-        Posterior of its scale by each source alone.
-    sizes : sequence of float
-        Numbers of atoms of the classes.
-    """
+    """The scales of a session."""
 
     name: str
     images: Sequence[str]
-    scale: SessionScale
+    scale: SessionScale  # joint posterior of their scales
+    # image → class → share of the clusters, for images of known samples
     known: Mapping[str, Composition] = field(default_factory=dict)
-    class_fit: ClassFit | None = None
-    sources: Sequence[ScaleSource] = ()
-    sizes: Sequence[float] = ()
+    class_fit: ClassFit | None = None  # test of the sizes of the session
+    sources: Sequence[ScaleSource] = ()  # posterior of its scale by each source alone
+    sizes: Sequence[float] = ()  # numbers of atoms of the classes
 
     @property
     def has_histogram(self) -> bool:
@@ -168,13 +155,6 @@ def draw_session_scale(
 
     The pale area is the distribution from which the session draws the scales of its images. Each
     source has a row with its posterior.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-        An empty figure.
-    solutions : sequence of tuple of float, optional
-        Intensity of one atom and weight of each solution of the image.
     """
     scale = summary.scale
     n = len(summary.sources)

@@ -42,15 +42,7 @@ _GOLDEN = 0.618033988749895
 
 # ---- diameters
 def bin_width(low: float, high: float, max_bins: int, min_range: float = _MIN_RANGE) -> float:
-    """Return a bin width of 1, 2 or 5 times a power of ten.
-
-    Parameters
-    ----------
-    max_bins : int
-        Maximum number of bins in this range.
-    min_range : float, optional
-        A smaller range counts as this one.
-    """
+    """Return a bin width of 1, 2 or 5 times a power of ten."""
     min_width = max(high - low, min_range) / max_bins
     power = 10.0 ** np.floor(np.log10(min_width))
     return float(next(n * power for n in (1, 2, 5, 10) if n * power >= min_width))
@@ -66,14 +58,6 @@ def diameter_data(table: pd.DataFrame, classes: Sequence[str] = (), **_: Any) ->
     """Count complete clusters by label and diameter, and errors of a classification by diameter.
 
     The thresholds between neighbouring classes minimise the balanced error on these clusters.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``class, diameter_from_nm, diameter_to_nm, count, misclassified, cut_from_nm,
-        cut_to_nm``: a row per class and bin. ``misclassified`` is the number of clusters in
-        the bin that the thresholds assign to another class. ``cut_from_nm`` and ``cut_to_nm`` are
-        the thresholds of the class (NaN for non-class labels, and for a single class).
     """
     shown = table[is_complete(table) & np.isfinite(table["diameter_nm"])]
     columns = ["class", "diameter_from_nm", "diameter_to_nm", "count", "misclassified",
@@ -136,18 +120,7 @@ def cuts_nm(data: pd.DataFrame) -> list[float]:
 
 
 def row_boxes(data: pd.DataFrame, start: str, stop: str) -> np.ndarray:
-    """Return the bars of histograms of several classes, one above the other.
-
-    Parameters
-    ----------
-    data : pandas.DataFrame
-        A row per bar, with ``class`` and ``count``.
-
-    Returns
-    -------
-    ndarray of shape (n_bars, 4)
-        x from, x to, y from, y to.
-    """
+    """Return the bars of histograms of several classes, one above the other."""
     names = list(dict.fromkeys(data["class"]))
     base = data["class"].map({n: len(names) - 1 - i for i, n in enumerate(names)}).to_numpy(float)
     tallest = data.groupby("class", sort=False)["count"].transform("max").to_numpy(float)
@@ -157,13 +130,7 @@ def row_boxes(data: pd.DataFrame, start: str, stop: str) -> np.ndarray:
 
 
 def draw_class_names(axes: Axes, look: Look, data: pd.DataFrame) -> None:
-    """Draw line, symbol, name and number of clusters of each class of `row_boxes`.
-
-    Parameters
-    ----------
-    data : pandas.DataFrame
-        A row per bar, with ``class`` and ``count``.
-    """
+    """Draw line, symbol, name and number of clusters of each class of `row_boxes`."""
     totals = data.groupby("class", sort=False)["count"].sum()
     names = list(totals.index)
     for i, name in enumerate(names):
@@ -189,17 +156,7 @@ def _diameter_places(data: pd.DataFrame) -> np.ndarray:
 
 @message_if_empty("No diameters")
 def draw_diameter(axes: Axes, data: pd.DataFrame, look: Look) -> None:
-    """Draw a histogram per class; misclassified clusters are hollow.
-
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-        Empty axes.
-    data : pandas.DataFrame
-        Data of the plot.
-    look : Look, optional
-        Colours and sizes.
-    """
+    """Draw a histogram per class; misclassified clusters are hollow."""
     boxes = _diameter_places(data)
     bars = boxes[data["count"] > 0]
     own = data["class"][data["count"] > 0]
@@ -279,20 +236,7 @@ DIAMETER = Plot(
 def intensity_data(
     table: pd.DataFrame, scales: Mapping[str, float] | None = None, **_: Any
 ) -> pd.DataFrame:
-    """Return integrated intensities and numbers of atoms of complete, isolated clusters.
-
-    Parameters
-    ----------
-    scales : mapping of str to float, optional
-        Image → integrated intensity of one atom in counts nm² (`Analysis.scale`). If one image has
-        a scale, clusters of images without a scale are excluded.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``image, cluster_id, class, atoms, intensity_counts_nm2, intensity_atoms``: a row
-        per cluster, with the index of the table; the last is NaN without a scale.
-    """
+    """Return integrated intensities and numbers of atoms of complete, isolated clusters."""
     atoms = table["label"].map({n: atoms_of(n) for n in table["label"].unique()})
     scales = scales or {}
     per_atom = table["image"].map(scales).astype(float)
@@ -345,17 +289,7 @@ def _intensity_places(data: pd.DataFrame) -> np.ndarray:
 
 @message_if_empty("No complete, isolated cluster has a label with a number of atoms")
 def draw_intensity(axes: Axes, data: pd.DataFrame, look: Look) -> None:
-    """Draw a point per cluster, and the line of the intensity of one atom.
-
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-        Empty axes.
-    data : pandas.DataFrame
-        Data of the plot.
-    look : Look, optional
-        Colours and sizes.
-    """
+    """Draw a point per cluster, and the line of the intensity of one atom."""
     x, _, y, _ = _intensity_places(data).T
     draw_points(axes, look, x, y, data["class"])
     slope, scatter = intensity_line(data)

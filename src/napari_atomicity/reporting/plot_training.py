@@ -42,13 +42,6 @@ def draw_learning_curve(figure: Figure, look: Look, history: Sequence[dict[str, 
 
     A vertical line marks the epoch whose weights are kept. The accuracy is not drawn; see
     `describe_training`.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-        An empty figure.
-    history : sequence of dict
-        At least one epoch of `training.fit.fit_network`.
     """
     training, held_out = (
         np.array([epoch[key] for epoch in history]) for key in ("loss", "held_out_loss")

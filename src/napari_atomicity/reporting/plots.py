@@ -64,16 +64,7 @@ def scales_of(analyses: Sequence[Analysis]) -> dict[str, float]:
 
 
 def style(look: Look | None = None, fixed_titles: bool = False) -> AbstractContextManager[None]:
-    """Return a context with the matplotlib settings for plots, independent of those of the user.
-
-    Parameters
-    ----------
-    look : Look, optional
-        Axes and text have its colours and its font size.
-    fixed_titles : bool
-        Whether titles are at the top of the axes, as they are if nothing else is there. A title
-        that looks for its position computes all ticks twice more.
-    """
+    """Return a context with the matplotlib settings for plots, independent of those of the user."""
     import matplotlib as mpl
 
     settings: dict[Any, Any] = {
@@ -116,19 +107,11 @@ def plot_figure(
     plot: Plot,
     data: pd.DataFrame,
     look: Look | None = None,
-    size_inch: tuple[float, float] = SIZE_INCH,
+    size_inch: tuple[float, float] = SIZE_INCH,  # width and height
     dpi: float = 100.0,
     draw: Callable[..., None] | None = None,
 ) -> Figure:
-    """Draw one plot into a new figure.
-
-    Parameters
-    ----------
-    size_inch : tuple of float
-        Width and height.
-    draw : callable, optional
-        Function that draws instead of that of the plot.
-    """
+    """Draw one plot into a new figure."""
     from matplotlib.figure import Figure
 
     look = look or Look()
@@ -147,15 +130,7 @@ def save_plot(
 ) -> Path:
     """Write a plot as .png, .svg or .pdf, or its data as .csv, atomically.
 
-    Parameters
-    ----------
-    draw : callable, optional
-        Function that draws instead of that of the plot.
-
-    Raises
-    ------
-    AtomicityError
-        If the suffix is not supported, or the file can not be written.
+    Raises `AtomicityError` if the suffix is not supported, or the file can not be written.
     """
     path = Path(path)
     if path.suffix.lower() == ".csv":

@@ -57,60 +57,28 @@ CHARTS = (*IMAGE_CHARTS, "intensity", "ratios")
 
 @dataclass(frozen=True, eq=False)
 class ReportData:
-    """Results of a run or a project for the report.
-
-    Parameters
-    ----------
-    ratios : pandas.DataFrame
-        Class ratios, among them those with the scope "all".
-    record : dict
-        Record of the run from `provenance.run_record`.
-    comparison : Comparison, optional
-        Comparison with reference ratios.
-    examples : sequence of ClusterExample
-        Examples of all images from `examples.select_examples`.
-    corrections : pandas.DataFrame, optional
-        Log of corrections: see `methods.describe_methods`.
-    agreement : pandas.DataFrame, optional
-        Table of the agreement between annotators.
-    sample : Accuracy, optional
-        Accuracy from the review of a stratified sample.
-    scales : mapping of str to float, optional
-        Image → intensity of one atom in counts nm², from `plots.scales_of`.
-    title : str
-        Heading; by default a question.
-    sessions : sequence of SessionSummary
-        Sessions whose images were labelled jointly.
-    """
+    """Results of a run or a project for the report."""
 
     table: pd.DataFrame
-    ratios: pd.DataFrame
-    record: dict[str, Any]
-    comparison: Comparison | None = None
+    ratios: pd.DataFrame  # class ratios, among them those with the scope "all"
+    record: dict[str, Any]  # record of the run from `provenance.run_record`
+    comparison: Comparison | None = None  # comparison with reference ratios
     card: ModelCard | None = None
+    # examples of all images from `examples.select_examples`
     examples: Sequence[ClusterExample] = ()
-    corrections: pd.DataFrame | None = None
-    agreement: pd.DataFrame | None = None
-    sample: Accuracy | None = None
+    corrections: pd.DataFrame | None = None  # log of corrections: see `methods.describe_methods`
+    agreement: pd.DataFrame | None = None  # table of the agreement between annotators
+    sample: Accuracy | None = None  # accuracy from the review of a stratified sample
+    # image → intensity of one atom in counts nm², from `plots.scales_of`
     scales: Mapping[str, float] | None = None
-    title: str = ""
-    sessions: Sequence[SessionSummary] = ()
+    title: str = ""  # heading; by default a question
+    sessions: Sequence[SessionSummary] = ()  # sessions whose images were labelled jointly
 
 
 def write_report(path: Path, sections: Sequence[Section], data: ReportData) -> Path:
     """Write the report of a run or a project; an existing file is replaced atomically.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The HTML file.
-    sections : sequence of Section
-        Sections of the images, in the order of the report.
-
-    Raises
-    ------
-    AtomicityError
-        If the file can not be written.
+    Raises `AtomicityError` if the file can not be written.
     """
     classes = classes_of(data.table)
     overall = ratios_of_scope(data.ratios, None, [section.image for section in sections])
@@ -252,16 +220,7 @@ def _problems(sections: Sequence[Section]) -> list[str]:
 
 
 def ratios_of_scope(ratios: pd.DataFrame, image: str | None, images: Sequence[str]) -> pd.DataFrame:
-    """Return the ratios of one image or of all images.
-
-    Parameters
-    ----------
-    image : str or None
-        Name of the image; None for all images together.
-    images : sequence of str
-        Names of all images. One of them may be called "all": its rows are the first with this
-        scope.
-    """
+    """Return the ratios of one image or of all images."""
     found = ratios[ratios["scope"] == (ALL if image is None else image)]
     if ALL not in images or image not in (None, ALL):
         return found

@@ -15,22 +15,7 @@ from .charts import confusion_chart, parity_chart, write_figure
 def write_score_figures(scores: Mapping[str, Any], folder: Path) -> list[Path]:
     """Write the figures of one column of labels as PNG and SVG.
 
-    Parameters
-    ----------
-    scores : mapping of str to Any
-        From `statistics.scores.evaluate`.
-    folder : Path
-        Folder, created if necessary.
-
-    Returns
-    -------
-    list of Path
-        ``confusion-COLUMN`` and ``ratios-COLUMN``, as far as there are labels.
-
-    Raises
-    ------
-    AtomicityError
-        If a file cannot be written.
+    Raises `AtomicityError` if a file cannot be written.
     """
     make_folder(folder)
     confusion = scores["classification"]["confusion"]
@@ -48,14 +33,7 @@ def write_score_figures(scores: Mapping[str, Any], folder: Path) -> list[Path]:
 
 
 def ratio_pairs(samples: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> pd.DataFrame:
-    """Return the fractions of samples as pairs for `plot_parity`.
-
-    Parameters
-    ----------
-    samples : mapping
-        Sample → ``true``, ``predicted``, ``predicted_low`` and ``predicted_high`` → class →
-        fraction.
-    """
+    """Return the fractions of samples as pairs for `plot_parity`."""
     columns = ["scope", "class", "reference", "fraction", "fraction_low", "fraction_high"]
     rows = [
         (

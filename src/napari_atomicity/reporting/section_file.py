@@ -13,13 +13,7 @@ _ENCODING = "utf-8", "surrogatepass"
 
 
 class StoredSection(Section):
-    """A section whose HTML is read when it is used.
-
-    Parameters
-    ----------
-    file : file
-        Gets the HTML at its end.
-    """
+    """A section whose HTML is read when it is used."""
 
     def __init__(self, section: Section, file: IO[bytes]) -> None:
         content = section.html.encode(*_ENCODING)

@@ -77,27 +77,10 @@ def chart_entries(
     names: Sequence[str],
     table: pd.DataFrame,
     classes: Sequence[str],
-    size_inch: tuple[float, float],
+    size_inch: tuple[float, float],  # width and height of each chart
     **context: Any,
 ) -> list[dict[str, Any]]:
-    """Draw plots of the cluster table for the report.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Names of plots in `plots.PLOTS`.
-    classes : sequence of str
-        All classes, in order.
-    size_inch : tuple of float
-        Width and height of each chart.
-    **context : object
-        Context of the data of the plots: see `plots`.
-
-    Returns
-    -------
-    list of dict
-        ``title``, ``caption`` and ``image`` of each plot that has data.
-    """
+    """Draw plots of the cluster table for the report."""
     entries = []
     for name in names:
         figure = draw_chart(name, table, classes, size_inch, **context)

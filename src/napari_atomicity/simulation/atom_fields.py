@@ -55,89 +55,46 @@ BOND_NM = 0.277
 
 @dataclass(frozen=True)
 class AtomFieldSettings:
-    """All settings of a field of atoms except its seed.
+    """All settings of a field of atoms except its seed."""
 
-    Parameters
-    ----------
-    shape_px : tuple of int
-        Height and width in pixels.
-    pixel_size_nm : float
-        Edge length of a pixel.
-    pattern : str
-        One of `PATTERNS`.
-    atoms_per_nm2 : float
-        Mean number of lone atoms per nm² of support.
-    parents_per_nm2, spread_nm : float
-        Of ``clustered``: density of the parents, and standard deviation of offspring along an axis.
-    apart_nm : float
-        Of ``inhibited``: smallest distance of two atoms.
-    clusters : tuple of int
-        Number of atoms of each nanocluster.
-    atom_scatter : float
-        Relative standard deviation of the intensity of an atom, alone or in a cluster.
-    atom_fwhm_nm : float
-        Full width at half maximum of an atom.
-    contrast : float
-        Peak of a mean atom over the mean level of the support.
-    carbon_nm, roughness, order : float
-        Support, see `field_settings.FieldSettings`.
-    step : float
-        Relative height of a thickness step across the field.
-    vacuum : float
-        Share of the field that a corner without support takes up.
-    microscope : Microscope
-        Imaging conditions; the source size follows from ``atom_fwhm_nm``.
-    scan : Scan
-        Scan conditions.
-    """
-
-    shape_px: tuple[int, int] = (512, 512)
-    pixel_size_nm: float = 0.03
+    shape_px: tuple[int, int] = (512, 512)  # height and width in pixels
+    pixel_size_nm: float = 0.03  # edge length of a pixel
     pattern: str = "random"
-    atoms_per_nm2: float = 0.25
+    atoms_per_nm2: float = 0.25  # mean number of lone atoms per nm² of support
+    # parents_per_nm2, spread_nm: of ``clustered``: density of the parents, and standard deviation
+    # of offspring along an axis
     parents_per_nm2: float = 0.06
     spread_nm: float = 0.5
-    apart_nm: float = 0.8
-    clusters: tuple[int, ...] = ()
+    apart_nm: float = 0.8  # of ``inhibited``: smallest distance of two atoms
+    clusters: tuple[int, ...] = ()  # number of atoms of each nanocluster
+    # relative standard deviation of the intensity of an atom, alone or in a cluster
     atom_scatter: float = 0.35
-    atom_fwhm_nm: float = 0.21
-    contrast: float = 0.15
+    atom_fwhm_nm: float = 0.21  # full width at half maximum of an atom
+    contrast: float = 0.15  # peak of a mean atom over the mean level of the support
+    # carbon_nm, roughness, order: support, see `field_settings.FieldSettings`
     carbon_nm: float = 20.0
     roughness: float = 0.05
     order: float = 0.7
-    step: float = 0.0
-    vacuum: float = 0.0
+    step: float = 0.0  # relative height of a thickness step across the field
+    vacuum: float = 0.0  # share of the field that a corner without support takes up
+    # imaging conditions; the source size follows from ``atom_fwhm_nm``
     microscope: Microscope = field(
         default_factory=lambda: Microscope(dose_e_per_a2=60000.0, gain=50.0, black_level=1000.0)
     )
+    # scan conditions
     scan: Scan = field(default_factory=lambda: Scan(row_jitter_px=0.2, row_noise=0.01))
 
 
 @dataclass(frozen=True, eq=False)
 class AtomField:
-    """A simulated micrograph of atoms, and the truth.
-
-    Parameters
-    ----------
-    micrograph : Micrograph
-        The image.
-    truth : DataFrame
-        A row per object: ``y_px, x_px, y_nm, x_nm``, ``n`` (number of atoms), ``which`` ("lone" or
-        "cluster") and ``intensity_atoms``, its scattering in units of a mean atom.
-    support : ndarray of shape (Y, X)
-        True on carbon.
-    intensity_per_atom : float
-        Integrated intensity of a mean atom in counts nm².
-    settings : AtomFieldSettings
-        Settings of the field.
-    seed : int
-        Seed of the field.
-    """
+    """A simulated micrograph of atoms, and the truth."""
 
     micrograph: Micrograph
+    # A row per object: ``y_px, x_px, y_nm, x_nm``, ``n`` (number of atoms), ``which`` ("lone" or
+    # "cluster") and ``intensity_atoms``, its scattering in units of a mean atom
     truth: pd.DataFrame
-    support: np.ndarray
-    intensity_per_atom: float
+    support: np.ndarray  # (Y, X): true on carbon
+    intensity_per_atom: float  # integrated intensity of a mean atom in counts nm²
     settings: AtomFieldSettings
     seed: int
 
@@ -184,24 +141,7 @@ def simulate_atoms(
 ) -> AtomField:
     """Simulate a field of atoms; the same settings and seed give the same pixels.
 
-    Parameters
-    ----------
-    settings : AtomFieldSettings
-        Settings of the field.
-    seed : int, optional
-        Seed of all random numbers.
-    name : str, optional
-        Name of the micrograph.
-
-    Returns
-    -------
-    AtomField
-        The image and the truth.
-
-    Raises
-    ------
-    AtomicityError
-        If the pattern is unknown, or impossible at this density.
+    Raises `AtomicityError` if the pattern is unknown, or impossible at this density.
     """
     rng = np.random.default_rng(seed)
     shape, pixel = settings.shape_px, settings.pixel_size_nm
@@ -233,8 +173,6 @@ def contrast_of(element: str, settings: AtomFieldSettings) -> float:
 
     Parameters
     ----------
-    element : str
-        Element of the atom.
     settings : AtomFieldSettings
         Thickness of the carbon, width of the atom, and microscope.
 
@@ -300,15 +238,6 @@ def lone_atoms(
     settings: AtomFieldSettings, window: ObservationWindow, rng: np.random.Generator
 ) -> np.ndarray:
     """Draw lone atoms of the pattern of the settings.
-
-    Parameters
-    ----------
-    settings : AtomFieldSettings
-        Settings of the field.
-    window : ObservationWindow
-        Support on which the atoms are.
-    rng : numpy.random.Generator
-        Source of random numbers.
 
     Returns
     -------

@@ -18,21 +18,11 @@ from .structures import Isomer
 
 @dataclass(frozen=True, eq=False)
 class Deposit:
-    """A cluster or an aggregate in one place of the support.
+    """A cluster or an aggregate in one place of the support."""
 
-    Parameters
-    ----------
-    isomers : tuple of int
-        Indices into the library; two for an aggregate.
-    atoms : ndarray of shape (n, 3)
-        Positions (y, x, z) about the centre in nm.
-    sigma_nm2 : ndarray of shape (n,)
-        Cross-sections of the atoms in nm².
-    """
-
-    isomers: tuple[int, ...]
-    atoms: np.ndarray
-    sigma_nm2: np.ndarray
+    isomers: tuple[int, ...]  # indices into the library; two for an aggregate
+    atoms: np.ndarray  # (n, 3): positions (y, x, z) about the centre in nm
+    sigma_nm2: np.ndarray  # (n,): cross-sections of the atoms in nm²
 
 
 def draw_cluster_isomers(
@@ -46,10 +36,6 @@ def draw_cluster_isomers(
         Isomers of the classes of the mixture.
     settings : FieldSettings
         Density and mixture of clusters.
-    area_nm2 : float
-        Area of the field.
-    rng : numpy.random.Generator
-        Source of random numbers.
 
     Returns
     -------
@@ -69,14 +55,8 @@ def draw_isomers(
 
     Parameters
     ----------
-    library : sequence of Isomer
-        Isomers of the classes of the mixture.
-    settings : FieldSettings
-        Mixture of clusters.
     n : int
         How many to draw.
-    rng : numpy.random.Generator
-        Source of random numbers.
 
     Returns
     -------
@@ -126,24 +106,7 @@ def add_aggregates(
     settings: FieldSettings,
     rng: np.random.Generator,
 ) -> list[Deposit]:
-    """Put a second cluster of the same mixture on top of a share of the deposits.
-
-    Parameters
-    ----------
-    deposits : sequence of Deposit
-        Single clusters.
-    library : sequence of Isomer
-        Isomers of the classes of the mixture.
-    settings : FieldSettings
-        Mixture, and share of aggregates.
-    rng : numpy.random.Generator
-        Source of random numbers.
-
-    Returns
-    -------
-    list of Deposit
-        In the same order.
-    """
+    """Put a second cluster of the same mixture on top of a share of the deposits."""
     hit = rng.random(len(deposits)) < settings.aggregates
     seconds = iter(draw_isomers(library, settings, int(hit.sum()), rng))
     out = []
@@ -169,8 +132,6 @@ def stack_clusters(
     ----------
     first, second : ndarray of shape (n, 3)
         Positions (y, x, z) in nm.
-    rng : numpy.random.Generator
-        Source of random numbers.
     bond_nm : float, optional
         Smallest distance of two atoms.
 
@@ -203,12 +164,8 @@ def draw_lone_atoms(
 
     Parameters
     ----------
-    settings : FieldSettings
-        Densities of lone atoms and loose groups.
     extent_nm : ndarray of shape (2,)
         Height and width of the field.
-    rng : numpy.random.Generator
-        Source of random numbers.
 
     Returns
     -------
@@ -246,8 +203,6 @@ def place_deposits(
         Thickness of the support; nothing is placed where it is 0.
     pixel_nm : float
         Edge length of a pixel.
-    rng : numpy.random.Generator
-        Source of random numbers.
 
     Returns
     -------
@@ -306,8 +261,6 @@ def touching_centre(
         Centre of the other cluster in nm.
     far : float
         Distance of the centres in nm at which the clusters are surely apart.
-    rng : numpy.random.Generator
-        Source of random numbers.
 
     Returns
     -------

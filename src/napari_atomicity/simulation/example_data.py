@@ -33,17 +33,7 @@ SESSION = {
 
 
 def lattice_pieces(sizes: Sequence[int] = SIZES, per_size: int = 6, seed: int = 0) -> list[Isomer]:
-    """Cut platinum clusters from an fcc lattice.
-
-    Parameters
-    ----------
-    sizes : sequence of int, optional
-        Numbers of atoms.
-    per_size : int, optional
-        Number of clusters of each size.
-    seed : int, optional
-        Seed of all random numbers.
-    """
+    """Cut platinum clusters from an fcc lattice."""
     rng = np.random.default_rng(seed)
     pieces = []
     for size in sizes:
@@ -61,13 +51,6 @@ def make_session(folder: str | PathLike[str], seed: int = 0) -> Path:
     ----------
     folder : path-like
         Folder for the images of `SESSION`, calibrated TIFF files.
-    seed : int, optional
-        Seed of all random numbers.
-
-    Returns
-    -------
-    pathlib.Path
-        The folder.
     """
     library = lattice_pieces(seed=seed)
     for number, (name, mixture) in enumerate(SESSION.items()):
@@ -86,15 +69,6 @@ def make_size_selected(
         Folder for ``Pt19/0.tif`` and so on.
     sizes : sequence of int, optional
         Numbers of atoms of the classes.
-    n_images : int, optional
-        Number of images of each class.
-    seed : int, optional
-        Seed of all random numbers.
-
-    Returns
-    -------
-    pathlib.Path
-        The folder.
     """
     library = lattice_pieces(sizes, seed=seed)
     for size in sizes:
@@ -106,13 +80,6 @@ def make_size_selected(
 
 def make_movie(n_frames: int = 8, seed: int = 0) -> Micrograph:
     """Simulate a short movie of clusters that move and change their size.
-
-    Parameters
-    ----------
-    n_frames : int, optional
-        Number of frames.
-    seed : int, optional
-        Seed of all random numbers.
 
     Returns
     -------

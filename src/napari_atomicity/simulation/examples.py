@@ -45,18 +45,7 @@ def atom_example_truth_path() -> Path:
 
 
 def write_example_folder(folder: Path) -> Path:
-    """Write the quarters of the example image as four images, recorded alike, into a new folder.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder to create.
-
-    Returns
-    -------
-    Path
-        The folder.
-    """
+    """Write the quarters of the example image as four images, recorded alike, into a new folder."""
     from ..io.images import load
 
     whole = load(example_path())
@@ -72,10 +61,7 @@ def write_example_folder(folder: Path) -> Path:
 def make_example() -> None:
     """Simulate the example and write it into the package.
 
-    Raises
-    ------
-    DependencyError
-        If ASE is not installed.
+    Raises `DependencyError` if ASE is not installed.
     """
     from .field_settings import FieldSettings
     from .fields import simulate_field
@@ -135,8 +121,6 @@ def write_image(pixels: np.ndarray, pixel_size_nm: float, path: Path) -> None:
         Intensities.
     pixel_size_nm : float
         Edge length of a pixel in nm.
-    path : pathlib.Path
-        File to write.
     """
     import tifffile
 

@@ -21,67 +21,35 @@ Density = Annotated[float, Interval(ge=0, le=100)]
 
 @dataclass(frozen=True)
 class FieldSettings:
-    """All settings of a field except its isomers and its seed.
+    """All settings of a field except its isomers and its seed."""
 
-    Parameters
-    ----------
-    shape_px : tuple of int
-        Height and width in pixels.
-    pixel_size_nm : float
-        Edge length of a pixel.
-    clusters_per_nm2 : float
-        Mean number of clusters per nm².
-    mixture : dict of str to float
-        Class → share.
-    microscope, scan : Microscope, Scan
-        Imaging conditions.
-    carbon_nm : float
-        Thickness of the support.
-    roughness : float
-        Relative standard deviation of the thickness over nanometres.
-    order : float
-        Short-range order of the carbon, see `scatter_carbon`.
-    step : float
-        Relative height of a thickness step across the field (-1: vacuum beyond an edge).
-    intensity_scatter : float
-        Relative standard deviation of the scattering between clusters.
-    channelling : float
-        Gain in weight of an atom per atom in line above it.
-    element : str
-        Metal of single atoms between the clusters.
-    lone_atoms_per_nm2 : float
-        Density of single atoms.
-    loose_groups_per_nm2 : float
-        Density of groups of a few atoms near each other that are no cluster, as where molecules
-        with one metal atom each gather.
-    touching : float
-        Share of the clusters that are placed against another.
-    aggregates : float
-        Share of the clusters on which a second one has landed: one object in the image.
-    contamination : float
-        Share of the support that patches of hydrocarbons cover.
-    contamination_nm : float
-        Thickness of the carbon in the middle of these patches.
-    """
-
-    shape_px: tuple[Size, Size] = (768, 768)
-    pixel_size_nm: Annotated[float, Interval(ge=1e-3, le=10)] = 0.04
-    clusters_per_nm2: Density = 0.02
-    mixture: dict[str, NotNegative] = field(default_factory=dict)
+    shape_px: tuple[Size, Size] = (768, 768)  # height and width in pixels
+    pixel_size_nm: Annotated[float, Interval(ge=1e-3, le=10)] = 0.04  # edge length of a pixel
+    clusters_per_nm2: Density = 0.02  # mean number of clusters per nm²
+    mixture: dict[str, NotNegative] = field(default_factory=dict)  # class → share
+    # microscope, scan: imaging conditions
     microscope: Microscope = field(default_factory=Microscope)
     scan: Scan = field(default_factory=Scan)
-    carbon_nm: Annotated[float, Interval(ge=0, le=1000)] = 3.0
+    carbon_nm: Annotated[float, Interval(ge=0, le=1000)] = 3.0  # thickness of the support
+    # relative standard deviation of the thickness over nanometres
     roughness: Annotated[float, Interval(ge=0, le=10)] = 0.1
-    order: Fraction = 0.5
+    order: Fraction = 0.5  # short-range order of the carbon, see `scatter_carbon`
+    # relative height of a thickness step across the field (-1: vacuum beyond an edge)
     step: Annotated[float, Interval(ge=-1, le=100)] = 0.0
+    # relative standard deviation of the scattering between clusters
     intensity_scatter: Annotated[float, Interval(ge=0, le=10)] = 0.04
+    # gain in weight of an atom per atom in line above it
     channelling: Annotated[float, Interval(ge=0, le=10)] = 0.03
-    element: str = "Pt"
-    lone_atoms_per_nm2: Density = 0.0
+    element: str = "Pt"  # metal of single atoms between the clusters
+    lone_atoms_per_nm2: Density = 0.0  # density of single atoms
+    # density of groups of a few atoms near each other that are no cluster, as where molecules with
+    # one metal atom each gather
     loose_groups_per_nm2: Density = 0.0
-    touching: Fraction = 0.06
+    touching: Fraction = 0.06  # share of the clusters that are placed against another
+    # share of the clusters on which a second one has landed: one object in the image
     aggregates: Fraction = 0.0
-    contamination: Fraction = 0.0
+    contamination: Fraction = 0.0  # share of the support that patches of hydrocarbons cover
+    # thickness of the carbon in the middle of these patches
     contamination_nm: Annotated[float, Interval(ge=0, le=1000)] = 2.0
 
 
@@ -170,10 +138,7 @@ def demanding_settings(classes: Sequence[str], rng: np.random.Generator) -> Fiel
 def override(settings: FieldSettings, values: dict[str, Any]) -> FieldSettings:
     """Return settings with some values replaced; values of nested settings may be given in part.
 
-    Raises
-    ------
-    AtomicityError
-        If a setting is unknown.
+    Raises `AtomicityError` if a setting is unknown.
     """
     changed = {}
     for name, value in values.items():

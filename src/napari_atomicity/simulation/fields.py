@@ -67,8 +67,6 @@ def simulate_field(
     ----------
     library : sequence of Isomer
         Isomers of the classes of the mixture.
-    settings : FieldSettings
-        All other settings of the field.
     seed : int
         Seed of all random numbers, which are drawn on the CPU.
     name : str, optional
@@ -76,11 +74,6 @@ def simulate_field(
     device : str, optional
         "cpu", or a device of PyTorch that forms the image. There, expected intensities differ by
         rounding, so that a few pixels may differ by a count.
-
-    Returns
-    -------
-    Field
-        The image and the truth.
 
     Raises
     ------

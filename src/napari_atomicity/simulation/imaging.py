@@ -30,74 +30,44 @@ CARBON_PER_NM3 = 100.0
 
 @dataclass(frozen=True)
 class Microscope:
-    """Probe and detector.
+    """Probe and detector."""
 
-    Parameters
-    ----------
-    voltage_kv : float
-        Acceleration voltage.
-    convergence_mrad : float
-        Semi-angle of the probe.
-    defocus_nm, astigmatism_nm, astigmatism_rad : float
-        First-order aberrations; the rest is corrected but for ``cs_um``.
-    cs_um : float
-        Residual spherical aberration.
-    source_nm : float
-        Full width at half maximum of the demagnified source.
-    thermal_nm : float
-        Root mean square displacement of an atom along one axis.
-    dose_e_per_a2 : float
-        Electrons per Å².
-    gain : float
-        Detector counts per scattered electron.
-    black_level : float
-        Counts without electrons.
-    read_noise : float
-        Standard deviation in counts.
-    lag : float
-        Share of a pixel's signal that the detector gives to the next one in the row.
-    afterglow, afterglow_px : float
-        Share of the signal that the scintillator gives off slowly, and the dwell times within
-        which it falls to 1/e. What is left at the end of a row shines into the next.
-    """
-
-    voltage_kv: Annotated[float, Interval(ge=1, le=3000)] = 200.0
-    convergence_mrad: Annotated[float, Interval(ge=0.1, le=200)] = 25.0
+    voltage_kv: Annotated[float, Interval(ge=1, le=3000)] = 200.0  # acceleration voltage
+    convergence_mrad: Annotated[float, Interval(ge=0.1, le=200)] = 25.0  # semi-angle of the probe
+    # defocus_nm, astigmatism_nm, astigmatism_rad: first-order aberrations; the rest is corrected
+    # but for ``cs_um``
     defocus_nm: Length = 0.0
     astigmatism_nm: Length = 0.0
     astigmatism_rad: float = 0.0
-    cs_um: Length = 0.0
+    cs_um: Length = 0.0  # residual spherical aberration
+    # full width at half maximum of the demagnified source
     source_nm: Annotated[float, Interval(ge=0, le=10)] = 0.07
+    # root mean square displacement of an atom along one axis
     thermal_nm: Annotated[float, Interval(ge=0, le=1)] = 0.008
-    dose_e_per_a2: Annotated[float, Interval(gt=0, le=1e9)] = 5000.0
-    gain: Annotated[float, Interval(gt=0, le=1e6)] = 5.0
-    black_level: Annotated[float, Interval(ge=-1e9, le=1e9)] = 500.0
-    read_noise: Annotated[float, Interval(ge=0, le=1e6)] = 2.0
+    dose_e_per_a2: Annotated[float, Interval(gt=0, le=1e9)] = 5000.0  # electrons per Å²
+    gain: Annotated[float, Interval(gt=0, le=1e6)] = 5.0  # detector counts per scattered electron
+    black_level: Annotated[float, Interval(ge=-1e9, le=1e9)] = 500.0  # counts without electrons
+    read_noise: Annotated[float, Interval(ge=0, le=1e6)] = 2.0  # standard deviation in counts
+    # share of a pixel's signal that the detector gives to the next one in the row
     lag: Fraction = 0.1
+    # afterglow, afterglow_px: share of the signal that the scintillator gives off slowly, and the
+    # dwell times within which it falls to 1/e. What is left at the end of a row shines into the
+    # next
     afterglow: Fraction = 0.0
     afterglow_px: Annotated[float, Interval(gt=0, le=1e6)] = 100.0
 
 
 @dataclass(frozen=True)
 class Scan:
-    """Errors of the scan.
+    """Errors of the scan."""
 
-    Parameters
-    ----------
-    row_jitter_px : float
-        Standard deviation of the displacement of a row in pixels.
-    drift_px_per_row : tuple of float
-        Drift (y, x) from row to row in pixels.
-    row_noise : float
-        Standard deviation of the offset of a row, relative to the mean level.
-    streaks : float
-        Share of rows with a bright streak.
-    """
-
+    # standard deviation of the displacement of a row in pixels
     row_jitter_px: Annotated[float, Interval(ge=0, le=100)] = 0.1
+    # drift (y, x) from row to row in pixels
     drift_px_per_row: tuple[Displacement, Displacement] = (0.0, 0.0)
+    # standard deviation of the offset of a row, relative to the mean level
     row_noise: Annotated[float, Interval(ge=0, le=100)] = 0.0
-    streaks: Fraction = 0.0
+    streaks: Fraction = 0.0  # share of rows with a bright streak
 
 
 def cross_section_nm2(element: str) -> float:
@@ -121,10 +91,6 @@ def probe(microscope: Microscope, pixel_nm: float, half_px: int) -> np.ndarray:
 
     Parameters
     ----------
-    microscope : Microscope
-        Voltage, aperture, aberrations, source size, thermal motion.
-    pixel_nm : float
-        Sampling of the result.
     half_px : int
         The result has 2 × half_px + 1 pixels along each edge, the probe in the centre.
 
@@ -172,10 +138,6 @@ def scan_positions(
     ----------
     shape : tuple of int
         Height and width in pixels.
-    scan : Scan
-        Jitter and drift.
-    rng : numpy.random.Generator
-        Source of random numbers.
 
     Returns
     -------
@@ -216,10 +178,6 @@ def scatter_atoms(
         Positions (y, x).
     cross_sections_nm2 : ndarray of shape (N,)
         Cross-section of each atom.
-    microscope : Microscope
-        The probe.
-    displacement_px : tuple of ndarray
-        Displacements of the beam, see `scan_positions`.
     reach_nm : float, optional
         Half width of the window around each atom.
     device : str, optional
@@ -265,8 +223,6 @@ def scatter_carbon(
         Local thickness.
     pixel_nm : float
         Edge length of a pixel.
-    microscope : Microscope
-        The probe.
     rng : numpy.random.Generator
         Source of the positions.
     order : float, optional
@@ -329,8 +285,6 @@ def record(
         Edge length of a pixel.
     microscope, scan : Microscope, Scan
         Imaging conditions.
-    rng : numpy.random.Generator
-        Source of the noise.
 
     Returns
     -------

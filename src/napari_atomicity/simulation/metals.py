@@ -32,10 +32,7 @@ SYMBOL = r"[A-Z][a-z]?"
 def composition(label: str) -> dict[str, int]:
     """Return the number of atoms of each metal: ``Au24Pd1`` → {"Au": 24, "Pd": 1}.
 
-    Raises
-    ------
-    AtomicityError
-        If the label names no cluster that can be built.
+    Raises `AtomicityError` if the label names no cluster that can be built.
     """
     parts = re.findall(rf"({SYMBOL})(\d+)", label)
     counts = {e: int(n[:_MAX_DIGITS]) for e, n in parts}
@@ -57,10 +54,7 @@ def composition(label: str) -> dict[str, int]:
 def size_of(label: str) -> int:
     """Return the number of atoms that a class such as ``Pt55`` or ``Au24Pd1`` names.
 
-    Raises
-    ------
-    AtomicityError
-        If it names none.
+    Raises `AtomicityError` if it names none.
     """
     return sum(composition(label).values())
 
@@ -81,10 +75,7 @@ def nearest_neighbour_nm(element: str) -> float:
 def import_ase(module: str) -> Any:
     """Import a module of ASE.
 
-    Raises
-    ------
-    DependencyError
-        If ASE is not installed.
+    Raises `DependencyError` if ASE is not installed.
     """
     from importlib import import_module
 

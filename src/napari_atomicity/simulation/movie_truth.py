@@ -13,67 +13,33 @@ from .metals import size_of
 
 @dataclass(frozen=True)
 class MovieTruthSettings:
-    """Events of a simulated movie; lengths in nm, rates per frame.
+    """Events of a simulated movie; lengths in nm, rates per frame."""
 
-    Parameters
-    ----------
-    classes : tuple of str
-        Equally probable at the beginning and after a change.
-    n_frames, n_clusters : int
-        Number of frames and of clusters.
-    extent_nm : tuple of float
-        Height and width of the field.
-    frame_time_s : float
-        Time from frame to frame.
-    change : float
-        Probability that a cluster is of another class in the next frame.
-    wander_nm : float
-        Standard deviation of a cluster's step along an axis.
-    drift_nm : tuple of float
-        Mean step (y, x) of the stage.
-    drift_scatter_nm : float
-        Standard deviation of the steps of the stage along an axis.
-    merges : int
-        Number of pairs that merge.
-    isomer_change : float
-        Probability that a cluster of the same class takes another structure or orientation.
-    apart_nm : float
-        Smallest distance of two centres in the first frame.
-    """
-
+    # equally probable at the beginning and after a change
     classes: tuple[str, ...] = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
     n_frames: int = 40
     n_clusters: int = 20
-    extent_nm: tuple[float, float] = (24.0, 24.0)
+    extent_nm: tuple[float, float] = (24.0, 24.0)  # height and width of the field
     frame_time_s: float = 0.5
-    change: float = 0.01
-    wander_nm: float = 0.03
-    drift_nm: tuple[float, float] = (0.05, 0.08)
-    drift_scatter_nm: float = 0.05
-    merges: int = 0
+    change: float = 0.01  # probability that a cluster is of another class in the next frame
+    wander_nm: float = 0.03  # standard deviation of a cluster's step along an axis
+    drift_nm: tuple[float, float] = (0.05, 0.08)  # mean step (y, x) of the stage
+    drift_scatter_nm: float = 0.05  # standard deviation of the steps of the stage along an axis
+    merges: int = 0  # number of pairs that merge
+    # probability that a cluster of the same class takes another structure or orientation
     isomer_change: float = 0.1
-    apart_nm: float = 3.0
+    apart_nm: float = 3.0  # smallest distance of two centres in the first frame
 
 
 @dataclass(frozen=True, eq=False)
 class Courses:
-    """True courses of N clusters in T frames.
+    """True courses of N clusters in T frames."""
 
-    Parameters
-    ----------
-    places_nm : ndarray of shape (T, N, 2)
-        Positions on the stage, without drift.
-    states : ndarray of shape (T, N)
-        Index of the class; -1 after a cluster has become part of another one.
-    drift_nm : ndarray of shape (T, 2)
-        Drift of the stage; zero in the first frame.
-    merges : tuple of tuple of int
-        Frame, cluster that ends in this frame, and cluster that it becomes part of.
-    """
-
-    places_nm: np.ndarray
+    places_nm: np.ndarray  # (T, N, 2): positions on the stage, without drift
+    # (T, N): index of the class; -1 after a cluster has become part of another one
     states: np.ndarray
-    drift_nm: np.ndarray
+    drift_nm: np.ndarray  # (T, 2): drift of the stage; zero in the first frame
+    # frame, cluster that ends in this frame, and cluster that it becomes part of
     merges: tuple[tuple[int, int, int], ...] = ()
 
     def merged(self) -> np.ndarray:
@@ -156,15 +122,6 @@ _CONTACT_NM = 1.6
 def truth_table(settings: MovieTruthSettings, courses: Courses, image: str) -> pd.DataFrame:
     """Return the truth: a row for each frame and cluster in the field.
 
-    Parameters
-    ----------
-    settings : MovieTruthSettings
-        Settings of the movie.
-    courses : Courses
-        Courses of the clusters.
-    image : str
-        Name of the image.
-
     Returns
     -------
     DataFrame
@@ -212,12 +169,8 @@ def simulate_tables(
 
     Parameters
     ----------
-    settings : MovieTruthSettings
-        Settings of the movie.
     confusion : ndarray of shape (C, C)
         Probability of each prediction (column) for each class (row).
-    seed : int
-        Seed of all random numbers.
     missed : float, optional
         Share of clusters that are not detected.
     error_nm : float, optional
@@ -230,8 +183,6 @@ def simulate_tables(
     table, truth : DataFrame
         A row per detection, and per cluster in the field; ``truth_id`` is the number of the true
         cluster in both, -1 for false detections.
-    courses : Courses
-        True courses of the clusters.
     """
     rng = np.random.default_rng(seed)
     courses = draw_courses(settings, rng)

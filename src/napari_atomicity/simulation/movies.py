@@ -27,19 +27,9 @@ from .support import draw_thickness
 
 @dataclass(frozen=True, eq=False)
 class SimulatedMovie:
-    """A simulated stack and its truth.
+    """A simulated stack and its truth."""
 
-    Parameters
-    ----------
-    micrograph : Micrograph
-        The frames.
-    truth : DataFrame
-        A row per cluster and frame with ``truth_id``.
-    courses : Courses
-        Courses of the clusters.
-    """
-
-    micrograph: Micrograph
+    micrograph: Micrograph  # the frames
     truth: pd.DataFrame
     courses: Courses
 
@@ -67,21 +57,8 @@ def simulate_movie(
 
     Parameters
     ----------
-    library : sequence of Isomer
-        Isomers of the classes.
-    settings : MovieTruthSettings
-        Events of the movie.
-    seed : int
-        Seed of all random numbers.
     imaging : FieldSettings, optional
         Conditions and sampling of a frame; its size follows from ``settings``.
-    name : str, optional
-        Name of the micrograph.
-
-    Returns
-    -------
-    SimulatedMovie
-        Frames and truth.
     """
     rng = np.random.default_rng(seed)
     courses = draw_courses(settings, rng)

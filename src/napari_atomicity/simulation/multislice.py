@@ -91,10 +91,6 @@ def multislice_image(
         and the time with its square.
     configurations : int, optional
         Number of configurations of displaced atoms that are averaged.
-    slice_nm : float, optional
-        Thickness of a slice.
-    seed : int, optional
-        Seed of the displacements.
 
     Returns
     -------

@@ -16,12 +16,8 @@ def random_points(
 
     Parameters
     ----------
-    window : ObservationWindow
-        Support.
     per_nm2 : float
         Density in nm⁻².
-    rng : numpy.random.Generator
-        Source of random numbers.
 
     Returns
     -------
@@ -44,14 +40,10 @@ def clustered_points(
 
     Parameters
     ----------
-    window : ObservationWindow
-        Support.
     per_nm2, parents_per_nm2 : float
         Density of offspring and of parents in nm⁻².
     spread_nm : float
         Standard deviation of offspring along an axis.
-    rng : numpy.random.Generator
-        Source of random numbers.
 
     Returns
     -------
@@ -72,14 +64,10 @@ def inhibited_points(
 
     Parameters
     ----------
-    window : ObservationWindow
-        Support.
     per_nm2 : float
         Density in nm⁻².
     apart_nm : float
         Smallest distance of two points.
-    rng : numpy.random.Generator
-        Source of random numbers.
 
     Returns
     -------
@@ -113,14 +101,8 @@ def poisson_points(
 
     Parameters
     ----------
-    window : ObservationWindow
-        Support.
     per_nm2 : float
         Density in nm⁻².
-    margin_nm : float
-        Margin on each side.
-    rng : numpy.random.Generator
-        Source of random numbers.
 
     Returns
     -------

@@ -47,25 +47,14 @@ class _FieldEntry:
 class Recipe:
     """All settings of a number of fields; the content of ``settings.json``.
 
-    Parameters
-    ----------
-    classes : tuple of str
-        Classes of the library of isomers.
-    seed, isomers_per_class : int
-        Seed and size of the library of isomers.
-    fields : dict of str to tuple
-        Name → seed and settings.
-
-    Raises
-    ------
-    AtomicityError
-        If a class names no cluster that can be built.
+    Raises `AtomicityError` if a class names no cluster that can be built.
     """
 
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # classes of the library of isomers
+    # seed, isomers_per_class: seed and size of the library of isomers
     seed: int
     isomers_per_class: int
-    fields: dict[str, tuple[int, FieldSettings]]
+    fields: dict[str, tuple[int, FieldSettings]]  # name → seed and settings
 
     def __post_init__(self) -> None:
         for label in self.classes:
@@ -84,8 +73,6 @@ def draw_recipe(
 
     Parameters
     ----------
-    n_fields : int
-        Number of fields.
     classes : sequence of str, optional
         Such as ``Pt55`` or ``Au24Pd1``: metals and their numbers of atoms.
     seed : int, optional
@@ -97,11 +84,6 @@ def draw_recipe(
         dictionaries of some of their own settings.
     draw : callable, optional
         Function that draws the settings of a field from classes and a generator.
-
-    Returns
-    -------
-    Recipe
-        The settings of all fields.
 
     Raises
     ------
@@ -122,10 +104,7 @@ def read_recipe(path: Path) -> Recipe:
     Settings that are missing have the values of `FieldSettings`, seeds are 0, and there are 20
     isomers of each class.
 
-    Raises
-    ------
-    ReadError
-        If the file is no recipe, or has an unknown setting.
+    Raises `ReadError` if the file is no recipe, or has an unknown setting.
     """
     try:
         content = dataclass_from_json(_File, read_document(path))
@@ -165,24 +144,8 @@ def simulate_recipe(
 
     On the CPU the same recipe gives the same bits.
 
-    Parameters
-    ----------
-    recipe : Recipe
-        From `draw_recipe` or `read_recipe`.
-    device : str, optional
-        See `fields.simulate_field`.
-
-    Yields
-    ------
-    Field
-        The next field.
-
-    Raises
-    ------
-    DependencyError
-        If ASE is not installed.
-    AtomicityError
-        If a class names no cluster that can be built.
+    Raises `DependencyError` if ASE is not installed. Raises `AtomicityError` if a class names no
+    cluster that can be built.
     """
     per_class = recipe.isomers_per_class
     library = library_of(recipe.classes, per_class, recipe.seed, progress=progress)
@@ -205,15 +168,6 @@ def write_recipe(
     ----------
     out_dir : Path
         Created if it does not exist.
-    recipe : Recipe
-        From `draw_recipe` or `read_recipe`.
-    device : str, optional
-        See `fields.simulate_field`.
-
-    Returns
-    -------
-    Path
-        The truth table.
     """
     out_dir = Path(out_dir)
     make_folder(out_dir)
@@ -239,15 +193,7 @@ def write_recipe(
 
 
 def write_field(path: Path, made: Field) -> None:
-    """Write the image of a field as TIFF of 16 bits with its pixel size.
-
-    Parameters
-    ----------
-    path : Path
-        The file; its folder exists.
-    made : Field
-        The field.
-    """
+    """Write the image of a field as TIFF of 16 bits with its pixel size."""
     pixels = made.micrograph.data.astype(np.uint16)
     write_pixels(path, pixels, made.settings.pixel_size_nm, "zlib")
 
@@ -259,8 +205,6 @@ def write_pixels(
 
     Parameters
     ----------
-    path : Path
-        The file; its folder exists.
     pixels : ndarray of shape (Y, X)
         Unsigned integers of 8 or 16 bits.
     pixel_size_nm : float

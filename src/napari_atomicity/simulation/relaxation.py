@@ -49,8 +49,6 @@ class MorsePotential:
 
         Parameters
         ----------
-        atoms : ase.Atoms
-            The cluster.
         force_consistent : bool, optional
             Has no effect: there is only one energy, which is consistent with the forces.
         """
@@ -75,10 +73,6 @@ def anneal(atoms: Any, rng: np.random.Generator, steps: int = 250) -> None:
 
     Parameters
     ----------
-    atoms : ase.Atoms
-        The cluster.
-    rng : numpy.random.Generator
-        Source of random numbers.
     steps : int, optional
         Time steps of 4 fs.
     """

@@ -41,30 +41,14 @@ MAX_TRIES = 200
 
 @dataclass(frozen=True)
 class SessionImage:
-    """All settings of an image of a simulated session.
-
-    Parameters
-    ----------
-    name : str
-        Name of the image.
-    sample : str
-        Name of the sample; images of the same sample have the same mixture.
-    settings : FieldSettings
-        Its own conditions.
-    seed : int
-        Seed of the field.
-    log_scale : float
-        Logarithm of the intensity of one atom relative to the session's.
-    has_few : bool
-        Whether it has 1 to `MAX_FEW` whole clusters.
-    """
+    """All settings of an image of a simulated session."""
 
     name: str
-    sample: str
-    settings: FieldSettings
-    seed: int
-    log_scale: float
-    has_few: bool = False
+    sample: str  # name of the sample; images of the same sample have the same mixture
+    settings: FieldSettings  # its own conditions
+    seed: int  # seed of the field
+    log_scale: float  # logarithm of the intensity of one atom relative to the session's
+    has_few: bool = False  # whether it has 1 to `MAX_FEW` whole clusters
 
 
 def random_session_settings(classes: Sequence[str], rng: np.random.Generator) -> FieldSettings:
@@ -106,17 +90,8 @@ def random_image_settings(
 
     Parameters
     ----------
-    settings : FieldSettings
-        Conditions of the session.
-    rng : numpy.random.Generator
-        Source of random numbers.
     gain_spread : float, optional
         Standard deviation of ln gain.
-
-    Returns
-    -------
-    FieldSettings
-        Conditions of the image.
     """
     of_session = settings.microscope
     microscope = replace(
@@ -143,28 +118,7 @@ def draw_samples(
 ) -> list[tuple[str, dict[str, float]]]:
     """Draw the samples of the images of a session.
 
-    Parameters
-    ----------
-    kind : str
-        One of `KINDS`.
-    classes : sequence of str
-        All classes.
-    n_images : int
-        Number of images.
-    rng : numpy.random.Generator
-        Source of random numbers.
-    other_sizes : sequence of str, optional
-        Sizes that are no class.
-
-    Returns
-    -------
-    list of (str, dict of str to float)
-        For each image the name of the sample and its mixture.
-
-    Raises
-    ------
-    AtomicityError
-        If there is no such kind.
+    Raises `AtomicityError` if there is no such kind.
     """
     if kind not in KINDS:
         raise AtomicityError(
@@ -206,23 +160,10 @@ def draw_session(
 
     Parameters
     ----------
-    kind : str
-        One of `KINDS`.
-    classes : sequence of str
-        All classes.
-    n_images : int
-        Number of images.
-    seed : int
-        Seed of all random numbers.
     settings : FieldSettings, optional
         Conditions of the session without the mixture. Default: `random_session_settings`.
     gain_spread : float, optional
         Standard deviation of ln gain between images. Default: drawn from `GAIN_SPREAD`.
-
-    Returns
-    -------
-    list of SessionImage
-        Settings of the images.
 
     Raises
     ------
@@ -267,22 +208,7 @@ def simulate_session(library: Sequence[Isomer], images: Sequence[SessionImage]) 
 
     Images of few clusters take the first seeds that give 1 to `MAX_FEW` whole clusters.
 
-    Parameters
-    ----------
-    library : sequence of Isomer
-        Isomers of all sizes.
-    images : sequence of SessionImage
-        From `draw_session`.
-
-    Yields
-    ------
-    Field
-        The next image.
-
-    Raises
-    ------
-    AtomicityError
-        If the library lacks a size.
+    Raises `AtomicityError` if the library lacks a size.
     """
     for image in images:
         seeds = range(image.seed, image.seed + (MAX_TRIES if image.has_few else 1))

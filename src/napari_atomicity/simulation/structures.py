@@ -28,24 +28,12 @@ from .starting_structures import KINDS, STARTING_STRUCTURES
 
 @dataclass(frozen=True, eq=False)
 class Isomer:
-    """A structure of a cluster.
+    """A structure of a cluster."""
 
-    Parameters
-    ----------
-    element : str
-        The metal; of an alloy its metals in the order of the class, such as ``AuPd``.
-    kind : str
-        One of `starting_structures.KINDS`.
-    positions_nm : ndarray of shape (n, 3)
-        Positions about the centre of mass.
-    symbols : ndarray of shape (n,), optional
-        Metal of each atom; None for a single metal.
-    """
-
-    element: str
-    kind: str
-    positions_nm: np.ndarray
-    symbols: np.ndarray | None = None
+    element: str  # the metal; of an alloy its metals in the order of the class, such as ``AuPd``
+    kind: str  # one of `starting_structures.KINDS`
+    positions_nm: np.ndarray  # (n, 3): positions about the centre of mass
+    symbols: np.ndarray | None = None  # (n,): metal of each atom; None for a single metal
 
     @property
     def n(self) -> int:
@@ -69,22 +57,7 @@ class Isomer:
 
 
 def make_isomer(element: str, n: int, kind: str, seed: int) -> Isomer:
-    """Build one isomer of a single metal and relax it.
-
-    Parameters
-    ----------
-    element : str
-        The metal.
-    n : int
-        Number of atoms.
-    kind, seed : str, int
-        See `make_alloy`.
-
-    Returns
-    -------
-    Isomer
-        The relaxed isomer.
-    """
+    """Build one isomer of a single metal and relax it."""
     return make_alloy({element: n}, kind, seed)
 
 
@@ -92,20 +65,6 @@ def make_alloy(atoms_of: Mapping[str, int], kind: str, seed: int) -> Isomer:
     """Build one isomer, its metals in random order, and relax it.
 
     The potential is EMT [1]_ if that has parameters for all metals, else Morse pairs.
-
-    Parameters
-    ----------
-    atoms_of : mapping of str to int
-        Metal (one of `METALS`) → number of atoms.
-    kind : str
-        One of `KINDS`.
-    seed : int
-        The same seed gives the same isomer.
-
-    Returns
-    -------
-    Isomer
-        The relaxed isomer.
 
     Raises
     ------
@@ -157,28 +116,7 @@ def isomer_library(
 ) -> list[Isomer]:
     """Build isomers of every size in the shares of `KINDS`, the same for any number of workers.
 
-    Parameters
-    ----------
-    element : str
-        The metal.
-    sizes : sequence of int
-        Numbers of atoms.
-    per_size : int
-        Isomers of each size.
-    seed : int, optional
-        Seed of all random numbers.
-    workers : int, optional
-        Number of processes.
-
-    Returns
-    -------
-    list of Isomer
-        The isomers.
-
-    Raises
-    ------
-    DependencyError
-        If ASE is not installed.
+    Raises `DependencyError` if ASE is not installed.
     """
     return _library([{element: n} for n in sizes], per_size, seed, workers, progress)
 
@@ -192,28 +130,8 @@ def library_of(
 ) -> list[Isomer]:
     """Build isomers of classes of any metals and alloys, such as ``Pt55`` or ``Au24Pd1``.
 
-    Parameters
-    ----------
-    classes : sequence of str
-        The classes.
-    per_class : int
-        Isomers of each class.
-    seed : int, optional
-        Seed of all random numbers.
-    workers : int, optional
-        Number of processes.
-
-    Returns
-    -------
-    list of Isomer
-        The isomers.
-
-    Raises
-    ------
-    DependencyError
-        If ASE is not installed.
-    AtomicityError
-        If a class names no cluster that can be built.
+    Raises `DependencyError` if ASE is not installed. Raises `AtomicityError` if a class names no
+    cluster that can be built.
     """
     wanted: dict[str, list[dict[str, int]]] = {}
     for label in classes:
@@ -300,28 +218,7 @@ def read_or_build_library(
     progress: Progress | None = None,
     element: str = "Pt",
 ) -> list[Isomer]:
-    """Read isomers from a file; build and store them if it does not exist.
-
-    Parameters
-    ----------
-    path : Path
-        File of the library.
-    sizes : sequence of int
-        Numbers of atoms.
-    per_size : int
-        Isomers of each size.
-    seed : int
-        Seed of all random numbers.
-    workers : int, optional
-        Number of processes.
-    element : str, optional
-        The metal.
-
-    Returns
-    -------
-    list of Isomer
-        The isomers, as the file contains them.
-    """
+    """Read isomers from a file; build and store them if it does not exist."""
     if not path.exists():
         save_library(path, isomer_library(element, sizes, per_size, seed, workers, progress))
     return load_library(path)

@@ -36,10 +36,6 @@ def smooth_noise(
         Height and width in pixels.
     pixel_nm : float
         Edge length of a pixel.
-    scale_nm : float
-        Distance of the knots.
-    rng : numpy.random.Generator
-        Source of random numbers.
 
     Returns
     -------
@@ -66,8 +62,6 @@ def add_contamination(
         Thickness of the support in nm.
     settings : FieldSettings
         Share and height of the patches.
-    rng : numpy.random.Generator
-        Source of random numbers.
 
     Returns
     -------

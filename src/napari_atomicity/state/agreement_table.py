@@ -10,18 +10,7 @@ from ..statistics.agreement import CONSENSUS, agreement, last_labels
 
 
 def agreement_table(corrections: pd.DataFrame) -> pd.DataFrame:
-    """How far annotators agree, for a report: a row for all labels and one for each.
-
-    Parameters
-    ----------
-    corrections : pandas.DataFrame
-        The log, with the columns that `statistics.agreement.last_labels` needs.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Figures as text; without rows where no cluster was judged by two people or more.
-    """
+    """How far annotators agree, for a report: a row for all labels and one for each."""
     labels = last_labels(corrections[corrections["annotator"] != CONSENSUS])
     found = agreement(labels)
     if not found.n_items:

@@ -89,15 +89,7 @@ class AnalysisStore:
         columns: Columns | None = None,
         only_labels: bool = False,
     ) -> None:
-        """Replace the analysis of an image; the one place where an analysis changes.
-
-        Parameters
-        ----------
-        analysis : Analysis or None
-            The new analysis; None removes it.
-        only_labels : bool, optional
-            Whether only labels have changed since the last analysis of this image.
-        """
+        """Replace the analysis of an image; the one place where an analysis changes."""
         if analysis is None:
             self._analyses.pop(image, None)
             self._cache.set(image, None)
@@ -123,13 +115,7 @@ class AnalysisStore:
     def replace_all(
         self, analyses: Mapping[str, Analysis], images: Iterable[str], cache: TableCache | None
     ) -> None:
-        """Hold these analyses and no others.
-
-        Parameters
-        ----------
-        analyses : mapping of str to Analysis
-            By name of the image.
-        """
+        """Hold these analyses and no others."""
         self._cache = TableCache() if cache is None else cache
         self._analyses = {}
         self._classes = None
@@ -144,14 +130,6 @@ class AnalysisStore:
             self._generation[image] = self._generation.get(image, 0) + 1
 
     def set_micrograph(self, image: str, micrograph: Micrograph) -> None:
-        """Replace the micrograph of an analysis; its clusters stay.
-
-        Parameters
-        ----------
-        image : str
-            Name of the image.
-        micrograph : Micrograph
-            The new one.
-        """
+        """Replace the micrograph of an analysis; its clusters stay."""
         if image in self._analyses:
             self._analyses[image] = replace(self._analyses[image], micrograph=micrograph)

@@ -38,11 +38,6 @@ def with_predictions(analysis: Analysis, result: Analysis) -> Analysis:
 
     The result of a task may be outdated: clusters may have been added, moved, removed or corrected
     since it was started. These stay as they are.
-
-    Parameters
-    ----------
-    result : Analysis
-        The same image classified, perhaps with other clusters.
     """
     # The frame of the arrays is the result's: another model may see other channels and classes.
     frame = replace(
@@ -94,15 +89,6 @@ def inherit(
 
     Two clusters are the same if they are mutual nearest neighbours within half a diameter.
     Clusters that a person has added or labelled stay; removed ones do not come back.
-
-    Parameters
-    ----------
-    before : Analysis or None
-        The old detection; without one all clusters are new.
-    after : Analysis
-        The new detection of the same image.
-    removed : pandas.DataFrame, optional
-        Positions of removed clusters: frame, y_nm, x_nm.
     """
     if removed is not None and len(removed):
         after = _without_removed(after, removed)
@@ -172,13 +158,7 @@ def mark_excluded(analysis: Analysis) -> Analysis:
 
 
 def blinded(analysis: Analysis, labels: dict[int, str]) -> Analysis:
-    """Return the analysis as a blind annotator sees it.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        With predictions and corrections of all annotators.
-    """
+    """Return the analysis as a blind annotator sees it."""
     table = _unpredicted(analysis.table.assign(label_corrected=""))
     table["label_corrected"] = table["cluster_id"].map(labels).astype(object).fillna("")
     return replace(

@@ -27,24 +27,14 @@ PROPOSED_SETTING = "annotations/with proposals"
 
 def pack_images(
     images: Sequence[ProjectImage],
-    directory: str | os.PathLike[str],
+    directory: str | os.PathLike[str],  # the folder to make; a .zip is made next to it
     annotator: str | None = None,
     atoms: pd.DataFrame | None = None,
     tolerance_nm: float = TOLERANCE_NM,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Path:
-    """Make a pack of images of a project; see `annotation_packs.export_pack`.
-
-    Parameters
-    ----------
-    directory : path-like
-        The folder to make; a .zip is made next to it.
-    atoms : pandas.DataFrame, optional
-        Atoms that a model has found in them, for a pack that is not blind.
-    tolerance_nm : float, optional
-        Marks of several annotators within this distance count as the same atom.
-    """
+    """Make a pack of images of a project; see `annotation_packs.export_pack`."""
     files = find_images([image.path for image in images])
     named = dict(zip(files, map(valid_text, unique_names(files)), strict=True))
     sizes = {i.path: i.pixel_size_nm for i in images if i.pixel_size_nm is not None}
@@ -58,24 +48,14 @@ def pack_images(
 
 @dataclass(frozen=True, eq=False)
 class TakenIn:
-    """Result of reading packs.
+    """Result of reading packs."""
 
-    Attributes
-    ----------
-    came : pandas.DataFrame
-        A row for each image and annotator whose marks are in the project now: ``image, annotator,
-        marks, new, by_name`` (whether the image could be identified by its name only).
-    refused : pandas.DataFrame
-        What was not imported: ``what, why``.
-    tolerance_nm : float
-        The smallest tolerance that a pack proposes.
-    in_doubt : mapping of Path to str
-        Packs that were not imported, because their unit has to be stated, and the reason.
-    """
-
+    # A row for each image and annotator whose marks are in the project now: ``image, annotator,
+    # marks, new, by_name`` (whether the image could be identified by its name only)
     came: pd.DataFrame
-    refused: pd.DataFrame
-    tolerance_nm: float = TOLERANCE_NM
+    refused: pd.DataFrame  # what was not imported: ``what, why``
+    tolerance_nm: float = TOLERANCE_NM  # the smallest tolerance that a pack proposes
+    # packs that were not imported, because their unit has to be stated, and the reason
     in_doubt: Mapping[Path, str] = field(default_factory=dict)
 
     @property
@@ -97,17 +77,7 @@ def take_in_packs(
     here, and can't be, if its name is the same. Marks of a pack are refused if the annotator has
     other marks of that image in the project.
 
-    Parameters
-    ----------
-    paths : iterable of path-like
-        Packs: folders or .zip files.
-    unit : {"px", "nm"}, optional
-        See `filled_packs.read_pack`.
-
-    Raises
-    ------
-    AtomicityError
-        If the project can't be written.
+    Raises `AtomicityError` if the project can't be written.
     """
     came: list[tuple[str, str, int, bool, bool]] = []
     refused: list[tuple[str, str]] = []
@@ -209,13 +179,7 @@ def _take_in(
 def _matching_image(
     images: Sequence[ProjectImage], name: str, digest: str
 ) -> tuple[ProjectImage | None, str, bool]:
-    """Find the image of a project that an image of a pack is.
-
-    Returns
-    -------
-    tuple of (ProjectImage or None, str, bool)
-        The image, the reason if there is none, and whether only the names are equal.
-    """
+    """Find the image of a project that an image of a pack is."""
     same = [image for image in images if image.sha256 == digest]
     if same:
         return next((i for i in same if i.name == name), same[0]), "", False

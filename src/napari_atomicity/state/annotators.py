@@ -36,28 +36,17 @@ Field = tuple[str, int]
 # ---- what there is
 @dataclass(frozen=True, eq=False)
 class Annotations:
-    """The blind marks of all annotators in the images of a project.
+    """The blind marks of all annotators in the images of a project."""
 
-    Attributes
-    ----------
-    counts : pandas.DataFrame
-        A row for each image and annotator who has viewed it: ``image, annotator, marks,
-        uncertain``.
-    marks, looked : pandas.DataFrame
-        As `consensus` needs them, of images with a known pixel size; ``image`` names a field.
-    fields : mapping of str to tuple of (str, int)
-        Name of each field → image and frame.
-    unmeasured : tuple of str
-        Images without a known pixel size: they can't be compared.
-    with_proposals : tuple of tuple of (str, str)
-        (image, annotator) of those who began from the atoms of a model.
-    """
-
+    # A row for each image and annotator who has viewed it: ``image, annotator, marks, uncertain``
     counts: pd.DataFrame
+    # marks, looked: as `consensus` needs them, of images with a known pixel size; ``image`` names a
+    # field
     marks: pd.DataFrame
     looked: pd.DataFrame
-    fields: Mapping[str, Field]
-    unmeasured: tuple[str, ...] = ()
+    fields: Mapping[str, Field]  # name of each field → image and frame
+    unmeasured: tuple[str, ...] = ()  # images without a known pixel size: they can't be compared
+    # (image, annotator) of those who began from the atoms of a model
     with_proposals: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -135,25 +124,17 @@ def _area_nm2(image: ProjectImage) -> float:
 # ---- what they come to
 @dataclass(frozen=True, eq=False)
 class AnnotatorComparison:
-    """Agreement of annotators, their consensus, and the model compared with them.
-
-    Attributes
-    ----------
-    consensus : Consensus
-        See `statistics.consensus`.
-    beside : dict or None
-        See `human_parity.compare_with_annotators`, over the fields that the model has analysed;
-        None if it has analysed none.
-    disputes : pandas.DataFrame
-        Positions on which annotators, or model and annotators, disagree, the least decided first:
-        ``image, frame, y_px, x_px, y_nm, x_nm, posterior, n_looked, n_marked, model`` (whether the
-        model has an atom there; None where it was not applied), ``undecided, people, against`` (the
-        reason).
-    """
+    """Agreement of annotators, their consensus, and the model compared with them."""
 
     annotations: Annotations
-    consensus: Consensus
+    consensus: Consensus  # see `statistics.consensus`
+    # see `human_parity.compare_with_annotators`, over the fields that the model has analysed; None
+    # if it has analysed none
     beside: dict[str, Any] | None
+    # positions on which annotators, or model and annotators, disagree, the least decided first:
+    # ``image, frame, y_px, x_px, y_nm, x_nm, posterior, n_looked, n_marked, model`` (whether the
+    # model has an atom there; None where it was not applied), ``undecided, people, against`` (the
+    # reason)
     disputes: pd.DataFrame
 
     @property
@@ -179,33 +160,14 @@ class AnnotatorComparison:
 def compare(
     annotations: Annotations,
     atoms: Mapping[str, pd.DataFrame],
-    tolerance_nm: float = TOLERANCE_NM,
-    seed: int = 0,
+    tolerance_nm: float = TOLERANCE_NM,  # marks within this distance are one site
+    seed: int = 0,  # of bootstrap and random draws
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> AnnotatorComparison:
     """Merge the marks of several annotators, and compare the model with them.
 
-    Parameters
-    ----------
-    annotations : Annotations
-        As from `annotations_in`.
-    atoms : mapping of str to pandas.DataFrame
-        Image → atoms that the model has found; it was not applied to images without an entry.
-    tolerance_nm : float, optional
-        Marks within this distance are one site.
-    seed : int, optional
-        Of bootstrap and random draws.
-
-    Returns
-    -------
-    AnnotatorComparison
-        Consensus, agreement and disputes.
-
-    Raises
-    ------
-    AtomicityError
-        If no image with a known pixel size has been annotated.
+    Raises `AtomicityError` if no image with a known pixel size has been annotated.
     """
     marks, looked = annotations.marks, annotations.looked
     if not len(looked):

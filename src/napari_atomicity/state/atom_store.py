@@ -31,13 +31,7 @@ class _History(Protocol):
     """What applies edits."""
 
     def do(self, *edits: AtomEdit, description: str | None = None, group: object = None) -> None:
-        """Apply edits as one step.
-
-        Parameters
-        ----------
-        *edits : AtomEdit
-            In order.
-        """
+        """Apply edits as one step."""
         ...
 
 
@@ -101,17 +95,7 @@ class AtomStore:
     def set_analysis(
         self, analysis: AtomAnalysis, description: str = "find atoms", group: object = None
     ) -> None:
-        """Replace the atoms found by a model; marks stay, and known atoms keep their ids.
-
-        Parameters
-        ----------
-        analysis : AtomAnalysis
-            The new result.
-        description : str, optional
-            Text for the history.
-        group : object, optional
-            Results of one group are one step.
-        """
+        """Replace the atoms found by a model; marks stay, and known atoms keep their ids."""
         image = analysis.micrograph.name
         self._state.finish()
         before = self._of.get(image)
@@ -120,13 +104,7 @@ class AtomStore:
         self._state.history.do(SetAtoms(image, before, after, description), group=group)
 
     def set_threshold(self, image: str, threshold: float) -> None:
-        """Set the operating point; all values of one slider movement are one step.
-
-        Parameters
-        ----------
-        threshold : float
-            Minimum probability of an atom.
-        """
+        """Set the operating point; all values of one slider movement are one step."""
         self._state.finish()
         before = self._of.get(image)
         if before is None or before.analysis is None or before.threshold == threshold:
@@ -143,49 +121,23 @@ class AtomStore:
         self._sliding = None
 
     def set_group_distance(self, image: str, distance_nm: float) -> None:
-        """Set the maximum distance of linked atoms.
-
-        Parameters
-        ----------
-        distance_nm : float
-            In nm.
-        """
+        """Set the maximum distance of linked atoms."""
         self._set(
             image, lambda a: replace(a, group_distance_nm=distance_nm), "linking distance of atoms"
         )
 
     def set_species(self, image: str, species: Species | None) -> None:
-        """Name atoms by the components of their intensities, or remove the names.
-
-        Parameters
-        ----------
-        species : Species or None
-            None removes the names.
-        """
+        """Name atoms by the components of their intensities, or remove the names."""
         self._set(image, lambda a: a.with_species(species), f"species of atoms in {image}")
 
     def set_added(self, image: str, added: InjectedAtoms | None) -> None:
-        """Set the result of an injection-recovery test.
-
-        Parameters
-        ----------
-        added : InjectedAtoms or None
-            The injected atoms; None removes the result.
-        """
+        """Set the result of an injection-recovery test."""
         self._set(image, lambda a: a.with_injected(added), f"atoms missed in {image}")
 
     def set_support(
         self, image: str, added: Iterable[np.ndarray], removed: Iterable[np.ndarray]
     ) -> None:
-        """Correct the support by these polygons, (M, 2) in pixels (y, x), and no others.
-
-        Parameters
-        ----------
-        added : iterable of ndarray of shape (m, 2)
-            Polygons that belong to the support.
-        removed : iterable of ndarray of shape (m, 2)
-            Polygons that do not.
-        """
+        """Correct the support by these polygons, (M, 2) in pixels (y, x), and no others."""
         added, removed = (tuple(np.asarray(p, float) for p in ps) for ps in (added, removed))
         self._set(
             image,
@@ -205,10 +157,7 @@ class AtomStore:
     def begin(self, image: str) -> ImageAtoms:
         """Return the atoms of an image to be marked by hand; there are none at first.
 
-        Raises
-        ------
-        CalibrationError
-            If the pixel size is not known.
+        Raises `CalibrationError` if the pixel size is not known.
         """
         self._state.finish()
         found = self._of.get(image)
@@ -218,13 +167,7 @@ class AtomStore:
         return found
 
     def add(self, image: str, marks: Iterable[Mark]) -> list[int]:
-        """Add atoms that a person points to.
-
-        Parameters
-        ----------
-        marks : iterable of Mark
-            A mark on a hidden candidate confirms it.
-        """
+        """Add atoms that a person points to."""
         atoms = self.begin(image)
         new: dict[int, Mark | None] = {}
         for mark in marks:
@@ -234,13 +177,7 @@ class AtomStore:
         return list(new)
 
     def move(self, image: str, marks: Mapping[int, Mark]) -> None:
-        """Move atoms.
-
-        Parameters
-        ----------
-        marks : mapping of int to Mark
-            New marks by atom id.
-        """
+        """Move atoms."""
         self._mark(image, marks, f"move {pluralise(len(marks), 'atom')}")
 
     def remove(self, keys: Iterable[AtomKey]) -> None:
@@ -248,15 +185,7 @@ class AtomStore:
         self._change(keys, lambda mark: replace(mark, present=False), "delete")
 
     def set_uncertain(self, keys: Iterable[AtomKey], uncertain: bool = True) -> None:
-        """Mark atoms as uncertain or certain.
-
-        Parameters
-        ----------
-        keys : iterable of AtomKey
-            The atoms.
-        uncertain : bool, optional
-            False marks them as certain.
-        """
+        """Mark atoms as uncertain or certain."""
         verb = "doubt" if uncertain else "be sure of"
         self._change(keys, lambda mark: replace(mark, uncertain=uncertain), verb)
 
@@ -308,13 +237,7 @@ class AtomStore:
 
     # ---- for the session
     def install(self, image: str, atoms: ImageAtoms | None) -> None:
-        """Replace the atoms of an image; the one place where atoms change. Emits no signal.
-
-        Parameters
-        ----------
-        atoms : ImageAtoms or None
-            None removes them.
-        """
+        """Replace the atoms of an image; the one place where atoms change. Emits no signal."""
         if atoms is None:
             self._of.pop(image, None)
         else:
@@ -328,20 +251,7 @@ class AtomStore:
         self.select(k for k in self._selection if k[0] != image or k[1] in there)
 
     def put_all(self, atoms: Mapping[str, ImageAtoms], next_ids: Mapping[str, int]) -> list[str]:
-        """Hold these atoms and no others; emits no signal.
-
-        Parameters
-        ----------
-        atoms : mapping of str to ImageAtoms
-            By name of the image.
-        next_ids : mapping of str to int
-            First free ids by name of the image.
-
-        Returns
-        -------
-        list of str
-            Images whose atoms have changed.
-        """
+        """Hold these atoms and no others; emits no signal."""
         before = list(self._of)
         self._of = dict(atoms)
         self._next_id = {

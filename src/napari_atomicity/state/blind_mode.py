@@ -15,13 +15,7 @@ from .edits import Relabel
 
 
 class BlindMode:
-    """Holds the analyses and atoms that blind mode hides.
-
-    Attributes
-    ----------
-    hidden : dict of str to Analysis or None
-        Analyses as they are without blind mode; None while it is off.
-    """
+    """Holds the analyses and atoms that blind mode hides."""
 
     def __init__(self) -> None:
         self.hidden: dict[str, Analysis] | None = None
@@ -34,29 +28,12 @@ class BlindMode:
 
     def start(
         self,
-        project: Project,
+        project: Project,  # holds what the annotator has labelled and marked blind before
         annotator: str,
         analyses: dict[str, Analysis],
         atoms: dict[str, ImageAtoms],
     ) -> tuple[dict[str, Analysis], dict[str, ImageAtoms]]:
-        """Hide analyses and atoms; return those that the annotator sees.
-
-        Parameters
-        ----------
-        project : Project
-            Holds what the annotator has labelled and marked blind before.
-        analyses : dict of str to Analysis
-            By name of the image.
-        atoms : dict of str to ImageAtoms
-            By name of the image.
-
-        Returns
-        -------
-        analyses : dict of str to Analysis
-            With the blind labels of the annotator only.
-        atoms : dict of str to ImageAtoms
-            With the blind marks of the annotator only.
-        """
+        """Hide analyses and atoms; return those that the annotator sees."""
         labels, removed = project.blind_labels(annotator)
         shown = {
             n: blinded(remove_rows(a, removed[n]) if n in removed else a, labels.get(n, {}))
@@ -77,22 +54,7 @@ class BlindMode:
     def change_annotator(
         self, project: Project, annotator: str
     ) -> tuple[dict[str, Analysis], dict[str, ImageAtoms]]:
-        """Return what another blind annotator sees.
-
-        Parameters
-        ----------
-        project : Project
-            Holds what the annotator has labelled and marked blind before.
-        annotator : str
-            Who annotates now.
-
-        Returns
-        -------
-        analyses : dict of str to Analysis
-            As from `start`.
-        atoms : dict of str to ImageAtoms
-            As from `start`.
-        """
+        """Return what another blind annotator sees."""
         return self.start(project, annotator, *self.stop(project))
 
     def clear(self) -> None:
@@ -106,15 +68,7 @@ class BlindMode:
             self.hidden.pop(image, None)
 
     def set_micrograph(self, image: str, micrograph: Micrograph) -> None:
-        """Replace the micrograph of a hidden analysis.
-
-        Parameters
-        ----------
-        image : str
-            Name of the image.
-        micrograph : Micrograph
-            The new one.
-        """
+        """Replace the micrograph of a hidden analysis."""
         if self.hidden is not None and image in self.hidden:
             self.hidden[image] = replace(self.hidden[image], micrograph=micrograph)
 

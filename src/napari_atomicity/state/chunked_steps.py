@@ -31,14 +31,7 @@ def exceeds_limits(n_images: int, n_clusters: int) -> bool:
 
 
 class ChunkedSteps:
-    """Runs steps, at most one at a time.
-
-    Attributes
-    ----------
-    run_chunked : callable or None
-        Takes `step` and calls it, with the seconds that it may take, until it returns False.
-        Without it, long steps run to their end at once.
-    """
+    """Runs steps, at most one at a time."""
 
     def __init__(self) -> None:
         self._work: Work | None = None
@@ -50,15 +43,7 @@ class ChunkedSteps:
         return self._work is not None
 
     def run(self, work: Work, long: bool) -> None:
-        """Run a step: at once, or in parts if it is long and the window offers that.
-
-        Parameters
-        ----------
-        work : Work
-            The step.
-        long : bool
-            Whether it may run in parts.
-        """
+        """Run a step: at once, or in parts if it is long and the window offers that."""
         if self._work is not None:  # a listener of a step does another one
             _exhaust(work)
             return

@@ -66,13 +66,7 @@ class _Owner(Protocol):
 
 
 class ClusterEdits:
-    """Changes the clusters of a window, each time by one step of its history.
-
-    Parameters
-    ----------
-    state : WindowState
-        Whose clusters are changed.
-    """
+    """Changes the clusters of a window, each time by one step of its history."""
 
     def __init__(self, state: _Owner) -> None:
         self._state = state
@@ -82,23 +76,14 @@ class ClusterEdits:
         self,
         analysis: Analysis,
         description: str = "analyse",
-        undoable: bool = True,
-        soon: bool = False,
+        undoable: bool = True,  # false for a first result that is not a step of undo
+        soon: bool = False,  # whether it may run in parts (`chunked_steps`)
     ) -> None:
         """Replace the analysis of an image by a new result.
 
         Clusters that were known before keep their ids and corrections, and excluded regions stay.
         Clusters that a person has added or labelled stay even if they were not found again;
         clusters that a person has removed do not come back.
-
-        Parameters
-        ----------
-        analysis : Analysis
-            The new result. Its image is added if it is not in the window.
-        undoable : bool, optional
-            False for a first result that is not a step of undo.
-        soon : bool, optional
-            Whether it may run in parts (`chunked_steps`).
         """
         state, image = self._state, analysis.micrograph.name
         state.steps.finish()
@@ -170,17 +155,7 @@ class ClusterEdits:
         description: str,
         analyses: Iterable[Analysis] = (),
     ) -> None:
-        """Replace the predictions of several images, as one step that may run in parts.
-
-        Parameters
-        ----------
-        results : iterable of Analysis
-            The images, classified.
-        description : str
-            Text for the history.
-        analyses : iterable of Analysis, optional
-            New results of other images, as of `set_analysis`.
-        """
+        """Replace the predictions of several images, as one step that may run in parts."""
         self._state.ensure_writable()
         self._state.history.ensure_not_blind()
         new = (edit for a in analyses for edit in self._new_analysis(a, description))
@@ -188,15 +163,7 @@ class ClusterEdits:
         self._state.history.run(edits, description, long=True)
 
     def set_session(self, image: str, session: Mapping[str, Any]) -> None:
-        """Set what the session of an image tells of it; not a step of undo.
-
-        Parameters
-        ----------
-        image : str
-            Name of the image.
-        session : mapping of str to Any
-            Description of the session.
-        """
+        """Set what the session of an image tells of it; not a step of undo."""
         self._state.steps.finish()
         analysis = self._state.store.get(image)
         if analysis is not None and analysis.parameters.get("session") != session:
@@ -214,13 +181,7 @@ class ClusterEdits:
                 yield SetAnalysis(image, analysis, after, description, EditKind.PREDICTION)
 
     def install_labels(self, labels: Mapping[str, Mapping[int, str]]) -> list[str]:
-        """Show the labels that count after a merge; return the images where any has changed.
-
-        Parameters
-        ----------
-        labels : mapping
-            Image → cluster_id → label. The project has them already.
-        """
+        """Show the labels that count after a merge; return the images where any has changed."""
         changed = []
         for image, analysis in list(self._state.store.analyses.items()):
             merged = with_labels(analysis, labels.get(image, {}))
@@ -231,20 +192,7 @@ class ClusterEdits:
 
     # ---- by a person
     def add(self, image: str, table: pd.DataFrame, outlines: list[np.ndarray]) -> list[int]:
-        """Add measured clusters that a person points to; they get new ids.
-
-        Parameters
-        ----------
-        image : str
-            Name of the image; it must have an analysis.
-        table : pandas.DataFrame
-            As from a detection; the ids in it do not matter.
-
-        Returns
-        -------
-        list of int
-            The new ids, in the order of the table.
-        """
+        """Add measured clusters that a person points to; they get new ids."""
         self._state.steps.finish()
         rows = self._new_rows(image, table, outlines)
         edit = AddClusters(image, None, rows, f"add {pluralise(len(table), 'cluster')}")
@@ -260,29 +208,12 @@ class ClusterEdits:
         self,
         image: str,
         cluster_ids: Iterable[int],
-        table: pd.DataFrame,
+        table: pd.DataFrame,  # the new clusters, measured; the ids in it do not matter
         outlines: list[np.ndarray],
         verb: str,
-        group: object = None,
+        group: object = None,  # steps of one group that follow each other are one
     ) -> list[int]:
-        """Replace clusters by others: split one into several, or merge several into one.
-
-        Parameters
-        ----------
-        cluster_ids : iterable of int
-            Clusters that are replaced; nothing happens if one of them does not exist any more.
-        table : pandas.DataFrame
-            The new clusters, measured; the ids in it do not matter.
-        verb : str
-            "split" or "merge", for the history.
-        group : object, optional
-            Steps of one group that follow each other are one.
-
-        Returns
-        -------
-        list of int
-            The new ids; empty if nothing happened.
-        """
+        """Replace clusters by others: split one into several, or merge several into one."""
         self._state.steps.finish()
         analysis, replaced = self._state.store.get(image), set(cluster_ids)
         if analysis is None or not replaced <= set(analysis.table["cluster_id"]):
@@ -294,13 +225,7 @@ class ClusterEdits:
         return after.table["cluster_id"].tolist()
 
     def move(self, image: str, table: pd.DataFrame, outlines: list[np.ndarray]) -> None:
-        """Replace clusters by new measurements at another position; they lose predictions.
-
-        Parameters
-        ----------
-        table : pandas.DataFrame
-            New measurements; ``cluster_id`` says of which clusters.
-        """
+        """Replace clusters by new measurements at another position; they lose predictions."""
         self._state.steps.finish()
         analysis = self._state.store.get(image)
         if analysis is None:
@@ -338,13 +263,7 @@ class ClusterEdits:
         return () if analysis is None else analysis.regions
 
     def set_regions(self, image: str, polygons: Iterable[np.ndarray]) -> None:
-        """Exclude these regions of an image and no others.
-
-        Parameters
-        ----------
-        polygons : iterable of ndarray of shape (m, 2)
-            In pixels (y, x).
-        """
+        """Exclude these regions of an image and no others."""
         self._state.steps.finish()
         analysis = self._state.store.get(image)
         if analysis is not None:
@@ -354,25 +273,11 @@ class ClusterEdits:
             self._state.history.do(SetRegions(image, analysis.regions, after, text))
 
     def relabel(self, keys: Iterable[Key], label: str) -> None:
-        """Label clusters, as one step.
-
-        Parameters
-        ----------
-        label : str
-            "" takes the label back.
-        """
+        """Label clusters, as one step."""
         self.relabel_each(dict.fromkeys(keys, label))
 
     def relabel_each(self, labels: Mapping[Key, str], description: str | None = None) -> None:
-        """Label each of these clusters with its own label, as one step.
-
-        Parameters
-        ----------
-        labels : mapping of Key to str
-            By cluster.
-        description : str, optional
-            Text for the history; made from the labels by default.
-        """
+        """Label each of these clusters with its own label, as one step."""
         self._state.ensure_writable()
         by_image: dict[str, dict[int, str]] = {}
         for (image, cluster_id), label in labels.items():
@@ -403,13 +308,5 @@ class ClusterEdits:
                 yield RemoveClusters(image, rows)
 
     def remove_ids(self, image: str, cluster_ids: Iterable[int]) -> None:
-        """Remove clusters of one image, as one step.
-
-        Parameters
-        ----------
-        image : str
-            Name of the image.
-        cluster_ids : iterable of int
-            Ids of the clusters.
-        """
+        """Remove clusters of one image, as one step."""
         self.remove((image, i) for i in cluster_ids)

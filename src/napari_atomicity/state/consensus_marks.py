@@ -27,22 +27,9 @@ def write_agreement(
     folder: str | os.PathLike[str],
     marks: pd.DataFrame,
     found: Consensus,
-    beside: Mapping[str, Any] | None = None,
+    beside: Mapping[str, Any] | None = None,  # the comparison of the model with the annotators
 ) -> dict[str, Any]:
-    """Write ``marks.csv``, ``consensus.csv`` and ``agreement.json``.
-
-    Parameters
-    ----------
-    folder : path-like
-        Where to write.
-    beside : mapping, optional
-        The comparison of the model with the annotators.
-
-    Returns
-    -------
-    dict
-        The content of ``agreement.json``.
-    """
+    """Write ``marks.csv``, ``consensus.csv`` and ``agreement.json``."""
     folder = Path(folder)
     said = found.to_dict()
     if beside is not None:
@@ -54,15 +41,7 @@ def write_agreement(
 
 
 def write_comparison(compared: AnnotatorComparison, folder: str | os.PathLike[str]) -> Path:
-    """Write a comparison; see `write_agreement`. Images of stacks are named with their frame.
-
-    Parameters
-    ----------
-    compared : AnnotatorComparison
-        What to write.
-    folder : path-like
-        Where to write.
-    """
+    """Write a comparison; see `write_agreement`. Images of stacks are named with their frame."""
     marks, found = compared.annotations.marks, compared.consensus
     names = {name: name.replace("\n", " frame ") for name in compared.annotations.fields}
     tables = [table.assign(image=table["image"].map(names)) for table in (marks, found.sites)]
@@ -79,18 +58,6 @@ def measured_sites(
     """Measure the atoms of the consensus in the images.
 
     A site counts from a posterior of 0.25 on, and is uncertain up to 0.75.
-
-    Parameters
-    ----------
-    compared : AnnotatorComparison
-        The comparison.
-    micrographs : mapping of str to Micrograph
-        The images.
-
-    Returns
-    -------
-    dict
-        Image → frame → marks.
     """
     low, high = UNDECIDED
     found: dict[str, dict[int, list[Mark]]] = {}
@@ -112,19 +79,7 @@ def measured_sites(
 def consensus_edit(
     book: AtomStore, image: str, marks: Mapping[int, Sequence[Mark]]
 ) -> SetMarks | None:
-    """Return the edit that replaces the atoms of some frames of an image by these marks.
-
-    Parameters
-    ----------
-    marks : mapping of int to sequence of Mark
-        Frame → marks. A mark within half the distance of neighbours of an atom or candidate is that
-        atom.
-
-    Returns
-    -------
-    SetMarks or None
-        None if nothing changes.
-    """
+    """Return the edit that replaces the atoms of some frames of an image by these marks."""
     atoms = book.begin(image)
     table, size = atoms.table, atoms.pixel_size_nm
     columns = ["atom_id", "frame", "y_nm", "x_nm"]

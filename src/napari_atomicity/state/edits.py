@@ -51,18 +51,6 @@ class Edit(Generic[T]):
 
         It takes up what a model has added in the meantime, for example the prediction of a
         cluster added by hand, which undo and redo would otherwise lose.
-
-        Parameters
-        ----------
-        now : Analysis or None
-            The analysis as it is now.
-        undo : bool
-            Whether the edit is about to be reverted.
-
-        Returns
-        -------
-        Edit
-            The edit to revert or to apply.
         """
         if undo:
             return replace(self, after=self._renewed(self.after, now))

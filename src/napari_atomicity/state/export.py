@@ -59,24 +59,10 @@ CHARTS = ("fractions", "parity", "confusion")
 
 @dataclass(frozen=True)
 class Choices:
-    """What is written, beside the tables as CSV and Parquet and the record.
+    """What is written, beside the tables as CSV and Parquet and the record."""
 
-    Parameters
-    ----------
-    excel, latex, figures, report : bool, optional
-        Whether the tables are written as workbooks too, the ratios as LaTeX, the plots as PNG,
-        SVG and CSV, and the report.
-    method : str, optional
-        How ratios are found, a name in `statistics.prevalence.METHODS`.
-    reference : pandas.DataFrame, optional
-        Known ratios to set beside those that are found, with the columns scope, class and
-        fraction: see `statistics.reference`.
-    keep_ratios : bool, optional
-        Whether fractions are given even if a session does not fit the classes of the model.
-    title : str, optional
-        Heading of the report; the name of the project, or a question, if empty.
-    """
-
+    # excel, latex, figures, report: whether the tables are written as workbooks too, the ratios as
+    # LaTeX, the plots as PNG, SVG and CSV, and the report
     excel: bool = setting(
         True,
         "Excel workbooks",
@@ -91,10 +77,13 @@ class Choices:
         key="report/figures",
     )
     report: bool = setting(True, "Report (HTML)", "The report as one file.", key="report/page")
-    method: str = "counted"
+    method: str = "counted"  # how ratios are found, a name in `statistics.prevalence.METHODS`
+    # known ratios to set beside those that are found, with the columns scope, class and fraction:
+    # see `statistics.reference`
     reference: pd.DataFrame | None = None
+    # whether fractions are given even if a session does not fit the classes of the model
     keep_ratios: bool = False
-    title: str = ""
+    title: str = ""  # heading of the report; the name of the project, or a question, if empty
 
 
 def card_of(table: pd.DataFrame) -> ModelCard | None:
@@ -155,13 +144,7 @@ class _Export:
             )
 
     def say(self, message: str, done: int = 0, total: int = 0) -> None:
-        """Report progress; raise `Cancelled` if the export was stopped.
-
-        Parameters
-        ----------
-        message : str
-            What is being done.
-        """
+        """Report progress; raise `Cancelled` if the export was stopped."""
         check(self.stop)
         report(self.progress, done, total, message)
 
@@ -330,7 +313,7 @@ class _Export:
 def export(
     source: WindowState | Snapshot | Contents | Sequence[Analysis],
     out_dir: str | PathLike[str],
-    choices: Choices | None = None,
+    choices: Choices | None = None,  # what is written, and how ratios are computed
     progress: Progress | None = None,
     stop: Stop | None = None,
     *,
@@ -339,35 +322,10 @@ def export(
 ) -> list[Path]:
     """Write all that is known of a session, a project or some analyses into a folder.
 
-    Parameters
-    ----------
-    source : WindowState, Snapshot, Contents or sequence of Analysis
-        A window in its own thread; in any thread a `snapshot` of one, `Contents`, or
-        analyses.
-    out_dir : path-like
-        Folder that gets ``clusters.csv``, ``.parquet`` and ``.xlsx``, ``ratios.csv``,
-        ``.parquet``, ``.xlsx`` and ``.tex``, ``figures/`` with each plot as PNG, SVG, PDF and CSV,
-        ``corrections.csv`` where a log is kept, ``reference.json`` if there is a reference,
-        ``report.html`` and, last, ``run.json``. Those of an earlier export are replaced.
-    choices : Choices, optional
-        What is written, and how ratios are computed.
-    card : ModelCard, optional
-        Of the model, if it is not installed.
-    sessions : sequence of SessionSummary, optional
-        Sessions whose images were labelled jointly, for the report.
-
-    Returns
-    -------
-    list of Path
-        What was written.
-
-    Raises
-    ------
-    AtomicityError
-        If the folder can't be made, a file can't be written, or the method or the reference does
-        not fit; after all else is written, if ratios, a figure or the report failed.
-    Cancelled
-        If ``stop()`` says so; files that are complete stay, ``run.json`` is not among them.
+    Raises `AtomicityError` if the folder can't be made, a file can't be written, or the method or
+    the reference does not fit; after all else is written, if ratios, a figure or the report failed.
+    Raises `Cancelled` if ``stop()`` says so; files that are complete stay, ``run.json`` is not
+    among them.
     """
     if isinstance(source, WindowState):
         source = snapshot(source)

@@ -22,27 +22,15 @@ SAMPLE_SETTING = "review/sample"
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """What is exported; edits that come later do not touch it.
+    """What is exported; edits that come later do not touch it."""
 
-    Parameters
-    ----------
-    analyses : tuple of Analysis
-        In the order in which they are shown.
-    others : tuple of Outcome, optional
-        Outcomes of the images that have no analysis.
-    corrections : pandas.DataFrame, optional
-        Log of what people did (`Project.corrections`); None if none is kept.
-    sample : Queue, optional
-        The stratified sample that is reviewed, from which the accuracy of all labels follows.
-    name : str, optional
-        Of the project; "" without one.
-    """
-
-    analyses: tuple[Analysis, ...]
-    others: tuple[Outcome, ...] = ()
+    analyses: tuple[Analysis, ...]  # in the order in which they are shown
+    others: tuple[Outcome, ...] = ()  # outcomes of the images that have no analysis
+    # log of what people did (`Project.corrections`); None if none is kept
     corrections: pd.DataFrame | None = None
+    # the stratified sample that is reviewed, from which the accuracy of all labels follows
     sample: Queue | None = None
-    name: str = ""
+    name: str = ""  # of the project; "" without one
     sessions: tuple[AcquisitionSession, ...] = ()
 
 
@@ -53,33 +41,19 @@ def _failed(project: Project) -> dict[str, str]:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """A session at one moment, taken without reading anything: see `snapshot`.
+    """A session at one moment, taken without reading anything: see `snapshot`."""
 
-    Parameters
-    ----------
-    analyses : tuple of Analysis
-        In the order of the images.
-    missing : tuple[tuple[str, str], ...], optional
-        Name and path of the images that have no analysis.
-    project : Project, optional
-        Where the log is kept; None without a project.
-    blind : str, optional
-        The annotator who may see nothing of the others; None outside blind mode.
-    """
-
-    analyses: tuple[Analysis, ...]
-    missing: tuple[tuple[str, str], ...] = ()
-    project: Project | None = None
+    analyses: tuple[Analysis, ...]  # in the order of the images
+    missing: tuple[tuple[str, str], ...] = ()  # name and path of the images that have no analysis
+    project: Project | None = None  # where the log is kept; None without a project
+    # the annotator who may see nothing of the others; None outside blind mode
     blind: str | None = None
     sessions: tuple[AcquisitionSession, ...] = ()
 
     def contents(self) -> Contents:
         """With what the project holds beside; it is read here, in any thread.
 
-        Raises
-        ------
-        AtomicityError
-            If the project can't be read.
+        Raises `AtomicityError` if the project can't be read.
         """
         project = self.project
         failed = {} if project is None or not self.missing else _failed(project)
@@ -124,20 +98,6 @@ def sampled_accuracy(
     """Estimate the accuracy of all labels from a stratified sample.
 
     No estimate is possible if other models made the predictions than when the sample was drawn.
-
-    Parameters
-    ----------
-    sample : Queue
-        The sample.
-    table : pandas.DataFrame
-        The cluster table of all images.
-    corrections : pandas.DataFrame
-        The log of corrections.
-
-    Returns
-    -------
-    Accuracy or None
-        None if no estimate is possible.
     """
     if set(table["model_id"].astype(str)) - {"", *sample.models}:
         return None

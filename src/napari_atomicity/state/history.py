@@ -107,13 +107,7 @@ class _Owner(Protocol):
 
 
 class History(Sequence[Step]):
-    """The steps that were done, oldest first, and those that were undone.
-
-    Parameters
-    ----------
-    state : WindowState
-        Whose analyses and atoms the edits change.
-    """
+    """The steps that were done, oldest first, and those that were undone."""
 
     def __init__(self, state: _Owner) -> None:
         self._state = state
@@ -155,25 +149,12 @@ class History(Sequence[Step]):
         *edits: Edit | AtomEdit,
         description: str | None = None,
         group: object = None,
-        soon: bool = False,
+        soon: bool = False,  # whether it may run in parts (`chunked_steps`)
     ) -> None:
         """Apply edits and remember them as one step.
 
-        Parameters
-        ----------
-        *edits : Edit
-            In order.
-        description : str, optional
-            Text for the history; that of the first edit by default.
-        group : object, optional
-            If the last step was of the same group, these edits become part of it.
-        soon : bool, optional
-            Whether it may run in parts (`chunked_steps`).
-
-        Raises
-        ------
-        AtomicityError
-            If the project can only be read, or the edits are not allowed in blind mode.
+        Raises `AtomicityError` if the project can only be read, or the edits are not allowed in
+        blind mode.
         """
         self._state.ensure_writable()
         if not all(isinstance(e, _ALLOWED_BLIND) for e in edits):
@@ -183,32 +164,16 @@ class History(Sequence[Step]):
 
     def run(
         self,
-        edits: Iterable[Edit | AtomEdit],
+        edits: Iterable[Edit | AtomEdit],  # in order; each is made when the one before was applied
         description: str | None = None,
         group: object = None,
         long: bool = False,
     ) -> None:
-        """Apply edits as one step, without the checks of `do`.
-
-        Parameters
-        ----------
-        edits : iterable of Edit
-            In order; each is made when the one before was applied.
-        description : str, optional
-            Text for the history; made from the edits by default.
-        group : object, optional
-            If the last step was of the same group, these edits become part of it.
-        """
+        """Apply edits as one step, without the checks of `do`."""
         self._state.steps.run(self._do(edits, description, group), long)
 
     def apply_without_undo(self, edits: Iterable[Edit], long: bool = False) -> None:
-        """Apply edits that are not a step of undo: a first result.
-
-        Parameters
-        ----------
-        edits : iterable of Edit
-            In order.
-        """
+        """Apply edits that are not a step of undo: a first result."""
         self._state.steps.run(self._apply_without_undo(edits), long)
 
     def record_by_model(self, change: ClusterChange) -> None:

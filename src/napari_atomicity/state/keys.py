@@ -14,16 +14,6 @@ def ids_by_image(keys: frozenset[Key]) -> Mapping[str, frozenset[int]]:
     """Return the ids of each image among some keys.
 
     Every view groups the selection, which may have all clusters of a project: it is grouped once.
-
-    Parameters
-    ----------
-    keys : frozenset of Key
-        Keys, such as those of the selected clusters.
-
-    Returns
-    -------
-    mapping of str to frozenset of int
-        Image → ids.
     """
     found: dict[str, list[int]] = defaultdict(list)
     for image, number in keys:
@@ -32,11 +22,5 @@ def ids_by_image(keys: frozenset[Key]) -> Mapping[str, frozenset[int]]:
 
 
 def ids_of_image(keys: frozenset[Key], image: str | None) -> frozenset[int]:
-    """Return the ids of one image among some keys.
-
-    Parameters
-    ----------
-    image : str or None
-        Name of the image; None has no clusters.
-    """
+    """Return the ids of one image among some keys."""
     return ids_by_image(keys).get(image or "", frozenset())

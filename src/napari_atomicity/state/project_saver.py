@@ -31,23 +31,13 @@ SESSION_COLUMNS = frozenset({"session", "known"})
 
 @dataclass(frozen=True, eq=False)
 class ClusterChange:
-    """An edit of clusters that was applied or reverted, with the analysis before and after.
+    """An edit of clusters that was applied or reverted, with the analysis before and after."""
 
-    Parameters
-    ----------
-    edit : Edit or ImageEdit
-        What was done, by whom.
-    before, after : Analysis or None
-        The analysis before and after the edit.
-    columns : Columns, optional
-        Those of the table after the edit, if they are at hand.
-    """
-
-    edit: Edit | ImageEdit
+    edit: Edit | ImageEdit  # what was done, by whom
     before: Analysis | None
     after: Analysis | None
     is_undo: bool = False
-    columns: Columns | None = None
+    columns: Columns | None = None  # those of the table after the edit, if they are at hand
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,20 +118,7 @@ class _Owner(Protocol):
 
 
 class ProjectSaver:
-    """Writes every edit into the project before the call of the edit returns.
-
-    Parameters
-    ----------
-    state : WindowState
-        Whose edits are written.
-    on_message : callable
-        Called with the message when it changes.
-
-    Attributes
-    ----------
-    message : str
-        Why some edits are not in the project; "" if all are.
-    """
+    """Writes every edit into the project before the call of the edit returns."""
 
     def __init__(self, state: _Owner, on_message: Callable[[str], None]) -> None:
         self._state = state
@@ -164,15 +141,7 @@ class ProjectSaver:
         self._unsaved_sizes.clear()
 
     def add_to_new_project(self, project: Project, micrographs: Iterable[Micrograph]) -> None:
-        """Add images to a new project, with all that is known of them.
-
-        Parameters
-        ----------
-        project : Project
-            Empty, or a copy of the project before. What could not be written there is written here.
-        micrographs : iterable of Micrograph
-            Images of the window; those that the copy has are skipped.
-        """
+        """Add images to a new project, with all that is known of them."""
         self._not_added = {m.name: m for m in micrographs if not project.has(m.name)}
         try:
             self._add_images(project)

@@ -53,25 +53,7 @@ def _walked(answered: np.ndarray, by_image: bool) -> np.ndarray:
 def accuracy(
     queue: Queue, predicted: np.ndarray, said: np.ndarray, removed: np.ndarray
 ) -> Accuracy | None:
-    """Estimate how often the predictions are right, from the answers so far.
-
-    Parameters
-    ----------
-    queue : Queue
-        The reviewed clusters; answers count up to where the queue was gone through.
-    predicted : ndarray of shape (n,)
-        Predicted label of each cluster of the queue; "" without a prediction.
-    said : ndarray of shape (n,)
-        Label given by a person; "" without an answer.
-    removed : ndarray of shape (n,)
-        Whether a person removed the cluster: its prediction is wrong, whatever it is, and its class
-        is that of its stratum.
-
-    Returns
-    -------
-    Accuracy or None
-        None if the order of the queue allows no estimate.
-    """
+    """Estimate how often the predictions are right, from the answers so far."""
     if not queue.strata:
         return None
     of_stratum = np.array([s.label for s in queue.strata], object)[queue.stratum]

@@ -14,25 +14,16 @@ from .review_request import ReviewRequest
 
 @dataclass(frozen=True)
 class Order:
-    """One way to go through clusters.
+    """One way to go through clusters."""
 
-    Parameters
-    ----------
-    title, what : str
-        For people: its name, and what it is good for.
-    missing : callable
-        From a table to why there is nothing to go by; "" if there is.
-    choose : callable
-        From a table and a request to the rows that belong to the queue, in order.
-    estimates : bool, optional
-        Whether the answers say something of all clusters.
-    """
-
+    # title, what: for people: its name, and what it is good for
     title: str
     what: str
+    # from a table to why there is nothing to go by; "" if there is
     missing: Callable[[pd.DataFrame], str]
+    # from a table and a request to the rows that belong to the queue, in order
     choose: Callable[[pd.DataFrame, ReviewRequest], np.ndarray]
-    estimates: bool = False
+    estimates: bool = False  # whether the answers say something of all clusters
 
 
 # ---- orders: from a table to row numbers

@@ -18,31 +18,17 @@ from .review_sampling import draw_sample
 
 @dataclass(frozen=True, eq=False)
 class Queue:
-    """Clusters in the order in which they are reviewed.
+    """Clusters in the order in which they are reviewed."""
 
-    Parameters
-    ----------
-    request : ReviewRequest
-        What was asked for.
-    images, ids : ndarray
-        (N,): the clusters.
-    strata : tuple of Stratum, optional
-        From which an estimate can be made; empty where the order allows none.
-    stratum : ndarray, optional
-        (N,): index into ``strata``.
-    models : tuple of str, optional
-        Who had made the predictions when the queue was made.
-    time : str, optional
-        When that was, ISO 8601; "" where it does not matter.
-    """
-
-    request: ReviewRequest
+    request: ReviewRequest  # what was asked for
     images: np.ndarray
     ids: np.ndarray
+    # from which an estimate can be made; empty where the order allows none
     strata: tuple[Stratum, ...] = ()
+    # (N,): index into ``strata``
     stratum: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
-    models: tuple[str, ...] = ()
-    time: str = ""
+    models: tuple[str, ...] = ()  # who had made the predictions when the queue was made
+    time: str = ""  # when that was, ISO 8601; "" where it does not matter
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -80,10 +66,7 @@ class Queue:
     def from_json(cls, values: Mapping[str, Any]) -> Queue:
         """Return the queue that `to_json` has described.
 
-        Raises
-        ------
-        AtomicityError
-            If the description is not valid.
+        Raises `AtomicityError` if the description is not valid.
         """
         try:
             wish = dict(values["request"])
@@ -113,17 +96,7 @@ class Queue:
 def build(table: pd.DataFrame, request: ReviewRequest, time: str = "") -> Queue:
     """Return the clusters of a table in the requested order.
 
-    Parameters
-    ----------
-    request : ReviewRequest
-        Which clusters, in which order.
-    time : str, optional
-        Current time, for a sample that is stored.
-
-    Raises
-    ------
-    AtomicityError
-        If there is nothing to review, with the reason.
+    Raises `AtomicityError` if there is nothing to review, with the reason.
     """
     order = ORDERS[request.order]
     if not len(table):

@@ -46,20 +46,7 @@ def strata_of(table: pd.DataFrame) -> tuple[tuple[Stratum, ...], np.ndarray]:
 
 
 def allocate(sizes: Sequence[int], n: int, minimum: int = MIN_PER_STRATUM) -> np.ndarray:
-    """Allocate a sample to strata: in proportion, but at least a few of each.
-
-    Parameters
-    ----------
-    n : int
-        Size of the sample; larger if it does not suffice for one of each stratum.
-    minimum : int, optional
-        Minimum for each stratum, or all of it where it has fewer; less where n does not suffice.
-
-    Returns
-    -------
-    ndarray of int
-        Clusters to draw from each stratum.
-    """
+    """Allocate a sample to strata: in proportion, but at least a few of each."""
     size = np.asarray(sizes, int)
     n = min(n, int(size.sum()))
     start = np.minimum(size, minimum)

@@ -30,17 +30,6 @@ class Reviewing:
     like a key.
 
     Signals: ``moved()`` when another cluster is shown or an answer came or went.
-
-    Parameters
-    ----------
-    state : WindowState
-        Gets the edits.
-    removed : iterable of Key, optional
-        Clusters of the queue of which somebody has said before that they are none.
-    annotator : str, optional
-        To whom the answers belong; None: to who works at this session.
-    remarks : mapping of Key to str, optional
-        What there is to say of some of the clusters while they are shown.
     """
 
     moved = Signal()

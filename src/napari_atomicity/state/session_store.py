@@ -86,15 +86,7 @@ class SessionStore:
 
     # ---- changes
     def install(self, image: str, entry: SessionEntry | None) -> None:
-        """Replace the entry of an image; None removes it.
-
-        Parameters
-        ----------
-        image : str
-            Name of the image.
-        entry : SessionEntry or None
-            Its entry.
-        """
+        """Replace the entry of an image; None removes it."""
         if entry:
             self._entries[image] = entry
         else:
@@ -111,15 +103,7 @@ class SessionStore:
 
     # ---- what a person does
     def group(self, images: Iterable[str], name: str) -> None:
-        """Make images a session of their own, or join them with the session of that name.
-
-        Parameters
-        ----------
-        images : iterable of str
-            Names of the images.
-        name : str
-            Name of the session.
-        """
+        """Make images a session of their own, or join them with the session of that name."""
         images = list(images)
         # The others are named too: a derived name may change when images are added.
         others = [i for session in self.groups() if session.name == name for i in session.images]
@@ -137,13 +121,7 @@ class SessionStore:
         )
 
     def set_known(self, images: Iterable[str], composition: Composition) -> None:
-        """Set the known composition of the sample in images.
-
-        Parameters
-        ----------
-        composition : mapping of str to float
-            Class → number; empty if it is not known.
-        """
+        """Set the known composition of the sample in images."""
         images = list(images)
         known = format_composition(composition) if composition else "no known sample"
         self._do(
@@ -155,13 +133,7 @@ class SessionStore:
         )
 
     def keep_known(self, images: Iterable[str], keep: bool) -> None:
-        """Set whether the known samples in images are used even if their clusters contradict them.
-
-        Parameters
-        ----------
-        images : iterable of str
-            Names of the images; those without a known sample stay as they are.
-        """
+        """Set whether known samples in images are used even if their clusters contradict them."""
         known = [image for image in images if self.get(image).known]
         verb = "use" if keep else "test"
         self._do(
@@ -170,24 +142,12 @@ class SessionStore:
         )
 
     def set_earlier(self, images: Iterable[str], earlier: EarlierScale | None) -> None:
-        """Set an earlier session with the same instrument for the sessions of images.
-
-        Parameters
-        ----------
-        earlier : EarlierScale or None
-            Scale of the earlier session; None if there is none.
-        """
+        """Set an earlier session with the same instrument for the sessions of images."""
         source = "no earlier session" if earlier is None else f"same instrument as {earlier.source}"
         self._set_for_sessions(images, source, earlier=earlier)
 
     def set_pixel_size_error(self, images: Iterable[str], error: float | None) -> None:
-        """Set the relative error of the pixel size for the sessions of images.
-
-        Parameters
-        ----------
-        error : float or None
-            Standard deviation; None for that of most microscopes.
-        """
+        """Set the relative error of the pixel size for the sessions of images."""
         size = "usual error" if error is None else f"error of {100 * error:g} %"
         self._set_for_sessions(images, f"{size} of the pixel size", pixel_size_error=error)
 

@@ -11,11 +11,6 @@ def images_with_unstored_edits(state: WindowState) -> list[str]:
 
     Manual edits are labels, added, removed or changed clusters, excluded regions, marks of atoms,
     the support, and what was entered of the session. Results of models can be computed again.
-
-    Returns
-    -------
-    list of str
-        Names of the images, in order.
     """
     return [image for image in state.images if has_unstored_edits(state, image)]
 

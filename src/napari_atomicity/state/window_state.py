@@ -64,17 +64,6 @@ class WindowState:
     ``focus_requested(key)``: show this cluster;
     ``project_changed()``: another project or none, or blind mode changed;
     ``annotator_changed()``; ``saved_changed(message)``: "" if all edits are in the project.
-
-    Attributes
-    ----------
-    history : History
-        Steps that were done and undone.
-    steps : ChunkedSteps
-        Runs long steps in parts.
-    saver : ProjectSaver
-        Writes edits into the project.
-    epoch : int
-        Grows when other images or views are shown: earlier requests are void.
     """
 
     changed = Signal(tuple, object, object)
@@ -139,19 +128,11 @@ class WindowState:
 
     def open_project(
         self,
-        project: Project,
+        project: Project,  # open; it is closed when another project is opened
         stored: Mapping[str, ProjectContents],
         cache: TableCache | None = None,
     ) -> None:
-        """Show a project instead of what was shown before.
-
-        Parameters
-        ----------
-        project : Project
-            Open; it is closed when another project is opened.
-        cache : TableCache, optional
-            Of the tables of these images, if it was made already in a worker.
-        """
+        """Show a project instead of what was shown before."""
         self.finish()
         if self._project is not None and self._project is not project:
             self._project.close_in_background()
@@ -208,15 +189,7 @@ class WindowState:
             self.images_changed.emit()
 
     def follow_file(self, image: str, micrograph: Micrograph) -> None:
-        """Replace the micrograph of an image whose file was moved; its analysis stays.
-
-        Parameters
-        ----------
-        image : str
-            Name of the image.
-        micrograph : Micrograph
-            With the new path.
-        """
+        """Replace the micrograph of an image whose file was moved; its analysis stays."""
         self._micrographs[image] = micrograph
         self.store.set_micrograph(image, micrograph)
         self._blind.set_micrograph(image, micrograph)

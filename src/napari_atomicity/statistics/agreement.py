@@ -36,39 +36,22 @@ CONSENSUS = "consensus"
 
 @dataclass(frozen=True, eq=False)
 class Agreement:
-    """Agreement of annotators.
+    """Agreement of annotators."""
 
-    Attributes
-    ----------
-    annotators : tuple of str
-        Names in order of appearance.
-    labels : tuple of str
-        All labels of clusters that two or more annotators labelled.
-    n_items : int
-        Number of clusters that two or more annotators labelled.
-    share : AgreementFigure
-        Fraction of these with equal labels of all annotators.
-    alpha : AgreementFigure
-        Krippendorff's alpha.
-    by_label : pandas.DataFrame
-        A row per label: ``label, n`` (number of answers), ``share`` (of the pairs of answers that
-        include the label, the fraction that is equal), ``alpha, alpha_low, alpha_high, kappa,
-        kappa_low, kappa_high``; kappa is NaN unless there are two annotators.
-    pairs : pandas.DataFrame
-        A row per pair of annotators: ``a, b, n`` (clusters that both labelled), ``share, share_low,
-        share_high, kappa, kappa_low, kappa_high``.
-    disagreements : pandas.DataFrame
-        A row per cluster with different labels: ``item``, and a column per annotator with the
-        label; "" without a label.
-    """
-
-    annotators: tuple[str, ...]
-    labels: tuple[str, ...]
-    n_items: int
-    share: AgreementFigure
-    alpha: AgreementFigure
+    annotators: tuple[str, ...]  # names in order of appearance
+    labels: tuple[str, ...]  # all labels of clusters that two or more annotators labelled
+    n_items: int  # number of clusters that two or more annotators labelled
+    share: AgreementFigure  # fraction of these with equal labels of all annotators
+    alpha: AgreementFigure  # krippendorff's alpha
+    # A row per label: ``label, n`` (number of answers), ``share`` (of the pairs of answers that
+    # include the label, the fraction that is equal), ``alpha, alpha_low, alpha_high, kappa,
+    # kappa_low, kappa_high``; kappa is NaN unless there are two annotators
     by_label: pd.DataFrame
+    # A row per pair of annotators: ``a, b, n`` (clusters that both labelled), ``share, share_low,
+    # share_high, kappa, kappa_low, kappa_high``
     pairs: pd.DataFrame
+    # A row per cluster with different labels: ``item``, and a column per annotator with the label;
+    # "" without a label
     disagreements: pd.DataFrame
 
     @property
@@ -137,27 +120,15 @@ def drop_replaced(corrections: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True, eq=False)
 class Opinions:
-    """Labels of all annotators of a project, and their agreement.
+    """Labels of all annotators of a project, and their agreement."""
 
-    Attributes
-    ----------
-    labels : pandas.DataFrame
-        Labels as from `last_labels`, without resolved disagreements.
-    agreement : Agreement
-        Agreement of these labels.
-    annotators : pandas.DataFrame
-        A row per annotator: ``annotator, n`` (clusters), ``n_blind`` (of these, labelled without
-        seeing the labels of others and of the model).
-    machine : tuple of str
-        Last predicted label for each row of ``agreement.disagreements``.
-    settled : tuple of str
-        Resolved label for each row of ``agreement.disagreements``; "" if unresolved.
-    """
-
-    labels: pd.DataFrame
+    labels: pd.DataFrame  # labels as from `last_labels`, without resolved disagreements
     agreement: Agreement
+    # A row per annotator: ``annotator, n`` (clusters), ``n_blind`` (of these, labelled without
+    # seeing the labels of others and of the model)
     annotators: pd.DataFrame
-    machine: tuple[str, ...]
+    machine: tuple[str, ...]  # last predicted label for each row of ``agreement.disagreements``
+    # resolved label for each row of ``agreement.disagreements``; "" if unresolved
     settled: tuple[str, ...]
 
 
@@ -207,8 +178,6 @@ def agreement(labels: pd.DataFrame, seed: int = 0) -> Agreement:
     labels : pandas.DataFrame
         Columns ``item`` (hashable), ``annotator``, ``label``; one row per annotator and item. Empty
         labels are ignored.
-    seed : int
-        Seed of the bootstrap.
 
     Returns
     -------
@@ -263,17 +232,8 @@ def confusion(labels: pd.DataFrame, a: str, b: str, order: Sequence[str] = ()) -
 
     Parameters
     ----------
-    labels : pandas.DataFrame
-        Labels as for `agreement`.
-    a, b : str
-        Names of two annotators.
     order : sequence of str
         Labels that come first, in this order; the others follow, sorted.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Counts; a row per label of ``a`` and a column per label of ``b``.
     """
     of_a, of_b = (
         labels[labels["annotator"] == who].set_index("item")["label"].astype(str) for who in (a, b)

@@ -43,15 +43,7 @@ class AgreementFigure:
 
 
 def agreement_share(same: int, n: int) -> AgreementFigure:
-    """Compute the fraction of clusters with agreement, and its Wilson interval.
-
-    Parameters
-    ----------
-    same : int
-        Number of clusters with agreement.
-    n : int
-        Number of clusters.
-    """
+    """Compute the fraction of clusters with agreement, and its Wilson interval."""
     if not n:
         return AgreementFigure()
     value = same / n
@@ -67,8 +59,6 @@ def cohen_kappa(both: np.ndarray, rng: np.random.Generator) -> AgreementFigure:
     ----------
     both : ndarray of shape (N, 2), int
         Codes of the labels of both annotators.
-    rng : numpy.random.Generator
-        Generator of the bootstrap.
     """
 
     def observed_and_chance(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -92,8 +82,6 @@ def krippendorff_alpha(
     ----------
     answers : ndarray of shape (items, annotators), int
         Codes of the labels; -1 without a label.
-    n_labels : int
-        Number of labels.
     rng : numpy.random.Generator
         Generator of the bootstrap over items.
     """
@@ -138,10 +126,6 @@ def _beyond_chance(
         Contribution of an item of each kind to the coincidence matrix.
     n : ndarray of shape (P,), int
         Number of items of each kind.
-    observed_and_chance : callable
-        From matrices (B, K, K) to the observed agreement p and the chance agreement e, (B,) each.
-    rng : numpy.random.Generator
-        Generator of the bootstrap over items.
     """
     total = int(n.sum())
     if not total:

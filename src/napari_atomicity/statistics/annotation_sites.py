@@ -101,8 +101,6 @@ def merge_annotations(
 
     Parameters
     ----------
-    marks, looked : pandas.DataFrame
-        Tables as from `check_annotations`.
     tolerance_nm : float
         Maximum distance in nm of the marks of a site.
 
@@ -114,8 +112,6 @@ def merge_annotations(
         axis, n - 1; NaN for one mark), ``n_looked, n_marked, n_uncertain``, and for each annotator
         ``marked_by_<name>``: 1, 0.5 if uncertain, 0, or NaN if the annotator did not examine the
         image.
-    marks : pandas.DataFrame
-        Marks with the number of their ``site``.
     """
     images, people = (list(dict.fromkeys(looked[c])) for c in ("image", "annotator"))
     number = np.zeros(len(marks), int)
@@ -153,14 +149,8 @@ def check_annotations(
 
     Parameters
     ----------
-    marks : pandas.DataFrame
-        A row per mark: ``image, annotator, y_nm, x_nm``.
     looked : pandas.DataFrame
         A row per image and annotator who examined it: ``image, annotator, area_nm2``.
-
-    Returns
-    -------
-    marks, looked : pandas.DataFrame
 
     Raises
     ------
@@ -200,15 +190,7 @@ def check_annotations(
 
 
 def both_annotated(looked: pd.DataFrame, a: str, b: str) -> list[str]:
-    """Return the images that both annotators examined.
-
-    Parameters
-    ----------
-    looked : pandas.DataFrame
-        A row per image and annotator: ``image, annotator``.
-    a, b : str
-        Names of the annotators.
-    """
+    """Return the images that both annotators examined."""
     of = {name: looked.loc[looked["annotator"] == name, "image"] for name in (a, b)}
     others = set(of[b])
     return [image for image in of[a] if image in others]

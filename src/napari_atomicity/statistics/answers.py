@@ -52,8 +52,6 @@ class Places:
 
         Parameters
         ----------
-        units : Units
-            Bootstrap units.
         sites : pandas.DataFrame
             Sites, as from `annotation_sites.merge_annotations`.
 
@@ -82,15 +80,7 @@ class Places:
         return float((self._n_empty * fitted.posterior[self._of_empty]).sum())
 
     def alpha(self, rng: np.random.Generator, empty: bool) -> AgreementFigure:
-        """Compute Krippendorff's alpha of yes and no; an uncertain mark is a yes.
-
-        Parameters
-        ----------
-        rng : numpy.random.Generator
-            Generator of the bootstrap.
-        empty : bool
-            Whether empty places are included.
-        """
+        """Compute Krippendorff's alpha of yes and no; an uncertain mark is a yes."""
         n = np.round(self.weights if empty else self._marked).astype(int)
         given = np.stack([(self.kinds == NO).sum(axis=1), (self.kinds > NO).sum(axis=1)], axis=1)
         shared = (given.sum(axis=1) >= 2) & (n > 0)

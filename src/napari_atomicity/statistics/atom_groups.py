@@ -172,11 +172,6 @@ def grouped(table: pd.DataFrame, distance_nm: float = GROUP_DISTANCE_NM) -> pd.D
 def group_table(table: pd.DataFrame) -> pd.DataFrame:
     """Make a table with a row per group from an atom table.
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Atom table with the columns of groups.
-
     Returns
     -------
     pandas.DataFrame
@@ -200,11 +195,6 @@ def sizes(group_id: np.ndarray) -> np.ndarray:
 
 def size_distribution(group_size: np.ndarray) -> pd.DataFrame:
     """Count the groups of each size.
-
-    Parameters
-    ----------
-    group_size : ndarray of int
-        Sizes of the groups, one value per group, as from `sizes`.
 
     Returns
     -------
@@ -249,10 +239,6 @@ def clusters_of_atoms(
 
     Parameters
     ----------
-    atoms : pandas.DataFrame
-        Atom table.
-    clusters : pandas.DataFrame
-        Cluster table of the same images.
     outlines : sequence of ndarray of shape (M, 2), optional
         Closed polygons (y, x) in pixels, one per cluster in table order, as in
         `detection.clusters.Detection`. A cluster without one, or with fewer than three corners, is
@@ -302,13 +288,6 @@ def clusters_of_atoms(
 
 def atoms_of_clusters(atoms: pd.DataFrame, clusters: pd.DataFrame) -> pd.DataFrame:
     """List the atoms that each cluster contains.
-
-    Parameters
-    ----------
-    atoms : pandas.DataFrame
-        Atom table with its ``cluster_id``.
-    clusters : pandas.DataFrame
-        Cluster table.
 
     Returns
     -------

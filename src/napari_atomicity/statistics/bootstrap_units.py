@@ -21,19 +21,11 @@ class Units:
 
     Parameters
     ----------
-    images : iterable of str
-        Names of the images.
     points : pandas.DataFrame
         Columns ``image, y_nm, x_nm``; their extent is divided into 4 × 4 tiles.
-    seed : int
-        Seed of the draws.
 
     Attributes
     ----------
-    n : int
-        Number of units.
-    what : str
-        "images" or "tiles".
     draws : ndarray of shape (B, n), int
         Number of times that each unit occurs in each draw.
     """
@@ -55,8 +47,6 @@ class Units:
 
         Parameters
         ----------
-        image : str
-            Name of the image.
         points : ndarray of shape (N, 2)
             Positions (y, x) in nm.
 
@@ -79,10 +69,6 @@ class Units:
 
         Parameters
         ----------
-        a, b : pandas.DataFrame
-            Points to match: ``image, y_nm, x_nm``.
-        images : iterable of str
-            Names of the images.
         tolerance_nm : float
             Maximum distance of a pair in nm.
 
@@ -114,17 +100,10 @@ class Units:
 
         Parameters
         ----------
-        name : str
-            Name of the figure.
         counts : ndarray of shape (n, 3)
             Counts from `counts`.
         of : int
             1 for the fraction of ``a``, 2 for that of ``b``.
-
-        Returns
-        -------
-        dict of str to float
-            See `with_ends`.
         """
         matched, whole = counts[:, 0].sum(), counts[:, of].sum()
         drawn = self.draws @ counts
@@ -143,10 +122,6 @@ def with_ends(name: str, value: float, drawn: np.ndarray) -> dict[str, float]:
 
     Parameters
     ----------
-    name : str
-        Name of the figure.
-    value : float
-        Its value.
     drawn : ndarray of shape (B,)
         Its values in bootstrap draws.
 

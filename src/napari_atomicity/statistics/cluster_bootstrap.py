@@ -14,10 +14,6 @@ def bootstrap_fractions(
     ----------
     counts : ndarray of shape (images, classes), int
         Numbers of clusters, at least one in total.
-    n_bootstrap : int
-        Number of resamples B.
-    rng : numpy.random.Generator
-        Random number generator.
 
     Returns
     -------
@@ -35,10 +31,6 @@ def resample_counts(counts: np.ndarray, n_bootstrap: int, rng: np.random.Generat
     ----------
     counts : ndarray of shape (images, classes), int
         Numbers of clusters.
-    n_bootstrap : int
-        Number of resamples B.
-    rng : numpy.random.Generator
-        Random number generator.
 
     Returns
     -------
@@ -59,12 +51,6 @@ def resample_groups(
         Numbers of clusters.
     group : ndarray of shape (images,), int
         Group of each image, from 0.
-    n_groups : int
-        Number of groups.
-    n_bootstrap : int
-        Number of resamples B.
-    rng : numpy.random.Generator
-        Random number generator.
 
     Returns
     -------
@@ -92,10 +78,6 @@ def resample_weights(image: np.ndarray, n_bootstrap: int, rng: np.random.Generat
     ----------
     image : ndarray of shape (N,), int
         Index of the image of each cluster, from 0, ascending.
-    n_bootstrap : int
-        Number of resamples B.
-    rng : numpy.random.Generator
-        Random number generator.
 
     Returns
     -------

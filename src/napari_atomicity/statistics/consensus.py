@@ -63,48 +63,31 @@ _MIN_SENSITIVITY, _MIN_F1 = 0.2, 0.1
 
 @dataclass(frozen=True, eq=False)
 class Consensus:
-    """Consensus of several annotators.
+    """Consensus of several annotators."""
 
-    Attributes
-    ----------
-    annotators : tuple of str
-        Names in order of appearance.
-    tolerance_nm : float
-        Maximum distance in nm of the marks of a site.
-    sites : pandas.DataFrame
-        A row per site, as from `annotation_sites.merge_annotations`, with its ``posterior``.
-    raters : pandas.DataFrame
-        A row per annotator: ``annotator, images, marks, uncertain``; ``sensitivity``,
-        ``false_share`` (fraction of the marks that are not atoms) and ``false_per_nm2``, each with
-        ``_low`` and ``_high``; ``offset_y_nm, offset_x_nm`` of the marks from those of the others,
-        and ``scatter_nm`` about that along an axis.
-    pairs : pandas.DataFrame
-        A row per pair of annotators with images in common: ``a, b, images, marks_a, marks_b,
-        matched, f1, f1_low, f1_high, f1_certain`` (without uncertain marks) and
-        ``rms_distance_nm``.
-    alpha_sites, alpha_places : AgreementFigure
-        Krippendorff's alpha of marked sites and of all places.
-    missed_by_all : float
-        Estimated number of atoms that no annotator marked. Too low if faint atoms are faint for
-        everyone; NaN with one annotator per image.
-    effect : pandas.DataFrame
-        Effect of disagreement: a row per annotator and one of the ``consensus``, for images that
-        all annotators examined: ``who, atoms, density_per_nm2, nearest_neighbour_nm`` (mean), for
-        the consensus with ``_low`` and ``_high``.
-    notes : tuple of str
-        Assumptions and limitations.
-    """
-
-    annotators: tuple[str, ...]
-    tolerance_nm: float
+    annotators: tuple[str, ...]  # names in order of appearance
+    tolerance_nm: float  # maximum distance in nm of the marks of a site
+    # A row per site, as from `annotation_sites.merge_annotations`, with its ``posterior``
     sites: pd.DataFrame
+    # A row per annotator: ``annotator, images, marks, uncertain``; ``sensitivity``, ``false_share``
+    # (fraction of the marks that are not atoms) and ``false_per_nm2``, each with ``_low`` and
+    # ``_high``; ``offset_y_nm, offset_x_nm`` of the marks from those of the others, and
+    # ``scatter_nm`` about that along an axis
     raters: pd.DataFrame
+    # A row per pair of annotators with images in common: ``a, b, images, marks_a, marks_b, matched,
+    # f1, f1_low, f1_high, f1_certain`` (without uncertain marks) and ``rms_distance_nm``
     pairs: pd.DataFrame
+    # alpha_sites, alpha_places: krippendorff's alpha of marked sites and of all places
     alpha_sites: AgreementFigure
     alpha_places: AgreementFigure
+    # estimated number of atoms that no annotator marked. Too low if faint atoms are faint for
+    # everyone; NaN with one annotator per image
     missed_by_all: float
+    # effect of disagreement: a row per annotator and one of the ``consensus``, for images that all
+    # annotators examined: ``who, atoms, density_per_nm2, nearest_neighbour_nm`` (mean), for the
+    # consensus with ``_low`` and ``_high``
     effect: pd.DataFrame
-    notes: tuple[str, ...]
+    notes: tuple[str, ...]  # assumptions and limitations
 
     @property
     def believed(self) -> pd.DataFrame:

@@ -18,17 +18,10 @@ from .intervals import wilson_interval
 
 @dataclass(frozen=True, eq=False)
 class OnCorrected:
-    """Confusion of clusters with both a manual and a predicted label.
+    """Confusion of clusters with both a manual and a predicted label."""
 
-    Parameters
-    ----------
-    confusion : pandas.DataFrame
-        Counts; the index is the manual label, the columns are the predicted label, both in the
-        order of the classes.
-    by_hand : int
-        Number of clusters with a manual label only.
-    """
-
+    # counts; the index is the manual label, the columns are the predicted label, both in the order
+    # of the classes
     confusion: pd.DataFrame
     by_hand: int = 0
 
@@ -69,8 +62,6 @@ def on_corrected(table: pd.DataFrame, classes: Sequence[str]) -> OnCorrected:
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        A cluster table.
     classes : sequence of str
         Classes in order; other labels follow.
     """

@@ -45,23 +45,14 @@ _MAX_VALUES = 2_000_000
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """Estimated rates and posteriors, with a leading axis B if the weights have one.
+    """Estimated rates and posteriors, with a leading axis B if the weights have one."""
 
-    Attributes
-    ----------
-    prevalence : ndarray of shape ()
-        Fraction of places with an atom.
-    of_atom, of_none : ndarray of shape (K, 3)
-        Probabilities of *no*, *uncertain* and *yes* of each annotator, for places with and without
-        an atom.
-    posterior : ndarray of shape (P,)
-        Probability of an atom, given the answers.
-    """
-
-    prevalence: np.ndarray
+    prevalence: np.ndarray  # (): fraction of places with an atom
+    # of_atom, of_none: (K, 3): probabilities of *no*, *uncertain* and *yes* of each annotator, for
+    # places with and without an atom
     of_atom: np.ndarray
     of_none: np.ndarray
-    posterior: np.ndarray
+    posterior: np.ndarray  # (P,): probability of an atom, given the answers
 
     @property
     def sensitivity(self) -> np.ndarray:

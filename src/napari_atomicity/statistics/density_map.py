@@ -15,21 +15,13 @@ MAX_CELLS = 200
 
 @dataclass(frozen=True, eq=False)
 class DensityMap:
-    """Smoothed density of atoms.
+    """Smoothed density of atoms."""
 
-    Parameters
-    ----------
-    density_per_nm2 : ndarray of shape (H, W)
-        Atoms per nm² of support in square cells; NaN off the support.
-    cell_nm : float
-        Edge length of a cell. The corner of the first cell is the corner of the first pixel.
-    bandwidth_nm : float
-        Standard deviation of the kernel.
-    """
-
+    # (H, W): atoms per nm² of support in square cells; NaN off the support
     density_per_nm2: np.ndarray
+    # edge length of a cell. The corner of the first cell is the corner of the first pixel
     cell_nm: float
-    bandwidth_nm: float
+    bandwidth_nm: float  # standard deviation of the kernel
 
 
 def map_density(
@@ -44,8 +36,6 @@ def map_density(
     ----------
     points_nm : ndarray of shape (N, 2)
         Positions (y, x) in nm. Points off the support are omitted.
-    window : ObservationWindow
-        The support.
     bandwidth_nm : float, optional
         Standard deviation of the kernel; by default that of Scott's rule [2]_, the standard
         deviation of the positions times N^(-1/6), at least one cell.

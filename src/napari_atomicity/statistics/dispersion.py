@@ -49,74 +49,44 @@ _POOLED = (
 
 @dataclass(frozen=True, eq=False)
 class DispersionStatistics:
-    """The dispersion of the atoms of one image, or of several.
+    """The dispersion of the atoms of one image, or of several."""
 
-    Parameters
-    ----------
-    n_atoms : int
-        Number of atoms on the support at the operating point.
-    n_off_support : int
-        Number of atoms outside the support, which are omitted from all estimates.
-    n_expected : float
-        Sum of the probabilities of the candidates on the support, divided by the fraction of the
-        atoms that are among them; ``n_atoms`` without candidates.
-    area_nm2 : float
-        Area of the support in nm². As for the numbers of atoms, the sum over the frames of a
-        stack.
-    density : Estimate
-        Atoms per nm² of support in the sample: detection and sampling. Each image counts once, a
-        stack as its mean frame.
-    density_of_field : Estimate
-        Atoms per nm² of support in this field: detection only.
-    neighbour_mean, neighbour_median : Estimate
-        Nearest-neighbour distance in nm, edge-corrected.
-    shares : dict of str to Estimate
-        Kind of group (`statistics.atom_groups.KINDS`) to the fraction of atoms in such groups.
-    group_extent : Estimate
-        Mean of the largest distance between two atoms of a group in nm, over groups of two or more
-        atoms.
-    group_sizes : ndarray of int
-        Number of atoms of each group at the operating point.
-    group_extents_nm : ndarray of float
-        Largest distance between two atoms of each group in nm; 0 for isolated atoms.
-    quadrats : Quadrats or None
-        Quadrat counts at the operating point; None for several images or frames.
-    quadrat_index, quadrat_p, quadrat_freedom : float
-        Index of dispersion over quadrats, its p value, and its degrees of freedom.
-    randomness : RandomnessTest or None
-        Curves and tests against complete spatial randomness; None for several images if none of
-        them has two atoms.
-    group_distance_nm : float
-        Maximum distance in nm of linked atoms.
-    level : float
-        Coverage of the intervals.
-    images : int
-        Number of images; a stack is one.
-    evidence : tuple of ImageEvidence
-        Evidence of each image, for pooling.
-    """
-
-    n_atoms: int
-    n_off_support: int
+    n_atoms: int  # number of atoms on the support at the operating point
+    n_off_support: int  # number of atoms outside the support, which are omitted from all estimates
+    # sum of the probabilities of the candidates on the support, divided by the fraction of the
+    # atoms that are among them; ``n_atoms`` without candidates
     n_expected: float
+    # area of the support in nm². As for the numbers of atoms, the sum over the frames of a stack
     area_nm2: float
+    # atoms per nm² of support in the sample: detection and sampling. Each image counts once, a
+    # stack as its mean frame
     density: Estimate
-    density_of_field: Estimate
+    density_of_field: Estimate  # atoms per nm² of support in this field: detection only
+    # neighbour_mean, neighbour_median: nearest-neighbour distance in nm, edge-corrected
     neighbour_mean: Estimate
     neighbour_median: Estimate
+    # kind of group (`statistics.atom_groups.KINDS`) to the fraction of atoms in such groups
     shares: dict[str, Estimate]
+    # mean of the largest distance between two atoms of a group in nm, over groups of two or more
+    # atoms
     group_extent: Estimate
-    group_sizes: np.ndarray
+    group_sizes: np.ndarray  # number of atoms of each group at the operating point
+    # largest distance between two atoms of each group in nm; 0 for isolated atoms
     group_extents_nm: np.ndarray
+    # quadrat counts at the operating point; None for several images or frames
     quadrats: Quadrats | None
+    # quadrat_index, quadrat_p, quadrat_freedom: index of dispersion over quadrats, its p value, and
+    # its degrees of freedom
     quadrat_index: float
     quadrat_p: float
     quadrat_freedom: float
+    # curves and tests against complete spatial randomness; None for several images if none of them
+    # has two atoms
     randomness: RandomnessTest | None
-    group_distance_nm: float
-    level: float
-    images: int
-    evidence: tuple[ImageEvidence, ...]
+    group_distance_nm: float  # maximum distance in nm of linked atoms
+    level: float  # coverage of the intervals
+    images: int  # number of images; a stack is one
+    evidence: tuple[ImageEvidence, ...]  # evidence of each image, for pooling
 
     @property
     def frames(self) -> int:
@@ -241,8 +211,6 @@ def dispersion(
         Maximum distance in nm of linked atoms.
     simulations, seed, level, largest_nm : int or float
         See `randomness.compare_with_randomness`; ``level`` is also the coverage of the intervals.
-    progress, stop : callable, optional
-        Called between simulations; ``stop`` also between draws and resamples.
 
     Raises
     ------
@@ -322,8 +290,6 @@ def pool_images(
     parts : sequence of DispersionStatistics
         One per image, estimated with different seeds: random patterns that are equal in all
         images would not average out.
-    seed : int
-        Seed of the bootstrap.
 
     Raises
     ------
@@ -340,13 +306,6 @@ def pool_frames(
     parts: Sequence[DispersionStatistics], seed: int = 0, stop: Stop | None = None
 ) -> DispersionStatistics:
     """Combine the frames of a stack; a single frame is returned unchanged.
-
-    Parameters
-    ----------
-    parts : sequence of DispersionStatistics
-        One per frame.
-    seed : int
-        Seed of the bootstrap.
 
     Returns
     -------

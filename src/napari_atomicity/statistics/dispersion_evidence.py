@@ -49,27 +49,14 @@ _MAX_VALUES = 2_000_000
 
 @dataclass(frozen=True, eq=False)
 class DrawnPattern:
-    """Properties of each atom of one drawn pattern.
+    """Properties of each atom of one drawn pattern."""
 
-    Parameters
-    ----------
-    distance : ndarray of shape (N,)
-        Nearest-neighbour distances in nm.
-    weight : ndarray of shape (N,)
-        Weights of the distances by `nearest_neighbours.hanisch_weights`.
-    size : ndarray of shape (N,), int
-        Number of atoms in the group of each atom.
-    extent : ndarray of shape (N,)
-        Largest distance between two atoms of the group of each atom in nm; 0 for isolated atoms.
-    block : ndarray of shape (N,), int
-        Block of each atom.
-    """
-
-    distance: np.ndarray
-    weight: np.ndarray
-    size: np.ndarray
+    distance: np.ndarray  # (N,): nearest-neighbour distances in nm
+    weight: np.ndarray  # (N,): weights of the distances by `nearest_neighbours.hanisch_weights`
+    size: np.ndarray  # (N,): number of atoms in the group of each atom
+    # (N,): largest distance between two atoms of the group of each atom in nm; 0 for isolated atoms
     extent: np.ndarray
-    block: np.ndarray
+    block: np.ndarray  # (N,): block of each atom
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,54 +64,25 @@ class ImageEvidence:
     """What the intervals of one image, and of a pool that contains it, require.
 
     Evidence of a stack describes a mean frame.
-
-    Parameters
-    ----------
-    expected : float
-        Expected number of atoms.
-    doubt : float
-        Variance of the number of atoms due to detection.
-    area_nm2 : float
-        Area of the support in nm².
-    excess : float
-        Variance of the number of atoms relative to Poisson, minus 1.
-    freedom : int
-        Degrees of freedom of ``excess``.
-    blocks : int
-        Number of blocks.
-    patterns : tuple of DrawnPattern
-        Patterns drawn from the probabilities.
-    frames : int
-        Number of frames; 1 unless the image is a stack.
     """
 
-    expected: float
-    doubt: float
-    area_nm2: float
-    excess: float
-    freedom: int
+    expected: float  # expected number of atoms
+    doubt: float  # variance of the number of atoms due to detection
+    area_nm2: float  # area of the support in nm²
+    excess: float  # variance of the number of atoms relative to Poisson, minus 1
+    freedom: int  # degrees of freedom of ``excess``
     blocks: int
-    patterns: tuple[DrawnPattern, ...]
-    frames: int = 1
+    patterns: tuple[DrawnPattern, ...]  # patterns drawn from the probabilities
+    frames: int = 1  # number of frames; 1 unless the image is a stack
 
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Candidate atoms on the support.
+    """Candidate atoms on the support."""
 
-    Parameters
-    ----------
-    points : ndarray of shape (M, 2)
-        Positions (y, x) in nm.
-    probability : ndarray of shape (M,)
-        Probability that each candidate is an atom.
-    recall : float
-        Fraction of all atoms that are among the candidates.
-    """
-
-    points: np.ndarray
-    probability: np.ndarray
-    recall: float
+    points: np.ndarray  # (M, 2): positions (y, x) in nm
+    probability: np.ndarray  # (M,): probability that each candidate is an atom
+    recall: float  # fraction of all atoms that are among the candidates
 
     @classmethod
     def on_support(
@@ -138,8 +96,6 @@ class Candidates:
 
         Parameters
         ----------
-        window : ObservationWindow
-            The support.
         points_nm : ndarray of shape (M, 2)
             Positions (y, x) in nm.
         probabilities : ndarray of shape (M,), optional
@@ -174,14 +130,8 @@ def gather_evidence(
 
     Parameters
     ----------
-    candidates : Candidates
-        Candidate atoms on the support.
-    window : ObservationWindow
-        The support.
     group_distance_nm : float
         Maximum distance in nm of linked atoms.
-    seed : int
-        Seed of the draws.
     """
     points, p, recall = candidates.points, candidates.probability, candidates.recall
     rng = np.random.default_rng([seed, 1])
@@ -252,19 +202,12 @@ def _assign_blocks(points: np.ndarray, blocks: Quadrats) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class _Neighbours:
-    """The nearest other candidates of each candidate, and the pairs of linked candidates.
+    """The nearest other candidates of each candidate, and the pairs of linked candidates."""
 
-    Parameters
-    ----------
-    distance, row : ndarray of shape (M, K)
-        Distances in nm, ascending, and rows of the neighbours.
-    pairs : ndarray of shape (P, 2)
-        Rows of the candidates of each pair.
-    """
-
+    # distance, row: (M, K): distances in nm, ascending, and rows of the neighbours
     distance: np.ndarray
     row: np.ndarray
-    pairs: np.ndarray
+    pairs: np.ndarray  # (P, 2): rows of the candidates of each pair
 
     @classmethod
     def of(cls, points: np.ndarray, group_distance_nm: float) -> _Neighbours:

@@ -95,10 +95,6 @@ def estimate_intervals(
     ----------
     evidence : tuple of ImageEvidence
         One per image; a stack counts once, as its mean frame.
-    level : float
-        Coverage of the intervals.
-    seed : int
-        Seed of the bootstrap.
     """
     expected = sum(e.expected for e in evidence)
     area = sum(e.area_nm2 for e in evidence)
@@ -325,11 +321,6 @@ def _moments(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 def _statistics(parts: Sequence[tuple[DrawnPattern, np.ndarray | None]]) -> np.ndarray:
     """Compute the mean and median distance, the mean extent, and the fraction of each kind.
-
-    Parameters
-    ----------
-    parts : sequence of (DrawnPattern, ndarray or None)
-        The pattern of each image, and the weight of each of its blocks (1 if None).
 
     Returns
     -------

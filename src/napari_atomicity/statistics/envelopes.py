@@ -19,24 +19,12 @@ from scipy.stats import rankdata
 
 @dataclass(frozen=True, eq=False)
 class SummaryCurve:
-    """A function of distance, of the points and of random points on the same support.
+    """A function of distance, of the points and of random points on the same support."""
 
-    Parameters
-    ----------
-    r_nm : ndarray of shape (R,)
-        Distances in nm.
-    observed : ndarray of shape (R,)
-        Values of the points.
-    simulated : ndarray of shape (S, R)
-        Values of S random patterns.
-    level : float
-        Coverage of the envelope.
-    """
-
-    r_nm: np.ndarray
-    observed: np.ndarray
-    simulated: np.ndarray
-    level: float = 0.95
+    r_nm: np.ndarray  # (R,): distances in nm
+    observed: np.ndarray  # (R,): values of the points
+    simulated: np.ndarray  # (S, R): values of S random patterns
+    level: float = 0.95  # coverage of the envelope
     p: float = field(init=False)
     """p value of the curve as a whole; NaN without simulations."""
     low: np.ndarray = field(init=False)

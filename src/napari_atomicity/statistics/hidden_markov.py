@@ -43,46 +43,23 @@ _MAX_NUMBERS = 4_000_000
 
 @dataclass(frozen=True, eq=False)
 class Smoothed:
-    """Posterior and most probable path of one track with T frames and K states.
+    """Posterior and most probable path of one track with T frames and K states."""
 
-    Parameters
-    ----------
-    posterior : ndarray of shape (T, K)
-        Probability of each state given the whole track.
-    path : ndarray of shape (T,)
-        States of the most probable path (Viterbi).
-    log_likelihood : float
-        Log-likelihood of the emissions of the track.
-    """
-
-    posterior: np.ndarray
-    path: np.ndarray
-    log_likelihood: float
+    posterior: np.ndarray  # (T, K): probability of each state given the whole track
+    path: np.ndarray  # (T,): states of the most probable path (Viterbi)
+    log_likelihood: float  # log-likelihood of the emissions of the track
 
 
 @dataclass(frozen=True)
 class RateFit:
-    """Rate of class changes.
+    """Rate of class changes."""
 
-    Parameters
-    ----------
-    change : float
-        Probability of a change per frame.
-    low, high : float
-        Limits of the 95 % profile-likelihood interval; 0 where no change is compatible.
-    expected_changes : float
-        Expected number of changes in all tracks.
-    steps : int
-        Number of steps between frames in all tracks.
-    estimated : bool, default True
-        Whether the rate was estimated or given.
-    """
-
-    change: float
+    change: float  # probability of a change per frame
+    # low, high: limits of the 95 % profile-likelihood interval; 0 where no change is compatible
     low: float
     high: float
-    expected_changes: float
-    steps: int
+    expected_changes: float  # expected number of changes in all tracks
+    steps: int  # number of steps between frames in all tracks
     estimated: bool = True
 
     def rate(self, n_states: int, frame_time: float = 1.0) -> tuple[float, float, float]:
@@ -90,8 +67,6 @@ class RateFit:
 
         Parameters
         ----------
-        n_states : int
-            Number of states.
         frame_time : float, default 1.0
             Frame time in s; 1 for rates per frame.
 

@@ -50,8 +50,6 @@ def compare_with_annotators(
         Marks and examined images, as for `consensus.consensus`.
     tolerance_nm : float
         Maximum distance of a pair in nm.
-    seed : int
-        Seed of the bootstrap.
 
     Returns
     -------

@@ -22,8 +22,6 @@ def variance_factor(fraction: np.ndarray, n: int, resampled: np.ndarray) -> np.n
     ----------
     fraction : ndarray of shape (classes,)
         Fractions, for the variance of independent clusters.
-    n : int
-        Number of clusters.
     resampled : ndarray of shape (B, classes)
         Fractions of resamples.
 
@@ -48,12 +46,8 @@ def wilson_interval(
 
     Parameters
     ----------
-    fraction : ndarray
-        Fractions.
     n : float or ndarray
         Number of trials, which need not be an integer.
-    level : float
-        Coverage of the interval.
 
     Returns
     -------
@@ -76,21 +70,7 @@ def wilson_interval(
 def widen_interval(
     fraction: np.ndarray, low: np.ndarray, high: np.ndarray, mean_square: np.ndarray, level: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Add another error of the fraction in quadrature to both sides of an interval.
-
-    Parameters
-    ----------
-    fraction, low, high : ndarray
-        Fractions and their intervals.
-    mean_square : ndarray
-        Mean squared error to add.
-    level : float
-        Coverage of the interval.
-
-    Returns
-    -------
-    low, high : ndarray
-    """
+    """Add another error of the fraction in quadrature to both sides of an interval."""
     other = ndtri(0.5 + level / 2) ** 2 * mean_square
     return (
         np.clip(fraction - np.sqrt((fraction - low) ** 2 + other), 0, 1),
@@ -113,8 +93,6 @@ def mixed_interval(
         Fractions and their intervals without the shared error.
     shifts : ndarray of shape (B, classes)
         Shared error in each draw.
-    level : float
-        Coverage of the interval.
 
     Returns
     -------
@@ -141,12 +119,8 @@ def adjusted_interval(
     ----------
     fraction : ndarray of shape (classes,)
         Adjusted fractions.
-    n : int
-        Number of clusters.
     resampled : ndarray of shape (B, classes)
         Adjusted fractions of resamples.
-    level : float
-        Coverage of the interval.
     min_factor : float
         Minimum variance factor: that of the unadjusted labels, because adjustment does not make
         images more alike.
@@ -173,12 +147,6 @@ def percentile_interval(drawn: np.ndarray, level: float = 0.95) -> tuple[float, 
     ----------
     drawn : ndarray of shape (B,)
         Values in bootstrap draws.
-    level : float
-        Coverage of the interval.
-
-    Returns
-    -------
-    low, high : float
     """
     drawn = drawn[np.isfinite(drawn)]
     if not len(drawn):

@@ -38,19 +38,12 @@ BOX_PX, BOX_IOU = 21, 0.5
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Pairs of points.
+    """Pairs of points."""
 
-    Attributes
-    ----------
-    first, second : ndarray of shape (K,), int
-        Indices into the two sets, in order of ``first``.
-    distance : ndarray of shape (K,)
-        Distances in the unit of the points.
-    """
-
+    # first, second: (K,): indices into the two sets, in order of ``first``
     first: np.ndarray
     second: np.ndarray
-    distance: np.ndarray
+    distance: np.ndarray  # (K,): distances in the unit of the points
 
     def __len__(self) -> int:
         return len(self.first)
@@ -129,20 +122,7 @@ def match_boxes(
 
 
 def f1_of(matched: float, first: float, second: float) -> float:
-    """Compute F1 = 2 · pairs / (points of one set + points of the other).
-
-    Parameters
-    ----------
-    matched : float
-        Number of pairs.
-    first, second : float
-        Numbers of points.
-
-    Returns
-    -------
-    float
-        NaN without points.
-    """
+    """Compute F1 = 2 · pairs / (points of one set + points of the other)."""
     return 2 * matched / (first + second) if first + second else float("nan")
 
 

@@ -89,8 +89,6 @@ def with_loading(rows: pd.DataFrame, settings: LoadingSettings) -> pd.DataFrame:
 
     Parameters
     ----------
-    rows : pandas.DataFrame
-        Rows with the columns of the completeness.
     settings : LoadingSettings
         Metal and support.
 
@@ -138,8 +136,6 @@ def surface_density(row: Mapping[Any, Any]) -> tuple[Estimate, bool]:
     -------
     density : Estimate
         Atoms per nm² of support, with its interval at the level of the row; NaN without support.
-    is_corrected : bool
-        Whether it is that of all atoms, detected or not.
     """
 
     def estimate(value: str, ends: str) -> Estimate:

@@ -47,8 +47,6 @@ def hanisch_weights(
         Points (y, x) on the support, in nm.
     distance_nm : ndarray of shape (N,)
         Nearest-neighbour distances in nm, from `nearest_neighbours`.
-    window : ObservationWindow
-        The support.
 
     Returns
     -------
@@ -71,8 +69,6 @@ def nearest_neighbour_distribution(
     ----------
     points_nm : ndarray of shape (N, 2)
         Points (y, x) in nm.
-    window : ObservationWindow
-        The support.
     r_nm : ndarray of shape (R,)
         Distances in nm.
 
@@ -120,8 +116,6 @@ def clark_evans_donnelly(points_nm: np.ndarray, window: ObservationWindow) -> tu
     ----------
     points_nm : ndarray of shape (N, 2)
         Points (y, x) in nm.
-    window : ObservationWindow
-        The support, a rectangle.
 
     Returns
     -------

@@ -46,19 +46,12 @@ class PairSums:
     """Cumulative sums over ordered pairs of points, sorted by distance: all that K and g need.
 
     The weight of a pair is 2 / overlap, because each pair counts in both orders.
-
-    Parameters
-    ----------
-    number : float
-        Number of all ordered pairs; the sum of the products of the weights of the points.
-    distance : ndarray of shape (M,)
-        Distances in nm, ascending.
-    sums : ndarray of shape (3, M + 1)
-        Cumulative sums of weight, weight × distance and weight × distance².
     """
 
+    # number of all ordered pairs; the sum of the products of the weights of the points
     number: float
-    distance: np.ndarray
+    distance: np.ndarray  # (M,): distances in nm, ascending
+    # (3, M + 1): cumulative sums of weight, weight × distance and weight × distance²
     sums: np.ndarray
 
     @classmethod
@@ -75,8 +68,6 @@ class PairSums:
         ----------
         points : ndarray of shape (N, 2)
             Points (y, x) on the support, in nm.
-        window : ObservationWindow
-            The support.
         max_nm : float
             Maximum distance of a pair in nm.
         weights : ndarray of shape (N,), optional
@@ -167,8 +158,6 @@ def ripley_k(
     ----------
     points_nm : ndarray of shape (N, 2)
         Points (y, x) in nm.
-    window : ObservationWindow
-        The support.
     r_nm : ndarray of shape (R,)
         Distances in nm.
     weights : ndarray of shape (N,), optional
@@ -196,8 +185,6 @@ def ripley_l(points_nm: np.ndarray, window: ObservationWindow, r_nm: np.ndarray)
     ----------
     points_nm : ndarray of shape (N, 2)
         Points (y, x) in nm.
-    window : ObservationWindow
-        The support.
     r_nm : ndarray of shape (R,)
         Distances in nm.
 
@@ -225,8 +212,6 @@ def pair_correlation(
     ----------
     points_nm : ndarray of shape (N, 2)
         Points (y, x) in nm.
-    window : ObservationWindow
-        The support.
     r_nm : ndarray of shape (R,)
         Distances in nm.
     bandwidth : float, optional

@@ -45,14 +45,9 @@ _LEVEL = 0.95
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """Numbers of points per image.
+    """Numbers of points per image."""
 
-    Parameters
-    ----------
-    matched, predicted, truth : ndarray of shape (I,)
-        Matched, detected and labelled points of each image.
-    """
-
+    # matched, predicted, truth: (I,): matched, detected and labelled points of each image
     matched: np.ndarray
     predicted: np.ndarray
     truth: np.ndarray
@@ -98,8 +93,6 @@ def evaluate_points(
         Of tables in pixels; from rows given in both units if None.
     images : sequence of str
         Images of the truth, including those without labelled atoms.
-    seed : int
-        Seed of the bootstrap.
     analysed : sequence of str, optional
         Analysed images; others of the truth are named and not scored. Default: those with
         predictions; all if there is no prediction.
@@ -176,13 +169,6 @@ def _matched_fields(
 
 def rates(counts: Counts, seed: int = 0) -> dict[str, float | None]:
     """Compute precision, recall and F1 of all images together, with their intervals.
-
-    Parameters
-    ----------
-    counts : Counts
-        Numbers of points per image.
-    seed : int
-        Seed of the bootstrap.
 
     Returns
     -------

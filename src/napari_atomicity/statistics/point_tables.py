@@ -126,24 +126,7 @@ def match_image_names(
 ) -> dict[str, str | None]:
     """Find the name in the truth of each image of the predictions.
 
-    Parameters
-    ----------
-    found : list of str
-        Image names of the predictions.
-    known : list of str
-        Image names of the truth.
-    both_named : bool
-        Whether both tables name their images.
-
-    Returns
-    -------
-    dict of str to (str or None)
-        None for images that are not in the truth.
-
-    Raises
-    ------
-    TableError
-        If a table of several images does not name them, or names are ambiguous.
+    Raises `TableError` if a table of several images does not name them, or names are ambiguous.
     """
     if not both_named and len(found) == len(known) == 1:
         return {found[0]: known[0]}
@@ -166,12 +149,6 @@ def collect_fields(
 
     Parameters
     ----------
-    known : list of str
-        Image names of the truth.
-    found : pandas.DataFrame
-        Detected points.
-    labelled : pandas.DataFrame
-        Labelled atoms.
     empty : pandas.DataFrame
         Places labelled as having no atom.
     pixel_size_nm : float, optional

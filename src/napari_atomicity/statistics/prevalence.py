@@ -63,49 +63,23 @@ _CHUNK = 400_000
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """The counted clusters of one scope, in a reproducible order.
+    """The counted clusters of one scope, in a reproducible order."""
 
-    Parameters
-    ----------
-    image : ndarray of shape (N,), int
-        Index of the image, from 0, sorted by name.
-    label : ndarray of shape (N,), int
-        Label, an index of the K classes of the ratios.
-    certain : ndarray of shape (N,), bool
-        Whether the label is manual.
-    probabilities : ndarray of shape (N, C)
-        Probabilities of the classes of the model; NaN without a prediction.
-    known : ndarray of shape (C,), int
-        Indices of the classes of the model among the K classes.
-    n_classes : int
-        Number of classes K.
-    solutions : mapping of int to ScaleSolutions, optional
-        Index of an image → its possible intensity scales, if there are several.
-    """
-
-    image: np.ndarray
-    label: np.ndarray
-    certain: np.ndarray
+    image: np.ndarray  # (N,): index of the image, from 0, sorted by name
+    label: np.ndarray  # (N,): label, an index of the K classes of the ratios
+    certain: np.ndarray  # (N,): whether the label is manual
+    # (N, C): probabilities of the classes of the model; NaN without a prediction
     probabilities: np.ndarray
-    known: np.ndarray
+    known: np.ndarray  # (C,): indices of the classes of the model among the K classes
     n_classes: int
+    # index of an image → its possible intensity scales, if there are several
     solutions: Mapping[int, ScaleSolutions] = field(default_factory=dict)
 
     @classmethod
     def from_table(
         cls, counted: pd.DataFrame, classes: Sequence[str], model_classes: Sequence[str]
     ) -> Evidence:
-        """Collect the counted rows of a cluster table; the order of rows and images is discarded.
-
-        Parameters
-        ----------
-        counted : pandas.DataFrame
-            Counted rows of a cluster table.
-        classes : sequence of str
-            Classes of the ratios.
-        model_classes : sequence of str
-            Classes of the model.
-        """
+        """Collect the counted rows of a cluster table; the order of rows and images is lost."""
         columns = probability_columns(model_classes)
         p = counted.reindex(columns=columns).to_numpy(float)
         place = {name: i for i, name in enumerate(classes)}
@@ -152,33 +126,16 @@ Estimate = Callable[
 
 @dataclass(frozen=True)
 class Method:
-    """A method of estimating class fractions.
+    """A method of estimating class fractions."""
 
-    Parameters
-    ----------
-    title : str
-        Short name for a list.
-    description : str
-        Text for the column ``method`` of tables.
-    explanation : str
-        A sentence on when to use it.
-    estimate : Estimate
-        The function that estimates.
-    missing : callable, optional
-        Returns what a model card lacks, or None if it is sufficient.
-    sources : tuple of str
-        What is resampled in addition to clusters and images.
-    n_bootstrap : int
-        Default number of resamples.
-    """
-
-    title: str
+    title: str  # short name for a list
     description: str
-    explanation: str
+    explanation: str  # A sentence on when to use it
     estimate: Estimate
+    # returns what a model card lacks, or None if it is sufficient
     missing: Callable[[ModelCard], str | None] | None = None
-    sources: tuple[str, ...] = ()
-    n_bootstrap: int = 500
+    sources: tuple[str, ...] = ()  # what is resampled in addition to clusters and images
+    n_bootstrap: int = 500  # default number of resamples
 
 
 def unavailable(
@@ -188,12 +145,8 @@ def unavailable(
 
     Parameters
     ----------
-    method : str
-        A name in `METHODS`.
     card : ModelCard, optional
         Card of the model that classified the clusters, if available.
-    counted : pandas.DataFrame, optional
-        Counted rows of the cluster table, to check that they are from that model.
     """
     missing = METHODS[method].missing
     if missing is None:

@@ -16,34 +16,22 @@ MIN_SUPPORT = 0.25
 
 @dataclass(frozen=True, eq=False)
 class Quadrats:
-    """Numbers of points in the squares of a grid over the support.
+    """Numbers of points in the squares of a grid over the support."""
 
-    Parameters
-    ----------
-    edges_y_nm, edges_x_nm : ndarray
-        Edges of the grid in nm, ascending.
-    count : ndarray of shape (rows, columns)
-        Sum of the weights of the points in each quadrat.
-    area_nm2 : ndarray of shape (rows, columns)
-        Support in each quadrat in nm².
-    used : ndarray of shape (rows, columns), bool
-        Quadrats with enough support (`MIN_SUPPORT`), at least that with most support.
-    index : float
-        Index of dispersion: Σ (count - expected)² / expected, with the expected count by area,
-        divided by the number of used quadrats minus 1. About 1 for random points, above 1 for
-        clustered ones, below 1 for regular ones. NaN for fewer than two used quadrats, or without
-        points.
-    chi2_p : float
-        Two-sided p value of that sum by the χ² distribution; valid for about five expected points
-        per quadrat or more.
-    """
-
+    # edges_y_nm, edges_x_nm: edges of the grid in nm, ascending
     edges_y_nm: np.ndarray
     edges_x_nm: np.ndarray
-    count: np.ndarray
-    area_nm2: np.ndarray
+    count: np.ndarray  # (rows, columns): sum of the weights of the points in each quadrat
+    area_nm2: np.ndarray  # (rows, columns): support in each quadrat in nm²
+    # (rows, columns): quadrats with enough support (`MIN_SUPPORT`), at least that with most support
     used: np.ndarray
+    # index of dispersion: Σ (count - expected)² / expected, with the expected count by area,
+    # divided by the number of used quadrats minus 1. About 1 for random points, above 1 for
+    # clustered ones, below 1 for regular ones. NaN for fewer than two used quadrats, or without
+    # points
     index: float
+    # two-sided p value of that sum by the χ² distribution; valid for about five expected points per
+    # quadrat or more
     chi2_p: float
 
     def of(self, points_nm: np.ndarray) -> np.ndarray:
@@ -79,8 +67,6 @@ def count_quadrats(
     ----------
     points_nm : ndarray of shape (N, 2)
         Points (y, x) in nm. Points outside the support are omitted.
-    window : ObservationWindow
-        The support.
     across : int, optional
         Number of quadrats along the longer side; `default_quadrats_across` if None.
     weights : ndarray of shape (N,), optional
@@ -137,15 +123,6 @@ def quadrat_p_value(quadrats: Quadrats, simulations: int = 999, seed: int = 0) -
     """Compute the p value of the index of dispersion by drawing multinomial counts.
 
     Unlike `Quadrats.chi2_p` it is valid for small expected counts.
-
-    Parameters
-    ----------
-    quadrats : Quadrats
-        Counts of the points.
-    simulations : int
-        Number of draws.
-    seed : int
-        Seed of the draws.
 
     Returns
     -------

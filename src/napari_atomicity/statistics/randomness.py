@@ -32,25 +32,15 @@ have no neighbour within it."""
 
 @dataclass(frozen=True, eq=False)
 class RandomnessTest:
-    """Summary functions of points and of random points, and the index of Clark and Evans.
+    """Summary functions of points and of random points, and the index of Clark and Evans."""
 
-    Parameters
-    ----------
-    n : int
-        Number of points on the support.
-    curves : dict of str to SummaryCurve
-        ``G`` (`nearest_neighbours.nearest_neighbour_distribution`), ``neighbours`` (the fraction
-        of points with a neighbour within r, without edge correction, as a histogram shows it),
-        ``L`` and ``g``.
-    mean_nm : float
-        Mean nearest-neighbour distance of the points in nm.
-    simulated_mean_nm : ndarray of shape (S,)
-        Mean nearest-neighbour distance of each random pattern in nm.
-    """
-
-    n: int
+    n: int  # number of points on the support
+    # ``G`` (`nearest_neighbours.nearest_neighbour_distribution`), ``neighbours`` (the fraction of
+    # points with a neighbour within r, without edge correction, as a histogram shows it), ``L`` and
+    # ``g``
     curves: dict[str, SummaryCurve]
-    mean_nm: float
+    mean_nm: float  # mean nearest-neighbour distance of the points in nm
+    # (S,): mean nearest-neighbour distance of each random pattern in nm
     simulated_mean_nm: np.ndarray
 
     @property
@@ -83,19 +73,7 @@ class _Distances:
     def for_points(
         cls, n: int, window: ObservationWindow, steps: int, largest_nm: float | None
     ) -> _Distances:
-        """Choose the distances for n points.
-
-        Parameters
-        ----------
-        n : int
-            Number of points.
-        window : ObservationWindow
-            The support.
-        steps : int
-            Number of distances.
-        largest_nm : float, optional
-            Maximum distance of L and g in nm.
-        """
+        """Choose the distances for n points."""
         spacing = np.sqrt(window.area_nm2 / max(n, 1))
         if largest_nm is None:
             far = max_distance_nm(n, window)
@@ -147,12 +125,8 @@ def compare_with_randomness(
     ----------
     points_nm : ndarray of shape (N, 2)
         Points (y, x) in nm. Points outside the support are omitted.
-    window : ObservationWindow
-        The support.
     simulations : int
         Number of random patterns; the smallest possible p value is 1 / (simulations + 1).
-    seed : int
-        Seed of the random patterns.
     level : float
         Coverage of the envelopes.
     steps : int
@@ -194,8 +168,6 @@ def pool_randomness_tests(
 
     Parameters
     ----------
-    tests : sequence of RandomnessTest
-        Tests of independent supports.
     same_place : bool
         Whether the tests are of frames of one place, which may show the same points repeatedly.
         Then the mean observed curve is compared with random patterns of single frames, taken from

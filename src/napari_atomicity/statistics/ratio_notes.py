@@ -66,49 +66,27 @@ RESTS_ON_SIZES = (
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """Properties of an image that limit the use of its labels.
+    """Properties of an image that limit the use of its labels."""
 
-    Parameters
-    ----------
-    scale_probability : float, optional
-        Probability that its intensity scale is right; None if it was not estimated.
-    is_clipped : bool
-        Whether its clusters have lost intensity at the limit of the range of values.
-    is_saturated : bool
-        Whether its clusters are clipped over half of their area.
-    is_doubtful : bool
-        Whether its session gives no fractions, from `withholds_fractions`.
-    doubts : tuple of str
-        Why labels of its session may be wrong together, from `session_doubts`, or what else they
-        rest on.
-    solutions : ScaleSolutions, optional
-        Possible intensity scales, if there are several.
-    keep_ratios : bool
-        Whether fractions are given even if the session does not fit.
-    repeats_clusters : bool
-        Whether it is a stack whose frames show the same clusters, without tracks.
-    contradicts_known : bool
-        Whether its clusters contradict the composition of its known sample, which was not used.
-    relies_on_contradicted : bool
-        Whether its scale relies on a known sample that the clusters contradict.
-    labels_from : str
-        Estimator of its labels: "combination", "mixture" or "network".
-    other_pixel_size : bool
-        Whether its pixel size was changed since it was analysed.
-    """
-
+    # probability that its intensity scale is right; None if it was not estimated
     scale_probability: float | None = None
+    # whether its clusters have lost intensity at the limit of the range of values
     is_clipped: bool = False
-    is_saturated: bool = False
-    is_doubtful: bool = False
+    is_saturated: bool = False  # whether its clusters are clipped over half of their area
+    is_doubtful: bool = False  # whether its session gives no fractions, from `withholds_fractions`
+    # why labels of its session may be wrong together, from `session_doubts`, or what else they rest
+    # on
     doubts: tuple[str, ...] = ()
-    solutions: ScaleSolutions | None = None
-    keep_ratios: bool = False
+    solutions: ScaleSolutions | None = None  # possible intensity scales, if there are several
+    keep_ratios: bool = False  # whether fractions are given even if the session does not fit
+    # whether it is a stack whose frames show the same clusters, without tracks
     repeats_clusters: bool = False
+    # whether its clusters contradict the composition of its known sample, which was not used
     contradicts_known: bool = False
+    # whether its scale relies on a known sample that the clusters contradict
     relies_on_contradicted: bool = False
-    labels_from: str = COMBINATION
-    other_pixel_size: bool = False
+    labels_from: str = COMBINATION  # estimator of its labels: "combination", "mixture" or "network"
+    other_pixel_size: bool = False  # whether its pixel size was changed since it was analysed
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any], keep_ratios: bool = False) -> Self:
@@ -116,8 +94,6 @@ class ImageLimits:
 
         Parameters
         ----------
-        parameters : mapping of str to Any
-            Parameters of the analysis of an image.
         keep_ratios : bool, optional
             Whether fractions are given even if the session does not fit.
         """
@@ -162,8 +138,6 @@ def ratio_notes(
     ----------
     n_clusters : sequence of int
         Number of counted clusters of the image, or of each image; 0 is not noted.
-    limits : sequence of ImageLimits, optional
-        Of the image, or of each image.
     conditions_differ : bool
         Whether conditions differ from those of the training.
 
@@ -276,11 +250,6 @@ def withholds_fractions(session: Mapping[str, Any]) -> bool:
 
     Its sizes are others, or may be: where three sizes are in an image, by their ratios; elsewhere,
     labels rest on sizes alone, so that any doubt is enough.
-
-    Parameters
-    ----------
-    session : mapping of str to Any
-        As for `session_doubts`.
     """
     if session.get("misfit"):
         return True
@@ -297,11 +266,6 @@ def session_basis(session: Mapping[str, Any]) -> str:
 
 def session_line(session: Mapping[str, Any]) -> str:
     """Say whether a session fits the classes and what its labels rest on, in one line.
-
-    Parameters
-    ----------
-    session : mapping of str to Any
-        As for `session_doubts`.
 
     Returns
     -------

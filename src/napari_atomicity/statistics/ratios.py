@@ -118,8 +118,6 @@ def class_ratios(
         Number of resamples; 2000 for counted labels and 500 for adjusted ones if None.
     seed : int
         Seed of the resampling; the order of rows and images does not matter.
-    scope : str, optional
-        One image, or "all", for its rows only; None for every image and "all".
     images : iterable of str, optional
         All analysed images, in order, so that those without clusters have rows.
     method : str
@@ -173,17 +171,7 @@ class _Method:
         return self.card.classes if self.card is not None and uses_card else ()
 
     def describe(self, is_all: bool, units: Sequence[str], has_interval: bool) -> str:
-        """Return the text of the column ``method``.
-
-        Parameters
-        ----------
-        is_all : bool
-            Whether images are resampled too.
-        units : sequence of str
-            What is counted: clusters, tracks or both.
-        has_interval : bool
-            Whether the fractions have intervals.
-        """
+        """Return the text of the column ``method``."""
         known, card = METHODS[self.name], self.card
         sources = [*(["images"] if is_all else []), *units, *known.sources]
         over = " and ".join(filter(None, [", ".join(sources[:-1]), sources[-1]]))
@@ -273,13 +261,7 @@ class _RatioSource:
         self._evidence = replace(evidence, solutions=solutions)
 
     def compute(self, scopes: Sequence[str], stop: Stop | None) -> pd.DataFrame:
-        """Compute the rows of several scopes.
-
-        Parameters
-        ----------
-        scopes : sequence of str
-            Names of images, or "all".
-        """
+        """Compute the rows of several scopes."""
         blocks = []
         for scope in scopes:
             check(stop)
@@ -349,19 +331,7 @@ def refuse_unavailable(
 ) -> None:
     """Raise an error if a method can't be used.
 
-    Parameters
-    ----------
-    method : str
-        A name in `prevalence.METHODS`.
-    card : ModelCard, optional
-        Card of the model that classified the clusters.
-    counted : pandas.DataFrame, optional
-        Counted rows of the cluster table.
-
-    Raises
-    ------
-    ModelError
-        If the method can't be used, with the reason.
+    Raises `ModelError` if the method can't be used, with the reason.
     """
     reason = unavailable(method, card, counted)
     if reason is not None:

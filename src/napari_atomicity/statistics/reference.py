@@ -38,21 +38,11 @@ PAIRS = [
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Fractions with their references.
+    """Fractions with their references."""
 
-    Parameters
-    ----------
-    pairs : pandas.DataFrame
-        A row per scope and class, with the columns `PAIRS`.
-    method : str
-        Description of how the fractions were computed.
-    not_compared : tuple of str
-        Scopes without images or without counted clusters.
-    """
-
-    pairs: pd.DataFrame
-    method: str = ""
-    not_compared: tuple[str, ...] = ()
+    pairs: pd.DataFrame  # A row per scope and class, with the columns `PAIRS`
+    method: str = ""  # description of how the fractions were computed
+    not_compared: tuple[str, ...] = ()  # scopes without images or without counted clusters
 
     @property
     def r2(self) -> float | None:
@@ -133,18 +123,12 @@ def compare(
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        A cluster table.
     reference : pandas.DataFrame
         Columns ``scope, class, fraction``, for example from `io.tables.read_reference`.
     images : iterable of str
         All analysed images, including those without clusters.
-    method, card : str, ModelCard, optional
-        See `ratios.class_ratios`, also for the following.
     level : float
         Coverage of the intervals.
-    n_bootstrap, seed : int, optional
-        Number of resamples, and their seed.
     stop, limits : callable, mapping of str to ImageLimits, optional
         See `ratios.class_ratios`. Fractions that are withheld are not compared.
 
@@ -190,17 +174,8 @@ def pair(ratios: pd.DataFrame, reference: Mapping[str, float], scope: str) -> pd
 
     Parameters
     ----------
-    ratios : pandas.DataFrame
-        Rows of one scope, from `ratios.class_ratios`.
     reference : mapping of str to float
         Class to fraction; other classes have a fraction of 0.
-    scope : str
-        Name of the scope in the result.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns `PAIRS`.
     """
     rows = ratios[~ratios["class"].isin(NON_CLASS_LABELS) & ratios["fraction"].notna()]
     found = rows.assign(scope=scope, reference=[reference.get(c, 0.0) for c in rows["class"]])
@@ -236,10 +211,6 @@ def check_reference(reference: pd.DataFrame, images: Sequence[str], classes: Seq
     ----------
     reference : pandas.DataFrame
         Columns ``scope, class, fraction``.
-    images : sequence of str
-        Names of the images.
-    classes : sequence of str
-        Names of the classes.
 
     Raises
     ------

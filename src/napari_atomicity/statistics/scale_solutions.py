@@ -14,20 +14,12 @@ N_DRAWS = 200
 
 @dataclass(frozen=True)
 class ScaleSolutions:
-    """Possible intensity scales of an image, and the shares of the classes with each of them.
+    """Possible intensity scales of an image, and the shares of the classes with each of them."""
 
-    Parameters
-    ----------
-    weights : tuple of float
-        Probabilities of the solutions, the best one first: that of the labels.
-    shares : tuple of tuple of float
-        For each solution, the shares of the classes of the model.
-    draws : tuple of int
-        Index of the solution in each of the joint draws of a session; () for an image by itself.
-    """
-
+    # probabilities of the solutions, the best one first: that of the labels
     weights: tuple[float, ...]
     shares: tuple[tuple[float, ...], ...]
+    # index of the solution in each of the joint draws of a session; () for an image by itself
     draws: tuple[int, ...] = ()
 
     @classmethod
@@ -43,11 +35,6 @@ class ScaleSolutions:
 
     def shifts(self, seed: int) -> np.ndarray:
         """Return the differences of the shares from those of the best solution, in each draw.
-
-        Parameters
-        ----------
-        seed : int
-            Seed of the draws of an image by itself.
 
         Returns
         -------

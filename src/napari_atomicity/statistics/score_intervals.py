@@ -33,21 +33,12 @@ SUMMARY = {
 
 @dataclass(frozen=True, eq=False)
 class LabelPairs:
-    """Pairs of a true and a predicted label: one for each true cluster and each false detection.
+    """Pairs of a true and a predicted label: one for each true cluster and each false detection."""
 
-    Parameters
-    ----------
-    table : DataFrame
-        Columns ``image, sample, true, predicted``; "" is no class, no partner, or no label.
-    classes : sequence of str
-        Classes in order.
-    samples : sequence of str
-        All samples in order, also those without clusters.
-    """
-
+    # columns ``image, sample, true, predicted``; "" is no class, no partner, or no label
     table: pd.DataFrame
-    classes: Sequence[str]
-    samples: Sequence[str]
+    classes: Sequence[str]  # classes in order
+    samples: Sequence[str]  # all samples in order, also those without clusters
 
     def counts(self) -> tuple[np.ndarray, np.ndarray]:
         """Count the pairs of each image.
@@ -90,14 +81,8 @@ def pair_labels(
 
     Parameters
     ----------
-    truth, predicted : DataFrame
-        Columns ``image`` and ``label``, "" for no class.
     partner : ndarray of shape (n_predicted,), int
         Index in ``truth`` of the partner of each predicted cluster, or -1.
-    sample_of : Series
-        Image → sample. Only samples with true clusters are kept.
-    classes : sequence of str
-        Classes in order.
     """
     matched = partner >= 0
     labels = pd.Series(predicted["label"].to_numpy(object)[matched], index=partner[matched])
@@ -115,11 +100,6 @@ def pair_labels(
 
 def sample_ratios(pairs: LabelPairs) -> dict[str, Any]:
     """Compare the class fractions of each sample with the true ones.
-
-    Parameters
-    ----------
-    pairs : LabelPairs
-        True and predicted labels.
 
     Returns
     -------
@@ -160,12 +140,6 @@ def score_intervals(
     ----------
     pairs : LabelPairs
         True and predicted labels.
-    level : float, optional
-        Coverage of the intervals.
-    n_bootstrap : int, optional
-        Number of resamples.
-    seed : int, optional
-        Seed of the resamples.
 
     Returns
     -------
@@ -212,10 +186,6 @@ def resample_scores(
     ----------
     pairs : LabelPairs
         True and predicted labels, at least one.
-    n_bootstrap : int, optional
-        Number of resamples B.
-    seed : int, optional
-        Seed of the resamples.
 
     Returns
     -------
@@ -255,8 +225,6 @@ def score_differences(
     ----------
     first, second : LabelPairs
         True labels, and those predicted by the two methods, row by row for the same clusters.
-    level, n_bootstrap, seed : float, int, int, optional
-        See `score_intervals`.
 
     Returns
     -------
@@ -283,15 +251,6 @@ def resample_differences(
     first: LabelPairs, second: LabelPairs, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Compute the differences of the scores of two methods in the same resamples.
-
-    Parameters
-    ----------
-    first, second : LabelPairs
-        See `score_differences`.
-    n_bootstrap : int, optional
-        Number of resamples B.
-    seed : int, optional
-        Seed of the resamples.
 
     Returns
     -------

@@ -106,19 +106,8 @@ def not_analysed(
 
     Parameters
     ----------
-    known : list of str
-        Image names of the truth.
-    found : iterable of str
-        Image names of the predictions.
     analysed : sequence of str, optional
         Names of all analysed images. If None, those of the predictions; all if there are none.
-    begins : bool
-        See `truth_names`.
-
-    Returns
-    -------
-    list of str
-        Names in the truth, sorted.
     """
     found = dict.fromkeys(found)
     if not found and analysed is None:
@@ -291,18 +280,9 @@ def truth_names(
 
     Parameters
     ----------
-    images : iterable of str
-        Image names of the predictions.
-    known : list of str
-        Image names of the truth.
     begins : bool
         Whether ``field1`` also matches the only ``field1_labels``: a name that continues with a
         character that is neither letter nor digit.
-
-    Returns
-    -------
-    dict of str to (str or None)
-        None for images that are not in the truth.
 
     Raises
     ------

@@ -31,27 +31,14 @@ class Share:
 
 @dataclass(frozen=True, eq=False)
 class Accuracy:
-    """Accuracy of the predicted labels, estimated from the answers to a review queue.
+    """Accuracy of the predicted labels, estimated from the answers to a review queue."""
 
-    Parameters
-    ----------
-    overall : Share
-        Accuracy on all clusters from which the queue was drawn.
-    by_class : dict of str to Share
-        Predicted label to the accuracy on clusters with that label (its precision).
-    n_wanted : int
-        Length of the queue.
-    n_population : int
-        Number of clusters to which the estimate applies.
-    false_detections : int
-        Number of answers that there is no cluster; they count as wrong.
-    """
-
-    overall: Share
+    overall: Share  # accuracy on all clusters from which the queue was drawn
+    # predicted label to the accuracy on clusters with that label (its precision)
     by_class: dict[str, Share]
-    n_wanted: int
-    n_population: int
-    false_detections: int
+    n_wanted: int  # length of the queue
+    n_population: int  # number of clusters to which the estimate applies
+    false_detections: int  # number of answers that there is no cluster; they count as wrong
 
 
 def stratified_share(

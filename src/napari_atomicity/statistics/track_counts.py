@@ -76,8 +76,6 @@ def time_fractions(merged: pd.DataFrame, labels: Sequence[str]) -> np.ndarray:
     ----------
     merged : pandas.DataFrame
         Counted rows of `merge_tracks`.
-    labels : sequence of str
-        Labels.
 
     Returns
     -------
@@ -92,13 +90,6 @@ def time_fractions(merged: pd.DataFrame, labels: Sequence[str]) -> np.ndarray:
 
 def describe_clusters(table: pd.DataFrame, n_frames: int) -> str:
     """Format the number of clusters of one image: "8 clusters in 10 frames".
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Clusters of one image.
-    n_frames : int
-        Number of its frames.
 
     Returns
     -------

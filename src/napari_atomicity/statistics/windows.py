@@ -34,21 +34,12 @@ MAX_MASK_PX = 1024
 class ObservationWindow:
     """The region in which points can occur: the support of the atoms.
 
-    Parameters
-    ----------
-    mask : ndarray of shape (Y, X), bool
-        True on the support.
-    pixel_size_nm : float
-        Edge length of a pixel in nm.
-
-    Raises
-    ------
-    AtomicityError
-        If the mask is not two-dimensional or is empty, or if the pixel size is not positive.
+    Raises `AtomicityError` if the mask is not two-dimensional or is empty, or if the pixel size is
+    not positive.
     """
 
-    mask: np.ndarray
-    pixel_size_nm: float
+    mask: np.ndarray  # (Y, X): true on the support
+    pixel_size_nm: float  # edge length of a pixel in nm
 
     def __post_init__(self) -> None:
         mask = np.ascontiguousarray(self.mask, dtype=bool)
@@ -93,13 +84,6 @@ class ObservationWindow:
 
     def random(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draw independent points, uniform on the support.
-
-        Parameters
-        ----------
-        n : int
-            Number of points.
-        rng : numpy.random.Generator
-            Random number generator.
 
         Returns
         -------
@@ -225,10 +209,7 @@ def block_coverage(mask: np.ndarray, block: int) -> np.ndarray:
 def check_points(points_nm: np.ndarray) -> np.ndarray:
     """Return points as a float array of shape (N, 2).
 
-    Raises
-    ------
-    AtomicityError
-        If the shape differs, or a coordinate is not finite.
+    Raises `AtomicityError` if the shape differs, or a coordinate is not finite.
     """
     points = np.asarray(points_nm, float)
     if points.size == 0:

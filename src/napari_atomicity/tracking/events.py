@@ -331,30 +331,7 @@ class _EventRows:
         edge: bool = False,
         frame: int | None = None,
     ) -> tuple[object, ...]:
-        """Make the row of an event.
-
-        Parameters
-        ----------
-        event : str
-            Kind of the event.
-        row : int
-            Row of the cluster in the table.
-        tracks : sequence of Track
-            Tracks of the event.
-        before, after : str
-            Labels before and after the event.
-        p : float, optional
-            Probability of the event.
-        edge : bool, default False
-            Whether the cluster may have crossed the edge of the field.
-        frame : int, optional
-            Frame of the event; that of the cluster if None.
-
-        Returns
-        -------
-        tuple of object
-            Values of `EVENT_COLUMNS`.
-        """
+        """Make the row of an event."""
         table = self.table
         frame = int(table["frame"].to_numpy()[row]) if frame is None else frame
         time = np.nan if self.frame_time_s is None else frame * self.frame_time_s
@@ -366,20 +343,7 @@ class _EventRows:
         )  # fmt: skip
 
     def jump(self, track: Track, at: int) -> tuple[object, ...]:
-        """Make the row of a jump.
-
-        Parameters
-        ----------
-        track : Track
-            Smoothed track.
-        at : int
-            Index in the track of the first frame after the jump.
-
-        Returns
-        -------
-        tuple of object
-            Values of `EVENT_COLUMNS`.
-        """
+        """Make the row of a jump."""
         before, after = track.label[at - 1], track.label[at]
         start = at
         while start > 0 and track.label[start - 1] == before:
@@ -396,23 +360,7 @@ class _EventRows:
     def meeting(
         self, kind: str, meeting: _Meeting, courses: Sequence[_Course]
     ) -> tuple[object, ...]:
-        """Make the row of a merge, or of a split.
-
-        Parameters
-        ----------
-        kind : str
-            `MERGE` or `SPLIT`.
-        meeting : _Meeting
-            Tracks of the event.
-        courses : sequence of _Course
-            Detections of all tracks, forward in time.
-
-        Returns
-        -------
-        tuple of object
-            Values of `EVENT_COLUMNS`: for a merge of the row after it, for a split of the first row
-            of the new track.
-        """
+        """Make the row of a merge, or of a split."""
         several, one = [self.tracks[i] for i in meeting.ended], self.tracks[meeting.continues]
         if kind == MERGE:
             if len(several) == 1:  # the continuing track exists before, too

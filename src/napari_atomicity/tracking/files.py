@@ -31,13 +31,6 @@ def average_if_stack(
 ) -> Micrograph:
     """Average the frames of a stack if requested.
 
-    Parameters
-    ----------
-    micrograph : Micrograph
-        An image or stack.
-    frames : int, str or None
-        Number of frames, "all", or None.
-
     Returns
     -------
     Micrograph
@@ -55,11 +48,6 @@ def track_if_stack(
 ) -> Analysis:
     """Track the clusters of a stack.
 
-    Parameters
-    ----------
-    analysis : Analysis
-        Analysis of an image or stack.
-
     Returns
     -------
     Analysis
@@ -73,18 +61,7 @@ def track_if_stack(
 def analyse_if_tracked(
     analysis: Analysis, progress: Progress | None = None, stop: Stop | None = None
 ) -> TrackedMovie | None:
-    """Analyse a movie if its clusters are tracked.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        Analysis of an image or stack.
-
-    Returns
-    -------
-    TrackedMovie or None
-        None if the clusters are not tracked.
-    """
+    """Analyse a movie if its clusters are tracked."""
     return analyse_movie(analysis, progress=progress, stop=stop) if is_tracked(analysis) else None
 
 

@@ -178,15 +178,6 @@ def make_tracking_parameters(
 ) -> dict[str, Any]:
     """Return drift, settings and notices as plain values for JSON.
 
-    Parameters
-    ----------
-    settings : MovieSettings
-        Settings of the tracking.
-    drift : StageDrift
-        Drift of the stage.
-    notices : sequence of str, optional
-        Notices for the user.
-
     Returns
     -------
     dict of str to object

@@ -18,17 +18,10 @@ MOVIE = "movie"
 
 @dataclass(frozen=True, eq=False)
 class Tracking:
-    """Track numbers of clusters, with the drift and settings of the tracking.
-
-    Parameters
-    ----------
-    track : mapping of int to int
-        Track number by ``cluster_id``; other clusters have no track.
-    kept : mapping of str to object
-        Settings, drift and notices as plain values (`following.make_tracking_parameters`).
-    """
+    """Track numbers of clusters, with the drift and settings of the tracking."""
 
     track: Mapping[int, int]
+    # settings, drift and notices as plain values (`following.make_tracking_parameters`)
     kept: Mapping[str, Any]
 
 

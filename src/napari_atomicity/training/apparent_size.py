@@ -82,8 +82,6 @@ def fit_apparent_size(
         Features of the clusters.
     part : PatchSet
         The clusters, with their true classes and the intensity of one atom.
-    card : ModelCard
-        Card of the model.
     session : ndarray of shape (n_clusters,)
         Name of the session of each cluster, or of its image.
 
@@ -230,24 +228,7 @@ def _common_error(residual: np.ndarray) -> np.ndarray:
 def simulated_sessions(
     library: Sequence[Isomer], card: ModelCard, rounds: int = ROUNDS, seed: int = SEED
 ) -> Iterator[PatchSet]:
-    """Simulate sessions of all kinds and yield the labelled clusters of each.
-
-    Parameters
-    ----------
-    library : sequence of Isomer
-        Isomers of the classes.
-    card : ModelCard
-        Card of the model.
-    rounds : int, optional
-        Number of sessions of each kind.
-    seed : int, optional
-        Seed of the first round.
-
-    Yields
-    ------
-    PatchSet
-        Clusters of a session; the column ``session`` has its name.
-    """
+    """Simulate sessions of all kinds and yield the labelled clusters of each."""
     for number in range(rounds):
         for kind in KINDS:
             plan = draw_session(kind, card.classes, 8 + number % 3, seed + number)
@@ -267,16 +248,8 @@ def add_apparent_size(
 
     Parameters
     ----------
-    card : ModelCard
-        Card of the model.
-    tensors : dict of str to ndarray
-        Its tensors.
     part : PatchSet
         Clusters, raw channel in atoms per nm².
-    device : torch.device
-        Device of the network.
-    session : str, optional
-        Column with the session of each cluster; images of one session count as sessions.
     """
     embedding = embed_clusters(card, tensors, part, device)
     names = part.table[session].to_numpy(str)
@@ -290,14 +263,8 @@ def embed_clusters(
 
     Parameters
     ----------
-    card : ModelCard
-        Card of the model.
-    tensors : dict of str to ndarray
-        Its tensors.
     part : PatchSet
         N clusters, raw channel in atoms per nm².
-    device : torch.device
-        Device of the network.
 
     Returns
     -------
@@ -312,8 +279,6 @@ def session_library(card: ModelCard, build: Path) -> list[Isomer]:
 
     Parameters
     ----------
-    card : ModelCard
-        Card of the model.
     build : Path
         Folder of the file; made if it does not exist.
 
@@ -340,8 +305,6 @@ def calibrate_shipped_models(
     ----------
     calibrate : callable
         ``calibrate(card, tensors, library)`` returns the new card.
-    description : str or None
-        Help of the command.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--build", type=Path, default=Path("build"), help="folder of the isomers")
@@ -355,20 +318,7 @@ def calibrate_shipped_models(
 def calibrate_sizes(
     card: ModelCard, tensors: dict[str, np.ndarray], library: list[Isomer]
 ) -> ModelCard:
-    """Fit the apparent size to simulated sessions.
-
-    Parameters
-    ----------
-    card, tensors : ModelCard or dict of str to ndarray
-        The model.
-    library : list of Isomer
-        Isomers of the sessions.
-
-    Returns
-    -------
-    ModelCard
-        With the apparent size.
-    """
+    """Fit the apparent size to simulated sessions."""
     part = PatchSet.join(list(simulated_sessions(library, card)))
     per_atom = part.table["true_intensity_per_atom"].to_numpy(np.float32)[:, None, None]
     patches = {c: p / per_atom if c == "raw" else p for c, p in part.patches.items()}

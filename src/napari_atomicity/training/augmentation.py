@@ -27,8 +27,6 @@ def augmented(
 
     Parameters
     ----------
-    batch : dict of str to Tensor
-        Channel → (N, P, P).
     jitter : float
         Standard deviation of the logarithm of an error of the scale of the raw channel.
     generator : torch.Generator
@@ -43,11 +41,6 @@ def augmented(
         Radius of the clusters in pixels of the patch; without it no patch gets a neighbour.
     shift_px : int, optional
         Largest shift along each axis; the edge of the patch is repeated.
-
-    Returns
-    -------
-    dict of str to Tensor
-        Channel → (N, P, P).
     """
     n = len(next(iter(batch.values())))
     out = _turned(batch, n, generator)

@@ -53,24 +53,14 @@ def finalize_model(
 
     Parameters
     ----------
-    card : ModelCard
-        Card of the network.
-    tensors : dict of str to ndarray
-        Tensors of the network.
     train : PatchSet, optional
         Mixtures of training images, raw channel in counts. Without it, the class means of the
         embedding in ``tensors`` are kept.
-    held_out : PatchSet
-        Mixtures of other images.
-    device : torch.device
-        Device of the network.
     start : ModelCard, optional
         Card of the model that training started from, to whose calibration it is shrunk.
 
     Returns
     -------
-    card : ModelCard
-        Calibrated, with limits and scores.
     tensors : dict of str to ndarray
         With the class means of the embedding.
     """
@@ -102,22 +92,11 @@ def fit_calibration(
 
     Parameters
     ----------
-    card : ModelCard
-        Card of a trained network.
-    tensors : dict of str to ndarray
-        Its tensors.
     held_out : PatchSet
         From other images than the training; raw channel in counts.
-    device : torch.device
-        Device of the network.
     start : ModelCard, optional
         Card of the model that training started from. Its calibration is the prior then, and images
         count, not clusters.
-
-    Returns
-    -------
-    ModelCard
-        The calibrated card.
 
     References
     ----------
@@ -313,19 +292,8 @@ def class_means(
 
     Parameters
     ----------
-    card : ModelCard
-        Card of a calibrated model.
-    tensors : dict of str to ndarray
-        Its tensors.
     train : PatchSet
         Training clusters, raw channel in counts.
-    device : torch.device
-        Device of the network.
-
-    Returns
-    -------
-    dict of str to ndarray
-        ``ood.mean`` (C, D) and ``ood.whitening`` (D, D).
     """
     images = predict_images(card, tensors, train, device, right_scales)
     embedding = stack_labelled(images, [s.embedding for s in images]).astype(np.float64)

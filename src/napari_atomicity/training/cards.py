@@ -25,12 +25,8 @@ def new_card(request: TrainRequest, sets: dict[str, PatchSet], classes: list[str
 
     Parameters
     ----------
-    request : TrainRequest
-        The request.
     sets : dict of str to PatchSet
         Sets of labelled patches.
-    classes : list of str
-        Classes by size.
 
     Returns
     -------
@@ -75,13 +71,6 @@ def recorded_session(part: PatchSet, name: str) -> dict[str, Any]:
 
     With it a later session of the same instrument has a prior of its scale.
 
-    Parameters
-    ----------
-    part : PatchSet
-        Clusters with `KNOWN_SCALE`, one value for each image.
-    name : str
-        Name of the session.
-
     Returns
     -------
     dict of str to Any
@@ -113,14 +102,8 @@ def score_held_out_images(
 
     Parameters
     ----------
-    card : ModelCard
-        Card of a calibrated model.
-    tensors : dict of str to ndarray
-        Its tensors.
     sets : sequence of PatchSet
         Clusters of size-selected images with `KNOWN_SCALE`; the last set is held out.
-    device : str
-        Device of the network.
 
     Returns
     -------
@@ -149,17 +132,6 @@ def check_scales(
 ) -> dict[str, float]:
     """Compare the scales that an analysis of all images finds with the known ones.
 
-    Parameters
-    ----------
-    card : ModelCard
-        Card of a trained model.
-    tensors : dict of str to ndarray
-        Its tensors.
-    sets : sequence of PatchSet
-        Clusters of images with `KNOWN_SCALE`.
-    device : str
-        Device of the network.
-
     Returns
     -------
     dict of str to float
@@ -185,19 +157,8 @@ def score_test_fields(
 
     Parameters
     ----------
-    card : ModelCard
-        Card of a calibrated model.
-    tensors : dict of str to ndarray
-        Its tensors.
     test : PatchSet
         Clusters of fields that had no part in training and calibration.
-    device : str
-        Device of the network.
-
-    Returns
-    -------
-    ModelCard
-        With the scores ``test``.
     """
     found = scores(card, tensors, test, choose_device(device))
     return replace(card, scores={**card.scores, "test": found})

@@ -18,18 +18,10 @@ from .data import PatchSet
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file with the state of a fit.
+    """A file with the state of a fit."""
 
-    Parameters
-    ----------
-    path : Path
-        A .safetensors file; its metadata hold the rest of the state as JSON.
-    key : str
-        Key of the request: a file of another request is ignored.
-    """
-
-    path: Path
-    key: str
+    path: Path  # A .safetensors file; its metadata hold the rest of the state as JSON
+    key: str  # key of the request: a file of another request is ignored
 
     def save(self, state: dict[str, Any], parts: dict[str, dict[str, Tensor]]) -> None:
         """Write the state completely or not at all.
@@ -38,8 +30,6 @@ class Checkpoint:
         ----------
         state : dict of str to Any
             Content for JSON; Python's floats are restored exactly.
-        parts : dict of str to dict
-            Name → tensors.
         """
         from safetensors.torch import save
 
@@ -63,17 +53,7 @@ class Checkpoint:
 
 
 def save_patches(path: Path, part: PatchSet, key: str) -> None:
-    """Keep prepared patches, so that an interrupted training need not prepare them again.
-
-    Parameters
-    ----------
-    path : Path
-        A .safetensors file.
-    part : PatchSet
-        The patches.
-    key : str
-        Key of the request.
-    """
+    """Keep prepared patches, so that an interrupted training need not prepare them again."""
     from safetensors.numpy import save
 
     text = [c for c in part.table if not pd.api.types.is_numeric_dtype(part.table[c])]
@@ -135,17 +115,7 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
 def restore_optimiser(
     optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor], groups: list[dict[str, Any]]
 ) -> None:
-    """Restore the moments and the settings of the groups of an optimiser.
-
-    Parameters
-    ----------
-    optimiser : torch.optim.Optimizer
-        Optimiser of the same parameters.
-    tensors : dict of str to Tensor
-        From `optimiser_tensors`.
-    groups : list of dict
-        Settings of the groups.
-    """
+    """Restore the moments and the settings of the groups of an optimiser."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         i, name = key.split(".", 1)

@@ -147,8 +147,6 @@ def continue_on_all_images(
         Calibrated model of `train_classifier`.
     sets : sequence of PatchSet
         Training and held-out clusters, raw channel in counts.
-    settings : TrainingSettings
-        Settings of the first fit.
     device : str, optional
         "auto", "cpu", "cuda" or "mps".
 
@@ -200,12 +198,8 @@ def train_in_memory(
 
     Parameters
     ----------
-    request : TrainRequest
-        Settings; its source is not read.
     part : PatchSet
         Clusters of known class, raw channel in counts.
-    classes : sequence of str
-        Classes by size.
     start : tuple of ModelCard and dict, optional
         Card and tensors of the model to start from; None for random weights.
     with_map : bool, optional
@@ -415,21 +409,7 @@ def transfer_weights(
 
     A new class keeps random weights of the head, as do all if the channels differ.
 
-    Parameters
-    ----------
-    network : AtomicityNet
-        Network with random weights.
-    card : ModelCard
-        Card of the network.
-    other : ModelCard
-        Card of the trained network.
-    tensors : dict of str to ndarray
-        Tensors of the trained network.
-
-    Raises
-    ------
-    ModelError
-        If the trained network has patches of another geometry or lacks a channel.
+    Raises `ModelError` if the trained network has patches of another geometry or lacks a channel.
     """
     geometry, wanted = other.patches, card.patches
     if geometry.raw_unit != wanted.raw_unit:
@@ -518,10 +498,6 @@ def select_replay(
     ----------
     train : PatchSet
         Raw channel in atoms per nm².
-    classes, channels : sequence of str
-        Of the model.
-    seed : int
-        Seed of the selection.
 
     Returns
     -------

@@ -109,17 +109,8 @@ def tables_with_images(
     ----------
     files : sequence of Path
         Cluster tables as this package writes them.
-    folders : sequence of Path
-        Files and folders with the images.
     pixel_size_nm : float, optional
         Replaces that of the measurement in the table.
-
-    Yields
-    ------
-    micrograph : Micrograph
-        The image.
-    table : DataFrame
-        Its rows.
 
     Raises
     ------

@@ -70,15 +70,6 @@ def split_by_image(table: pd.DataFrame, share: float, rng: np.random.Generator) 
 
     Of every class that occurs in more than one image, some images remain for the training.
 
-    Parameters
-    ----------
-    table : DataFrame
-        With the columns ``image`` and ``truth``.
-    share : float
-        Share of the images of each class.
-    rng : numpy.random.Generator
-        Source of random numbers.
-
     Returns
     -------
     ndarray of shape (N,)
@@ -104,15 +95,6 @@ def hold_out(table: pd.DataFrame, share: float, rng: np.random.Generator) -> np.
     Clusters of one image have its conditions in common. What is measured on such held-out clusters
     is not independent of the training.
 
-    Parameters
-    ----------
-    table : DataFrame
-        With the columns ``image`` and ``truth``.
-    share : float
-        Share of the images, or clusters, of each class.
-    rng : numpy.random.Generator
-        Source of random numbers.
-
     Returns
     -------
     ndarray of shape (N,)
@@ -126,20 +108,7 @@ def hold_out(table: pd.DataFrame, share: float, rng: np.random.Generator) -> np.
 
 
 def training_and_held_out(part: PatchSet, seed: int) -> dict[str, PatchSet]:
-    """Divide a set by `hold_out`.
-
-    Parameters
-    ----------
-    part : PatchSet
-        All labelled clusters.
-    seed : int
-        Seed of the division.
-
-    Returns
-    -------
-    dict of str to PatchSet
-        "train" and "held_out".
-    """
+    """Divide a set by `hold_out`."""
     held = hold_out(part.table, HELD_OUT, np.random.default_rng(seed))
     return {"train": part.take(~held), "held_out": part.take(held)}
 
@@ -166,8 +135,6 @@ def match(
 
     Parameters
     ----------
-    found, truth : DataFrame
-        With ``y_px`` and ``x_px``; ``truth`` with ``diameter_nm``, too.
     pixel_nm : float
         Edge length of a pixel.
 

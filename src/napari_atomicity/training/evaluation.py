@@ -49,21 +49,10 @@ def scores(
 
     Parameters
     ----------
-    card : ModelCard
-        Card of a calibrated model.
-    tensors : dict of str to ndarray
-        Its tensors.
     part : PatchSet
         Labelled clusters, raw channel in counts.
-    device : torch.device
-        Device of the network.
     predict : callable, optional
         Classifies the images. Default: each image is analysed alone.
-
-    Returns
-    -------
-    dict of str to Any
-        The scores.
     """
     images = predict(card, tensors, part, device)
     label = stack_labels(images)

@@ -51,18 +51,12 @@ def fit_network(
         With random weights, or those to start from.
     train, held_out : tuple of dict and Tensor
         Channel → (N, P, P), and (N,) class indices.
-    settings : TrainingSettings
-        Settings of the fit.
-    device : torch.device
-        Device of the network.
     atoms : sequence of int, optional
         Number of atoms of each class, for the mean error in atoms.
     radius_px : Tensor of shape (N,), optional
         Radius of the training clusters in pixels of the patch, for ``settings.neighbours``.
     teacher : AtomicityNet, optional
         Network whose class maps the fitted one is to have: see `map_distance`.
-    on_epoch : callable, optional
-        Called with the history after every epoch.
     checkpoint : Checkpoint, optional
         Written after every epoch; the fit resumes from it if it exists.
     frozen : collection of str, optional
@@ -145,33 +139,15 @@ def _trainer(
 
 @dataclass(frozen=True, eq=False)
 class _Batches:
-    """Training patches and the settings with which batches of them are made.
+    """Training patches and the settings with which batches of them are made."""
 
-    Parameters
-    ----------
-    patches : dict of str to Tensor
-        Channel → (N, P, P).
-    label : Tensor of shape (N,)
-        Class indices.
-    radius_px : Tensor of shape (N,), optional
-        Radius of the clusters in pixels of the patch.
-    settings : TrainingSettings
-        Settings of the fit.
-    device : torch.device
-        Device of the network.
-    n_classes : int
-        Number of classes.
-    teacher : AtomicityNet, optional
-        Network whose class maps are learnt.
-    """
-
-    patches: dict[str, Tensor]
-    label: Tensor
-    radius_px: Tensor | None
-    settings: TrainingSettings
-    device: torch.device
+    patches: dict[str, Tensor]  # channel → (N, P, P)
+    label: Tensor  # (N,): class indices
+    radius_px: Tensor | None  # (N,): radius of the clusters in pixels of the patch
+    settings: TrainingSettings  # settings of the fit
+    device: torch.device  # device of the network
     n_classes: int
-    teacher: AtomicityNet | None
+    teacher: AtomicityNet | None  # network whose class maps are learnt
 
     @property
     def n_steps(self) -> int:
@@ -185,13 +161,6 @@ class _Batches:
         ----------
         rows : Tensor of shape (n,)
             Rows of the batch.
-        generator : torch.Generator
-            Source of random numbers.
-
-        Returns
-        -------
-        dict of str to Tensor
-            Channel → (n, P, P).
         """
         settings = self.settings
         batch = augmented(
@@ -338,8 +307,6 @@ def smooth_targets(label: Tensor, n_classes: int, smoothing: float) -> Tensor:
     ----------
     label : Tensor of shape (N,)
         Class indices.
-    n_classes : int
-        Number of classes.
     smoothing : float
         Share of the next smaller and the next larger class together.
 
@@ -368,21 +335,10 @@ def held_out_scores(
 
     Parameters
     ----------
-    network : AtomicityNet
-        The network.
-    patches : dict of str to Tensor
-        Channel → (N, P, P).
     label : Tensor of shape (N,)
         Class indices.
-    device : torch.device
-        Device of the network.
     atoms : sequence of int
         Number of atoms of each class; may be empty.
-
-    Returns
-    -------
-    dict of str to float
-        The scores.
     """
     network.eval()
     logits = torch.cat(

@@ -38,14 +38,8 @@ def measure_gain(
 
     Parameters
     ----------
-    request : TrainRequest
-        Settings of the training.
     whole : PatchSet
         All labelled clusters, raw channel in counts.
-    classes : sequence of str
-        Classes by size.
-    start : tuple of ModelCard and dict, optional
-        The model that training starts from.
 
     Returns
     -------

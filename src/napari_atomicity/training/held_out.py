@@ -21,24 +21,12 @@ from .scaling import FindScales, scales_by_image
 
 @dataclass(frozen=True, eq=False)
 class HeldOutPredictions:
-    """Predictions of a model on the labelled clusters of an image.
+    """Predictions of a model on the labelled clusters of an image."""
 
-    Parameters
-    ----------
-    rows : ndarray of shape (N,)
-        Rows of the patch set.
-    known : Measured
-        Measurements and probabilities of the clusters.
-    embedding : ndarray of shape (N, D)
-        Embedding of the clusters.
-    label : ndarray of shape (N,)
-        Class index, -1 for clusters of no class.
-    """
-
-    rows: np.ndarray
-    known: Measured
-    embedding: np.ndarray
-    label: np.ndarray
+    rows: np.ndarray  # (N,): rows of the patch set
+    known: Measured  # measurements and probabilities of the clusters
+    embedding: np.ndarray  # (N, D): embedding of the clusters
+    label: np.ndarray  # (N,): class index, -1 for clusters of no class
 
 
 def predict_images(
@@ -54,21 +42,8 @@ def predict_images(
 
     Parameters
     ----------
-    card : ModelCard
-        Card of a model.
-    tensors : dict of str to ndarray
-        Its tensors.
     part : PatchSet
         Labelled clusters, raw channel in counts.
-    device : torch.device
-        Device of the network.
-    find_scales : callable, optional
-        Finds the scales of all images. Default: that of each image from its own clusters.
-
-    Returns
-    -------
-    list of HeldOutPredictions
-        One for each image.
     """
     classifier = Classifier(card, tensors, device)
     images = []
@@ -102,21 +77,10 @@ def predict_as_used(
 
     Parameters
     ----------
-    card : ModelCard
-        Card of a model.
-    tensors : dict of str to ndarray
-        Its tensors.
     part : PatchSet
         Labelled clusters, raw channel in counts.
-    device : torch.device
-        Device of the network.
     one_session : bool, optional
         Whether all images are one session. Default: each image is analysed alone.
-
-    Returns
-    -------
-    list of HeldOutPredictions
-        One for each image.
     """
     alone = predict_images(card, tensors, part, device)
     references = session_references(card)
@@ -155,17 +119,10 @@ def patches_in_unit(part: PatchSet, rows: np.ndarray, unit: float) -> dict[str, 
 
     Parameters
     ----------
-    part : PatchSet
-        Clusters of an image, raw channel in counts.
     rows : ndarray of shape (n,)
         Rows of the set.
     unit : float
         Intensity of one atom in counts nm².
-
-    Returns
-    -------
-    dict of str to ndarray
-        Channel → (n, P, P).
     """
     patches = {c: p[rows] for c, p in part.patches.items()}
     if "raw" in patches:

@@ -26,15 +26,7 @@ _LAYOUTS = (
 
 @dataclass(frozen=True)
 class LabelledFile:
-    """An image or a stack, and the classes of its frames.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    labels : tuple of str
-        The class of all frames, or one for each frame.
-    """
+    """An image or a stack, and the classes of its frames."""
 
     path: Path
     labels: tuple[str, ...]
@@ -58,21 +50,8 @@ def labelled_files(data_dir: Path) -> list[LabelledFile]:
     stacks, ``frame`` (from 0); and archives ``.npz`` of a stack and an array of one label per
     frame, in the folder or in its place.
 
-    Parameters
-    ----------
-    data_dir : Path
-        The folder, or one ``.npz`` file.
-
-    Returns
-    -------
-    list of LabelledFile
-        The files.
-
-    Raises
-    ------
-    ReadError
-        If there are fewer than two classes, a label gives no number of atoms, a file is missing,
-        or the table is not valid.
+    Raises `ReadError` if there are fewer than two classes, a label gives no number of atoms, a file
+    is missing, or the table is not valid.
     """
     data_dir = Path(data_dir)
     if (data_dir / LABELS).is_file():
@@ -94,19 +73,8 @@ def read_labelled(
 
     Parameters
     ----------
-    files : sequence of LabelledFile
-        From `labelled_files`.
     data_dir : Path
         Their folder, or the file itself; images are named by their path in it.
-    pixel_size_nm : float, optional
-        For images without calibration.
-
-    Yields
-    ------
-    file : LabelledFile
-        The file.
-    micrograph : Micrograph
-        Its image or stack.
 
     Raises
     ------

@@ -35,24 +35,7 @@ MIN_CLUSTERS = 5
 def simulate_fields(
     library: Sequence[Isomer], classes: Sequence[str], rounds: int = ROUNDS, seed: int = SEED
 ) -> Iterator[Field]:
-    """Simulate the images of sessions with lone atoms.
-
-    Parameters
-    ----------
-    library : sequence of Isomer
-        Isomers of the classes.
-    classes : sequence of str
-        Classes.
-    rounds : int, optional
-        Number of sessions of each kind.
-    seed : int, optional
-        Seed of the first round.
-
-    Yields
-    ------
-    Field
-        The next image.
-    """
+    """Simulate the images of sessions with lone atoms."""
     for number in range(rounds):
         for kind in KINDS:
             plan = draw_session(kind, classes, N_IMAGES, seed + number)
@@ -69,13 +52,6 @@ def simulate_fields(
 
 def measure_field(field: Field, card: ModelCard) -> tuple[float, LoneAtoms] | None:
     """Measure ln scale by the clusters of known size, and the lone atoms of a simulated image.
-
-    Parameters
-    ----------
-    field : Field
-        Simulated image.
-    card : ModelCard
-        Card of the model.
 
     Returns
     -------
@@ -100,13 +76,6 @@ def measure_field(field: Field, card: ModelCard) -> tuple[float, LoneAtoms] | No
 def calibrate_lone_atoms(fields: Iterator[Field], card: ModelCard) -> tuple[float, float]:
     """Compare scales by lone atoms with those by clusters of known size.
 
-    Parameters
-    ----------
-    fields : iterator of Field
-        Simulated images.
-    card : ModelCard
-        Card of the model.
-
     Returns
     -------
     shift, scatter : float
@@ -127,13 +96,6 @@ def calibrate_card(
     card: ModelCard, tensors: dict[str, np.ndarray], library: list[Isomer]
 ) -> ModelCard:
     """Calibrate lone atoms on simulated sessions.
-
-    Parameters
-    ----------
-    card, tensors : ModelCard or dict of str to ndarray
-        The model.
-    library : list of Isomer
-        Isomers of the sessions.
 
     Returns
     -------

@@ -31,15 +31,6 @@ def shuffle_into_mixtures(part: PatchSet, classes: Sequence[str], seed: int) -> 
     ----------
     part : PatchSet
         With `KNOWN_SCALE`, else it is returned unchanged. Raw channel in counts.
-    classes : sequence of str
-        In order.
-    seed : int
-        Seed of the shuffling.
-
-    Returns
-    -------
-    PatchSet
-        The mixtures.
     """
     table = part.table
     if KNOWN_SCALE not in table:

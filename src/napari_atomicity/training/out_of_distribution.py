@@ -35,17 +35,8 @@ def can_fit_out_of_distribution(
 
     Parameters
     ----------
-    clusters : PatchSet
-        Clusters of the classes.
     others : sequence of PatchSet
         Sets with aggregates and unknown objects.
-    classes : sequence of str
-        Of the model.
-
-    Returns
-    -------
-    bool
-        Whether `fit_out_of_distribution` is possible.
     """
     if not others or class_sizes(classes) is None:
         return False
@@ -71,19 +62,11 @@ def fit_out_of_distribution(
 
     Parameters
     ----------
-    card : ModelCard
-        Card of a calibrated model.
-    tensors : dict of str to ndarray
-        Its tensors.
     clusters : PatchSet
         Clusters of the classes, from held-out images; raw channel in counts.
     others : sequence of PatchSet
         Sets of which the clusters with ``truth`` "aggregate" are aggregates, and those with a
         ``truth`` that is no class are unknown. Clusters of the classes are left out.
-    device : torch.device
-        Device of the network.
-    seed : int, optional
-        Seed of the fit.
 
     Returns
     -------

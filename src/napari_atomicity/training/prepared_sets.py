@@ -40,19 +40,10 @@ def prepare_sets(
 ) -> tuple[dict[str, PatchSet], list[str]]:
     """Prepare the sets of labelled patches of a request, or read those that are kept.
 
-    Parameters
-    ----------
-    request : TrainRequest
-        The request.
-    key : str
-        Key of the request, see `request_key`.
-
     Returns
     -------
     sets : dict of str to PatchSet
         "train", "held_out" and, from simulation, "test" and objects of no class.
-    classes : list of str
-        Classes by size.
     """
     names = ["train", "held_out"]
     if isinstance(request.source, SimulationSource):

@@ -209,10 +209,8 @@ def settings_for(request: TrainRequest, n_clusters: int) -> TrainingSettings:
 def check_source(source: Source) -> None:
     """Refuse classes that can't be simulated.
 
-    Raises
-    ------
-    AtomicityError
-        If there are fewer than two classes, an unknown metal, or too few isomers to divide.
+    Raises `AtomicityError` if there are fewer than two classes, an unknown metal, or too few
+    isomers to divide.
     """
     if not isinstance(source, SimulationSource):
         return

@@ -140,15 +140,7 @@ def _complete(
 def read_start(request: TrainRequest) -> tuple[ModelCard, dict[str, np.ndarray]] | None:
     """Read the model to start from; None for random weights.
 
-    Parameters
-    ----------
-    request : TrainRequest
-        Settings.
-
-    Raises
-    ------
-    ModelError
-        If there is no such model.
+    Raises `ModelError` if there is no such model.
     """
     if request.start == SCRATCH:
         return None

@@ -91,17 +91,8 @@ def with_reference_scale(
 
     Parameters
     ----------
-    part : PatchSet
-        Clusters with `KNOWN_SCALE`.
     classes : sequence of str
         Classes in order of size.
-    reference : ScaleReference
-        Reference of the same classes.
-
-    Returns
-    -------
-    PatchSet
-        With other values of `KNOWN_SCALE`.
     """
     excess = np.array([np.log(atoms_of(c) or 1) for c in classes]) - reference.log_intensity
     of_cluster = part.table["truth"].map(dict(zip(classes, excess, strict=True))).astype(float)
@@ -158,12 +149,8 @@ def fit_class_diameters(
 
     Parameters
     ----------
-    train : PatchSet
-        Clusters of known class.
     classes : sequence of str
         Classes in order of size.
-    reference : ScaleReference
-        Reference of the same classes.
 
     Returns
     -------

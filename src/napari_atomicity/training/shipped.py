@@ -115,17 +115,6 @@ def patch_sets(
     ----------
     build : Path
         Folder that keeps the isomers.
-    isomers_per_class : int
-        Isomers of each class.
-    fields : dict of str to int
-        Set → number of fields.
-    workers : int
-        Number of processes.
-
-    Returns
-    -------
-    dict of str to PatchSet
-        Set → patches.
     """
     isomers = partial(
         read_or_build_library, seed=SEED, workers=workers, progress=terminal_progress()
@@ -160,24 +149,7 @@ def patch_sets(
 def new_card(
     name: str, channels: tuple[str, ...], isomers: int, fields: dict[str, int]
 ) -> ModelCard:
-    """Return the card of a shipped model before it is trained.
-
-    Parameters
-    ----------
-    name : str
-        Name of the model.
-    channels : tuple of str
-        Channels of the patches.
-    isomers : int
-        Isomers of each class.
-    fields : dict of str to int
-        Set → number of fields.
-
-    Returns
-    -------
-    ModelCard
-        With texts and data.
-    """
+    """Return the card of a shipped model before it is trained."""
     return ModelCard(
         name=name,
         classes=CLASSES,
@@ -204,19 +176,8 @@ def with_out_of_distribution(
 ) -> tuple[ModelCard, dict[str, np.ndarray]]:
     """Fit the detection of objects of no class to a calibrated model, and score it on test fields.
 
-    Parameters
-    ----------
-    card : ModelCard
-        Card of a calibrated model.
-    tensors : dict of str to ndarray
-        Its tensors.
-    sets : dict of str to PatchSet
-        From `patch_sets`.
-
     Returns
     -------
-    card : ModelCard
-        With scores.
     tensors : dict of str to ndarray
         With the second network.
     """
@@ -262,22 +223,6 @@ def count_of_other_sizes(
     """Evaluate the continuous count of clusters between and beyond the classes.
 
     ``sure`` is of the clusters in images of certain scale (`SURE`).
-
-    Parameters
-    ----------
-    card : ModelCard
-        Card of a calibrated model.
-    tensors : dict of str to ndarray
-        Its tensors.
-    part : PatchSet
-        Clusters of other sizes.
-    device : torch.device
-        Device of the network.
-
-    Returns
-    -------
-    dict of str to dict
-        Size → figures.
     """
     counted = []
     for image in predict_images(card, tensors, part, device):

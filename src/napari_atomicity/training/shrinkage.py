@@ -112,11 +112,6 @@ def shrink_covariances(
         Measured values of the clusters.
     label, image : ndarray of shape (N,)
         Class index and image of each cluster.
-
-    Returns
-    -------
-    tuple of Covariance
-        One for each class.
     """
     frame = pd.DataFrame(x.T)
     within = (frame - frame.groupby([label, image]).transform("mean")).to_numpy().T
@@ -146,8 +141,6 @@ def shrink_correlation(
         Apparent sizes.
     sample, image : ndarray of shape (N,)
         Class of each cluster, in sets of several sessions with its session; and its image.
-    start : float, optional
-        Correlation before images are seen, which counts as `IMAGES_OF_CORRELATION`.
 
     Returns
     -------
@@ -180,13 +173,9 @@ def class_prior(
     ----------
     card : ModelCard
         Card of the model that training starts from.
-    means : sequence of float
-        Means of its classes.
     classes : sequence of str
         Classes of the new model. Those that the model lacks are interpolated in ln(atoms), of unit
         slope beyond.
-    common, own : float
-        See `ClassPrior`.
     """
     sizes, known = class_sizes(classes), class_sizes(card.classes)
     mean, at = np.array(means), None if known is None else np.log(known)
@@ -234,20 +223,6 @@ def shrink_scale_reference(
 
     In images of one size each, the intensity of one atom is known only by the mean intensity of the
     class. How much brighter or fainter than its number of atoms a class is can't be learnt there.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Clusters of known class.
-    classes : sequence of str
-        Classes in order of size.
-    start : ModelCard
-        Card of the model that training starts from.
-
-    Returns
-    -------
-    ScaleReference or None
-        None if the model has no reference, or its classes can't be compared with these.
     """
     if start.scale is None:
         return None
@@ -279,12 +254,6 @@ def shrink_apparent_size(
     embedding : ndarray of shape (N, n_features)
         Features of the clusters. Those that give the apparent size are of the same weights as in
         the model that training starts from.
-    table : DataFrame
-        Clusters of known class, N rows.
-    classes : sequence of str
-        Classes in order of size.
-    start : ModelCard
-        Card of the model that training starts from.
 
     Returns
     -------

@@ -25,22 +25,7 @@ DrawSettings = Callable[[Sequence[str], np.random.Generator], FieldSettings]
 def split_library(
     library: Sequence[Isomer], seed: int, shares: dict[str, float] = SHARES
 ) -> dict[str, list[Isomer]]:
-    """Divide isomers into training, held-out and test; every class in the same shares.
-
-    Parameters
-    ----------
-    library : sequence of Isomer
-        Isomers of all classes.
-    seed : int
-        Seed of the division.
-    shares : dict of str to float, optional
-        Name of the part → share.
-
-    Returns
-    -------
-    dict of str to list of Isomer
-        Name of the part → isomers.
-    """
+    """Divide isomers into training, held-out and test; every class in the same shares."""
     rng = np.random.default_rng(seed)
     parts: dict[str, list[Isomer]] = {name: [] for name in shares}
     for n in sorted({i.n for i in library}):
@@ -122,8 +107,6 @@ def label_field(made: Field, classes: Sequence[str], settings: PatchSettings) ->
 
     Parameters
     ----------
-    made : Field
-        Simulated field.
     classes : sequence of str
         In order of size.
     settings : PatchSettings

@@ -116,20 +116,7 @@ def single_frames(micrograph: Micrograph) -> list[Micrograph]:
 
 
 def central_rows(table: pd.DataFrame, image: Micrograph) -> np.ndarray:
-    """Return the row of the cluster that is nearest to the centre of an image, if there is any.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Cluster table of the image.
-    image : Micrograph
-        The image.
-
-    Returns
-    -------
-    ndarray of int
-        One row, or none.
-    """
+    """Return the row of the cluster that is nearest to the centre of an image, if there is any."""
     middle = (np.array(image.shape_px) - 1) / 2
     away = np.hypot(*(table[["y_px", "x_px"]].to_numpy(float) - middle).T)
     return np.argsort(away)[:1]

@@ -18,20 +18,14 @@ class Trainer:
 
     Parameters
     ----------
-    network : nn.Module
-        Network to fit, in place.
     average : nn.Module
         Network of the same layers. Its weights follow those of ``network``.
     groups : iterable of parameters or of dict
         Parameters to optimise, or groups of them, see `torch.optim.AdamW`.
     learning_rate : float or sequence of float
         Highest learning rate, or one for each group.
-    total_steps : int
-        Steps of the whole fit.
     warmup : float
         Share of the steps in which the learning rate rises.
-    weight_decay : float
-        Weight decay of AdamW.
 
     References
     ----------
@@ -71,11 +65,6 @@ class Trainer:
     def steps(self, first: int, last: int) -> Iterator[int]:
         """Yield the numbers of steps; check ``stop`` before each and report progress after it.
 
-        Parameters
-        ----------
-        first, last : int
-            First step, and the one after the last.
-
         Yields
         ------
         int
@@ -87,15 +76,7 @@ class Trainer:
             self.report(step + 1, "Training")
 
     def report(self, done: int, message: str) -> None:
-        """Report progress.
-
-        Parameters
-        ----------
-        done : int
-            Number of steps that are done.
-        message : str
-            What is done.
-        """
+        """Report progress."""
         report(self._progress, done, self.total_steps, message)
 
     def update(self, loss: Tensor, kept: float) -> None:
@@ -103,8 +84,6 @@ class Trainer:
 
         Parameters
         ----------
-        loss : Tensor
-            Loss of the batch.
         kept : float
             Share of the average that stays, between 0 and 1.
         """
@@ -122,8 +101,6 @@ def update_average(average: nn.Module, network: nn.Module, kept: float) -> None:
 
     Parameters
     ----------
-    average, network : nn.Module
-        Networks of the same layers.
     kept : float
         Share of the average that stays, between 0 and 1.
     """

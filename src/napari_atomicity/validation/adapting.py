@@ -20,41 +20,25 @@ from .methods import ComparedMethod, FittedModel, label_images
 
 @dataclass(frozen=True, eq=False)
 class Adapted:
-    """A model after an adaptation.
+    """A model after an adaptation."""
 
-    Parameters
-    ----------
-    model : FittedModel
-        The adapted model, or the model as it was if the adaptation was not accepted.
-    facts : dict of str to Any
-        ``accepted``, ``reasons``, ``pseudo_labels``, how many of these are of clusters of known
-        class (``pseudo_labels_known``) and are right (``pseudo_labels_right``), and ``seconds``.
-    """
-
+    # the adapted model, or the model as it was if the adaptation was not accepted
     model: FittedModel
+    # ``accepted``, ``reasons``, ``pseudo_labels``, how many of these are of clusters of known class
+    # (``pseudo_labels_known``) and are right (``pseudo_labels_right``), and ``seconds``
     facts: dict[str, Any]
 
 
 def adapt_model(
     model: FittedModel,
-    analyses: Sequence[Analysis],
-    pseudo_labels: str,
+    analyses: Sequence[Analysis],  # images under the new conditions
+    pseudo_labels: str,  # "combined" or "diameter"
     seed: int,
     truth: Sequence[np.ndarray] = (),
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Adapted:
-    """Adapt a model to classified images without their labels.
-
-    Parameters
-    ----------
-    analyses : sequence of Analysis
-        Images under the new conditions.
-    pseudo_labels : str
-        "combined" or "diameter".
-    truth : sequence of ndarray of shape (N,), optional
-        For each image the true class of each cluster, "" where it is not known.
-    """
+    """Adapt a model to classified images without their labels."""
     from ..models.files import hashed
 
     settings = replace(choose_settings(pseudo_labels), seed=seed)
@@ -89,28 +73,14 @@ def _count_right(
 
 def adapt_each_image(
     model: FittedModel,
-    images: Sequence[ValidationImage],
+    images: Sequence[ValidationImage],  # images under the new conditions
     method: ComparedMethod,
     pseudo_labels: str,
     seed: int,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> list[dict[str, Any]]:
-    """Adapt a model to each image alone, and score its answers before and after.
-
-    Parameters
-    ----------
-    images : sequence of ValidationImage
-        Images under the new conditions.
-    pseudo_labels, seed : str, int
-        See `adapt_model`.
-
-    Returns
-    -------
-    list of dict
-        For each image the facts of its adaptation, and ``accuracy`` and ``most_called_share``
-        before and after.
-    """
+    """Adapt a model to each image alone, and score its answers before and after."""
     rows = []
     for i, image in enumerate(images):
         check(stop)
@@ -139,19 +109,7 @@ def _compare(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float | Non
 def place_clusters(
     images: Sequence[ValidationImage], analyses: Sequence[Analysis], model: FittedModel
 ) -> pd.DataFrame:
-    """Place the clusters of known class in the map of a model.
-
-    Parameters
-    ----------
-    images, analyses : sequence of ValidationImage and of Analysis
-        Images and the same, classified by the model.
-
-    Returns
-    -------
-    DataFrame
-        Columns ``image, cluster_id, label, confidence, umap_1, umap_2``, as `plot_map` needs them;
-        the label is the true class.
-    """
+    """Place the clusters of known class in the map of a model."""
     from ..models.embedding import place
 
     classifier = model.classifier()
@@ -166,16 +124,6 @@ def place_clusters(
 
 def separation(images: Sequence[ValidationImage], analyses: Sequence[Analysis]) -> float | None:
     """Compute the mean silhouette of the true classes in the embedding.
-
-    Parameters
-    ----------
-    images, analyses : sequence of ValidationImage and of Analysis
-        Images and the same, classified.
-
-    Returns
-    -------
-    float or None
-        Between -1 and 1, larger for better separated classes; None for fewer than two classes.
 
     References
     ----------

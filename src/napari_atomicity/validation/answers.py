@@ -26,19 +26,7 @@ INTERVAL = [
 def answer_table(
     method: ComparedMethod, images: Sequence[ValidationImage], analyses: Sequence[Analysis]
 ) -> pd.DataFrame:
-    """Collect the answers of a method.
-
-    Parameters
-    ----------
-    analyses : sequence of Analysis
-        The same images, classified.
-
-    Returns
-    -------
-    DataFrame
-        Columns `ANSWER`. ``in_set`` is 1 or 0 (whether the prediction set contains the truth), or
-        NaN.
-    """
+    """Collect the answers of a method."""
     parts = [_answers(method, *pair) for pair in zip(images, analyses, strict=True)]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=ANSWER)
 
@@ -75,18 +63,7 @@ def interval_table(
     analyses: Sequence[Analysis],
     classes: Sequence[str],
 ) -> pd.DataFrame:
-    """Compute the class ratios of each sample with their intervals, as an analysis does.
-
-    Parameters
-    ----------
-    images, analyses : sequence of ValidationImage and of Analysis
-        Images of mixtures, and the same classified.
-
-    Returns
-    -------
-    DataFrame
-        Columns `INTERVAL`.
-    """
+    """Compute the class ratios of each sample with their intervals, as an analysis does."""
     parts = []
     for sample in dict.fromkeys(image.sample for image in images):
         rows = [i for i, image in enumerate(images) if image.sample == sample]

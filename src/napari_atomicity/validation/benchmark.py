@@ -216,13 +216,7 @@ def _write_manifest(
 def write_session(
     folder: Path, library: Sequence[Isomer], kind: str, seed: int, form: str
 ) -> _Written:
-    """Simulate and write the images of a session.
-
-    Parameters
-    ----------
-    kind, seed, form : str, int, str
-        See `benchmark_images.simulate_form`.
-    """
+    """Simulate and write the images of a session."""
     images = simulate_form(library, kind, seed, form)
     return write_images(folder, session_name(kind, seed, form), form, images)
 
@@ -230,17 +224,7 @@ def write_session(
 def write_images(
     folder: Path, session: str, form: str, images: Iterable[BenchmarkImage]
 ) -> _Written:
-    """Write the images of a session.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the benchmark.
-    session, form : str
-        Name of the session, and its form.
-    images : iterable of BenchmarkImage
-        Its images.
-    """
+    """Write the images of a session."""
     (folder / FOLDER / session).mkdir(parents=True, exist_ok=True)
     rows, truths, files = [], [], {}
     for image in images:
@@ -290,10 +274,7 @@ def hash_files(files: dict[str, str]) -> str:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest of a benchmark.
 
-    Raises
-    ------
-    ReadError
-        If there is none, or it is damaged.
+    Raises `ReadError` if there is none, or it is damaged.
     """
     path = folder / MANIFEST
     advice = "Write the benchmark with atomicity benchmark --out FOLDER"
@@ -310,21 +291,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def check_files(
     folder: Path,
-    files: dict[str, str],
+    files: dict[str, str],  # path → SHA-256
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> None:
     """Check that files have their SHA-256.
 
-    Parameters
-    ----------
-    files : dict of str to str
-        Path → SHA-256.
-
-    Raises
-    ------
-    ReadError
-        If some are missing or have changed.
+    Raises `ReadError` if some are missing or have changed.
     """
     wrong = []
     for i, (name, expected) in enumerate(files.items()):
@@ -345,15 +318,7 @@ def check_files(
 def read_tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read the tables of images and of true clusters after checking them.
 
-    Returns
-    -------
-    images, truth : DataFrame
-        See `docs/reference/benchmark.md`; ``border`` and ``touching`` are bool.
-
-    Raises
-    ------
-    ReadError
-        If a table is missing or has changed.
+    Raises `ReadError` if a table is missing or has changed.
     """
     files = read_manifest(folder)["files"]
     if not files:
@@ -367,20 +332,7 @@ def read_tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 def read_session(
     folder: Path, tables: tuple[pd.DataFrame, pd.DataFrame], session: str
 ) -> Iterator[BenchmarkImage]:
-    """Read the images of a session.
-
-    Parameters
-    ----------
-    tables : tuple of DataFrame
-        From `read_tables`.
-    session : str
-        Its name, from `benchmark_images.session_name`.
-
-    Yields
-    ------
-    BenchmarkImage
-        The next image.
-    """
+    """Read the images of a session."""
     from ..io.images import load
 
     images, truth = tables

@@ -34,51 +34,24 @@ LONE_ATOMS_PER_NM2 = 0.1
 
 @dataclass(frozen=True, eq=False)
 class BenchmarkImage:
-    """An image of a session with its truth.
-
-    Parameters
-    ----------
-    truth : DataFrame
-        Columns ``x_px, y_px, diameter_nm, label, n_atoms, border``.
-    composition : dict of str to float
-        Nominal fractions of the sample.
-    """
+    """An image of a session with its truth."""
 
     micrograph: Micrograph
-    truth: pd.DataFrame
+    truth: pd.DataFrame  # columns ``x_px, y_px, diameter_nm, label, n_atoms, border``
     kind: str
     sample: str
-    composition: dict[str, float]
+    composition: dict[str, float]  # nominal fractions of the sample
 
 
 def session_name(kind: str, seed: int, form: str) -> str:
-    """Return the name of a session, which is that of its folder and begins those of its images.
-
-    Parameters
-    ----------
-    kind, seed, form : str, int, str
-        See `simulate_form`.
-    """
+    """Return the name of a session, which is that of its folder and begins those of its images."""
     return f"{kind}_{seed}_{form}".replace(" ", "_")
 
 
 def simulate_form(
     library: Sequence[Isomer], kind: str, seed: int, form: str
 ) -> Iterator[BenchmarkImage]:
-    """Simulate a session in one form, image by image.
-
-    Parameters
-    ----------
-    kind : str
-        One of `simulation.sessions.KINDS`.
-    form : str
-        One of `FORMS_OF`.
-
-    Yields
-    ------
-    BenchmarkImage
-        The next image; one crop after another.
-    """
+    """Simulate a session in one form, image by image."""
     plan = draw_session(kind, CLASSES, N_IMAGES, seed)
     if form == LONE_ATOMS:
         plan = [
@@ -114,18 +87,7 @@ def to_8_bit(image: BenchmarkImage) -> BenchmarkImage:
 
 
 def crop_clusters(image: BenchmarkImage, rng: np.random.Generator) -> list[BenchmarkImage]:
-    """Crop the image around whole clusters, as one would record them at high magnification.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Chooses clusters and places.
-
-    Returns
-    -------
-    list of BenchmarkImage
-        `CROPS_PER_IMAGE` crops with their truth; none of small images.
-    """
+    """Crop the image around whole clusters, as one would record them at high magnification."""
     data, pixel = image.micrograph.data, image.micrograph.calibrated()
     truth = image.truth
     whole = truth[~truth["border"]]

@@ -76,17 +76,7 @@ at least 0.35 nm, one to one. Clusters that the border cuts are not scored.
 
 
 def readme(seed: int, rounds: int, n_images: int, sha256: str) -> str:
-    """Return the description of a benchmark as Markdown.
-
-    Parameters
-    ----------
-    seed, rounds : int
-        Settings of the benchmark.
-    n_images : int
-        Number of images.
-    sha256 : str
-        Hash of the data.
-    """
+    """Return the description of a benchmark as Markdown."""
     return _TEXT.format(
         classes=", ".join(CLASSES),
         other=" and ".join(OTHER_SIZES),

@@ -38,38 +38,19 @@ TRUTH, IMAGES = "truth.csv", "images.csv"
 
 @dataclass(frozen=True, eq=False)
 class ValidationImage:
-    """An image with its detected clusters and what is known of them.
-
-    Parameters
-    ----------
-    group : str
-        One of `GROUPS`.
-    sample : str
-        Name of the sample; size-selected samples have the name of their class.
-    file : str
-        Name of its file, which several frames may share.
-    detection : Analysis
-        Detected clusters, N rows.
-    truth : ndarray of shape (N,)
-        True class of each cluster, "" if it has none or none is known.
-    counts : ndarray of shape (N,), bool
-        Whether the cluster counts: not one that the border cuts, and none of an excluded kind.
-    has_truth : bool
-        Whether the classes of the clusters are known, so that others are false detections.
-    missed : tuple of str
-        Classes of true clusters that were not detected.
-    deposited : dict of str to float
-        Class → fraction of the sample; empty if it is not known.
-    """
+    """An image with its detected clusters and what is known of them."""
 
     group: str
-    sample: str
-    file: str
+    sample: str  # name of the sample; size-selected samples have the name of their class
+    file: str  # name of its file, which several frames may share
     detection: Analysis
-    truth: np.ndarray
+    truth: np.ndarray  # true class of each cluster, "" if it has none or none is known
+    # whether the cluster counts: not one that the border cuts, and none of an excluded kind
     counts: np.ndarray
+    # whether the classes of the clusters are known, so that others are false detections
     has_truth: bool = True
-    missed: tuple[str, ...] = ()
+    missed: tuple[str, ...] = ()  # classes of true clusters that were not detected
+    # class → fraction of the sample; empty if it is not known
     deposited: Composition = field(default_factory=dict)
 
     @property
@@ -80,15 +61,9 @@ class ValidationImage:
 
 @dataclass(frozen=True, eq=False)
 class ValidationData:
-    """All images of a validation.
+    """All images of a validation."""
 
-    Parameters
-    ----------
-    classes : tuple of str
-        Classes of the size-selected images, by size.
-    """
-
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # classes of the size-selected images, by size
     images: tuple[ValidationImage, ...]
 
     def group(self, name: str) -> list[ValidationImage]:
@@ -103,7 +78,7 @@ class ValidationData:
 
 # ---- size-selected images
 def read_size_selected(
-    folder: Path,
+    folder: Path,  # in one of the layouts of `training.labelled_files.labelled_files`
     pixel_size_nm: float | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
@@ -112,22 +87,7 @@ def read_size_selected(
 
     Clusters that touch others or the border do not count: they may be several.
 
-    Parameters
-    ----------
-    folder : Path
-        In one of the layouts of `training.labelled_files.labelled_files`.
-    pixel_size_nm : float, optional
-        For images without calibration.
-
-    Returns
-    -------
-    ValidationData
-        The group `SELECTED`.
-
-    Raises
-    ------
-    ReadError
-        If the folder has no valid layout, or an image can't be read.
+    Raises `ReadError` if the folder has no valid layout, or an image can't be read.
     """
     files = labelled_files(folder)
     images: list[ValidationImage] = []
@@ -167,18 +127,7 @@ def _labelled(
 
 
 def cut_patches(images: Sequence[ValidationImage], settings: PatchSettings) -> list[PatchSet]:
-    """Cut the patches of size-selected images.
-
-    Parameters
-    ----------
-    settings : PatchSettings
-        Geometry and channels.
-
-    Returns
-    -------
-    list of PatchSet
-        Clusters of each image with their class, raw channel in counts.
-    """
+    """Cut the patches of size-selected images."""
     parts = []
     for image in images:
         table = image.detection.table
@@ -188,13 +137,7 @@ def cut_patches(images: Sequence[ValidationImage], settings: PatchSettings) -> l
 
 
 def training_set(images: Sequence[ValidationImage], parts: Sequence[PatchSet]) -> PatchSet:
-    """Join the clusters of training images, as `training.size_selected.from_folder` does.
-
-    Parameters
-    ----------
-    parts : sequence of PatchSet
-        Their clusters, from `cut_patches`.
-    """
+    """Join the clusters of training images, as `training.size_selected.from_folder` does."""
     of_file: dict[str, list[PatchSet]] = {}
     for image, part in zip(images, parts, strict=True):
         of_file.setdefault(image.file, []).append(part)
@@ -204,7 +147,7 @@ def training_set(images: Sequence[ValidationImage], parts: Sequence[PatchSet]) -
 # ---- mixtures
 def read_mixtures(
     folder: Path,
-    group: str,
+    group: str,  # `MIXED` or `SHIFTED`
     classes: Sequence[str],
     deposits: Path | None = None,
     pixel_size_nm: float | None = None,
@@ -213,24 +156,8 @@ def read_mixtures(
 ) -> list[ValidationImage]:
     """Detect the clusters of mixtures, and match them with the truth if there is one.
 
-    Parameters
-    ----------
-    folder : Path
-        Images; with ``truth.csv``, or with samples in the table of deposits. ``images.csv`` may
-        contain the sample of each image.
-    group : str
-        `MIXED` or `SHIFTED`.
-    deposits : Path, optional
-        See `deposits.read_deposits`.
-    pixel_size_nm : float, optional
-        For images without calibration.
-
-    Raises
-    ------
-    ReadError
-        If an image has neither a truth nor deposited fractions, or can't be read.
-    TableError
-        If a table is not valid.
+    Raises `ReadError` if an image has neither a truth nor deposited fractions, or can't be read.
+    Raises `TableError` if a table is not valid.
     """
     paths = find_images([folder])
     if not paths:
@@ -309,22 +236,8 @@ def assign_folds(
 ) -> np.ndarray:
     """Divide size-selected images, those of each class evenly.
 
-    Parameters
-    ----------
-    folds : int
-        Number of parts.
-    given : mapping of str to int, optional
-        Image or its file → part, if a table states it.
-
-    Returns
-    -------
-    ndarray of shape (n_images,), int
-        Part of each image, from 0.
-
-    Raises
-    ------
-    ReadError
-        If a class has too few images: each needs one in every part, and two to train on.
+    Raises `ReadError` if a class has too few images: each needs one in every part, and two to train
+    on.
     """
     fold = np.full(len(images), -1)
     rng = np.random.default_rng([seed, folds])
@@ -355,19 +268,7 @@ def check_training(
 ) -> None:
     """Refuse a division in which a class has usable clusters in too few training images.
 
-    Parameters
-    ----------
-    images : sequence of ValidationImage
-        Size-selected images.
-    parts : sequence of PatchSet
-        Their clusters, from `cut_patches`.
-    fold : ndarray of shape (n_images,), int
-        Part of each image.
-
-    Raises
-    ------
-    ReadError
-        If there are fewer than two.
+    Raises `ReadError` if there are fewer than two.
     """
     for k in np.unique(fold):
         rows = np.flatnonzero(fold != k).tolist()

@@ -18,21 +18,8 @@ Composition = dict[str, float]
 def read_deposits(path: Path, classes: Sequence[str]) -> dict[str, Composition]:
     """Read a table of deposited amounts.
 
-    Parameters
-    ----------
-    path : Path
-        Columns ``sample`` (or ``image``), ``class`` and ``fraction``. A sample may be a pattern of
-        names of images, such as ``m3a_*``.
-
-    Returns
-    -------
-    dict of str to dict
-        Sample → class → fraction, normalised.
-
-    Raises
-    ------
-    TableError
-        If a column is missing, a class is not known, or an amount is negative or not a number.
+    Raises `TableError` if a column is missing, a class is not known, or an amount is negative or
+    not a number.
     """
     amounts = read_amounts(path)
     key = str(amounts.columns[0])
@@ -58,10 +45,8 @@ def read_deposits(path: Path, classes: Sequence[str]) -> dict[str, Composition]:
 def read_amounts(path: Path) -> pd.DataFrame:
     """Read the columns ``sample`` or ``image``, ``class`` and ``fraction``.
 
-    Raises
-    ------
-    ReadError, TableError
-        If the table can't be read, lacks a column, or an amount is negative or not a number.
+    Raises `ReadError` or `TableError` if the table can't be read, lacks a column, or an amount is
+    negative or not a number.
     """
     table = read_table(path)
     key = next((name for name in ("sample", "image") if name in table), "sample")
@@ -87,13 +72,6 @@ def sample_of(
 
     It is that of a table; or the name of the image or a pattern in the deposits; or its folder;
     else "all".
-
-    Parameters
-    ----------
-    stated : mapping of str to str
-        Image → sample, from a table.
-    deposits : mapping, optional
-        Samples with known fractions.
     """
     folder, _, name = image.rpartition("/")
     for key in (image, name):

@@ -29,27 +29,12 @@ DIFFERENCES = ("accuracy", "ratio_r2", "ratio_mean_absolute_error")
 
 
 def compare_methods(
-    answers: pd.DataFrame,
+    answers: pd.DataFrame,  # columns of `answers.ANSWER`, ``fold`` and ``seed``, of all methods
     methods: Collection[str],
     groups: Collection[str],
     classes: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """Compare pairs of methods on each group of images, run by run.
-
-    Parameters
-    ----------
-    answers : DataFrame
-        Columns of `answers.ANSWER`, ``fold`` and ``seed``, of all methods.
-    classes : sequence of str
-        Classes in order.
-
-    Returns
-    -------
-    list of dict
-        For each pair of `COMPARISONS` and group: ``method``, ``reference``, ``group``, ``runs``,
-        and for each of `DIFFERENCES` ``mean`` and ``sd`` over the runs of the method minus the
-        reference, and the means ``low`` and ``high`` of the 95 % bootstrap intervals by image.
-    """
+    """Compare pairs of methods on each group of images, run by run."""
     rows = []
     for method, reference in COMPARISONS:
         if not {method, reference} <= set(methods):

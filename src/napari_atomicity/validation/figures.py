@@ -38,18 +38,6 @@ def score_figure(result: Result, score: str, label: str) -> Figure | None:
     """Draw a score of all methods, a symbol for each group of images.
 
     Bars are the bootstrap intervals by image or, without them, the standard deviation of the runs.
-
-    Parameters
-    ----------
-    result : mapping
-        Content of ``validation.json``.
-    score : str
-        One of `scores.SCORES`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure or None
-        None if the score is undefined for all methods.
     """
     from matplotlib.figure import Figure
 
@@ -118,13 +106,7 @@ def _height(row: int, group: str) -> float:
 
 
 def called_figure(result: Result, group: str) -> Figure | None:
-    """Draw which classes each method calls in a group of images, below the true fractions.
-
-    Parameters
-    ----------
-    result : mapping
-        Content of ``validation.json``.
-    """
+    """Draw which classes each method calls in a group of images, below the true fractions."""
     from matplotlib.figure import Figure
 
     rows = {
@@ -200,13 +182,7 @@ def parity_figure(result: Result, group: str) -> Figure | None:
 
 
 def reliability_figure(tables: Mapping[str, pd.DataFrame]) -> Figure | None:
-    """Draw accuracy against confidence.
-
-    Parameters
-    ----------
-    tables : mapping of str to DataFrame
-        Title → columns ``true, predicted, confidence`` of clusters of known class.
-    """
+    """Draw accuracy against confidence."""
     data = {}
     for name, table in tables.items():
         known = table[table["confidence"].notna() & (table["predicted"] != "")]
@@ -223,15 +199,7 @@ def reliability_figure(tables: Mapping[str, pd.DataFrame]) -> Figure | None:
 
 
 def map_figure(sides: Mapping[str, pd.DataFrame], classes: Sequence[str]) -> Figure | None:
-    """Draw the map of the embedding, a panel for each side with common limits.
-
-    Parameters
-    ----------
-    sides : mapping of str to DataFrame
-        Title → columns of `adapting.place_clusters`.
-    classes : sequence of str
-        Classes in order.
-    """
+    """Draw the map of the embedding, a panel for each side with common limits."""
     from matplotlib.figure import Figure
 
     shown = {name: t.dropna(subset=["umap_1", "umap_2"]) for name, t in sides.items()}
@@ -253,18 +221,7 @@ def map_figure(sides: Mapping[str, pd.DataFrame], classes: Sequence[str]) -> Fig
 def panels(
     names: Sequence[str], draw: Callable[[Axes, str], None], x_label: str, y_label: str
 ) -> Figure | None:
-    """Draw a small chart for each name, four in a row.
-
-    Parameters
-    ----------
-    draw : callable
-        ``draw(axes, name)`` draws into empty axes.
-
-    Returns
-    -------
-    matplotlib.figure.Figure or None
-        None without names.
-    """
+    """Draw a small chart for each name, four in a row."""
     from matplotlib.figure import Figure
 
     if not names:

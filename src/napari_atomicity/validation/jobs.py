@@ -26,28 +26,17 @@ N_CHANNELS_OF_DUAL = 2
 
 @dataclass(frozen=True)
 class FitJob:
-    """A fit to all images but those of one part.
+    """A fit to all images but those of one part."""
 
-    Parameters
-    ----------
-    fit : Fit
-        How the model is made.
-    fold : int or None
-        Part of the size-selected images that is left out; None for a model that is not trained.
-    seed : int
-        Seed of the division and of the training.
-    is_first : bool
-        Whether it is the first of its fit, of which maps, class maps and the adaptation to each
-        image alone are computed.
-    n_images : int, optional
-        Number of training images of each class in a learning curve, 0 for a model that is not
-        trained. Training may refuse so few.
-    """
-
-    fit: Fit
+    fit: Fit  # how the model is made
+    # part of the size-selected images that is left out; None for a model that is not trained
     fold: int | None
-    seed: int
+    seed: int  # seed of the division and of the training
+    # whether it is the first of its fit, of which maps, class maps and the adaptation to each image
+    # alone are computed
     is_first: bool
+    # number of training images of each class in a learning curve, 0 for a model that is not
+    # trained. Training may refuse so few
     n_images: int | None = None
 
     @property
@@ -79,20 +68,12 @@ class FitJob:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """What all jobs share.
-
-    Parameters
-    ----------
-    parts : sequence of PatchSet
-        Clusters of the size-selected images, from `data.cut_patches`.
-    folds : mapping of int to ndarray
-        Seed → part of each size-selected image.
-    """
+    """What all jobs share."""
 
     request: ValidationRequest
     data: ValidationData
-    parts: Sequence[PatchSet]
-    folds: Mapping[int, np.ndarray]
+    parts: Sequence[PatchSet]  # clusters of the size-selected images, from `data.cut_patches`
+    folds: Mapping[int, np.ndarray]  # seed → part of each size-selected image
     methods: Sequence[ComparedMethod]
     figures: Path
 
@@ -100,19 +81,7 @@ class Prepared:
 def run_job(
     job: FitJob, prepared: Prepared, progress: Progress | None = None, stop: Stop | None = None
 ) -> dict[str, Any]:
-    """Fit a model, and collect the answers of its methods, as columns for JSON.
-
-    Parameters
-    ----------
-    job : FitJob
-        Fit, part and seed.
-
-    Returns
-    -------
-    dict of str to Any
-        See `docs/reference/validation.md`. In a learning curve also ``images_per_class``; and
-        ``not_possible``, the reason, in place of answers if the training refuses the images.
-    """
+    """Fit a model, and collect the answers of its methods, as columns for JSON."""
     return _JobRun(job, prepared, progress, stop).run()
 
 
@@ -241,18 +210,7 @@ class _JobRun:
 def average_class_maps(
     analyses: Sequence[Analysis], name: str, figures: Path
 ) -> list[dict[str, Any]]:
-    """Average the class maps by class and channel, and draw them.
-
-    Parameters
-    ----------
-    name : str
-        Name of the fit, for the figure ``class-maps-NAME``.
-
-    Returns
-    -------
-    list of dict
-        Rows of `models.class_averages.Averages.balances` of the class maps.
-    """
+    """Average the class maps by class and channel, and draw them."""
     from ..models.class_average_figure import draw
     from ..models.class_averages import of_analyses
     from ..reporting.charts import write_figure

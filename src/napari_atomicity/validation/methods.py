@@ -174,17 +174,7 @@ def register(*items: Fit | ComparedMethod) -> None:
 def train_network(
     training: Training, *, channels: tuple[str, ...], scale: str, start: str, name: str
 ) -> FittedModel:
-    """Train a network on the labelled clusters.
-
-    Parameters
-    ----------
-    channels : tuple of str
-        "raw", "LCN" or both.
-    scale : str
-        "session" or "none", see `training.request.TrainRequest`.
-    start : str
-        "scratch" or "default".
-    """
+    """Train a network on the labelled clusters."""
     from ..models.files import hashed
     from ..training.classifier import train_in_memory
     from ..training.request import FolderSource, TrainRequest
@@ -238,20 +228,7 @@ def label_images(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> list[Analysis]:
-    """Classify images as one session, as `atomicity analyse` does.
-
-    Parameters
-    ----------
-    detections : sequence of Analysis
-        Images with their detected clusters.
-    model : FittedModel
-        The model.
-
-    Returns
-    -------
-    list of Analysis
-        The images in the same order.
-    """
+    """Classify images as one session, as `atomicity analyse` does."""
     from ..pipeline.analysis import classify_clusters
     from ..pipeline.session_labels import label_session
 
@@ -265,13 +242,7 @@ def label_images(
 
 
 def by_threshold(analysis: Analysis, quantity: str) -> Answer:
-    """Answer by thresholds on one quantity, fitted to the clusters that trained the model.
-
-    Parameters
-    ----------
-    quantity : str
-        A name of `models.thresholds.quantities`.
-    """
+    """Answer by thresholds on one quantity, fitted to the clusters that trained the model."""
     card = _card(analysis)
     value = quantities(analysis.table, 1.0)[quantity]
     names = np.array(card.classes, object)

@@ -39,28 +39,13 @@ _BARS = "Bars: 95 % bootstrap intervals by image, means over the runs."
 
 def write_validation_report(
     out: Path,
-    result: Mapping[str, Any],
+    result: Mapping[str, Any],  # content of ``validation.json``
     runs: Sequence[Mapping[str, Any]],
-    record: Mapping[str, Any],
+    record: Mapping[str, Any],  # content of ``run.json``
 ) -> list[Path]:
     """Write ``report.html`` and ``figures/`` (PNG and SVG).
 
-    Parameters
-    ----------
-    result : mapping
-        Content of ``validation.json``.
-    record : mapping
-        Content of ``run.json``.
-
-    Returns
-    -------
-    list of Path
-        The files; the page is the first one.
-
-    Raises
-    ------
-    AtomicityError
-        If a file cannot be written.
+    Raises `AtomicityError` if a file cannot be written.
     """
     files, charts = write_charts(out, _charts(result, runs))
     charts += _class_map_charts(out / FIGURES, result)

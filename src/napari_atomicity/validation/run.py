@@ -104,15 +104,7 @@ class CrossValidation:
         stop: Stop | None = None,
         on_line: OnLine | None = None,
     ) -> dict[str, Any]:
-        """Run all jobs that are left, and write result, tables, report and record.
-
-        Parameters
-        ----------
-        overwrite : bool, optional
-            Whether runs of other settings or data in this folder are discarded.
-        on_line : callable, optional
-            Called with a line of text after each run.
-        """
+        """Run all jobs that are left, and write result, tables, report and record."""
         started = now()
         print_line = on_line or (lambda _: None)
         check_names(self.request.methods)
@@ -151,13 +143,7 @@ class CrossValidation:
     def prepare(
         self, figures: Path, progress: Progress | None = None, stop: Stop | None = None
     ) -> tuple[Prepared, list[str]]:
-        """Read and divide all images; return what jobs share, and what is left out and why.
-
-        Parameters
-        ----------
-        figures : Path
-            Folder of the figures.
-        """
+        """Read and divide all images; return what jobs share, and what is left out and why."""
         request = self.request
         data = read_size_selected(request.data, request.pixel_size_nm, progress, stop)
         given = read_folds(request.data) if request.data.is_dir() else {}
@@ -252,10 +238,7 @@ def choose_methods(
 ) -> tuple[list[ComparedMethod], list[str]]:
     """Choose the methods that are possible, all if none is named; say which are left out and why.
 
-    Raises
-    ------
-    AtomicityError
-        If no method is possible.
+    Raises `AtomicityError` if no method is possible.
     """
     chosen = [METHODS[name] for name in names] or list(METHODS.values())
     left_out = []

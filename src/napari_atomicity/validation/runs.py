@@ -31,15 +31,7 @@ CURVE_SETTINGS = ("images_per_class", "repeats")
 
 
 class RunStore:
-    """Finished runs of a validation, one JSON file each.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the files.
-    result : str, optional
-        File beside the folder that is removed with runs of other settings or data.
-    """
+    """Finished runs of a validation, one JSON file each."""
 
     def __init__(self, folder: Path, key: str, result: str = RESULT) -> None:
         self.folder, self.key, self.result = folder, key, result
@@ -82,15 +74,7 @@ def run_jobs(
     stop: Stop | None = None,
     on_line: OnLine | None = None,
 ) -> list[dict[str, Any]]:
-    """Run all jobs whose result is not stored, and store each result when it is finished.
-
-    Parameters
-    ----------
-    store : RunStore
-        Finished runs. One with the key ``not_possible`` is not stored, but tried again.
-    on_line : callable, optional
-        Called with a line of text after each run.
-    """
+    """Run all jobs whose result is not stored, and store each result when it is finished."""
     found: list[dict[str, Any]] = []
     for job in jobs:
         check(stop)
@@ -172,15 +156,7 @@ def hash_files(request: ValidationRequest) -> dict[str, str]:
 
 
 def key_of(request: ValidationRequest, files: dict[str, str], left_out: Sequence[str] = ()) -> str:
-    """Return a hash of all that decides the result of a run; the device does not.
-
-    Parameters
-    ----------
-    files : dict of str to str
-        File → SHA-256.
-    left_out : sequence of str, optional
-        Settings that do not concern the runs.
-    """
+    """Return a hash of all that decides the result of a run; the device does not."""
     settings = {k: v for k, v in asdict(request).items() if k not in (*left_out, *_NOT_OF_RUNS)}
     settings["methods"] = None
     settings |= {k: v.resolve() for k, v in settings.items() if isinstance(v, Path)}

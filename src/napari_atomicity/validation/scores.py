@@ -32,32 +32,12 @@ References = Mapping[str, Mapping[str, float]]
 
 def score_run(
     answers: pd.DataFrame,
-    intervals: pd.DataFrame,
+    intervals: pd.DataFrame,  # columns of `answers.INTERVAL`; may be empty
     classes: Sequence[str],
     references: References | None = None,
     with_ratios: bool = True,
 ) -> dict[str, Any]:
-    """Score the answers of one run of a method on one group of images.
-
-    Parameters
-    ----------
-    answers : DataFrame
-        Columns of `answers.ANSWER`.
-    intervals : DataFrame
-        Columns of `answers.INTERVAL`; may be empty.
-    classes : sequence of str
-        Classes in order.
-    references : mapping, optional
-        Deposited fractions of the samples; then these are compared, not the true clusters.
-
-    Returns
-    -------
-    dict of str to Any
-        `SCORES`, None where undefined; ``clusters``, ``confusion``, ``called`` (class → share of
-        the clusters), ``ratios`` (sample → true and predicted fractions with their intervals), and
-        bootstrap intervals by image ``accuracy_interval``, ``ratio_r2_interval`` and
-        ``ratio_mean_absolute_error_interval``.
-    """
+    """Score the answers of one run of a method on one group of images."""
     pairs = LabelPairs(answers, classes, list(dict.fromkeys(answers["sample"])))
     scored = answers[answers["true"].isin(classes) & (answers["predicted"] != "")]
     right = (scored["true"] == scored["predicted"]).to_numpy(bool)
@@ -172,20 +152,7 @@ def _shares(counts: np.ndarray) -> np.ndarray:
 
 
 def summarise_runs(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Summarise the scores of a method on a group of images over its runs.
-
-    Parameters
-    ----------
-    runs : sequence of mapping
-        Results of `score_run`, one for each fold and seed.
-
-    Returns
-    -------
-    dict of str to Any
-        ``runs``, ``clusters`` of all runs, the sum ``confusion``, the mean ``called``; and for each
-        of `SCORES` ``mean``, ``sd`` over the runs, and the means ``low`` and ``high`` of the
-        bootstrap intervals by image, None where undefined.
-    """
+    """Summarise the scores of a method on a group of images over its runs."""
     out: dict[str, Any] = {
         "runs": len(runs),
         "clusters": sum(run["clusters"] for run in runs),

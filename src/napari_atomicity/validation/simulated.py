@@ -176,7 +176,7 @@ def simulated_request(
     request: ValidationRequest,
     folder: Path,
     *,
-    quick: bool = False,
+    quick: bool = False,  # whether the data are those of a small test
     learning_curve: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -184,22 +184,8 @@ def simulated_request(
 ) -> ValidationRequest:
     """Simulate the data of a request from its seed, unless the folder has them.
 
-    Parameters
-    ----------
-    request : ValidationRequest
-        Settings; its folders of data are replaced.
-    quick : bool, optional
-        Whether the data are those of a small test.
-    learning_curve : bool, optional
-        Whether the data are those of a learning curve: as many size-selected images as it trains
-        on, those of a part to test, and no mixtures under other conditions.
-
-    Raises
-    ------
-    ExistingResultsError
-        If the folder has data of other settings.
-    DependencyError
-        If ASE is not installed.
+    Raises `ExistingResultsError` if the folder has data of other settings. Raises `DependencyError`
+    if ASE is not installed.
     """
     settings = QUICK_DATA if quick else SimulatedData()
     settings = replace(settings, folds=request.folds, seed=request.seed)

@@ -23,18 +23,7 @@ from .scores import SCORES, References, score_run, summarise_runs
 
 
 def summarise(prepared: Prepared, runs: Sequence[Run], left_out: Sequence[str]) -> dict[str, Any]:
-    """Summarise the runs of all methods.
-
-    Parameters
-    ----------
-    runs : sequence of mapping
-        Finished runs, from `jobs.run_job`.
-
-    Returns
-    -------
-    dict of str to Any
-        Content of ``validation.json``, see `docs/reference/validation.md`.
-    """
+    """Summarise the runs of all methods."""
     groups, classes = prepared.data.groups, prepared.data.classes
     answers, intervals = (join_runs(runs, key) for key in ("answers", "intervals"))
     methods, table = {}, []
@@ -250,13 +239,7 @@ def _seconds(runs: Sequence[Run]) -> dict[str, Any]:
 
 # ---- tables
 def write_tables(out: Path, result: Mapping[str, Any], runs: Sequence[Run]) -> list[Path]:
-    """Write the tables of a validation as CSV.
-
-    Parameters
-    ----------
-    result : mapping
-        Content of ``validation.json``.
-    """
+    """Write the tables of a validation as CSV."""
     chosen = list(result["methods"])
     clusters = join_runs(runs, "answers")
     tables = {

@@ -10,13 +10,7 @@ NOT_DEFINED = "–"
 
 
 def format_number(value: float | None, digits: int = 2, sign: str = "") -> str:
-    """Format a score, or a dash if it is not defined.
-
-    Parameters
-    ----------
-    sign : str, optional
-        "+" for a sign before positive numbers, too.
-    """
+    """Format a score, or a dash if it is not defined."""
     if value is None:
         return NOT_DEFINED
     if abs(value) > MOST_SHOWN:
@@ -25,13 +19,7 @@ def format_number(value: float | None, digits: int = 2, sign: str = "") -> str:
 
 
 def score_and_interval(score: Mapping[str, float | None]) -> tuple[str, str]:
-    """Format a score over the runs as ``0.94 ± 0.03``, and its interval as ``0.90 to 0.97``.
-
-    Parameters
-    ----------
-    score : mapping of str to float or None
-        ``mean``, ``sd``, ``low`` and ``high``, of ``validation.json``.
-    """
+    """Format a score over the runs as ``0.94 ± 0.03``, and its interval as ``0.90 to 0.97``."""
     if score["mean"] is None:
         return NOT_DEFINED, ""
     scatter = "" if score["sd"] is None else f" ± {score['sd']:.2f}"
@@ -40,25 +28,13 @@ def score_and_interval(score: Mapping[str, float | None]) -> tuple[str, str]:
 
 
 def format_score(score: Mapping[str, float | None]) -> str:
-    """Format a score and its interval in one line, as ``0.94 ± 0.03 (0.90 to 0.97)``.
-
-    Parameters
-    ----------
-    score : mapping of str to float or None
-        ``mean``, ``sd``, ``low`` and ``high``, of ``validation.json``.
-    """
+    """Format a score and its interval in one line, as ``0.94 ± 0.03 (0.90 to 0.97)``."""
     value, interval = score_and_interval(score)
     return f"{value} ({interval})" if interval else value
 
 
 def format_difference(score: Mapping[str, float | None] | None) -> str:
-    """Format a difference between methods as ``+0.10 (+0.05 to +0.14)``.
-
-    Parameters
-    ----------
-    score : mapping of str to float or None, or None
-        ``mean``, ``low`` and ``high``, of ``validation.json``.
-    """
+    """Format a difference between methods as ``+0.10 (+0.05 to +0.14)``."""
     if score is None or score["mean"] is None:
         return NOT_DEFINED
     mean, low, high = (format_number(score[key], sign="+") for key in ("mean", "low", "high"))

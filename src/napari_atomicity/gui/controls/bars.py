@@ -20,49 +20,26 @@ from .glyphs import paint_glyph
 
 @dataclass(frozen=True)
 class Bar:
-    """One row: a value between 0 and 1, its interval if there is one, and how it looks.
+    """One row: a value between 0 and 1, its interval if there is one, and how it looks."""
 
-    Parameters
-    ----------
-    label, value : str or float
-        Name of the class and length of the bar; NaN draws none.
-    text : str
-        What is written at the right.
-    colour, symbol : str
-        As everywhere for this class.
-    low, high : float, optional
-        Ends of the interval; NaN draws none.
-    strong : bool, optional
-        Whether the row is emphasised.
-    marked : bool, optional
-        Whether a dot before the words marks the row.
-    tooltip : str, optional
-        Words for the mouse.
-    reference : float, optional
-        Where a mark says what the value should be; NaN draws none.
-    """
-
+    # label, value: name of the class and length of the bar; NaN draws none
     label: str
     value: float
-    text: str
+    text: str  # what is written at the right
+    # colour, symbol: as everywhere for this class
     colour: str
     symbol: str
+    # low, high: ends of the interval; NaN draws none
     low: float = math.nan
     high: float = math.nan
-    strong: bool = False
-    marked: bool = False
-    tooltip: str = ""
-    reference: float = math.nan
+    strong: bool = False  # whether the row is emphasised
+    marked: bool = False  # whether a dot before the words marks the row
+    tooltip: str = ""  # words for the mouse
+    reference: float = math.nan  # where a mark says what the value should be; NaN draws none
 
 
 class BarChart(Drawing):
-    """Horizontal bars on a common scale from 0 to `limit`, in the colours of the theme.
-
-    Parameters
-    ----------
-    axis : bool, optional
-        Whether to write a scale in per cent below the bars.
-    """
+    """Horizontal bars on a common scale from 0 to `limit`, in the colours of the theme."""
 
     def __init__(self, parent: QWidget | None = None, *, axis: bool = False) -> None:
         super().__init__(parent)

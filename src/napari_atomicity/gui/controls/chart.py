@@ -31,11 +31,6 @@ class Chart(Drawing):
     and in steps (figure, layout, painting), between which the window handles events. matplotlib's
     figures are imported when the first one is drawn. It is painted through an image instead of
     matplotlib's own canvas widget, which would take wheel events from the scroll area around it.
-
-    Parameters
-    ----------
-    lines : float
-        Height in lines of text.
     """
 
     def __init__(self, parent: QWidget | None = None, lines: float = 12.0) -> None:
@@ -51,15 +46,7 @@ class Chart(Drawing):
     def show_chart(
         self, draw: Callable[[Figure, Look], object] | None, description: str = ""
     ) -> None:
-        """Show a figure.
-
-        Parameters
-        ----------
-        draw : callable, optional
-            ``draw(figure, look)`` draws into an empty figure; None shows nothing.
-        description : str
-            The content as text, for screen readers.
-        """
+        """Show a figure."""
         self._draw = draw
         self.setAccessibleDescription(description)
         self.redraw()

@@ -21,15 +21,7 @@ _MACHINE = ("label_predicted", "confidence", "model_id")
 
 
 class SelectableRows:
-    """The cluster table of a session, with which of its rows are selected.
-
-    Attributes
-    ----------
-    table
-        The session's, never written to.
-    selected
-        (N,) bool.
-    """
+    """The cluster table of a session, with which of its rows are selected."""
 
     def __init__(self) -> None:
         self.table = tables.empty()
@@ -41,14 +33,7 @@ class SelectableRows:
         return len(self.table)
 
     def take(self, table: pd.DataFrame, selection: Iterable[Key]) -> np.ndarray:
-        """Go over to another table.
-
-        Returns
-        -------
-        numpy.ndarray
-            (N,): of each row the row that it was before; -1 if it is new, or if the machine says
-            something else of it.
-        """
+        """Go over to another table."""
         before, numbers_before = self.table, self._numbers
         self.table, self._numbers = table, self._number_of(table)
         if np.array_equal(numbers_before, self._numbers):
@@ -104,28 +89,12 @@ def _differ(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def kept_order(
-    fresh: np.ndarray,
-    before: np.ndarray,
+    fresh: np.ndarray,  # rows in the order that sorting now would give
+    before: np.ndarray,  # rows in their present order
     new: np.ndarray,
     group: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return the present order of rows, with new rows inserted where they belong.
-
-    Parameters
-    ----------
-    fresh : ndarray of int, shape (n_shown,)
-        Rows in the order that sorting now would give.
-    before : ndarray of int, shape (n_before,)
-        Rows in their present order.
-    new : ndarray of bool, shape (n_rows,)
-        Rows that were not shown before. Each follows the row that precedes it in ``fresh``.
-    group : ndarray of shape (n_rows,), optional
-        Rank of the group in which each row stays; by default there is one group.
-
-    Returns
-    -------
-    ndarray of int
-    """
+    """Return the present order of rows, with new rows inserted where they belong."""
     place = np.full(len(new), -1)
     place[before] = np.arange(len(before))
     # Of a new one the place of the last before it that has one.
@@ -140,20 +109,7 @@ def kept_order(
 
 
 def position_to_show(selected: np.ndarray, first: int, past: int) -> int | None:
-    """Return the selected row to scroll to: one in sight, else the first one.
-
-    Parameters
-    ----------
-    selected : ndarray of bool, shape (n_rows,)
-        Which rows are selected, in their order.
-    first, past : int
-        The rows in sight, those at the edges in part.
-
-    Returns
-    -------
-    int or None
-        None without a selection.
-    """
+    """Return the selected row to scroll to: one in sight, else the first one."""
     positions = np.flatnonzero(selected)
     visible = positions[(positions >= first) & (positions < past)]
     if len(visible):
@@ -164,19 +120,7 @@ def position_to_show(selected: np.ndarray, first: int, past: int) -> int | None:
 def after_click(
     chosen: np.ndarray, at: int, anchor: int | None, extend: bool = False, add: bool = False
 ) -> np.ndarray:
-    """Return what is selected after a click; Shift extends to it, Ctrl adds it.
-
-    Parameters
-    ----------
-    chosen : ndarray of bool, shape (n_positions,)
-        What is selected before the click.
-    anchor : int or None
-        Position of the last click without Shift.
-
-    Returns
-    -------
-    ndarray of bool, shape (n_positions,)
-    """
+    """Return what is selected after a click; Shift extends to it, Ctrl adds it."""
     out = chosen.copy() if add else np.zeros_like(chosen)
     if extend and anchor is not None:
         out[min(at, anchor) : max(at, anchor) + 1] = True
@@ -188,13 +132,7 @@ def after_click(
 
 
 def in_numbers(n: int, shown: int, selected: int, selected_elsewhere: int) -> str:
-    """Format numbers of clusters: ``212 of 3000 clusters, 5 selected``.
-
-    Parameters
-    ----------
-    selected_elsewhere : int
-        Number of selected clusters that are not shown.
-    """
+    """Format numbers of clusters: ``212 of 3000 clusters, 5 selected``."""
     words = pluralise(n, "cluster") if shown == n else f"{shown} of {n} clusters"
     if selected:
         words += f", {selected} selected"

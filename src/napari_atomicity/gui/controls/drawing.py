@@ -14,13 +14,7 @@ MIN_CONTRAST = 4.5
 
 
 class Drawing(QWidget):
-    """A widget that paints itself, as wide as there is room, with the height of a text.
-
-    Parameters
-    ----------
-    lines : float
-        Height in lines of text; follows the font.
-    """
+    """A widget that paints itself, as wide as there is room, with the height of a text."""
 
     def __init__(self, parent: QWidget | None = None, lines: float = 12.0) -> None:
         super().__init__(parent)

@@ -10,13 +10,7 @@ from ...core.errors import AtomicityError
 
 
 def attempt(action: Callable[[], object], on_refused: Callable[[], object] | None = None) -> bool:
-    """Carry out an action and return whether it is accepted; show the error if not.
-
-    Parameters
-    ----------
-    action : callable
-        What the user asked for, such as an edit of the state.
-    """
+    """Carry out an action and return whether it is accepted; show the error if not."""
     try:
         action()
     except AtomicityError as error:

@@ -13,13 +13,7 @@ _WIDTH_PX = 2
 
 
 class FocusRing(QWidget):
-    """A ring on a control, which takes no room and no clicks.
-
-    Parameters
-    ----------
-    control : QWidget
-        The control; the ring is as large.
-    """
+    """A ring on a control, which takes no room and no clicks."""
 
     def __init__(self, control: QWidget) -> None:
         super().__init__(control)

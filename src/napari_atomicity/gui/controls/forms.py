@@ -128,15 +128,7 @@ class Slider(_IgnoreWheel, QSlider):
 
 
 def spin_box(low: float, high: float, value: float, decimals: int, suffix: str) -> SpinBox:
-    """Make a field for a real number.
-
-    Parameters
-    ----------
-    decimals : int
-        Number of decimals that the field shows; its step is ten units of the last one.
-    suffix : str
-        Unit after the number, such as " nm".
-    """
+    """Make a field for a real number."""
     box = SpinBox()
     box.setDecimals(decimals)
     box.setRange(low, high)
@@ -185,26 +177,14 @@ class _WrappedLabel(QLabel):
 
 
 def wrapped_label(
-    accessible_name: str = "",
+    accessible_name: str = "",  # what the text is about, for screen readers
     *,
-    plain: bool = False,
+    plain: bool = False,  # whether the text is not interpreted as markup, as for names of files
     bold: bool = False,
     visible: bool = True,
-    lines: int = 0,
+    lines: int = 0,  # lines for which the label keeps room, for messages above controls
 ) -> QLabel:
-    """Make an empty label whose text wraps.
-
-    Parameters
-    ----------
-    accessible_name : str, optional
-        What the text is about, for screen readers.
-    plain : bool, optional
-        Whether the text is not interpreted as markup, as for names of files.
-    visible : bool, optional
-        Whether the label is shown before it has a text.
-    lines : int, optional
-        Lines for which the label keeps room, for messages above controls.
-    """
+    """Make an empty label whose text wraps."""
     label = _WrappedLabel(lines)
     label.setWordWrap(True)
     label.setAccessibleName(accessible_name)

@@ -68,20 +68,11 @@ class Lines(QAbstractTableModel):
 def table_of(
     model: Lines,
     name: str,
-    most_rows: int,
+    most_rows: int,  # height of the view in rows of one line; more rows scroll
     wraps: bool = False,
     view: QTableView | None = None,
 ) -> QTableView:
-    """Return a read-only view of lines of text.
-
-    Parameters
-    ----------
-    most_rows : int
-        Height of the view in rows of one line; more rows scroll.
-    wraps : bool, default False
-        Whether long texts take several lines. Only the last column is narrower than its text,
-        unless the caller changes that.
-    """
+    """Return a read-only view of lines of text."""
     view = QTableView() if view is None else view
     view.setModel(model)
     view.setAccessibleName(name)

@@ -35,30 +35,15 @@ def scale_bar_nm(field_of_view_nm: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class PatchTile:
-    """One picture of a cluster.
+    """One picture of a cluster."""
 
-    Parameters
-    ----------
-    title : str
-        Title above the picture.
-    patch : ndarray of shape (P, P)
-        NaN beyond the image.
-    class_map : ndarray of shape (h, w), optional
-        Class map over the patch, with its colour bar.
-    top : float, optional
-        Value at the top of the colour bar; by default the maximum of the map.
-    outline : ndarray of shape (K, 2), optional
-        Outline of the cluster as y, x in edge lengths of the patch.
-    tooltip : str, optional
-        What is told under the mouse.
-    """
-
-    title: str
-    patch: np.ndarray
-    class_map: np.ndarray | None = None
+    title: str  # title above the picture
+    patch: np.ndarray  # NaN beyond the image
+    class_map: np.ndarray | None = None  # class map over the patch, with its colour bar
+    # value at the top of the colour bar; by default the maximum of the map
     top: float | None = None
-    outline: np.ndarray | None = None
-    tooltip: str = ""
+    outline: np.ndarray | None = None  # outline of the cluster as y, x in edge lengths of the patch
+    tooltip: str = ""  # what is told under the mouse
 
     def pixels(self) -> np.ndarray:
         """Return the picture as uint8 (5 P, 5 P, 3)."""

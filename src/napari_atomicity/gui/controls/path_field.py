@@ -14,15 +14,6 @@ class PathField(QLineEdit):
 
     Signals: ``chosen()`` when another path was entered, chosen in the dialog, dropped or set with
     `choose`.
-
-    Parameters
-    ----------
-    about : str
-        What the path is of, after "Choose ", for screen readers.
-    file_types : str, optional
-        Types of files as in `QFileDialog`; by default the path is that of a folder.
-    new : bool, default False
-        Whether the file will be written, so that it need not exist.
     """
 
     chosen = Signal()

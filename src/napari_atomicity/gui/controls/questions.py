@@ -21,18 +21,7 @@ def confirm(parent: QWidget | None, title: str, text: str) -> bool:
 
 
 def choose_answer(parent: QWidget, title: str, text: str, choices: Mapping[str, str]) -> str:
-    """Ask a question with a button for each answer, and Cancel.
-
-    Parameters
-    ----------
-    choices : mapping of str to str
-        Answer → text of its button; the first one is the default.
-
-    Returns
-    -------
-    str
-        The answer; "" if cancelled.
-    """
+    """Ask a question with a button for each answer, and Cancel."""
     cancel = QMessageBox.StandardButton.Cancel
     box = QMessageBox(QMessageBox.Icon.Question, title, text, cancel, parent)
     role = QMessageBox.ButtonRole.AcceptRole

@@ -22,13 +22,6 @@ class Refresher(QObject):
 
     A hidden widget costs nothing: when it is shown, it compares the counts with those of its last
     refresh.
-
-    Attributes
-    ----------
-    counts : dict of str to int
-        How often each signal was emitted.
-    postponed : bool
-        Whether widgets wait for `resume`.
     """
 
     def __init__(self, signals: Mapping[str, SignalInstance]) -> None:

@@ -29,11 +29,6 @@ def remember(name: str, widget: Control, *, shared: bool = False) -> None:
     """Restore the value of a widget and save every change of it.
 
     Values that are no longer valid (a deleted model, a number out of range) are ignored.
-
-    Parameters
-    ----------
-    shared : bool, optional
-        Whether all shared controls of this setting always show the same value.
     """
     _set_value(widget, settings().value(name))
     if isinstance(widget, QComboBox):

@@ -19,11 +19,6 @@ class SettingsForm(QWidget, Generic[S]):
     """Controls for the settings of a dataclass; see `form_of`.
 
     Signals: ``changed()`` when a person or the program changes a value.
-
-    Attributes
-    ----------
-    controls : dict of str to QWidget
-        Control of each field, also of the fields of nested dataclasses.
     """
 
     changed = Signal()
@@ -67,10 +62,7 @@ class SettingsForm(QWidget, Generic[S]):
     def settings(self) -> S:
         """Return the settings.
 
-        Raises
-        ------
-        AtomicityError
-            If the values do not fit together.
+        Raises `AtomicityError` if the values do not fit together.
         """
         return self._settings(**self.values())
 
@@ -94,11 +86,6 @@ def form_of(settings: type[S], *names: str) -> SettingsForm[S]:
     """Make a form from a dataclass whose fields have a description.
 
     The values of settings with a key are saved, and the same in all forms that have them.
-
-    Parameters
-    ----------
-    *names : str
-        Its fields in the order of the form; by default all with a description.
     """
     return SettingsForm(settings, names)
 

@@ -10,28 +10,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Shortcut:
-    """Keys and the function that each of them calls.
+    """Keys and the function that each of them calls."""
 
-    Parameters
-    ----------
-    keys : tuple of str
-        Keys as napari writes them.
-    name : str
-        Name by which buttons refer to the shortcut.
-    run : callable
-        Called with the object that carries out the actions of the mode, and with the key.
-    repeats : bool
-        Whether the shortcut runs again while its key is held down.
-    reverts : bool
-        Whether it runs again when its key is released after it was held down.
-    """
-
-    keys: tuple[str, ...]
+    keys: tuple[str, ...]  # keys as napari writes them
     what: str
-    name: str
+    name: str  # name by which buttons refer to the shortcut
+    # called with the object that carries out the actions of the mode, and with the key
     run: Callable[[Any, str], object]
-    repeats: bool = False
-    reverts: bool = False
+    repeats: bool = False  # whether the shortcut runs again while its key is held down
+    reverts: bool = False  # whether it runs again when its key is released after it was held down
 
 
 _NUMBERS = tuple("123456789")

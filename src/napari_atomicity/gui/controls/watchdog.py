@@ -37,29 +37,18 @@ _PAINTING = {
 
 @dataclass(frozen=True)
 class Block:
-    """A turn of the event loop that took long.
+    """A turn of the event loop that took long."""
 
-    Parameters
-    ----------
-    wall_ms, cpu_ms : float
-        By the clock, and of the window's thread: on a busy machine the clock says more.
-    event : str
-        Kind of the event and class of its receiver.
-    painting : bool
-        Whether it was drawing, which a processor does in place of a graphics card on a virtual
-        display.
-    ours : str
-        Where in this package the time went, innermost; "" if it was in no code of it.
-    inside : str
-        Where it went at all, innermost.
-    """
-
+    # wall_ms, cpu_ms: by the clock, and of the window's thread: on a busy machine the clock says
+    # more
     wall_ms: float
     cpu_ms: float
-    event: str
+    event: str  # kind of the event and class of its receiver
+    # whether it was drawing, which a processor does in place of a graphics card on a virtual
+    # display
     painting: bool
-    ours: str
-    inside: str
+    ours: str  # where in this package the time went, innermost; "" if it was in no code of it
+    inside: str  # where it went at all, innermost
 
     def __str__(self) -> str:
         whose = self.ours or ("drawing" if self.painting else "not ours")

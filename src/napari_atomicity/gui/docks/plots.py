@@ -54,21 +54,10 @@ def make_data(
     table: pd.DataFrame,
     context: Mapping[str, Any],
     times: Mapping[str, datetime | None],
-    unread: Mapping[str, Micrograph],
+    unread: Mapping[str, Micrograph],  # images whose recording time is read
     stop: Stop | None = None,
 ) -> tuple[pd.DataFrame, dict[str, datetime | None]]:
-    """Compute the data of a plot, in a worker.
-
-    Parameters
-    ----------
-    unread : mapping of str to Micrograph
-        Images whose recording time is read.
-
-    Returns
-    -------
-    tuple of (pandas.DataFrame, dict of str to datetime or None)
-        The data, and the times that were read.
-    """
+    """Compute the data of a plot, in a worker."""
     read = recorded_when(unread)
     check(stop)
     return plot.data(table, **{**context, "times": {**times, **read}, "stop": stop}), read

@@ -206,10 +206,7 @@ class Report(Dock):
     def choices(self) -> Choices:
         """Return the settings.
 
-        Raises
-        ------
-        TableError
-            If the reference cannot be parsed.
+        Raises `TableError` if the reference cannot be parsed.
         """
         line = self.reference.text().strip()
         reference = self._reference

@@ -14,22 +14,12 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class GalleryGrid:
-    """Sections below each other, each a header and rows of cells.
+    """Sections below each other, each a header and rows of cells."""
 
-    Parameters
-    ----------
-    counts : ndarray
-        (S,) how many cells each section has.
-    cell : tuple[int, int]
-        Least width, and height, of a cell; cells are spread over the width.
-    header : int
-        Height of a header; 0 for none.
-    """
-
-    counts: np.ndarray
+    counts: np.ndarray  # (S,) how many cells each section has
     width: int
-    cell: tuple[int, int]
-    header: int
+    cell: tuple[int, int]  # least width, and height, of a cell; cells are spread over the width
+    header: int  # height of a header; 0 for none
 
     @cached_property
     def columns(self) -> int:
@@ -106,13 +96,7 @@ class GalleryGrid:
         return y
 
     def header_at(self, y: float, top: float) -> int | None:
-        """Return the section whose header is shown at a height.
-
-        Parameters
-        ----------
-        top : float
-            Top of the visible strip of the content.
-        """
+        """Return the section whose header is shown at a height."""
         for section in (self.section_at(y), self.section_at(top)):
             if section is not None and 0 <= y - top - self.header_top(section, top) < self.header:
                 return section

@@ -39,20 +39,7 @@ def _portable(key: str) -> str:
 
 
 def position_after_key(grid: GalleryGrid, position: int, key: int, page: int) -> int | None:
-    """Return the position that a movement key leads to.
-
-    Parameters
-    ----------
-    position : int
-        The current tile; -1 if there is none, then any movement key leads to the first tile.
-    key : int
-        A `Qt.Key`.
-
-    Returns
-    -------
-    int or None
-        None if the key does not move, or there are no tiles.
-    """
+    """Return the position that a movement key leads to."""
     steps = {Qt.Key.Key_Left: -1, Qt.Key.Key_Right: 1}
     rows = {
         Qt.Key.Key_Up: -1, Qt.Key.Key_Down: 1,

@@ -95,15 +95,7 @@ class GalleryModel(QAbstractListModel):
         return arrange(self.rows.table, self.classes, self.sorting, chosen)
 
     def count_outdated(self) -> tuple[int, np.ndarray]:
-        """Count the differences between the shown and a fresh arrangement.
-
-        Returns
-        -------
-        int
-            Number of clusters that would move, appear or disappear.
-        numpy.ndarray
-            Number of clusters of each group that no longer belong to it.
-        """
+        """Count the differences between the shown and a fresh arrangement."""
         fresh, now = self._fresh(), self.arrangement
         strays = moved(fresh, now)
         comes_or_goes = np.zeros(len(self.rows), bool)
@@ -152,23 +144,7 @@ class GalleryModel(QAbstractListModel):
     def pixmaps(
         self, positions: np.ndarray, side: int, ratio: float, enough: Any
     ) -> tuple[dict[int, QPixmap | None], bool]:
-        """Return the pictures of some positions; make missing ones while there is time.
-
-        Parameters
-        ----------
-        side : int
-            Edge in logical pixels.
-        ratio : float
-            Device pixels per logical pixel.
-        enough : callable
-            ``enough() -> bool``, called after every few dozen pictures.
-
-        Returns
-        -------
-        dict
-            Position → picture; None without a patch. Positions whose picture is not made yet are
-            left out.
-        """
+        """Return the pictures of some positions; make missing ones while there is time."""
         overlay = OVERLAYS[self.overlay]
         channel = overlay.channel
         limits = self._limits_of(channel) if overlay.same_scale else None

@@ -24,41 +24,22 @@ _ATOMS_STEP = 10
 
 @dataclass(frozen=True)
 class GalleryOrder:
-    """Grouping, order and filter of the gallery.
+    """Grouping, order and filter of the gallery."""
 
-    Parameters
-    ----------
-    group, sort : str
-        A name in `GROUPINGS` and in `SORTINGS`.
-    descending : bool
-        Whether the largest comes first; missing values always come last.
-    label : str, optional
-        Only this label ("" for unlabelled clusters); all labels by default.
-    state : str
-        A name in `STATES`.
-    """
-
+    # group, sort: A name in `GROUPINGS` and in `SORTINGS`
     group: str = "label"
     sort: str = "confidence"
-    descending: bool = False
-    label: str | None = None
+    descending: bool = False  # whether the largest comes first; missing values always come last
+    label: str | None = None  # only this label ("" for unlabelled clusters); all labels by default
     state: str = "all"
 
 
 @dataclass(frozen=True, eq=False)
 class Arrangement:
-    """Rows in an order, and the groups that they form.
+    """Rows in an order, and the groups that they form."""
 
-    Parameters
-    ----------
-    order : ndarray of int, shape (n_shown,)
-        Rows of the table that are shown.
-    group : ndarray of int, shape (n_rows,)
-        Index into ``names`` of every row of the table, shown or not.
-    """
-
-    order: np.ndarray
-    group: np.ndarray
+    order: np.ndarray  # rows of the table that are shown
+    group: np.ndarray  # index into ``names`` of every row of the table, shown or not
     names: tuple[str, ...]
 
     def counts(self) -> np.ndarray:
@@ -69,13 +50,7 @@ class Arrangement:
 def arrange(
     table: pd.DataFrame, classes: Sequence[str], request: GalleryOrder, selected: np.ndarray
 ) -> Arrangement:
-    """Filter, group and sort the rows of a table.
-
-    Parameters
-    ----------
-    selected : ndarray of bool, shape (n_rows,)
-        The selection, for sorting by similarity.
-    """
+    """Filter, group and sort the rows of a table."""
     group, names = GROUPINGS[request.group](table, classes)
     values = SORTINGS[request.sort].values(table, classes, selected)
     values = -values if request.descending else values
@@ -281,13 +256,7 @@ def moved(fresh: Arrangement, now: Arrangement) -> np.ndarray:
 
 
 def regrouped(fresh: Arrangement, before: Arrangement, was: np.ndarray) -> Arrangement:
-    """Return the current groups, with earlier rows in the group in which they are shown.
-
-    Parameters
-    ----------
-    was : ndarray of int, shape (n_rows,)
-        Earlier row of each row, -1 for new rows.
-    """
+    """Return the current groups, with earlier rows in the group in which they are shown."""
     names = list(fresh.names)
     rank = {name: i for i, name in enumerate(names)}
     for name in before.names:

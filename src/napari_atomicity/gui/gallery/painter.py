@@ -28,24 +28,16 @@ def text_height(widget: QWidget) -> int:
 
 
 class PaintFrame:
-    """One paint event of the gallery.
-
-    Parameters
-    ----------
-    side : int, logical pixels
-        Edge of a patch.
-    top : int, logical pixels
-        How far the view is scrolled down.
-    """
+    """One paint event of the gallery."""
 
     def __init__(
         self,
         view: QAbstractScrollArea,
         model: GalleryModel,
-        side: int,
+        side: int,  # edge of a patch
         painter: QPainter,
         grid: GalleryGrid,
-        top: int,
+        top: int,  # how far the view is scrolled down
     ) -> None:
         self._view, self._model, self._side = view, model, side
         self._painter, self._grid, self._top = painter, grid, top
@@ -55,24 +47,12 @@ class PaintFrame:
 
     def tiles(
         self,
-        positions: np.ndarray,
+        positions: np.ndarray,  # positions in the order of the gallery
         pixmaps: Mapping[int, QPixmap | None],
-        selected: np.ndarray,
-        current: int,
+        selected: np.ndarray,  # which of ``positions`` are selected
+        current: int,  # the position where arrow keys start; -1 if there is none
     ) -> None:
-        """Paint patches in frames of their class, with symbol, label and confidence.
-
-        Parameters
-        ----------
-        positions : ndarray of int, shape (n,)
-            Positions in the order of the gallery.
-        pixmaps : mapping of int to QPixmap or None
-            The pictures by position; a tile without picture stays dark.
-        selected : ndarray of bool, shape (n,)
-            Which of ``positions`` are selected.
-        current : int
-            The position where arrow keys start; -1 if there is none.
-        """
+        """Paint patches in frames of their class, with symbol, label and confidence."""
         model = self._model
         dimmed, labels = model.dimmed(positions).tolist(), model.labels(positions)
         self._painter.setFont(small(self._view.font()))
@@ -134,13 +114,7 @@ class PaintFrame:
         self._painter.drawText(space, Qt.AlignmentFlag.AlignVCenter, fitted)
 
     def headers(self, strays: np.ndarray) -> None:
-        """Paint the visible headers; the one of the first visible group stays on top.
-
-        Parameters
-        ----------
-        strays : ndarray of int, shape (n_groups,)
-            Number of clusters of each group that no longer belong to it.
-        """
+        """Paint the visible headers; the one of the first visible group stays on top."""
         grid, top, height = self._grid, self._top, self._view.viewport().height()
         if not grid.header:
             return

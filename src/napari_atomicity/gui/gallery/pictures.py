@@ -15,17 +15,11 @@ from ...reporting.patch_pictures import STRETCH, quantiles
 
 @dataclass(frozen=True)
 class Overlay:
-    """Content of a tile.
-
-    Parameters
-    ----------
-    same_scale : bool
-        Whether all tiles share one grey scale.
-    """
+    """Content of a tile."""
 
     channel: str
     with_map: bool
-    same_scale: bool
+    same_scale: bool  # whether all tiles share one grey scale
     tooltip: str
 
 

@@ -15,13 +15,7 @@ _SHIFT, _CONTROL = Qt.KeyboardModifier.ShiftModifier, Qt.KeyboardModifier.Contro
 
 
 class RubberBandSelection(QObject):
-    """A drag over tiles; points are positions in the content, not in the viewport.
-
-    Parameters
-    ----------
-    grid : callable
-        ``grid() -> GalleryGrid``, the current grid of tiles.
-    """
+    """A drag over tiles; points are positions in the content, not in the viewport."""
 
     def __init__(self, view: QAbstractScrollArea, grid: Callable[[], GalleryGrid]) -> None:
         super().__init__(view)

@@ -20,13 +20,7 @@ def analyse_image(
     *,
     session: SessionImages | None = None,
 ) -> Analysis:
-    """Analyse an image; run in a worker.
-
-    Parameters
-    ----------
-    session : SessionImages, optional
-        Session of the image, whose other images tell the intensity scale.
-    """
+    """Analyse an image; run in a worker."""
     tasks.cap_torch_threads()
     if isinstance(micrograph, LazyMicrograph):
         micrograph = micrograph.with_file_metadata()
@@ -51,13 +45,7 @@ def classify_image(
     *,
     session: SessionImages | None = None,
 ) -> Analysis:
-    """Classify all clusters of an image and place them in the map; run in a worker.
-
-    Parameters
-    ----------
-    session : SessionImages, optional
-        Session of the image, whose other images tell the intensity scale.
-    """
+    """Classify all clusters of an image and place them in the map; run in a worker."""
     tasks.cap_torch_threads()
     found = classify_clusters(
         analysis,

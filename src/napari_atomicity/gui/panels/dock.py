@@ -28,11 +28,6 @@ class Dock(Panel):
     """A panel that is built once and refreshed when the window's state has changed.
 
     Subclasses define `build`, and usually `refresh` and ``follows``.
-
-    Parameters
-    ----------
-    embedded : bool, default False
-        Whether the panel is a part of another dock, which scrolls for it.
     """
 
     follows: ClassVar[tuple[str, ...]] = ("changed", "current_changed", "project_changed")
@@ -89,13 +84,7 @@ class Dock(Panel):
         return parent
 
     def scroll_to(self, part: QWidget) -> None:
-        """Scroll to a part that was just shown, such as a result, which a low dock would hide.
-
-        Parameters
-        ----------
-        part : QWidget
-            A widget of `content`.
-        """
+        """Scroll to a part that was just shown, such as a result, which a low dock would hide."""
         self._scroll_target = part
         self._scroll_timer.start(_LAYOUT_MS)
 
@@ -121,13 +110,7 @@ class Dock(Panel):
         return label
 
     def add_part(self, display_name: str, title: str = "") -> CollapsibleSection:
-        """Add another dock as a section, which is built when it is opened first.
-
-        Parameters
-        ----------
-        title : str, optional
-            Title of the section; by default the name of the dock.
-        """
+        """Add another dock as a section, which is built when it is opened first."""
         room = LazyDock(self.binding.viewer, display_name, embedded=True)
         section = CollapsibleSection(title or display_name, room)
         section.button.toggled.connect(room.build)
@@ -146,15 +129,7 @@ class Dock(Panel):
         run: Callable[[], object],
         enabled_when: Callable[[], bool] | None = None,
     ) -> QPushButton:
-        """Add a button that is disabled while a task runs.
-
-        Parameters
-        ----------
-        text : str or QPushButton
-            The label of the button, or a button.
-        enabled_when : bound method, optional
-            ``enabled_when() -> bool``; the button is enabled only while it is true.
-        """
+        """Add a button that is disabled while a task runs."""
         button = QPushButton(text) if isinstance(text, str) else text
         button.clicked.connect(run)
         self.enable_when(button, enabled_when)

@@ -46,10 +46,7 @@ def dock_names() -> list[str]:
 def dock_class(display_name: str) -> type[QWidget]:
     """Find the class of a dock by its name in the manifest.
 
-    Raises
-    ------
-    KeyError
-        If the manifest has no dock of that name.
+    Raises `KeyError` if the manifest has no dock of that name.
     """
     for widget in PluginManager.instance().iter_widgets():
         if widget.plugin_name == DISTRIBUTION and widget.display_name == display_name:

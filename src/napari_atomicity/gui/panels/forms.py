@@ -163,10 +163,7 @@ class ImageForm(QWidget):
     def take(self) -> str:
         """Calibrate the layer, add its image to the state, and return the name of the image.
 
-        Raises
-        ------
-        UnsuitableImageError
-            If the layer holds no micrograph.
+        Raises `UnsuitableImageError` if the layer holds no micrograph.
         """
         layer, size = self.images.layer, self.pixel_size.value()
         if layer is None:
@@ -291,13 +288,7 @@ class ModelCombo(ComboBox):
 
 
 def describe_card(card: Card, otherwise: str = "") -> str:
-    """Return the description of a model with licence and DOI.
-
-    Parameters
-    ----------
-    otherwise : str, optional
-        Text for a card without description.
-    """
+    """Return the description of a model with licence and DOI."""
     return "\n".join(filter(None, (card.description or otherwise, card.terms)))
 
 

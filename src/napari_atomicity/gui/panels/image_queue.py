@@ -23,11 +23,6 @@ class ImageQueue:
     """Images that wait for a worker; a subclass defines the step and takes the results.
 
     Signals: ``changed()`` when it starts, goes on or ends.
-
-    Parameters
-    ----------
-    owner : QObject, optional
-        When it is destroyed, the task is cancelled.
     """
 
     changed = Signal()

@@ -12,13 +12,7 @@ from ..viewer.binding import Binding
 
 
 class PanelStyle(QObject):
-    """Gives a panel readable colours, and a ring to that of its controls that has the focus.
-
-    Parameters
-    ----------
-    binding : Binding
-        Binding of the viewer, whose theme is followed.
-    """
+    """Gives a panel readable colours, and a ring to that of its controls that has the focus."""
 
     def __init__(self, panel: QWidget, binding: Binding) -> None:
         super().__init__(panel)

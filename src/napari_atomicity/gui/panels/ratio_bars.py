@@ -37,13 +37,7 @@ def interval(low: float, high: float) -> str:
 def ratio_bars(
     ratios: pd.DataFrame, classes: Sequence[str], reference: Mapping[str, float] | None = None
 ) -> list[Bar]:
-    """Return a bar for each class.
-
-    Parameters
-    ----------
-    reference : mapping of str to float, optional
-        Reference fraction of each class, shown as a mark.
-    """
+    """Return a bar for each class."""
     return [
         Bar(
             row["class"],

@@ -90,23 +90,14 @@ def session_of(state: WindowState, image: str) -> SessionImages | None:
 # ---- functions that run in a worker
 @dataclass(frozen=True, eq=False)
 class SessionChanges:
-    """What the joint labelling of a session has changed.
-
-    Parameters
-    ----------
-    n_scales : int
-        Number of images whose scale has changed.
-    n_labels : int
-        Number of predicted labels that have changed.
-    contradicted : tuple of str
-        Known samples that their clusters contradict, a sentence each.
-    """
+    """What the joint labelling of a session has changed."""
 
     name: str
     n_images: int
     results: tuple[Analysis, ...]
-    n_scales: int
-    n_labels: int
+    n_scales: int  # number of images whose scale has changed
+    n_labels: int  # number of predicted labels that have changed
+    # known samples that their clusters contradict, a sentence each
     contradicted: tuple[str, ...] = ()
 
     def describe(self) -> str:
@@ -139,18 +130,7 @@ def label_sessions(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> list[SessionChanges]:
-    """Label the images of each session together.
-
-    Parameters
-    ----------
-    sessions : sequence of SessionImages
-        The sessions; the images of each are classified by one model.
-
-    Returns
-    -------
-    list of SessionChanges
-        Of the sessions that tell anything of their scales.
-    """
+    """Label the images of each session together."""
     tasks.cap_torch_threads()
     changes = []
     for session in sessions:
@@ -182,13 +162,7 @@ def label_with_session(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Analysis:
-    """Label a new analysis with what its session knows of the scale; the others stay.
-
-    Parameters
-    ----------
-    session : SessionImages or None
-        Its session; None labels the image alone.
-    """
+    """Label a new analysis with what its session knows of the scale; the others stay."""
     if session is None or not model_of(analysis):
         return analysis
     name = analysis.micrograph.name
@@ -227,11 +201,6 @@ class SessionLabels(QObject):
     """Labels the images of sessions together, when a person changes a session or asks for it.
 
     Signals: ``message_changed()`` when `message` has changed.
-
-    Attributes
-    ----------
-    message : str
-        What the last joint labelling has changed.
     """
 
     message_changed = Signal()

@@ -52,13 +52,7 @@ def find_summary(session: SessionImages) -> SessionSummary | None:
 def find_summaries(
     sessions: Iterable[AcquisitionSession], analyses: Sequence[Analysis]
 ) -> list[SessionSummary]:
-    """Find the scales of the sessions whose images were labelled jointly, for a report.
-
-    Returns
-    -------
-    list of SessionSummary
-        At most `MAX_SESSIONS`, without sessions whose model is not available.
-    """
+    """Find the scales of the sessions whose images were labelled jointly, for a report."""
     jointly = {
         a.micrograph.name: a for a in analyses if a.parameters.get("session") and model_of(a)
     }
@@ -88,17 +82,7 @@ def session_of_image(state: WindowState, image: str | None) -> dict[str, Any]:
 def show_answer(
     label: QLabel, sessions: Sequence[Mapping[str, Any]], more: str = "", short: bool = False
 ) -> None:
-    """Show whether sessions fit the classes, in a colour, or a more important text instead.
-
-    Parameters
-    ----------
-    sessions : sequence of mapping
-        From `session_of_image`, one for each session.
-    more : str, optional
-        Notes that are shown instead of the answer; they contain the doubts of the sessions.
-    short : bool, optional
-        Whether the label has the first part only, and the tooltip the whole.
-    """
+    """Show whether sessions fit the classes, in a colour, or a more important text instead."""
     text = more or (session_line(sessions[0]) if len(sessions) == 1 else "")
     label.setToolTip(sentence(text) if text and short else "")
     if short:

@@ -27,11 +27,6 @@ class SizeSelectedFolder(PathField):
     """A folder of size-selected images.
 
     Signals: ``counted()`` when its images are counted, or may be others.
-
-    Attributes
-    ----------
-    classes : dict of str to int
-        Class → number of images; empty until they are counted.
     """
 
     counted = Signal()

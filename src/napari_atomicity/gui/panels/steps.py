@@ -87,13 +87,7 @@ class _Step(ImagePanel):
 
 
 class DetectStep(_Step):
-    """The button that detects the clusters of an image.
-
-    Parameters
-    ----------
-    settings : SettingsForm
-        Form of a `RunRequest` with its detection.
-    """
+    """The button that detects the clusters of an image."""
 
     def __init__(
         self, binding: Binding, image_form: ImageForm, settings: SettingsForm[RunRequest]
@@ -130,19 +124,13 @@ class DetectStep(_Step):
 
 
 class ClassifyStep(_Step):
-    """The button that classifies the clusters of an image.
-
-    Parameters
-    ----------
-    settings : SettingsForm
-        Form of a `RunRequest` with device and symmetries.
-    """
+    """The button that classifies the clusters of an image."""
 
     def __init__(
         self,
         binding: Binding,
         models: ModelCombo,
-        settings: SettingsForm[RunRequest],
+        settings: SettingsForm[RunRequest],  # form of a `RunRequest` with device and symmetries
         image_form: ImageForm | None = None,
     ) -> None:
         self._models, self._settings = models, settings

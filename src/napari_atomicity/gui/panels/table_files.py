@@ -49,15 +49,7 @@ def choose_table_path(dock: Any, name: str, types: str) -> Path | None:
 
 
 def write_in_worker(dock: Any, write: Callable[[Any, Path], Path], table: Any, path: Path) -> None:
-    """Write a table in a worker and show a message: a large workbook takes seconds.
-
-    Parameters
-    ----------
-    dock : QWidget
-        The dock; its ``state`` shows the progress.
-    table : Any
-        The table, or what else ``write`` accepts.
-    """
+    """Write a table in a worker and show a message: a large workbook takes seconds."""
     start(
         dock.state,
         write,
@@ -87,20 +79,7 @@ def write_shown(table: pd.DataFrame, path: Path) -> Path:
 def write_outlines_of(analyses: Sequence[Analysis], path: Path) -> Path:
     """Write the outlines of images, in a worker.
 
-    Parameters
-    ----------
-    path : Path
-        The file; of several images each has its own, with the name of the image.
-
-    Returns
-    -------
-    Path
-        The file, or the folder of several files.
-
-    Raises
-    ------
-    AtomicityError
-        If a file can not be written.
+    Raises `AtomicityError` if a file can not be written.
     """
     stems = unique_names([Path(a.micrograph.name).with_suffix("") for a in analyses])
     for analysis, stem in zip(analyses, stems, strict=True):

@@ -80,13 +80,7 @@ class UndoButtons(FollowingWidget):
 
 
 class WorkbenchBar(QToolBar):
-    """What all docks share, in one line at the top of the main window.
-
-    Attributes
-    ----------
-    annotator : AnnotatorForm
-        The annotator's name and the switch to blind mode.
-    """
+    """What all docks share, in one line at the top of the main window."""
 
     def __init__(self, binding: Binding) -> None:
         super().__init__(NAME)

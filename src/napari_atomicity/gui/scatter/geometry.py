@@ -9,20 +9,7 @@ _MARGIN = 0.06
 
 
 def rows_in_polygon(xy: np.ndarray, polygon: np.ndarray) -> np.ndarray:
-    """Return the indices of the points inside a closed polygon.
-
-    Parameters
-    ----------
-    xy : ndarray of shape (n, 2)
-        Positions; points that are not finite are outside.
-    polygon : ndarray of shape (m, 2)
-        Corners in the same coordinates.
-
-    Returns
-    -------
-    ndarray of int64
-        Sorted indices.
-    """
+    """Return the indices of the points inside a closed polygon."""
     if len(polygon) < 3 or not len(xy):
         return np.empty(0, np.int64)
     low, high = polygon.min(axis=0), polygon.max(axis=0)

@@ -17,15 +17,7 @@ HINT = "Click or drag to select, Shift adds, Ctrl removes."
 
 
 class Linked:
-    """Links the marks of a `PlotView` to the rows of its table.
-
-    Parameters
-    ----------
-    id_column : str
-        Column that identifies the rows of an image, ``cluster_id`` or ``atom_id``.
-    what : str
-        Singular noun for a row.
-    """
+    """Links the marks of a `PlotView` to the rows of its table."""
 
     def __init__(
         self, view: PlotView, id_column: str = "cluster_id", what: str = "cluster"

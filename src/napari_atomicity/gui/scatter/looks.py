@@ -46,20 +46,12 @@ Colouring = Callable[[pd.DataFrame, Sequence[str]], Looks]
 
 
 def by_names(
-    values: pd.Series,
+    values: pd.Series,  # names; names outside the palette are grey and come last
     palette: Mapping[str, str],
     shapes: Mapping[str, str] | None = None,
     words: Mapping[str, str] | None = None,
 ) -> Looks:
-    """Colour points by name; the legend lists the names that occur, in palette order.
-
-    Parameters
-    ----------
-    values : pandas.Series of str, length n
-        Names; names outside the palette are grey and come last.
-    shapes : mapping of str to str, optional
-        Symbol of each name in the legend; squares by default.
-    """
+    """Colour points by name; the legend lists the names that occur, in palette order."""
     codes, found = pd.factorize(values)
     number = np.bincount(codes, minlength=len(found)) if len(codes) else np.zeros(0, int)
     count = dict(zip(map(str, found), number.tolist(), strict=True))
@@ -105,15 +97,7 @@ def by_text(column: str) -> Colouring:
 
 
 def by_kinds(column: str, kinds: Mapping[str, tuple[str, str]], missing: str) -> Colouring:
-    """Return a colouring by a boolean column.
-
-    Parameters
-    ----------
-    kinds : mapping
-        "True" and "False" → text and colour.
-    missing : str
-        Text for tables without the column.
-    """
+    """Return a colouring by a boolean column."""
 
     def look(table: pd.DataFrame, classes: Sequence[str]) -> Looks:
         if column not in table.columns:
@@ -130,13 +114,7 @@ def by_kinds(column: str, kinds: Mapping[str, tuple[str, str]], missing: str) ->
 def by_number(
     column: str, title: str, colormap: str, limits: tuple[float, float] | None = None
 ) -> Colouring:
-    """Return a colouring by a column of numbers.
-
-    Parameters
-    ----------
-    limits : tuple of (float, float), optional
-        Limits of the scale; by default the range of the values.
-    """
+    """Return a colouring by a column of numbers."""
 
     def look(table: pd.DataFrame, classes: Sequence[str]) -> Looks:
         values = table[column].to_numpy(float)
@@ -288,20 +266,7 @@ def _island_of_cell(cell: np.ndarray) -> np.ndarray:
 def names_of_map(
     points: pd.DataFrame, reference: pd.DataFrame | None
 ) -> tuple[list[str], np.ndarray]:
-    """Return the names of the islands of clusters, and those of the reference elsewhere.
-
-    Parameters
-    ----------
-    points : pandas.DataFrame
-        Clusters with the columns ``umap_1, umap_2, label``.
-    reference : pandas.DataFrame or None
-        Reference clusters of the model, in the same columns.
-
-    Returns
-    -------
-    tuple of (list of str, ndarray of shape (k, 2))
-        Names and positions.
-    """
+    """Return the names of the islands of clusters, and those of the reference elsewhere."""
     behind = ([], np.empty((0, 2))) if reference is None else typical_places(reference)
     known = np.concatenate([points[["umap_1", "umap_2"]].to_numpy(float), behind[1]])
     known = known[np.isfinite(known).all(axis=1)]
@@ -312,19 +277,7 @@ def names_of_map(
 def named(
     own: tuple[list[str], np.ndarray], reference: tuple[list[str], np.ndarray], extent: float
 ) -> tuple[list[str], np.ndarray]:
-    """Return the names of own islands, and of islands of the reference elsewhere.
-
-    Parameters
-    ----------
-    own, reference : tuple of (list of str, ndarray of shape (k, 2))
-        Names and positions.
-    extent : float
-        Extent of the map; equal names closer than an eighth of it are the same island.
-
-    Returns
-    -------
-    tuple of (list of str, ndarray of shape (k, 2))
-    """
+    """Return the names of own islands, and of islands of the reference elsewhere."""
     names, places = list(own[0]), list(own[1])
     for name, at in zip(*reference, strict=True):
         near = [p for n, p in zip(*own, strict=True) if n == name]

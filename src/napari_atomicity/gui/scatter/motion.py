@@ -22,13 +22,7 @@ _REST_MS = 150
 
 
 class Transition(QObject):
-    """Animated transition from one set of positions to another.
-
-    Parameters
-    ----------
-    show : callable
-        ``show(positions)``, called with intermediate positions, last with the final ones.
-    """
+    """Animated transition from one set of positions to another."""
 
     def __init__(self, show: Callable[[np.ndarray], object], parent: QObject) -> None:
         super().__init__(parent)
@@ -69,13 +63,7 @@ class Transition(QObject):
 
 
 class FrameLimiter(QObject):
-    """Chooses how many points to draw during motion, from the duration of a full frame.
-
-    Parameters
-    ----------
-    draw_some : callable
-        ``draw_some(rows or None)``: draw only these points, or all points.
-    """
+    """Chooses how many points to draw during motion, from the duration of a full frame."""
 
     def __init__(self, draw_some: Callable[[np.ndarray | None], object], parent: QObject) -> None:
         super().__init__(parent)

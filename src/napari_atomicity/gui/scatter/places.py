@@ -20,16 +20,6 @@ def earlier_places(table: pd.DataFrame, rows: RowIndex, earlier: Iterable[Analys
 
     An earlier analysis counts if its model was another one, or if more than half of its clusters
     were at other positions; a cluster that was moved manually is no adaptation.
-
-    Parameters
-    ----------
-    earlier : iterable of Analysis
-        Earlier analyses of the images, the newest first.
-
-    Returns
-    -------
-    ndarray of shape (n_clusters, 2)
-        NaN where an earlier or the current position is missing.
     """
     now = table[list(MODEL_MAP)].to_numpy(float)
     ids, models = table["cluster_id"].to_numpy(), table["model_id"].to_numpy(object)

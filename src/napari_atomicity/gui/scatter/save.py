@@ -23,30 +23,14 @@ _MAX_ENTRIES = 24
 
 
 def choose_and_save(dock: Any, name: str, write: Callable[[Path], object]) -> None:
-    """Write a plot into a chosen file; show errors.
-
-    Parameters
-    ----------
-    name : str
-        Proposed name of the file, without a suffix.
-    write : callable
-        ``write(path)`` writes the file type of the suffix.
-    """
+    """Write a plot into a chosen file; show errors."""
     path = choose_path(dock, "Save plot", name, SUFFIXES)
     if path is not None and attempt(lambda: write(path)):
         show_info(f"Written: {path}")
 
 
 def choose_path(dock: Any, title: str, name: str, suffixes: Mapping[str, str]) -> Path | None:
-    """Ask for the file of a figure; None if the user cancels.
-
-    Parameters
-    ----------
-    name : str
-        Proposed name of the file, without a suffix.
-    suffixes : mapping of str to str
-        Suffix → file type. A supported suffix that is typed has priority over the chosen type.
-    """
+    """Ask for the file of a figure; None if the user cancels."""
     types = ";;".join(f"{what} (*{suffix})" for suffix, what in suffixes.items())
     return ask_for_file(dock.state, dock, title, f"{name}.png", types)
 

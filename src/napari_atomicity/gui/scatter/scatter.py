@@ -165,17 +165,7 @@ class Scatter(QWidget):
     def set_style(
         self, face: np.ndarray, symbol: Sequence[str] | np.ndarray, emphasised: np.ndarray
     ) -> None:
-        """Set the style of all points; the positions are kept.
-
-        Parameters
-        ----------
-        face : ndarray of shape (n, 4)
-            RGBA from 0 to 1.
-        symbol : sequence of str, length n
-            Names of napari symbols.
-        emphasised : ndarray of bool, shape (n,)
-            Points with a strong edge.
-        """
+        """Set the style of all points; the positions are kept."""
         self._style = face, symbol, emphasised
         rows = self._rows
         if not len(rows):
@@ -232,15 +222,7 @@ class Scatter(QWidget):
             self.set_highlight(self._highlighted)
 
     def set_background(self, xy: np.ndarray, face: np.ndarray) -> None:
-        """Set a faint cloud behind the points.
-
-        Parameters
-        ----------
-        xy : ndarray of shape (m, 2)
-            Positions.
-        face : ndarray of shape (m, 4)
-            RGBA.
-        """
+        """Set a faint cloud behind the points."""
         self._background_style = xy, face
         keep = np.isfinite(xy).all(axis=1)
         self._background = np.ascontiguousarray(xy[keep], np.float32)

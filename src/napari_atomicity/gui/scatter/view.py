@@ -29,18 +29,7 @@ _MAX_DESCRIBED = 30
 
 
 def nearest(boxes: np.ndarray, x: float, y: float) -> tuple[int, float]:
-    """Find the box nearest to a position.
-
-    Parameters
-    ----------
-    boxes : ndarray of shape (n, 4)
-        Boxes as x from, x to, y from, y to; boxes that are not finite are ignored.
-
-    Returns
-    -------
-    tuple of (int, float)
-        The box and its distance; -1 without a box.
-    """
+    """Find the box nearest to a position."""
     if not len(boxes):
         return -1, np.inf
     aside = np.maximum(np.maximum(boxes[:, 0] - x, x - boxes[:, 1]), 0)
@@ -68,11 +57,6 @@ class PlotView(Chart):
     members have tooltips only.
 
     Signals: ``picked(rows of the data, mode)`` with mode "replace", "add" or "remove".
-
-    Parameters
-    ----------
-    lines : float, optional
-        Height in lines of text; by default the view takes all the height that there is.
     """
 
     picked = Signal(object, str)

@@ -50,16 +50,6 @@ def sorted_rows(
 
     The sort is stable and missing values are last. Labels are in the order of the classes, other
     text in natural alphabetical order.
-
-    Parameters
-    ----------
-    descending : bool
-        Whether large values come first.
-
-    Returns
-    -------
-    ndarray of shape (n_clusters,)
-        Indices of the rows.
     """
     values = _ranks(shown_values(table, column), classes if column in _LABELS else None)
     return np.argsort(-values if descending else values, kind="stable")
@@ -77,10 +67,7 @@ def shown_values(table: pd.DataFrame, column: str) -> pd.Series:
 def matching_rows(table: pd.DataFrame, line: str) -> np.ndarray:
     """Return which rows match a filter expression, by the values that are shown.
 
-    Raises
-    ------
-    FilterError
-        If the expression is not valid.
+    Raises `FilterError` if the expression is not valid.
     """
     if "confidence" in line.lower():
         table = table.assign(confidence=shown_values(table, "confidence"))

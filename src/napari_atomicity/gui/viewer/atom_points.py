@@ -99,13 +99,7 @@ class AtomPoints(PointsDisplay):
         return attempt(edit, self.show_all)
 
     def measure(self, image: str, frame: int, y_px: float, x_px: float) -> Mark:
-        """Measure an atom at a place.
-
-        Parameters
-        ----------
-        frame : int
-            Frame of a stack; 0 otherwise.
-        """
+        """Measure an atom at a place."""
         size_nm = self._state.micrograph(image).calibrated()
         return mark_at(self._canvas.frame(image, frame), y_px, x_px, size_nm, frame)
 
@@ -113,11 +107,6 @@ class AtomPoints(PointsDisplay):
         """Move atoms of one image and measure them there; they stay uncertain if they were.
 
         Atoms cannot leave the image.
-
-        Parameters
-        ----------
-        places : mapping of AtomKey to tuple of float
-            New (y, x) in pixels of each atom.
         """
         if not places:
             return

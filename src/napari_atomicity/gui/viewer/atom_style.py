@@ -47,17 +47,6 @@ def properties(table: pd.DataFrame, pixel_size_nm: float, colour_by: str) -> dic
     """Return the properties of the points: a value per atom for each property of the layer.
 
     Atoms of the model are rings, those of a person tinted squares, uncertain ones diamonds.
-
-    Parameters
-    ----------
-    colour_by : str
-        What the colours show: one of `COLOURINGS`.
-
-    Returns
-    -------
-    dict of str to ndarray
-        ``size`` in pixels, larger than the atoms; ``symbol``; ``border_color`` and ``face_color``
-        as RGBA; ``border_width`` in screen pixels.
     """
     by_person = table["origin"].to_numpy(object) == PERSON
     kind = np.where(table["uncertain"].to_numpy(bool), 2, by_person.astype(int))

@@ -27,11 +27,6 @@ class AtomView:
 
     Signals: ``marking_changed(bool)``, ``magnifier_changed(bool)``, ``support_shown(bool)``,
     ``colouring_changed(str)`` when one of the switches is set.
-
-    Parameters
-    ----------
-    label_mode : LabelMode
-        Its review ends when marking starts.
     """
 
     marking_changed = Signal(bool)
@@ -43,7 +38,7 @@ class AtomView:
         self,
         canvas: Canvas,
         current_image: CurrentImage,
-        label_mode: LabelMode,
+        label_mode: LabelMode,  # its review ends when marking starts
         edits: EditCommands,
     ) -> None:
         self._canvas = canvas

@@ -63,13 +63,7 @@ def binding_of(viewer: Any) -> Binding:
 
 
 def binding_of_layer(metadata: Any) -> Binding | None:
-    """Return the binding whose viewer contains the layer with this metadata object.
-
-    Parameters
-    ----------
-    metadata : mapping
-        ``layer.metadata`` itself, not a copy: writers get it instead of the layer.
-    """
+    """Return the binding whose viewer contains the layer with this metadata object."""
     for viewer, binding in _bindings.items():
         if any(layer.metadata is metadata for layer in viewer.layers):
             return binding
@@ -82,13 +76,7 @@ def state_of(viewer: Any) -> WindowState:
 
 
 class Binding:
-    """Keep the layers of a viewer and the state of its window the same.
-
-    Parameters
-    ----------
-    viewer : napari.Viewer
-        Held weakly.
-    """
+    """Keep the layers of a viewer and the state of its window the same."""
 
     def __init__(self, viewer: Any) -> None:
         self.state = state = WindowState()

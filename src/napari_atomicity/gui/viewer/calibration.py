@@ -35,13 +35,7 @@ def pixel_size_nm(layer: Any) -> float | None:
 
 
 def pixel_size_of_axes(scales: Sequence[float], units: Sequence[Any]) -> float | None:
-    """Return the pixel size in nm from scale and unit of each axis; None as `pixel_size_nm`.
-
-    Parameters
-    ----------
-    scales : sequence of float
-        Scale of each axis; the last two are y and x.
-    """
+    """Return the pixel size in nm from scale and unit of each axis; None as `pixel_size_nm`."""
     sizes = []
     for scale, unit in zip(scales[-2:], units[-2:], strict=True):
         nm = _nm_per(pint.get_application_registry().Unit(unit))

@@ -35,17 +35,6 @@ class Canvas:
     ``class_maps_changed()`` when class maps are written, shown or hidden;
     ``points_created(view)`` when an image gets a layer with points; ``image_detached(image)`` when
     an image loses its layers.
-
-    Parameters
-    ----------
-    viewer : napari.Viewer
-        Held weakly.
-
-    Attributes
-    ----------
-    layers : dict of str to ImageLayers
-        The layers of each image that has some; none once the viewer is closed and deleted. Change
-        it by `attach`, `detach` and `transfer_layers` only.
     """
 
     layers_changed = Signal()

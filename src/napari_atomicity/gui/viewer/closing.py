@@ -11,17 +11,7 @@ from qtpy.QtCore import QEvent, QObject, QTimer
 
 
 class CloseFilter(QObject):
-    """Asks a person who closes a window or quits napari; programs close without a question.
-
-    Parameters
-    ----------
-    question : callable
-        ``question() -> str``: what a person must be asked first; "" if nothing.
-    may_close : callable
-        ``may_close() -> bool``: asks it.
-    close_down : callable
-        Called once the window is closed, before its widgets are deleted.
-    """
+    """Asks a person who closes a window or quits napari; programs close without a question."""
 
     _of_all_windows: ClassVar[weakref.WeakSet[CloseFilter]] = weakref.WeakSet()
 
@@ -29,7 +19,7 @@ class CloseFilter(QObject):
         self,
         window: Any,
         question: Callable[[], str],
-        may_close: Callable[[], bool],
+        may_close: Callable[[], bool],  # ``may_close() -> bool``: asks it
         close_down: Callable[[], None],
     ) -> None:
         super().__init__(window)
@@ -43,15 +33,7 @@ class CloseFilter(QObject):
         window.close = self._close_by_menu
 
     def _close_by_menu(self, quit_app: bool = False, confirm_need: bool = False) -> Any:
-        """Ask, then close the window as napari does; to quit, ask for every window.
-
-        Parameters
-        ----------
-        quit_app : bool
-            Whether all windows close: "Exit" and "Restart".
-        confirm_need : bool
-            Whether napari asks; it does not if a question was answered here.
-        """
+        """Ask, then close the window as napari does; to quit, ask for every window."""
         asking = [self] if quit_app or confirm_need else []
         if quit_app:
             asking += [one for one in self._of_all_windows if one is not self and one._is_shown()]

@@ -29,11 +29,6 @@ class ClusterDisplay(PointsDisplay):
     """Show the clusters of the images in the viewer.
 
     Signals: ``hidden_changed()`` when other labels are hidden.
-
-    Parameters
-    ----------
-    manual_editing : ManualEditing
-        Turns changes of a points layer into edits.
     """
 
     hidden_changed = Signal()
@@ -43,7 +38,7 @@ class ClusterDisplay(PointsDisplay):
         canvas: Canvas,
         overlays: Overlays,
         regions: RegionEditor,
-        manual_editing: ManualEditing,
+        manual_editing: ManualEditing,  # turns changes of a points layer into edits
     ) -> None:
         super().__init__(canvas, CLUSTERS, canvas.state)
         self._overlays = overlays

@@ -148,13 +148,7 @@ class CurrentImage:
                 known.hide()
 
     def bring_into_view(self, image: str, row: pd.Series) -> None:
-        """Display an image and centre the view on a cluster or an atom.
-
-        Parameters
-        ----------
-        row : Series
-            Row of a table with the columns ``y_px``, ``x_px`` and ``frame``.
-        """
+        """Display an image and centre the view on a cluster or an atom."""
         if image not in self._state.images:
             return
         self._focus = (image, row)

@@ -62,13 +62,7 @@ class PolygonEditor:
         raise NotImplementedError
 
     def write_polygons(self, known: ImageLayers, frame: int = 0) -> None:
-        """Show the polygons of the state in the layer of an image, which is made if necessary.
-
-        Parameters
-        ----------
-        frame : int, default 0
-            Frame of a stack on which they are drawn.
-        """
+        """Show the polygons of the state in the layer of an image, which is made if necessary."""
         view, polygons = known.polygons[self.kind], self.in_state(known.image)
         if view.layer is None:
             layer = view.create()

@@ -28,20 +28,12 @@ Engine = tuple[str, str]
 
 def measure_places(
     micrograph: Micrograph,
-    places: np.ndarray,
-    settings: dict[str, Any],
+    places: np.ndarray,  # places (y, x) or (frame, y, x) in pixels
+    settings: dict[str, Any],  # fields of `DetectionSettings`
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Detection:
-    """Measure the clusters at given places.
-
-    Parameters
-    ----------
-    places : ndarray of shape (n, 2) or (n, 3)
-        Places (y, x) or (frame, y, x) in pixels.
-    settings : dict
-        Fields of `DetectionSettings`.
-    """
+    """Measure the clusters at given places."""
     chosen = DetectionSettings(**settings)
     found = []
     for i, place in enumerate(places):
@@ -61,21 +53,11 @@ def _with_own(micrograph: Micrograph, found: Detection, stop: Stop | None = None
 
 def split_or_merge(
     micrograph: Micrograph,
-    frame: int,
+    frame: int,  # frame of a stack; 0 otherwise
     outlines: list[np.ndarray],
-    settings: dict[str, Any],
+    settings: dict[str, Any],  # fields of `DetectionSettings`
 ) -> Detection:
-    """Split one cluster into two, or merge several into one.
-
-    Parameters
-    ----------
-    frame : int
-        Frame of a stack; 0 otherwise.
-    outlines : list of ndarray
-        Outlines of the clusters in pixels; one is split, several are merged.
-    settings : dict
-        Fields of `DetectionSettings`.
-    """
+    """Split one cluster into two, or merge several into one."""
     chosen = DetectionSettings(**settings)
     if len(outlines) == 1:
         return _with_own(micrograph, split(micrograph, frame, outlines[0], chosen))
@@ -84,19 +66,11 @@ def split_or_merge(
 
 def classify_some(
     analysis: Analysis,
-    engine: Engine | None,
+    engine: Engine | None,  # model and device to use if the model of the analysis is not available
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Analysis:
-    """Classify a few clusters and embed them in the map, if there is one.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        Analysis of these clusters only.
-    engine : Engine or None
-        Model and device to use if the model of the analysis is not available.
-    """
+    """Classify a few clusters and embed them in the map, if there is one."""
     tasks.cap_torch_threads()
     classifier = _classifier(analysis, engine)
     # The intensity scale is that of the image: a few clusters cannot determine it.
@@ -112,21 +86,11 @@ def classify_some(
 def class_map_images(
     analysis: Analysis,
     label: str | None,
-    same_scale: bool,
-    engine: Engine | None,
+    same_scale: bool,  # whether all maps have one scale; otherwise each map reaches from 0 to 1
+    engine: Engine | None,  # model and device to use if the model of the analysis is not available
     stop: Stop | None = None,
 ) -> dict[str, np.ndarray]:
-    """Return one image of all class maps for each channel.
-
-    Parameters
-    ----------
-    label : str or None
-        Class that the maps explain; by default the predicted class of each cluster.
-    same_scale : bool
-        Whether all maps have one scale; otherwise each map reaches from 0 to 1.
-    engine : Engine or None
-        Model and device to use if the model of the analysis is not available.
-    """
+    """Return one image of all class maps for each channel."""
     maps = analysis.class_maps
     scale = point_style.class_map_scale(analysis) if same_scale else None
     if label is not None:

@@ -30,13 +30,7 @@ class KeyTarget(Protocol):
 
 
 class CanvasKeys(QObject):
-    """Send the keys of shortcuts to a target, and no letters or digits to napari.
-
-    Parameters
-    ----------
-    target : KeyTarget
-        Runs the shortcuts; held weakly.
-    """
+    """Send the keys of shortcuts to a target, and no letters or digits to napari."""
 
     def __init__(self, target: KeyTarget, shortcuts: tuple[Shortcut, ...], canvas: QObject) -> None:
         super().__init__()
@@ -89,13 +83,7 @@ class MouseTarget(Protocol):
 
 
 class CanvasMouse:
-    """Send clicks and drags to a target; an entry of ``mouse_drag_callbacks``.
-
-    Parameters
-    ----------
-    target : MouseTarget
-        Handles clicks and drags; held weakly.
-    """
+    """Send clicks and drags to a target; an entry of ``mouse_drag_callbacks``."""
 
     def __init__(self, target: MouseTarget) -> None:
         self._target = weakref.ref(target)
@@ -128,13 +116,7 @@ class CanvasMouse:
 
 
 class MouseMoves:
-    """Call a bound method with scene and canvas position of the mouse; it is held weakly.
-
-    Parameters
-    ----------
-    method : callable
-        Bound method with the parameters scene position and canvas position.
-    """
+    """Call a bound method with scene and canvas position of the mouse; it is held weakly."""
 
     def __init__(self, method: Callable[[Any, Any], object]) -> None:
         self._method = weakref.WeakMethod(method)

@@ -37,11 +37,6 @@ class KeyMode:
     """A mode in which keys have other actions; a text in the corner of the canvas lists them.
 
     Signals: ``changed(bool)`` when the mode is switched on or off.
-
-    Parameters
-    ----------
-    actions : object
-        Carries out the actions of the shortcuts.
     """
 
     changed = Signal(bool)

@@ -48,13 +48,7 @@ def overlap(layer: Layer, other: Layer) -> bool:
 
 
 class LayerGroup:
-    """The layers of one micrograph in a viewer; references are weak, since the viewer owns them.
-
-    Parameters
-    ----------
-    blocker : EventBlocker
-        Entered while layers are written.
-    """
+    """The layers of one micrograph in a viewer; references are weak, since the viewer owns them."""
 
     def __init__(self, image: str, source: Image, viewer: Any, blocker: EventBlocker) -> None:
         self.image = image
@@ -106,11 +100,6 @@ class LayerGroup:
 
         napari takes 60 ms for each layer. It may also be removing the selected layers in this turn
         and expects all of them to be present.
-
-        Parameters
-        ----------
-        keep : collection of str
-            Kinds of layers that stay.
         """
         removed = {kind: self.present(kind) for kind in self._layers if kind not in keep}
         present = [layer for layer in removed.values() if layer is not None]
@@ -155,15 +144,7 @@ class LayerGroup:
                     layer.visible = visible
 
     def show_another(self, image: str, data: np.ndarray, options: dict[str, Any]) -> None:
-        """Show another image on the same layers, which is faster than making new layers.
-
-        Parameters
-        ----------
-        data : ndarray
-            Its pixels, with as many axes as those of the present image.
-        options : dict
-            Options of its Image layer (see `layer_data.layer_data`).
-        """
+        """Show another image on the same layers, which is faster than making new layers."""
         source = self.source
         with self.writing():
             self.clear()
@@ -220,15 +201,7 @@ class LayerGroup:
                     setattr(layer, name, value)
 
     def options(self, kind: str, position: int) -> dict[str, Any]:
-        """Return the options of a new layer: name, role and placement in the scene.
-
-        Parameters
-        ----------
-        kind : str
-            Kind of the layer, such as "outlines".
-        position : int
-            Rank among the layers of the image; higher ranks lie above.
-        """
+        """Return the options of a new layer: name, role and placement in the scene."""
         role = {"image": self.image, "kind": kind, "position": position}
         return {
             "name": f"{self.image} {kind}",

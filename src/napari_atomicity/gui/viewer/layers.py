@@ -34,27 +34,14 @@ _CLASS_MAP, _VACUUM, _OUTLINES = 1, 1, 3
 
 
 class ImageLayers(LayerGroup):
-    """The layers of one micrograph that show its clusters and atoms.
-
-    Parameters
-    ----------
-    blocker : EventBlocker
-        Entered while layers are written.
-    on_points : callable
-        Called with a view of points once its layer is made.
-
-    Attributes
-    ----------
-    polygons : dict of PolygonKind to PolygonLayer
-        Excluded regions, and corrections of the support.
-    """
+    """The layers of one micrograph that show its clusters and atoms."""
 
     def __init__(
         self,
         image: str,
         source: Image,
         viewer: Any,
-        blocker: EventBlocker,
+        blocker: EventBlocker,  # entered while layers are written
         on_points: Callable[[PointsView], object],
     ) -> None:
         super().__init__(image, source, viewer, blocker)
@@ -76,18 +63,7 @@ class ImageLayers(LayerGroup):
     def write_clusters(
         self, analysis: Analysis, classes: list[str], hidden: frozenset[str]
     ) -> bool:
-        """Write everything that the points of the clusters show.
-
-        Parameters
-        ----------
-        hidden : frozenset of str
-            Labels whose clusters are not drawn.
-
-        Returns
-        -------
-        bool
-            Whether the positions have changed. Then no point is selected.
-        """
+        """Write everything that the points of the clusters show."""
         table, pixel_size_nm = analysis.table, analysis.micrograph.pixel_size_nm
         assert pixel_size_nm is not None  # an analysis has lengths in nm
         properties = point_style.properties(table, pixel_size_nm, classes, hidden)
@@ -96,13 +72,7 @@ class ImageLayers(LayerGroup):
         return self.points[CLUSTERS].write(table, features, properties, pixel_size_nm)
 
     def darken_unknown(self, table: pd.DataFrame, colours: np.ndarray) -> None:
-        """Make the colours of unknown clusters black where their grey has no contrast.
-
-        Parameters
-        ----------
-        colours : ndarray of shape (n_clusters, 4)
-            Colours of rings or outlines; changed in place.
-        """
+        """Make the colours of unknown clusters black where their grey has no contrast."""
         rows = np.flatnonzero(table["label"] == UNKNOWN)
         chosen = table.iloc[rows]
         source, pixels = self.source, self.source.data
@@ -146,17 +116,7 @@ class ImageLayers(LayerGroup):
 
     # ---- outlines
     def write_outlines(self, vectors: np.ndarray, rows: np.ndarray, ids: np.ndarray) -> None:
-        """Write the strokes of the outlines; `colour_outlines` follows.
-
-        Parameters
-        ----------
-        vectors : ndarray of shape (n_strokes, 2, ndim)
-            Start and step of each stroke in pixels.
-        rows : ndarray of shape (n_strokes,)
-            Row of the table for each stroke.
-        ids : ndarray of shape (n_clusters,)
-            The cluster_id of each row.
-        """
+        """Write the strokes of the outlines; `colour_outlines` follows."""
         layer = self.present("outlines")
         if layer is not None:
             self._strokes = rows, ids
@@ -203,13 +163,6 @@ class ImageLayers(LayerGroup):
         """Colour the outlines of these clusters and make all others transparent.
 
         New strokes take napari ten times longer, so unused outlines stay until the next analysis.
-
-        Parameters
-        ----------
-        ids : ndarray of shape (n_clusters,)
-            The cluster_id of each outline.
-        colours : ndarray of shape (n_clusters, 4)
-            RGBA, between 0 and 1.
         """
         layer, (rows, drawn) = self.present("outlines"), self._strokes
         if layer is None or len(layer.data) != len(rows):
@@ -247,16 +200,7 @@ class ImageLayers(LayerGroup):
             layer.visible = on and (layer.visible or (wanted and not shown))
 
     def write_class_map(self, channel: str, data: np.ndarray, label: str | None = None) -> Image:
-        """Show the class maps of a channel and return their layer.
-
-        Parameters
-        ----------
-        data : ndarray
-            Values from 0 to 1 in the shape of the micrograph.
-        label : str, optional
-            Class of all maps, which the name of the layer says; by default the class that is
-            predicted for each cluster.
-        """
+        """Show the class maps of a channel and return their layer."""
         kind = f"class map {channel}"
         layer, name = self.present(kind), f"{self.image} {kind}" + (f" of {label}" if label else "")
         if layer is not None:

@@ -36,59 +36,27 @@ _DELAY_MS = 10
 
 @dataclass(frozen=True, eq=False)
 class MagnifierView:
-    """What the magnifier shows.
+    """What the magnifier shows."""
 
-    Parameters
-    ----------
-    pixels : ndarray of uint8, shape (h, w)
-        Grey values, slightly smoothed and scaled between percentiles.
-    corner : tuple of int
-        Position (y, x) of the first pixel, in pixels of the image.
-    centre : tuple of float
-        Position (y, x) of the centre of the magnifier, in pixels.
-    atoms : ndarray of shape (n, 2)
-        Positions (y, x) of the atoms in pixels.
-    radii_px : ndarray of shape (n,)
-        Radii of their rings in pixels.
-    colours : list of str
-        Colours of the rings.
-    uncertain : ndarray of bool, shape (n,)
-        Which rings are dashed.
-    spot : tuple of float or None
-        Position (y, x) of the spot to which a click snaps.
-    width_px : float
-        Width of the field of view in pixels of the image.
-    """
-
-    pixels: np.ndarray
-    corner: tuple[int, int]
-    centre: tuple[float, float]
-    atoms: np.ndarray
-    radii_px: np.ndarray
-    colours: list[str]
-    uncertain: np.ndarray
-    spot: tuple[float, float] | None
-    width_px: float
+    pixels: np.ndarray  # grey values, slightly smoothed and scaled between percentiles
+    corner: tuple[int, int]  # position (y, x) of the first pixel, in pixels of the image
+    centre: tuple[float, float]  # position (y, x) of the centre of the magnifier, in pixels
+    atoms: np.ndarray  # positions (y, x) of the atoms in pixels
+    radii_px: np.ndarray  # radii of their rings in pixels
+    colours: list[str]  # colours of the rings
+    uncertain: np.ndarray  # which rings are dashed
+    spot: tuple[float, float] | None  # position (y, x) of the spot to which a click snaps
+    width_px: float  # width of the field of view in pixels of the image
 
 
 def magnify(
-    frame: np.ndarray,
-    centre: tuple[float, float],
+    frame: np.ndarray,  # frame of the image
+    centre: tuple[float, float],  # the place (y, x) in pixels
     pixel_size_nm: float,
     table: pd.DataFrame,
-    colour_by: str,
+    colour_by: str,  # what the colours show: one of `atom_style.COLOURINGS`
 ) -> MagnifierView | None:
-    """Return the view of the surroundings of a place; None outside the image.
-
-    Parameters
-    ----------
-    frame : ndarray of shape (Y, X)
-        Frame of the image.
-    centre : tuple of float
-        The place (y, x) in pixels.
-    colour_by : str
-        What the colours show: one of `atom_style.COLOURINGS`.
-    """
+    """Return the view of the surroundings of a place; None outside the image."""
     width = FIELD_NM / pixel_size_nm
     low = np.floor(np.array(centre) - width / 2).astype(int) - 1
     high = np.ceil(np.array(centre) + width / 2).astype(int) + 2

@@ -39,11 +39,6 @@ class Marking(KeyMode, EditActions):
 
     Signals: ``changed(bool)`` when it is switched on or off; ``magnifier_toggled()`` when its key
     was pressed.
-
-    Parameters
-    ----------
-    label_mode : LabelMode
-        Its review ends when marking starts.
     """
 
     magnifier_toggled = Signal()
@@ -156,15 +151,7 @@ class Marking(KeyMode, EditActions):
         return self._points.key_at([self.image() or ""], world)
 
     def click(self, world: Any, key: AtomKey | None, extend: bool, exactly: bool) -> None:
-        """Select an atom; where there is none, add one.
-
-        Parameters
-        ----------
-        extend : bool
-            Whether other atoms stay selected. Then no atom is added.
-        exactly : bool
-            Whether the atom is added exactly here, not at the nearest spot.
-        """
+        """Select an atom; where there is none, add one."""
         if key is not None:
             self._points.select_key(key, extend)
         elif not extend:

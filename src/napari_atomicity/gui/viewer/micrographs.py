@@ -46,10 +46,7 @@ def is_micrograph(layer: Any) -> bool:
 def micrograph_of(layer: Image, name: str) -> Micrograph:
     """Return the micrograph that an Image layer holds.
 
-    Raises
-    ------
-    UnsuitableImageError
-        If the layer holds none.
+    Raises `UnsuitableImageError` if the layer holds none.
     """
     known = layer.metadata.get("atomicity", {})
     path = known.get("path") or layer.source.path
@@ -76,18 +73,7 @@ def same(a: Micrograph, b: Micrograph | None) -> bool:
 
 
 def size_in_file_nm(path: str, shape: tuple[int, ...]) -> float | None:
-    """Return the pixel size in nm that a file gives; napari ignores it in TIFF and PNG files.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Shape (Y, X) of the image.
-
-    Returns
-    -------
-    float or None
-        None if the file gives none, cannot be read, or holds an image of another shape.
-    """
+    """Return the pixel size in nm that a file gives; napari ignores it in TIFF and PNG files."""
     try:
         found = load(path)
     except AtomicityError as error:

@@ -52,10 +52,7 @@ def unsaved_card(model_id: str) -> ModelCard | None:
 def classifier_of(analysis: Analysis) -> Classifier:
     """Return the classifier of an analysis; call this in a worker.
 
-    Raises
-    ------
-    ModelError
-        If nothing is classified yet, or the model is not available.
+    Raises `ModelError` if nothing is classified yet, or the model is not available.
     """
     model_id = analysis.model_id
     if model_id in _unsaved:

@@ -25,11 +25,6 @@ class Overlays:
     """Show the outlines and class maps of the images in the viewer.
 
     Signals: ``outlines_changed()`` when outlines are shown or hidden.
-
-    Parameters
-    ----------
-    engine_of : callable
-        Returns the model and device that were chosen for an image, or None.
     """
 
     outlines_changed = Signal()

@@ -24,14 +24,7 @@ _MARGIN = 1.04
 
 
 def bring_into_view(viewer: Any, source: Image, cluster: pd.Series) -> None:
-    """Centre the view on a cluster or atom and zoom so that its surroundings are in view.
-
-    Parameters
-    ----------
-    cluster : Series
-        Row of a table with ``y_px``, ``x_px``, for a stack ``frame``, and ``diameter_nm`` of a
-        cluster.
-    """
+    """Centre the view on a cluster or atom and zoom so that its surroundings are in view."""
     point = [cluster["y_px"], cluster["x_px"]]
     if source.ndim == 3:
         point = [cluster["frame"], *point]

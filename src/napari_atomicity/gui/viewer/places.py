@@ -8,13 +8,7 @@ import numpy as np
 
 
 def contains(shape: tuple[int, ...], y: float, x: float) -> bool:
-    """Return whether an image (Y, X) has a pixel at a place.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Shape (Y, X) of the image.
-    """
+    """Return whether an image (Y, X) has a pixel at a place."""
     return -0.5 <= y < shape[0] - 0.5 and -0.5 <= x < shape[1] - 0.5
 
 

@@ -79,17 +79,6 @@ def properties(
 
     A ring outside the outline has the colour of the label. It is thicker where a person has given
     the label, and faint for excluded clusters.
-
-    Parameters
-    ----------
-    hidden : collection of str, optional
-        Labels whose clusters are not drawn.
-
-    Returns
-    -------
-    dict of str to ndarray
-        ``size`` in pixels, larger than the clusters; ``border_color`` as RGBA;
-        ``border_width`` in screen pixels; ``shown``.
     """
     corrected = (table["label_corrected"] != "").to_numpy()
     drawn = shown(table, hidden)
@@ -167,20 +156,7 @@ def outline_colours(
 
 
 def outline_vectors(analysis: Analysis, ndim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return outlines as short strokes, which napari draws faster than thousands of polygons.
-
-    Parameters
-    ----------
-    ndim : int
-        Number of axes of the layer, 2 or 3.
-
-    Returns
-    -------
-    vectors : ndarray of float32, shape (n_strokes, 2, ndim)
-        Start and step of each stroke, in pixels.
-    rows : ndarray of int, shape (n_strokes,)
-        Row of the table for each stroke.
-    """
+    """Return outlines as short strokes, which napari draws faster than thousands of polygons."""
     n = max(len(analysis.table), 1)
     most = int(np.clip(_MAX_STROKES // n, *_STROKES_PER_OUTLINE))
     most = min(most, max(_MAX_STROKES_IN_ALL // n, _MIN_STROKES))
@@ -233,18 +209,6 @@ def class_map_image(analysis: Analysis, maps: np.ndarray, scale: float | None = 
 
     Each map is resampled linearly into the footprint of its patch; where footprints overlap the
     larger value wins.
-
-    Parameters
-    ----------
-    maps : ndarray of shape (n_clusters, h, w)
-        A map per row of the table; values that are negative or not finite count as 0.
-    scale : float, optional
-        Value that becomes 1 in all maps; by default the maximum of each map.
-
-    Returns
-    -------
-    ndarray of float32
-        Values from 0 to 1, in the shape of the micrograph.
     """
     maps = _within_image(analysis, maps)
     shape = analysis.micrograph.shape

@@ -18,28 +18,15 @@ from .status_line import describe_points, format_atom, format_cluster
 
 @dataclass(frozen=True)
 class PointsKind:
-    """What the points of a layer are.
-
-    Attributes
-    ----------
-    position : int
-        Rank among the layers of the image.
-    id_column : str
-        Column of the table that identifies a point.
-    selected_px : float
-        Width of the borders of selected points in screen pixels.
-    describe : callable
-        Formats a row of the features for the status line.
-    reach_px : float
-        A click selects a point within this distance in screen pixels, even if it is smaller.
-    """
+    """What the points of a layer are."""
 
     name: str
-    position: int
-    id_column: str
+    position: int  # rank among the layers of the image
+    id_column: str  # column of the table that identifies a point
     features: tuple[str, ...]
-    selected_px: float
-    describe: Callable[[pd.Series], str]
+    selected_px: float  # width of the borders of selected points in screen pixels
+    describe: Callable[[pd.Series], str]  # formats a row of the features for the status line
+    # A click selects a point within this distance in screen pixels, even if it is smaller
     reach_px: float = 0.0
 
 
@@ -52,13 +39,7 @@ _MAX_WIDTH_ERROR = 1.2
 
 
 class PointsView:
-    """Write the points of one image and find those that are selected or clicked.
-
-    Parameters
-    ----------
-    on_created : callable
-        Called with this view once its layer is made.
-    """
+    """Write the points of one image and find those that are selected or clicked."""
 
     def __init__(
         self, group: LayerGroup, kind: PointsKind, on_created: Callable[[PointsView], object]
@@ -108,21 +89,7 @@ class PointsView:
         properties: Mapping[str, np.ndarray],
         pixel_size_nm: float,
     ) -> bool:
-        """Write everything that the layer shows; it is made if there is none.
-
-        Parameters
-        ----------
-        table : DataFrame
-            Its rows are the points, with ``frame``, ``y_px`` and ``x_px``.
-        properties : mapping of str to ndarray
-            Property of the layer, such as ``symbol`` → a value per point; ``border_width`` in
-            screen pixels.
-
-        Returns
-        -------
-        bool
-            Whether the positions have changed. Then no point is selected.
-        """
+        """Write everything that the layer shows; it is made if there is none."""
         layer = self.layer or self.create()
         self.pixel_size_nm = pixel_size_nm
         # A copy that can be written to: napari moves points in place.
@@ -216,13 +183,7 @@ class PointsView:
         return {int(ids[i]) for i in layer.selected_data if i < len(ids) and ids[i] > 0}
 
     def id_at(self, world: Any, zoom: float) -> int | None:
-        """Return the id of the point at a place of the scene; None if there is none.
-
-        Parameters
-        ----------
-        zoom : float
-            Screen pixels per unit of the scene.
-        """
+        """Return the id of the point at a place of the scene; None if there is none."""
         layer = self.layer
         if layer is None or not layer.visible or not len(layer.data):
             return None

@@ -21,20 +21,12 @@ _CORNERS_OF_ELLIPSE = 48
 
 @dataclass(frozen=True)
 class PolygonKind:
-    """What the polygons of a layer are.
-
-    Attributes
-    ----------
-    colours : tuple
-        RGB of each colour that a polygon can have.
-    stroke_nm : float
-        Width of the outlines.
-    """
+    """What the polygons of a layer are."""
 
     name: str
-    colours: tuple[tuple[float, float, float], ...]
+    colours: tuple[tuple[float, float, float], ...]  # RGB of each colour that a polygon can have
     face_alpha: float
-    stroke_nm: float
+    stroke_nm: float  # width of the outlines
 
 
 REGIONS = PolygonKind("regions", (VACUUM_COLOUR,), face_alpha=0.18, stroke_nm=0.06)
@@ -75,13 +67,7 @@ class PolygonLayer:
             layer.current_face_color = (*rgb, self._kind.face_alpha)
 
     def write(self, polygons: Sequence[Polygons], frame: int = 0) -> None:
-        """Show exactly these polygons.
-
-        Parameters
-        ----------
-        frame : int, default 0
-            Frame of a stack on which they are drawn.
-        """
+        """Show exactly these polygons."""
         layer, depth = self.layer, self.layer.ndim - 2
         pairs = zip(self._kind.colours, polygons, strict=True)
         drawn = [(rgb, polygon) for rgb, found in pairs for polygon in found]

@@ -25,13 +25,7 @@ def add_model(project: Project, path: Path) -> None:
 
 
 def write_model(project: Project, name: str, path: Path) -> Path:
-    """Write a model of a project, and its card, to files.
-
-    Parameters
-    ----------
-    path : Path
-        File of the weights; the card gets the suffix ``.json``.
-    """
+    """Write a model of a project, and its card, to files."""
     write_weights_and_card(path, *project.model_files.read(name))
     return path
 
@@ -46,15 +40,7 @@ def open_with_models(
 
 
 def offered_models(project: Project) -> tuple[dict[str, str], list[str]]:
-    """Check the models of a project that are not installed and were not declined.
-
-    Returns
-    -------
-    offered : dict of str to str
-        Name → what its card says, of the models that can be copied.
-    notes : list of str
-        Sentences on models that can't be used.
-    """
+    """Check the models of a project that are not installed and were not declined."""
     offered, notes = {}, []
     declined = _declined(project)
     for name in project.model_files.names():

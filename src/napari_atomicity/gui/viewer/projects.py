@@ -83,11 +83,6 @@ class Projects:
         """Open a folder or a project file in a worker.
 
         If the project is open already, new images of the folder are added to it.
-
-        Parameters
-        ----------
-        file : str or Path, optional
-            Project file of the folder; by default it is in the folder.
         """
         if self.is_open(path, file):
             if Path(path).is_dir():
@@ -213,10 +208,7 @@ class Projects:
     def save_as(self, path: str | Path) -> None:
         """Save all images in a new project, with all that an open project holds.
 
-        Raises
-        ------
-        AtomicityError
-            If the file exists or cannot be written.
+        Raises `AtomicityError` if the file exists or cannot be written.
         """
         if Path(path).exists():
             raise AtomicityError("this file already exists", path, "Choose another name")
@@ -319,15 +311,7 @@ class Projects:
 
     # ---- view of the window
     def remember(self, key: str, get: Callable[[], Any], restore: Callable[[Any], None]) -> None:
-        """Save a part of the view in the project and restore it when the project is opened.
-
-        Parameters
-        ----------
-        get : callable
-            Returns JSON values; None if there is nothing to save.
-        restore : callable
-            Called with these values. Bound methods are held weakly.
-        """
+        """Save a part of the view in the project and restore it when the project is opened."""
         self._parts[key] = (_weak(get), _weak(restore))
 
     def _check_and_save_view(self) -> None:

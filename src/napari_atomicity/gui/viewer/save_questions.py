@@ -25,14 +25,7 @@ _NO_FILE = (
 
 
 def all_is_saved(state: WindowState, save_project: Callable[[], bool]) -> bool:
-    """Return whether all edits of the project are saved; if not, ask what to do.
-
-    Parameters
-    ----------
-    save_project : callable
-        ``save_project() -> bool``: asks for a file, saves everything in a new project, and returns
-        whether it was saved.
-    """
+    """Return whether all edits of the project are saved; if not, ask what to do."""
     buttons = QMessageBox.StandardButton
     while not state.save_again():
         answer = QMessageBox.warning(
@@ -95,14 +88,7 @@ def _in_memory_only(images: list[str]) -> str:
 
 
 def may_close(state: WindowState, save_project: Callable[[], bool]) -> bool:
-    """Return whether a window may be closed; ask if work is stopped or edits are lost.
-
-    Parameters
-    ----------
-    save_project : callable
-        ``save_project() -> bool``: asks for a file, saves all images in a new project, and returns
-        whether they were saved.
-    """
+    """Return whether a window may be closed; ask if work is stopped or edits are lost."""
     if state.project is not None and not state.save_again():
         return all_is_saved(state, save_project)
     question = closing_question(state)

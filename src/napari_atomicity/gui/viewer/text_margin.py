@@ -18,11 +18,6 @@ def leave_text_margin(viewer: Any, layer: Any) -> None:
 
     The margin is the same whether there is a text or not, so that a text moves nothing. A layer
     that leaves enough room above stays where it is.
-
-    Parameters
-    ----------
-    viewer : napari.Viewer
-        The viewer, just after its view was fitted to the canvas.
     """
     camera, (canvas_height, _) = compat.camera(viewer), compat.canvas_size(viewer)
     low, high = np.asarray(layer.extent.world, float)[:, -2]

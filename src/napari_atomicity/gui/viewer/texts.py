@@ -41,33 +41,15 @@ def displayed_luminance(source: Image, values: np.ndarray) -> np.ndarray:
 
 
 def place_boxes(
-    centres: np.ndarray,
-    radii: np.ndarray,
-    sizes: np.ndarray,
-    selected: np.ndarray,
-    view: Corners,
+    centres: np.ndarray,  # centres (y, x) of the clusters in screen pixels
+    radii: np.ndarray,  # radii of the rings round the clusters in screen pixels
+    sizes: np.ndarray,  # height and width of the boxes in screen pixels
+    selected: np.ndarray,  # clusters that are selected
+    view: Corners,  # low and high corner of the view, and of the image, in screen pixels
 ) -> dict[int, np.ndarray]:
     """Place a box beside each cluster so that none covers a box, a cluster or the image's edge.
 
     Boxes of selected clusters come first. Where there is no room, they may cover other clusters.
-
-    Parameters
-    ----------
-    centres : ndarray of shape (n_clusters, 2)
-        Centres (y, x) of the clusters in screen pixels.
-    radii : ndarray of shape (n_clusters,)
-        Radii of the rings round the clusters in screen pixels.
-    sizes : ndarray of shape (n_clusters, 2)
-        Height and width of the boxes in screen pixels.
-    selected : ndarray of bool, shape (n_clusters,)
-        Clusters that are selected.
-    view : tuple of ndarray
-        Low and high corner of the view, and of the image, in screen pixels.
-
-    Returns
-    -------
-    dict of int to ndarray
-        Centre (y, x) of each box that has a place.
     """
     places: dict[int, np.ndarray] = {}
     low, high = np.empty((len(centres), 2)), np.empty((len(centres), 2))
@@ -110,13 +92,7 @@ class TextLayer:
         self._written = ()
 
     def write(self, table: pd.DataFrame, classes: list[str]) -> None:
-        """Write the texts beside the clusters in view, if they are legible.
-
-        Parameters
-        ----------
-        table : DataFrame
-            Cluster table; its rows are the points.
-        """
+        """Write the texts beside the clusters in view, if they are legible."""
         points = self._points.layer
         if points is None or len(table) != len(points.data):
             return

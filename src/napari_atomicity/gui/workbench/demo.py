@@ -53,22 +53,7 @@ def show_analysis(viewer: Any, analysis: Analysis) -> Binding:
 def open_demo(analysis: Analysis, screenshot: str | Path | None = None, block: bool = True) -> Any:
     """Open a window with an analysed image in the workspace of clusters.
 
-    Parameters
-    ----------
-    screenshot : str or Path, optional
-        PNG file for a screenshot of the painted window.
-    block : bool, default True
-        Whether to wait until the window is closed.
-
-    Returns
-    -------
-    napari.Viewer
-        The viewer; closed already if ``block``.
-
-    Raises
-    ------
-    AtomicityError
-        If the window is not painted within a minute.
+    Raises `AtomicityError` if the window is not painted within a minute.
     """
     viewer = napari.Viewer(title="Atomicity", show_welcome_screen=False)
     main = main_window(viewer)
@@ -103,10 +88,7 @@ def _complete(binding: Binding, image: str, analysis: Analysis) -> bool:
 def _process_until(done: Callable[[], bool]) -> None:
     """Process events until a condition holds and the event loop is idle.
 
-    Raises
-    ------
-    AtomicityError
-        After a minute.
+    Raises `AtomicityError` after a minute.
     """
     limit = time.monotonic() + _PAINT_TIMEOUT_S
     with _idle_flag() as idle:

@@ -94,15 +94,7 @@ def reset_layout(viewer: Any, workspace: Workspace) -> None:
 
 # ---- as designed
 def _arrange(viewer: Any, workspace: Workspace, height: int, others: Sequence[QDockWidget]) -> None:
-    """Put the docks of a workspace, and those of napari, where they belong.
-
-    Parameters
-    ----------
-    viewer : napari.Viewer
-        The viewer; the docks are open but nowhere in its window.
-    height : int, px
-        Height of the window.
-    """
+    """Put the docks of a workspace, and those of napari, where they belong."""
     main = main_window(viewer)
     docks = open_docks(viewer)
     groups: list[list[Any]] = [[docks[name] for name in group] for group in workspace.right]

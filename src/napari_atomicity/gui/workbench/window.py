@@ -110,13 +110,7 @@ class WorkspaceSwitch(QWidget):
 
 
 def open_workbench(viewer: Any = None, name: str | None = None) -> Any:
-    """Open a workspace in a viewer.
-
-    Parameters
-    ----------
-    name : str, optional
-        Name of the workspace; by default the one that is open, or that was open last.
-    """
+    """Open a workspace in a viewer."""
     viewer = napari.Viewer() if viewer is None else unwrapped(viewer)
     bar = workbench_bar(viewer)
     switch = bar.findChild(WorkspaceSwitch)
@@ -134,13 +128,7 @@ def open_workbench(viewer: Any = None, name: str | None = None) -> Any:
 
 
 def browse_in(viewer: Any, path: str, patience: int = 40) -> None:
-    """Open a folder or a project in Browse, in a workspace.
-
-    Parameters
-    ----------
-    patience : int, default 40
-        How often to wait 50 ms for the window to be shown; before, it has no size.
-    """
+    """Open a folder or a project in Browse, in a workspace."""
     main = main_window(viewer)
     if not main.isVisible() and patience > 0:
         QTimer.singleShot(50, partial(browse_in, viewer, path, patience - 1))

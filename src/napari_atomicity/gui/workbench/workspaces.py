@@ -11,24 +11,15 @@ from ..panels.dock_windows import dock_class, dock_names
 
 @dataclass(frozen=True)
 class Workspace:
-    """Docks for one kind of work, by their names in the manifest.
-
-    Parameters
-    ----------
-    right : tuple of tuple of str
-        Groups from top to bottom at the right of the canvas; the docks of a group are tabs.
-    left : tuple of str
-        Docks tabbed with the layer list of napari.
-    shares : tuple of int
-        Relative heights of the groups at the right.
-    """
+    """Docks for one kind of work, by their names in the manifest."""
 
     name: str
     tooltip: str
+    # groups from top to bottom at the right of the canvas; the docks of a group are tabs
     right: tuple[tuple[str, ...], ...]
     below: tuple[str, ...] = ()
-    left: tuple[str, ...] = ("Browse",)
-    shares: tuple[int, ...] = (1, 1)
+    left: tuple[str, ...] = ("Browse",)  # docks tabbed with the layer list of napari
+    shares: tuple[int, ...] = (1, 1)  # relative heights of the groups at the right
 
     @property
     def docks(self) -> tuple[str, ...]:

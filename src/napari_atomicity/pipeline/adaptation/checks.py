@@ -38,15 +38,7 @@ class Split:
 
     @classmethod
     def random(cls, target: Target, replayed: np.ndarray, settings: AdaptSettings) -> Split:
-        """Draw a random split.
-
-        Parameters
-        ----------
-        replayed : ndarray of shape (n_replayed,)
-            Class indices of the replayed patches.
-        settings : AdaptSettings
-            Fraction to hold out, and seed.
-        """
+        """Draw a random split."""
         rng = np.random.default_rng(settings.seed)
         decide = np.zeros(len(target.label), bool)
         for certain in (False, True):
@@ -68,13 +60,7 @@ class Split:
 
 
 def interpolate_networks(old: AtomicityNet, new: AtomicityNet, share: float) -> AtomicityNet:
-    """Interpolate between the weights of two networks.
-
-    Parameters
-    ----------
-    share : float
-        0 for the old one, 1 for the new one.
-    """
+    """Interpolate between the weights of two networks."""
     out = copy.deepcopy(new)
     with torch.no_grad():
         for own, other in zip(out.parameters(), old.parameters(), strict=True):
@@ -100,23 +86,13 @@ def predict_replayed(classifier: Classifier, tensors: dict[str, np.ndarray]) -> 
 
 
 def compute_checks(
-    p: np.ndarray,
+    p: np.ndarray,  # probabilities of the clusters to learn from, from `predict_target`
     target: Target,
     replayed: Prediction,
-    tensors: dict[str, np.ndarray],
-    split: Split,
+    tensors: dict[str, np.ndarray],  # of the model, with the replayed patches
+    split: Split,  # held-out clusters and patches
 ) -> dict[str, float]:
-    """Compute the criteria of one model.
-
-    Parameters
-    ----------
-    p : ndarray of shape (N, C)
-        Probabilities of the clusters to learn from, from `predict_target`.
-    tensors : dict of str to ndarray
-        Of the model, with the replayed patches.
-    split : Split
-        Held-out clusters and patches.
-    """
+    """Compute the criteria of one model."""
     best = p.argmax(axis=1)
     there = replayed.probabilities.argmax(axis=1)
     right = best == target.label
@@ -133,13 +109,7 @@ def compute_checks(
 
 
 def predict_target(classifier: Classifier, target: Target) -> np.ndarray:
-    """Classify the clusters to learn from, averaged over symmetries where users will see that.
-
-    Returns
-    -------
-    ndarray of shape (N, C)
-        Probabilities.
-    """
+    """Classify the clusters to learn from, averaged over symmetries where users will see that."""
     p = np.empty((len(target.label), len(classifier.card.classes)))
     for averaged in np.unique(target.averaged):
         rows = target.averaged == averaged
@@ -157,11 +127,6 @@ def find_reason_to_keep(p: np.ndarray, target: Target) -> str:
 
     The labels to learn from are of unambiguous clusters. If the network already gives almost all of
     them, they cannot show whether an adaptation improves the labels of the other clusters.
-
-    Parameters
-    ----------
-    p : ndarray of shape (N, C)
-        Probabilities of the clusters by the model before, from `predict_target`.
     """
     agrees = p.argmax(axis=1) == target.label
     known = target.label >= 0
@@ -176,14 +141,7 @@ def find_reason_to_keep(p: np.ndarray, target: Target) -> str:
 
 
 def find_scale_shifts(steady: Sequence[Analysis], after: Sequence[Analysis]) -> str:
-    """Why the intensity scales of an adapted model cannot be right; "" if they can.
-
-    Parameters
-    ----------
-    steady, after : sequence of Analysis
-        The images whose scale was certain before, in order, with this scale and with that of the
-        adapted model.
-    """
+    """Why the intensity scales of an adapted model cannot be right; "" if they can."""
     shifted = [
         after.scale is None
         or after.scale.certainty < SURE
@@ -213,20 +171,13 @@ def _gain(checks: dict[str, tuple[float, float]]) -> float:
 def find_objections(
     checks: dict[str, tuple[float, float]],
     settings: AdaptSettings,
-    n_pseudo_labels: int,
+    n_pseudo_labels: int,  # number of pseudo-labels that were left out
     gain_by_intensity: float = float("nan"),
 ) -> tuple[str, ...]:
     """Why a fine-tuned network is not kept; nothing if it is.
 
     Pseudo-labels by the diameter share the errors of those that were learnt from. They cannot show
     that a network is better, only that the labels contradict each other.
-
-    Parameters
-    ----------
-    checks : dict of str to tuple of float
-        Criteria of the networks before and after.
-    n_pseudo_labels : int
-        Number of pseudo-labels that were left out.
     """
     by_diameter = settings.pseudo_label_method == DIAMETER
     out = []

@@ -39,32 +39,17 @@ BY_INTENSITY = "labels right by intensity"
 
 @dataclass(frozen=True)
 class IntensityEvidence:
-    """What the intensities say of a model before and after an adaptation.
+    """What the intensities say of a model before and after an adaptation."""
 
-    Parameters
-    ----------
-    before, after : float
-        Expected share of right labels; NaN without intensities.
-    p_better : float
-        Probability that more labels are right after.
-    judged : bool
-        Whether the intensities can tell.
-    """
-
+    # before, after: expected share of right labels; NaN without intensities
     before: float
     after: float
-    p_better: float
-    judged: bool
+    p_better: float  # probability that more labels are right after
+    judged: bool  # whether the intensities can tell
 
 
 class IntensityJudge:
-    """Class probabilities of the clusters of a session by their intensities alone.
-
-    Parameters
-    ----------
-    reference : ScaleReference
-        Intensities of the classes; the diameters are not used.
-    """
+    """Class probabilities of the clusters of a session by their intensities alone."""
 
     def __init__(self, image_tables: Sequence[pd.DataFrame], reference: ScaleReference) -> None:
         self.rows = [bright_rows(table, reference) for table in image_tables]
@@ -85,13 +70,7 @@ class IntensityJudge:
     def compare(
         self, before: Sequence[np.ndarray], after: Sequence[np.ndarray]
     ) -> IntensityEvidence:
-        """Compare the labels of two models.
-
-        Parameters
-        ----------
-        before, after : sequence of ndarray, shape (n_clusters,)
-            Class index of each cluster of each image, -1 where a model says nothing.
-        """
+        """Compare the labels of two models."""
         if not self.probabilities:
             return IntensityEvidence(float("nan"), float("nan"), float("nan"), False)
         first, last = self._right(before), self._right(after)
@@ -121,19 +100,12 @@ def find_doubt(
     evidence: IntensityEvidence,
     settings: AdaptSettings,
     checks: Mapping[str, tuple[float, float]],
-    n_corrections: int,
+    n_corrections: int,  # number of the corrections that were left out
 ) -> str:
     """Why independent evidence does not support an adapted network; "" if it does.
 
     Pseudo-labels by the diameter need the support of the intensities, or of a person. Those by
     intensity and diameter are of clusters where both agree; the intensities must not contradict.
-
-    Parameters
-    ----------
-    checks : mapping of str to tuple of float
-        Criteria before and after.
-    n_corrections : int
-        Number of the corrections that were left out.
     """
     by_diameter = settings.pseudo_label_method == DIAMETER
     first, last = checks[CORRECTIONS]

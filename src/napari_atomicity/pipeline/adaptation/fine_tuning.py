@@ -77,37 +77,14 @@ def adapt(
     card: ModelCard,
     tensors: dict[str, np.ndarray],
     settings: AdaptSettings | None = None,
-    device: torch.device | None = None,
+    device: torch.device | None = None,  # where to compute; the CPU if None
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Adaptation:
     """Fine-tune a model on the clusters of some images.
 
-    Parameters
-    ----------
-    analyses : sequence of Analysis
-        Of images under the new conditions, classified by this model, their scales known. Labels
-        that a person gave are in their tables.
-    card, tensors : ModelCard or dict of str to ndarray
-        The model, as `models.files.read_model` gives it.
-    settings : AdaptSettings, optional
-        Of the fit.
-    device : torch.device, optional
-        Where to compute; the CPU if None.
-    progress, stop : callable, optional
-        Called at every step.
-
-    Returns
-    -------
-    Adaptation
-        Accepted or rolled back.
-
-    Raises
-    ------
-    ModelError
-        If the model has nothing to replay: it was made before models could be adapted.
-    Cancelled
-        If ``stop()`` says so.
+    Raises `ModelError` if the model has nothing to replay: it was made before models could be
+    adapted. Raises `Cancelled` if ``stop()`` says so.
     """
     return _Adapter(analyses, card, tensors, settings or AdaptSettings(), device).run(
         progress, stop
@@ -287,17 +264,7 @@ class _Adapter:
 def choose_settings(
     method: str, min_probability: float | None = None, accept_unchecked: bool = False
 ) -> AdaptSettings:
-    """Return the settings for a method of pseudo-labels.
-
-    Parameters
-    ----------
-    method : str
-        "combined" or "diameter".
-    min_probability : float, optional
-        Least probability that a pseudo-label is right; that of the method if None.
-    accept_unchecked : bool, optional
-        Whether to keep an adapted model that could not be checked.
-    """
+    """Return the settings for a method of pseudo-labels."""
     posterior = MIN_PROBABILITY[method] if min_probability is None else min_probability
     return AdaptSettings(
         posterior=posterior, pseudo_label_method=method, accept_unchecked=accept_unchecked
@@ -305,15 +272,7 @@ def choose_settings(
 
 
 def find_shortage(numbers: Mapping[str, int], min_classes: int = 2) -> str:
-    """Return why there are too few clusters to learn from; "" if there are enough.
-
-    Parameters
-    ----------
-    numbers : mapping of str to int
-        Class → number of clusters with a pseudo-label or a correction.
-    min_classes : int, optional
-        Number of classes that must have one.
-    """
+    """Return why there are too few clusters to learn from; "" if there are enough."""
     total, there = sum(numbers.values()), [name for name, n in numbers.items() if n]
     advice = (
         f"at least {MIN_PSEUDO_LABELS}{' of two classes' * (min_classes > 1)} are needed: correct "
@@ -352,10 +311,7 @@ def _improvements(checks: dict[str, tuple[float, float]]) -> tuple[str, ...]:
 def refuse_unadaptable(card: ModelCard, tensors: dict[str, np.ndarray]) -> None:
     """Say at once that a model can't be adapted.
 
-    Raises
-    ------
-    ModelError
-        If it has nothing to replay, or does not ask for the scale of an image.
+    Raises `ModelError` if it has nothing to replay, or does not ask for the scale of an image.
     """
     known_scale = card.scale
     if "replay.label" not in tensors or known_scale is None:

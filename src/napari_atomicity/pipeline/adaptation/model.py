@@ -29,13 +29,6 @@ def update_references(
 
     In the map they lie where their nearest old references lie, so that the places of clusters
     before and after can be compared.
-
-    Parameters
-    ----------
-    tensors : dict of str to ndarray
-        Of the model that is, its references still the old ones.
-    was, now : ndarray of shape (N, D)
-        Embeddings of the replayed patches.
     """
     from sklearn.neighbors import KNeighborsRegressor
 
@@ -59,23 +52,10 @@ def update_references(
 def raise_margin_limit(
     card: ModelCard,
     tensors: dict[str, np.ndarray],
-    seen: Sequence[tuple[Analysis, Prediction]],
-    target: Target,
+    seen: Sequence[tuple[Analysis, Prediction]],  # analysis and prediction of each image
+    target: Target,  # clusters that were learnt from
 ) -> dict[str, np.ndarray]:
-    """Raise the limit of `models.out_of_distribution`, so that training clusters are known.
-
-    Parameters
-    ----------
-    card : ModelCard
-        Card.
-    tensors : dict of str to ndarray
-        Of the adapted model.
-    seen : sequence of tuple
-        Analysis and prediction of each image.
-    target : Target
-        Clusters that were learnt from.
-
-    """
+    """Raise the limit of `models.out_of_distribution`, so that training clusters are known."""
     if "outside.axes" not in tensors:
         return tensors
     found = []
@@ -91,24 +71,14 @@ def raise_margin_limit(
 def update_card(
     card: ModelCard,
     tensors: dict[str, np.ndarray],
-    numbers: dict[str, int],
+    numbers: dict[str, int],  # class → number of clusters that were learnt from
     target: Target,
     settings: AdaptSettings,
     seen: Sequence[tuple[Analysis, Prediction]],
     replayed: Prediction,
-    share: float,
+    share: float,  # fraction of the change that was kept
 ) -> ModelCard:
-    """Update the card of an adapted model; its limits include both conditions.
-
-    Parameters
-    ----------
-    card : ModelCard
-        Card before.
-    numbers : dict of str to int
-        Class → number of clusters that were learnt from.
-    share : float
-        Fraction of the change that was kept.
-    """
+    """Update the card of an adapted model; its limits include both conditions."""
     here = np.concatenate([result.embedding for _, result in seen])
     embedding = np.concatenate([here[target.label >= 0], replayed.embedding])
     distance = placed(embedding, tensors).to_classes.min(axis=1)
@@ -161,17 +131,6 @@ def refit_apparent_size(
     The weights of the features stay. The new sizes of the classes are a linear function of those
     before, as the clusters learnt from ask, each class with the same weight. The mean error of
     these clusters is then zero.
-
-    Parameters
-    ----------
-    card : ModelCard
-        Card with the apparent size of the model before and the new reference of the scale.
-
-    Returns
-    -------
-    ApparentSize or None
-        None if the model had none, or if larger clusters do not look larger. The sizes stay if the
-        features do (`channels_of_scale`).
     """
     apparent = card.apparent_size
     if apparent is None or card.scale is None:

@@ -29,38 +29,16 @@ MATCHED = 0.7
 def fine_tune(
     network: AtomicityNet,
     target: Target,
-    tensors: dict[str, np.ndarray],
+    tensors: dict[str, np.ndarray],  # of the model, with the replayed patches
     split: Split,
     settings: AdaptSettings,
     device: torch.device,
     frozen: Collection[str] = (),
     progress: Progress | None = None,
     stop: Stop | None = None,
-    field_of_view_nm: float = PatchSettings.field_of_view_nm,
+    field_of_view_nm: float = PatchSettings.field_of_view_nm,  # edge length of a patch
 ) -> AtomicityNet:
-    """Fine-tune a copy of a network; average its weights over the second half of the steps.
-
-    Parameters
-    ----------
-    network : AtomicityNet
-        Network.
-    target : Target
-        Clusters to learn from.
-    tensors : dict of str to ndarray
-        Of the model, with the replayed patches.
-    split : Split
-        Rows to learn from.
-    settings : AdaptSettings
-        Settings.
-    device : torch.device
-        Device.
-    frozen : collection of str, optional
-        Channels whose features stay as they are; the head may still weight them differently.
-    progress, stop : callable, optional
-        Called at every step.
-    field_of_view_nm : float, optional
-        Edge length of a patch.
-    """
+    """Fine-tune a copy of a network; average its weights over the second half of the steps."""
     network = copy.deepcopy(network).to(device)
     network.dropout.p = 0.0  # so that chance is all in the generators
     chosen = _trainable(network, frozen)

@@ -25,14 +25,6 @@ def is_scale_ambiguous(before: Analysis, after: Analysis, reference: ScaleRefere
     """Return whether another reference shifts the scale of an image by half a class or more.
 
     One of the two scales is then wrong, and the clusters of the image are ambiguous.
-
-    Parameters
-    ----------
-    before, after : Analysis
-        Image with both scales.
-    reference : ScaleReference
-        New reference.
-
     """
     if before.scale is None or after.scale is None:
         return True
@@ -83,15 +75,6 @@ def labels_by_session(
     the apparent sizes of the model if it has them; a label counts if both give it. The reference
     is that of the model, because one that is fitted to the images shares the errors of their
     scales.
-
-    Parameters
-    ----------
-    analyses : sequence of Analysis
-        Images of one session.
-    card : ModelCard
-        Card with a scale reference.
-    min_probability : float
-        Least probability that a label is right.
     """
     reference = require_references(card)[1]
     diameters = replace(ApparentSize.from_diameters(reference), scatter=SESSION_SCATTER)
@@ -128,15 +111,6 @@ def labels_by_diameter(
 
     Only isolated, whole clusters get a label. The common error of the diameters of the images is
     unknown, see `models.diameter_posterior`.
-
-    Parameters
-    ----------
-    analyses : sequence of Analysis
-        Images of one session.
-    card : ModelCard
-        Card with a scale reference.
-    min_probability : float
-        Least probability that a label is right.
     """
     rows = [usable(a.table) for a in analyses]
     diameters = [
@@ -152,22 +126,7 @@ def labels_by_diameter(
 def diameter_ranges(
     analyses: Sequence[Analysis], label: np.ndarray, classes: Sequence[str]
 ) -> dict[str, list[tuple[float, float]]]:
-    """Return the smallest and largest diameter of the clusters with a pseudo-label.
-
-    Parameters
-    ----------
-    analyses : sequence of Analysis
-        The images.
-    label : ndarray of shape (N,)
-        Class index of each cluster of all images; -1 without a pseudo-label.
-    classes : sequence of str
-        All classes.
-
-    Returns
-    -------
-    dict of str to list of (float, float)
-        Class → one range in nm; none without clusters.
-    """
+    """Return the smallest and largest diameter of the clusters with a pseudo-label."""
     diameter_nm = np.concatenate([a.table["diameter_nm"].to_numpy(float) for a in analyses])
     own = [diameter_nm[label == i] for i in range(len(classes))]
     return {
@@ -182,23 +141,7 @@ def find_target(
     settings: AdaptSettings,
     steady: Sequence[bool],
 ) -> Target:
-    """Collect the clusters to learn from, with pseudo-labels and corrections.
-
-    Parameters
-    ----------
-    analyses : sequence of Analysis
-        The classified images.
-    card : ModelCard
-        Card of the model to adapt.
-    settings : AdaptSettings
-        Settings of the adaptation.
-    steady : sequence of bool
-        For each image, whether its intensity scale is certain enough for pseudo-labels.
-
-    Returns
-    -------
-    Target
-    """
+    """Collect the clusters to learn from, with pseudo-labels and corrections."""
     labels, certain = [], []
     index = {c: i for i, c in enumerate(card.classes)}
     if settings.pseudo_label_method == DIAMETER:

@@ -22,25 +22,10 @@ LIMITS = (0.05, 1.0)
 def match_conditions(
     replayed: Mapping[str, np.ndarray],
     target: Mapping[str, np.ndarray],
-    field_of_view_nm: float,
+    field_of_view_nm: float,  # edge length of a patch
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
-    """Filter replayed patches, and add noise, so that their fine details have the power of others.
-
-    Parameters
-    ----------
-    replayed, target : mapping of str to ndarray, shape (n_patches, size_px, size_px)
-        Channel → patches of the training, and of the new images.
-    field_of_view_nm : float
-        Edge length of a patch.
-    rng : numpy.random.Generator
-        Source of the noise.
-
-    Returns
-    -------
-    dict of str to ndarray
-        Channel → changed replayed patches.
-    """
+    """Filter replayed patches, and add noise, so that their details have the power of others."""
     return {
         channel: _match(patches.astype(np.float32), target[channel], field_of_view_nm, rng)
         for channel, patches in replayed.items()

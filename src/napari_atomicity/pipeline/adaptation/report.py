@@ -22,26 +22,13 @@ if TYPE_CHECKING:
 def write_report(
     request: AdaptRequest,
     found: Adaptation,
-    summary: Mapping[str, Any],
+    summary: Mapping[str, Any],  # from `runs.AdaptRun.summary`
     outcomes: Sequence[Outcome],
     started: str,
 ) -> tuple[Path, ...]:
     """Write the report of an adaptation into the folder of the request.
 
-    Parameters
-    ----------
-    summary : mapping of str to Any
-        From `runs.AdaptRun.summary`.
-
-    Returns
-    -------
-    tuple of Path
-        Page, figures, ratios before and after, and record.
-
-    Raises
-    ------
-    AtomicityError
-        If a file cannot be written.
+    Raises `AtomicityError` if a file cannot be written.
     """
     assert request.report is not None
     folder = request.report

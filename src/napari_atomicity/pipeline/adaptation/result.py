@@ -16,56 +16,31 @@ from .settings import COMBINED, MIN_PROBABILITY
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Adaptation:
-    """What came of an adaptation.
+    """What came of an adaptation."""
 
-    Parameters
-    ----------
-    accepted : bool
-        Whether the model was changed.
-    reasons : tuple of str
-        Why, or why not, in words.
-    card, tensors : ModelCard or dict of str to ndarray
-        Of the model as it is now: the adapted one, or the one that it was.
-    shift : Shift or None
-        Of the conditions before; None if there were too few clusters to tell.
-    pseudo_labels : dict of str to int
-        Class → number of clusters that were learnt from.
-    corrections : int
-        Number of a person's labels among them.
-    checks : dict of str to tuple[float, float]
-        Name → (before, after) of what decided.
-    before, after : tuple of Analysis
-        The analyses, in order, as concluded by the model that was and the one that is.
-    method : str, optional
-        How pseudo-labels were found: "combined" or "diameter".
-    min_probability : float, optional
-        Least probability of the class of a pseudo-label.
-    diameter_ranges : mapping of str to sequence of tuple of float, optional
-        Class → ranges of diameters in nm that determine it, if pseudo-labels come from them.
-    needed : bool, optional
-        Whether the network has to change; False if it already gives the unambiguous labels.
-    unchecked : bool, optional
-        Whether the adapted model could not be checked: it was kept only because the settings say
-        so, or was refused for this reason alone.
-    pseudo_label_rows : tuple of ndarray, optional
-        For each image the class index (N,) of the pseudo-labels, -1 where there is none.
-    """
-
-    accepted: bool
-    reasons: tuple[str, ...]
+    accepted: bool  # whether the model was changed
+    reasons: tuple[str, ...]  # why, or why not, in words
+    # card, tensors: of the model as it is now: the adapted one, or the one that it was
     card: ModelCard
     tensors: dict[str, np.ndarray]
-    shift: Shift | None
-    pseudo_labels: dict[str, int]
-    corrections: int
-    checks: dict[str, tuple[float, float]]
+    shift: Shift | None  # of the conditions before; None if there were too few clusters to tell
+    pseudo_labels: dict[str, int]  # class → number of clusters that were learnt from
+    corrections: int  # number of a person's labels among them
+    checks: dict[str, tuple[float, float]]  # name → (before, after) of what decided
+    # before, after: the analyses, in order, as concluded by the model that was and the one that is
     before: tuple[Analysis, ...]
     after: tuple[Analysis, ...]
-    method: str = COMBINED
+    method: str = COMBINED  # how pseudo-labels were found: "combined" or "diameter"
+    # least probability of the class of a pseudo-label
     min_probability: float = MIN_PROBABILITY[COMBINED]
+    # class → ranges of diameters in nm that determine it, if pseudo-labels come from them
     diameter_ranges: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
+    # whether the network has to change; False if it already gives the unambiguous labels
     needed: bool = True
+    # whether the adapted model could not be checked: it was kept only because the settings say so,
+    # or was refused for this reason alone
     unchecked: bool = False
+    # for each image the class index (N,) of the pseudo-labels, -1 where there is none
     pseudo_label_rows: tuple[np.ndarray, ...] = ()
 
     @property

@@ -40,40 +40,16 @@ def adapt_images(
     analyses: Sequence[Analysis],
     model: str = "default",
     name: str = "adapted",
-    device: str = "auto",
+    device: str = "auto",  # "auto", "cpu", "cuda" or "mps"
     progress: Progress | None = None,
     stop: Stop | None = None,
-    pseudo_labels: str = COMBINED,
+    pseudo_labels: str = COMBINED,  # "combined" or "diameter", see `settings.AdaptRequest`
     min_probability: float | None = None,
     accept_unchecked: bool = False,
 ) -> Adaptation:
     """Adapt a model to images whose clusters have been found; nothing is written.
 
-    Parameters
-    ----------
-    analyses : sequence of Analysis
-        With the labels that a person gave; those of another model are classified first.
-    model : str, optional
-        Name of a model at hand, or path of a model file.
-    device : str, optional
-        "auto", "cpu", "cuda" or "mps".
-    pseudo_labels : str, optional
-        "combined" or "diameter", see `settings.AdaptRequest`.
-    min_probability : float, optional
-        Least probability that a pseudo-label is right; that of the method if None.
-    accept_unchecked : bool, optional
-        Whether to keep an adapted model that the intensities of the images cannot judge.
-
-    Returns
-    -------
-    Adaptation
-        If accepted, its card has the name and the hash with which it would be saved, and the
-        analyses say that this model made them.
-
-    Raises
-    ------
-    ModelError
-        If the model can't be loaded or adapted, or lacks the device.
+    Raises `ModelError` if the model can't be loaded or adapted, or lacks the device.
     """
     from ...models.classifier import load_classifier
     from .fine_tuning import adapt, choose_settings, refuse_unadaptable
@@ -93,15 +69,7 @@ def classified_by(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Analysis:
-    """Classify an analysis with this model, unless it is already classified by it.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        Detected clusters.
-    classifier : Classifier
-        Model.
-    """
+    """Classify an analysis with this model, unless it is already classified by it."""
     own = analysis.model_id == classifier.card.model_id
     if own and analysis.scale is not None and (analysis.table["label_predicted"] != "").all():
         return analysis
@@ -136,13 +104,7 @@ def placed(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Adaptation:
-    """Place the clusters of an accepted adaptation in the map, before and after.
-
-    Parameters
-    ----------
-    old, new : Classifier
-        Models before and after.
-    """
+    """Place the clusters of an accepted adaptation in the map, before and after."""
     if not found.accepted:
         return found
     report(progress, 0, 0, "Placing the clusters in the map")
@@ -159,20 +121,12 @@ def _has_places(analysis: Analysis) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class AdaptRun:
-    """Result of an adaptation to files.
-
-    Parameters
-    ----------
-    corrections_lost : int, optional
-        Number of corrections that match no cluster.
-    files : tuple of Path, optional
-        Files of the report; the record is the last one.
-    """
+    """Result of an adaptation to files."""
 
     found: Adaptation
     outcomes: list[Outcome]
-    corrections_lost: int = 0
-    files: tuple[Path, ...] = ()
+    corrections_lost: int = 0  # number of corrections that match no cluster
+    files: tuple[Path, ...] = ()  # files of the report; the record is the last one
 
     def summary(self) -> dict[str, Any]:
         """In a few words, ready for JSON; the model is null where none was written."""
@@ -193,7 +147,7 @@ class AdaptRun:
 
 def adapt_files(
     paths: Iterable[str | PathLike[str]],
-    request: AdaptRequest,
+    request: AdaptRequest,  # model, corrections and output file
     progress: Progress | None = None,
     stop: Stop | None = None,
     on_outcome: Callable[[Outcome], None] | None = None,
@@ -202,28 +156,10 @@ def adapt_files(
 
     If the network needs no adaptation, the unchanged model is written under the new name.
 
-    Parameters
-    ----------
-    request : AdaptRequest
-        Model, corrections and output file.
-    on_outcome : callable, optional
-        Called after each image.
-
-    Returns
-    -------
-    AdaptRun
-        Result; no file is written if the adaptation is rolled back.
-
-    Raises
-    ------
-    ModelError
-        If the model cannot be loaded or adapted.
-    TableError
-        If there are no corrections, or they match no cluster of the images.
-    ReadError
-        If no image can be analysed, or the corrections cannot be read.
-    AtomicityError
-        If the result cannot be written.
+    Raises `ModelError` if the model cannot be loaded or adapted. Raises `TableError` if there are
+    no corrections, or they match no cluster of the images. Raises `ReadError` if no image can be
+    analysed, or the corrections cannot be read. Raises `AtomicityError` if the result cannot be
+    written.
     """
     from ...models.classifier import load_classifier
     from .fine_tuning import refuse_unadaptable
@@ -281,13 +217,7 @@ def with_places(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Adaptation:
-    """Place the clusters in the map, also of an adaptation that was not accepted.
-
-    Parameters
-    ----------
-    old : Classifier
-        Model before.
-    """
+    """Place the clusters in the map, also of an adaptation that was not accepted."""
     from ...models.classifier import Classifier
 
     if found.accepted:

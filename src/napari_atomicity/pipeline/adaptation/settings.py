@@ -16,37 +16,23 @@ GOOD_AGREEMENT = 0.9
 
 @dataclass(frozen=True)
 class AdaptSettings:
-    """How a model is adapted.
+    """How a model is adapted."""
 
-    Parameters
-    ----------
-    posterior : float, optional
-        Least probability of a pseudo-label.
-    held_out : float, optional
-        Share of pseudo-labels and corrections that decide whether the result is kept.
-    steps, batch_size, learning_rate : int, optional or float, optional
-        Of AdamW; at least half of every batch is replayed.
-    scale_jitter : float, optional
-        Standard deviation of the logarithm by which the raw channel is misjudged on purpose.
-    worst_forgetting : float, optional
-        Most that the accuracy on replayed patches of the training may fall.
-    seed : int, optional
-        Of all chance.
-    pseudo_label_method : str, optional
-        "combined": intensity and diameter determine the class; "diameter": the diameter alone does.
-    accept_unchecked : bool, optional
-        Whether an adapted model is kept that the intensities of the images cannot judge.
-    """
-
-    posterior: float = MIN_PROBABILITY[COMBINED]
+    posterior: float = MIN_PROBABILITY[COMBINED]  # least probability of a pseudo-label
+    # share of pseudo-labels and corrections that decide whether the result is kept
     held_out: float = 0.25
+    # steps, batch_size, learning_rate: of AdamW; at least half of every batch is replayed
     steps: int = 300
     batch_size: int = 48
     learning_rate: float = 2e-3
+    # standard deviation of the logarithm by which the raw channel is misjudged on purpose
     scale_jitter: float = 0.04
+    # most that the accuracy on replayed patches of the training may fall
     worst_forgetting: float = 0.01
-    seed: int = 0
+    seed: int = 0  # of all chance
+    # "combined": intensity and diameter determine the class; "diameter": the diameter alone does
     pseudo_label_method: str = COMBINED
+    # whether an adapted model is kept that the intensities of the images cannot judge
     accept_unchecked: bool = False
 
 

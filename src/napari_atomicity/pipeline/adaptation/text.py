@@ -115,13 +115,7 @@ def format_missing(found: Adaptation) -> str:
 
 
 def format_confidence(before: float, after: float) -> str:
-    """Describe the mean confidence before and after; "" if there is none.
-
-    Parameters
-    ----------
-    before, after : float
-        Mean confidence of all clusters, from `mean_confidence`.
-    """
+    """Describe the mean confidence before and after; "" if there is none."""
     if not np.isfinite([before, after]).all():
         return ""
     first, last = f"{before:.2f}", f"{after:.2f}"

@@ -55,15 +55,10 @@ that was adapted to 97 clusters of three images labelled the next ones worse tha
 
 @dataclass(frozen=True)
 class Stage:
-    """An adapted model, and the files that were analysed before it.
-
-    Parameters
-    ----------
-    files : dict of str to tuple of int
-        Path → size and time in ns of the files that earlier models have labelled.
-    """
+    """An adapted model, and the files that were analysed before it."""
 
     name: str
+    # path → size and time in ns of the files that earlier models have labelled
     files: dict[str, tuple[int, int]]
 
 
@@ -74,17 +69,11 @@ class _Stages:
 
 @dataclass(frozen=True, eq=False)
 class AdaptedRun(LiveRun):
-    """Result of a watched folder with all its models.
+    """Result of a watched folder with all its models."""
 
-    Parameters
-    ----------
-    stages : tuple of dict
-        Of each model: its identifier, the folder of its results, and its number of images.
-    adaptations : tuple of dict
-        Summary of each adaptation of this session, also of those that were not accepted.
-    """
-
+    # of each model: its identifier, the folder of its results, and its number of images
     stages: tuple[dict[str, Any], ...] = ()
+    # summary of each adaptation of this session, also of those that were not accepted
     adaptations: tuple[dict[str, Any], ...] = ()
 
     def summary(self) -> dict[str, Any]:
@@ -97,26 +86,14 @@ class AdaptedRun(LiveRun):
 class AdaptingWatch:
     """Watches a folder; see `Watch` for what it does with one model.
 
-    Parameters
-    ----------
-    request : RunRequest
-        Settings; the model is the first one.
-    notice : callable
-        Called with messages: every adaptation is announced.
-    options : dict, optional
-        Further arguments of `Watch`.
-
-    Raises
-    ------
-    ModelError
-        If the model cannot be adapted.
+    Raises `ModelError` if the model cannot be adapted.
     """
 
     folder: str | PathLike[str]
     out_dir: str | PathLike[str]
     request: RunRequest
-    notice: Callable[[str], None]
-    options: dict[str, Any] = field(default_factory=dict)
+    notice: Callable[[str], None]  # called with messages: every adaptation is announced
+    options: dict[str, Any] = field(default_factory=dict)  # further arguments of `Watch`
     _stages: list[Stage] = field(default_factory=list, init=False)
     _adaptations: list[dict[str, Any]] = field(default_factory=list, init=False)
     _n_new: int = field(default=0, init=False)
@@ -137,20 +114,7 @@ class AdaptingWatch:
         stop: Stop | None = None,
         until_idle_s: float | None = None,
     ) -> AdaptedRun:
-        """Watch the folder until it is stopped; the arguments are those of `Watch.run`.
-
-        Parameters
-        ----------
-        on_result : callable, optional
-            Called after each file.
-        until_idle_s : float, optional
-            Stop after this time without a new file. Default: never.
-
-        Returns
-        -------
-        AdaptedRun
-            Tables and files of the last model, and the outcomes of all images of this session.
-        """
+        """Watch the folder until it is stopped; the arguments are those of `Watch.run`."""
         runs: list[LiveRun] = []
         while True:
             watch = self._next_watch(stop)

@@ -83,17 +83,7 @@ def train_network(
 
 
 class _ExamplePool:
-    """Examples from which crops are drawn: one of each image, and some simulated fields.
-
-    Parameters
-    ----------
-    images : sequence of LabelledImage
-        Labelled images.
-    settings : AtomTrainingSettings
-        Settings of the fit.
-    rng : numpy.random.Generator
-        Source of all random numbers.
-    """
+    """Examples from which crops are drawn: one of each image, and some simulated fields."""
 
     def __init__(
         self,

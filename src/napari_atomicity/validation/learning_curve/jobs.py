@@ -22,21 +22,13 @@ MIN_TESTED = 0.2
 
 @dataclass(frozen=True, eq=False)
 class Division:
-    """Training and test images of all repeats.
+    """Training and test images of all repeats."""
 
-    Parameters
-    ----------
-    numbers : tuple of int
-        Numbers of training images of each class that are possible, ascending.
-    left_out : tuple of str
-        Why numbers are left out, as sentences.
-    places : dict of int to ndarray
-        Seed of a repeat → place of each image among the training images of its class, from 0, or
-        `TEST`. The first n are trained on, so that smaller training sets are parts of larger ones.
-    """
-
+    # numbers of training images of each class that are possible, ascending
     numbers: tuple[int, ...]
-    left_out: tuple[str, ...]
+    left_out: tuple[str, ...]  # why numbers are left out, as sentences
+    # seed of a repeat → place of each image among the training images of its class, from 0, or
+    # `TEST`. The first n are trained on, so that smaller training sets are parts of larger ones
     places: dict[int, np.ndarray]
 
     def test_images(self) -> list[int]:
@@ -45,25 +37,14 @@ class Division:
 
 
 def divide(
-    images: Sequence[ValidationImage],
+    images: Sequence[ValidationImage],  # size-selected images
     numbers: Sequence[int],
     seeds: Sequence[int],
     parts: Mapping[str, int] | None = None,
 ) -> Division:
     """Choose the training and test images of each repeat.
 
-    Parameters
-    ----------
-    images : sequence of ValidationImage
-        Size-selected images.
-    parts : mapping of str to int, optional
-        Image or its file → part, from ``folds.csv``: each repeat tests one part in turn, and trains
-        on images of the others. Without, at least `MIN_TESTED` of the images are tested.
-
-    Raises
-    ------
-    ReadError
-        If a class has too few images, or an image has no part.
+    Raises `ReadError` if a class has too few images, or an image has no part.
     """
     wanted = sorted(set(numbers))
     if not wanted or wanted[0] < 1:

@@ -137,13 +137,7 @@ def _set_axes(axes: Axes, result: Mapping[str, Any], score: str, label: str) -> 
 def write_curve_report(
     out: Path, result: Mapping[str, Any], record: Mapping[str, Any]
 ) -> list[Path]:
-    """Write ``report.html`` and the figure (PNG and SVG).
-
-    Parameters
-    ----------
-    result, record : mapping
-        Content of ``learning_curve.json`` and of ``run.json``.
-    """
+    """Write ``report.html`` and the figure (PNG and SVG)."""
     title = "Scores by number of training images"
     caption = (
         "Dashed lines: models that are not trained on these images. Bars and bands: 95 % intervals."

@@ -38,17 +38,7 @@ ENOUGH = 0.01
 def summarise_curve(
     prepared: Prepared, division: Division, runs: Sequence[Run], left_out: Sequence[str]
 ) -> dict[str, Any]:
-    """Summarise the runs of a learning curve as ``learning_curve.json``.
-
-    Parameters
-    ----------
-    division : Division
-        Training and test images.
-    runs : sequence of mapping
-        Finished runs, from `jobs.run_job`.
-    left_out : sequence of str
-        Why methods and numbers are left out.
-    """
+    """Summarise the runs of a learning curve as ``learning_curve.json``."""
     groups, classes = prepared.data.groups, prepared.data.classes
     methods = {
         method.name: {
@@ -157,13 +147,6 @@ def interval_of_mean(
 
     Repeats are drawn with replacement. Their test images overlap or are the same: an error that is
     due to the images counts as common to all, so that more repeats do not reduce it.
-
-    Parameters
-    ----------
-    of_repeats : sequence of ndarray of shape (B,)
-        Score of resampled test images, for each repeat.
-    n_bootstrap, seed : int, optional
-        Number of draws, and their seed.
     """
     known = [values[np.isfinite(values)] for values in of_repeats]
     known = [values for values in known if len(values)]

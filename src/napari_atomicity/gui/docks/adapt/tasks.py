@@ -94,10 +94,7 @@ def free_name(model: str) -> str:
 def path_for(name: str) -> Path:
     """Where a model of that name is saved.
 
-    Raises
-    ------
-    AtomicityError
-        If it is no name for a file, or another model's.
+    Raises `AtomicityError` if it is no name for a file, or another model's.
     """
     name = name.strip()
     if not name or name.startswith(".") or set(name) & set('/\\:*?"<>|'):

@@ -36,17 +36,11 @@ BLIND = "Leave blind mode to compare your marks with those of others."
 def compare_with_model(
     annotations: Annotations,
     analyses: Mapping[str, AtomAnalysis],
-    tolerance_nm: float,
+    tolerance_nm: float,  # largest distance of marks of one atom
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> AnnotatorComparison:
-    """Compare annotators with each other and with the model, in a worker.
-
-    Parameters
-    ----------
-    tolerance_nm : float
-        Largest distance of marks of one atom.
-    """
+    """Compare annotators with each other and with the model, in a worker."""
     atoms = {image: analysis.table for image, analysis in analyses.items()}
     return compare(annotations, atoms, tolerance_nm, progress=progress, stop=stop)
 

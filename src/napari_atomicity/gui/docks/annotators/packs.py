@@ -52,13 +52,7 @@ def import_packs(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> tuple[TakenIn, dict[str, int]]:
-    """Import packs, in a worker.
-
-    Returns
-    -------
-    tuple of (TakenIn, dict of str to int)
-        The result, and the next free atom number of each image.
-    """
+    """Import packs, in a worker."""
     return take_in_packs(project, paths, progress, stop, unit), project.atoms.free_ids()
 
 
@@ -67,17 +61,11 @@ def make_pack(
     folder: Path,
     annotator: str | None,
     analyses: Mapping[str, AtomAnalysis] | None,
-    tolerance_nm: float,
+    tolerance_nm: float,  # largest distance of marks of one atom
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Path:
-    """Make a pack, in a worker.
-
-    Parameters
-    ----------
-    tolerance_nm : float
-        Largest distance of marks of one atom.
-    """
+    """Make a pack, in a worker."""
     atoms = None
     if analyses is not None:
         names = {image.name for image in images}

@@ -34,13 +34,6 @@ class ChartColumn:
 class ColumnChart(Drawing):
     """Columns from 0 to the highest, their heights by the square root: few must be seen too.
 
-    Parameters
-    ----------
-    lines : float, optional
-        How many lines of text high it is.
-    counts : bool, optional
-        Whether the values stand above the columns, where there is room.
-
     Notes
     -----
     Signals: ``clicked(index)`` of a column.

@@ -40,17 +40,11 @@ def find_image_atoms(
     micrograph: Micrograph,
     model: str,
     device: str,
-    precision: float | None,
+    precision: float | None,  # expected precision at the threshold; None for the best expected F1
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> AtomAnalysis:
-    """Find the candidate atoms of an image, and choose its threshold.
-
-    Parameters
-    ----------
-    precision : float or None
-        Expected precision at the threshold; None for the best expected F1.
-    """
+    """Find the candidate atoms of an image, and choose its threshold."""
     tasks.cap_torch_threads()
     if isinstance(micrograph, LazyMicrograph):
         micrograph = micrograph.with_file_metadata()
@@ -77,15 +71,7 @@ def inject_test_atoms(
 ) -> InjectedAtoms | None:
     """Run an injection-recovery test in an image, outside its clusters.
 
-    Returns
-    -------
-    InjectedAtoms or None
-        None if there are too few atoms, or no room to inject any.
-
-    Raises
-    ------
-    ModelError
-        If the model that found the atoms is not available.
+    Raises `ModelError` if the model that found the atoms is not available.
     """
     assert atoms.analysis is not None
     tasks.cap_torch_threads()

@@ -44,13 +44,7 @@ class AnalyseAll(ImageQueue):
         request: RunRequest,
         place: int | str | None = None,
     ) -> None:
-        """Analyse these images; the current image comes first.
-
-        Parameters
-        ----------
-        place : int or str, optional
-            None: one after the other in this process. Else as of `remote_batch.place_of`.
-        """
+        """Analyse these images; the current image comes first."""
         self._request, self._place, self._images = request, place, images
         self._n_first = 0
         self.begin(images)

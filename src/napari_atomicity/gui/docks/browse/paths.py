@@ -27,13 +27,7 @@ def _paths_in(event: QDragEnterEvent | QDropEvent) -> list[str]:
 
 
 def choose_open_or_add(parent: QWidget, folder: str, project: Project) -> str:
-    """Ask whether to open a folder, or to add its images to the open project.
-
-    Returns
-    -------
-    str
-        "open", "add" or, if cancelled, "".
-    """
+    """Ask whether to open a folder, or to add its images to the open project."""
     own = " The folder has its own project with its own labels."
     text = (
         f"Open {Path(folder).name} instead of the project {project.path.stem}, or add its images "

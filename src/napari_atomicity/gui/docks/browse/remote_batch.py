@@ -22,10 +22,7 @@ MAX_PROCESSES = 512
 def place_of(text: str) -> int | str | None:
     """Where a person wants the work done: so many processes, a scheduler, or None for here.
 
-    Raises
-    ------
-    AtomicityError
-        If the number makes no sense.
+    Raises `AtomicityError` if the number makes no sense.
     """
     text = text.strip()
     if not text:
@@ -55,25 +52,7 @@ def analyse_remotely(
     Images without a file, and those whose pixel size a person has given, are analysed here by
     ``step``.
 
-    Parameters
-    ----------
-    step : callable
-        ``step(image)`` returns the image and its result.
-    micrograph_of : callable
-        ``micrograph_of(image)`` returns the present micrograph. The other processes must see its
-        file under the same path.
-    place : int or str
-        As of `place_of`.
-
-    Yields
-    ------
-    image, result
-        The analysis, or the error of this image.
-
-    Raises
-    ------
-    AtomicityError
-        If the model can't be read, or the scheduler is not there.
+    Raises `AtomicityError` if the model can't be read, or the scheduler is not there.
     """
     micrographs = {image: micrograph_of(image) for image in images}
     paths = {image: Path(m.path) for image, m in micrographs.items() if m.path is not None}

@@ -26,13 +26,7 @@ from .image_list import ImageModel
 
 
 class SessionMenu(QMenu):
-    """Group the selected images into sessions, and enter what their sample is known to be.
-
-    Parameters
-    ----------
-    images : QListView
-        List of the images, whose model is an `ImageModel`.
-    """
+    """Group the selected images into sessions, and enter what their sample is known to be."""
 
     def __init__(self, state: WindowState, images: QListView) -> None:
         super().__init__("Acquisition session", images)

@@ -21,22 +21,12 @@ def write_rows(
     path: Path,
     images: dict[str, ImageAtoms],
     settings: DispersionSettings,
-    loading: LoadingSettings,
-    micrographs: dict[str, Micrograph],
+    loading: LoadingSettings,  # metal and support, for the metal loading in wt%
+    micrographs: dict[str, Micrograph],  # images whose support is not known yet
     known: dict[str, DispersionResult],
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Path:
-    """Write the dispersion of images as a table, in a worker; compute what is missing.
-
-    Parameters
-    ----------
-    loading : LoadingSettings
-        Metal and support, for the metal loading in wt%.
-    micrographs : dict of str to Micrograph
-        Images whose support is not known yet.
-    known : dict of str to DispersionResult
-        Results by image; new ones are added.
-    """
+    """Write the dispersion of images as a table, in a worker; compute what is missing."""
     found = compute_dispersions(images, settings, micrographs, known, progress=progress, stop=stop)
     return write_table(found.rows(loading), path, DISPERSION_SCHEMA)

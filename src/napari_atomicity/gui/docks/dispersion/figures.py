@@ -51,13 +51,7 @@ class DispersionFigure:
 def figures(
     found: DispersionStatistics, of_atoms: Mapping[str, Any] | None = None
 ) -> list[DispersionFigure]:
-    """Return all lines of a dispersion.
-
-    Parameters
-    ----------
-    of_atoms : mapping, optional
-        Its row of ``dispersion.csv``, with completeness and metal loading.
-    """
+    """Return all lines of a dispersion."""
     row, level = found.row(), f"{100 * found.level:g} %"
     return [
         *_density(row, level),

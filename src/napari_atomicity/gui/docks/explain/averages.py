@@ -52,18 +52,12 @@ _TASK = "class averages"
 
 def save_picture(
     averages: Averages,
-    path: Path,
+    path: Path,  # the file, PNG, SVG or PDF
     normalised: bool,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Path:
-    """Draw the averages into a file.
-
-    Parameters
-    ----------
-    path : Path
-        The file, PNG, SVG or PDF.
-    """
+    """Draw the averages into a file."""
     report(progress, 0, 1, f"Writing {path.name}")
     check(stop)
     return write_picture(averages, path, normalised=normalised)

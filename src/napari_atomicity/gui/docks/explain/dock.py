@@ -63,15 +63,8 @@ def class_maps_of(
 ) -> dict[str, np.ndarray]:
     """Compute the class maps of one cluster for a class; load the model.
 
-    Returns
-    -------
-    dict of str to ndarray of shape (h, w)
-        The class map of each channel.
-
-    Raises
-    ------
-    ModelError
-        If the model that classified the image is not available, or does not have the class.
+    Raises `ModelError` if the model that classified the image is not available, or does not have
+    the class.
     """
     report(progress, 0, 1, f"Class maps of {label}")
     classifier = classifier_of(analysis)

@@ -25,11 +25,6 @@ class TakingIn(ImageQueue):
     """A queue: files may come faster than the window wants to show them.
 
     Signals: ``left_out()`` when images are not put into the window.
-
-    Parameters
-    ----------
-    follow : callable
-        Whether the image that came last is the one to be looked at.
     """
 
     left_out = Signal()
@@ -46,15 +41,7 @@ class TakingIn(ImageQueue):
         owner.destroyed.connect(self._waiting.clear)
 
     def begin(self, folder: Path, accepted: Path | None = None) -> None:
-        """Begin a session.
-
-        Parameters
-        ----------
-        folder : Path
-            The watched folder; images come into its project only.
-        accepted : Path, optional
-            File of another project that a person has chosen for the images.
-        """
+        """Begin a session."""
         self._folder, self._accepted, self.n_left_out = folder, accepted, 0
 
     def is_of_another_folder(self, folder: Path) -> bool:

@@ -24,13 +24,7 @@ def average_micrograph(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Micrograph:
-    """Make a new image of registered frames, in a worker.
-
-    Parameters
-    ----------
-    frames : int or str
-        Number of successive frames per average, or `ALL`.
-    """
+    """Make a new image of registered frames, in a worker."""
     mean = average_frames(micrograph, frames, progress=progress, stop=stop)
     return Micrograph(mean.data, mean.pixel_size_nm, name, metadata=mean.metadata)
 

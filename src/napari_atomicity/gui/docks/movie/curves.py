@@ -17,25 +17,16 @@ MAX_CURVES = 6
 
 @dataclass(frozen=True, eq=False)
 class TrackCurve:
-    """The atomicity of one track, at the N frames in which it was seen.
-
-    Parameters
-    ----------
-    frames, cluster_ids : ndarray of int, shape (n,)
-        The frame and the cluster of each point.
-    raw : ndarray of shape (n,)
-        Number of atoms counted in each frame alone, or the size of the label without a count.
-    smoothed : ndarray of shape (n,)
-        Number of atoms of the smoothed label; NaN where it is not a class.
-    low, high : ndarray of shape (n,)
-        The ends of the interval.
-    """
+    """The atomicity of one track, at the N frames in which it was seen."""
 
     track_id: int
+    # frames, cluster_ids: the frame and the cluster of each point
     frames: np.ndarray
     cluster_ids: np.ndarray
+    # number of atoms counted in each frame alone, or the size of the label without a count
     raw: np.ndarray
-    smoothed: np.ndarray
+    smoothed: np.ndarray  # number of atoms of the smoothed label; NaN where it is not a class
+    # low, high: the ends of the interval
     low: np.ndarray
     high: np.ndarray
     words: tuple[str, ...]
@@ -79,15 +70,6 @@ def counts_over_time(movie: TrackedMovie, labels: Sequence[str]) -> dict[str, np
     """Count the clusters of each smoothed label in each frame; leave out labels without clusters.
 
     A cluster that was missed in a frame is counted.
-
-    Parameters
-    ----------
-    labels : sequence of str
-        The labels, in order.
-
-    Returns
-    -------
-    dict of str to ndarray of int, shape (n_frames,)
     """
     n = movie.drift.n_frames
     counts = {label: np.zeros(n, int) for label in labels}

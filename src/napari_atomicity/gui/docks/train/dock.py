@@ -220,10 +220,7 @@ class Train(Dock):
     def _out_path(self) -> Path:
         """Return the file to write.
 
-        Raises
-        ------
-        AtomicityError
-            If it has no name, or that of a shipped model.
+        Raises `AtomicityError` if it has no name, or that of a shipped model.
         """
         text = self.out.text().strip()
         if not text:

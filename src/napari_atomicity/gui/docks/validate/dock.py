@@ -268,10 +268,7 @@ class Validate(Dock):
     def _read_form(self) -> Wanted:
         """Return the data and settings.
 
-        Raises
-        ------
-        AtomicityError
-            If there is no folder for the results, or no method.
+        Raises `AtomicityError` if there is no folder for the results, or no method.
         """
         out, simulate = self.out.path, self.simulate.isChecked()
         if out is None:

@@ -34,18 +34,12 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Found:
-    """What a folder of results has.
+    """What a folder of results has."""
 
-    Parameters
-    ----------
-    result : dict, optional
-        Content of ``validation.json``; None if the validation is not finished.
-    curve : dict, optional
-        Content of ``learning_curve.json``; None if there is no finished learning curve.
-    """
-
+    # content of ``validation.json``; None if the validation is not finished
     result: dict[str, Any] | None = None
     runs: int = 0
+    # content of ``learning_curve.json``; None if there is no finished learning curve
     curve: dict[str, Any] | None = None
     curve_runs: int = 0
 
@@ -59,12 +53,6 @@ def compare_methods(
     """Simulate the data if wanted, and compare the methods or train on more and more images.
 
     Run in a worker.
-
-    Returns
-    -------
-    dict of str to Any or None
-        Content of ``validation.json`` or of ``learning_curve.json``; None if the folder has results
-        of other settings or data.
     """
     from ....validation.learning_curve.run import measure_learning_curve
     from ....validation.run import validate
