@@ -26,7 +26,7 @@ import torch
 
 from measuring import machine, options, write
 from napari_atomicity import load
-from napari_atomicity.pipeline.dask_cluster import available_cores
+from napari_atomicity.pipeline.dask_workers import available_cores
 from napari_atomicity.pipeline.live_results import LiveUpdate
 from napari_atomicity.pipeline.runs import RunRequest
 from napari_atomicity.pipeline.watch import Watch

@@ -42,7 +42,7 @@ from napari_atomicity.simulation.sessions import SessionImage, draw_session, sim
 from napari_atomicity.simulation.structures import Isomer, read_or_build_library
 from napari_atomicity.statistics.ratio_notes import CONDITIONS_DIFFER, session_doubts
 from napari_atomicity.statistics.ratios import class_ratios
-from napari_atomicity.validation.benchmark_images import CLASSES, BenchmarkImage
+from napari_atomicity.validation.benchmark import CLASSES, BenchmarkImage
 from page_sections import markdown_table, number, per_cent, span, write_section
 
 HERE = Path(__file__).resolve().parent

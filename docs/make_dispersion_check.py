@@ -35,6 +35,7 @@ from napari_atomicity.simulation.imaging import Microscope
 from napari_atomicity.statistics import dispersion_evidence, dispersion_intervals
 from napari_atomicity.statistics.dispersion import (
     DispersionStatistics,
+    compare_with_randomness,
     dispersion,
     pool_images,
 )
@@ -42,7 +43,6 @@ from napari_atomicity.statistics.dispersion_intervals import Estimate
 from napari_atomicity.statistics.intervals import wilson_interval
 from napari_atomicity.statistics.pair_correlation import pair_correlation, ripley_k
 from napari_atomicity.statistics.quadrats import count_quadrats, quadrat_p_value
-from napari_atomicity.statistics.randomness import compare_with_randomness
 from napari_atomicity.statistics.scores import match_nearest
 from napari_atomicity.statistics.windows import ObservationWindow
 

@@ -12,9 +12,9 @@ import argparse
 from pathlib import Path
 
 from napari_atomicity.models.files import find_model, read_model
-from napari_atomicity.validation.adapting import place_clusters, separation
 from napari_atomicity.validation.data import MIXED, SHIFTED, read_mixtures
 from napari_atomicity.validation.figures import map_figure
+from napari_atomicity.validation.jobs import place_clusters, separation
 from napari_atomicity.validation.methods import FittedModel, label_images
 from page_sections import write_section
 

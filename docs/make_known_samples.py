@@ -2,7 +2,7 @@
 
     python docs/make_known_samples.py [--rounds 7]
 
-The limit `models.known_samples.MIN_LOG_BAYES_FACTOR` is set on the sessions of the first seed; the
+The limit `models.session_scale.MIN_LOG_BAYES_FACTOR` is set on the sessions of the first seed; the
 figures that the script prints are of the sessions of the other one, with other isomers. Sessions
 are simulated once and kept in ``build/known_samples``.
 """

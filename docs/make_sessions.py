@@ -38,22 +38,21 @@ from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.training.data import match
 from napari_atomicity.training.evaluation import expected_calibration_error
 from napari_atomicity.validation.benchmark import (
-    read_session,
-    read_tables,
-    sessions_of,
-    write_benchmark,
-)
-from napari_atomicity.validation.benchmark_images import (
     CLASSES,
     CROPS,
     EIGHT_BITS,
+    SEED,
     WHOLE,
     BenchmarkImage,
+    BenchmarkSettings,
     crop_clusters,
+    read_session,
+    read_tables,
     session_name,
+    sessions_of,
     to_8_bit,
+    write_benchmark,
 )
-from napari_atomicity.validation.benchmark_settings import SEED, BenchmarkSettings
 from sessions_page import ALONE, CONFIDENT, SESSION, write_pages
 
 HERE = Path(__file__).resolve().parent

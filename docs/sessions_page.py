@@ -8,16 +8,16 @@ from pathlib import Path
 import pandas as pd
 
 from napari_atomicity.simulation.sessions import KINDS
-from napari_atomicity.validation.benchmark import ISOMERS_PER_CLASS
-from napari_atomicity.validation.benchmark_images import (
+from napari_atomicity.validation.benchmark import (
     CLIPPED_PERCENT,
     CROP_PX,
     CROPS_PER_IMAGE,
+    ISOMERS_PER_CLASS,
     LONE_ATOMS_PER_NM2,
     N_IMAGES,
+    SEED,
     WHOLE,
 )
-from napari_atomicity.validation.benchmark_settings import SEED
 from page_sections import markdown_table, number, per_cent, write_section
 
 EXPLANATION = Path(__file__).resolve().parent / "explanation"

@@ -10,15 +10,16 @@ import pytest
 from documented_files import quick_isomers
 from napari_atomicity.simulation.sessions import KINDS
 from napari_atomicity.validation import benchmark as written
-from napari_atomicity.validation import benchmark_images
-from napari_atomicity.validation.benchmark import sessions_of, write_benchmark
-from napari_atomicity.validation.benchmark_images import (
+from napari_atomicity.validation.benchmark import (
+    SEED,
     WHOLE,
+    BenchmarkSettings,
     crop_clusters,
+    sessions_of,
     simulate_form,
     to_8_bit,
+    write_benchmark,
 )
-from napari_atomicity.validation.benchmark_settings import SEED, BenchmarkSettings
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -33,7 +34,7 @@ def benchmark():
 @pytest.fixture(scope="module")
 def image(library):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(benchmark_images, "CLASSES", ("Pt19", "Pt70"))
+        patch.setattr(written, "CLASSES", ("Pt19", "Pt70"))
         return next(simulate_form(library, "two sizes", 3, WHOLE))
 
 
@@ -71,7 +72,7 @@ def test_the_sessions_are_those_of_the_published_benchmark(benchmark, tmp_path):
 def test_a_session_of_the_benchmark_is_labelled_by_all_methods(benchmark, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(written, "isomer_library", quick_isomers)
-        patch.setattr(benchmark_images, "N_IMAGES", 2)
+        patch.setattr(written, "N_IMAGES", 2)
         patch.setitem(benchmark["answers"].__globals__, "BENCHMARK", tmp_path)
         write_benchmark(tmp_path, BenchmarkSettings(("few clusters",), 1))
         job = benchmark["Job"]("few clusters", SEED, WHOLE, tmp_path)

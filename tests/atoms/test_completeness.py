@@ -17,8 +17,7 @@ from scipy.special import expit
 
 from napari_atomicity.atoms import completeness as complete
 from napari_atomicity.atoms import injected_spots, injection
-from napari_atomicity.atoms.analysis import AtomAnalysis
-from napari_atomicity.atoms.bright_clusters import BRIGHT_CLUSTERS
+from napari_atomicity.atoms.analysis import BRIGHT_CLUSTERS, AtomAnalysis
 from napari_atomicity.atoms.completeness import (
     Completeness,
     estimate_completeness,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_atomicity.detection import sheets
+from napari_atomicity.detection import outlines
 from napari_atomicity.detection.frame import whole
 from napari_atomicity.detection.outlines import Basins, grow_regions, measure_regions
 from napari_atomicity.detection.seeds import find_seeds, prepare
@@ -41,12 +41,12 @@ def crowded():
 
 @pytest.mark.parametrize("at_a_time", [1, 2, 64])
 def test_a_cluster_alone_is_what_it_is_among_others(crowded, monkeypatch, at_a_time):
-    monkeypatch.setattr(sheets, "MIN_SHEETS", 1)
+    monkeypatch.setattr(outlines, "MIN_SHEETS", 1)
     together = {o.label: o for o in measure_regions(crowded)}
     assert len(together) == 9
     assert sum(o.touches_border for o in together.values()) == 5
     assert sum(o.touches_neighbour for o in together.values()) == 2
-    monkeypatch.setattr(sheets, "MAX_WINDOWS", at_a_time)
+    monkeypatch.setattr(outlines, "MAX_WINDOWS", at_a_time)
     for label, expected in together.items():
         (alone,) = measure_regions(crowded, np.array([label]))
         for name, value in vars(expected).items():

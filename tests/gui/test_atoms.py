@@ -25,13 +25,12 @@ from napari_atomicity.core.cluster_table import conform as conform_clusters
 from napari_atomicity.core.errors import AtomicityError, Cancelled
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.gui import tasks
-from napari_atomicity.gui.docks.atoms import batch as batch_module
+from napari_atomicity.gui.docks.atoms import dock as batch_module
 from napari_atomicity.gui.docks.atoms import found as found_module
 from napari_atomicity.gui.docks.atoms import jobs
 from napari_atomicity.gui.docks.atoms.column_chart import ChartColumn, ColumnChart
 from napari_atomicity.gui.docks.atoms.dock import NOTHING_FOUND, Atoms
 from napari_atomicity.gui.docks.atoms.found import MAX_SIZES, size_columns
-from napari_atomicity.gui.docks.atoms.pixel_size import NO_PROPOSAL
 from napari_atomicity.gui.docks.atoms.single_atom_calibration import (
     NO_ATOMS,
     NO_CLUSTERS,
@@ -39,6 +38,7 @@ from napari_atomicity.gui.docks.atoms.single_atom_calibration import (
     lines_of,
     verdict,
 )
+from napari_atomicity.gui.docks.atoms.threshold import NO_PROPOSAL
 from napari_atomicity.io.tables import read_table
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.project import Project

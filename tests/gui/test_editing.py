@@ -12,7 +12,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
 from napari_atomicity.gui.docks.analyse import Analyse
-from napari_atomicity.gui.docks.review.editing import Editing
+from napari_atomicity.gui.docks.review.dock import Editing
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of

@@ -18,9 +18,12 @@ from waiting import updated
 
 from napari_atomicity.core.cluster_table import MODEL_MAP
 from napari_atomicity.core.palette import colours
-from napari_atomicity.gui.docks.embedding import placing
-from napari_atomicity.gui.docks.embedding.dock import MAP_OF_MODEL, MAP_OF_SESSION, Embedding
-from napari_atomicity.gui.docks.embedding.placing import count_unplaced
+from napari_atomicity.gui.docks.embedding.dock import (
+    MAP_OF_MODEL,
+    MAP_OF_SESSION,
+    Embedding,
+    count_unplaced,
+)
 from napari_atomicity.gui.scatter.geometry import extent, rows_in_polygon
 from napari_atomicity.gui.scatter.legend import MAX_LINES, ColourScale, Entry, Legend
 from napari_atomicity.gui.scatter.looks import (
@@ -32,8 +35,8 @@ from napari_atomicity.gui.scatter.looks import (
     named,
     typical_places,
 )
-from napari_atomicity.gui.scatter.motion import FRAME_MS, FrameLimiter
 from napari_atomicity.gui.scatter.mouse import LASSO, PAN, RECTANGLE
+from napari_atomicity.gui.scatter.scatter import FRAME_MS, FrameLimiter
 from napari_atomicity.gui.viewer.binding import state_of
 from napari_atomicity.project import Project
 
@@ -46,7 +49,9 @@ CTRL = Qt.KeyboardModifier.ControlModifier
 @pytest.fixture
 def reference(monkeypatch):
     """Reference points of a model that is not there."""
-    monkeypatch.setattr(placing, "classifier_of", lambda analysis: None)
+    monkeypatch.setattr(
+        "napari_atomicity.gui.docks.embedding.dock.classifier_of", lambda analysis: None
+    )
     table = pd.DataFrame(
         {"umap_1": [-9.0, 9.0, 0.0], "umap_2": [0.0, 1.0, 8.0], "label": ["Pt19", "Pt19", "Pt70"]}
     )
@@ -639,7 +644,7 @@ def test_as_many_points_as_there_is_time_for_while_the_map_moves(qtbot):
 
 def test_a_slow_map_is_thinned_while_it_is_dragged_and_whole_at_rest(dock, state, qtbot):
     dock.scatter._frame_limiter._n, dock.scatter._frame_limiter._whole_ms = 40, 1e3
-    plot_motion = "napari_atomicity.gui.scatter.motion.MIN_POINTS"
+    plot_motion = "napari_atomicity.gui.scatter.scatter.MIN_POINTS"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plot_motion, 10)
         _wheel(dock.scatter.canvas.native, QPoint(90, 200), 120)

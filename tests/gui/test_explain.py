@@ -24,6 +24,7 @@ from napari_atomicity.gui.controls.patch_view import (
 from napari_atomicity.gui.docks.explain import averages as averages_page
 from napari_atomicity.gui.docks.explain import dock as docks
 from napari_atomicity.gui.docks.explain.averages import IN_NM
+from napari_atomicity.gui.docks.explain.averages import format_profile as format_tile
 from napari_atomicity.gui.docks.explain.dock import (
     NOT_CLASSIFIED,
     NOTHING_SELECTED,
@@ -31,7 +32,6 @@ from napari_atomicity.gui.docks.explain.dock import (
     ordered,
 )
 from napari_atomicity.gui.docks.explain.facts import facts, format_ood_score, probability_bars
-from napari_atomicity.gui.docks.explain.profiles import format_profile as format_tile
 from napari_atomicity.gui.panels.ratio_bars import ALL_IMAGES
 from napari_atomicity.gui.viewer.binding import state_of
 from napari_atomicity.reporting.patch_pictures import compose, enlarge

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox
 from napari_atomicity import analyse
 from napari_atomicity.gui.docks.adapt.dock import AFTER, BEFORE
 from napari_atomicity.gui.docks.browse.dock import Browse
-from napari_atomicity.gui.docks.review.learning import Learning
+from napari_atomicity.gui.docks.review.dock import Learning
 from napari_atomicity.gui.docks.train.dock import Train
 from napari_atomicity.gui.panels.dock_windows import show_dock
 from napari_atomicity.models.files import read_model, user_folder

@@ -17,8 +17,7 @@ from synthetic import made_up
 from napari_atomicity.core.cluster_table import corrected
 from napari_atomicity.core.progress import check
 from napari_atomicity.gui.docks.analyse import Analyse
-from napari_atomicity.gui.docks.train.dock import Train
-from napari_atomicity.gui.docks.train.tasks import free_path, summary
+from napari_atomicity.gui.docks.train.dock import Train, free_path, summary
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.models.files import read_model, user_folder
 from napari_atomicity.state.window_state import TaskState

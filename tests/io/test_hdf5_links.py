@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from napari_atomicity.core.errors import ReadError
-from napari_atomicity.io.hdf5_links import check_links
 from napari_atomicity.io.images import load
+from napari_atomicity.io.microscope import check_links
 
 h5py = pytest.importorskip("h5py")
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from openpyxl import Workbook
 
 from napari_atomicity.core.errors import AtomicityError, ReadError, TableError
-from napari_atomicity.io import workbooks
+from napari_atomicity.io import tables
 from napari_atomicity.io.tables import read_clusters, read_reference, read_table
 
 PANDAS_2 = pd.__version__.startswith("2.")
@@ -109,7 +109,7 @@ def test_a_sheet_that_no_spreadsheet_writes_is_refused(tmp_path, cells):
 
 
 def test_a_workbook_too_large_to_unpack_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(workbooks, "MAX_BYTES", 1_000_000)
+    monkeypatch.setattr(tables, "MAX_BYTES", 1_000_000)
     path = with_sheet(tmp_path / "r.xlsx", HEAD + '<row r="2"></row>' * 100_000)
     assert path.stat().st_size < 50_000
     with pytest.raises(ReadError, match="save it as CSV"):

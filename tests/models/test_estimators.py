@@ -30,8 +30,8 @@ from napari_atomicity.models.label_assignment import (
 )
 from napari_atomicity.models.thresholds import by_thresholds, fit_thresholds
 from napari_atomicity.statistics.ratio_notes import MIN_SCALE_PROBABILITY
-from napari_atomicity.training.diameter_density import fit_diameter_density
 from napari_atomicity.training.evaluation import expected_calibration_error
+from napari_atomicity.training.scaling import fit_diameter_density
 from support import synthetic_analysis
 
 SIZES = np.array([19, 30, 41, 55, 70])

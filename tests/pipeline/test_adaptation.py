@@ -24,17 +24,16 @@ from napari_atomicity.models.intensity_scale import fit_image
 from napari_atomicity.models.network import AtomicityNet
 from napari_atomicity.models.out_of_distribution import COMPONENTS, features, placed
 from napari_atomicity.pipeline.adaptation import fine_tuning
-from napari_atomicity.pipeline.adaptation import model as adapted_model
+from napari_atomicity.pipeline.adaptation import network_tuning as adapted_model
 from napari_atomicity.pipeline.adaptation.checks import Split, find_objections
 from napari_atomicity.pipeline.adaptation.evidence import IntensityEvidence, IntensityJudge
 from napari_atomicity.pipeline.adaptation.fine_tuning import adapt
-from napari_atomicity.pipeline.adaptation.network_tuning import fine_tune
+from napari_atomicity.pipeline.adaptation.network_tuning import fine_tune, match_conditions
 from napari_atomicity.pipeline.adaptation.pseudo_labels import (
     Target,
     labels_by_diameter,
     labels_by_session,
 )
-from napari_atomicity.pipeline.adaptation.replay_conditions import match_conditions
 from napari_atomicity.pipeline.adaptation.settings import AdaptSettings
 from napari_atomicity.pipeline.adaptation.text import format_verdict
 from napari_atomicity.pipeline.session_labels import LabelledSession

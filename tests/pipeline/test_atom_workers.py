@@ -2,8 +2,8 @@
 
 import pytest
 
-from napari_atomicity.pipeline import atom_workers
-from napari_atomicity.pipeline.atom_workers import IMAGES_PER_WORKER, choose_workers
+from napari_atomicity.pipeline import atom_runs
+from napari_atomicity.pipeline.atom_runs import IMAGES_PER_WORKER, choose_workers
 
 GIB = 2**30
 
@@ -23,7 +23,7 @@ GIB = 2**30
 def test_processes_have_enough_images_cores_and_memory(
     monkeypatch, n_images, cores, free_gib, workers
 ):
-    monkeypatch.setattr(atom_workers, "thread_count", lambda: cores)
-    monkeypatch.setattr(atom_workers, "free_memory_bytes", lambda: int(free_gib * GIB))
+    monkeypatch.setattr(atom_runs, "thread_count", lambda: cores)
+    monkeypatch.setattr(atom_runs, "free_memory_bytes", lambda: int(free_gib * GIB))
     assert choose_workers(n_images, on_cpu=True) == workers
     assert choose_workers(n_images, on_cpu=False) == 1

@@ -31,7 +31,7 @@ from napari_atomicity.pipeline.analysis import detect_clusters
 from napari_atomicity.project.opening import thumbnail
 from napari_atomicity.reporting import figures
 from napari_atomicity.reporting.image_warnings import image_warnings
-from napari_atomicity.training.request_key import pixel_hash
+from napari_atomicity.training.prepared_sets import pixel_hash
 
 PIXEL_NM = 0.05
 SETTINGS = PatchSettings(field_of_view_nm=2.0, size_px=40)

@@ -266,11 +266,11 @@ def test_what_is_stored_of_a_scale_comes_back(size_selected, request_, tmp_path)
 
 
 def test_a_large_session_is_a_prior_for_new_images(size_selected, request_, tmp_path, monkeypatch):
-    from napari_atomicity.pipeline import live_sessions
+    from napari_atomicity.pipeline import watched_images
 
     found = {}
-    for most in (live_sessions.MAX_CLUSTERS, 0):
-        monkeypatch.setattr(live_sessions, "MAX_CLUSTERS", most)
+    for most in (watched_images.MAX_CLUSTERS, 0):
+        monkeypatch.setattr(watched_images, "MAX_CLUSTERS", most)
         seen = []
         Watch(size_selected, tmp_path / f"{most}", request_, settle_s=0.02).run(
             seen.append, until_idle_s=0.0

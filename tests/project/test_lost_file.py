@@ -10,7 +10,7 @@ import pytest
 from bench import analysed, write_image
 
 from napari_atomicity.core.errors import AtomicityError
-from napari_atomicity.project import EditKind, ImageEdit, Project, file_identity
+from napari_atomicity.project import EditKind, ImageEdit, Project, connection
 from napari_atomicity.state.window_state import WindowState
 
 
@@ -191,7 +191,7 @@ def test_files_without_a_number_are_told_by_when_they_were_made(state, monkeypat
         st_dev, st_ino, st_birthtime_ns = 1, 0, 5
 
     monkeypatch.setattr(Path, "stat", lambda path, **options: Found())
-    identity = file_identity.FileIdentity(state.project.path)
+    identity = connection.FileIdentity(state.project.path)
     identity.check()
     Found.st_birthtime_ns = 6
     with pytest.raises(AtomicityError, match="replaced"):

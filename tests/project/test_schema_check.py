@@ -9,8 +9,8 @@ import pytest
 
 from napari_atomicity.core.errors import ReadError
 from napari_atomicity.project import Project
+from napari_atomicity.project.connection import check_schema
 from napari_atomicity.project.schema import APPLICATION_ID, SCHEMA, STEPS
-from napari_atomicity.project.schema_check import check_schema
 
 HOSTILE = {
     "a trigger": "CREATE TRIGGER t AFTER INSERT ON corrections BEGIN DELETE FROM clusters; END",

@@ -11,7 +11,7 @@ from napari_atomicity.reporting.plot_bars import draw_selection
 from napari_atomicity.reporting.plot_base import Look
 from napari_atomicity.reporting.plot_dispersion import DISPERSION_PLOTS
 from napari_atomicity.reporting.plots import plot_figure, save_plot
-from napari_atomicity.simulation import point_processes
+from napari_atomicity.simulation import atom_fields
 from napari_atomicity.statistics.atom_groups import extents, link
 from napari_atomicity.statistics.dispersion import DispersionStatistics, dispersion
 from napari_atomicity.statistics.nearest_neighbours import nearest_neighbours
@@ -38,7 +38,7 @@ def atoms(points: np.ndarray) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def clustered() -> tuple[pd.DataFrame, DispersionStatistics]:
-    points = point_processes.clustered_points(WINDOW, 0.6, 0.1, 0.25, np.random.default_rng(0))
+    points = atom_fields.clustered_points(WINDOW, 0.6, 0.1, 0.25, np.random.default_rng(0))
     return atoms(points), dispersion(points, WINDOW.mask, 0.15, simulations=39)
 
 

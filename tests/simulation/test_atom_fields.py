@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from napari_atomicity.core.errors import AtomicityError
-from napari_atomicity.simulation import atom_fields, point_processes
+from napari_atomicity.simulation import atom_fields
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings, contrast_of, simulate_atoms
 from napari_atomicity.simulation.imaging import Microscope, Scan, cross_section_nm2
 from napari_atomicity.statistics.nearest_neighbours import nearest_neighbours
@@ -45,10 +45,10 @@ def test_a_pattern_has_its_density_up_to_the_edges(settings):
 
 def test_inhibited_atoms_are_apart_and_too_many_are_refused():
     rng = np.random.default_rng(0)
-    points = point_processes.inhibited_points(WINDOW, 0.5, 0.7, rng)
+    points = atom_fields.inhibited_points(WINDOW, 0.5, 0.7, rng)
     assert nearest_neighbours(points).min() > 0.7
     with pytest.raises(AtomicityError, match="room"):
-        point_processes.inhibited_points(WINDOW, 1.0, 0.7, rng)
+        atom_fields.inhibited_points(WINDOW, 1.0, 0.7, rng)
 
 
 @pytest.mark.parametrize("pattern", atom_fields.PATTERNS)

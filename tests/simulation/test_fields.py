@@ -20,7 +20,6 @@ from napari_atomicity.simulation import (
     field_settings,
     metals,
     recipes,
-    relaxation,
     starting_structures,
     structures,
     support,
@@ -410,7 +409,7 @@ def test_forces_between_pairs_are_the_slope_of_their_energy():
 
     symbols = np.array(["Ir", "Fe", "Pt", "W"] * 2)
     atoms = Atoms(list(symbols), positions=np.random.default_rng(0).uniform(0, 5, (8, 3)))
-    pairs = relaxation.MorsePotential(symbols)
+    pairs = structures.MorsePotential(symbols)
     force, step = pairs.get_forces(atoms), 1e-5
     energy = []
     for sign in (1, -1):
@@ -429,7 +428,7 @@ def test_a_pair_rests_at_the_distance_of_the_metal():
     assert bond == pytest.approx(0.274, abs=0.001)  # bcc
     assert metals.nearest_neighbour_nm("Co") == pytest.approx(0.250, abs=0.001)  # hcp
     pair = Atoms("W2", positions=[[0, 0, 0], [0, 0, bond * 10]])
-    np.testing.assert_allclose(relaxation.MorsePotential(np.array(["W", "W"])).get_forces(pair), 0)
+    np.testing.assert_allclose(structures.MorsePotential(np.array(["W", "W"])).get_forces(pair), 0)
 
 
 # ---- alloys in the image

@@ -25,8 +25,7 @@ from napari_atomicity.project import EditKind, ImageEdit, Project
 from napari_atomicity.reporting.plots import PLOTS, SUFFIXES
 from napari_atomicity.state import export as exports
 from napari_atomicity.state import export_contents
-from napari_atomicity.state.agreement_table import agreement_table
-from napari_atomicity.state.export import CHARTS, Choices, card_of, export
+from napari_atomicity.state.export import CHARTS, Choices, agreement_table, card_of, export
 from napari_atomicity.state.export_contents import Contents, sampled_accuracy
 from napari_atomicity.state.review_queue import Queue, build
 from napari_atomicity.state.review_request import ReviewRequest, Stratum

@@ -16,9 +16,8 @@ from napari_atomicity.core.cluster_table import AGGREGATE, UNKNOWN, conform
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.state.review_accuracy import accuracy
 from napari_atomicity.state.review_orders import ORDERS
-from napari_atomicity.state.review_queue import Queue, build, queue_of
+from napari_atomicity.state.review_queue import Queue, allocate, build, queue_of, strata_of
 from napari_atomicity.state.review_request import ReviewRequest
-from napari_atomicity.state.review_sampling import allocate, strata_of
 from napari_atomicity.state.reviewing import Reviewing
 from napari_atomicity.state.window_state import WindowState
 from napari_atomicity.statistics.agreement import removed_clusters

@@ -11,8 +11,7 @@ from napari_atomicity.core.cluster_table import ALL, conform
 from napari_atomicity.core.errors import ModelError
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.statistics.cluster_bootstrap import bootstrap_fractions, resample_weights
-from napari_atomicity.statistics.mixture_shares import mixture_shares
-from napari_atomicity.statistics.prevalence import METHODS, unavailable
+from napari_atomicity.statistics.prevalence import METHODS, mixture_shares, unavailable
 from napari_atomicity.statistics.ratios import class_ratios, counted
 
 CLASSES = ("Pt19", "Pt41", "Pt70")

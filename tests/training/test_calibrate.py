@@ -21,10 +21,10 @@ from napari_atomicity.training.calibrate import (
     class_means,
     fit_calibration,
 )
+from napari_atomicity.training.classifier import shuffle_into_mixtures
 from napari_atomicity.training.data import PatchSet
 from napari_atomicity.training.evaluation import expected_calibration_error, scores
 from napari_atomicity.training.held_out import predict_images
-from napari_atomicity.training.mixtures import shuffle_into_mixtures
 from napari_atomicity.training.out_of_distribution import fit_out_of_distribution, outcome
 from napari_atomicity.training.scaling import known_scales, right_scales, scale_is_off
 

@@ -9,7 +9,7 @@ import pytest
 from napari_atomicity.models.files import find_model, read_model
 from napari_atomicity.training.calibrate import _fit_temperature_and_bias
 from napari_atomicity.training.data import KNOWN_SCALE, hold_out
-from napari_atomicity.training.gain import _compare
+from napari_atomicity.training.run import _compare
 from napari_atomicity.training.score_text import describe_gain, is_gained
 from napari_atomicity.training.shrinkage import (
     ClassPrior,

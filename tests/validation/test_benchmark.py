@@ -17,9 +17,8 @@ from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.simulation import structures
 from napari_atomicity.simulation.sessions import draw_session, simulate_session
 from napari_atomicity.statistics.intervals import wilson_interval
-from napari_atomicity.validation import benchmark, benchmark_images
-from napari_atomicity.validation.benchmark_images import CLASSES
-from napari_atomicity.validation.benchmark_settings import SEED
+from napari_atomicity.validation import benchmark
+from napari_atomicity.validation.benchmark import CLASSES, SEED
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "benchmark.md"
 
@@ -35,7 +34,7 @@ def quick():
     """Pieces of a lattice as isomers, and two images in each session."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(benchmark, "isomer_library", quick_isomers)
-        patch.setattr(benchmark_images, "N_IMAGES", 2)
+        patch.setattr(benchmark, "N_IMAGES", 2)
         yield
 
 
@@ -114,7 +113,7 @@ def test_a_session_is_read_as_it_was_simulated(data):
 
 
 def test_the_files_do_not_depend_on_the_number_of_processes(tmp_path, monkeypatch):
-    monkeypatch.setattr(benchmark_images, "N_IMAGES", 8)  # as in new processes
+    monkeypatch.setattr(benchmark, "N_IMAGES", 8)  # as in new processes
     for workers in (1, 2):
         arguments = ("--kinds", "few clusters", "--rounds", 1, "--workers", workers)
         result = atomicity("--out", tmp_path / str(workers), *arguments)
@@ -301,11 +300,11 @@ MAKE_ALLOY = structures.make_alloy
 
 def test_an_image_has_the_published_hash(tmp_path, monkeypatch):
     name, published = re.search(r"`(\w+\.tif)` \| `([0-9a-f]{64})`", PAGE.read_text()).groups()
-    monkeypatch.setattr(benchmark_images, "N_IMAGES", 8)
+    monkeypatch.setattr(benchmark, "N_IMAGES", 8)
     monkeypatch.setattr(structures, "make_alloy", _BuiltWhenUsed)
     sizes = [int(label.removeprefix("Pt")) for label in benchmark.LABELS]
     isomers = structures.isomer_library("Pt", sizes, benchmark.ISOMERS_PER_CLASS, SEED)
-    image = next(benchmark_images.simulate_form(isomers, "few clusters", SEED, "whole"))
+    image = next(benchmark.simulate_form(isomers, "few clusters", SEED, "whole"))
     assert image.micrograph.name == name
     [found] = benchmark.write_images(tmp_path, "session", "whole", [image]).files.values()
     assert found == published

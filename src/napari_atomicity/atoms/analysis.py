@@ -17,14 +17,14 @@ from ..core.progress import Progress, Stop, check, report
 from ..core.settings import GROUP_DISTANCE_NM
 from ..core.text import pluralise
 from ..detection.background import without_gaps
+from ..detection.clusters import detect
 from ..detection.outliers import find_repairs, repair, repaired_frames
 from ..detection.recording import OUTLIERS, missing_pixels
 from ..statistics import atom_groups as groups
 from ..statistics.nearest_neighbours import nearest_neighbours
 from . import operating_point as operating
-from .bright_clusters import BRIGHT_CLUSTERS, find_bright_clusters
 from .injected_spots import MIN_ATOMS
-from .localisation import Spots, fit_spots
+from .localisation import SIGMA_NM, Spots, fit_spots
 from .pixel_size import propose_pixel_size
 from .regions import make_outline_region, make_region_mask
 from .support import support_mask
@@ -32,6 +32,33 @@ from .table import MODEL, conform, validate
 
 if TYPE_CHECKING:
     from .finder import AtomModel
+
+
+# ---- clusters too bright to be groups of single atoms: detections on them are no single atoms
+
+BRIGHT_CLUSTERS = "bright_clusters"
+"""Key of `AtomAnalysis.parameters`: frame and outline (y, x) in pixels of each bright cluster."""
+CLUSTER_ATOMS = 12.0
+"""Minimum brightness of a cluster in atoms: groups of isolated atoms are usually fainter."""
+
+
+def find_bright_clusters(image: np.ndarray, pixel_size_nm: float, usual: float) -> list[np.ndarray]:
+    """Find clusters as bright as `CLUSTER_ATOMS` atoms or more.
+
+    Parameters
+    ----------
+    image : ndarray of shape (Y, X)
+        A frame without outliers and gaps.
+    pixel_size_nm : float
+        Edge length of a pixel.
+    usual : float
+        Median height of the detected atoms, in counts.
+    """
+    found = detect(Micrograph(image, pixel_size_nm))
+    atom = 2 * np.pi * SIGMA_NM**2 * usual
+    rows = np.flatnonzero(found.table["integrated_intensity"] >= CLUSTER_ATOMS * atom)
+    return [found.outlines[i] for i in rows]
+
 
 MAX_PIXEL_SIZE_NM = 0.1
 """Largest pixel size that resolves single atoms, which are 0.1 to 0.2 nm wide."""

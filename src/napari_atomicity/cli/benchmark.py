@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..validation.benchmark_settings import BenchmarkSettings
+from ..validation.benchmark import BenchmarkSettings
 from .common import (
     AsJson,
     ConsoleProgress,

@@ -2,7 +2,7 @@
 
 Isomers of a size are flat or compact, so the distributions of their diameters are skewed, and a
 normal density in the logarithm misplaces the borders between the classes. Cards therefore hold the
-densities themselves, see `training.diameter_density`.
+densities themselves, see `training.scaling`.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ References
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -45,6 +46,7 @@ from scipy.special import logsumexp, softmax
 
 from ..core.apparent_size import ApparentSize
 from ..core.threads import parallel_map
+from ..statistics.scale_solutions import N_DRAWS
 from .image_evidence import (
     COMPRESSIONS,
     CONCENTRATION,
@@ -56,8 +58,120 @@ from .image_evidence import (
     image_evidence,
     size_errors,
 )
-from .known_samples import compare_statements, with_tolerance
-from .session_draws import draw_solutions
+
+
+# ---- joint draws of the solutions of the images of a session
+def draw_solutions(
+    session: np.ndarray,
+    kernels: Sequence[np.ndarray],
+    likelihood: np.ndarray,
+    grid: np.ndarray,
+    modes: Sequence[np.ndarray],
+) -> np.ndarray:
+    """Draw the solutions of all images jointly from the posterior of their session.
+
+    Each draw takes a common scale, spread and error of the apparent sizes, then the scale of each
+    image given these. So the draws contain how far the errors of the images are the same.
+
+    Parameters
+    ----------
+    session : ndarray of shape (n_spreads, n_scales, n_errors)
+        Posterior of spread, common scale and common error.
+    kernels : sequence of ndarray of shape (n_scales, n_scales)
+        For each spread, the probability of the scale of an image (columns) given the common scale.
+    likelihood : ndarray of shape (n_images, n_scales, n_errors)
+        Likelihood of the images.
+    grid : ndarray of shape (n_scales,)
+        Values of ln scale.
+    modes : sequence of ndarray of shape (n_modes,)
+        ln scale of the solutions of each image.
+
+    Returns
+    -------
+    ndarray of shape (n_images, N_DRAWS), int
+        Index of the solution of each image in each draw.
+    """
+    posterior = np.ascontiguousarray(session, float)
+    # the same for the same data, but independent in other sessions
+    rng = np.random.default_rng(zlib.crc32(posterior.tobytes()))
+    cumulative = np.cumsum(posterior.ravel())
+    steps = (rng.permutation(N_DRAWS) + 0.5) / N_DRAWS * cumulative[-1]
+    spread, scale, error = np.unravel_index(np.searchsorted(cumulative, steps), posterior.shape)
+    prior = np.stack(kernels)[spread, scale]
+    out = np.zeros((len(modes), N_DRAWS), int)
+    for i, of_image in enumerate(modes):
+        if len(of_image) < 2:
+            continue
+        nearest = np.abs(grid[:, None] - of_image).argmin(axis=1)
+        weight = (prior * likelihood[i][:, error].T) @ np.eye(len(of_image))[nearest]
+        below = np.cumsum(weight, axis=1)
+        chosen = rng.random(N_DRAWS) * below[:, -1]
+        out[i] = (below[:, :-1] <= chosen[:, None]).sum(axis=1)
+    return out
+
+
+# ---- test of stated compositions of samples against the clusters of their images
+#
+# A statement that the sample of an image has the shares pi is compared with free shares, by the
+# same likelihood and in the context of the session: the log Bayes factor
+#
+#     ln p(clusters of the session | shares pi) - ln p(clusters of the session | free shares),
+#
+# where scales, common error of the apparent sizes and spread between images are integrated out,
+# with the statements about the other images as far as they are not contradicted themselves. An
+# image of one size by itself contradicts little: any class can be put on its only peak, and only
+# its apparent sizes speak. Several peaks contradict a statement of one size, and a session whose
+# scale is known contradicts another size.
+
+MIN_LOG_BAYES_FACTOR = -3.0
+"""Log Bayes factor below which a statement is contradicted; see ``docs/make_known_samples.py``."""
+TOLERANCE = 0.03
+"""Share of the clusters that may be of any size: a size-selected sample is not quite pure."""
+
+
+def with_tolerance(shares: np.ndarray) -> np.ndarray:
+    """Return the stated shares of the classes with a few clusters of any size."""
+    return np.asarray((1 - TOLERANCE) * shares + TOLERANCE / len(shares))
+
+
+def compare_statements(
+    stated: np.ndarray,
+    free: np.ndarray,
+    context: np.ndarray,
+    limit: float = MIN_LOG_BAYES_FACTOR,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compare stated compositions with free ones; the most contradicted one is dropped first.
+
+    Otherwise one wrong statement would contradict the right ones.
+
+    Parameters
+    ----------
+    stated, free : ndarray of shape (n_statements, ...)
+        Log evidence of each image with the stated shares and with free ones, for all values of what
+        the images of a session have in common.
+    context : ndarray of shape (...)
+        The same of all other images, with the prior.
+    limit : float, optional
+        Log Bayes factor below which a statement is contradicted.
+
+    Returns
+    -------
+    log_bayes_factor : ndarray of shape (n_statements,)
+        Of each statement, given those that are not contradicted.
+    contradicted : ndarray of shape (n_statements,), bool
+        Whether it is below the limit.
+    """
+    contradicted = np.zeros(len(stated), bool)
+    axes = tuple(range(1, stated.ndim))
+    while True:
+        own = np.where(contradicted.reshape(-1, *[1] * context.ndim), free, stated)
+        others = context + own.sum(axis=0) - own
+        factor = logsumexp(others + stated, axis=axes) - logsumexp(others + free, axis=axes)
+        left = np.where(contradicted, np.inf, factor)
+        if not len(left) or left.min() >= limit:
+            return factor, contradicted
+        contradicted[left.argmin()] = True
+
 
 EVIDENCE_FOR_COMPRESSION = 0.2
 """Power of the likelihood of a compression."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import contextlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -10,14 +11,17 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ..core.cluster_table import empty
 from ..core.errors import TableError
 from ..core.failed_statistics import FAILED, add_failed, attempt, format_failed
 from ..core.model_card import ModelCard
+from ..io.files import atomic_write
 from ..io.images import sha256_of
 from ..io.inputs import Input
 from ..io.provenance import Outcome
+from ..io.tables import append_csv, write_table
 from ..reporting.examples import ClusterExample, top_examples
 from ..reporting.image_section import Section, insert_ratios
 from ..reporting.image_warnings import session_warnings
@@ -30,11 +34,54 @@ from .acquisition_sessions import SessionRules
 from .failures import FAILURES, Failure
 from .image_scale import ImageScale
 from .part_store import PartStore
-from .part_tables import write_all
 from .parts import Part, concatenate_parts, key_of, stem_of
 from .run_files import ReportContent, Run, RunInfo, finalize_run
 from .run_request import RunRequest
 from .session_labels import describe_sessions
+
+# ---- join the tables of all parts into two files without holding all of them in memory
+
+_CHUNK_ROWS = 50_000
+
+
+def write_all(parts: Iterable[pa.Table], nothing: pd.DataFrame, csv: Path, parquet: Path) -> None:
+    """Concatenate the tables of all images in two files, without holding them in memory.
+
+    Raises `AtomicityError` if a file can't be written.
+    """
+    with (
+        atomic_write(csv) as text,
+        atomic_write(parquet) as binary,
+        contextlib.ExitStack() as stack,
+    ):
+        writer: pq.ParquetWriter | None = None
+        for chunk in _chunks(parts, nothing):
+            content = pa.Table.from_pandas(chunk, preserve_index=False)
+            if writer is None:
+                write_table(chunk, text)
+                writer = stack.enter_context(pq.ParquetWriter(binary, content.schema))
+            else:
+                append_csv(chunk, text)
+            writer.write_table(content.cast(writer.schema))
+
+
+def _chunks(parts: Iterable[pa.Table], nothing: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Tables of many images each; an empty one if there is no cluster at all."""
+    held: list[pa.Table] = []
+    rows, given = 0, False
+    for part in parts:
+        if not part.num_rows:
+            continue
+        held.append(part)
+        rows += part.num_rows
+        if rows >= _CHUNK_ROWS:
+            yield concatenate_parts(held, nothing)
+            held, rows, given = [], 0, True
+    if held:
+        yield concatenate_parts(held, nothing)
+    elif not given:
+        yield nothing
+
 
 DROPPED_COLUMNS = (
     "y_px", "x_px", "y_nm", "x_nm", "eccentricity", "prediction_set",

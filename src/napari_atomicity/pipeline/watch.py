@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -13,18 +14,21 @@ import numpy as np
 
 from ..core.errors import ReadError
 from ..core.failed_statistics import FAILED, attempt, format_failed
+from ..core.from_dict import dataclass_from_json
 from ..core.image_loop import for_each_image
+from ..core.micrograph import Micrograph
 from ..core.progress import Stop, check
+from ..io.files import read_document, write_json
 from ..io.inputs import Input
 from ..io.provenance import Outcome, now
 from ..io.tables import write_ratios
 from ..models.analysis import Analysis
-from ..models.classifier import load_classifier
+from ..models.classifier import Classifier, load_classifier
 from ..models.domain_shift import FeatureSummary
 from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import refuse_unavailable
 from .acquisition_sessions import SessionRules
-from .analysis import with_failed
+from .analysis import analyse, with_failed
 from .arrivals import (
     PATIENCE_S,
     POLL_S,
@@ -37,19 +41,91 @@ from .arrivals import (
     is_remote,
 )
 from .changed_images import ChangedImages
-from .control_chart import FIRST, SESSION_CHANGED
+from .control_chart import FIRST, SESSION_CHANGED, ControlChart, Reading
 from .live import Conditions, Log, conditions_of, row_of
 from .live_results import LiveRun, LiveUpdate, compute_latency_s
-from .live_sessions import LiveSessions
 from .part_store import PartStore
 from .parts import Part, make_part, model_hash
 from .run_files import RunInfo
 from .run_request import RunRequest
 from .runs import analyse_one
 from .session_pass import NewLabels, make_labelled_part
-from .session_reference import SessionReference
-from .warm_up import warm_up
-from .watched_images import WatchedImages
+from .watched_images import LiveSessions, WatchedImages
+
+
+# ---- first analysis of a process, which compiles and loads what later ones need
+def warm_up(classifier: Classifier, request: RunRequest) -> None:
+    """Analyse a small simulated image, so that the first real one is fast."""
+    noise = np.random.default_rng(0).normal(100, 5, (256, 256)).astype(np.float32)
+    y, x = np.mgrid[:256, :256]
+    noise += 100 * (np.hypot(y - 128, x - 128) < 14)
+    analyse(
+        Micrograph(noise, 0.05, name="warm up"),
+        classifier,
+        settings=replace(request.detection),
+        umap=request.umap,
+    )
+
+
+# ---- reference conditions of an acquisition session: the chart, and its reference on disk
+
+REFERENCE = "live.json"
+"""File with the time from which images belong to the reference of the conditions."""
+
+
+@dataclass(frozen=True)
+class _Reference:
+    reference_since: float
+
+
+class SessionReference:
+    """Control chart of a session, whose reference a user may replace.
+
+    Raises `ValueError` if the number of images is too small.
+    """
+
+    def __init__(self, folder: Path, n_images: int = FIRST) -> None:
+        self._chart = ControlChart(n_images)
+        self._path = folder / REFERENCE
+        self._outliers: list[tuple[float, FeatureSummary]] = []
+        self._accepted = threading.Event()
+
+    def accept(self) -> None:
+        """Request the current conditions as the new reference; thread-safe."""
+        self._accepted.set()
+
+    def since(self) -> float:
+        """Return the time from which images belong to the reference; -inf if it is not set."""
+        try:
+            return dataclass_from_json(_Reference, read_document(self._path)).reference_since
+        except (OSError, ValueError):
+            return -np.inf
+
+    def start_at(self, since: float) -> None:
+        """Store the time from which images belong to the reference."""
+        write_json(self._path, {"reference_since": since})
+
+    def apply_accepted(self) -> bool:
+        """Replace the reference by the images since the change, if `accept` was called."""
+        if not self._accepted.is_set():
+            return False
+        self._accepted.clear()
+        outliers, self._outliers = self._outliers, []
+        self._chart.begin_anew()
+        for when, where in outliers:
+            self.add(when, where)
+        self.start_at(outliers[0][0] if outliers else time.time())
+        return True
+
+    def add(self, when: float, where: FeatureSummary | None) -> Reading:
+        """Add the next image to the chart."""
+        reading = self._chart.add(where)
+        if reading.joined:
+            self._outliers = []
+        elif where is not None:
+            self._outliers.append((when, where))
+        return reading
+
 
 _STEP_S = 0.25
 

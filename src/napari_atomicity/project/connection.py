@@ -4,22 +4,215 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import getpass
 import os
+import platform
 import sqlite3
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
+from contextlib import closing
+from datetime import datetime
+from functools import lru_cache, partial
 from pathlib import Path
 
 import pandas as pd
 
 from ..core.errors import AtomicityError, ReadError, WriteError, reason_of
+from ..io.files import regular_file
 from ..io.writer_lock import WriterLock
-from .file_identity import FileIdentity
-from .project_place import check_files, copy_database, describe_holder
-from .schema import READABLE_SCHEMA, SCHEMA, upgrade
-from .schema_check import check_schema, harden
+from .schema import APPLICATION_ID, READABLE_SCHEMA, SCHEMA, STEPS, upgrade
+
+# ---- check that a SQLite file has the tables of a project and nothing else
+
+# Made by SQLite itself, by ANALYZE, and by `.recover` for rows that belong to no table.
+_OTHER_TABLES = ("sqlite_sequence", "sqlite_stat1", "sqlite_stat4", "lost_and_found")
+
+
+def harden(db: sqlite3.Connection) -> None:
+    """Set a connection so that the schema of the file can run no function and write nothing."""
+    db.execute("PRAGMA trusted_schema = OFF")
+    db.execute("PRAGMA cell_size_check = ON")
+    if hasattr(db, "setconfig"):  # Python 3.12
+        db.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)  # type: ignore[attr-defined]
+
+
+def check_schema(db: sqlite3.Connection, path: Path) -> int:
+    """Compare a file with what this program writes.
+
+    Raises `ReadError` if the file is another database, of a newer version, or has other tables than
+    a project.
+    """
+    mark = db.execute("PRAGMA application_id").fetchone()[0]
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    found = _entries(db)
+    if not (mark or version or found):
+        return 0
+    if mark != APPLICATION_ID:
+        raise ReadError("this is a database, but no project of napari-atomicity", path)
+    if version > SCHEMA:
+        raise ReadError(
+            f"this project was made by a newer version of napari-atomicity (schema {version}; "
+            f"this version supports up to {SCHEMA})",
+            path,
+            "Install the newer version; nothing was changed",
+        )
+    expected = _expected(max(version, 0))
+    wrong = [key for key in (*expected, *found) if found.get(key) != expected.get(key)]
+    if wrong:
+        kind, name = wrong[0]
+        raise ReadError(
+            f"this is no valid project: its {kind} {name[:60]!r} is not as napari-atomicity "
+            "writes it",
+            path,
+            "Another program changed the file, or it is damaged. Get the original from its author; "
+            "nothing was changed",
+        )
+    return version
+
+
+@lru_cache
+def _expected(version: int) -> dict[tuple[str, str], str]:
+    """Return the entries of a file of some version of the schema."""
+    with closing(sqlite3.connect(":memory:")) as db:
+        for step in STEPS[:version]:
+            step(db)
+        return _entries(db)
+
+
+def _entries(db: sqlite3.Connection) -> dict[tuple[str, str], str]:
+    """Return (kind, name) → statement of all tables, indices, triggers and views."""
+    rows = db.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+    return {
+        (kind, name): "".join(str(sql).split()).lower()
+        for kind, name, sql in rows
+        if not (kind == "table" and name.startswith(_OTHER_TABLES))
+        and not (kind == "index" and name.startswith("sqlite_autoindex_") and sql is None)
+    }
+
+
+# ---- what is done to a project file before SQLite opens it: checks, its holder, and copies
+def check_files(path: Path) -> None:
+    """Check that a project and the files beside it can be opened without waiting.
+
+    Raises `ReadError` if one is a named pipe, a device or a socket.
+    """
+    for end in ("", ".lock", ".lock.lease", ".window", "-wal", "-shm", "-journal"):
+        file = Path(f"{path}{end}")
+        try:
+            regular_file(file)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise ReadError(
+                f"this is no project file ({error.strerror or error})", file, "Choose another file"
+            ) from error
+
+
+def describe_holder() -> str:
+    """Describe this process for people who find the project open: who, where, since when."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # no name for the user's number
+        user = "an unknown user"
+    since = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
+    return f"{user} on {platform.node()} since {since}, process {os.getpid()}"
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Copy an SQLite file with its write-ahead log; the target must not exist."""
+    try:
+        with (
+            contextlib.closing(sqlite3.connect(source)) as db,
+            contextlib.closing(sqlite3.connect(target)) as copy,
+        ):
+            copy.execute("PRAGMA synchronous = OFF")  # one wait for the disk, at the end
+            db.backup(copy)
+        with target.open("rb+") as file:
+            os.fsync(file.fileno())
+    except (sqlite3.Error, OSError) as error:
+        target.unlink(missing_ok=True)
+        raise WriteError(
+            f"the project file can't be created here ({reason_of(error)})",
+            target,
+            "Save your changes elsewhere: Browse, ⋯ ▸ Save as project",
+        ) from error
+
+
+# ---- whether a path still leads to the file that was opened there
+
+_ELSEWHERE = "everything in another file: ⋯ ▸ Save as project"
+
+
+class FileIdentity:
+    """Identity of an open SQLite file and of its write-ahead log.
+
+    A file that is deleted or replaced while it is open can still be written to, but what is
+    written is lost when it is closed. Changes in a deleted log are lost if the process is killed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._log = Path(f"{path}-wal")
+        self._file = _id_of(path)
+        self._log_file = _id_of(self._log) if self._log.exists() else None
+        self._replaced = False
+
+    def check(self) -> None:
+        """Check that the paths lead to the open file and to its log.
+
+        Raises `AtomicityError` if the file or its log was moved, deleted, or replaced by another
+        one.
+        """
+        try:
+            there = None if self._replaced else _id_of(self._path)
+        except OSError:
+            raise AtomicityError(
+                "the project file was moved or deleted while it was open",
+                self._path,
+                f"Put it back, or save {_ELSEWHERE}",
+            ) from None
+        if there != self._file:
+            self._detach()
+            raise AtomicityError(
+                "the project file was replaced by another file while it was open",
+                self._path,
+                f"Save {_ELSEWHERE}",
+            )
+        if self._log_file is not None and not self._log_is_there():
+            raise AtomicityError(
+                f"the log ({self._log.name}) of the project file was deleted or replaced while it "
+                "was open",
+                self._path,
+                f"Save {_ELSEWHERE}",
+            )
+
+    def _log_is_there(self) -> bool:
+        try:
+            return _id_of(self._log) == self._log_file
+        except OSError:
+            return False
+
+    def _detach(self) -> None:
+        """Remove the log of the open file: SQLite would write it into the file that is there now.
+
+        The open file and its log can still be read. The path can't lead to it any more.
+        """
+        if not self._replaced and self._log_is_there():
+            with contextlib.suppress(OSError):
+                self._log.unlink()
+                Path(f"{self._path}-shm").unlink()
+        self._replaced = True
+
+
+def _id_of(path: Path) -> tuple[int, int]:
+    """Return device and number of a file; where files have no number, when it was made."""
+    found = path.stat()
+    if not found.st_ino:
+        made = found.st_ctime_ns if os.name == "nt" else 0  # elsewhere ctime is another time
+        return found.st_dev, int(getattr(found, "st_birthtime_ns", made))
+    return found.st_dev, found.st_ino
+
 
 SUFFIX = ".atomicity"
 # Seconds that closing waits for a thread that reads, before the query is interrupted.

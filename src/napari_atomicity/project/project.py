@@ -11,7 +11,10 @@ This class opens and closes the file and reads and writes analyses; `images` (th
 
 from __future__ import annotations
 
+import json
+import logging
 import os
+import sqlite3
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -21,24 +24,116 @@ from typing import Any
 
 import pandas as pd
 
-from ..core.errors import AtomicityError
+from ..core.errors import AtomicityError, ReadError
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
+from ..io.files import plain
+from ..io.provenance import now
 from ..models.analysis import Analysis
-from . import corrections, stored_records
+from . import corrections
 from .atom_records import AtomRecords
 from .background_writer import BackgroundWriter
 from .connection import ProjectConnection
 from .contents import MergeReport, ProjectContents, ProjectImage
-from .damage import damage_as_error
+from .corrections import merge
+from .damage import as_text, damage_as_error, read_json
 from .edit_kind import EditKind, RecordableEdit
 from .images import ImageIndex
 from .lazy_pictures import LazyPictures
-from .merging import merge
-from .model_files import ModelFiles
 from .read_contents import read_all, read_contents, read_labelled
 from .read_rows import read_positions, with_probabilities
 from .renamed import RENAMED
+
+# ---- settings and runs of a project
+
+logger = logging.getLogger(__name__)
+
+
+def read_setting(db: sqlite3.Connection, key: str, default: Any) -> Any:
+    """Return the value of a setting."""
+    row = db.execute("SELECT value FROM settings WHERE key = ?", (key,)).fetchone()
+    try:
+        with damage_as_error(f"the setting {key}"):
+            return default if row is None else json.loads(row[0])
+    except ReadError as error:
+        logger.warning("%s", error)
+        return default
+
+
+def write_setting(db: sqlite3.Connection, key: str, value: Any) -> None:
+    """Store a setting."""
+    db.execute(
+        "INSERT OR REPLACE INTO settings (key, value) VALUES (?, ?)",
+        (key, json.dumps(plain(value))),
+    )
+
+
+def write_run(db: sqlite3.Connection, record: Mapping[str, Any]) -> None:
+    """Store the record of a run."""
+    db.execute(
+        "INSERT INTO runs (time, record) VALUES (?, ?)", (now(), json.dumps(plain(dict(record))))
+    )
+
+
+def read_runs(db: sqlite3.Connection) -> list[dict[str, Any]]:
+    """Return the records of all runs, in order; damaged ones are left out with a warning."""
+    rows = db.execute("SELECT time, record FROM runs ORDER BY run_id").fetchall()
+    runs = []
+    for time, record in rows:
+        try:
+            with damage_as_error(f"the run of {time}"):
+                runs.append({"time": as_text(time), **read_json(record, dict)})
+        except ReadError as error:
+            logger.warning("%s", error)
+    return runs
+
+
+# ---- models that are stored in a project, so that they come along with it
+class ModelFiles:
+    """The model files of a project file."""
+
+    def __init__(self, file: ProjectConnection) -> None:
+        self._file = file
+
+    def add(self, name: str, weights: bytes, card: str) -> None:
+        """Store a model."""
+        with self._file.writing() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO model_files (name, time, content, card) "
+                "VALUES (?, ?, ?, ?)",
+                (name, now(), weights, card),
+            )
+
+    def names(self) -> dict[str, str]:
+        """Return the name of each stored model, and when it was stored."""
+        with self._file.reading() as db:
+            rows = db.execute("SELECT name, time FROM model_files ORDER BY time").fetchall()
+        return {name: str(time) for name, time in rows if isinstance(name, str)}
+
+    def size_bytes(self, name: str) -> int:
+        """Return the size of a stored model with its card, without reading it."""
+        with self._file.reading() as db:
+            found = db.execute(
+                "SELECT length(content) + length(card) FROM model_files WHERE name = ?", (name,)
+            ).fetchone()
+        return int(found[0]) if found else 0
+
+    def read(self, name: str) -> tuple[bytes, str]:
+        """Return weights and card of a stored model.
+
+        Raises `ReadError` if the project has no model of that name, or it is damaged.
+        """
+        with self._file.reading() as db:
+            row = db.execute(
+                "SELECT content, card FROM model_files WHERE name = ?", (name,)
+            ).fetchone()
+        if row is None:
+            raise ReadError(f"there is no model {name!r} in the project", self._file.path)
+        weights, card = row
+        if not (isinstance(weights, bytes) and isinstance(card, str)):
+            raise ReadError(f"the model {name!r} in the project is damaged", self._file.path)
+        return weights, card
+
 
 # Projects that are being closed, by the thread that does it.
 _RETIRING: dict[Path, threading.Thread] = {}
@@ -421,7 +516,7 @@ class Project:
             Returned if the setting is not stored.
         """
         with self._file.reading() as db:
-            return stored_records.read_setting(db, key, default)
+            return read_setting(db, key, default)
 
     def set_setting(self, key: str, value: Any, in_draft: bool = False) -> None:
         """Store a setting; does nothing in a read-only project.
@@ -437,14 +532,14 @@ class Project:
         """
         if not self.read_only:
             with self._file.writing(in_draft) as db:
-                stored_records.write_setting(db, key, value)
+                write_setting(db, key, value)
 
     def add_run(self, record: Mapping[str, Any]) -> None:
         """Store a run with its parameters, as in ``run.json``."""
         with self._file.writing() as db:
-            stored_records.write_run(db, record)
+            write_run(db, record)
 
     def runs(self) -> list[dict[str, Any]]:
         """Return the runs, in order."""
         with self._file.reading() as db:
-            return stored_records.read_runs(db)
+            return read_runs(db)

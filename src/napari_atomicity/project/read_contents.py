@@ -8,18 +8,91 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
+from ..atoms.analysis import POINT, AtomAnalysis
+from ..atoms.marks import ImageAtoms, Mark
+from ..atoms.operating_point import OperatingPoint
 from ..core import cluster_table as tables
 from ..core.errors import ReadError
+from ..core.micrograph import Micrograph, checked_pixel_size
 from ..models.analysis import Analysis
+from .atom_arrays import unpack_mask, unpack_polygons, unpack_table
+from .atoms import STATE, free_id, last_marks
 from .connection import ProjectConnection
 from .contents import ProjectContents
-from .damage import MAX_NUMBER, as_count, coerce_numbers, coerce_texts, damage_as_error
+from .damage import (
+    MAX_NUMBER,
+    as_count,
+    as_number,
+    coerce_numbers,
+    coerce_texts,
+    damage_as_error,
+    read_json,
+)
 from .images import ImageIndex
 from .label_rules import labels_of_log
 from .lazy_pictures import LazyPictures
-from .read_atoms import read_atoms
 from .read_rows import StoredRows, read_image, read_tables
 from .rows import MEASURED, REMOVE
+
+
+# ---- read the atoms of an image from the rows of a project's tables
+def read_atoms(
+    db: sqlite3.Connection, image_id: int, micrograph: Micrograph
+) -> tuple[ImageAtoms | None, int, str]:
+    """Read the atoms of an image."""
+    next_id, marks = free_id(db, image_id), last_marks(db, image_id)
+    atoms, damage = None, ""
+    try:
+        with damage_as_error("what a model found of atoms"):
+            atoms = _read_state(db, image_id, micrograph, marks)
+    except ReadError as error:
+        damage = error.what
+    if atoms is None and marks and micrograph.pixel_size_nm is not None:
+        atoms = ImageAtoms(micrograph.name, micrograph.pixel_size_nm, marks=marks)
+    return atoms, next_id, damage
+
+
+def _read_state(
+    db: sqlite3.Connection, image_id: int, micrograph: Micrograph, marks: dict[int, Mark]
+) -> ImageAtoms | None:
+    """Read what a model found, None if nothing; damaged values raise any error."""
+    row = db.execute(
+        f"SELECT {', '.join(STATE)}, model_id, parameters, candidates, support FROM atoms "
+        "WHERE image_id = ?",
+        (image_id,),
+    ).fetchone()
+    if row is None:
+        return None
+    size, threshold, recall, distance, added, removed, _, model_id, *rest = row
+    parameters, candidates, support = rest
+    size = checked_pixel_size(size, micrograph.name)
+    numbers = (distance,) if candidates is None else (distance, threshold, recall)
+    if any(as_number(n) is None for n in numbers) or not isinstance(model_id, str):
+        raise ValueError("a setting is no number, or the model has no name")
+    if distance <= 0:
+        raise ValueError("the distance of linked atoms is not positive")
+    analysis = None
+    if candidates is not None:
+        analysis = AtomAnalysis(
+            micrograph,
+            unpack_table(candidates),
+            threshold,
+            unpack_mask(support, micrograph.shape),
+            size,
+            model_id,
+            recall,
+            distance,
+            read_json(parameters, dict),
+        )
+    atoms = ImageAtoms(
+        micrograph.name, size, analysis, marks, unpack_polygons(added), unpack_polygons(removed),
+        distance,
+    )  # fmt: skip
+    if analysis is not None:
+        OperatingPoint(**analysis.parameters.get(POINT, {}))
+        _ = atoms.species, atoms.injected, analysis.is_flat  # raise if their parameters are damaged
+    return atoms
+
 
 _CLUSTERS_AT_ONCE = 5000
 """Tables with more clusters are not read together: this takes memory, and can't be stopped."""

@@ -6,9 +6,9 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,10 @@ import pandas as pd
 from ..core import cluster_table as tables
 from ..core.columns import TEXT
 from ..core.errors import CalibrationError, ReadError
-from ..core.micrograph import checked_pixel_size
+from ..core.micrograph import Micrograph, checked_pixel_size
 from ..core.table_cache import Columns, table_of
 from ..io.lazy_micrograph import LazyMicrograph
+from ..models.analysis import Analysis
 from ..statistics.ratio_notes import ImageLimits
 from .cached_arrays import read_arrays
 from .damage import (
@@ -33,7 +34,40 @@ from .damage import (
 )
 from .lazy_pictures import LazyPictures
 from .rows import MEASURED, PREDICTED
-from .stored_analysis import StoredAnalysis
+
+# ---- the analysis of an image as it is stored in a project
+
+_NO_TABLE = pd.DataFrame()
+
+
+class StoredAnalysis(Analysis):
+    """An analysis whose table is made of its columns when it is used.
+
+    A project has many images, most of which are not looked at. Of a changed analysis
+    (`dataclasses.replace`) the table is at hand.
+    """
+
+    columns: Columns
+
+    @classmethod
+    def of(
+        cls, columns: Columns, micrograph: Micrograph, outlines: list[Any], *others: Any
+    ) -> Self:
+        """Return an analysis without its table."""
+        analysis = cls(micrograph, _NO_TABLE, outlines, *others)
+        del analysis.__dict__["table"]  # the property makes it
+        analysis.__dict__["columns"] = columns
+        return analysis
+
+    def column(self, name: str) -> np.ndarray:
+        """Return a column of the table; it must not be written to."""
+        known = vars(self).get("columns")
+        return super().column(name) if known is None else known[name]
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """Cluster table."""
+        return table_of(self.columns)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 from ..core.lazy_imports import lazy_attributes
 
 if TYPE_CHECKING:
-    from .benchmark import write_benchmark
+    from .benchmark import BenchmarkSettings, write_benchmark
     from .benchmark_scores import score_benchmark
-    from .benchmark_settings import BenchmarkSettings
     from .learning_curve.run import measure_learning_curve
     from .methods import Answer, ComparedMethod, Fit, FittedModel, Training, register
     from .request import ValidationRequest
@@ -44,7 +43,7 @@ __getattr__, __dir__ = lazy_attributes(
     __name__,
     {
         "Answer": "methods",
-        "BenchmarkSettings": "benchmark_settings",
+        "BenchmarkSettings": "benchmark",
         "Fit": "methods",
         "FittedModel": "methods",
         "ComparedMethod": "methods",

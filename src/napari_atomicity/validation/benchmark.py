@@ -18,28 +18,227 @@ import pandas as pd
 
 from .._version import __version__
 from ..core.errors import ReadError, SettingError
+from ..core.micrograph import Micrograph
 from ..core.processes import spawn_pool
 from ..core.progress import Progress, Stop, check, report
+from ..core.settings import MAX_SEED, documented, setting
 from ..io.files import plain, read_document, regular_file, write_json, write_text
 from ..io.inputs import make_folder
 from ..io.tables import read_table, write_table
+from ..simulation.fields import Field
 from ..simulation.recipes import write_pixels
-from ..simulation.sessions import KINDS, OTHER_SIZES
+from ..simulation.sessions import KINDS, OTHER_SIZES, SessionImage, draw_session, simulate_session
 from ..simulation.structures import Isomer, isomer_library
 from ..statistics.scores import atoms_of
-from .benchmark_images import (
-    CLASSES,
-    EIGHT_BITS,
-    FORMS_OF,
-    WHOLE,
-    BenchmarkImage,
-    session_name,
-    simulate_form,
-)
-from .benchmark_readme import readme
-from .benchmark_settings import BenchmarkSettings
 from .data import IMAGES, TRUTH
 from .existing_results import ExistingResultsError
+
+# ---- images of the benchmark: simulated sessions, also cropped, in 8 bits, and with lone atoms
+
+CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
+"""Classes of the sessions; those of "other sizes" have `simulation.sessions.OTHER_SIZES`."""
+N_IMAGES = 8
+"""Images of a session, before it is cropped."""
+WHOLE, EIGHT_BITS, CROPS, LONE_ATOMS = "whole", "8 bits", "crops", "lone atoms"
+VARIED = ("mixture", "one size per image")
+"""Kinds of sessions of which there are all forms."""
+FORMS_OF = {
+    **dict.fromkeys(VARIED, (WHOLE, EIGHT_BITS, CROPS, LONE_ATOMS)),
+    "one size": (WHOLE, LONE_ATOMS),
+}
+"""Kind of sessions → its forms; the other kinds are only whole."""
+CROP_PX = 256
+CROPS_PER_IMAGE = 2
+CLIPPED_PERCENT = 0.35
+LONE_ATOMS_PER_NM2 = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class BenchmarkImage:
+    """An image of a session with its truth."""
+
+    micrograph: Micrograph
+    truth: pd.DataFrame  # columns ``x_px, y_px, diameter_nm, label, n_atoms, border``
+    kind: str
+    sample: str
+    composition: dict[str, float]  # nominal fractions of the sample
+
+
+def session_name(kind: str, seed: int, form: str) -> str:
+    """Return the name of a session, which is that of its folder and begins those of its images."""
+    return f"{kind}_{seed}_{form}".replace(" ", "_")
+
+
+def simulate_form(
+    library: Sequence[Isomer], kind: str, seed: int, form: str
+) -> Iterator[BenchmarkImage]:
+    """Simulate a session in one form, image by image."""
+    plan = draw_session(kind, CLASSES, N_IMAGES, seed)
+    if form == LONE_ATOMS:
+        plan = [
+            replace(one, settings=replace(one.settings, lone_atoms_per_nm2=LONE_ATOMS_PER_NM2))
+            for one in plan
+        ]
+    crop_rng = np.random.default_rng([SEED, seed])
+    for i, (planned, field) in enumerate(zip(plan, simulate_session(library, plan), strict=True)):
+        name = f"{session_name(kind, seed, form)}_{i + 1:02d}.tif"
+        image = _image_of(planned, field, kind, name)
+        if form == EIGHT_BITS:
+            yield to_8_bit(image)
+        elif form == CROPS:
+            yield from crop_clusters(image, crop_rng)
+        else:
+            yield image
+
+
+def _image_of(planned: SessionImage, field: Field, kind: str, name: str) -> BenchmarkImage:
+    renamed = {"touches_border": "border", "touches_neighbour": "touching", "kind": "structure"}
+    truth = field.truth.rename(columns=renamed)
+    micrograph = replace(field.micrograph, name=name)
+    return BenchmarkImage(micrograph, truth, kind, planned.sample, planned.settings.mixture)
+
+
+def to_8_bit(image: BenchmarkImage) -> BenchmarkImage:
+    """Return the image in 8 bits, 0.35 % of its pixels clipped at both ends."""
+    data = image.micrograph.data
+    low, high = np.percentile(data, [CLIPPED_PERCENT, 100 - CLIPPED_PERCENT])
+    pixels = np.clip(np.round((data - low) / (high - low) * 255), 0, 255).astype(np.uint8)
+    micrograph = Micrograph(pixels, image.micrograph.pixel_size_nm, name=image.micrograph.name)
+    return replace(image, micrograph=micrograph)
+
+
+def crop_clusters(image: BenchmarkImage, rng: np.random.Generator) -> list[BenchmarkImage]:
+    """Crop the image around whole clusters, as one would record them at high magnification."""
+    data, pixel = image.micrograph.data, image.micrograph.calibrated()
+    truth = image.truth
+    whole = truth[~truth["border"]]
+    if min(data.shape) <= CROP_PX or len(whole) == 0:
+        return []
+    chosen = whole.iloc[rng.permutation(len(whole))[:CROPS_PER_IMAGE]]
+    out = []
+    for k, (y, x) in enumerate(chosen[["y_px", "x_px"]].to_numpy(float)):
+        centre = np.array([y, x]) + rng.uniform(-CROP_PX / 4, CROP_PX / 4, 2)
+        corner = np.clip(centre - CROP_PX / 2, 0, np.array(data.shape) - CROP_PX).astype(int)
+        place = truth[["y_px", "x_px"]].to_numpy() - corner
+        radius = truth["diameter_nm"].to_numpy(float) / pixel / 2
+        inside = np.minimum(place, CROP_PX - 1 - place).min(axis=1)
+        own = truth.assign(
+            y_px=place[:, 0], x_px=place[:, 1], border=truth["border"] | (inside < radius)
+        )
+        pixels = data[corner[0] : corner[0] + CROP_PX, corner[1] : corner[1] + CROP_PX]
+        stem, _, suffix = image.micrograph.name.rpartition(".")
+        micrograph = Micrograph(pixels.copy(), pixel, name=f"{stem}_crop{k}.{suffix}")
+        out.append(replace(image, micrograph=micrograph, truth=own[inside > -radius]))
+    return out
+
+
+# ---- settings of the benchmark
+
+SEED = 8100
+"""Seed of the isomers and of the first round of the published benchmark."""
+
+
+@documented
+@dataclass(frozen=True)
+class BenchmarkSettings:
+    """All settings that decide the content of a benchmark."""
+
+    kinds: tuple[str, ...] = setting((), "", "Kinds of sessions; all if empty.")
+    rounds: int = setting(
+        10, "", "Number of sessions of each kind and form.", min=1, max=100, option="--rounds"
+    )
+    seed: int = setting(
+        SEED,
+        "",
+        "Seed of the isomers and of the first round.",
+        min=0,
+        max=MAX_SEED,
+        option="--seed",
+    )
+
+
+# ---- description that is written into the folder of a benchmark
+
+_TEXT = """# Benchmark of cluster atomicity in HAADF-STEM images
+
+Simulated images of platinum clusters with known numbers of atoms on amorphous carbon, in sessions \
+of images that are recorded alike. The task: find the clusters and give each a class ({classes}).
+
+Written by `atomicity benchmark` of napari-atomicity {version}, seed {seed}, rounds {rounds}, \
+{n_images} images. SHA-256 of the data: `{sha256}`.
+
+## Licence
+
+BSD 3-Clause, as the program that writes it. Please state the SHA-256 and the version when you \
+publish scores, and cite napari-atomicity (CITATION.cff in its repository).
+
+## Files
+
+| file | content |
+|---|---|
+| `images/SESSION/*.tif` | grey images (TIFF, uncompressed) with the pixel size in nm (ImageJ); \
+intensities in counts, 16 bit, or 8 bit in the sessions of that form |
+| `images.csv` | a row for each image |
+| `truth.csv` | a row for each true cluster |
+| `manifest.json` | SHA-256 of each file, settings, versions |
+
+`images.csv`: `image`; `file`, its path; `session`; `kind` and `form` of the session; `sample`; \
+`px_nm`, the pixel size in nm; `n_clusters`; `nominal_Pt19` ..., the nominal fractions of the \
+sample, from which the drawn clusters differ.
+
+`truth.csv`: `image`; `x_px` and `y_px`, column and row of the centre, where the centre of the \
+top-left pixel is 0, 0; `label`, such as `Pt19`, or `aggregate` for two overlapping clusters; \
+`n_atoms`; `diameter_nm`, in projection; `border`, 1 if the border of the image cuts the cluster; \
+`touching`, 1 if it touches a neighbour; `structure` before relaxation.
+
+## Sessions
+
+Each session has {sessions} images before it is cropped. Its conditions are drawn once. Between \
+its images, gain, dose, focus and support differ a little.
+
+{kinds}
+
+The forms are `whole`; `8 bits`: {clipped} % of the pixels clipped at both ends; `crops`: {crops} \
+crops of {crop} pixels around clusters of each image; `lone atoms`: simulated again with {lone} \
+single atoms per nm² between the clusters. The classes {other} are in `other sizes` only.
+
+## Rules
+
+Do not train, calibrate or choose settings on these images. `truth.csv`, the samples and the \
+nominal fractions are for scoring only. Pixel sizes, and which images form a session, may be used.
+
+## Score
+
+```
+pip install napari-atomicity
+atomicity benchmark --score predictions.csv --data FOLDER
+```
+
+`predictions.csv` has a row for each found cluster: `image`, `x_px`, `y_px`, `label` (a class, \
+`unknown` or `aggregate`), and optionally the probabilities `p_Pt19` ... of the classes, and \
+`n_atoms`, a number of atoms. A predicted cluster matches a true one within half of its diameter, \
+at least 0.35 nm, one to one. Clusters that the border cuts are not scored.
+"""
+
+
+def readme(seed: int, rounds: int, n_images: int, sha256: str) -> str:
+    """Return the description of a benchmark as Markdown."""
+    return _TEXT.format(
+        classes=", ".join(CLASSES),
+        other=" and ".join(OTHER_SIZES),
+        version=__version__,
+        seed=seed,
+        rounds=rounds,
+        n_images=n_images,
+        sha256=sha256,
+        sessions=N_IMAGES,
+        kinds="\n".join(f"- `{kind}`: {samples}" for kind, samples in KINDS.items()),
+        clipped=CLIPPED_PERCENT,
+        crops=CROPS_PER_IMAGE,
+        crop=CROP_PX,
+        lone=LONE_ATOMS_PER_NM2,
+    )
+
 
 MANIFEST, README, FOLDER = "manifest.json", "README.md", "images"
 ISOMERS_PER_CLASS = 40

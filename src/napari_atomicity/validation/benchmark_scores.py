@@ -20,8 +20,7 @@ from ..statistics.score_intervals import pair_labels, sample_ratios
 from ..statistics.scores import truth_names
 from ..training.data import match
 from ..training.evaluation import expected_calibration_error
-from .benchmark import LABELS, read_manifest, read_tables
-from .benchmark_images import CLASSES
+from .benchmark import CLASSES, LABELS, read_manifest, read_tables
 
 REQUIRED = ("image", "x_px", "y_px", "label")
 OTHER = "other sizes"

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+from napari.utils.theme import get_theme
 from qtpy.QtCore import QObject
+from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QApplication, QWidget
 
 from ..controls.connections import follow_event
+from ..controls.drawing import faint
 from ..controls.focus import hide_focus, show_focus
-from ..controls.style import style_of
 from ..viewer.binding import Binding
+
+
+# ---- colours that napari's themes leave too faint to read
+def style_of(theme: str) -> str:
+    """Return a style sheet for docks and the bar: disabled text and hints in a readable colour."""
+    colours = get_theme(theme)
+    # Of all backgrounds of controls this is the one nearest to the text.
+    text = faint(_qt(colours.text), _qt(colours.primary)).name()
+    kinds = ("QWidget", "QPushButton", "QComboBox", "QAbstractSpinBox", "QLineEdit", "QLabel")
+    disabled = ", ".join(f"{kind}:disabled" for kind in kinds)
+    return (
+        f"{disabled} {{ color: {text}; }} QLineEdit {{ placeholder-text-color: {text}; }} "
+        # The border of napari would make a disabled button larger, and move what is beside it.
+        "QPushButton:disabled { border: 0px; }"
+    )
+
+
+def _qt(colour: object) -> QColor:
+    return QColor(*colour.as_rgb_tuple()[:3])  # type: ignore[attr-defined]
 
 
 class PanelStyle(QObject):

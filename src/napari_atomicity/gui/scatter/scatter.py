@@ -9,16 +9,172 @@ from weakref import WeakMethod
 
 import numpy as np
 import pandas as pd
-from qtpy.QtCore import QEvent, Qt, QTimer, Signal
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer, Signal
 from qtpy.QtGui import QCursor, QPalette
 from qtpy.QtWidgets import QSizePolicy, QToolTip, QVBoxLayout, QWidget
 from scipy.spatial import cKDTree
 from vispy import gloo, scene
 
 from .geometry import extent, marker_size, smoothing
-from .motion import MOVE_MS, FrameLimiter, Transition
 from .mouse import PAN, ScatterMouse
-from .names import Names
+
+# ---- text over a map, readable on any background
+
+_AROUND = np.array([(x, y) for x in (-1.4, 0, 1.4) for y in (-1.4, 0, 1.4) if x or y])
+"""Offsets of the halo of a text in pixels."""
+
+
+class Names:
+    """Texts with a halo in the colour of the background.
+
+    Positions are in pixels of the canvas, so that the halo has the same width at any zoom;
+    `follow` updates them.
+    """
+
+    def __init__(self, parent: scene.Node, order: int) -> None:
+        self.halo, self.ink = (
+            scene.visuals.Text(parent=parent, font_size=9, bold=True) for _ in range(2)
+        )
+        self.halo.order, self.ink.order = order, order + 1
+        self._at = np.empty((0, 2))
+        self._px = np.empty((0, 2))
+        self.halo.visible = self.ink.visible = False
+
+    @property
+    def visible(self) -> bool:
+        return bool(self.ink.visible)
+
+    def show(self, texts: Sequence[str], at: np.ndarray) -> None:
+        """Show texts at positions of the map, (K, 2); call `follow` afterwards."""
+        self._at, self._px = np.reshape(np.asarray(at, float), (-1, 2)), np.empty((0, 2))
+        if len(texts):
+            self.ink.text = list(texts)
+            self.halo.text = [text for text in texts for _ in _AROUND]
+        self.halo.visible = self.ink.visible = len(texts) > 0
+
+    def follow(self, to_canvas: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Update the positions; ``to_canvas(positions)`` returns pixels, (K, 2)."""
+        if not self.visible:
+            return
+        px = to_canvas(self._at)
+        if not np.array_equal(px, self._px):
+            self._px = px
+            self.ink.pos = px
+            self.halo.pos = (px[:, None] + _AROUND).reshape(-1, 2)
+
+    def paint(self, ink: np.ndarray, paper: np.ndarray) -> None:
+        """Set the colours of the theme, RGBA."""
+        self.ink.color, self.halo.color = ink, paper
+
+
+# ---- motion in a plot of many points, with fewer points where drawing is slow
+
+FRAME_MS = 40.0
+"""Largest duration of a frame during motion; above it, only some points are drawn."""
+
+MOVE_MS = 300
+"""Duration of a transition."""
+
+MIN_POINTS = 5000
+"""Smallest number of points that are drawn."""
+
+_STEP_MS = 16
+_REST_MS = 150
+
+
+class Transition(QObject):
+    """Animated transition from one set of positions to another."""
+
+    def __init__(self, show: Callable[[np.ndarray], object], parent: QObject) -> None:
+        super().__init__(parent)
+        self._show = show
+        self._way: tuple[np.ndarray, np.ndarray] | None = None
+        self._timer = QTimer(self)
+        self._timer.setInterval(_STEP_MS)
+        self._timer.timeout.connect(self._step)
+
+    @property
+    def under_way(self) -> bool:
+        return self._way is not None
+
+    def start(self, here: np.ndarray, there: np.ndarray, duration_ms: int = MOVE_MS) -> None:
+        """Start a transition; a running one stops at its current positions."""
+        self._way = here, there
+        self._duration_s = max(duration_ms / 1000, 1e-3)
+        self._until_s = time.monotonic() + self._duration_s
+        self._timer.start()
+
+    def arrive(self) -> None:
+        """Jump to the final positions."""
+        if self._way is not None:
+            _, there = self._way
+            self._way = None
+            self._timer.stop()
+            self._show(there)
+
+    def _step(self) -> None:
+        left = max(0.0, self._until_s - time.monotonic()) / self._duration_s
+        if self._way is None or left <= 0:
+            self._timer.stop()
+            self.arrive()
+            return
+        here, there = self._way
+        share = (1 - left) ** 2 * (1 + 2 * left)  # starts and stops gently
+        self._show(here + (there - here) * np.float32(share))
+
+
+class FrameLimiter(QObject):
+    """Chooses how many points to draw during motion, from the duration of a full frame."""
+
+    def __init__(self, draw_some: Callable[[np.ndarray | None], object], parent: QObject) -> None:
+        super().__init__(parent)
+        self._draw_some = draw_some
+        self._n = 0
+        self._whole_ms = 0.0
+        self._hurried = False
+        self._rest = QTimer(self)
+        self._rest.setSingleShot(True)
+        self._rest.setInterval(_REST_MS)
+        self._rest.timeout.connect(self.rest)
+
+    @property
+    def hurried(self) -> bool:
+        """Whether some points are left out."""
+        return self._hurried
+
+    def begin(self, n: int) -> None:
+        """Start with n new points."""
+        self.rest()
+        self._n, self._whole_ms = n, 0.0
+
+    @property
+    def wants_time(self) -> bool:
+        """Whether the duration of the next frame is needed."""
+        return self._n > MIN_POINTS and not self._hurried
+
+    def note(self, frame_ms: float) -> None:
+        """Record the duration of a frame of all points."""
+        self._whole_ms = frame_ms
+
+    def hurry(self) -> None:
+        """Draw fewer points during motion if needed."""
+        if not self._hurried and self._whole_ms > FRAME_MS:
+            n = max(MIN_POINTS, int(self._n * FRAME_MS / self._whole_ms))
+            if n < self._n:
+                self._hurried = True
+                # In their order, so that the stacking of points is kept.
+                chosen = np.random.default_rng(0).choice(self._n, n, replace=False)
+                self._draw_some(np.sort(chosen))
+        if self._hurried:
+            self._rest.start()
+
+    def rest(self) -> None:
+        """Draw all points again after motion."""
+        self._rest.stop()
+        if self._hurried:
+            self._hurried = False
+            self._draw_some(None)
+
 
 PICK_RADIUS_PX = 10
 """Largest distance of the mouse from a point, in logical pixels."""

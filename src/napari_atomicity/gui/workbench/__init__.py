@@ -1,7 +1,6 @@
 """The workbench: three workspaces of docks, the switch between them, and the demo's window."""
 
-from .demo import open_demo, show_analysis
-from .window import Workbench, browse_in, open_workbench
+from .window import Workbench, browse_in, open_demo, open_workbench, show_analysis
 from .workspaces import WORKSPACES, Workspace, all_docks
 
 __all__ = [

@@ -44,14 +44,14 @@ from .checks import (
     replace_network,
 )
 from .evidence import BY_INTENSITY, IntensityEvidence, IntensityJudge, find_doubt
-from .model import (
+from .network_tuning import (
     channels_of_scale,
+    fine_tune,
     labels_need_scale,
     raise_margin_limit,
     update_card,
     update_references,
 )
-from .network_tuning import fine_tune
 from .pseudo_labels import (
     diameter_ranges,
     find_target,

@@ -5,16 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from qtpy.QtWidgets import QPushButton
+import numpy as np
+import pandas as pd
+from napari.layers import Points
+from napari.utils.notifications import show_error, show_info
+from qtpy.QtCore import QModelIndex, QTimer, Signal
+from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from ....atoms.analysis import AtomAnalysis
+from ....atoms.marks import Mark
+from ....core.errors import AtomicityError
 from ....core.progress import Progress, Stop
+from ....core.text import pluralise
 from ....state.annotators import Annotations, AnnotatorComparison, annotations_in, compare
-from ....state.consensus_marks import write_comparison
+from ....state.consensus_marks import consensus_edit, measured_sites, write_comparison
+from ....statistics.agreement import CONSENSUS
 from ....statistics.annotation_sites import TOLERANCE_NM
 from ...controls.collapsible import CollapsibleSection
 from ...controls.connections import follow
 from ...controls.forms import (
+    ComboBox,
     labelled,
     main_button,
     new_form,
@@ -22,13 +32,218 @@ from ...controls.forms import (
     spin_box,
     wrapped_label,
 )
+from ...controls.line_table import Lines, table_of
 from ...controls.save_dialogs import ask_for_new_folder
 from ...controls.settings import remember
 from ...panels.dock import Dock
+from ...tasks import start
+from ...viewer import calibration, compat
+from ...viewer.binding import Binding
+from ...viewer.layer_group import ROLE
 from .coverage import Coverage
-from .disputes import Disputes
 from .packs import Packs, found_by_model
-from .results import Results
+from .results import Results, title
+from .text import WHY, dispute_lines
+
+# ---- positions on which annotators or the model disagree, and the consensus as result
+
+_KIND = "disputed position"
+_MARK_NM = 0.8
+
+
+class Disputes(QWidget):
+    """A list of positions, the least certain first; a click shows the position.
+
+    Signals: ``took()`` after the consensus has replaced the atoms of the images.
+    """
+
+    HEADERS = ("Image", "Posterior", "Marked by", "Model")
+    TOOLTIPS = (
+        "Image of the position.",
+        "Probability of an atom, from the marks and the accuracy of each annotator.",
+        "Annotators with a mark, of those who reviewed the image.",
+        "Result of the model at the position.",
+    )
+    took = Signal()
+
+    def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.binding, self.state = binding, binding.state
+        self.compared: AnnotatorComparison | None = None
+        self.shown = pd.DataFrame()
+        self.why = ComboBox()
+        self.why.setAccessibleName("Which places")
+        self.why.setToolTip("Positions to list. Default: all with any disagreement.")
+        for column, text in WHY.items():
+            self.why.addItem(text, column)
+        self.why.currentIndexChanged.connect(self._show)
+        self.words = wrapped_label("How many places")
+        self.lines = Lines(self.HEADERS, self.TOOLTIPS, self)
+        self.view = table_of(self.lines, "Places on which people disagree", 8)
+        self.view.clicked.connect(self._on_clicked)
+        self.view.activated.connect(self._on_clicked)
+        self.take_button = QPushButton("Take the consensus")
+        self.take_button.setToolTip(
+            "Replace the atoms of the images by the consensus. Positions with a posterior of 0.25 "
+            "to 0.75 are set as uncertain. One undo step per image."
+        )
+        self.take_button.clicked.connect(self.take)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for widget in (
+            title("Where they disagree"),
+            self.words,
+            self.why,
+            self.view,
+            self.take_button,
+        ):
+            layout.addWidget(widget)
+        self._mark: Points | None = None
+        self._marked: pd.Series | None = None
+        follow(self, binding.state.current_changed, self._on_current)
+        follow(self, binding.current_image.layers_ready, self._show_mark)
+        self._waiting: list[tuple[str, dict[int, list[Mark]]]] = []
+        self._epoch = self._n_taken = 0
+        self._turn = QTimer(self)
+        self._turn.setInterval(0)
+        self._turn.timeout.connect(self._put_next)
+        self.show_comparison(None)
+
+    def show_comparison(self, compared: AnnotatorComparison | None) -> None:
+        """List the positions of a comparison."""
+        self.compared = compared
+        if compared is None:
+            self._unmark()
+        self.setVisible(compared is not None)
+        several = compared is not None and len(compared.consensus.annotators) > 1
+        self.take_button.setEnabled(several and not self.state.read_only)
+        self._show()
+
+    def _show(self, *_: object) -> None:
+        table = pd.DataFrame() if self.compared is None else self.compared.disputes
+        why = self.why.currentData()
+        if why and len(table):
+            table = table[table[why]]
+        self.shown = table.reset_index(drop=True)
+        self.lines.show(dispute_lines(self.shown))
+        n = len(table)
+        self.words.setText(
+            f"{pluralise(n, 'position')} with disagreement. Click one to centre the view on it."
+            if n
+            else "No position matches."
+        )
+        self.view.setVisible(n > 0)
+
+    # ---- going there
+    def _on_clicked(self, index: QModelIndex) -> None:
+        self.go_to(self.shown.iloc[index.row()])
+
+    def go_to(self, place: pd.Series) -> None:
+        """Centre the view on a position; select the atom there, or mark it if there is none."""
+        image = place["image"]
+        if image not in self.state.images:
+            show_info(f"{image} is not open.")
+            return
+        here = self._atom_at(place)
+        self.state.atoms.select([] if here is None else [(image, here)])
+        self._unmark()
+        self._marked = place if here is None else None
+        self.binding.current_image.bring_into_view(image, place)
+        self._show_mark(image)
+
+    def _on_current(self, image: str | None) -> None:
+        if self._marked is not None and self._marked["image"] != image:
+            self._unmark()
+
+    def _unmark(self) -> None:
+        """Remove the mark of a position, which another image must not show."""
+        viewer = self.binding.viewer
+        if self._mark is not None and viewer is not None and self._mark in viewer.layers:
+            viewer.layers.remove(self._mark)
+        self._mark = self._marked = None
+
+    def _show_mark(self, image: str) -> None:
+        """Mark the position in its image, once that is displayed."""
+        place, source = self._marked, self.binding.source_layer(image)
+        if self._mark is not None or place is None or place["image"] != image or source is None:
+            return
+        point = place[["frame", "y_px", "x_px"]].to_numpy(float)[-source.ndim :]
+        self._mark = Points(
+            [point],
+            size=_MARK_NM / self.state.micrograph(image).calibrated(),
+            face_color="transparent",
+            border_color="yellow",
+            border_width=0.08,
+            name=f"{image} {_KIND}",
+            metadata={ROLE: {"image": image, "kind": _KIND, "position": 9}},
+            **calibration.placement(source),
+        )
+        layers = self.binding.viewer.layers
+        compat.insert_without_activating(layers, len(layers), self._mark)
+
+    def _atom_at(self, place: pd.Series) -> int | None:
+        table = self.state.atoms.table(place["image"])
+        table = table[table["frame"] == place["frame"]]
+        if not len(table) or self.compared is None:
+            return None
+        step = table[["y_nm", "x_nm"]].to_numpy(float) - place[["y_nm", "x_nm"]].to_numpy(float)
+        distance = np.hypot(*step.T)
+        nearest = int(np.argmin(distance))
+        if distance[nearest] > self.compared.consensus.tolerance_nm:
+            return None
+        return int(table["atom_id"].iloc[nearest])
+
+    # ---- consensus
+    def take(self) -> None:
+        """Measure the atoms of the consensus, and replace those of the images."""
+        if self.compared is None:
+            return
+        images = {image for image, _ in self.compared.annotations.fields.values()}
+        start(
+            self.state,
+            measured_sites,
+            self.compared,
+            {i: self.state.micrograph(i) for i in images if i in self.state.images},
+            message="Taking the consensus",
+            on_result=self._put,
+            key="consensus",
+            owner=self,
+        )
+
+    def _put(self, found: dict[str, dict[int, list[Mark]]]) -> None:
+        """Apply the consensus, one image per turn of the event loop."""
+        self._waiting, self._epoch, self._n_taken = list(found.items()), self.state.epoch, 0
+        self._turn.start()
+
+    def _put_next(self) -> None:
+        if self.state.epoch != self._epoch:
+            self._turn.stop()
+        elif self._waiting:
+            try:
+                self._n_taken += self._put_one(*self._waiting.pop(0))
+            except AtomicityError as error:
+                self._turn.stop()
+                show_error(str(error))
+        else:
+            self._turn.stop()
+            n = self._n_taken
+            text = f"was applied in {pluralise(n, 'image')}" if n else "was already applied"
+            show_info(f"The consensus {text}.")
+            self.took.emit()
+
+    def _put_one(self, image: str, marks: dict[int, list[Mark]]) -> bool:
+        edit = consensus_edit(self.state.atoms, image, marks)
+        if edit is None:
+            return False
+        before = self.state.annotator
+        # Stored under the name of the consensus instead of the annotator.
+        self.state.annotator = CONSENSUS
+        try:
+            self.state.history.do(edit)
+        finally:
+            self.state.annotator = before
+        return True
+
 
 BLIND = "Leave blind mode to compare your marks with those of others."
 

@@ -10,9 +10,12 @@ from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QMenu, QPushButton
 
 from ....atoms.analysis import AtomAnalysis
+from ....atoms.card import SHIPPED, AtomCard
 from ....atoms.cluster_atoms import SCHEMA
 from ....atoms.marks import ImageAtoms
+from ....core.progress import Progress, Stop
 from ....io.tables import write_table
+from ....models.files import available_cards
 from ....pipeline.atom_request import AtomRequest
 from ... import tasks
 from ...controls.collapsible import CollapsibleSection
@@ -21,17 +24,69 @@ from ...controls.questions import confirm
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
-from ...panels.forms import ImageForm, may_analyse
+from ...panels.forms import ImageForm, ModelCombo, describe_card, may_analyse
+from ...panels.image_queue import ImageQueue
 from ...panels.table_files import FILE_TYPES, choose_table_path, copy_table, write_in_worker
-from .batch import AtomsOfAll
+from ...viewer.binding import Binding
 from .cluster_links import ClusterLinks
 from .found import FoundPart
 from .jobs import find_image_atoms, format_atoms, write_atoms, write_groups
 from .marking import MarkingPart
-from .models import AtomModelCombo
-from .pixel_size import PixelSizePart
 from .single_atom_calibration import SingleAtomCalibrationPart
-from .threshold import ThresholdPart
+from .threshold import PixelSizePart, ThresholdPart
+
+
+# ---- the models that find atoms, to choose from
+class AtomModelCombo(ModelCombo):
+    """The atom models at hand."""
+
+    setting, usual = "atoms/model", SHIPPED["default"]
+
+    def available(self) -> list[tuple[str, str]]:
+        cards = available_cards(AtomCard)
+        return [(card.name, describe_card(card, card.intended_use)) for card in cards]
+
+
+# ---- atoms of all images
+
+_MAX_NAMED = 4
+
+
+class AtomsOfAll(ImageQueue):
+    """Finds the atoms of images of a session; all of it is one step of undo."""
+
+    verb = "Finding atoms in"
+
+    def __init__(self, binding: Binding) -> None:
+        super().__init__(binding, "atoms of all")
+        self._settings: tuple[str, str, float | None] = ("default", "auto", None)
+
+    def start(self, images: list[str], model: str, device: str, precision: float | None) -> None:
+        """Find the atoms of these images; the current image comes first."""
+        self._settings = (model, device, precision)
+        self.begin(images)
+
+    def step(self, image: str, progress: Progress, stop: Stop) -> AtomAnalysis:
+        return find_image_atoms(self.state.micrograph(image), *self._settings, progress, stop)
+
+    def take(self, image: str, analysis: AtomAnalysis) -> None:
+        if self.binding.accepts(analysis):
+            words = f"find atoms in {self.n_in_all} images"
+            self.state.atoms.set_analysis(analysis, words, group=self.group)
+
+    def finish(self) -> None:
+        settings = dict(zip(("model", "device", "precision"), self._settings, strict=True))
+        self.record("find atoms in all images", settings)
+        if self.failed:
+            n = len(self.failed)
+            named = [f"{image}: {why}" for image, why in list(self.failed.items())[:_MAX_NAMED]]
+            more = f" … and {n - _MAX_NAMED} more" if n > _MAX_NAMED else ""
+            show_info(
+                f"Atoms were found in {self.n_in_all - n} of {self.n_in_all} images. "
+                + " ".join(named)
+                + more
+            )
+
 
 CLUSTERS = "Atoms per cluster"
 NOTHING_FOUND = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -16,38 +17,133 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
     QInputDialog,
+    QLabel,
     QLineEdit,
     QListView,
     QMenu,
     QMessageBox,
     QPushButton,
     QToolButton,
+    QVBoxLayout,
     QWidget,
 )
 
 from ....core.errors import WriteError
 from ....core.text import pluralise
+from ....io.images import reader_of, suffixes
 from ....pipeline.run_request import RunRequest
-from ....project import SUFFIX
+from ....project import SUFFIX, Project, project_file
 from ... import tasks
 from ...controls.connections import follow
-from ...controls.forms import folded, labelled, main_button, new_form, wrapped_label
-from ...controls.questions import confirm
+from ...controls.forms import folded, in_scroll_area, labelled, main_button, new_form, wrapped_label
+from ...controls.questions import choose_answer, confirm
 from ...controls.save_dialogs import ask_for_file
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
 from ...controls.shortcuts import BROWSE, bind_to_viewer
 from ...panels.dock import Dock
+from ...panels.dock_windows import DISTRIBUTION, open_docks, show_dock
 from ...panels.forms import add_model_row, busy, read_limits_form
+from ...panels.panel import Panel
 from ...panels.session_labels import TOGETHER, SessionLabels
 from ...panels.session_scale import session_of_image, show_answer
+from ...viewer.binding import Binding
 from ...viewer.project_models import write_model
 from .batch import AnalyseAll
-from .first_start import FirstStart
 from .image_list import ROW_LINES, ImageDelegate, ImageModel
-from .paths import _paths_in, choose_open_or_add, copy_project
 from .remote_batch import place_of
 from .session_menu import SessionMenu
+
+# ---- what Browse shows while there is no image: the ways to begin
+
+FOLDER = "Its images become a project, which saves results and labels."
+IMAGE = "A micrograph or a stack of frames."
+EXAMPLE = "Opens a simulated image of platinum and analyses it."
+
+
+class FirstStart(Panel):
+    """Buttons to open an image and to try the example, below Browse's *Open folder…*."""
+
+    def __init__(self, binding: Binding) -> None:
+        super().__init__(binding)
+        content = QWidget()
+        self.content = QVBoxLayout(content)
+        self.content.setContentsMargins(0, 0, 0, 0)
+        self._add_line(FOLDER)
+        self.image_button = self._add_button("Open image…", IMAGE, self.choose_image)
+        self.example_button = self._add_button("Try the example", EXAMPLE, self.try_example)
+        self.content.addStretch(1)
+        in_scroll_area(content, self)  # the dock may be low
+
+    def _add_line(self, text: str) -> QLabel:
+        line = wrapped_label()
+        line.setText(text)
+        self.content.addWidget(line)
+        self.content.addSpacing(self.fontMetrics().height() // 2)
+        return line
+
+    def _add_button(self, text: str, line: str, run: Callable[[], object]) -> QPushButton:
+        button = main_button(text, self)
+        button.setToolTip(line)
+        button.setAccessibleDescription(line)
+        button.clicked.connect(run)
+        self.content.addWidget(button)
+        self._add_line(line).setBuddy(button)
+        return button
+
+    def show_status(self) -> None:
+        for button in (self.image_button, self.example_button):
+            button.setEnabled(not busy(self.state))
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is neither a project nor an image, in a layer or in the state."""
+        state = self.state
+        return state.project is None and not state.images and not self.binding.image_layers()
+
+    def choose_image(self) -> None:
+        """Ask for an image and open it in this viewer."""
+        patterns = " ".join(f"*{suffix}" for suffix in suffixes())
+        file, _ = QFileDialog.getOpenFileName(self, "Open an image", "", f"Images ({patterns})")
+        if file:
+            self.attempt(lambda: self.binding.viewer.open(file, plugin=DISTRIBUTION))
+
+    def try_example(self) -> None:
+        """Open a bundled image and analyse it: atoms where only the dock Atoms is open."""
+        viewer = self.binding.viewer
+        shown = {name for name, dock in open_docks(viewer).items() if not dock.isHidden()}
+        sample, dock = "example", "Analyse"
+        if "Atoms" in shown and "Analyse" not in shown:
+            sample, dock = "single_atoms", "Atoms"
+        viewer.open_sample(DISTRIBUTION, sample)
+        show_dock(viewer, dock).run()
+
+
+# ---- paths that are dropped on the dock Browse, and copies of a project
+def copy_project(project: Project, path: Path) -> Path:
+    """Write a copy of a project, in a worker."""
+    return project.copy(path)
+
+
+def _paths_in(event: QDragEnterEvent | QDropEvent) -> list[str]:
+    """Local files and folders that can be opened here."""
+    paths = [url.toLocalFile() for url in event.mimeData().urls() if url.isLocalFile()]
+    return [
+        p for p in paths
+        if Path(p).is_dir() or Path(p).suffix == SUFFIX or reader_of(p) is not None
+    ]  # fmt: skip
+
+
+def choose_open_or_add(parent: QWidget, folder: str, project: Project) -> str:
+    """Ask whether to open a folder, or to add its images to the open project."""
+    own = " The folder has its own project with its own labels."
+    text = (
+        f"Open {Path(folder).name} instead of the project {project.path.stem}, or add its images "
+        f"to that project?{own if project_file(folder).exists() else ''}"
+    )
+    choices = {"open": "Open folder", "add": "Add images"}
+    return choose_answer(parent, "Open this folder?", text, choices)
+
 
 _REFRESH_MS = 600
 

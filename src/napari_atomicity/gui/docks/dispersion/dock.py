@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 from napari.utils.notifications import show_info
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
@@ -17,6 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from ....atoms.dispersion import (
+    DISPERSION_SCHEMA,
     DispersionResult,
     DispersionResults,
     DispersionSettings,
@@ -24,13 +26,16 @@ from ....atoms.dispersion import (
 )
 from ....atoms.marks import ImageAtoms
 from ....core.micrograph import Micrograph
+from ....core.progress import Progress, Stop
 from ....core.settings import GROUP_DISTANCE_NM
 from ....io.clipboard import tab_separated
+from ....io.tables import write_table
 from ....reporting.plot_base import Look, Plot
 from ....reporting.plot_dispersion import DISPERSION_PLOTS
 from ....reporting.plots import save_plot
 from ....statistics.loading_settings import LoadingSettings
 from ...controls.collapsible import CollapsibleSection
+from ...controls.drawing import ProgressBar
 from ...controls.forms import ComboBox, labelled, wrapped_label
 from ...controls.line_table import table_of
 from ...controls.settings import remember
@@ -41,10 +46,100 @@ from ...scatter.linked import HINT, Linked
 from ...scatter.save import choose_and_save
 from ...scatter.view import PlotView
 from ...tasks import format_error, running, start
-from .export import write_rows
 from .figures import FigureModel, figures
-from .text import NO_ATOMS, NO_PIXEL_SIZE, OUTDATED, format_left_out, format_reasons
-from .waiting import Waiting
+
+
+# ---- progress of the computation of a dispersion
+class Waiting(QWidget):
+    """Progress bar and Cancel button; hidden without a task.
+
+    Signals: ``cancelled()``.
+    """
+
+    cancelled = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.bar = ProgressBar()
+        self.bar.setAccessibleName("Progress")
+        self.cancel_button = QPushButton("Cancel")
+        self.cancel_button.setToolTip("Cancel the computation; earlier results are kept.")
+        self.cancel_button.clicked.connect(self.cancelled)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.bar, 1)
+        row.addWidget(self.cancel_button)
+        self.hide()
+
+    def begin(self, message: str) -> None:
+        self.bar.setFormat(message)
+        self.bar.setRange(0, 1)  # a bar of unknown length shows no text
+        self.bar.setValue(0)
+        self.show()
+
+    def report(self, done: int, total: int, message: str) -> None:
+        """Show the progress, with the message as tooltip."""
+        self.bar.setRange(0, max(total, 1))
+        self.bar.setValue(done)
+        self.bar.setToolTip(message)
+
+
+# ---- messages of the dock Dispersion
+
+NO_ATOMS = "No atoms yet: find them in the dock Atoms, or mark them manually."
+OUTDATED = (
+    "The pixel size of {} has changed since its atoms were found. Find them again in the dock "
+    "Atoms."
+)
+NO_PIXEL_SIZE = (
+    "The pixel size of {} is unknown, so there is no density per nm². Enter the pixel size in the "
+    "dock Atoms, which proposes one."
+)
+
+
+def format_reasons(reasons: dict[str, str]) -> str:
+    """Format why images have no dispersion, and what to do."""
+    text = "; ".join(f"{image}: {reason}" for image, reason in reasons.items())
+    return f"{text}. The support can be drawn in the dock Atoms."
+
+
+def format_left_out(found: DispersionResults, images: int) -> str:
+    """Format which images are left out, and in which most detections are."""
+    without = found.reasons
+    lines = []
+    unseen = images - len(found.of)
+    if unseen > 0:
+        lines.append(
+            f"{unseen} of {images} images left out: atoms have not been searched there yet."
+        )
+    if without:
+        lines.append("Left out: " + "; ".join(f"{i}: {why}" for i, why in without.items()) + ".")
+    statistics = {i: one.dispersion for i, one in found.of.items() if one.dispersion is not None}
+    few = [i for i, one in statistics.items() if one.n_off_support > one.n_atoms]
+    if few:
+        lines.append(
+            f"Most detections in {', '.join(few[:3])}{' …' if len(few) > 3 else ''} are on bright "
+            "clusters or off the support: the figures rest on the few others. Check the support "
+            "in the dock Atoms."
+        )
+    return " ".join(lines)
+
+
+# ---- the table of a dispersion as a file
+def write_rows(
+    path: Path,
+    images: dict[str, ImageAtoms],
+    settings: DispersionSettings,
+    loading: LoadingSettings,  # metal and support, for the metal loading in wt%
+    micrographs: dict[str, Micrograph],  # images whose support is not known yet
+    known: dict[str, DispersionResult],
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Path:
+    """Write the dispersion of images as a table, in a worker; compute what is missing."""
+    found = compute_dispersions(images, settings, micrographs, known, progress=progress, stop=stop)
+    return write_table(found.rows(loading), path, DISPERSION_SCHEMA)
+
 
 THIS_IMAGE, ALL_IMAGES = "this image", "all images"
 DEBOUNCE_MS = 250

@@ -9,12 +9,23 @@ from typing import Any
 
 from qtpy.QtCore import QEvent, QSignalBlocker, Qt
 from qtpy.QtGui import QKeyEvent
-from qtpy.QtWidgets import QApplication, QHBoxLayout, QPushButton, QScrollArea, QWidget
+from qtpy.QtWidgets import (
+    QApplication,
+    QGridLayout,
+    QHBoxLayout,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QWidget,
+)
 
 from ....core.cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN, Key
 from ....core.errors import AtomicityError
 from ....core.palette import colour_of, symbol_of
+from ....core.progress import format_duration
+from ....core.text import pluralise
 from ....state.export_contents import SAMPLE_SETTING
+from ....state.keys import ids_of_image
 from ....state.review_orders import ORDERS
 from ....state.review_queue import Queue, build
 from ....state.review_request import ReviewRequest
@@ -27,16 +38,200 @@ from ...controls.drawing import ProgressBar
 from ...controls.forms import ComboBox, labelled, main_button, wrapped_label
 from ...controls.glyphs import glyph_icon
 from ...controls.help import show_help
+from ...controls.refresher import FollowingWidget
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
+from ...controls.shortcuts import LABEL_MODE, format_key
 from ...panels.dock import Dock
+from ...panels.dock_windows import show_dock
+from ...panels.forms import busy
+from ...viewer.binding import Binding
 from ...viewer.labelling import focus_canvas
 from .agreement import AnnotatorPanel
 from .answers import Answers
-from .editing import Editing
 from .history import EditHistory
-from .learning import Learning
-from .text import format_accuracy, format_progress, format_share, format_speed
+
+
+# ---- from what a person has corrected to a better model, in one click
+class Learning(FollowingWidget):
+    """How much there is to learn from, and the two ways to learn it."""
+
+    follows = ("changed", "project_changed")
+    delay_ms = 50
+
+    def __init__(self, binding: Binding) -> None:
+        super().__init__(binding.refresher)
+        self.binding = binding
+        self._n_corrected = 0
+        self.words = wrapped_label("Corrections to learn from", lines=2)
+        self.adapt_button = QPushButton("Adapt model")
+        self.adapt_button.setToolTip(
+            "Fine-tune the model to these images in seconds, with your corrections as certain "
+            "labels. The dock Adapt compares before and after. You can undo it."
+        )
+        self.train_button = QPushButton("Train model")
+        self.train_button.setToolTip(
+            "Train a model on the corrected clusters in minutes, for classes or conditions that no "
+            "model covers. Each class needs some clusters in at least two images."
+        )
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.addWidget(self.words, 0, 0, 1, 2)
+        for column, button in enumerate((self.adapt_button, self.train_button)):
+            button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+            grid.addWidget(button, 1, column)
+        self.adapt_button.clicked.connect(self.adapt)
+        self.train_button.clicked.connect(self.train)
+
+    def refresh(self) -> None:
+        table = self.binding.state.table()
+        said = table.loc[table["label_corrected"] != "", ["label_corrected", "label_predicted"]]
+        self._n_corrected = n = len(said)
+        other = int((said["label_corrected"] != said["label_predicted"]).sum())
+        self.words.setText(
+            f"You have labelled {pluralise(n, 'cluster')}; {other} of these labels differ from "
+            "the prediction."
+            if n
+            else "A model can learn from your corrections."
+        )
+
+    def show_status(self) -> None:
+        state = self.binding.state
+        ready = self._n_corrected > 0 and not (busy(state) or state.read_only or state.blind)
+        self.adapt_button.setEnabled(ready)
+        self.train_button.setEnabled(ready)
+
+    def adapt(self) -> None:
+        """Open Adapt and let it learn from all images."""
+        show_dock(self.binding.viewer, "Adapt").learn()
+
+    def train(self) -> None:
+        """Open Train and let it learn from the corrected clusters."""
+        show_dock(self.binding.viewer, "Train").learn()
+
+
+# ---- A row of buttons for what a person does to clusters in the image; the keys do the same
+class Editing(FollowingWidget):
+    """Add, split, merge, exclude."""
+
+    follows = ("changed", "selection_changed", "current_changed", "project_changed")
+
+    def __init__(self, binding: Binding) -> None:
+        super().__init__(binding.refresher)
+        self.binding = binding
+        keys = {s.name: format_key(s.keys[0]) for s in LABEL_MODE}
+        self.buttons: dict[str, QPushButton] = {}
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        for action, text, tooltip, act in (
+            (
+                "add",
+                "Add",
+                "Click at a missed cluster. It is outlined, measured and classified.",
+                binding.add_by_clicking,
+            ),
+            (
+                "split",
+                "Split",
+                "Split each selected cluster into two.",
+                binding.split_selected,
+            ),
+            ("merge", "Merge", "Merge the selected clusters into one.", binding.merge_selected),
+            (
+                "exclude",
+                "Exclude…",
+                "Draw around contamination or vacuum to exclude clusters in it.",
+                binding.exclude_regions,
+            ),
+        ):
+            button = QPushButton(text)
+            button.setToolTip(f"{tooltip} ({keys[action]})")
+            button.setAccessibleName(text)
+            button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+            button.clicked.connect(act)
+            row.addWidget(button)
+            self.buttons[action] = button
+
+    def refresh(self) -> None:
+        state = self.binding.state
+        may = state.analysis(state.current or "") is not None and not state.read_only
+        here = ids_of_image(state.selection, state.current)
+        for action, possible in {
+            "add": may and not state.blind,
+            "exclude": may and not state.blind,
+            "split": may and not state.blind and len(here) > 0,
+            "merge": may and not state.blind and len(here) > 1,
+        }.items():
+            self.buttons[action].setEnabled(possible)
+
+
+# ---- texts of the dock Review
+
+
+# ---- words
+def format_progress(review: Reviewing) -> str:
+    """Format the progress, as in ``Reviewed 37 of 212``."""
+    return f"Reviewed {review.n_done} of {review.n}"
+
+
+def format_speed(review: Reviewing) -> str:
+    """Format seed, time per cluster, time left and the number of skipped clusters."""
+    words = [f"seed {review.queue.request.seed}"] if review.queue.strata else []
+    seconds, left = review.seconds_each(), review.n - review.n_done
+    if seconds is not None:
+        words.append(f"{seconds:.1f} s each, {format_duration(seconds * left)} left")
+    else:
+        words.append("time left: after some answers")
+    if review.n_skipped:
+        words.append(f"{review.n_skipped} skipped")
+    return "; ".join(words)
+
+
+def format_share(share: Share) -> str:
+    """``94.1 % (89.2–97.0)``; a dash without answers."""
+    if not math.isfinite(share.value):
+        return "–"
+    return f"{100 * share.value:.1f} % ({100 * share.low:.1f}–{100 * share.high:.1f})"
+
+
+def format_accuracy(review: Reviewing, found: Accuracy | None) -> str:
+    """Describe what follows from the answers, and what does not."""
+    if found is None:
+        return (
+            "These clusters were chosen because they are special: how often their labels are right "
+            f"says nothing of the others. For an estimate choose '{ORDERS['sample'].title}' or "
+            f"'{ORDERS['random'].title}'."
+        )
+    if review.state.blind:
+        return "In blind mode there are no predictions to set the answers against."
+    if not found.overall.n:
+        return "The accuracy of the labels will be estimated here from the answers."
+    n, of = found.overall.n, found.n_population
+    said = [
+        f"{format_share(found.overall)} of the labels of these {of} clusters are right, with its "
+        f"95 % interval: {found.overall.right} of {n} answers."
+    ]
+    if found.false_detections:
+        many = found.false_detections != 1
+        said.append(
+            f"{found.false_detections} {'were' if many else 'was'} no cluster"
+            f"{'s' if many else ''}, which counts as wrong."
+        )
+    if review.queue.request.by_image and not review.finished:
+        said.append("It counts once all are reviewed: image by image, the first are not typical.")
+    elif review.n_skipped:
+        n = review.n_skipped
+        said.append(
+            f"{n} {'were' if n != 1 else 'was'} skipped: such are the hard ones, so this is too "
+            "high until they are answered."
+        )
+    if review.predicted_anew:
+        said.append(
+            "They were classified anew since the sample was drawn. If that model has learnt from "
+            "these answers, this flatters it: draw another sample."
+        )
+    return " ".join(said)
+
 
 THIS_IMAGE, ALL_IMAGES = "this image", "all images"
 START, GO_ON, END = "Start review", "Go on with the review", "End review"

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 from ....core.cluster_table import corrected
 from ....core.errors import AtomicityError
 from ....core.model_card import ModelCard
+from ....core.progress import Progress, Stop, with_time_left
 from ....models.files import SHIPPED, shipped_folder, user_folder
 from ....reporting.plot_training import describe_training, draw_learning_curve
 from ....training.request import (
@@ -26,7 +27,8 @@ from ....training.request import (
     Source,
     TrainRequest,
 )
-from ....training.score_text import describe_comparisons
+from ....training.score_text import describe_accuracy, describe_comparisons, describe_gain
+from ... import tasks
 from ...controls.chart import Chart
 from ...controls.connections import follow
 from ...controls.forms import (
@@ -45,7 +47,46 @@ from ...panels.dock import Dock
 from ...panels.forms import ModelCombo
 from ...panels.size_selected import SizeSelectedFolder
 from ...viewer.models import model_folder
-from .tasks import free_path, summary, train_model
+
+
+# ---- what the dock Train runs in a worker, and the summary of a new model
+def train_model(
+    request: TrainRequest,
+    on_epoch: Any,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> ModelCard:
+    """Train and write a model; run in a worker, where torch may take its seconds to load."""
+    from ....training.run import train
+
+    tasks.cap_torch_threads()
+    return train(request, with_time_left(progress), stop, on_epoch)
+
+
+def summary(card: ModelCard) -> str:
+    """Summarise a new model: its accuracy, on which data, and what was left out."""
+    which = "test" if "test" in card.scores else "held_out"
+    scores, history = card.scores[which], card.training["history"]
+    left_out = [f"{n} {reason}" for reason, n in card.data["left_out"].items() if n]
+    lines = [
+        f"{card.name}: {describe_accuracy(card)}",
+        f"{100 * scores['off_by_one']:.1f} % are one class off; the mean error is "
+        f"{scores['error_atoms']:.1f} atoms.",
+        "Found: " + ", ".join(f"{c} {100 * r:.0f} %" for c, r in scores["recall"].items()) + ".",
+        f"Ended after {len(history)} epochs; kept is number {card.training['epoch_kept']}.",
+        f"Left out: {', '.join(left_out) or 'nothing'}.",
+        describe_gain(card),
+    ]
+    return "\n".join(filter(None, lines))
+
+
+def free_path() -> Path:
+    """Return a new file name in the user's folder of models."""
+    folder, i = user_folder(), 1
+    while (folder / f"trained-{i}.safetensors").exists():
+        i += 1
+    return folder / f"trained-{i}.safetensors"
+
 
 FOLDER, SIMULATION, CORRECTIONS = range(3)
 _FILE_TYPE = "Model (*.safetensors)"
