@@ -17,8 +17,7 @@ from typing import Any
 
 import typer
 
-from napari_atomicity.atoms import cluster_atoms, completeness
-from napari_atomicity.atoms import table as atom_table
+from napari_atomicity.atoms import cluster_atoms, completeness, table as atom_table
 from napari_atomicity.atoms.dispersion import DispersionSettings
 from napari_atomicity.cli.commands import app
 from napari_atomicity.core import cluster_table, ratio_columns

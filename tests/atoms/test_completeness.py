@@ -9,14 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial import KDTree
 from scipy.special import expit
 
-from napari_atomicity.atoms import completeness as complete
-from napari_atomicity.atoms import injected_spots, injection
+from napari_atomicity.atoms import completeness as complete, injected_spots, injection
 from napari_atomicity.atoms.analysis import BRIGHT_CLUSTERS, AtomAnalysis
 from napari_atomicity.atoms.completeness import (
     Completeness,

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_atomicity.atoms import finder
-from napari_atomicity.atoms import table as tables
+from napari_atomicity.atoms import finder, table as tables
 from napari_atomicity.atoms.analysis import AtomAnalysis, find_atoms
 from napari_atomicity.atoms.card import AtomCard
 from napari_atomicity.atoms.finder import AtomModel

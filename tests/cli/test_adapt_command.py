@@ -16,8 +16,7 @@ from napari_atomicity.io.tables import write_clusters
 from napari_atomicity.models.classifier import load_classifier
 from napari_atomicity.models.domain_shift import Shift
 from napari_atomicity.models.files import find_model, read_model
-from napari_atomicity.pipeline.adaptation import runs as adapting
-from napari_atomicity.pipeline.adaptation import text as adaptation_text
+from napari_atomicity.pipeline.adaptation import runs as adapting, text as adaptation_text
 from napari_atomicity.pipeline.adaptation.result import Adaptation
 from napari_atomicity.pipeline.adaptation.settings import AdaptRequest
 from napari_atomicity.pipeline.analysis import analyse

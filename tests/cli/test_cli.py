@@ -17,8 +17,7 @@ from typer.testing import CliRunner
 import bad_readers
 import napari_atomicity
 from napari_atomicity import Project
-from napari_atomicity.cli import commands as cli
-from napari_atomicity.cli import common, demo, display
+from napari_atomicity.cli import commands as cli, common, demo, display
 from napari_atomicity.cli.common import guarded
 from napari_atomicity.core.errors import DependencyError, ModelError, ReadError, TableError
 from napari_atomicity.io import images

@@ -14,8 +14,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from napari_atomicity.cli import commands as cli
-from napari_atomicity.cli import main
+from napari_atomicity.cli import commands as cli, main
 from napari_atomicity.io.tables import write_clusters
 from napari_atomicity.simulation.examples import example_path
 from napari_atomicity.simulation.recipes import write_pixels

@@ -33,13 +33,11 @@ from napari_atomicity.atoms.analysis import find_atoms
 from napari_atomicity.atoms.finder import load_atom_model
 from napari_atomicity.atoms.marks import mark_at
 from napari_atomicity.atoms.species import Species
-from napari_atomicity.detection.manual import measure_at
-from napari_atomicity.detection.manual import split as split_cluster
+from napari_atomicity.detection.manual import measure_at, split as split_cluster
 from napari_atomicity.io.tables import read_clusters, write_clusters
 from napari_atomicity.project.opening import survey
 from napari_atomicity.simulation.fields import FieldSettings, simulate_field
-from napari_atomicity.training import fit
-from napari_atomicity.training import request as training
+from napari_atomicity.training import fit, request as training
 from napari_atomicity.training.atoms import AtomRecipe, AtomTrainingSettings, train_atoms
 from support import lattice_isomer
 

@@ -2,8 +2,7 @@
 
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from napari_atomicity.core import cluster_table as tables
 from napari_atomicity.core.errors import TableError

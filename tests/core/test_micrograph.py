@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from napari_atomicity.core.errors import AtomicityError, CalibrationError, UnsuitableImageError
 from napari_atomicity.core.micrograph import Micrograph

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from napari_atomicity.core.cluster_table import settle_labels
 from napari_atomicity.core.table_cache import TableCache, columns_of

@@ -5,8 +5,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from napari_atomicity import load
 from napari_atomicity.core import micrograph as micrographs

@@ -16,8 +16,7 @@ from qtpy.QtWidgets import QFileDialog
 from waiting import updated
 
 from napari_atomicity.atoms.marks import Mark
-from napari_atomicity.gui.docks.annotators import packs
-from napari_atomicity.gui.docks.annotators import text as words
+from napari_atomicity.gui.docks.annotators import packs, text as words
 from napari_atomicity.gui.docks.annotators.coverage import DONE, NOT_DONE
 from napari_atomicity.gui.docks.annotators.dock import BLIND, Annotators
 from napari_atomicity.gui.docks.review.dock import Review

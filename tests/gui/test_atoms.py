@@ -25,9 +25,7 @@ from napari_atomicity.core.cluster_table import conform as conform_clusters
 from napari_atomicity.core.errors import AtomicityError, Cancelled
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.gui import tasks
-from napari_atomicity.gui.docks.atoms import dock as batch_module
-from napari_atomicity.gui.docks.atoms import found as found_module
-from napari_atomicity.gui.docks.atoms import jobs
+from napari_atomicity.gui.docks.atoms import dock as batch_module, found as found_module, jobs
 from napari_atomicity.gui.docks.atoms.column_chart import ChartColumn, ColumnChart
 from napari_atomicity.gui.docks.atoms.dock import NOTHING_FOUND, Atoms
 from napari_atomicity.gui.docks.atoms.found import MAX_SIZES, size_columns

@@ -298,8 +298,7 @@ def test_it_is_said_whether_the_session_fits_the_classes(
 @pytest.fixture
 def elsewhere(monkeypatch, model):
     """Other processes, whose work is done in this one; where they were asked for."""
-    from napari_atomicity.pipeline import batch
-    from napari_atomicity.pipeline import dask_workers as cluster
+    from napari_atomicity.pipeline import batch, dask_workers as cluster
     from napari_atomicity.pipeline.runs import analyse_one
     from napari_atomicity.pipeline.sent_model import SentModel
 

@@ -21,10 +21,8 @@ from napari_atomicity.gui.controls.patch_view import (
     PatchView,
     scale_bar_nm,
 )
-from napari_atomicity.gui.docks.explain import averages as averages_page
-from napari_atomicity.gui.docks.explain import dock as docks
-from napari_atomicity.gui.docks.explain.averages import IN_NM
-from napari_atomicity.gui.docks.explain.averages import format_profile as format_tile
+from napari_atomicity.gui.docks.explain import averages as averages_page, dock as docks
+from napari_atomicity.gui.docks.explain.averages import IN_NM, format_profile as format_tile
 from napari_atomicity.gui.docks.explain.dock import (
     NOT_CLASSIFIED,
     NOTHING_SELECTED,

@@ -21,8 +21,12 @@ from napari_atomicity.gui.table.model import matching_rows, shown_values
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers import place_boxes
-from napari_atomicity.gui.viewer.point_style import class_map_image, class_map_scale, texts
-from napari_atomicity.gui.viewer.point_style import features as point_features
+from napari_atomicity.gui.viewer.point_style import (
+    class_map_image,
+    class_map_scale,
+    features as point_features,
+    texts,
+)
 from napari_atomicity.gui.viewer.status_line import format_cluster, show_message
 from napari_atomicity.state.review_queue import queue_of
 from napari_atomicity.state.reviewing import Reviewing

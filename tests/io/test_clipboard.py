@@ -6,8 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from napari_atomicity.io.clipboard import (
     MAX_TABULAR_ROWS,

@@ -6,8 +6,7 @@ import imagecodecs
 import mrcfile
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from napari_atomicity import load
 from napari_atomicity.core.errors import AtomicityError, ReadError, UnsuitableImageError

@@ -8,8 +8,7 @@ import stat
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from openpyxl import load_workbook
 
 from napari_atomicity.core.cluster_table import columns, conform, empty
@@ -24,8 +23,7 @@ from napari_atomicity.io.tables import (
     write_clusters,
     write_ratios,
 )
-from napari_atomicity.statistics.ratios import COLUMNS as RATIO_COLUMNS
-from napari_atomicity.statistics.ratios import class_ratios
+from napari_atomicity.statistics.ratios import COLUMNS as RATIO_COLUMNS, class_ratios
 
 CLASSES = ["Pt19", "Pt41"]
 

@@ -3,8 +3,7 @@ import io
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from napari_atomicity import load
 from napari_atomicity.core.errors import AtomicityError, ReadError, UnsuitableImageError

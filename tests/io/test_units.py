@@ -1,6 +1,5 @@
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from napari_atomicity.core.errors import UnsuitableImageError
 from napari_atomicity.io.units import AxisScale, is_reciprocal, nm_per, normalised, pixel_size_nm

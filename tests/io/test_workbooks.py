@@ -6,8 +6,7 @@ from datetime import date, datetime, time
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from openpyxl import Workbook
 
 from napari_atomicity.core.errors import AtomicityError, ReadError, TableError

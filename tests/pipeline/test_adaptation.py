@@ -23,8 +23,7 @@ from napari_atomicity.models.estimators import Measured
 from napari_atomicity.models.intensity_scale import fit_image
 from napari_atomicity.models.network import AtomicityNet
 from napari_atomicity.models.out_of_distribution import COMPONENTS, features, placed
-from napari_atomicity.pipeline.adaptation import fine_tuning
-from napari_atomicity.pipeline.adaptation import network_tuning as adapted_model
+from napari_atomicity.pipeline.adaptation import fine_tuning, network_tuning as adapted_model
 from napari_atomicity.pipeline.adaptation.checks import Split, find_objections
 from napari_atomicity.pipeline.adaptation.evidence import IntensityEvidence, IntensityJudge
 from napari_atomicity.pipeline.adaptation.fine_tuning import adapt

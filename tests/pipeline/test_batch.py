@@ -22,8 +22,7 @@ from napari_atomicity.io.images import load
 from napari_atomicity.io.inputs import Input
 from napari_atomicity.io.tables import concatenate, read_clusters, read_table
 from napari_atomicity.models.classifier import load_classifier
-from napari_atomicity.pipeline import batch as module
-from napari_atomicity.pipeline import run_files, run_results
+from napari_atomicity.pipeline import batch as module, run_files, run_results
 from napari_atomicity.pipeline.batch import Throughput, analyse_part, duration, run_batch
 from napari_atomicity.pipeline.dask_workers import SchedulerLost, Workers
 from napari_atomicity.pipeline.part_store import PartStore

@@ -5,8 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from napari_atomicity.core.errors import AtomicityError, ReadError
 from napari_atomicity.io.provenance import Outcome, analysed_images, run_record

@@ -20,14 +20,11 @@ from typer.testing import CliRunner
 import bad_readers
 from napari_atomicity.cli import commands as cli
 from napari_atomicity.core.errors import AtomicityError, ReadError
-from napari_atomicity.io import images as readers
-from napari_atomicity.io import read_limits
+from napari_atomicity.io import images as readers, read_limits
 from napari_atomicity.io.images import Reader
 from napari_atomicity.io.read_limits import ReadLimits
 from napari_atomicity.io.tables import read_clusters, read_table
-from napari_atomicity.pipeline import live as live_figures
-from napari_atomicity.pipeline import run_files, runs
-from napari_atomicity.pipeline import watch as module
+from napari_atomicity.pipeline import live as live_figures, run_files, runs, watch as module
 from napari_atomicity.pipeline.batch import run_batch
 from napari_atomicity.pipeline.control_chart import SESSION_CHANGED
 from napari_atomicity.pipeline.live import read_log

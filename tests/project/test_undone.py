@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from bench import analysed, write_image
-from hypothesis import Phase, given, settings
-from hypothesis import strategies as st
+from hypothesis import Phase, given, settings, strategies as st
 
 from napari_atomicity.project import Project
 from napari_atomicity.state.window_state import WindowState

@@ -23,8 +23,7 @@ from napari_atomicity.io.tables import concatenate, read_clusters, read_table
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.project import EditKind, ImageEdit, Project
 from napari_atomicity.reporting.plots import PLOTS, SUFFIXES
-from napari_atomicity.state import export as exports
-from napari_atomicity.state import export_contents
+from napari_atomicity.state import export as exports, export_contents
 from napari_atomicity.state.export import CHARTS, Choices, agreement_table, card_of, export
 from napari_atomicity.state.export_contents import Contents, sampled_accuracy
 from napari_atomicity.state.review_queue import Queue, build

@@ -9,8 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from napari_atomicity.core.cluster_table import AGGREGATE, UNKNOWN, conform
 from napari_atomicity.core.errors import AtomicityError

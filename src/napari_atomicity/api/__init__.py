@@ -7,43 +7,6 @@ folder uses; `ImageAnalysis` adds methods and no data. Packages that are needed 
 such as matplotlib, napari or hyperspy, are imported by this method.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from typing import TYPE_CHECKING
-
-from ..core.lazy_imports import lazy_attributes
-
-if TYPE_CHECKING:
-    from .analysing import analyse
-    from .image_analysis import ImageAnalysis
-    from .session import Analyses, Session
-    from .tasks import adapt, analyse_batch, analyse_movie, dispersion, find_atoms, train
-
-__all__ = [
-    "Analyses",
-    "ImageAnalysis",
-    "Session",
-    "adapt",
-    "analyse",
-    "analyse_batch",
-    "analyse_movie",
-    "dispersion",
-    "find_atoms",
-    "train",
-]
-
-__getattr__, __dir__ = lazy_attributes(
-    __name__,
-    {
-        "Analyses": "session",
-        "ImageAnalysis": "image_analysis",
-        "Session": "session",
-        "adapt": "tasks",
-        "analyse": "analysing",
-        "analyse_batch": "tasks",
-        "analyse_movie": "tasks",
-        "dispersion": "tasks",
-        "find_atoms": "tasks",
-        "train": "tasks",
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -75,8 +75,7 @@ def train(
     Cancelled
         If ``stop()`` returns True.
     """
-    from ..training import CorrectedImagesSource, FolderSource, TrainRequest
-    from ..training import train as run_training
+    from ..training import CorrectedImagesSource, FolderSource, TrainRequest, train as run_training
 
     if isinstance(data, Analysis):
         data = Analyses.of([data])
@@ -300,8 +299,7 @@ def analyse_movie(
     Cancelled
         If ``stop()`` returns True.
     """
-    from ..tracking import analyse_movie as analyse_tracks
-    from ..tracking import is_tracked, track_clusters
+    from ..tracking import analyse_movie as analyse_tracks, is_tracked, track_clusters
 
     with automatic_progress(progress) as shown:
         if not isinstance(source, Analysis):

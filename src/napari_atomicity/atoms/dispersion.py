@@ -31,13 +31,11 @@ from ..statistics.dispersion import (
 )
 from ..statistics.dispersion_columns import SCHEMA as STATISTICS_SCHEMA
 from ..statistics.loading_settings import LoadingSettings
-from ..statistics.metal_loading import SCHEMA as LOADING_SCHEMA
-from ..statistics.metal_loading import with_loading
+from ..statistics.metal_loading import SCHEMA as LOADING_SCHEMA, with_loading
 from ..statistics.windows import ObservationWindow
 from . import support
 from .analysis import with_neighbours
-from .completeness import SCHEMA as COMPLETENESS_SCHEMA
-from .completeness import Completeness, with_completeness
+from .completeness import SCHEMA as COMPLETENESS_SCHEMA, Completeness, with_completeness
 from .marks import ImageAtoms
 from .summary import candidate_recall
 from .table import concat_atom_tables, empty_table

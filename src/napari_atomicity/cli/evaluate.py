@@ -86,8 +86,7 @@ def _score_columns(
     """Score each column of labels of a cluster table."""
     from ..io.provenance import analysed_images
     from ..io.tables import read_table
-    from ..statistics.scores import evaluate as score
-    from ..statistics.scores import label_columns, prepare_clusters
+    from ..statistics.scores import evaluate as score, label_columns, prepare_clusters
 
     images_path = truth.parent / "images.csv"
     images = read_table(images_path) if images_path.is_file() else None

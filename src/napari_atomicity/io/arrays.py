@@ -15,9 +15,7 @@ from ..core.errors import UnsuitableImageError
 from ..core.micrograph import LARGE_PIXELS, Micrograph
 from . import microscope
 from .raw_image import RawImage, known_entries
-from .units import AxisScale, nm_per
-from .units import pixel_size_nm as pixel_size_of
-from .units import seconds as seconds_of
+from .units import AxisScale, nm_per, pixel_size_nm as pixel_size_of, seconds as seconds_of
 
 MAX_UNEVENNESS = 0.01
 """Maximum relative deviation of the steps of a coordinate from their mean."""

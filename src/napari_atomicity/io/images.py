@@ -19,8 +19,7 @@ import numpy as np
 
 from ..core.errors import AtomicityError, Cancelled, ReadError, UnsuitableImageError, reason_of
 from ..core.micrograph import Micrograph
-from . import lazy, microscope
-from . import plain_formats as plain
+from . import lazy, microscope, plain_formats as plain
 from .arrays import micrograph_of
 from .files import check_files_in, regular_file
 from .lazy import inverted, is_large, tiff_pixels
@@ -29,8 +28,7 @@ from .plain_formats import GREY
 from .raw_image import RawImage, known_entries
 from .read_limits import read_limits
 from .reader_process import ForeignError, read_in_process, too_slow
-from .units import AxisScale, seconds
-from .units import pixel_size_nm as pixel_size_of
+from .units import AxisScale, pixel_size_nm as pixel_size_of, seconds
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core import cluster_table as tables
-from ..core import palette
+from ..core import cluster_table as tables, palette
 from ..core.errors import AtomicityError
 from .files import atomic_write, plain, write_text
 from .own_files import RESULT

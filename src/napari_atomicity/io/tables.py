@@ -24,8 +24,7 @@ import numpy as np
 import pandas as pd
 from pandas.io.parsers import TextParser  # type: ignore[attr-defined]
 
-from ..core import cluster_table as tables
-from ..core import ratio_columns
+from ..core import cluster_table as tables, ratio_columns
 from ..core.columns import Column
 from ..core.errors import AtomicityError, ReadError, TableError
 from .files import atomic_write, regular_file, write_text

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..core.devices import (
     DeviceLostError,
+    batch_size as usual_batch_size,
     choose_device,
     half_precision,
     is_device_loss,
@@ -22,7 +23,6 @@ from ..core.devices import (
     report_device_loss,
     synchronize,
 )
-from ..core.devices import batch_size as usual_batch_size
 from ..core.errors import ModelError, naming_file
 from ..core.model_card import ModelCard
 from ..core.patches import Patches

@@ -28,8 +28,7 @@ from ..reporting.image_warnings import session_warnings
 from ..reporting.plot_session import SessionSummary
 from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import class_ratios
-from ..tracking.files import FILES as MOVIE_FILES
-from ..tracking.files import write_movie_results
+from ..tracking.files import FILES as MOVIE_FILES, write_movie_results
 from .acquisition_sessions import SessionRules
 from .failures import FAILURES, Failure
 from .image_scale import ImageScale

@@ -26,8 +26,7 @@ from ..reporting.image_warnings import image_warnings
 from ..reporting.plot_session import MAX_SESSIONS, SessionSummary
 from ..reporting.plots import scales_of
 from ..statistics.ratios import COLUMNS
-from ..tracking.files import FILES as MOVIE_FILES
-from ..tracking.files import analyse_if_tracked, write_movies
+from ..tracking.files import FILES as MOVIE_FILES, analyse_if_tracked, write_movies
 from ..tracking.following import TrackedMovie
 from .acquisition_sessions import SessionRules
 from .analysis import with_failed

@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..io.figures import FONTS_AND_IDS, save_figure
-from ..io.figures import SUFFIXES as FIGURE_SUFFIXES
+from ..io.figures import FONTS_AND_IDS, SUFFIXES as FIGURE_SUFFIXES, save_figure
 from ..io.tables import write_table
 from ..models.analysis import Analysis
 from .plot_base import Look, Plot

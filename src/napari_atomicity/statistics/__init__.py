@@ -1,27 +1,5 @@
 """Class ratios with intervals, agreement, scores, point patterns."""
 
-from __future__ import annotations
+import lazy_loader
 
-from typing import TYPE_CHECKING
-
-from ..core.lazy_imports import lazy_attributes
-
-if TYPE_CHECKING:
-    from .point_scores import evaluate_points
-    from .ratios import class_ratios
-    from .reference import compare
-
-__all__ = [
-    "class_ratios",
-    "compare",
-    "evaluate_points",
-]
-
-__getattr__, __dir__ = lazy_attributes(
-    __name__,
-    {
-        "class_ratios": "ratios",
-        "compare": "reference",
-        "evaluate_points": "point_scores",
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

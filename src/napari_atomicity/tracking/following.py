@@ -19,8 +19,17 @@ from ..core.progress import Progress, Stop, check, report
 from ..core.text import pluralise
 from ..models.analysis import Analysis
 from ..models.estimators import class_sizes
-from ..statistics.hidden_markov import RateFit, change_of_rate
-from ..statistics.track_smoothing import Track, smooth_tracks
+from ..statistics.hidden_markov import (
+    RateFit,
+    change_of_rate,
+    fit_rate as fit_rate,
+    smooth as smooth,
+)
+from ..statistics.track_smoothing import (
+    Track,
+    compute_emissions as compute_emissions,
+    smooth_tracks,
+)
 from .drift import StageDrift, estimate_drift, no_drift
 from .dwell import dwell_summary, dwell_times
 from .events import find_events

@@ -18,8 +18,7 @@ from ..core.cluster_table import probability_columns
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, report
 from ..models.analysis import Analysis
-from ..models.estimators import constrained_mixture
-from ..models.estimators import network as network_estimator
+from ..models.estimators import constrained_mixture, network as network_estimator
 from ..models.thresholds import by_thresholds, quantities
 from ..pipeline.adaptation.settings import COMBINED, DIAMETER
 

@@ -10,8 +10,7 @@ import pandas as pd
 from qtpy.QtCore import QAbstractListModel, QModelIndex, QObject, Qt
 from qtpy.QtGui import QPixmap
 
-from ...core import cluster_table as tables
-from ...core import palette
+from ...core import cluster_table as tables, palette
 from ...models.analysis import Analysis
 from ...reporting.patch_pictures import compose
 from ...state.window_state import WindowState

@@ -25,8 +25,7 @@ from ....core.progress import Progress, Stop, report, with_time_left
 from ....core.text import pluralise
 from ....models.analysis import Analysis
 from ....models.files import SHIPPED, save_model, user_folder
-from ....pipeline.adaptation import runs as adapting
-from ....pipeline.adaptation import text as adaptation_text
+from ....pipeline.adaptation import runs as adapting, text as adaptation_text
 from ....pipeline.adaptation.settings import COMBINED, AdaptRequest
 from ... import tasks
 from ...controls.bars import BarChart

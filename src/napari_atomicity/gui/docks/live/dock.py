@@ -44,8 +44,7 @@ if TYPE_CHECKING:  # with it comes torch, which takes seconds
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ....pipeline.live_results import LiveRun
-    from ....pipeline.live_results import LiveUpdate as Taken
+    from ....pipeline.live_results import LiveRun, LiveUpdate as Taken
     from ....pipeline.watch import Watch
 
 

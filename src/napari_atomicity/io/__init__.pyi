@@ -1,0 +1,10 @@
+from .arrays import micrograph_of as micrograph_of
+from .images import find_images as find_images, load as load
+from .tables import (
+    read_clusters as read_clusters,
+    read_reference as read_reference,
+    read_table as read_table,
+    write_clusters as write_clusters,
+    write_ratios as write_ratios,
+    write_table as write_table,
+)

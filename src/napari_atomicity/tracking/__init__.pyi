@@ -1,0 +1,22 @@
+from .averaging import average_frames as average_frames
+from .drift import (
+    StageDrift as StageDrift,
+    estimate_drift as estimate_drift,
+    estimate_drift_from_clusters as estimate_drift_from_clusters,
+)
+from .dwell import dwell_summary as dwell_summary, dwell_times as dwell_times, survival as survival
+from .events import find_events as find_events
+from .files import write_movies as write_movies
+from .following import (
+    Track as Track,
+    TrackedMovie as TrackedMovie,
+    analyse_movie as analyse_movie,
+    compute_emissions as compute_emissions,
+    fit_rate as fit_rate,
+    smooth as smooth,
+    smooth_tracks as smooth_tracks,
+    track_clusters as track_clusters,
+)
+from .linking import link_clusters as link_clusters
+from .settings import MovieSettings as MovieSettings, frame_time_of as frame_time_of
+from .tracks import is_tracked as is_tracked
