@@ -274,8 +274,7 @@ class Day:
 
         from napari_atomicity.gui.docks.report import write_all
         from napari_atomicity.gui.tasks import start
-        from napari_atomicity.state.export import Choices
-        from napari_atomicity.state.export_contents import snapshot
+        from napari_atomicity.state.export import Choices, snapshot
 
         start(
             self.state,

@@ -11,7 +11,7 @@ from napari_atomicity import load
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.detection.background import block_mean
 from napari_atomicity.pipeline.analysis import detect_clusters
-from napari_atomicity.simulation.examples import example_path
+from napari_atomicity.simulation.example_data import example_path
 
 RIM_NM = 0.3
 """How far beyond its radius a cluster is cut out; the cut is soft over the same length."""

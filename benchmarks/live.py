@@ -27,10 +27,10 @@ import torch
 from measuring import machine, options, write
 from napari_atomicity import load
 from napari_atomicity.pipeline.dask_workers import available_cores
-from napari_atomicity.pipeline.live_results import LiveUpdate
+from napari_atomicity.pipeline.live import LiveUpdate
 from napari_atomicity.pipeline.runs import RunRequest
 from napari_atomicity.pipeline.watch import Watch
-from napari_atomicity.simulation.examples import example_path
+from napari_atomicity.simulation.example_data import example_path
 
 PIECES = 4
 

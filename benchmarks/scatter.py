@@ -29,7 +29,7 @@ from qtpy.QtWidgets import QApplication
 
 from measuring import best_of, machine, options, write
 from napari_atomicity.core.palette import colours, symbols
-from napari_atomicity.gui.scatter.geometry import rows_in_polygon
+from napari_atomicity.gui.scatter.mouse import rows_in_polygon
 
 CLASSES = ["Pt19", "Pt30", "Pt41", "Pt55", "Pt70"]
 WIDTH, HEIGHT = 420, 480

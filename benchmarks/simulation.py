@@ -19,7 +19,7 @@ from scipy import fft, ndimage
 
 from measuring import best_of, machine, options, timed, write
 from napari_atomicity.simulation.field_settings import FieldSettings
-from napari_atomicity.simulation.fields import simulate_field
+from napari_atomicity.simulation.fields import simulate_field, smooth_noise
 from napari_atomicity.simulation.imaging import (
     Microscope,
     Scan,
@@ -28,7 +28,6 @@ from napari_atomicity.simulation.imaging import (
     scatter_atoms,
 )
 from napari_atomicity.simulation.structures import Isomer
-from napari_atomicity.simulation.support import smooth_noise
 from napari_atomicity.training.simulated import from_simulation
 
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")

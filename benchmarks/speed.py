@@ -41,7 +41,7 @@ from napari_atomicity.io.tables import write_clusters, write_ratios
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.classifier import Classifier, load_classifier
 from napari_atomicity.models.intensity_scale import fit_image
-from napari_atomicity.models.label_assignment import assign_labels
+from napari_atomicity.models.scaled_predictions import assign_labels
 from napari_atomicity.pipeline.analysis import analyse, classify_clusters, detect_clusters
 
 

@@ -66,7 +66,7 @@ from qtpy.QtWidgets import QApplication
 app = QApplication.instance() or QApplication([])
 import napari
 from napari_atomicity import load
-from napari_atomicity.simulation.examples import example_path
+from napari_atomicity.simulation.example_data import example_path
 from napari_atomicity.gui.reader import layer_data
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.panels.dock_windows import show_dock

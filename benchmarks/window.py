@@ -214,7 +214,7 @@ def main() -> None:
     import napari
 
     from napari_atomicity.gui.viewer.binding import Binding, binding_of
-    from napari_atomicity.gui.viewer.layer_data import layer_data
+    from napari_atomicity.gui.viewer.micrographs import layer_data
     from napari_atomicity.gui.workbench import open_workbench
 
     print(f"{'clusters':>8}  {'action':<20} {'turn':>8} {'CPU':>8} {'painting':>9} {'done':>8}  ms")

@@ -27,8 +27,12 @@ from napari_atomicity.models.classifier import load_classifier
 from napari_atomicity.pipeline.analysis import analyse
 from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.imaging import Microscope, Scan
-from napari_atomicity.simulation.movie_truth import Courses, MovieTruthSettings, simulate_tables
-from napari_atomicity.simulation.movies import simulate_movie
+from napari_atomicity.simulation.movies import (
+    Courses,
+    MovieTruthSettings,
+    simulate_movie,
+    simulate_tables,
+)
 from napari_atomicity.simulation.structures import library_of
 from napari_atomicity.statistics.intervals import wilson_interval
 from napari_atomicity.tracking import analyse_movie, average_frames, estimate_drift, track_clusters

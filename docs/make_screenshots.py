@@ -31,7 +31,7 @@ from scipy.ndimage import median_filter
 
 from example_session import CONTAMINATED, make_session
 from napari_atomicity.core.cluster_table import AGGREGATE
-from napari_atomicity.gui.controls.help import Help
+from napari_atomicity.gui.controls.shortcuts import Help
 from napari_atomicity.gui.docks.adapt.dock import Adapt
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.annotators.dock import Annotators
@@ -56,15 +56,14 @@ from napari_atomicity.gui.viewer import compat
 from napari_atomicity.io.images import load
 from napari_atomicity.reporting.plots import PLOTS
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings, simulate_atoms
-from napari_atomicity.simulation.examples import (
+from napari_atomicity.simulation.example_data import (
     atom_example_path,
     atom_example_truth_path,
     example_path,
 )
 from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.imaging import Microscope
-from napari_atomicity.simulation.movie_truth import MovieTruthSettings
-from napari_atomicity.simulation.movies import simulate_movie
+from napari_atomicity.simulation.movies import MovieTruthSettings, simulate_movie
 from napari_atomicity.simulation.structures import library_of
 from napari_atomicity.statistics.scores import match_nearest
 from studio import (

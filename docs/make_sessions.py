@@ -41,7 +41,6 @@ from napari_atomicity.validation.benchmark import (
     CLASSES,
     CROPS,
     EIGHT_BITS,
-    SEED,
     WHOLE,
     BenchmarkImage,
     BenchmarkSettings,
@@ -53,6 +52,7 @@ from napari_atomicity.validation.benchmark import (
     to_8_bit,
     write_benchmark,
 )
+from napari_atomicity.validation.request import BENCHMARK_SEED
 from sessions_page import ALONE, CONFIDENT, SESSION, write_pages
 
 HERE = Path(__file__).resolve().parent
@@ -162,7 +162,7 @@ def images_of(job: Job) -> list[BenchmarkImage]:
     if job.form == EIGHT_BITS:
         return [to_8_bit(image) for image in images]
     if job.form == CROPS:
-        rng = np.random.default_rng([SEED, 0])
+        rng = np.random.default_rng([BENCHMARK_SEED, 0])
         return list(chain.from_iterable(crop_clusters(image, rng) for image in images))
     return images
 

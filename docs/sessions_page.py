@@ -15,9 +15,9 @@ from napari_atomicity.validation.benchmark import (
     ISOMERS_PER_CLASS,
     LONE_ATOMS_PER_NM2,
     N_IMAGES,
-    SEED,
     WHOLE,
 )
+from napari_atomicity.validation.request import BENCHMARK_SEED
 from page_sections import markdown_table, number, per_cent, write_section
 
 EXPLANATION = Path(__file__).resolve().parent / "explanation"
@@ -65,8 +65,8 @@ def page(scores: pd.DataFrame, made: str, n_sessions: int) -> list[str]:
         made,
         "",
         f"**Images.** There are {n_sessions} simulated sessions of {N_IMAGES} images each (seeds "
-        f"from {SEED}), which `atomicity benchmark` writes for others ([files and SHA-256]"
-        f"(../reference/benchmark.md)), with {ISOMERS_PER_CLASS} isomers of each size that were "
+        f"from {BENCHMARK_SEED}), which `atomicity benchmark` writes for others "
+        f"([files and SHA-256](../reference/benchmark.md)), with {ISOMERS_PER_CLASS} isomers of each size that were "
         "not used for training or tuning. Conditions are drawn once for each session. Between its "
         "images, the gain scatters by 9 to 14 %, dose and support by 10 % and the focus by 2 nm. "
         "A and B are the images of another program, where their folder is available. A is "

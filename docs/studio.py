@@ -28,8 +28,7 @@ from napari_atomicity.gui.panels.workbench_bar import WorkbenchBar, workbench_ba
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import Binding, binding_of
 from napari_atomicity.gui.workbench import open_workbench
-from napari_atomicity.gui.workbench.layout import reset_layout
-from napari_atomicity.gui.workbench.workspaces import workspace
+from napari_atomicity.gui.workbench.layout import reset_layout, workspace
 
 DENSITY = 2
 """Pixels of a picture for each pixel of the window, in each direction."""

@@ -15,7 +15,7 @@ the classes.
 import matplotlib.pyplot as plt
 
 from napari_atomicity import analyse, load
-from napari_atomicity.simulation.examples import example_path
+from napari_atomicity.simulation.example_data import example_path
 
 analysis = analyse(example_path(), device="cpu")
 print(analysis)

@@ -16,7 +16,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from napari_atomicity import analyse
-from napari_atomicity.simulation.examples import example_path
+from napari_atomicity.simulation.example_data import example_path
 
 analysis = analyse(example_path(), device="cpu")
 doubtful = analysis.table.sort_values("confidence").head(3)

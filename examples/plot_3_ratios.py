@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from napari_atomicity import analyse
-from napari_atomicity.simulation.examples import example_path, example_truth_path
+from napari_atomicity.simulation.example_data import example_path, example_truth_path
 
 analysis = analyse(example_path(), device="cpu", umap=False)
 methods = ["counted", "confusion", "em"]

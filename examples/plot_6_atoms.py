@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 
 from napari_atomicity import dispersion, find_atoms
 from napari_atomicity.atoms.dispersion import DispersionSettings
-from napari_atomicity.simulation.examples import atom_example_path
+from napari_atomicity.simulation.example_data import atom_example_path
 from napari_atomicity.statistics.atom_groups import group_table
 from napari_atomicity.statistics.loading_settings import LoadingSettings
 

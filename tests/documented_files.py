@@ -27,7 +27,8 @@ from napari_atomicity.simulation.metals import composition
 from napari_atomicity.simulation.recipes import draw_recipe, write_recipe
 from napari_atomicity.simulation.structures import Isomer
 from napari_atomicity.training.simulated import from_simulation
-from napari_atomicity.validation.benchmark import BenchmarkSettings, write_benchmark
+from napari_atomicity.validation.benchmark import write_benchmark
+from napari_atomicity.validation.request import BenchmarkSettings
 from support import lattice_isomer
 
 SIZE_PX, PX_NM = 360, 0.04

@@ -87,7 +87,7 @@ def quick():
     """Small simulations and trainings, workers in this process, and no window."""
     from distributed import LocalCluster
 
-    from napari_atomicity.pipeline import atom_step
+    from napari_atomicity.pipeline import atom_runs
     from napari_atomicity.pipeline.adaptation import fine_tuning
     from napari_atomicity.training import atoms
 
@@ -112,7 +112,7 @@ def quick():
         patch.setattr(atoms, "AtomTrainingSettings", tiny)
         patch.setattr(atoms, "AtomRecipe", partial(atoms.AtomRecipe, folds=2, members=1))
         patch.setattr(
-            atom_step, "DispersionSettings", partial(atom_step.DispersionSettings, simulations=3)
+            atom_runs, "DispersionSettings", partial(atom_runs.DispersionSettings, simulations=3)
         )
         patch.setattr(dask_workers.Workers, "__init__", use_cluster)
         patch.setattr(demo, "_show", lambda _, path, stay: path.write_bytes(b"png"))

@@ -32,7 +32,7 @@ def group():
 @pytest.fixture
 def result():
     """Figures that agree with all claims."""
-    from napari_atomicity.validation.differences import COMPARISONS
+    from napari_atomicity.validation.summary import COMPARISONS
 
     methods = {name: {"groups": {g: group() for g in ("mixtures", "shifted")}} for name in METHODS}
     methods["dual-patch"]["groups"]["shifted"]["accuracy"] = score(0.3)

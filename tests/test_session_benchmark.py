@@ -11,7 +11,6 @@ from documented_files import quick_isomers
 from napari_atomicity.simulation.sessions import KINDS
 from napari_atomicity.validation import benchmark as written
 from napari_atomicity.validation.benchmark import (
-    SEED,
     WHOLE,
     BenchmarkSettings,
     crop_clusters,
@@ -20,6 +19,7 @@ from napari_atomicity.validation.benchmark import (
     to_8_bit,
     write_benchmark,
 )
+from napari_atomicity.validation.request import BENCHMARK_SEED
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -75,7 +75,7 @@ def test_a_session_of_the_benchmark_is_labelled_by_all_methods(benchmark, tmp_pa
         patch.setattr(written, "N_IMAGES", 2)
         patch.setitem(benchmark["answers"].__globals__, "BENCHMARK", tmp_path)
         write_benchmark(tmp_path, BenchmarkSettings(("few clusters",), 1))
-        job = benchmark["Job"]("few clusters", SEED, WHOLE, tmp_path)
+        job = benchmark["Job"]("few clusters", BENCHMARK_SEED, WHOLE, tmp_path)
         clusters, ratios = benchmark["answers"](job)
     truth = pd.read_csv(tmp_path / "truth.csv")
     whole, classes = truth[truth["border"] == 0], [*benchmark["CLASSES"], "unknown", "aggregate"]

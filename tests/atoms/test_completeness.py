@@ -24,7 +24,7 @@ from napari_atomicity.atoms.completeness import (
 from napari_atomicity.atoms.injection import InjectedAtoms, inject_atoms
 from napari_atomicity.atoms.table import conform
 from napari_atomicity.core.micrograph import Micrograph
-from napari_atomicity.pipeline import atom_step
+from napari_atomicity.pipeline import atom_runs
 from napari_atomicity.reporting import atom_report
 
 from .spots import scattered
@@ -337,7 +337,7 @@ def test_what_is_not_known_is_not_said_in_numbers():
     of_stack = replace(said, density_per_nm2=np.nan, density_low=np.nan, density_high=np.nan)
     stack = with_completeness(ROWS.drop(index=[1, 2]), {"a": of_stack}, "all").iloc[0]
 
-    words = [atom_step._completeness_warnings(one)[0] for one in (said, of_stack)]
+    words = [atom_runs._completeness_warnings(one)[0] for one in (said, of_stack)]
     cells = [atom_report._row(one)["complete"] for one in (row, stack)]
 
     assert words[0].endswith("lower bound, that of all atoms 0.2 to 0.8 per nm²")

@@ -22,7 +22,7 @@ from napari_atomicity.pipeline.adaptation.settings import AdaptRequest
 from napari_atomicity.pipeline.analysis import analyse
 from napari_atomicity.pipeline.corrections import read_corrections, with_corrections
 from napari_atomicity.pipeline.session_labels import label_session
-from napari_atomicity.simulation.examples import example_path
+from napari_atomicity.simulation.example_data import example_path
 from support import synthetic_analysis
 
 KINDS = ("png", "svg")

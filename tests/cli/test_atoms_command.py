@@ -24,7 +24,7 @@ from napari_atomicity.core.cluster_table import conform as conform_clusters
 from napari_atomicity.core.errors import AtomicityError, Cancelled, ModelError
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.io.tables import read_table, write_clusters, write_table
-from napari_atomicity.pipeline import atom_runs, atom_step
+from napari_atomicity.pipeline import atom_runs
 from napari_atomicity.pipeline.atom_runs import AtomRequest, find_atoms_in_images
 from napari_atomicity.reporting.atom_figures import atom_overview, run_figures
 from napari_atomicity.reporting.charts import write_figure
@@ -88,12 +88,12 @@ def finder(monkeypatch):
             raise ModelError(f"there is no model {name}")
         return model
 
-    monkeypatch.setattr(atom_step, "find_atoms", find)
+    monkeypatch.setattr(atom_runs, "find_atoms", find)
     monkeypatch.setattr(atom_runs, "load_atom_model", load)
     monkeypatch.setattr(atom_runs, "MANY_IMAGES", 0)
     monkeypatch.setattr(atom_runs, "run_figures", lambda *_: {})
-    settings = partial(atom_step.DispersionSettings, simulations=3)
-    monkeypatch.setattr(atom_step, "DispersionSettings", settings)
+    settings = partial(atom_runs.DispersionSettings, simulations=3)
+    monkeypatch.setattr(atom_runs, "DispersionSettings", settings)
 
 
 def test_two_images_and_a_bad_one(finder, tmp_path, monkeypatch):
@@ -233,13 +233,13 @@ def test_an_image_without_atoms_has_a_row_and_no_density(finder, tmp_path):
 
 
 def test_an_image_without_contrast_is_warned_of_and_in_no_density(finder, tmp_path, monkeypatch):
-    find = atom_step.find_atoms
+    find = atom_runs.find_atoms
 
     def noting(micrograph, *args, **options):
         flat = [i for i, frame in enumerate(micrograph.frames()) if not np.ptp(frame)]
         return replace(find(micrograph, *args, **options), parameters={FLAT: flat})
 
-    monkeypatch.setattr(atom_step, "find_atoms", noting)
+    monkeypatch.setattr(atom_runs, "find_atoms", noting)
     image = write_image(tmp_path / "a.tif")
     known = {"resolution": (1 / PX_NM, 1 / PX_NM), "metadata": {"unit": "nm"}}
     flat = tmp_path / "b.tif"
@@ -264,7 +264,7 @@ def test_a_stack_is_analysed_frame_by_frame(finder, tmp_path):
 def test_clusters_of_a_frame_are_counted_on_its_own_support(finder, tmp_path, monkeypatch):
     seen = []
 
-    def find(*args, found=atom_step.find_atoms, **options):
+    def find(*args, found=atom_runs.find_atoms, **options):
         analysis = found(*args, **options)
         analysis.support[1] = False  # the second frame is vacuum
         return analysis
@@ -273,7 +273,7 @@ def test_clusters_of_a_frame_are_counted_on_its_own_support(finder, tmp_path, mo
         seen.append(args[4])
         return counted(*args, **options)
 
-    monkeypatch.setattr(atom_step, "find_atoms", find)
+    monkeypatch.setattr(atom_runs, "find_atoms", find)
     monkeypatch.setattr(cluster_atoms, "count_atoms_by_intensity", count)
     pixels = tifffile.imread(write_image(tmp_path / "f.tif"))
     known = {"resolution": (1 / PX_NM, 1 / PX_NM), "metadata": {"unit": "nm", "axes": "TYX"}}
@@ -357,10 +357,10 @@ def test_one_atom_beside_the_support_counts_in_no_density(finder, tmp_path, monk
     mask = np.ones((120, 120), bool)
     mask[95:, :40] = False  # under the one at 100, 20
 
-    def find(*args, found=atom_step.find_atoms, **options):
+    def find(*args, found=atom_runs.find_atoms, **options):
         return replace(found(*args, **options), support=mask)
 
-    monkeypatch.setattr(atom_step, "find_atoms", find)
+    monkeypatch.setattr(atom_runs, "find_atoms", find)
     run = find_atoms_in_images([write_image(tmp_path / "a.tif")], tmp_path / "out")
     assert run.outcomes[0].warnings == ("1 atom lies off the support and counts in no density",)
 
@@ -384,7 +384,7 @@ def test_stopped_in_an_image_is_130(finder, tmp_path, monkeypatch):
     def cancelled(*args, **kwargs):
         raise Cancelled
 
-    monkeypatch.setattr(atom_step, "find_atoms", cancelled)
+    monkeypatch.setattr(atom_runs, "find_atoms", cancelled)
     image = write_image(tmp_path / "a.tif")
     result = atomicity("atoms", image, "--out", tmp_path / "out")
     assert result.exit_code == 130 and (tmp_path / "out" / "atoms.csv").is_file()

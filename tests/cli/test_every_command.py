@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from napari_atomicity.cli import commands as cli, main
 from napari_atomicity.io.tables import write_clusters
-from napari_atomicity.simulation.examples import example_path
+from napari_atomicity.simulation.example_data import example_path
 from napari_atomicity.simulation.recipes import write_pixels
 from ordinary_user import as_ordinary_user, folder_of_ordinary_user
 from support import synthetic_analysis
@@ -61,7 +61,7 @@ IMPORTED = (
     "api.analysing", "models.files", "pipeline.adaptation.runs", "pipeline.atom_runs",
     "pipeline.batch", "pipeline.explanations", "pipeline.installed_models", "pipeline.runs",
     "pipeline.watch", "project.annotation_packs", "project.filled_packs", "reporting.report",
-    "reporting.score_figures", "simulation.recipes", "state.consensus_marks",
+    "reporting.score_figures", "simulation.recipes", "state.annotators",
     "statistics.human_parity", "training.run", "validation.benchmark_scores", "validation.run",
 )  # fmt: skip
 """What commands import, so that it is imported once."""

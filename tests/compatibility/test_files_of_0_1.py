@@ -57,7 +57,7 @@ def corrections_for_adapt(path: Path) -> pd.DataFrame:
 
 def corrections_for_train(path: Path, images: Path) -> dict[str, pd.DataFrame]:
     """Read corrected labels as ``atomicity train --corrections`` does: image → rows."""
-    from napari_atomicity.training.corrections import tables_with_images
+    from napari_atomicity.training.prepared_sets import tables_with_images
 
     return {m.name: table for m, table in tables_with_images([path], [images])}
 

@@ -8,8 +8,7 @@ import pytest
 
 from napari_atomicity.core.columns import Column, conform_columns
 from napari_atomicity.core.errors import TableError
-from napari_atomicity.tracking.dwell import DWELL_COLUMNS
-from napari_atomicity.tracking.events import EVENT_COLUMNS
+from napari_atomicity.tracking.events import DWELL_COLUMNS, EVENT_COLUMNS
 from napari_atomicity.tracking.following import TRACK_COLUMNS
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from napari_atomicity.core.errors import Cancelled
-from napari_atomicity.core.image_loop import for_each_image
+from napari_atomicity.core.progress import for_each_image
 
 
 def inverse(number: int) -> float:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from napari_atomicity.core.map_order import distance_to_selection, hilbert_index
+from napari_atomicity.gui.gallery.order import distance_to_selection, hilbert_index
 
 
 def test_the_line_through_the_map_goes_from_neighbour_to_neighbour():

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from scipy import ndimage
 
+from napari_atomicity.atoms.candidates import ScaleSpace
 from napari_atomicity.detection.background import background, block_mean, local_noise, without_gaps
-from napari_atomicity.detection.scale_space import ScaleSpace
 
 
 @given(st.integers(1, 7), st.integers(7, 40), st.integers(7, 40))

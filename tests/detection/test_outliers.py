@@ -16,7 +16,7 @@ from napari_atomicity.detection.outliers import NONE, find_repairs, repaired_fra
 from napari_atomicity.detection.patches import extract_patches
 from napari_atomicity.detection.recording import recording_of
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings, simulate_atoms
-from napari_atomicity.simulation.examples import example_path
+from napari_atomicity.simulation.example_data import example_path
 from napari_atomicity.simulation.imaging import Microscope
 
 PIXEL_NM = 0.036

@@ -16,7 +16,7 @@ from napari_atomicity.detection import detect, measure_at
 from napari_atomicity.detection.frame import Frame, Tile
 from napari_atomicity.detection.patches import extract_patches
 from napari_atomicity.detection.recording import FAITHFUL, RecordingEffects, recording_of
-from napari_atomicity.simulation.examples import example_path
+from napari_atomicity.simulation.example_data import example_path
 
 PIXEL_NM = 0.036
 

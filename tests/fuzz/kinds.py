@@ -265,7 +265,7 @@ def settings(samples: Path, folder: Path, rng: np.random.Generator) -> Attempt:
 def runs(samples: Path, folder: Path, rng: np.random.Generator) -> Attempt:
     """Records and parts of earlier runs, as they are read by runs that go on from them."""
     from napari_atomicity.io.provenance import analysed_images
-    from napari_atomicity.pipeline.earlier_session import read_earlier_scale
+    from napari_atomicity.pipeline.acquisition_sessions import read_earlier_scale
     from napari_atomicity.pipeline.watch import SessionReference
 
     kind = rng.random()

@@ -24,7 +24,7 @@ from napari_atomicity.models.files import read_model, user_folder
 from napari_atomicity.pipeline.adaptation import fine_tuning as adaptation
 from napari_atomicity.pipeline.adaptation.text import format_shift
 from napari_atomicity.pipeline.analysis import analyse
-from napari_atomicity.state.analysis_updates import with_predictions
+from napari_atomicity.state.analysis_store import with_predictions
 from napari_atomicity.state.window_state import TaskState
 
 

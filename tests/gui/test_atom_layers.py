@@ -23,8 +23,7 @@ from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.atom_style import GROUP
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.project import Project
-from napari_atomicity.state.review_queue import build
-from napari_atomicity.state.review_request import ReviewRequest
+from napari_atomicity.state.review_queue import ReviewRequest, build
 from napari_atomicity.state.reviewing import Reviewing
 from napari_atomicity.statistics.windows import ObservationWindow
 

@@ -20,7 +20,7 @@ from napari_atomicity.gui.docks.analyse import summary
 from napari_atomicity.gui.viewer.binding import binding_of, state_of
 from napari_atomicity.models.analysis import limits_of
 from napari_atomicity.state.cluster_rows import unclassified
-from napari_atomicity.state.export_contents import snapshot
+from napari_atomicity.state.export import snapshot
 from napari_atomicity.statistics.ratios import class_ratios
 
 
@@ -519,7 +519,7 @@ def test_what_waits_for_an_image_that_goes_is_forgotten(analysed, viewer, settle
     ids = state.table("field")["cluster_id"].tolist()
     state.select([("field", i) for i in ids[4:9]])
     state.clusters.remove_ids("field", [ids[0]])
-    monkeypatch.setattr("napari_atomicity.gui.viewer.save_questions.confirm", lambda *_: True)
+    monkeypatch.setattr("napari_atomicity.gui.viewer.projects.confirm", lambda *_: True)
     viewer.layers.remove("field")
     settle(viewer)
     assert "field" not in state.images
@@ -530,7 +530,7 @@ def test_an_image_with_edits_that_are_saved_nowhere_is_not_removed_unasked(
 ):
     asked = []
     monkeypatch.setattr(
-        "napari_atomicity.gui.viewer.save_questions.confirm",
+        "napari_atomicity.gui.viewer.projects.confirm",
         lambda _, title, text: bool(asked.append(text)),
     )
     first = int(analysed.state.table("field")["cluster_id"].iloc[0])

@@ -94,7 +94,7 @@ def test_classes_can_be_averaged_over_the_symmetries(analysed, viewer, dock, qtb
 def test_analyse_averages_if_asked_and_so_are_maps_of_another_class(
     viewer, image_layer, model, dock, qtbot, settle, monkeypatch
 ):
-    monkeypatch.setattr("napari_atomicity.gui.viewer.jobs.classifier_of", lambda _: model)
+    monkeypatch.setattr("napari_atomicity.gui.viewer.overlays.classifier_of", lambda _: model)
     analyse = dock(Analyse)
     analyse.form.controls["symmetries"].setChecked(True)
     qtbot.mouseClick(analyse.button, Qt.MouseButton.LeftButton)

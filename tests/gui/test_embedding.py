@@ -24,7 +24,6 @@ from napari_atomicity.gui.docks.embedding.dock import (
     Embedding,
     count_unplaced,
 )
-from napari_atomicity.gui.scatter.geometry import extent, rows_in_polygon
 from napari_atomicity.gui.scatter.legend import MAX_LINES, ColourScale, Entry, Legend
 from napari_atomicity.gui.scatter.looks import (
     COLOURINGS,
@@ -35,7 +34,7 @@ from napari_atomicity.gui.scatter.looks import (
     named,
     typical_places,
 )
-from napari_atomicity.gui.scatter.mouse import LASSO, PAN, RECTANGLE
+from napari_atomicity.gui.scatter.mouse import LASSO, PAN, RECTANGLE, extent, rows_in_polygon
 from napari_atomicity.gui.scatter.scatter import FRAME_MS, FrameLimiter
 from napari_atomicity.gui.viewer.binding import state_of
 from napari_atomicity.project import Project

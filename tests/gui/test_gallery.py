@@ -22,7 +22,12 @@ from napari_atomicity.gui.controls.cluster_rows import SelectableRows, after_cli
 from napari_atomicity.gui.controls.shortcuts import GALLERY
 from napari_atomicity.gui.docks.gallery import EMPTY, NOTHING_FITS, Gallery
 from napari_atomicity.gui.gallery import model as gallery_model
-from napari_atomicity.gui.gallery.grid import GalleryGrid
+from napari_atomicity.gui.gallery.model import (
+    OVERLAYS,
+    PictureCache,
+    common_limits,
+    picture,
+)
 from napari_atomicity.gui.gallery.order import (
     GROUPINGS,
     SORTINGS,
@@ -32,12 +37,7 @@ from napari_atomicity.gui.gallery.order import (
     arrange,
     regrouped,
 )
-from napari_atomicity.gui.gallery.pictures import (
-    OVERLAYS,
-    PictureCache,
-    common_limits,
-    picture,
-)
+from napari_atomicity.gui.gallery.painter import GalleryGrid
 from napari_atomicity.gui.viewer.binding import state_of
 from napari_atomicity.io.contrast import stretch
 from napari_atomicity.reporting.patch_pictures import compose

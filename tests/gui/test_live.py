@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QMessageBox
 
 from napari_atomicity.core.errors import ReadError
 from napari_atomicity.gui.docks.live.dock import RESULTS, Live
-from napari_atomicity.gui.docks.live.history import MAX_ROWS, LiveHistory
+from napari_atomicity.gui.docks.live.watching import MAX_ROWS, LiveHistory
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.models.domain_shift import FeatureSummary
 from napari_atomicity.pipeline import watch

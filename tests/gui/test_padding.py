@@ -15,7 +15,7 @@ from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.detection.patches import extract_patches
 from napari_atomicity.gui.docks.explain.dock import Explain
 from napari_atomicity.gui.docks.gallery import Gallery
-from napari_atomicity.gui.scatter.hover import patch_of
+from napari_atomicity.gui.scatter.mouse import patch_of
 from napari_atomicity.gui.viewer.binding import state_of
 from napari_atomicity.gui.viewer.point_style import class_map_image
 

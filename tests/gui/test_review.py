@@ -16,16 +16,15 @@ from waiting import updated
 
 from napari_atomicity.core.progress import format_duration
 from napari_atomicity.gui.controls import shortcuts
-from napari_atomicity.gui.controls.help import Help
 from napari_atomicity.gui.controls.line_table import Lines
+from napari_atomicity.gui.controls.shortcuts import Help
 from napari_atomicity.gui.docks.review.dock import END, GO_ON, START, Review
-from napari_atomicity.gui.panels.annotator import IS_BLIND
-from napari_atomicity.gui.panels.workbench_bar import workbench_bar
+from napari_atomicity.gui.panels.workbench_bar import IS_BLIND, workbench_bar
 from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.project import EditKind, ImageEdit, Project
 from napari_atomicity.state.edits import SetAnalysis
-from napari_atomicity.state.review_orders import ORDERS
+from napari_atomicity.state.review_queue import ORDERS
 from napari_atomicity.state.window_state import WindowState
 
 KEY = Qt.Key

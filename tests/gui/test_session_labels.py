@@ -25,8 +25,7 @@ from napari_atomicity.gui.panels import session_labels
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer import models
 from napari_atomicity.gui.viewer.binding import binding_of
-from napari_atomicity.state.export import Choices
-from napari_atomicity.state.export_contents import snapshot
+from napari_atomicity.state.export import Choices, snapshot
 
 MIX, ONE, TWO = "mix.tif", "one.tif", "two.tif"
 JOINT = "label 1 session jointly"

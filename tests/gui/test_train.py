@@ -59,7 +59,7 @@ def dock(viewer):
 
 def choose_folder(dock, folder, qtbot, monkeypatch) -> None:
     monkeypatch.setattr(
-        "napari_atomicity.gui.controls.path_field.QFileDialog.getExistingDirectory",
+        "napari_atomicity.gui.controls.save_dialogs.QFileDialog.getExistingDirectory",
         lambda *a: str(folder),
     )
     qtbot.mouseClick(dock.folder.button, Qt.MouseButton.LeftButton)

@@ -15,7 +15,7 @@ from waiting import updated
 
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.gui.docks.browse.dock import Browse
-from napari_atomicity.gui.viewer import project_models
+from napari_atomicity.gui.viewer import models as viewer_models
 from napari_atomicity.project import Project
 
 TINY = Path(__file__).parents[1] / "compatibility" / "samples" / "models" / "tiny.safetensors"
@@ -138,7 +138,7 @@ def test_what_is_in_memory_is_saved_where_the_lost_file_cant_be_read(
 def models(tmp_path, monkeypatch):
     folder = tmp_path / "deep" / "models"
     folder.mkdir(parents=True)
-    monkeypatch.setattr(project_models, "user_folder", lambda: folder)
+    monkeypatch.setattr(viewer_models, "user_folder", lambda: folder)
     return folder
 
 
@@ -156,7 +156,7 @@ def test_models_of_a_project_are_checked_before_they_are_offered(opened, models)
         ("text", "weights", card),
     ):
         project.model_files.add(name, content, text)
-    offered, notes = project_models.offered_models(project)
+    offered, notes = viewer_models.offered_models(project)
     assert list(offered) == ["good-1"]
     assert sorted(note.split()[2] for note in notes) == [
         "cut", "deep", "no-card", "swapped", "text", "unhashed"
@@ -176,7 +176,7 @@ def test_models_of_a_project_are_copied_only_if_the_user_agrees(
     answer,
 ):
     path = opened.state.project.path
-    project_models.add_model(opened.state.project, TINY)
+    viewer_models.add_model(opened.state.project, TINY)
     opened.projects.leave()
     settle(viewer)
     asked = []
@@ -196,7 +196,7 @@ def test_models_of_a_project_are_copied_only_if_the_user_agrees(
 def test_the_description_of_a_model_is_no_markup(opened, monkeypatch):
     asked = []
     monkeypatch.setattr(QMessageBox, "question", lambda *a: asked.append(a[2]) or BUTTONS.Yes)
-    project_models.wants_models(opened.state.project, {"tiny": "<h1>Checked</h1>"})
+    viewer_models.wants_models(opened.state.project, {"tiny": "<h1>Checked</h1>"})
     assert "&lt;h1&gt;" in asked[0] and "<h1>" not in asked[0]
 
 

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QMessageBox
 from napari_atomicity.core.progress import check
 from napari_atomicity.gui.docks.validate.dock import Validate, suggested_folder
 from napari_atomicity.gui.docks.validate.results import summarise_result
-from napari_atomicity.gui.viewer.save_questions import closing_question
+from napari_atomicity.gui.viewer.projects import closing_question
 from napari_atomicity.state.window_state import TaskState
 from napari_atomicity.validation.existing_results import ExistingResultsError
 from napari_atomicity.validation.methods import METHODS

@@ -296,7 +296,9 @@ def test_layer_and_canvas_say_of_which_class_the_maps_are(shown, binding, settle
         def class_maps(self, patches, label, *, symmetries=False):
             return {c: np.ones((len(p), 14, 14), np.float32) for c, p in patches.items()}
 
-    monkeypatch.setattr("napari_atomicity.gui.viewer.jobs.classifier_of", lambda analysis: Model())
+    monkeypatch.setattr(
+        "napari_atomicity.gui.viewer.overlays.classifier_of", lambda analysis: Model()
+    )
     raw, overlay = binding.class_map_layer(FIELD, "raw"), compat.text_overlay(shown)
     assert raw.name == f"{FIELD} class map raw"
     binding.state.explained_class = "Pt55"

@@ -21,9 +21,8 @@ from napari_atomicity.core.progress import check
 from napari_atomicity.gui import tasks
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.review.dock import Review
-from napari_atomicity.gui.panels.annotator import IS_BLIND
 from napari_atomicity.gui.panels.dock_windows import main_window
-from napari_atomicity.gui.panels.workbench_bar import WorkbenchBar, workbench_bar
+from napari_atomicity.gui.panels.workbench_bar import IS_BLIND, WorkbenchBar, workbench_bar
 from napari_atomicity.gui.viewer.binding import state_of
 from napari_atomicity.gui.workbench.window import WorkspaceSwitch
 from napari_atomicity.project import Project

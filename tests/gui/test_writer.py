@@ -11,8 +11,8 @@ from brightness import PIXEL_NM
 from npe2 import PluginManager
 
 from napari_atomicity.gui.docks.analyse import Analyse
+from napari_atomicity.gui.docks.table import selected_as_layer
 from napari_atomicity.gui.viewer.binding import binding_of
-from napari_atomicity.gui.viewer.selected_layer import selected_as_layer
 from napari_atomicity.io.tables import read_clusters
 
 PLUGIN = "napari-atomicity"

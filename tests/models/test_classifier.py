@@ -18,7 +18,7 @@ from napari_atomicity.models.files import (
     read_model,
     save_model,
 )
-from napari_atomicity.models.symmetries import apply_symmetry, undo_symmetry
+from napari_atomicity.models.network import apply_symmetry, undo_symmetry
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from napari_atomicity.models.estimators import (
     pooled,
 )
 from napari_atomicity.models.intensity_scale import fit_image
-from napari_atomicity.models.label_assignment import (
+from napari_atomicity.models.scaled_predictions import (
     assign_labels,
     prediction_sets,
     withhold_labels,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from napari_atomicity.models.symmetries import NUMBER, apply_symmetry, undo_symmetry
+from napari_atomicity.models.network import NUMBER, apply_symmetry, undo_symmetry
 
 IMAGE = torch.arange(2 * 5 * 7).reshape(2, 5, 7)
 

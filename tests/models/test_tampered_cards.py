@@ -21,7 +21,7 @@ from napari_atomicity.models.files import (
     save_model,
     shipped_folder,
 )
-from napari_atomicity.simulation.examples import example_path
+from napari_atomicity.simulation.example_data import example_path
 from tampering import DELETED, nested, tamper, tampered
 
 KINDS = {"pt-dual": ModelCard, "metal-atoms": AtomCard}

@@ -14,11 +14,14 @@ from napari_atomicity.cli import app
 from napari_atomicity.core.errors import AtomicityError, ModelError, ReadError, TableError
 from napari_atomicity.io.provenance import Outcome
 from napari_atomicity.io.tables import read_clusters
-from napari_atomicity.pipeline.acquisition_sessions import SessionRules
-from napari_atomicity.pipeline.earlier_session import BETWEEN_SESSIONS, read_earlier_scale
+from napari_atomicity.pipeline.acquisition_sessions import (
+    BETWEEN_SESSIONS,
+    SessionRules,
+    read_earlier_scale,
+)
 from napari_atomicity.pipeline.run_request import RunRequest
 from napari_atomicity.pipeline.watch import Watch
-from napari_atomicity.simulation.examples import example_path
+from napari_atomicity.simulation.example_data import example_path
 from napari_atomicity.training.cards import recorded_session
 from napari_atomicity.training.data import KNOWN_SCALE, PatchSet
 from pipeline.conftest import write_image

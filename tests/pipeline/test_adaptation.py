@@ -18,7 +18,7 @@ from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.core.scale_reference import ScaleReference
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.classifier import Classifier
-from napari_atomicity.models.diameter_posterior import diameter_posterior
+from napari_atomicity.models.diameter_density import diameter_posterior
 from napari_atomicity.models.estimators import Measured
 from napari_atomicity.models.intensity_scale import fit_image
 from napari_atomicity.models.network import AtomicityNet

@@ -17,7 +17,7 @@ from napari_atomicity.pipeline.analysis import (
     embed_clusters,
 )
 from napari_atomicity.reporting.image_warnings import image_warnings
-from napari_atomicity.simulation.examples import example_path, example_truth_path
+from napari_atomicity.simulation.example_data import example_path, example_truth_path
 from napari_atomicity.training.data import match
 
 

@@ -22,7 +22,7 @@ from napari_atomicity.io.images import load
 from napari_atomicity.io.inputs import Input
 from napari_atomicity.io.tables import concatenate, read_clusters, read_table
 from napari_atomicity.models.classifier import load_classifier
-from napari_atomicity.pipeline import batch as module, run_files, run_results
+from napari_atomicity.pipeline import batch as module, run_files, runs
 from napari_atomicity.pipeline.batch import Throughput, analyse_part, duration, run_batch
 from napari_atomicity.pipeline.dask_workers import SchedulerLost, Workers
 from napari_atomicity.pipeline.part_store import PartStore
@@ -46,8 +46,8 @@ def real_report():
 def quick(request, monkeypatch):
     if "real_report" not in request.fixturenames:
         monkeypatch.setattr(module, "SHOWN", 0)
-        monkeypatch.setattr(run_results, "image_section", lambda *_, **__: Section("", ""))
-        monkeypatch.setattr(run_results, "select_examples", lambda *_: [])
+        monkeypatch.setattr(runs, "image_section", lambda *_, **__: Section("", ""))
+        monkeypatch.setattr(runs, "select_examples", lambda *_: [])
         monkeypatch.setattr(run_files, "write_report", lambda path, *_, **__: path.write_text(""))
 
 

@@ -15,17 +15,15 @@ from napari_atomicity import load
 from napari_atomicity.atoms import dispersion as atom_dispersion
 from napari_atomicity.atoms.dispersion import DispersionSettings, compute_dispersions
 from napari_atomicity.cli import commands as cli
-from napari_atomicity.core.errors import AtomicityError, Cancelled
-from napari_atomicity.core.failed_statistics import attempt, format_failed
+from napari_atomicity.core.errors import AtomicityError, Cancelled, attempt, format_failed
 from napari_atomicity.io.tables import read_clusters, read_table
 from napari_atomicity.pipeline import (
     analysis,
     atom_runs,
-    atom_step,
     finalize,
     parts,
     run_files,
-    run_results,
+    runs,
     session_pass,
     watch,
 )
@@ -33,7 +31,7 @@ from napari_atomicity.pipeline.atom_request import AtomRequest
 from napari_atomicity.pipeline.atom_runs import find_atoms_in_images
 from napari_atomicity.pipeline.run_request import RunRequest
 from napari_atomicity.pipeline.watch import Watch
-from napari_atomicity.simulation.examples import atom_example_path
+from napari_atomicity.simulation.example_data import atom_example_path
 from napari_atomicity.state import export as exports
 from support import synthetic_analysis
 
@@ -56,8 +54,8 @@ def record_of(folder):
 @pytest.mark.parametrize(
     "module, function, name, of_image",
     [
-        (atom_step, "compute_image_dispersion", "dispersion", True),
-        (atom_step, "image_figures", "figure", True),
+        (atom_runs, "compute_image_dispersion", "dispersion", True),
+        (atom_runs, "image_figures", "figure", True),
         (atom_runs, "pool_images", "dispersion of all images", False),
         (atom_runs, "run_figures", "figures", False),
         (atom_runs, "write_atom_report", "report", False),
@@ -66,8 +64,8 @@ def record_of(folder):
 def test_atoms_are_written_whatever_fails_later(
     module, function, name, of_image, tmp_path, monkeypatch
 ):
-    settings = partial(atom_step.DispersionSettings, simulations=2)
-    monkeypatch.setattr(atom_step, "DispersionSettings", settings)
+    settings = partial(atom_runs.DispersionSettings, simulations=2)
+    monkeypatch.setattr(atom_runs, "DispersionSettings", settings)
     monkeypatch.setattr(module, function, broken)
     out = tmp_path / "out"
     (out).mkdir()
@@ -94,8 +92,8 @@ def test_atoms_are_written_whatever_fails_later(
     [
         (analysis, "embed_clusters", "map", True),
         (analysis, "_lone_atoms", "intensity of lone atoms", True),
-        (run_results, "image_section", "section of the report", True),
-        (run_results, "label_session", "labels of the session", True),
+        (runs, "image_section", "section of the report", True),
+        (runs, "label_session", "labels of the session", True),
         (run_files, "class_ratios", "ratios", False),
         (run_files, "write_report", "report", False),
     ],

@@ -14,13 +14,13 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from scipy import ndimage
 
 from napari_atomicity import load
+from napari_atomicity.atoms.localisation import snap_to_spot
 from napari_atomicity.atoms.marks import mark_at
-from napari_atomicity.atoms.snapping import snap_to_spot
 from napari_atomicity.core import micrograph as micrographs
 from napari_atomicity.core.errors import Cancelled, ReadError
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.patches import PatchSettings
-from napari_atomicity.detection import clusters, frame, patches, peaks, seeds
+from napari_atomicity.detection import clusters, frame, patches, seeds
 from napari_atomicity.detection.clusters import detect
 from napari_atomicity.detection.patches import extract_patches
 from napari_atomicity.detection.settings import DetectionSettings
@@ -55,7 +55,7 @@ def tiled(monkeypatch):
     """Make the tiles small, and nothing kept of a frame."""
 
     def make(size):
-        for module in (peaks, patches):
+        for module in (seeds, patches):
             monkeypatch.setattr(module, "_TILE_PX", size)
         monkeypatch.setattr(seeds, "SEED_TILE_PX", size)
         monkeypatch.setattr(clusters, "OUTLINE_TILE_PX", size)
@@ -103,7 +103,7 @@ def test_tiles_give_the_bits_of_the_whole(height, width, half_tile, seed):
     micrograph = Micrograph(image((height, width), seed), PIXEL_NM)
     whole = analysed(micrograph)
     with pytest.MonkeyPatch.context() as patching:
-        for module in (peaks, patches):
+        for module in (seeds, patches):
             patching.setattr(module, "_TILE_PX", 2 * half_tile)
         patching.setattr(seeds, "SEED_TILE_PX", 2 * half_tile)
         patching.setattr(clusters, "OUTLINE_TILE_PX", 2 * half_tile)

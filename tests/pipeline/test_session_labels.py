@@ -19,7 +19,7 @@ from napari_atomicity.models.classifier import load_classifier
 from napari_atomicity.pipeline.analysis import analyse, apply_scale, detect_clusters, embed_clusters
 from napari_atomicity.pipeline.session_labels import label_session, summarise_session
 from napari_atomicity.reporting.template_data import session_entries
-from napari_atomicity.simulation.examples import example_path, example_truth_path
+from napari_atomicity.simulation.example_data import example_path, example_truth_path
 from napari_atomicity.statistics.ratios import class_ratios
 from napari_atomicity.training.data import match
 

@@ -11,8 +11,8 @@ import pytest
 import tifffile
 
 from napari_atomicity.core.errors import Cancelled
+from napari_atomicity.io.files import is_result
 from napari_atomicity.io.images import load
-from napari_atomicity.io.own_files import is_result
 from napari_atomicity.io.tables import read_clusters
 from napari_atomicity.models.classifier import load_classifier
 from napari_atomicity.pipeline import run_files

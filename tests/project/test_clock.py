@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from napari_atomicity.core import progress
-from napari_atomicity.pipeline import live_results
+from napari_atomicity.pipeline import live
 from napari_atomicity.pipeline.arrivals import FileFingerprint
 from napari_atomicity.project import Project, corrections
 from napari_atomicity.state.window_state import WindowState
@@ -70,4 +70,4 @@ def test_no_time_that_is_shown_becomes_negative(monkeypatch):
         report(done, 3, "Analysing")
     assert said == ["Analysing", "Analysing, 6 s left", "Analysing, 2 s left"]
     monkeypatch.undo()
-    assert live_results.compute_latency_s(FileFingerprint(10, 10**19)) == 0.0
+    assert live.compute_latency_s(FileFingerprint(10, 10**19)) == 0.0

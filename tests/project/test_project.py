@@ -16,9 +16,9 @@ from napari_atomicity.core.acquisition_session import EarlierScale, SessionEntry
 from napari_atomicity.core.cluster_table import SESSION_MAP
 from napari_atomicity.core.errors import AtomicityError, ReadError
 from napari_atomicity.project import EditKind, ImageEdit, Project
-from napari_atomicity.project.label_rules import label_that_counts
+from napari_atomicity.project.contents import label_that_counts
 from napari_atomicity.project.schema import SCHEMA, STEPS
-from napari_atomicity.state.analysis_updates import mark_excluded
+from napari_atomicity.state.analysis_store import mark_excluded
 from napari_atomicity.state.project_saver import SESSION_COLUMNS
 from napari_atomicity.state.window_state import WindowState
 

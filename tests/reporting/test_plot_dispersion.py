@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from napari_atomicity.reporting.plot_bars import draw_selection
-from napari_atomicity.reporting.plot_base import Look
+from napari_atomicity.reporting.plot_base import Look, draw_selection
 from napari_atomicity.reporting.plot_dispersion import DISPERSION_PLOTS
 from napari_atomicity.reporting.plots import plot_figure, save_plot
 from napari_atomicity.simulation import atom_fields

@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 from napari_atomicity.core.cluster_table import conform
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.core.palette import colours, symbols
-from napari_atomicity.reporting.plot_bars import draw_selection
-from napari_atomicity.reporting.plot_base import Look, marker
+from napari_atomicity.reporting.plot_base import Look, draw_selection, marker
 from napari_atomicity.reporting.plot_columns import columns_to_plot
 from napari_atomicity.reporting.plot_confidence import MIN_CORRECTED, has_min_corrected
 from napari_atomicity.reporting.plot_ratios import natural_key, order_images, recording_time

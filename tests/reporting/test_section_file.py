@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from napari_atomicity.reporting.image_section import Section
-from napari_atomicity.reporting.section_file import SectionFile
+from napari_atomicity.reporting.image_section import Section, SectionFile
 
 
 def test_stored_sections_are_the_same_in_any_order():

@@ -17,11 +17,11 @@ from napari_atomicity.core.errors import AtomicityError, ReadError
 from napari_atomicity.simulation import (
     deposits,
     field_settings,
+    fields,
     metals,
     recipes,
     starting_structures,
     structures,
-    support,
 )
 from napari_atomicity.simulation.field_settings import (
     FieldSettings,
@@ -166,7 +166,7 @@ def test_outlier_fields_hold_aggregates_under_the_same_conditions():
 def test_waves_are_the_zoomed_knots():
     from scipy import ndimage
 
-    waves = support.smooth_noise((120, 90), 0.04, 1.0, np.random.default_rng(3))
+    waves = fields.smooth_noise((120, 90), 0.04, 1.0, np.random.default_rng(3))
     knots = np.random.default_rng(3).normal(size=(7, 6)).astype(np.float32)
     zoomed = ndimage.zoom(knots, (120 / 7, 90 / 6), order=3)
     np.testing.assert_allclose(waves, zoomed, atol=1e-6)
@@ -176,7 +176,7 @@ def test_contamination_covers_its_share_with_smooth_carbon(library):
     dirty = replace(SMALL, contamination=0.3, contamination_nm=2.0, roughness=0.0)
     clean = np.full(SMALL.shape_px, 3.0, np.float32)
     clean[:40] = 0  # vacuum
-    extra = support.add_contamination(clean, dirty, np.random.default_rng(0)) - clean
+    extra = fields.add_contamination(clean, dirty, np.random.default_rng(0)) - clean
     assert (extra[40:] > 0).mean() == pytest.approx(0.3, abs=0.01)
     assert extra.max() == pytest.approx(2.0, abs=0.01)
     assert np.abs(np.diff(extra[40:], axis=0)).max() < 0.4  # no step

@@ -8,12 +8,12 @@ import pytest
 from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.imaging import Microscope, Scan
-from napari_atomicity.simulation.movie_truth import (
+from napari_atomicity.simulation.movies import (
     MovieTruthSettings,
     draw_courses,
+    simulate_movie,
     simulate_tables,
 )
-from napari_atomicity.simulation.movies import simulate_movie
 
 SMALL = MovieTruthSettings(
     ("Pt19", "Pt70"), n_frames=4, n_clusters=3, extent_nm=(9.0, 9.0), change=0.2,

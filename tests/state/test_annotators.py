@@ -16,8 +16,13 @@ from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.io.images import load
 from napari_atomicity.project import Project
 from napari_atomicity.state.annotator_packs import pack_images, remove_annotator, take_in_packs
-from napari_atomicity.state.annotators import annotations_in, compare
-from napari_atomicity.state.consensus_marks import consensus_edit, measured_sites, write_comparison
+from napari_atomicity.state.annotators import (
+    annotations_in,
+    compare,
+    consensus_edit,
+    measured_sites,
+    write_comparison,
+)
 from napari_atomicity.state.window_state import WindowState
 
 

@@ -23,11 +23,17 @@ from napari_atomicity.io.tables import concatenate, read_clusters, read_table
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.project import EditKind, ImageEdit, Project
 from napari_atomicity.reporting.plots import PLOTS, SUFFIXES
-from napari_atomicity.state import export as exports, export_contents
-from napari_atomicity.state.export import CHARTS, Choices, agreement_table, card_of, export
-from napari_atomicity.state.export_contents import Contents, sampled_accuracy
-from napari_atomicity.state.review_queue import Queue, build
-from napari_atomicity.state.review_request import ReviewRequest, Stratum
+from napari_atomicity.state import export as exports
+from napari_atomicity.state.export import (
+    CHARTS,
+    Choices,
+    Contents,
+    agreement_table,
+    card_of,
+    export,
+    sampled_accuracy,
+)
+from napari_atomicity.state.review_queue import Queue, ReviewRequest, Stratum, build
 from napari_atomicity.state.window_state import WindowState
 from napari_atomicity.statistics.ratios import class_ratios
 from support import CLASSES, synthetic_analysis
@@ -298,8 +304,8 @@ def test_blind_annotators_export_nothing_of_the_others(tmp_path):
         blind=True,
         annotator="ann",
     )
-    found = export_contents.snapshot(state).contents().corrections
-    assert export_contents.snapshot(state).contents().sample is None
+    found = exports.snapshot(state).contents().corrections
+    assert exports.snapshot(state).contents().sample is None
     assert found[["annotator", "label"]].to_numpy().tolist() == [["ann", "Pt19"]]
 
 
@@ -321,8 +327,8 @@ def test_a_project_is_exported_with_its_log_and_what_failed(tmp_path):
         state.annotator = "Ada"
         state.clusters.relabel([("a.tif", 3)], "Pt70")
         queue = build(state.table(), ReviewRequest("sample", n=5), "now")
-        project.set_setting(export_contents.SAMPLE_SETTING, queue.to_json())
-        assert export_contents.snapshot(state).contents().sample.ids.tolist() == queue.ids.tolist()
+        project.set_setting(exports.SAMPLE_SETTING, queue.to_json())
+        assert exports.snapshot(state).contents().sample.ids.tolist() == queue.ids.tolist()
         project.flush()
         export(state, tmp_path / "out", Choices(figures=False))
     html = (tmp_path / "out" / "report.html").read_text()

@@ -13,11 +13,16 @@ from hypothesis import given, settings, strategies as st
 
 from napari_atomicity.core.cluster_table import AGGREGATE, UNKNOWN, conform
 from napari_atomicity.core.errors import AtomicityError
-from napari_atomicity.state.review_accuracy import accuracy
-from napari_atomicity.state.review_orders import ORDERS
-from napari_atomicity.state.review_queue import Queue, allocate, build, queue_of, strata_of
-from napari_atomicity.state.review_request import ReviewRequest
-from napari_atomicity.state.reviewing import Reviewing
+from napari_atomicity.state.review_queue import (
+    ORDERS,
+    Queue,
+    ReviewRequest,
+    allocate,
+    build,
+    queue_of,
+    strata_of,
+)
+from napari_atomicity.state.reviewing import Reviewing, accuracy
 from napari_atomicity.state.window_state import WindowState
 from napari_atomicity.statistics.agreement import removed_clusters
 from napari_atomicity.statistics.stratified_accuracy import stratified_share

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from napari_atomicity.statistics.corrected_accuracy import on_corrected
 from napari_atomicity.statistics.intervals import wilson_interval
+from napari_atomicity.statistics.stratified_accuracy import on_corrected
 
 CLASSES = ["Pt19", "Pt30", "Pt41"]
 

@@ -6,11 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from napari_atomicity.core.atomic_weights import ATOMIC_WEIGHTS_G_MOL
 from napari_atomicity.core.errors import SettingError
 from napari_atomicity.pipeline.atom_request import AtomRequest
 from napari_atomicity.statistics.dispersion_intervals import Estimate
-from napari_atomicity.statistics.loading_settings import LoadingSettings
+from napari_atomicity.statistics.loading_settings import ATOMIC_WEIGHTS_G_MOL, LoadingSettings
 from napari_atomicity.statistics.metal_loading import (
     CORRECTED,
     NOT_CORRECTED,

@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 
 from napari_atomicity.core.errors import TableError
-from napari_atomicity.statistics.point_scores import Counts, evaluate_points, rates
-from napari_atomicity.statistics.point_tables import is_points
+from napari_atomicity.statistics.point_scores import Counts, evaluate_points, is_points, rates
 
 
 def atoms(image: str, points_nm, px_nm: float = 0.1, **more) -> pd.DataFrame:

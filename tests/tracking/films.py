@@ -7,7 +7,7 @@ import pandas as pd
 
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.models.analysis import Analysis
-from napari_atomicity.simulation.movie_truth import Courses, MovieTruthSettings, simulate_tables
+from napari_atomicity.simulation.movies import Courses, MovieTruthSettings, simulate_tables
 
 CLASSES = ("Pt19", "Pt30", "Pt41")
 PIXEL_NM = 0.2

@@ -9,7 +9,7 @@ import pytest
 from napari_atomicity.core.cluster_table import conform, settle_labels
 from napari_atomicity.statistics.track_smoothing import smooth_tracks
 from napari_atomicity.tracking.events import EVENT_COLUMNS, find_events
-from napari_atomicity.tracking.linking import link_clusters
+from napari_atomicity.tracking.following import link_clusters
 
 SIZES = {"Pt19": 19.0, "Pt30": 30.0, "Pt41": 41.0}
 

@@ -16,7 +16,7 @@ from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.statistics.track_smoothing import Track, compute_emissions
 from napari_atomicity.tracking import MovieSettings, analyse_movie, track_clusters
-from napari_atomicity.tracking.dwell import dwell_summary, dwell_times, survival
+from napari_atomicity.tracking.events import dwell_summary, dwell_times, survival
 from napari_atomicity.tracking.following import TRACK_COLUMNS, smoothed_atoms
 from napari_atomicity.tracking.tracks import clusters_of
 

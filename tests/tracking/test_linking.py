@@ -8,7 +8,7 @@ from films import film
 
 from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.tracking.drift import StageDrift
-from napari_atomicity.tracking.linking import link_clusters
+from napari_atomicity.tracking.following import link_clusters
 
 
 def test_clusters_keep_their_numbers():

@@ -12,7 +12,7 @@ from films import film
 
 from napari_atomicity.io.tables import read_clusters, write_clusters
 from napari_atomicity.project import Project
-from napari_atomicity.state.analysis_updates import with_predictions
+from napari_atomicity.state.analysis_store import with_predictions
 from napari_atomicity.state.export import Choices, export
 from napari_atomicity.state.window_state import WindowState
 from napari_atomicity.tracking import MovieSettings, analyse_movie, track_clusters

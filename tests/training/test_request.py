@@ -32,9 +32,9 @@ from napari_atomicity.training.classifier import (
     train_classifier,
     transfer_weights,
 )
-from napari_atomicity.training.corrections import from_corrections
 from napari_atomicity.training.data import hold_out, split_by_image
 from napari_atomicity.training.fit import best_epoch, fit_network, map_distance
+from napari_atomicity.training.prepared_sets import from_corrections
 from napari_atomicity.training.request import (
     MAX_EPOCHS,
     MIN_EPOCHS,
@@ -42,13 +42,13 @@ from napari_atomicity.training.request import (
     CorrectionsSource,
     FolderSource,
     SimulationSource,
+    TrainingSettings,
     TrainRequest,
     settings_for,
 )
 from napari_atomicity.training.run import train
 from napari_atomicity.training.scaling import fit_scale_reference, scale_patches
 from napari_atomicity.training.score_text import describe_accuracy
-from napari_atomicity.training.settings import TrainingSettings
 from napari_atomicity.training.simulated import from_simulation
 from napari_atomicity.training.size_selected import from_folder
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from napari_atomicity.core.errors import Cancelled
-from napari_atomicity.training.trainer import Trainer, update_average
+from napari_atomicity.training.fit import Trainer, update_average
 
 
 def trainer(steps: int = 20, **callbacks) -> Trainer:

@@ -18,7 +18,8 @@ from napari_atomicity.simulation import structures
 from napari_atomicity.simulation.sessions import draw_session, simulate_session
 from napari_atomicity.statistics.intervals import wilson_interval
 from napari_atomicity.validation import benchmark
-from napari_atomicity.validation.benchmark import CLASSES, SEED
+from napari_atomicity.validation.benchmark import BENCHMARK_SEED, CLASSES
+from napari_atomicity.validation.request import BENCHMARK_SEED
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "benchmark.md"
 
@@ -101,10 +102,10 @@ def test_images_are_calibrated_and_in_the_tables(data, images):
 
 
 def test_a_session_is_read_as_it_was_simulated(data):
-    isomers = quick_isomers("Pt", [19, 30, 41, 55, 70, 25, 48], 40, SEED)
-    simulated = simulate_session(isomers, draw_session("mixture", CLASSES, 2, SEED))
+    isomers = quick_isomers("Pt", [19, 30, 41, 55, 70, 25, 48], 40, BENCHMARK_SEED)
+    simulated = simulate_session(isomers, draw_session("mixture", CLASSES, 2, BENCHMARK_SEED))
     tables = benchmark.read_tables(data)
-    read = list(benchmark.read_session(data, tables, f"mixture_{SEED}_whole"))
+    read = list(benchmark.read_session(data, tables, f"mixture_{BENCHMARK_SEED}_whole"))
     for image, field in zip(read, simulated, strict=True):
         assert np.array_equal(image.micrograph.data, field.micrograph.data)
         assert image.composition == pytest.approx(field.settings.mixture, abs=1e-6)
@@ -201,7 +202,7 @@ def test_the_truth_has_perfect_scores(answers, score, images):
 def test_scores_count_what_they_say(data, answers, score):
     """Four clusters: one missed, one of another class with probability 0.75, one unknown."""
     truth = pd.read_csv(data / "truth.csv")
-    own = answers[answers["image"].str.startswith(f"mixture_{SEED}_whole")]
+    own = answers[answers["image"].str.startswith(f"mixture_{BENCHMARK_SEED}_whole")]
     scored = own.index[(truth.loc[own.index, "border"] == 0) & (own["label"] != "aggregate")]
     missed, wrong, unknown = scored[:3]
     true = own.loc[wrong, "label"]
@@ -266,7 +267,7 @@ def test_impossible_predictions_are_refused(answers, score, change, text):
 
 
 def test_images_without_a_row_are_missed_if_that_is_wanted(answers, score):
-    own = answers[answers["image"] == f"mixture_{SEED}_whole_01.tif"]
+    own = answers[answers["image"] == f"mixture_{BENCHMARK_SEED}_whole_01.tif"]
     [scores] = scores_of(score(own, "--allow-missing", "--json")).values()
     assert scores["images"] == 2 and scores["recall"] < 1
 
@@ -303,8 +304,8 @@ def test_an_image_has_the_published_hash(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "N_IMAGES", 8)
     monkeypatch.setattr(structures, "make_alloy", _BuiltWhenUsed)
     sizes = [int(label.removeprefix("Pt")) for label in benchmark.LABELS]
-    isomers = structures.isomer_library("Pt", sizes, benchmark.ISOMERS_PER_CLASS, SEED)
-    image = next(benchmark.simulate_form(isomers, "few clusters", SEED, "whole"))
+    isomers = structures.isomer_library("Pt", sizes, benchmark.ISOMERS_PER_CLASS, BENCHMARK_SEED)
+    image = next(benchmark.simulate_form(isomers, "few clusters", BENCHMARK_SEED, "whole"))
     assert image.micrograph.name == name
     [found] = benchmark.write_images(tmp_path, "session", "whole", [image]).files.values()
     assert found == published

@@ -18,9 +18,9 @@ from napari_atomicity.io.files import to_json
 from napari_atomicity.pipeline.adaptation import fine_tuning
 from napari_atomicity.validation import jobs, methods, run, runs
 from napari_atomicity.validation.data import SELECTED
-from napari_atomicity.validation.differences import DIFFERENCES
 from napari_atomicity.validation.existing_results import count_finished_runs
 from napari_atomicity.validation.scores import SCORES
+from napari_atomicity.validation.summary import DIFFERENCES
 
 METHODS = "diameter,dual-patch,dual-patch-adapted,dual-session-combination,dual-shipped-combination"
 CLASSES = ["Pt19", "Pt70"]

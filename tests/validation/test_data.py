@@ -18,12 +18,13 @@ from napari_atomicity.validation.data import (
     assign_folds,
     check_training,
     cut_patches,
+    read_deposits,
     read_folds,
     read_mixtures,
     read_size_selected,
+    sample_of,
     training_set,
 )
-from napari_atomicity.validation.deposits import read_deposits, sample_of
 from napari_atomicity.validation.existing_results import ExistingResultsError
 from support import lattice_isomer
 

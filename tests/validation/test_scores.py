@@ -8,9 +8,8 @@ from sklearn.metrics import accuracy_score, confusion_matrix, r2_score
 
 from napari_atomicity.statistics.score_intervals import LabelPairs, score_differences
 from napari_atomicity.validation.answers import ANSWER, INTERVAL
-from napari_atomicity.validation.differences import compare_methods
 from napari_atomicity.validation.scores import score_run, summarise_runs
-from napari_atomicity.validation.summary import _before_and_after
+from napari_atomicity.validation.summary import _before_and_after, compare_methods
 
 CLASSES = ["Pt19", "Pt41", "Pt70"]
 NO_INTERVALS = pd.DataFrame(columns=INTERVAL)

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 import numpy as np
 
-from ..core.image_loop import for_each_image
 from ..core.micrograph import Micrograph
-from ..core.progress import Progress, Stop, prefixed, report
+from ..core.progress import Progress, Stop, for_each_image, prefixed, report
 from ..detection.settings import DetectionSettings
 from ..io.arrays import is_array, is_signal, micrograph_of, unique_image_names
 from ..io.images import is_image_folder, load
@@ -20,8 +19,7 @@ from ..io.provenance import now
 from ..models.analysis import Analysis
 from ..pipeline.acquisition_sessions import SessionRules
 from ..pipeline.run_request import RunRequest
-from ..pipeline.run_results import RunResults
-from ..pipeline.runs import analyse_micrograph, analyse_one, without_pixels
+from ..pipeline.runs import RunResults, analyse_micrograph, analyse_one, without_pixels
 from .image_analysis import ImageAnalysis
 from .progress import automatic_progress
 from .session import Analyses

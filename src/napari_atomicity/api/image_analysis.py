@@ -115,7 +115,7 @@ class ImageAnalysis(Analysis):
         -------
         matplotlib.axes.Axes
         """
-        from ..reporting.image_plot import draw_image
+        from ..reporting.figures import draw_image
 
         axes = axes or new_axes((8.0, 6.0))
         draw_image(axes, self)

@@ -13,7 +13,7 @@ from ..core.errors import AtomicityError
 from ..core.text import pluralise
 from ..io.provenance import Outcome
 from ..models.analysis import Analysis
-from ..reporting.image_plot import draw_image
+from ..reporting.figures import draw_image
 from ..reporting.plots import style
 
 MAX_PX = 700

@@ -17,8 +17,7 @@ from ..models.analysis import Analysis
 from ..pipeline.acquisition_sessions import SessionRules
 from ..pipeline.run_files import RunInfo
 from ..pipeline.run_request import RunRequest
-from ..pipeline.run_results import RunResults
-from ..pipeline.runs import read_checked_reference
+from ..pipeline.runs import RunResults, read_checked_reference
 from ..reporting.image_warnings import analysis_fields
 from ..reporting.report import MANY_IMAGES
 from .progress import automatic_progress

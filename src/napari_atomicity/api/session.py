@@ -18,7 +18,7 @@ from ..io.provenance import Outcome, now
 from ..io.tables import concatenate
 from ..models.analysis import Analysis, limits_of
 from ..pipeline.run_files import RunInfo
-from ..pipeline.run_results import RunResults
+from ..pipeline.runs import RunResults
 from ..statistics.ratios import class_ratios
 from .image_analysis import ImageAnalysis, new_axes, open_in_viewer
 from .saving import results_of, save_results

@@ -17,7 +17,7 @@ from zlib import crc32
 import numpy as np
 import pandas as pd
 
-from ..core.failed_statistics import attempt
+from ..core.errors import attempt
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, prefixed
 from ..core.settings import check_settings, documented, seed_setting, setting

@@ -18,7 +18,7 @@ from ..core.errors import ModelError, naming_file
 from ..core.progress import Progress, Stop, check, report
 from ..core.threads import parallel_results
 from ..models.files import find_model, read_card, read_tensors, save_model
-from ..models.symmetries import apply_symmetry, undo_symmetry
+from ..models.network import apply_symmetry, undo_symmetry
 from .candidates import contrast_channels, find_local_maxima
 from .card import SAMPLING_NM, SHIPPED, AtomCard
 from .network import AtomNet, JoiningConvolution, TransposedJoin, pad_to_stride

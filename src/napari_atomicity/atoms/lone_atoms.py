@@ -10,9 +10,8 @@ from scipy.spatial import cKDTree
 
 from ..core.micrograph import Micrograph
 from ..detection.frame import Frame, whole
-from ..detection.peaks import find_peaks
 from ..detection.recording import recording_of
-from ..detection.seeds import prepare
+from ..detection.seeds import find_peaks, prepare
 from ..detection.settings import DetectionSettings
 from .regions import RING_NM, integrate
 

@@ -13,8 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..detection.background import without_gaps
-from ..detection.scale_space import ScaleSpace
-from .candidates import FWHM_PER_SIGMA
+from .candidates import FWHM_PER_SIGMA, ScaleSpace
 from .localisation import SIGMA_NM, fit_spots
 
 FWHM_NM = (0.09, 0.15, 0.28)

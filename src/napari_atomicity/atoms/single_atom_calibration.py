@@ -35,7 +35,7 @@ from scipy import ndimage
 from scipy.special import expit, logit
 
 from ..detection.background import without_gaps
-from .isolation import fit_mean_width, isolation_probability
+from .injection import fit_mean_width, isolation_probability
 from .regions import (
     APERTURE_NM,
     NEAR_CLUSTER_NM,

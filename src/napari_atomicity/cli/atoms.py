@@ -114,8 +114,7 @@ def evaluate_atoms(
     from ..io.points import read_points, read_predicted_and_true
     from ..io.provenance import analysed_images
     from ..statistics.matching import TOLERANCE_NM
-    from ..statistics.point_scores import evaluate_points
-    from ..statistics.point_tables import is_points, prepare_points
+    from ..statistics.point_scores import evaluate_points, is_points, prepare_points
 
     if not truth.is_dir() and not is_points(read_points(predicted).table, read_points(truth).table):
         return False

@@ -16,15 +16,12 @@ from typer.core import TyperCommand
 from .._version import __version__
 from ..core.errors import WriteError
 from .adapt import adapt
-from .analyse import analyse
+from .analyse import analyse, batch, explain
 from .atoms import atoms
-from .batch import batch
-from .benchmark import benchmark
 from .common import fail, print_result, run_as_program, say_error, standard_output
 from .demo import demo
 from .ending import end_in_time, end_process, was_ignored, was_stopped
-from .evaluate import evaluate
-from .explain import explain
+from .evaluate import benchmark, evaluate
 from .models import add, info, models
 from .packs import consensus, pack
 from .shared_options import name_settings_file, share_options

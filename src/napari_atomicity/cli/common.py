@@ -271,7 +271,7 @@ def say_doubts(outcomes: Iterable[Outcome]) -> None:
 
 def fail_if_incomplete(run: Any, see: Path) -> None:
     """Exit with status 1 if an image could not be analysed, or a statistic not computed."""
-    from ..core.failed_statistics import FAILED, format_failed
+    from ..core.errors import FAILED, format_failed
 
     texts = list(format_failed({FAILED: run.failed_statistics}))
     for outcome in run.outcomes:

@@ -43,7 +43,7 @@ def demo(
     """Analyse the example image of the package and show it in napari."""
     from ..core.extras import require_extra
     from ..pipeline.runs import RunRequest
-    from ..simulation.examples import example_path
+    from ..simulation.example_data import example_path
 
     with require_extra("pyqt6", "opening napari"):
         import qtpy  # noqa: F401  (fails without a Qt binding)

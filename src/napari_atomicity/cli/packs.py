@@ -102,7 +102,7 @@ def consensus(
     """Merge the annotations of several people and measure their agreement."""
     from ..io.inputs import make_folder
     from ..project.filled_packs import read_packs
-    from ..state.consensus_marks import write_agreement
+    from ..state.annotators import write_agreement
     from ..statistics.consensus import consensus as merged
     from ..statistics.human_parity import compare_with_annotators
 

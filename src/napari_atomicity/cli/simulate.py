@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..core.errors import ReadError
-from ..simulation.limits import MAX_NUMBER, MAX_SIZE_PX
+from ..simulation.metals import MAX_NUMBER, MAX_SIZE_PX
 from .common import (
     AsJson,
     ConsoleProgress,

@@ -106,7 +106,7 @@ def validate(
         raise typer.BadParameter("a learning curve has no --shifted images")
     require_files(folders)
     if deposits is not None:  # before imports that take seconds
-        from ..validation.deposits import read_amounts
+        from ..validation.data import read_amounts
 
         read_amounts(deposits)
     out = out / CURVE if learning_curve else out

@@ -30,7 +30,7 @@ from .options import options_of, reads_images
 
 if TYPE_CHECKING:
     from ..pipeline.adaptation.watch import AdaptingWatch
-    from ..pipeline.live_results import LiveRun, LiveUpdate
+    from ..pipeline.live import LiveRun, LiveUpdate
     from ..pipeline.watch import Watch
 
 

@@ -2,20 +2,392 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..core.progress import Progress, Stop, check
-from .background import BackgroundGrid
-from .filters import cubic_at, gaussian, reach
-from .frame import Frame, Tile, iterate_tiles
+from ..core.progress import Progress, Stop, check, report
+from .background import BackgroundGrid, estimate_noise_grid, noise_sampling_step
+from .filters import (
+    cubic_at,
+    find_local_maxima,
+    gaussian,
+    inner,
+    laplacian,
+    mirror_indices,
+    reach,
+    select,
+)
+from .frame import Frame, Tile, iterate_tiles, tiles
 from .outlines import OUTLINE_SIGMA_NM
-from .peaks import coarsening, estimate_noise, find_peaks, suppress_overlapping
 from .recording import FAITHFUL, RecordingEffects
 from .settings import DetectionSettings
+
+# ---- peaks of the normalised scale space, octave by octave and tile by tile
+#
+# A scale needs no more pixels than its blur resolves. The frame is averaged over blocks of pixels
+# first, and every second row and column is dropped each time the blur has doubled (Lowe, IJCV 60,
+# 91 (2004)).
+
+FINEST_PX = 1.4
+"""Minimum sigma of a scale on its own grid; a finer grid does not improve peaks and Laplacian."""
+_TILE_PX = 1024
+# The peak of the next scale is displaced and thus exceeds the value at this pixel. Which of the two
+# is stronger is decided where overlapping discs are suppressed.
+_SCALE_TOLERANCE = np.float32(0.97)
+_MIN_PX = 32  # smaller grids are not halved
+_MAX_CURVATURE_RATIO = 10.0  # of a peak
+
+
+@dataclass(frozen=True, eq=False)
+class Peaks:
+    """Peaks above the noise of a frame, strongest first."""
+
+    points: np.ndarray  # (N, 2): positions (y, x) in pixels of the frame's grid
+    response: np.ndarray  # (N,): normalised negative Laplacian
+    radius: np.ndarray  # (N,): radius in the same pixels
+    significance: np.ndarray  # (N,): response in units of the local noise
+
+
+@dataclass
+class _Sample:
+    """Subsampled pixels of a filtered image, for its noise."""
+
+    block: int
+    shape: tuple[int, int]
+    values: np.ndarray = field(init=False)
+    largest: float = 0.0
+
+    def __post_init__(self) -> None:
+        step = noise_sampling_step(self.block)
+        self.values = np.empty([-(-n // step) for n in self.shape], np.float32)
+
+    def add(self, tile: Tile, values: np.ndarray) -> None:
+        """Add the pixels of a tile.
+
+        Parameters
+        ----------
+        values : ndarray of shape (Y, X)
+            The filtered pixels.
+        """
+        step = noise_sampling_step(self.block)
+        rows, columns = (np.arange(-edge % step, n, step)
+                         for edge, n in zip(tile.origin, values.shape, strict=True))  # fmt: skip
+        if len(rows) and len(columns):
+            top, left = (tile.top + rows[0]) // step, (tile.left + columns[0]) // step
+            part = values[rows[0] :: step, columns[0] :: step]
+            self.values[top : top + len(rows), left : left + len(columns)] = part
+        self.largest = max(self.largest, float(values.max()), -float(values.min()))
+
+    def noise(self) -> BackgroundGrid:
+        """Estimate the noise from the samples."""
+        return estimate_noise_grid(self.values, self.block, self.shape, self.largest)
+
+
+@dataclass
+class _Octave:
+    """Several neighbouring scales on one grid."""
+
+    # returns the pixels of a tile, which may extend beyond the grid
+    read: Callable[[Tile], np.ndarray]
+    shape: tuple[int, int]  # shape of the grid
+    # scales in pixels of the grid. If ``more`` is true, the last one serves for comparison only
+    sigmas: np.ndarray
+    blur: float  # blur of the pixels that ``read`` returns
+    more: bool  # whether coarser grids follow
+    below: np.ndarray | None  # response of the scale before the first one
+
+    def steps(self) -> np.ndarray:
+        """Return the blur from each scale to the next."""
+        return np.sqrt(np.maximum(np.diff(np.append(self.blur, self.sigmas) ** 2), 0))
+
+    @property
+    def neighbourhood_px(self) -> int:
+        """Width of the neighbourhood of a peak, in pixels, that its tests require."""
+        return max(1, *(round(sigma / 2) for sigma in self.sigmas))
+
+
+def find_peaks(
+    frame: Frame,
+    sigmas_px: np.ndarray,
+    threshold: float,
+    block_px: float,
+    stop: Stop | None = None,
+    progress: Progress | None = None,
+) -> Peaks:
+    """Find significant maxima in position and scale that fall off in every direction.
+
+    Parameters
+    ----------
+    frame : Frame
+        Frame with pixels fine enough for the smallest scale.
+    sigmas_px : ndarray
+        Scales in pixels, ascending; a disc of radius r responds most strongly at r / sqrt(2).
+    threshold : float
+        Minimum response in units of the local noise.
+    block_px : float
+        Edge length of the blocks of the noise in pixels.
+    """
+    step = coarsening(frame, sigmas_px[0])
+    octave = _first_octave(frame, step)
+    found: list[np.ndarray] = []
+    radii: list[float] = []
+    first, scale = 0, 1
+    while first < len(sigmas_px):
+        own = sigmas_px[first:] / step / scale
+        count = max(1, int((own < 2 * FINEST_PX).sum()))
+        if min(octave.shape) < _MIN_PX:
+            count = len(own)
+        octave.more = count < len(own)
+        octave.sigmas = own[: count + 1] if octave.more else own
+        noise_block = int(np.ceil(block_px / step / scale))
+        maxima, noise, next_grid = _search_octave(
+            octave, count, noise_block, stop, progress if scale == 1 else None
+        )
+        for i in range(count):
+            found.append(
+                _select_significant(maxima[maxima[:, 3] == i], noise[i], threshold, scale, step)
+            )
+            radii += [sigmas_px[first + i] * np.sqrt(2)] * len(found[-1])
+        if next_grid is not None:
+            octave = _next_octave(next_grid, own[count] / 2)
+        first, scale = first + count, 2 * scale
+    rows = np.vstack(found)
+    order = np.lexsort((rows[:, 1], rows[:, 0], -rows[:, 2]))
+    return Peaks(rows[order, :2], rows[order, 2], np.array(radii)[order], rows[order, 3])
+
+
+def _first_octave(frame: Frame, step: int) -> _Octave:
+    """Return the octave of the finest scales, on the grid of means over ``step`` pixels."""
+    mean_blur = np.sqrt((step**2 - 1) / 12)  # of the means over step × step pixels
+    height, width = (max(1, n // step) for n in frame.shape)
+    return _Octave(
+        lambda tile: frame.flat(tile, step), (height, width),
+        np.empty(0), mean_blur / step, False, None,
+    )  # fmt: skip
+
+
+def _next_octave(grid: np.ndarray, blur: float) -> _Octave:
+    """Return the octave on a grid of `_search_octave`, whose pixels have this blur."""
+    return _Octave(
+        _reader(grid[0]), (grid.shape[1], grid.shape[2]), np.empty(0), blur, False, grid[1]
+    )
+
+
+def _select_significant(
+    maxima: np.ndarray, noise: BackgroundGrid, threshold: float, scale: int, step: int
+) -> np.ndarray:
+    """Select the maxima above the noise: rows y, x in pixels of the frame, response."""
+    y, x, response = maxima[:, :3].T
+    significance = response / noise.at_points(y, x)
+    keep = significance > threshold
+    place = [(axis[keep] * scale + 0.5) * step - 0.5 for axis in (y, x)]
+    return np.stack([*place, response[keep], significance[keep]], axis=1)
+
+
+def _search_octave(
+    octave: _Octave, count: int, noise_block: int, stop: Stop | None, progress: Progress | None
+) -> tuple[np.ndarray, list[BackgroundGrid], np.ndarray | None]:
+    """Find the maxima of an octave, tile by tile.
+
+    Returns
+    -------
+    maxima : ndarray of shape (N, 4)
+        y, x, response and index of the scale of each maximum.
+    """
+    samples = [_Sample(noise_block, octave.shape) for _ in range(count)]
+    next_grid: np.ndarray | None = None
+    if octave.more:
+        next_grid = np.empty((2, *(-(-n // 2) for n in octave.shape)), np.float32)
+    rows = []
+    own_tiles = tiles(octave.shape, _TILE_PX)
+    for number, tile in enumerate(own_tiles):
+        check(stop)
+        report(progress, number, len(own_tiles), "Finding clusters")
+        rows.append(_find_maxima_in_tile(octave, tile, samples, next_grid))
+    return np.vstack(rows), [sample.noise() for sample in samples], next_grid
+
+
+def estimate_noise(
+    frame: Frame, sigma_px: float, block_px: int, stop: Stop | None = None
+) -> BackgroundGrid:
+    """Estimate the noise of a blurred frame.
+
+    Parameters
+    ----------
+    sigma_px : float
+        Blur in pixels.
+    block_px : int
+        Edge length of a block in pixels.
+    """
+    step = noise_sampling_step(block_px)
+    sample = np.empty([-(-n // step) for n in frame.shape], np.float32)
+    for tile in iterate_tiles(frame, _TILE_PX // step * step):
+        check(stop)
+        values = gaussian(frame.flat(tile.grown(reach(sigma_px))), sigma_px, every=step)
+        top, left = tile.top // step, tile.left // step
+        sample[top : top + values.shape[0], left : left + values.shape[1]] = values
+    return estimate_noise_grid(sample, block_px, frame.shape, float(np.abs(sample).max(initial=0)))
+
+
+def coarsening(frame: Frame, sigma_px: float) -> int:
+    """Return the edge length of the blocks over which a frame may be averaged before a blur."""
+    return max(1, min(int(sigma_px / FINEST_PX), *frame.shape))
+
+
+def _reader(image: np.ndarray) -> Callable[[Tile], np.ndarray]:
+    def read(tile: Tile) -> np.ndarray:
+        ends = (tile.top, tile.bottom), (tile.left, tile.right)
+        return select(
+            image, *(mirror_indices(*end, n) for end, n in zip(ends, image.shape, strict=True))
+        )
+
+    return read
+
+
+def _find_maxima_in_tile(
+    octave: _Octave, tile: Tile, samples: list[_Sample], next_grid: np.ndarray | None
+) -> np.ndarray:
+    """Find the maxima of all scales in a tile; add to the samples and to the next grid.
+
+    Returns
+    -------
+    ndarray of shape (N, 4)
+        y, x, response and index of the scale.
+    """
+    steps, around = octave.steps(), octave.neighbourhood_px
+    margin = sum(reach(s) for s in steps) + 2 + around
+    image = octave.read(tile.grown(margin))
+    below: np.ndarray | None = None
+    if octave.below is not None:
+        below = octave.below[tile.top : tile.bottom, tile.left : tile.right]
+    current: np.ndarray | None = None
+    rows = []
+    for i, (sigma, blur) in enumerate(zip(octave.sigmas, steps, strict=True)):
+        image = gaussian(image, blur)
+        margin -= reach(blur)
+        response = laplacian(inner(image, margin - around - 2))
+        response *= np.float32(-(sigma**2))
+        own = inner(response, around)
+        if i < len(samples):
+            samples[i].add(tile, own)
+        if current is not None:
+            rows.append(_maxima(below, current, own, octave, i - 1, tile))
+            below = inner(current, around)
+        current = response
+    if next_grid is None:
+        assert current is not None
+        rows.append(_maxima(below, current, None, octave, len(octave.sigmas) - 1, tile))
+    else:
+        assert below is not None
+        where = (slice(tile.top // 2, -(-tile.bottom // 2)),
+                 slice(tile.left // 2, -(-tile.right // 2)))  # fmt: skip
+        next_grid[0][where] = inner(image, margin)[::2, ::2]
+        next_grid[1][where] = below[::2, ::2]
+    return np.vstack(rows)
+
+
+def _maxima(
+    below: np.ndarray | None,
+    response: np.ndarray,
+    above: np.ndarray | None,
+    octave: _Octave,
+    scale: int,
+    tile: Tile,
+) -> np.ndarray:
+    """Find the maxima of one scale in a tile, which ``response`` exceeds on every side.
+
+    Returns
+    -------
+    ndarray of shape (N, 4)
+        y, x, response and index of the scale.
+    """
+    around = octave.neighbourhood_px
+    own = inner(response, around)
+    y, x = find_local_maxima(inner(response, around - 1))
+    value = own[y, x]
+    keep = np.ones(len(y), bool)
+    for other in (below, above):
+        if other is not None:
+            keep &= value >= _SCALE_TOLERANCE * other[y, x]
+    y, x = y[keep], x[keep]
+    keep = _is_blob(response, y + around, x + around, octave.sigmas[scale])
+    step = max(1, round(octave.sigmas[scale] / 2))
+    edge = [(a + start < step) | (a + start >= n - step)
+            for a, start, n in zip((y, x), tile.origin, octave.shape, strict=True)]  # fmt: skip
+    keep |= edge[0] | edge[1]
+    y, x = y[keep], x[keep]
+    down, across = _offset(response, y + around, x + around)
+    return np.stack(
+        [y + down + tile.top, x + across + tile.left, own[y, x], np.full(len(y), scale)], axis=1
+    )
+
+
+def _is_blob(response: np.ndarray, y: np.ndarray, x: np.ndarray, sigma_px: float) -> np.ndarray:
+    """Return whether the response falls off in every direction, as at a blob.
+
+    At an edge or a streak it does not (Lowe, IJCV 60, 91 (2004)).
+    """
+    step = max(1, round(sigma_px / 2))
+    centre = response[y, x]
+    yy = response[y + step, x] + response[y - step, x] - 2 * centre
+    xx = response[y, x + step] + response[y, x - step] - 2 * centre
+    xy = (
+        response[y + step, x + step]
+        + response[y - step, x - step]
+        - response[y + step, x - step]
+        - response[y - step, x + step]
+    ) / 4
+    trace, determinant = yy + xx, yy * xx - xy**2
+    ratio = _MAX_CURVATURE_RATIO
+    return np.asarray(determinant * (ratio + 1) ** 2 > trace**2 * ratio)
+
+
+def _offset(response: np.ndarray, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the position of the vertex of the parabolas through a maximum and its neighbours."""
+    out = []
+    for before, after in (
+        (response[y - 1, x], response[y + 1, x]),
+        (response[y, x - 1], response[y, x + 1]),
+    ):
+        curvature = (before + after - 2 * response[y, x]).astype(float)
+        slope = (before - after).astype(float)
+        offset = np.divide(slope, 2 * curvature, out=np.zeros(len(y)), where=curvature < 0)
+        out.append(np.clip(offset, -0.5, 0.5))
+    return out[0], out[1]
+
+
+def suppress_overlapping(points: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    """Return the indices of the points to keep: those outside the discs of stronger kept points.
+
+    Parameters
+    ----------
+    points : ndarray of shape (N, 2)
+        Positions, strongest first.
+    radius : ndarray of shape (N,)
+        Radius of each disc.
+    """
+    if len(points) < 2:
+        return np.arange(len(points))
+    pairs = cKDTree(points).query_pairs(float(radius.max()), output_type="ndarray")
+    apart = ((points[pairs[:, 0]] - points[pairs[:, 1]]) ** 2).sum(axis=1)
+    pairs = np.sort(pairs[apart <= radius[pairs].max(axis=1) ** 2], axis=1)
+    undecided = np.ones(len(points), bool)
+    kept = np.zeros(len(points), bool)
+    # In rounds instead of one by one: a point is kept if no stronger undecided point overlaps it.
+    while undecided.any():
+        overlapped = np.zeros(len(points), bool)
+        overlapped[pairs[:, 1]] = True
+        now = undecided & ~overlapped
+        kept |= now
+        undecided &= ~now
+        undecided[pairs[now[pairs[:, 0]], 1]] = False
+        pairs = pairs[undecided[pairs[:, 0]] & undecided[pairs[:, 1]]]
+    return np.flatnonzero(kept)
+
 
 BACKGROUND_WINDOW_NM = 6.0
 """Minimum window of the background; four times the largest cluster if that is more."""

@@ -16,7 +16,7 @@ from ..core.errors import AtomicityError
 from ..io.images import find_images, is_image_folder, load, reader_of, unique_names
 from ..project import SUFFIX
 from .viewer.compat import has_window
-from .viewer.layer_data import layer_data
+from .viewer.micrographs import layer_data
 
 NO_LAYER: list[Any] = [(None,)]
 """Tells napari that there is no layer to add."""

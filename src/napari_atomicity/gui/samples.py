@@ -6,9 +6,9 @@ import tempfile
 from pathlib import Path
 
 from ..io.images import find_images, load
-from ..simulation.examples import atom_example_path, example_path, write_example_folder
+from ..simulation.example_data import atom_example_path, example_path, write_example_folder
 from .reader import open_bench
-from .viewer.layer_data import LayerData, layer_data
+from .viewer.micrographs import LayerData, layer_data
 
 
 def example() -> list[LayerData]:

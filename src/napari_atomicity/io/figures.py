@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import AtomicityError
-from .files import atomic_write
-from .own_files import RESULT
+from .files import RESULT, atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

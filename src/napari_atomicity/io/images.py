@@ -21,9 +21,8 @@ from ..core.errors import AtomicityError, Cancelled, ReadError, UnsuitableImageE
 from ..core.micrograph import Micrograph
 from . import lazy, microscope, plain_formats as plain
 from .arrays import micrograph_of
-from .files import check_files_in, regular_file
+from .files import check_files_in, is_result, is_result_folder, regular_file
 from .lazy import inverted, is_large, tiff_pixels
-from .own_files import is_result, is_result_folder
 from .plain_formats import GREY
 from .raw_image import RawImage, known_entries
 from .read_limits import read_limits

@@ -18,8 +18,7 @@ import pandas as pd
 
 from ..core import cluster_table as tables, palette
 from ..core.errors import AtomicityError
-from .files import atomic_write, plain, write_text
-from .own_files import RESULT
+from .files import RESULT, atomic_write, plain, write_text
 
 _CORNER_PX = 0.5
 """Coordinate of the centre of the top-left pixel in programs that count from its corner."""

@@ -15,8 +15,7 @@ from typing import Any
 
 from .._version import __version__
 from ..core.acquisition_session import AcquisitionSession, instrument_settings
-from ..core.errors import ReadError
-from ..core.failed_statistics import FAILED, attempt, count_failed
+from ..core.errors import FAILED, ReadError, attempt, count_failed
 from ..core.from_dict import dataclass_from_json
 from ..core.micrograph import Micrograph
 from .files import read_document

@@ -17,7 +17,23 @@ from torch.nn import functional
 
 from ..core.model_card import ModelCard
 from ..core.patches import PatchSettings
-from .symmetries import NUMBER, apply_symmetry, undo_symmetry
+
+# ---- the eight symmetries of the square: four quarter turns, each mirrored or not
+
+NUMBER = 8
+
+
+def apply_symmetry(image: Tensor, view: int) -> Tensor:
+    """Transform an image (..., Y, X) by one of the symmetries: quarter turns, + 4 if mirrored."""
+    image = image.flip(-1) if view >= 4 else image
+    return image.rot90(view % 4, (-2, -1))
+
+
+def undo_symmetry(image: Tensor, view: int) -> Tensor:
+    """Invert `apply_symmetry`."""
+    image = image.rot90(-(view % 4), (-2, -1))
+    return image.flip(-1) if view >= 4 else image
+
 
 RAW_UNIT_ATOMS_PER_NM2 = 20.0
 """About the projected density of a cluster: brings the raw channel near 1."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core import cluster_table as tables
-from ..core.failed_statistics import add_failed, attempt
+from ..core.errors import add_failed, attempt
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
 from ..detection import Detection, DetectionSettings, detect

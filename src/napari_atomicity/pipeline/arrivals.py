@@ -19,8 +19,8 @@ from pathlib import Path
 
 from ..core.extras import require_extra
 from ..io import microscope
+from ..io.files import is_result, is_result_folder
 from ..io.images import is_image_folder, reader_of
-from ..io.own_files import is_result, is_result_folder
 
 SETTLE_S = 0.1
 """So long a file must stay as it is before its result counts, and until its analysis has ended."""

@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from ..core.errors import AtomicityError, Cancelled
-from ..core.image_loop import for_each_image
 from ..core.model_card import ModelCard
-from ..core.progress import Progress, Stop, check, report
+from ..core.progress import Progress, Stop, check, for_each_image, report
 from ..io.inputs import Input, named_inputs
 from ..io.provenance import Outcome, now
 from ..models.analysis import Analysis
@@ -127,7 +126,7 @@ def run_batch(
     paths : iterable of str or path-like
         Image files, and folders of images; the workers must have access to them.
     out_dir : str or path-like
-        Folder for ``clusters/`` with a part for each image, ``failures.csv``, and the files of
+        Folder for ``clusters/`` with a part for each image, ``part_store.csv``, and the files of
         `runs.analyse_images`.
     workers : int, optional
         Number of processes on this machine. Default: number of cores. They are spawned: a script

@@ -6,11 +6,13 @@ vary far less, so a change is seen against the session's own images long before 
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtr
 
+from ..models.analysis import Analysis
 from ..models.domain_shift import FeatureSummary
 
 FIRST = 10
@@ -173,3 +175,31 @@ def images_per_false_alarm(
     reached = ndtr((edges[None] - (1 - weight) * at[:, None]) / weight)
     steps = np.diff(reached, axis=1, prepend=0.0)
     return float(np.linalg.solve(np.eye(states) - steps, np.ones(states))[0])
+
+
+# ---- images since the conditions of a session changed
+
+MAX_IMAGES = 20
+"""Number of last images that are kept in memory, with their patches."""
+
+
+@dataclass(eq=False)
+class ChangedImages:
+    """Images after the last one that was like the reference of its session."""
+
+    names: list[str] = field(default_factory=list)
+    # the last `MAX_IMAGES` of them
+    last: deque[Analysis] = field(default_factory=lambda: deque(maxlen=MAX_IMAGES))
+    is_new: bool = False  # whether one was added since this was set to False
+
+    def add(self, analysis: Analysis, reading: Reading) -> None:
+        """Add the next image; one that is like the reference ends the change."""
+        if reading.joined:
+            self.names.clear()
+            self.last.clear()
+            return
+        name = analysis.micrograph.name
+        if name not in self.names:
+            self.names.append(name)
+        self.last.append(analysis)
+        self.is_new = True

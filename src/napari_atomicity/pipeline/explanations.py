@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from os import PathLike
@@ -13,18 +14,16 @@ import numpy as np
 import pandas as pd
 
 from ..core.cluster_table import empty
-from ..core.errors import ModelError
-from ..core.failed_statistics import FAILED, attempt
+from ..core.errors import FAILED, ModelError, attempt
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, report
-from ..io.files import write_json
+from ..io.files import RESULT, atomic_write, write_json
 from ..io.inputs import Input, make_folder, named_inputs
-from ..io.map_stacks import write_map_stack
 from ..io.outline_files import plain_name
 from ..io.provenance import Outcome, now, run_record
 from ..io.tables import concatenate, write_clusters
 from ..models.analysis import Analysis
-from ..models.class_average_files import write_averages
+from ..models.class_average_figure import write_averages
 from ..models.class_averages import Averages, of_analyses
 from ..models.classifier import load_classifier
 from .acquisition_sessions import SessionRules
@@ -32,6 +31,34 @@ from .explain_request import ExplainRequest
 from .image_step import add_unreached
 from .run_files import RunInfo, WithOutcomes, summarise_outcomes
 from .runs import ImageRun
+
+
+# ---- write class maps as an ImageJ stack
+def write_map_stack(
+    maps: Mapping[str, np.ndarray],  # channel → (N, h, w), at least one cluster
+    names: Sequence[str],
+    pixel_size_nm: float,  # pixel size of the maps in nm
+    path: str | os.PathLike[str],
+) -> Path:
+    """Write the maps of the clusters of an image as a stack that ImageJ, Fiji and napari open.
+
+    Raises `AtomicityError` if the file can not be written.
+    """
+    from tifffile import imwrite
+
+    stack = np.stack(list(maps.values()), axis=1).astype(np.float32)
+    labels = [f"{name}, {channel}" for name in names for channel in maps]
+    with atomic_write(path) as temporary:
+        imwrite(
+            temporary,
+            stack,
+            imagej=True,
+            software=RESULT,
+            resolution=(1 / pixel_size_nm, 1 / pixel_size_nm),
+            metadata={"axes": "ZCYX", "unit": "nm", "mode": "grayscale", "Labels": labels},
+        )
+    return Path(path)
+
 
 PREDICTED = "predicted"
 """Name of the maps of the predicted class of each cluster."""

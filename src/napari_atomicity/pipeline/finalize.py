@@ -14,8 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..core.cluster_table import empty
-from ..core.errors import TableError
-from ..core.failed_statistics import FAILED, add_failed, attempt, format_failed
+from ..core.errors import FAILED, TableError, add_failed, attempt, format_failed
 from ..core.model_card import ModelCard
 from ..io.files import atomic_write
 from ..io.images import sha256_of
@@ -30,9 +29,8 @@ from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import class_ratios
 from ..tracking.files import FILES as MOVIE_FILES, write_movie_results
 from .acquisition_sessions import SessionRules
-from .failures import FAILURES, Failure
 from .image_scale import ImageScale
-from .part_store import PartStore
+from .part_store import FAILURES, Failure, PartStore
 from .parts import Part, concatenate_parts, key_of, stem_of
 from .run_files import ReportContent, Run, RunInfo, finalize_run
 from .run_request import RunRequest

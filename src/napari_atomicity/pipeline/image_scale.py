@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.model_card import ModelCard
-from ..io.own_files import NPZ_MARK
+from ..io.files import NPZ_MARK
 from ..models.analysis import Analysis
 from ..models.classifier import Classifier, Prediction
 from ..models.embedding import place_again

@@ -7,9 +7,8 @@ from itertools import count
 from typing import Any, TypeVar
 
 from ..core.errors import Cancelled
-from ..core.image_loop import for_each_image
 from ..core.micrograph import Micrograph
-from ..core.progress import Progress, Stop, prefixed, report
+from ..core.progress import Progress, Stop, for_each_image, prefixed, report
 from ..io.images import load
 from ..io.inputs import Input
 from ..io.provenance import Outcome, micrograph_fields

@@ -17,14 +17,16 @@ from ..core.cluster_table import ALL, empty, probability_columns
 from ..core.errors import AtomicityError
 from ..core.model_card import ModelCard
 from ..io.formulas import escape_formula, map_text
-from ..io.provenance import now
+from ..io.provenance import Outcome, now
 from ..models.analysis import Analysis
 from ..models.domain_shift import MIN_CLUSTERS, FeatureSummary
 from ..reporting.image_warnings import LOW_CONFIDENCE
 from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import class_ratios, counted
+from .arrivals import FileFingerprint
 from .control_chart import SESSION_CHANGED, Reading
 from .finalize import drop_columns
+from .runs import Run
 
 N_BOOTSTRAP = 200
 """Resamples of running ratios: their intervals move by less than from image to image."""
@@ -92,7 +94,7 @@ def conditions_of(
 def _feature_summary(
     analysis: Analysis, ours: np.ndarray, card: ModelCard, tensors: Mapping[str, np.ndarray]
 ) -> FeatureSummary | None:
-    """Summarise whole and known clusters, as `models.label_assignment.assign_labels` does."""
+    """Summarise whole and known clusters, as `models.scaled_predictions.assign_labels` does."""
     if "ood.mean" not in tensors or len(analysis.embedding) != len(analysis.table):
         return None
     p = analysis.table[probability_columns(card.classes)].to_numpy(float)
@@ -273,3 +275,39 @@ def read_log(path: Path) -> pd.DataFrame:
     from ..io.tables import read_table
 
     return read_table(path)
+
+
+# ---- results of a watched folder: per image, and at the end
+@dataclass(frozen=True, eq=False)
+class LiveUpdate:
+    """What there is to show once a file was taken."""
+
+    outcome: Outcome
+    # its analysis; None if it failed, or was analysed before under another name
+    analysis: Analysis | None = None
+    conditions: Conditions | None = None  # confidence, drift and alarms; None if it failed
+    # running ones of all images, or None where they were found just before (`live.Running`)
+    ratios: pd.DataFrame | None = None
+    row: dict[str, Any] | None = None  # of ``live.csv``; None if the image was not analysed now
+    waiting: int = 0  # files that are there and were not taken yet
+    latency_s: float = float("nan")  # from the last change of the file to now
+    # what has begun to be wrong with this image; "" if nothing, or if it was before
+    alarm: str = ""
+    calm: bool = False  # whether an alarm has ended with it
+
+
+@dataclass(frozen=True, eq=False)
+class LiveRun(Run):
+    """What came of it; ``analysed`` images in this session, and how many wait."""
+
+    analysed: int = 0
+    waiting: int = 0
+
+    def summary(self) -> dict[str, Any]:
+        """In a few words, ready for JSON."""
+        return {**super().summary(), "analysed": self.analysed, "waiting": self.waiting}
+
+
+def compute_latency_s(signature: FileFingerprint) -> float:
+    """Seconds since the last change of a file, by its own time; 0 if that is in the future."""
+    return max(0.0, time.time() - signature.mtime_ns / 1e9)

@@ -18,8 +18,7 @@ import numpy as np
 from skimage.draw import polygon2mask
 
 from ..core.cluster_table import check_own_column
-from ..core.errors import TableError, format_error
-from ..core.failed_statistics import add_failed, attempt
+from ..core.errors import TableError, add_failed, attempt, format_error
 from ..core.progress import Stop, check
 from ..models.analysis import Analysis
 

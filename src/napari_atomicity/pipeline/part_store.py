@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,13 @@ from ..core.errors import AtomicityError, TableError
 from ..core.model_card import ModelCard
 from ..io.files import atomic_write, write_text
 from ..io.inputs import Input, make_folder
-from ..io.provenance import Outcome
+from ..io.provenance import Outcome, now
 from ..io.tables import read_table, write_table
 from ..io.writer_lock import WriterLock
 from ..models.analysis import Analysis
 from ..reporting.examples import ClusterExample
 from ..reporting.image_section import Section
 from ..tracking.files import MovieResult
-from .failures import FAILURE_COLUMNS, FAILURES, Failure
 from .parts import (
     ENDING,
     Part,
@@ -50,6 +50,64 @@ from .parts import (
     read_metadata,
     stem_of,
 )
+
+# ---- images that could not be analysed: rows of ``part_store.csv``
+
+FAILURES = "failures.csv"
+FAILURE_COLUMNS = ("image", "path", "error", "sha256", "size_bytes", "modified", "seen")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that could not be analysed, and its file as it was then."""
+
+    outcome: Outcome  # with the error
+    # size_bytes, modified: of the file, as ISO 8601 in UTC; None if it is not there
+    size_bytes: int | None = None
+    modified: str | None = None
+    seen: str = ""
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> Failure:
+        """With size and time of the file as they are now."""
+        size, modified = size_and_time(outcome.path)
+        return cls(outcome, size, modified, now())
+
+    @classmethod
+    def from_row(cls, row: Mapping[Hashable, Any]) -> Failure:
+        """Invert `row`."""
+        image, path, error = (str(row[name] or "") for name in ("image", "path", "error"))
+        outcome = Outcome(image, path, "failed", error, sha256=row["sha256"])
+        size = row["size_bytes"]
+        return cls(outcome, None if size is None else int(size), row["modified"], str(row["seen"]))
+
+    def row(self) -> dict[str, Any]:
+        """Of ``part_store.csv``."""
+        said = self.outcome
+        return {
+            "image": said.image,
+            "path": said.path,
+            "error": said.error,
+            "sha256": said.sha256,
+            "size_bytes": self.size_bytes,
+            "modified": self.modified,
+            "seen": self.seen,
+        }
+
+    def is_as_it_was(self) -> bool:
+        """Whether the file has not changed since."""
+        return (self.size_bytes, self.modified) == size_and_time(self.outcome.path)
+
+
+def size_and_time(path: str) -> tuple[int | None, str | None]:
+    """Bytes, and the time of the last change as ISO 8601 in UTC; None if it is not there."""
+    try:
+        status = os.stat(path)  # noqa: PTH116  (a path that is no valid text is no error)
+    except (OSError, ValueError):
+        return None, None
+    changed = datetime.fromtimestamp(status.st_mtime_ns // 1000 / 1e6, UTC)
+    return status.st_size, changed.isoformat(timespec="microseconds")
+
 
 _DAMAGED = (
     OSError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError,
@@ -291,12 +349,12 @@ class PartStore:
 
     # ---- failures
     def write_failures(self, failures: Iterable[Failure]) -> Path:
-        """``failures.csv``, a row for each image that could not be analysed."""
+        """``part_store.csv``, a row for each image that could not be analysed."""
         rows = pd.DataFrame([one.row() for one in failures], columns=list(FAILURE_COLUMNS))
         return write_table(rows, self.folder / FAILURES)
 
     def failures(self) -> list[Failure]:
-        """Read ``failures.csv``; empty if it does not exist or is invalid."""
+        """Read ``part_store.csv``; empty if it does not exist or is invalid."""
         try:
             found = read_table(self.folder / FAILURES)
             rows = found[list(FAILURE_COLUMNS)].astype(object).where(found.notna(), None)

@@ -22,8 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..core import cluster_table as tables
-from ..core.errors import AtomicityError
-from ..core.failed_statistics import FAILED, add_failed, attempt, format_failed
+from ..core.errors import FAILED, AtomicityError, add_failed, attempt, format_failed
 from ..core.model_card import ModelCard
 from ..io.files import to_json
 from ..io.provenance import Outcome

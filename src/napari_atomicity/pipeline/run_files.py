@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from ..core.failed_statistics import FAILED, attempt
+from ..core.errors import FAILED, attempt
 from ..core.model_card import ModelCard
 from ..io.files import write_json
 from ..io.provenance import Outcome, attempt_report, now, run_record

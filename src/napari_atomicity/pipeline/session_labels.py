@@ -70,7 +70,7 @@ def fit_measurements(
     prior: tuple[float, float] | None = None,
 ) -> tuple[SessionScale, ClassFit | None, float]:
     """Find the scales of a session, and test whether its sizes are those of the classes."""
-    from ..models.session_class_fit import scale_error_of_counts
+    from ..models.class_fit import scale_error_of_counts
     from ..models.session_images import require_references
     from ..models.session_scale import fit_session
 
@@ -169,7 +169,7 @@ def fit_session_sizes(
     prior: tuple[float, float] | None = None,
 ) -> ClassFit | None:
     """Test whether the sizes of a session are those of the classes."""
-    from ..models.session_class_fit import (
+    from ..models.class_fit import (
         align_with_classes,
         answer_of_session,
         fit_session_classes,

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.acquisition_session import AcquisitionSession
-from ..core.failed_statistics import attempt
+from ..core.errors import attempt
 from ..core.progress import Progress, Stop, check, report
 from ..io.inputs import Input
 from ..io.provenance import Outcome

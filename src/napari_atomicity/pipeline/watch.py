@@ -12,12 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import ReadError
-from ..core.failed_statistics import FAILED, attempt, format_failed
+from ..core.errors import FAILED, ReadError, attempt, format_failed
 from ..core.from_dict import dataclass_from_json
-from ..core.image_loop import for_each_image
 from ..core.micrograph import Micrograph
-from ..core.progress import Stop, check
+from ..core.progress import Stop, check, for_each_image
 from ..io.files import read_document, write_json
 from ..io.inputs import Input
 from ..io.provenance import Outcome, now
@@ -40,10 +38,8 @@ from .arrivals import (
     FileWatcher,
     is_remote,
 )
-from .changed_images import ChangedImages
-from .control_chart import FIRST, SESSION_CHANGED, ControlChart, Reading
-from .live import Conditions, Log, conditions_of, row_of
-from .live_results import LiveRun, LiveUpdate, compute_latency_s
+from .control_chart import FIRST, SESSION_CHANGED, ChangedImages, ControlChart, Reading
+from .live import Conditions, LiveRun, LiveUpdate, Log, compute_latency_s, conditions_of, row_of
 from .part_store import PartStore
 from .parts import Part, make_part, model_hash
 from .run_files import RunInfo

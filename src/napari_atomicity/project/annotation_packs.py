@@ -37,9 +37,8 @@ from ..core.errors import (
     UnsuitableImageError,
 )
 from ..core.progress import Progress, Stop, check, report
-from ..io.files import to_json
+from ..io.files import MANIFEST, PREVIEWS, to_json
 from ..io.images import find_images, load, sha256_of, unique_names, valid_text
-from ..io.own_files import MANIFEST, PREVIEWS
 from ..statistics.annotation_sites import TOLERANCE_NM
 
 FORMAT = 1

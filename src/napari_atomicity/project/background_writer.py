@@ -15,8 +15,7 @@ from dataclasses import dataclass
 
 from ..core.errors import AtomicityError
 from ..models.analysis import Analysis
-from .cached_arrays import NetworkArrays, arrays_of, picture_rows, same_pictures
-from .lazy_pictures import LazyPictures
+from .cached_arrays import LazyPictures, NetworkArrays, arrays_of, picture_rows, same_pictures
 from .rows import write_predictions
 
 logger = logging.getLogger(__name__)

@@ -15,10 +15,9 @@ from scipy.spatial import cKDTree
 from ..models.analysis import Analysis
 from ..statistics.agreement import drop_replaced
 from .atoms import merge_marks
-from .contents import MergeReport, ProjectImage
+from .contents import MergeReport, ProjectImage, settle
 from .damage import as_text, coerce_numbers, coerce_texts
 from .edit_kind import EditKind, RecordableEdit
-from .label_rules import settle
 from .read_rows import read_positions
 from .rows import (
     ADD,

@@ -15,10 +15,10 @@ from ..core import cluster_table as tables
 from ..core.errors import ReadError
 from ..core.micrograph import Micrograph, checked_pixel_size
 from ..models.analysis import Analysis
-from .atom_arrays import unpack_mask, unpack_polygons, unpack_table
-from .atoms import STATE, free_id, last_marks
+from .atoms import STATE, free_id, last_marks, unpack_mask, unpack_polygons, unpack_table
+from .cached_arrays import LazyPictures
 from .connection import ProjectConnection
-from .contents import ProjectContents
+from .contents import ProjectContents, labels_of_log
 from .damage import (
     MAX_NUMBER,
     as_count,
@@ -29,8 +29,6 @@ from .damage import (
     read_json,
 )
 from .images import ImageIndex
-from .label_rules import labels_of_log
-from .lazy_pictures import LazyPictures
 from .read_rows import StoredRows, read_image, read_tables
 from .rows import MEASURED, REMOVE
 

@@ -21,7 +21,7 @@ from ..core.table_cache import Columns, table_of
 from ..io.lazy_micrograph import LazyMicrograph
 from ..models.analysis import Analysis
 from ..statistics.ratio_notes import ImageLimits
-from .cached_arrays import read_arrays
+from .cached_arrays import LazyPictures, read_arrays
 from .damage import (
     MAX_NUMBER,
     as_count,
@@ -32,7 +32,6 @@ from .damage import (
     is_path,
     read_json,
 )
-from .lazy_pictures import LazyPictures
 from .rows import MEASURED, PREDICTED
 
 # ---- the analysis of an image as it is stored in a project

@@ -10,9 +10,8 @@ import pandas as pd
 from ..core.text import pluralise, printable
 from ..detection.background import block_mean
 from ..io.contrast import to_8_bit
-from ..statistics.density_map import map_density
 from ..statistics.dispersion import ALL, DispersionStatistics
-from ..statistics.windows import ObservationWindow
+from ..statistics.windows import ObservationWindow, map_density
 from .charts import INK
 from .plot_base import Look, style_axes
 from .plot_dispersion import DISPERSION_PLOTS

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from ..core.atomic_weights import ATOMIC_WEIGHTS_G_MOL
 from ..core.text import pluralise
 from ..io.files import to_json, write_text
+from ..statistics.loading_settings import ATOMIC_WEIGHTS_G_MOL
 from ..statistics.metal_loading import NOT_CORRECTED
 from .charts import as_image
 from .rendering import get_template

@@ -20,8 +20,7 @@ from markupsafe import Markup
 from ..core.palette import UNKNOWN_COLOUR, colours
 from ..core.text import printable
 from ..io.figures import BACKEND
-from ..io.files import atomic_write
-from ..io.own_files import RESULT
+from ..io.files import RESULT, atomic_write
 from .plot_base import Look, style_axes
 from .plot_parity import PARITY
 from .plots import PLOTS, plot_figure, style

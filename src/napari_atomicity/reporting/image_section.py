@@ -6,9 +6,10 @@ all of them in memory.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ from .template_data import chart_entries, ratio_rows
 
 if TYPE_CHECKING:
     from ..tracking.following import TrackedMovie
+
 
 EXAMPLES_PER_CLASS = 3
 IMAGE_CHARTS = ("diameter", "confidence")
@@ -153,3 +155,40 @@ def _gallery(analysis: Analysis, classes: Sequence[str]) -> list[dict[str, Any]]
             examples.append({"strip": strip, "names": names, **row})
         groups.append({"label": label, "glyph": glyph(label, classes), "examples": examples})
     return groups
+
+
+# ---- sections of a report in a temporary file, until the report is written
+
+_ENCODING = "utf-8", "surrogatepass"
+
+
+class StoredSection(Section):
+    """A section whose HTML is read when it is used."""
+
+    def __init__(self, section: Section, file: IO[bytes]) -> None:
+        content = section.html.encode(*_ENCODING)
+        start = file.seek(0, 2)
+        file.write(content)
+        known = {"image": section.image, "problem": section.problem}
+        vars(self).update(known, _file=file, _place=(start, len(content)))
+
+    @property
+    def html(self) -> Markup:
+        """The section."""
+        file, (start, size) = vars(self)["_file"], vars(self)["_place"]
+        file.seek(start)
+        return Markup(file.read(size).decode(*_ENCODING))
+
+
+class SectionFile:
+    """Keeps the sections of many images, which have hundreds of megabytes, in a temporary file.
+
+    The file is deleted with the last of its sections.
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115
+
+    def store(self, section: Section) -> StoredSection:
+        """Return a section with its HTML in the file."""
+        return StoredSection(section, self._file)

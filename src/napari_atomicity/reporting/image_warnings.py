@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.cluster_table import AGGREGATE, UNKNOWN
-from ..core.failed_statistics import format_failed
+from ..core.errors import format_failed
 from ..core.micrograph import MISSING_SHARE
 from ..core.text import pluralise, sentence
 from ..detection.recording import OUTLIERS

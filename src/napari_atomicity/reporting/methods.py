@@ -25,9 +25,8 @@ from ..tracking.tracks import MOVIE
 
 if TYPE_CHECKING:
     from ..core.model_card import ModelCard
-    from ..statistics.corrected_accuracy import OnCorrected
     from ..statistics.reference import Comparison
-    from ..statistics.stratified_accuracy import Accuracy
+    from ..statistics.stratified_accuracy import Accuracy, OnCorrected
 
 CITATIONS = {
     "software": f"napari-atomicity {__version__}, "

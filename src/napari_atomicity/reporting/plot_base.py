@@ -6,8 +6,8 @@ Plots draw into given axes, independent of figures and windows.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,11 @@ from ..core.cluster_table import NON_CLASS_LABELS
 from ..core.palette import UNKNOWN_COLOUR, UNKNOWN_SYMBOL, colours, symbols
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from matplotlib.path import Path
+
 
 RASTER_FROM = 5000
 """Number of points above which an SVG file contains pixels: shapes are slow to draw."""
@@ -275,3 +278,118 @@ def per_cent(share: float) -> str:
 def format_p_value(p: float) -> str:
     """Format a p-value; NaN is unknown."""
     return "p unknown" if np.isnan(p) else f"p = {p:.3g}"
+
+
+# ---- margins, axes below each other, and lines, for charts without a layout engine
+def margins(
+    figure: Figure, look: Look, *, right_em: float = 1.0, bottom_em: float = 3.6
+) -> dict[str, float]:
+    """Return margins for a title, numbers and a label, that follow the font size.
+
+    A layout engine would find them more exactly, and take longer than the drawing.
+    """
+    width, height = 72 * figure.get_size_inches() / look.font_pt
+    return {
+        "left": 3.6 / width,
+        "right": max(1 - right_em / width, 0.4),
+        "top": 1 - 1.6 / height,
+        "bottom": min(bottom_em / height, 0.5),
+    }
+
+
+def stack_panels(
+    figure: Figure,
+    look: Look,
+    heights: Sequence[float],  # relative heights of the axes, from the top
+    right_em: float = 1.0,
+    bottom_em: float = 3.6,
+) -> list[Axes]:
+    """Add axes below each other with a common horizontal axis, and margins for their texts."""
+    grid = margins(figure, look, right_em=right_em, bottom_em=bottom_em)
+    between, n = 1.9 * look.font_pt / 72 / figure.get_figheight(), len(heights)
+    room = max(grid["top"] - grid["bottom"] - between * (n - 1), 0.05)
+    rows = {**grid, "hspace": between * n / room, "height_ratios": heights}
+    axes = list(figure.subplots(n, 1, sharex=True, squeeze=False, gridspec_kw=rows)[:, 0])
+    for one in axes[:-1]:
+        one.tick_params(bottom=False)
+    return axes
+
+
+def draw_line(
+    axes: Axes, look: Look, x: np.ndarray, y: np.ndarray, colour: str, **options: Any
+) -> None:
+    """Draw a line that is visible on dark and on light backgrounds."""
+    from matplotlib.patheffects import withStroke
+
+    known = np.isfinite(y)
+    axes.plot(
+        x[known], y[known], color=colour, linewidth=1.5, marker="o", markersize=4.5,
+        markevery=slice(None) if known.sum() <= 3 else [-1],
+        # a dashed line would drown in the rim
+        path_effects=[] if "linestyle" in options else [
+            withStroke(linewidth=2.4, foreground=f"{look.ink}59")
+        ],
+        **options,
+    )  # fmt: skip
+
+
+# ---- bars of plots, and the selected part of their marks
+
+BAR = "atoms"
+"""Label of all bars of atoms, which defines their colour."""
+
+
+def atom_look(look: Look | None) -> Look:
+    """Return the look with the single class `BAR`."""
+    return replace(look or Look(), classes=(BAR,))
+
+
+def draw_bars(
+    axes: Axes, look: Look, boxes: np.ndarray, label: Iterable[str], hollow: bool = False
+) -> None:
+    """Draw bars in the colours of their labels."""
+    from matplotlib.collections import PolyCollection
+
+    tints = [look.colour(name) for name in label]
+    faces, edges, width = (look.paper, tints, 0.9) if hollow else (tints, look.paper, 0.4)
+    axes.add_collection(
+        PolyCollection(_corners(boxes), facecolors=faces, edgecolors=edges, linewidths=width)
+    )
+
+
+def _corners(boxes: np.ndarray) -> list[np.ndarray]:
+    """Return the corners (4, 2) of each box."""
+    left, right, low, high = np.asarray(boxes, float).reshape(-1, 4).T
+    x, y = np.stack([left, right, right, left], 1), np.stack([low, low, high, high], 1)
+    return list(np.stack([x, y], axis=2))
+
+
+def draw_selection(axes: Axes, look: Look, boxes: np.ndarray, share: np.ndarray) -> list[Artist]:
+    """Highlight selected clusters: bars are partly filled, points get rings."""
+    from matplotlib.collections import PolyCollection
+
+    chosen = np.asarray(share) > 0
+    boxes, share = np.asarray(boxes, float)[chosen], np.asarray(share)[chosen]
+    flat = boxes[:, 0] == boxes[:, 1]
+    added: list[Artist] = []
+    if (~flat).any():
+        bars = boxes[~flat].copy()
+        bars[:, 3] = bars[:, 2] + share[~flat] * (bars[:, 3] - bars[:, 2])
+        inset = 0.2 * (bars[:, 1] - bars[:, 0])
+        bars[:, 0] += inset
+        bars[:, 1] -= inset
+        marks = PolyCollection(
+            _corners(bars), facecolors=look.ink, edgecolors=look.paper, linewidths=0.6, zorder=5
+        )
+        axes.add_collection(marks, autolim=False)
+        added.append(marks)
+    if flat.any():
+        # Many rings are thin, so that points stay visible.
+        thin = float(np.clip(1.4 - 0.25 * np.log10(flat.sum()), 0.6, 1.4))
+        for width, colour in ((2.2 * thin, look.paper), (thin, look.ink)):
+            added += axes.plot(
+                boxes[flat, 0], boxes[flat, 2], linestyle="", marker="o", markersize=3 + 3 * thin,
+                markerfacecolor="none", markeredgecolor=colour, markeredgewidth=width, zorder=5,
+                scalex=False, scaley=False,
+            )  # fmt: skip
+    return added

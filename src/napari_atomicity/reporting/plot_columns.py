@@ -10,10 +10,10 @@ import pandas as pd
 
 from ..core.cluster_table import column_of, own_columns
 from ..core.text import pluralise
-from .plot_bars import draw_bars
 from .plot_base import (
     Look,
     Plot,
+    draw_bars,
     draw_points,
     is_complete,
     labels_in_order,

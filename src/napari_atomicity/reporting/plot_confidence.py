@@ -11,10 +11,10 @@ import pandas as pd
 from ..core.cluster_table import class_confidence
 from ..core.text import pluralise
 from ..statistics.intervals import wilson_interval
-from .plot_bars import draw_bars
 from .plot_base import (
     Look,
     Plot,
+    draw_bars,
     draw_message,
     labels_in_order,
     legend,

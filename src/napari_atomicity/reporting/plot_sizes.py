@@ -13,10 +13,10 @@ from ..core.text import pluralise
 from ..models.intensity_scale import usable
 from ..models.thresholds import by_thresholds, fit_thresholds
 from ..statistics.scores import atoms_of
-from .plot_bars import draw_bars
 from .plot_base import (
     Look,
     Plot,
+    draw_bars,
     draw_points,
     is_complete,
     labels_in_order,

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .plot_base import Look
-from .plot_panels import draw_line, stack_panels
+from .plot_base import Look, draw_line, stack_panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,10 +15,10 @@ import pandas as pd
 from ..core.cluster_table import ALL, classes_of
 from ..core.text import capital, sentence
 from ..io.files import to_json, write_pieces
-from ..statistics.corrected_accuracy import OnCorrected, on_corrected
 from ..statistics.ratio_notes import ImageLimits
 from ..statistics.ratios import counted
 from ..statistics.reference import Comparison
+from ..statistics.stratified_accuracy import OnCorrected, on_corrected
 from ..statistics.track_counts import merge_tracks
 from .charts import as_image, parity_chart
 from .examples import ClusterExample

@@ -11,14 +11,13 @@ import pandas as pd
 
 from ..core.cluster_table import NON_CLASS_LABELS
 from ..core.palette import colours
-from ..statistics.corrected_accuracy import OnCorrected
 from ..statistics.reference import Comparison
+from ..statistics.stratified_accuracy import OnCorrected
 from .charts import as_image, draw_chart
 from .examples import SURE, ClusterExample
 from .figures import glyph, interval_bar
 from .plot_base import Look
-from .plot_class_fit import draw_class_fit
-from .plot_session import SessionSummary, describe_session, draw_session_scale
+from .plot_session import SessionSummary, describe_session, draw_class_fit, draw_session_scale
 from .plots import PLOTS, style
 
 if TYPE_CHECKING:

@@ -33,6 +33,7 @@ from scipy.spatial.transform import Rotation
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
 from ..statistics.windows import ObservationWindow
+from .fields import smooth_noise
 from .imaging import (
     CARBON_PER_NM3,
     Microscope,
@@ -44,7 +45,6 @@ from .imaging import (
     scatter_atoms,
     scatter_carbon,
 )
-from .support import smooth_noise
 
 
 # ---- samples of point processes on a support: random, clustered and inhibited positions

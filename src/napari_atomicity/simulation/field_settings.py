@@ -12,8 +12,7 @@ from annotated_types import Interval
 from ..core.errors import AtomicityError
 from ..core.from_dict import Fraction, NotNegative
 from .imaging import Microscope, Scan
-from .limits import MAX_SIZE_PX
-from .metals import composition
+from .metals import MAX_SIZE_PX, composition
 
 Size = Annotated[int, Interval(ge=16, le=MAX_SIZE_PX)]
 Density = Annotated[float, Interval(ge=0, le=100)]

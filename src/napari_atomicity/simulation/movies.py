@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
+from ..core import cluster_table as tables
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
 from .deposits import (
@@ -19,10 +20,244 @@ from .deposits import (
     stack_clusters,
 )
 from .field_settings import FieldSettings
+from .fields import draw_thickness
 from .imaging import record, scan_positions, scatter_atoms, scatter_carbon
-from .movie_truth import Courses, MovieTruthSettings, draw_courses, truth_table
+from .metals import size_of
 from .structures import Isomer
-from .support import draw_thickness
+
+
+# ---- truth of simulated movies: clusters that move, change and merge on a drifting stage
+@dataclass(frozen=True)
+class MovieTruthSettings:
+    """Events of a simulated movie; lengths in nm, rates per frame."""
+
+    # equally probable at the beginning and after a change
+    classes: tuple[str, ...] = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
+    n_frames: int = 40
+    n_clusters: int = 20
+    extent_nm: tuple[float, float] = (24.0, 24.0)  # height and width of the field
+    frame_time_s: float = 0.5
+    change: float = 0.01  # probability that a cluster is of another class in the next frame
+    wander_nm: float = 0.03  # standard deviation of a cluster's step along an axis
+    drift_nm: tuple[float, float] = (0.05, 0.08)  # mean step (y, x) of the stage
+    drift_scatter_nm: float = 0.05  # standard deviation of the steps of the stage along an axis
+    merges: int = 0  # number of pairs that merge
+    # probability that a cluster of the same class takes another structure or orientation
+    isomer_change: float = 0.1
+    apart_nm: float = 3.0  # smallest distance of two centres in the first frame
+
+
+@dataclass(frozen=True, eq=False)
+class Courses:
+    """True courses of N clusters in T frames."""
+
+    places_nm: np.ndarray  # (T, N, 2): positions on the stage, without drift
+    # (T, N): index of the class; -1 after a cluster has become part of another one
+    states: np.ndarray
+    drift_nm: np.ndarray  # (T, 2): drift of the stage; zero in the first frame
+    # frame, cluster that ends in this frame, and cluster that it becomes part of
+    merges: tuple[tuple[int, int, int], ...] = ()
+
+    def merged(self) -> np.ndarray:
+        """Return for each frame and cluster (T, N) whether it contains a second one."""
+        out = np.zeros(self.states.shape, bool)
+        for frame, _, other in self.merges:
+            out[frame:, other] = True
+        return out
+
+
+def draw_courses(settings: MovieTruthSettings, rng: np.random.Generator) -> Courses:
+    """Draw the courses of the clusters at random."""
+    t, extent = settings.n_frames, np.array(settings.extent_nm)
+    start = _apart(settings, rng)
+    n, k = len(start), len(settings.classes)
+    steps = rng.normal(0, settings.wander_nm, (t, n, 2))
+    steps[0] = start
+    places = np.cumsum(steps, axis=0)
+    jumps = rng.random((t, n)) < settings.change
+    jumps[0] = False
+    moves = np.where(jumps, rng.integers(1, max(k, 2), (t, n)), 0)
+    states = (rng.integers(0, k, n) + np.cumsum(moves, axis=0)) % k
+    drift = rng.normal(settings.drift_nm, settings.drift_scatter_nm, (t, 2))
+    drift[0] = 0
+    drift = np.cumsum(drift, axis=0)
+    # things wander out of a field that drifts: it is laid so that most of it stays in
+    places += (extent - drift.max(axis=0) - drift.min(axis=0)) / 2 - extent / 2
+    merges = _merge(settings, places, states, rng)
+    return Courses(places, states, drift, tuple(merges))
+
+
+def _apart(settings: MovieTruthSettings, rng: np.random.Generator) -> np.ndarray:
+    """Draw places (n, 2) with a smallest distance; fewer clusters if the field is full."""
+    places: list[np.ndarray] = []
+    extent = np.array(settings.extent_nm)
+    for _ in range(settings.n_clusters):
+        for _ in range(200):
+            place = rng.uniform(0, 1, 2) * extent
+            if all(np.linalg.norm(place - p) >= settings.apart_nm for p in places):
+                places.append(place)
+                break
+    return np.array(places).reshape(-1, 2)
+
+
+def _merge(
+    settings: MovieTruthSettings, places: np.ndarray, states: np.ndarray, rng: np.random.Generator
+) -> list[tuple[int, int, int]]:
+    """Move some clusters to their nearest neighbour and make them part of it, in place."""
+    t, n, _ = places.shape
+    merges: list[tuple[int, int, int]] = []
+    taken: set[int] = set()
+    for one in rng.permutation(n):
+        if len(merges) == settings.merges or t < 2 * _APPROACH + 2:
+            break
+        distance = np.linalg.norm(places[0] - places[0, one], axis=1)
+        distance[[one, *taken]] = np.inf
+        other = int(distance.argmin())
+        if one in taken or not np.isfinite(distance[other]):
+            continue
+        taken |= {int(one), other}
+        frame = int(rng.integers(_APPROACH + 1, t - _APPROACH))
+        begin = frame - _APPROACH
+        away = places[begin, one] - places[begin, other]
+        length = float(np.linalg.norm(away))
+        way = np.linspace(length, min(length, _CONTACT_NM), _APPROACH)[1:]
+        for step, far in zip(range(begin + 1, frame), way, strict=True):
+            places[step, one] = places[step, other] + away / length * far
+        places[frame:, one] = places[frame:, other]
+        states[frame:, one] = -1
+        merges.append((frame, int(one), other))
+    return merges
+
+
+_APPROACH = 10
+"""Frames in which a cluster goes to the one that it merges with."""
+_CONTACT_NM = 1.6
+"""How near it is in the frame before."""
+
+
+def truth_table(settings: MovieTruthSettings, courses: Courses, image: str) -> pd.DataFrame:
+    """Return the truth: a row for each frame and cluster in the field.
+
+    Returns
+    -------
+    DataFrame
+        With the columns ``frame``, ``truth_id``, ``state``, ``label`` and others.
+    """
+    t, n = courses.states.shape
+    frame, cluster = (a.ravel() for a in np.meshgrid(np.arange(t), np.arange(n), indexing="ij"))
+    at = (courses.places_nm + courses.drift_nm[:, None]).reshape(-1, 2)
+    state, merged = courses.states.ravel(), courses.merged().ravel()
+    there = (state >= 0) & (at > 0).all(axis=1) & (at < settings.extent_nm).all(axis=1)
+    sizes = np.array([size_of(c) for c in settings.classes], float)
+    atoms = sizes[np.maximum(state, 0)]
+    for begins, one, other in courses.merges:
+        both = (cluster == other) & (frame >= begins)
+        atoms[both] += sizes[courses.states[begins - 1, one]]
+    label = np.where(merged, tables.AGGREGATE, np.array(settings.classes, object)[state])
+    return pd.DataFrame(
+        {
+            "image": image,
+            "frame": frame,
+            "truth_id": cluster,
+            "state": state,
+            "label": label,
+            "y_nm": at[:, 0],
+            "x_nm": at[:, 1],
+            "n_atoms": atoms,
+            "diameter_nm": 0.35 * np.cbrt(atoms),
+            "merged": merged,
+        }
+    )[there].reset_index(drop=True)
+
+
+def simulate_tables(
+    settings: MovieTruthSettings,
+    confusion: np.ndarray,
+    seed: int,
+    missed: float = 0.02,
+    error_nm: float = 0.02,
+    false_per_frame: float = 0.2,
+) -> tuple[pd.DataFrame, pd.DataFrame, Courses]:
+    """Simulate the cluster table of a classifier of known confusion, without images.
+
+    Probabilities follow from the predictions of such a classifier by Bayes' rule with the same
+    prior for all classes: they are calibrated, and independent from frame to frame.
+
+    Parameters
+    ----------
+    confusion : ndarray of shape (C, C)
+        Probability of each prediction (column) for each class (row).
+    missed : float, optional
+        Share of clusters that are not detected.
+    error_nm : float, optional
+        Standard deviation of the error of positions along an axis.
+    false_per_frame : float, optional
+        Mean number of false detections.
+
+    Returns
+    -------
+    table, truth : DataFrame
+        A row per detection, and per cluster in the field; ``truth_id`` is the number of the true
+        cluster in both, -1 for false detections.
+    """
+    rng = np.random.default_rng(seed)
+    courses = draw_courses(settings, rng)
+    truth = truth_table(settings, courses, "movie")
+    table = _detections(settings, truth, missed, false_per_frame, rng)
+    n, state = len(table), table["state"].to_numpy(int)
+    predicted = np.array([rng.choice(len(confusion), p=confusion[s]) for s in state], int)
+    p = confusion.T / confusion.T.sum(axis=1, keepdims=True)
+    table[["y_nm", "x_nm"]] += rng.normal(0, error_nm, (n, 2))
+    classes = np.array(settings.classes, object)
+    label = np.where(table["merged"].to_numpy(bool), tables.AGGREGATE, classes[predicted])
+    probabilities = pd.DataFrame({f"p_{c}": p[predicted, i] for i, c in enumerate(classes)})
+    table = table.reset_index(drop=True).assign(
+        image="movie",
+        cluster_id=np.arange(1, n + 1),
+        y_px=lambda t: t["y_nm"] / 0.04,
+        x_px=lambda t: t["x_nm"] / 0.04,
+        integrated_intensity=lambda t: t["n_atoms"] * rng.normal(1, 0.05, n),
+        label_predicted=label,
+        label=label,
+    )
+    return tables.conform(table.join(probabilities)), truth, courses
+
+
+def _detections(
+    settings: MovieTruthSettings,
+    truth: pd.DataFrame,
+    missed: float,
+    false_per_frame: float,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    """Return the detected clusters and the false detections, frame by frame."""
+    found = truth[rng.random(len(truth)) >= missed]
+    false = [
+        _false_detections(settings, frame, rng.poisson(false_per_frame), rng)
+        for frame in range(settings.n_frames)
+    ]
+    return pd.concat([found, *false], ignore_index=True).sort_values("frame", kind="stable")
+
+
+def _false_detections(
+    settings: MovieTruthSettings, frame: int, n: int, rng: np.random.Generator
+) -> pd.DataFrame:
+    """Return n detections of a frame that are no cluster, at random."""
+    k = len(settings.classes)
+    sizes = np.array([size_of(c) for c in settings.classes], float)
+    place = rng.uniform(0, 1, (n, 2)) * settings.extent_nm
+    return pd.DataFrame(
+        {
+            "frame": frame,
+            "truth_id": -1,
+            "state": rng.integers(0, k, n),
+            "y_nm": place[:, 0],
+            "x_nm": place[:, 1],
+            "n_atoms": sizes[rng.integers(0, k, n)],
+            "diameter_nm": 1.0,
+            "merged": False,
+        }
+    )
 
 
 @dataclass(frozen=True, eq=False)

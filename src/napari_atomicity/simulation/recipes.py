@@ -20,8 +20,7 @@ from ..io.files import atomic_write, read_document, write_json
 from ..io.inputs import make_folder
 from .field_settings import FieldSettings, override, random_settings
 from .fields import Field, simulate_field
-from .limits import MAX_NUMBER
-from .metals import composition
+from .metals import MAX_NUMBER, composition
 from .structures import library_of
 
 Seed = Annotated[int, Interval(ge=0, lt=2**63)]

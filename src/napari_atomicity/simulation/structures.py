@@ -20,8 +20,7 @@ import numpy as np
 from ..core.errors import AtomicityError, ReadError
 from ..core.processes import spawn_pool
 from ..core.progress import Progress, report
-from ..io.files import atomic_write
-from ..io.own_files import NPZ_MARK
+from ..io.files import NPZ_MARK, atomic_write
 from .metals import (
     EMT_METALS,
     EMT_METALS_EV,

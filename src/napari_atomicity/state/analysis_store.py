@@ -4,14 +4,174 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy.spatial import cKDTree
+from skimage.measure import points_in_poly
 
 from ..core import cluster_table as tables
 from ..core.micrograph import Micrograph
 from ..core.table_cache import Columns, TableCache, columns_of
 from ..models.analysis import Analysis
-from .analysis_updates import mark_excluded
+from ..tracking.tracks import MOVIE
+from .cluster_rows import ClusterRows, bare_rows, insert_rows, join_rows, remove_rows, take_rows
+
+
+# ---- A new result, excluded regions or blind mode, put together with what is known of an image
+def still_there(analysis: Analysis, result: Analysis) -> ClusterRows:
+    """Return the rows of a result whose clusters have not moved, with the corrections of today."""
+    place = ["cluster_id", "frame", "y_px", "x_px"]
+    known = analysis.table[place].merge(result.table[place], on=place)["cluster_id"]
+    rows = take_rows(result, known)
+    corrected = analysis.table.set_index("cluster_id")["label_corrected"]
+    table = rows.table.assign(
+        label_corrected=rows.table["cluster_id"].map(corrected).astype(object)
+    )
+    if "track_id" in analysis.table.columns:
+        track = analysis.table.set_index("cluster_id")["track_id"]
+        table = table.assign(track_id=rows.table["cluster_id"].map(track).astype("int64"))
+    else:
+        table = table.drop(columns="track_id", errors="ignore")
+    return replace(rows, table=tables.settle_labels(table))
+
+
+def with_predictions(analysis: Analysis, result: Analysis) -> Analysis:
+    """Return the analysis with the predictions of a result, for clusters that have not moved.
+
+    The result of a task may be outdated: clusters may have been added, moved, removed or corrected
+    since it was started. These stay as they are.
+    """
+    # The frame of the arrays is the result's: another model may see other channels and classes.
+    frame = replace(
+        analysis,
+        table=tables.conform(_unpredicted(analysis.table), tables.classes_of(result.table)),
+        patches={k: _all_nan(analysis, v) for k, v in result.patches.items()},
+        class_maps={k: _all_nan(analysis, v) for k, v in result.class_maps.items()},
+        embedding=_all_nan(analysis, result.embedding),
+        field_of_view_nm=result.field_of_view_nm,
+        scale=result.scale,
+        predictions=result.predictions,
+        parameters=_parameters(analysis, result),
+        seconds={**analysis.seconds, **result.seconds},
+    )
+    return insert_rows(frame, still_there(analysis, result))
+
+
+def _parameters(analysis: Analysis, result: Analysis) -> dict[str, Any]:
+    """Of a new classification; what clusters were linked by is that of the clusters at hand."""
+    told = {k: v for k, v in result.parameters.items() if k != MOVIE}
+    return {**analysis.parameters, **told}
+
+
+def _unpredicted(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table without what a model gives; tracks and measurements of one's own stay."""
+    mine = ["label_corrected", "label", "label_predicted"]
+    kept = (set(tables.BEFORE_PROBABILITIES) - {"confidence"}) | {"track_id", *tables.RECORDING}
+    gone = set(table.columns) - kept - set(tables.own_columns(table))
+    return tables.settle_labels(
+        table.drop(columns=[*gone, *mine[1:]]).assign(label_predicted="", label="")
+    )
+
+
+def _all_nan(analysis: Analysis, like: np.ndarray) -> np.ndarray:
+    if like.ndim < 2 or like.shape[-1] == 0:
+        return like
+    nan = np.array(np.nan, like.dtype)
+    return np.broadcast_to(nan, (len(analysis.table), *like.shape[1:]))  # which takes no memory
+
+
+def inherit(
+    before: Analysis | None,
+    after: Analysis,
+    first_free_id: int,
+    added: frozenset[int] = frozenset(),
+    removed: pd.DataFrame | None = None,
+) -> Analysis:
+    """Return a new detection with the ids and corrections of the old one.
+
+    Two clusters are the same if they are mutual nearest neighbours within half a diameter.
+    Clusters that a person has added or labelled stay; removed ones do not come back.
+    """
+    if removed is not None and len(removed):
+        after = _without_removed(after, removed)
+    old, new = tables.empty() if before is None else before.table, after.table
+    ids = np.zeros(len(new), int)
+    corrected = np.full(len(new), "", object)
+    for frame in np.intersect1d(old["frame"], new["frame"]):
+        i_old = np.flatnonzero(old["frame"] == frame)
+        i_new = np.flatnonzero(new["frame"] == frame)
+        at_old = old.iloc[i_old][["y_px", "x_px"]].to_numpy(float)
+        at_new = new.iloc[i_new][["y_px", "x_px"]].to_numpy(float)
+        distance, nearest = cKDTree(at_old).query(at_new)
+        _, back = cKDTree(at_new).query(at_old)
+        limit = 0.5 * new.iloc[i_new]["diameter_nm"].to_numpy(float)
+        distance_nm = distance * (after.micrograph.pixel_size_nm or 1.0)
+        same = (back[nearest] == np.arange(len(i_new))) & (distance_nm <= np.nan_to_num(limit))
+        ids[i_new[same]] = old.iloc[i_old[nearest[same]]]["cluster_id"].to_numpy()
+        corrected[i_new[same]] = old.iloc[i_old[nearest[same]]]["label_corrected"].to_numpy()
+    ids[ids == 0] = first_free_id + np.arange((ids == 0).sum())
+    table = new.copy()
+    table["cluster_id"] = ids
+    table["label_corrected"] = corrected
+    parts = [replace(_everything(after), table=tables.settle_labels(table))]
+    if before is not None:
+        mine = old["cluster_id"].isin(list(added)) | (old["label_corrected"] != "")
+        lost = set(old.loc[mine, "cluster_id"]) - set(ids.tolist())
+        if lost:  # the model that did the others has to look at them again
+            kept = take_rows(before, lost)
+            bare = _unpredicted(kept.table).drop(columns="track_id", errors="ignore")
+            parts.append(bare_rows(bare, kept.outlines))
+    return join_rows(after, parts)
+
+
+def _without_removed(after: Analysis, removed: pd.DataFrame) -> Analysis:
+    """Return a detection without clusters at positions where a person has removed one."""
+    table = after.table
+    gone: list[int] = []
+    for frame in np.intersect1d(table["frame"], removed["frame"]):
+        places = removed.loc[removed["frame"] == frame, ["y_nm", "x_nm"]].to_numpy(float)
+        own = table[table["frame"] == frame]
+        distance, _ = cKDTree(places).query(own[["y_nm", "x_nm"]].to_numpy(float))
+        near = distance <= 0.5 * np.nan_to_num(own["diameter_nm"].to_numpy(float))
+        gone += own.loc[near, "cluster_id"].tolist()
+    return remove_rows(after, gone) if gone else after
+
+
+def _everything(analysis: Analysis) -> ClusterRows:
+    return take_rows(analysis, analysis.table["cluster_id"])
+
+
+def mark_excluded(analysis: Analysis) -> Analysis:
+    """Return the analysis with the column ``excluded`` according to its regions.
+
+    A cluster whose centre is in a region is excluded, in every frame. Without regions, and where
+    there never were any, there is no such column.
+    """
+    table = analysis.table
+    if not analysis.regions and "excluded" not in table.columns:
+        return analysis
+    centres = table[["y_px", "x_px"]].to_numpy(float)
+    inside = np.zeros(len(table), bool)
+    for polygon in analysis.regions:
+        inside |= points_in_poly(centres, polygon)
+    if "excluded" in table.columns and np.array_equal(table["excluded"], inside):
+        return analysis
+    return replace(analysis, table=table.assign(excluded=inside))
+
+
+def blinded(analysis: Analysis, labels: dict[int, str]) -> Analysis:
+    """Return the analysis as a blind annotator sees it."""
+    table = _unpredicted(analysis.table.assign(label_corrected=""))
+    table["label_corrected"] = table["cluster_id"].map(labels).astype(object).fillna("")
+    return replace(
+        analysis,
+        table=tables.conform(tables.settle_labels(table), tables.classes_of(analysis.table)),
+        class_maps={},
+        embedding=np.empty((0, 0), np.float32),
+        scale=None,
+    )
 
 
 class AnalysisStore:

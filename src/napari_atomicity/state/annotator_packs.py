@@ -18,7 +18,7 @@ from ..project import Project, ProjectImage
 from ..project.annotation_packs import export_pack
 from ..project.filled_packs import Filled, Unit, UnitError, read_pack
 from ..statistics.annotation_sites import TOLERANCE_NM
-from .atom_edits import SetAnnotation
+from .edits import SetAnnotation
 from .window_state import WindowState
 
 PROPOSED_SETTING = "annotations/with proposals"

@@ -21,7 +21,7 @@ from ..atoms.species import Species
 from ..atoms.table import concat_atom_tables, empty_table
 from ..core.micrograph import Micrograph
 from ..core.text import pluralise
-from .atom_edits import AtomEdit, SetAtoms, SetMarks
+from .edits import AtomEdit, SetAtoms, SetMarks
 
 AtomKey = tuple[str, int]
 """An atom everywhere in the session: (image name, atom_id)."""

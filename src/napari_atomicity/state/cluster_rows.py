@@ -5,15 +5,36 @@ Rows of large arrays are taken without a copy (`core.row_view`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 
 from ..core import cluster_table as tables
+from ..core.cluster_table import Key
 from ..core.row_view import select_rows, stack
 from ..models.analysis import Analysis
+
+
+# ---- keys of clusters or atoms, grouped by image
+@lru_cache(maxsize=4)
+def ids_by_image(keys: frozenset[Key]) -> Mapping[str, frozenset[int]]:
+    """Return the ids of each image among some keys.
+
+    Every view groups the selection, which may have all clusters of a project: it is grouped once.
+    """
+    found: dict[str, list[int]] = defaultdict(list)
+    for image, number in keys:
+        found[image].append(number)
+    return {image: frozenset(ids) for image, ids in found.items()}
+
+
+def ids_of_image(keys: frozenset[Key], image: str | None) -> frozenset[int]:
+    """Return the ids of one image among some keys."""
+    return ids_by_image(keys).get(image or "", frozenset())
 
 
 @dataclass(frozen=True, eq=False)

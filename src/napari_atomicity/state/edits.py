@@ -6,11 +6,14 @@ redo replay edits and never compare arrays.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 
+from ..atoms.marks import ImageAtoms, Mark
+from ..core.acquisition_session import SessionEntry
 from ..models.analysis import Analysis
 from ..project import EditKind
 from ..tracking.tracks import Tracking, with_tracking
@@ -176,3 +179,59 @@ class SetTracks(Edit[Analysis]):
     def cluster_ids(self) -> frozenset[int]:
         """Clusters that the edit may change."""
         return frozenset(i for one in (self.before, self.after) if one for i in one.track)
+
+
+# ---- what a person does to the atoms of an image, and how to undo it: see `edits`
+@dataclass(frozen=True, eq=False)
+class SetAtoms(Edit[ImageAtoms]):
+    """Set the atoms of an image: another analysis, threshold or support."""
+
+    before: ImageAtoms | None
+    after: ImageAtoms | None
+    description: str = "find atoms"
+    kind: EditKind = EditKind.ATOMS
+
+
+@dataclass(frozen=True, eq=False)
+class SetMarks(Edit[ImageAtoms]):
+    """Set marks of a person; None takes a mark back."""
+
+    before: Mapping[int, Mark | None]
+    after: Mapping[int, Mark | None]
+    description: str = "mark atoms"
+    kind: EditKind = EditKind.ATOMS
+
+    def _set(self, now: ImageAtoms | None, old: Any, new: Any) -> ImageAtoms | None:
+        return None if now is None else now.with_marks(new)
+
+
+@dataclass(frozen=True, eq=False)
+class SetAnnotation(Edit[Mapping[int, Mark]]):
+    """Set the blind marks of the author in an image; None: the image was not viewed."""
+
+    before: Mapping[int, Mark] | None
+    after: Mapping[int, Mark] | None
+    kind: EditKind = EditKind.ATOMS
+
+
+AtomEdit = SetAtoms | SetMarks
+
+
+# ---- what a person enters of the recording of an image, and how to undo it: see `edits`
+@dataclass(frozen=True, eq=False)
+class SetSession(Edit[SessionEntry]):
+    """Set session and known sample of an image."""
+
+    before: SessionEntry
+    after: SessionEntry
+    description: str = "acquisition session"
+    kind: EditKind = EditKind.SESSION
+
+
+@dataclass(frozen=True, eq=False)
+class SetPixelSize(Edit[float]):
+    """Set the pixel size of an image in nm; None if it is not known."""
+
+    before: float | None
+    after: float | None
+    kind: EditKind = EditKind.PIXEL_SIZE

@@ -15,12 +15,11 @@ from typing import Any
 
 import pandas as pd
 
+from ..core.acquisition_session import AcquisitionSession
 from ..core.cluster_table import classes_of
-from ..core.errors import AtomicityError, Cancelled, ModelError
-from ..core.failed_statistics import FAILED, attempt, format_failed
-from ..core.image_loop import for_each_image
+from ..core.errors import FAILED, AtomicityError, Cancelled, ModelError, attempt, format_failed
 from ..core.model_card import ModelCard
-from ..core.progress import Progress, Stop, check, report
+from ..core.progress import Progress, Stop, check, for_each_image, report
 from ..core.settings import setting
 from ..io.files import write_json
 from ..io.inputs import make_folder
@@ -35,23 +34,123 @@ from ..io.provenance import (
 from ..io.tables import concatenate, write_clusters, write_ratios, write_table
 from ..models.analysis import Analysis, limits_of
 from ..models.files import model_files, read_card
+from ..project import Project
 from ..reporting.charts import confusion_chart, parity_chart, ratio_chart, write_figure
 from ..reporting.examples import ClusterExample, select_examples
-from ..reporting.image_section import Section, failed_section, image_section
+from ..reporting.image_section import Section, SectionFile, failed_section, image_section
 from ..reporting.image_warnings import analysis_fields
 from ..reporting.plot_base import Look
 from ..reporting.plot_session import SessionSummary
 from ..reporting.plots import PLOTS, SUFFIXES, save_plot, scales_of
 from ..reporting.report import MANY_IMAGES, ReportData, ratios_of_scope, write_report
-from ..reporting.section_file import SectionFile
-from ..statistics.agreement import CONSENSUS, agreement, last_labels
-from ..statistics.corrected_accuracy import on_corrected
+from ..statistics.agreement import CONSENSUS, agreement, last_labels, removed_clusters
 from ..statistics.ratios import COLUMNS, class_ratios, refuse_unavailable
 from ..statistics.reference import Comparison, check_reference, compare
-from ..statistics.stratified_accuracy import Accuracy
+from ..statistics.stratified_accuracy import Accuracy, on_corrected
 from ..tracking.files import analyse_if_tracked, write_movies
-from .export_contents import Contents, Snapshot, sampled_accuracy, snapshot
+from .review_queue import Queue
+from .reviewing import accuracy
 from .window_state import WindowState
+
+# ---- what is exported: a snapshot of a window, or of a project
+
+SAMPLE_SETTING = "review/sample"
+"""Under this key a project notes its stratified sample."""
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """What is exported; edits that come later do not touch it."""
+
+    analyses: tuple[Analysis, ...]  # in the order in which they are shown
+    others: tuple[Outcome, ...] = ()  # outcomes of the images that have no analysis
+    # log of what people did (`Project.corrections`); None if none is kept
+    corrections: pd.DataFrame | None = None
+    # the stratified sample that is reviewed, from which the accuracy of all labels follows
+    sample: Queue | None = None
+    name: str = ""  # of the project; "" without one
+    sessions: tuple[AcquisitionSession, ...] = ()
+
+
+def _failed(project: Project) -> dict[str, str]:
+    """Image → why it could not be analysed."""
+    return {image.name: image.error for image in project.images() if image.error}
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """A session at one moment, taken without reading anything: see `snapshot`."""
+
+    analyses: tuple[Analysis, ...]  # in the order of the images
+    missing: tuple[tuple[str, str], ...] = ()  # name and path of the images that have no analysis
+    project: Project | None = None  # where the log is kept; None without a project
+    # the annotator who may see nothing of the others; None outside blind mode
+    blind: str | None = None
+    sessions: tuple[AcquisitionSession, ...] = ()
+
+    def contents(self) -> Contents:
+        """With what the project holds beside; it is read here, in any thread.
+
+        Raises `AtomicityError` if the project can't be read.
+        """
+        project = self.project
+        failed = {} if project is None or not self.missing else _failed(project)
+        others = [
+            Outcome(image, path, "failed", failed[image])
+            if image in failed
+            else Outcome(image, path, "not reached", "not analysed yet")
+            for image, path in self.missing
+        ]
+        if project is None:
+            return Contents(self.analyses, tuple(others), sessions=self.sessions)
+        log, sample = project.corrections(), None
+        if self.blind is not None:
+            log = log[(log["annotator"] == self.blind) & log["blind"]]
+        elif noted := project.setting(SAMPLE_SETTING):
+            sample = Queue.from_json(noted)
+        name = project.path.stem
+        return Contents(self.analyses, tuple(others), log, sample, name, self.sessions)
+
+
+def snapshot(state: WindowState) -> Snapshot:
+    """Return what a window holds now, for a worker; call it in the thread of the window.
+
+    Nothing is copied and nothing is read. In blind mode only what the annotator sees is exported.
+    """
+    analyses, missing = [], []
+    for image in state.images:
+        analysis = state.analysis(image)
+        if analysis is None:
+            missing.append((image, str(state.micrograph(image).path or "")))
+        else:
+            analyses.append(state.pixel_sizes.mark(analysis))
+    blind = state.annotator if state.blind else None
+    # Known samples would tell a blind annotator the labels.
+    sessions = () if state.blind else tuple(state.sessions.groups())
+    return Snapshot(tuple(analyses), tuple(missing), state.project, blind, sessions)
+
+
+def sampled_accuracy(
+    sample: Queue, table: pd.DataFrame, corrections: pd.DataFrame
+) -> Accuracy | None:
+    """Estimate the accuracy of all labels from a stratified sample.
+
+    No estimate is possible if other models made the predictions than when the sample was drawn.
+    """
+    if set(table["model_id"].astype(str)) - {"", *sample.models}:
+        return None
+    wanted = pd.MultiIndex.from_arrays([sample.images.astype(str), sample.ids])
+    labels = table.set_index([table["image"].astype(str), table["cluster_id"]])
+    labels = labels[["label_predicted", "label_corrected"]].astype(object)
+    there = wanted.isin(labels.index)
+    labels = labels.reindex(wanted).fillna("")
+    removed = wanted.isin(list(removed_clusters(corrections[~corrections["blind"].astype(bool)])))
+    return accuracy(
+        sample,
+        labels["label_predicted"].to_numpy(object),
+        labels["label_corrected"].to_numpy(object),
+        removed & ~there,
+    )
 
 
 # ---- the agreement of annotators as a table of a report

@@ -14,12 +14,21 @@ from ..core.table_cache import columns_of
 from ..core.text import pluralise
 from ..models.analysis import Analysis
 from ..project import EditKind
-from .analysis_store import AnalysisStore
-from .analysis_updates import mark_excluded
-from .atom_edits import AtomEdit, SetAnnotation, SetAtoms, SetMarks
+from .analysis_store import AnalysisStore, mark_excluded
 from .atom_store import AtomKey, AtomStore
 from .chunked_steps import MAX_IMAGES, ChunkedSteps, Work, exceeds_limits
-from .edits import Edit, Relabel, RemoveClusters, with_author
+from .edits import (
+    AtomEdit,
+    Edit,
+    Relabel,
+    RemoveClusters,
+    SetAnnotation,
+    SetAtoms,
+    SetMarks,
+    SetPixelSize,
+    SetSession,
+    with_author,
+)
 from .project_saver import (
     AnnotationChange,
     AtomChange,
@@ -29,7 +38,6 @@ from .project_saver import (
     ProjectSaver,
     SessionChange,
 )
-from .session_edits import SetPixelSize, SetSession
 from .session_store import PixelSizes, SessionStore
 
 _ALLOWED_BLIND = Relabel | RemoveClusters | SetMarks | SetPixelSize

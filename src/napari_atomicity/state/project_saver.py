@@ -16,11 +16,9 @@ from ..core.table_cache import Columns
 from ..models.analysis import Analysis
 from ..project import EditKind, ImageEdit, Project
 from .analysis_store import AnalysisStore
-from .atom_edits import AtomEdit, SetAnnotation
 from .atom_store import AtomStore
 from .chunked_steps import MAX_IMAGES, Work
-from .edits import Edit
-from .session_edits import SetPixelSize, SetSession
+from .edits import AtomEdit, Edit, SetAnnotation, SetPixelSize, SetSession
 from .session_store import SessionStore
 
 LABEL_COLUMNS = frozenset({"label", "label_corrected"})

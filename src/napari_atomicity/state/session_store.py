@@ -21,7 +21,7 @@ from ..core.micrograph import Micrograph
 from ..core.text import pluralise
 from ..models.analysis import Analysis
 from ..statistics.ratio_notes import CHANGED_PIXEL_SIZE as CHANGED
-from .session_edits import SetPixelSize, SetSession
+from .edits import SetPixelSize, SetSession
 
 
 class _History(Protocol):

@@ -10,6 +10,8 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
 
 import pandas as pd
 from psygnal import Signal
@@ -24,9 +26,8 @@ from ..models.analysis import Analysis
 from ..project import MergeReport, Project, ProjectContents
 from .analysis_store import AnalysisStore
 from .atom_store import AtomStore
-from .blind_mode import BlindMode
 from .chunked_steps import ChunkedSteps, Work
-from .cluster_edits import ClusterEdits
+from .cluster_edits import BlindMode, ClusterEdits
 from .history import History, Selection, Step
 from .project_saver import (
     LABEL_COLUMNS,
@@ -37,7 +38,28 @@ from .project_saver import (
     changed_parts,
 )
 from .session_store import PixelSizes, SessionStore
-from .status import Status, TaskState
+
+
+# ---- what a window is busy with
+class TaskState(Enum):
+    """State of a task."""
+
+    IDLE = "idle"
+    RUNNING = "running"
+    DONE = "done"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Status:
+    """State, message and progress of the newest task of a window."""
+
+    state: TaskState = TaskState.IDLE
+    message: str = ""
+    done: int = 0
+    total: int = 0
+
 
 __all__ = ["Status", "Step", "TaskState", "WindowState", "user_name"]
 

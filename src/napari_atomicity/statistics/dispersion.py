@@ -34,10 +34,16 @@ from ..core.settings import GROUP_DISTANCE_NM
 from .atom_groups import extents, link, sizes
 from .dispersion_evidence import Candidates, ImageEvidence, average_frames, gather_evidence
 from .dispersion_intervals import BETWEEN_IMAGES_SD, Estimate, estimate_intervals
-from .envelopes import SummaryCurve, two_sided_p_value
 from .nearest_neighbours import cumulative_fraction, hanisch_weights, nearest_neighbours
 from .pair_correlation import PairSums, max_distance_nm, stoyan_bandwidth_nm
-from .quadrats import Quadrats, count_quadrats, quadrat_p_value, two_sided_chi2_p_value
+from .quadrats import (
+    Quadrats,
+    SummaryCurve,
+    count_quadrats,
+    quadrat_p_value,
+    two_sided_chi2_p_value,
+    two_sided_p_value,
+)
 from .windows import ObservationWindow, check_points
 
 # ---- tests of a point pattern against complete spatial randomness

@@ -22,9 +22,8 @@ import pandas as pd
 
 from ..core.errors import TableError
 from .annotation_sites import TOLERANCE_NM, both_annotated, check_annotations, merge_annotations
-from .answers import posterior_of
 from .bootstrap_units import Units, with_ends
-from .consensus import CONSENSUS_THRESHOLD
+from .consensus import CONSENSUS_THRESHOLD, posterior_of
 from .matching import f1_of
 from .scores import truth_names
 

@@ -27,10 +27,9 @@ import pandas as pd
 from scipy.constants import N_A
 from scipy.stats import norm
 
-from ..core.atomic_weights import ATOMIC_WEIGHTS_G_MOL
 from ..core.columns import TEXT, Column
 from .dispersion_intervals import Estimate
-from .loading_settings import LoadingSettings
+from .loading_settings import ATOMIC_WEIGHTS_G_MOL, LoadingSettings
 
 CORRECTED, NOT_CORRECTED = "corrected", "not corrected"
 """Values of ``loading_is``."""

@@ -4,8 +4,12 @@ from .drift import (
     estimate_drift as estimate_drift,
     estimate_drift_from_clusters as estimate_drift_from_clusters,
 )
-from .dwell import dwell_summary as dwell_summary, dwell_times as dwell_times, survival as survival
-from .events import find_events as find_events
+from .events import (
+    dwell_summary as dwell_summary,
+    dwell_times as dwell_times,
+    find_events as find_events,
+    survival as survival,
+)
 from .files import write_movies as write_movies
 from .following import (
     Track as Track,
@@ -13,10 +17,10 @@ from .following import (
     analyse_movie as analyse_movie,
     compute_emissions as compute_emissions,
     fit_rate as fit_rate,
+    link_clusters as link_clusters,
     smooth as smooth,
     smooth_tracks as smooth_tracks,
     track_clusters as track_clusters,
 )
-from .linking import link_clusters as link_clusters
 from .settings import MovieSettings as MovieSettings, frame_time_of as frame_time_of
 from .tracks import is_tracked as is_tracked

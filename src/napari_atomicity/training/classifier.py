@@ -28,7 +28,7 @@ from .cards import new_card
 from .checkpoint import Checkpoint
 from .data import KNOWN_SCALE, PatchSet, training_and_held_out
 from .fit import OnEpoch, best_epoch, fit_network
-from .request import TrainRequest, settings_for
+from .request import TrainingSettings, TrainRequest, settings_for
 from .scaling import (
     find_scale,
     fit_class_diameters,
@@ -37,7 +37,6 @@ from .scaling import (
     select_classes,
     with_reference_scale,
 )
-from .settings import TrainingSettings
 from .shrinkage import shrink_apparent_size, shrink_scale_reference
 
 # ---- mixtures of clusters of size-selected images, for calibration under the conditions of use

@@ -40,8 +40,8 @@ from .data import PatchSet
 from .evaluation import scores
 from .held_out import HeldOutPredictions, predict_images
 from .out_of_distribution import fit_out_of_distribution, outcome
+from .request import TrainingSettings
 from .scaling import fit_class_diameters, scale_patches
-from .settings import TrainingSettings
 from .simulated import from_simulation, split_library
 
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")

@@ -1,4 +1,4 @@
-from .benchmark import BenchmarkSettings as BenchmarkSettings, write_benchmark as write_benchmark
+from .benchmark import write_benchmark as write_benchmark
 from .benchmark_scores import score_benchmark as score_benchmark
 from .learning_curve.run import measure_learning_curve as measure_learning_curve
 from .methods import (
@@ -9,6 +9,6 @@ from .methods import (
     Training as Training,
     register as register,
 )
-from .request import ValidationRequest as ValidationRequest
+from .request import BenchmarkSettings as BenchmarkSettings, ValidationRequest as ValidationRequest
 from .run import validate as validate
 from .simulated import SimulatedData as SimulatedData, simulate_data as simulate_data

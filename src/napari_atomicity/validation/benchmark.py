@@ -21,7 +21,6 @@ from ..core.errors import ReadError, SettingError
 from ..core.micrograph import Micrograph
 from ..core.processes import spawn_pool
 from ..core.progress import Progress, Stop, check, report
-from ..core.settings import MAX_SEED, documented, setting
 from ..io.files import plain, read_document, regular_file, write_json, write_text
 from ..io.inputs import make_folder
 from ..io.tables import read_table, write_table
@@ -32,6 +31,7 @@ from ..simulation.structures import Isomer, isomer_library
 from ..statistics.scores import atoms_of
 from .data import IMAGES, TRUTH
 from .existing_results import ExistingResultsError
+from .request import BENCHMARK_SEED, BenchmarkSettings
 
 # ---- images of the benchmark: simulated sessions, also cropped, in 8 bits, and with lone atoms
 
@@ -79,7 +79,7 @@ def simulate_form(
             replace(one, settings=replace(one.settings, lone_atoms_per_nm2=LONE_ATOMS_PER_NM2))
             for one in plan
         ]
-    crop_rng = np.random.default_rng([SEED, seed])
+    crop_rng = np.random.default_rng([BENCHMARK_SEED, seed])
     for i, (planned, field) in enumerate(zip(plan, simulate_session(library, plan), strict=True)):
         name = f"{session_name(kind, seed, form)}_{i + 1:02d}.tif"
         image = _image_of(planned, field, kind, name)
@@ -130,31 +130,6 @@ def crop_clusters(image: BenchmarkImage, rng: np.random.Generator) -> list[Bench
         micrograph = Micrograph(pixels.copy(), pixel, name=f"{stem}_crop{k}.{suffix}")
         out.append(replace(image, micrograph=micrograph, truth=own[inside > -radius]))
     return out
-
-
-# ---- settings of the benchmark
-
-SEED = 8100
-"""Seed of the isomers and of the first round of the published benchmark."""
-
-
-@documented
-@dataclass(frozen=True)
-class BenchmarkSettings:
-    """All settings that decide the content of a benchmark."""
-
-    kinds: tuple[str, ...] = setting((), "", "Kinds of sessions; all if empty.")
-    rounds: int = setting(
-        10, "", "Number of sessions of each kind and form.", min=1, max=100, option="--rounds"
-    )
-    seed: int = setting(
-        SEED,
-        "",
-        "Seed of the isomers and of the first round.",
-        min=0,
-        max=MAX_SEED,
-        option="--seed",
-    )
 
 
 # ---- description that is written into the folder of a benchmark

@@ -13,7 +13,6 @@ from ..io.files import to_json, write_text
 from ..reporting.charts import as_image, write_figure
 from ..reporting.rendering import get_template
 from .data import MIXED, SELECTED, SHIFTED
-from .differences import DIFFERENCES
 from .existing_results import FIGURES, REPORT
 from .figures import (
     called_figure,
@@ -25,7 +24,7 @@ from .figures import (
 )
 from .methods import FITS
 from .request import quick_note
-from .summary import join_runs
+from .summary import DIFFERENCES, join_runs
 from .text import format_difference, format_number, score_and_interval
 
 if TYPE_CHECKING:

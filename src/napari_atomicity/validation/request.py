@@ -1,4 +1,4 @@
-"""Settings of a validation."""
+"""Settings of a validation and of the benchmark."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from dataclasses import MISSING, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..core.settings import device_setting, documented, pixel_size_setting, seed_setting, setting
+from ..core.settings import (
+    MAX_SEED,
+    device_setting,
+    documented,
+    pixel_size_setting,
+    seed_setting,
+    setting,
+)
 
 QUICK: dict[str, Any] = {"folds": 2, "seeds": 1, "repeats": 2, "epochs": 2, "patience": 0}
 """Values of a small test."""
@@ -86,3 +93,26 @@ def quickened(request: ValidationRequest, given: Collection[str] = ()) -> Valida
 def quick_note(result: Mapping[str, Any]) -> str:
     """Return the warning of a result of a quick test; "" for any other result."""
     return _QUICK_NOTE if result.get("quick") else ""
+
+
+BENCHMARK_SEED = 8100
+"""Seed of the isomers and of the first round of the published benchmark."""
+
+
+@documented
+@dataclass(frozen=True)
+class BenchmarkSettings:
+    """All settings that decide the content of a benchmark."""
+
+    kinds: tuple[str, ...] = setting((), "", "Kinds of sessions; all if empty.")
+    rounds: int = setting(
+        10, "", "Number of sessions of each kind and form.", min=1, max=100, option="--rounds"
+    )
+    seed: int = setting(
+        BENCHMARK_SEED,
+        "",
+        "Seed of the isomers and of the first round.",
+        min=0,
+        max=MAX_SEED,
+        option="--seed",
+    )

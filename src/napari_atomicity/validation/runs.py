@@ -17,7 +17,7 @@ from ..core.progress import Progress, Stop, check, format_duration, prefixed, re
 from ..io.files import to_json, write_json
 from ..io.images import find_images, sha256_of
 from ..io.inputs import make_folder
-from .deposits import read_amounts
+from .data import read_amounts
 from .existing_results import KEY, RESULT, ExistingResultsError
 from .jobs import FitJob, Prepared, run_job
 from .request import ValidationRequest

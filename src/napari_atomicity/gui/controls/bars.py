@@ -14,8 +14,7 @@ from qtpy.QtCore import QLineF, QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPaintEvent, QPen
 from qtpy.QtWidgets import QWidget
 
-from .drawing import Drawing, small
-from .glyphs import paint_glyph
+from .drawing import Drawing, paint_glyph, small
 
 
 @dataclass(frozen=True)

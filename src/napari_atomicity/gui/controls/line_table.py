@@ -11,8 +11,7 @@ from qtpy.QtGui import QPalette
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
 from ...core.palette import colour_of, symbol_of
-from .drawing import faint
-from .glyphs import glyph_icon
+from .drawing import faint, glyph_icon
 
 
 class Lines(QAbstractTableModel):

@@ -8,7 +8,7 @@ from functools import partial
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
-from ...core.failed_statistics import format_failed
+from ...core.errors import format_failed
 from ...models.analysis import Analysis
 from ...pipeline.run_request import RunRequest
 from ...reporting.image_warnings import pixel_warnings
@@ -18,10 +18,8 @@ from ...statistics.track_counts import (
     merge_tracks,
     stacks_without_tracks,
 )
-from ..controls.collapsible import CollapsibleSection
-from ..controls.forms import folded, main_button
+from ..controls.forms import CollapsibleSection, folded, main_button
 from ..controls.settings_form import form_of
-from ..panels.analysis_task import analyse_image
 from ..panels.corrections import Corrections
 from ..panels.dock import Dock
 from ..panels.forms import ImageForm, add_model_row, may_analyse
@@ -34,6 +32,7 @@ from ..panels.steps import (
     ConditionsWarning,
     DetectionResult,
     DetectStep,
+    analyse_image,
     conditions_differ,
 )
 

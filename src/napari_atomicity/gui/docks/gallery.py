@@ -17,13 +17,12 @@ from qtpy.QtWidgets import (
 
 from ...core.cluster_table import AGGREGATE, Key
 from ..controls.cluster_rows import in_numbers, label_order
-from ..controls.errors import attempt
 from ..controls.forms import ComboBox, Slider
+from ..controls.questions import attempt
 from ..controls.settings import remember, settings
 from ..controls.shortcuts import GALLERY, Shortcut, as_table
-from ..gallery.model import GalleryModel
+from ..gallery.model import OVERLAYS, GalleryModel
 from ..gallery.order import ANY_LABEL, GROUPINGS, NO_LABEL, SORTINGS, STATES, GalleryOrder
-from ..gallery.pictures import OVERLAYS
 from ..gallery.view import SIDES_PX, USUAL_SIDE_PX, GalleryView
 from ..panels.rows_dock import RowsDock
 from ..viewer.label_actions import numbered_label

@@ -22,8 +22,8 @@ from ...reporting.plot_base import Look, Plot
 from ...reporting.plot_columns import columns_to_plot
 from ...reporting.plot_ratios import ORDERS, recording_time
 from ...reporting.plots import COLUMN_PLOTS, PLOTS, save_plot, scales_of
-from ..controls.connections import follow
 from ..controls.forms import ComboBox
+from ..controls.refresher import follow
 from ..controls.settings import remember
 from ..panels.dock import Dock
 from ..panels.ratio_bars import keeps_ratios

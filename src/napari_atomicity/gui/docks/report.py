@@ -23,8 +23,7 @@ from ...core.text import pluralise
 from ...io.reference_ratios import EXAMPLE, parse_reference
 from ...io.tables import concatenate, read_reference, write_clusters, write_ratios
 from ...models.analysis import limits_of
-from ...state.export import Choices, export
-from ...state.export_contents import Snapshot, snapshot
+from ...state.export import Choices, Snapshot, export, snapshot
 from ...state.window_state import WindowState
 from ...statistics.prevalence import METHODS
 from ...statistics.ratio_notes import ImageLimits

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import napari
 import numpy as np
 import pandas as pd
+from napari.layers import Points
+from napari.utils.notifications import show_info
+from napari.viewer import Viewer
 from qtpy.QtCore import QPoint, Qt, QTimer
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
@@ -20,9 +24,11 @@ from qtpy.QtWidgets import (
 from ...core.cluster_table import own_columns
 from ...core.errors import AtomicityError
 from ...core.filtering import EXAMPLES
+from ...core.text import pluralise
 from ...io.clipboard import tab_separated
 from ...io.outline_files import OUTLINE_WRITERS
 from ...models.analysis import Analysis
+from ...state.cluster_rows import ids_of_image
 from ..controls.cluster_rows import in_numbers
 from ..controls.settings import settings
 from ..panels.rows_dock import RowsDock
@@ -38,7 +44,65 @@ from ..panels.table_files import (
 from ..table.model import USUAL, ClusterModel, describe_column, matching_rows, shown_values
 from ..table.view import ClusterView
 from ..tasks import start
-from ..viewer.selected_layer import selected_as_layer
+from ..viewer import calibration, point_style
+from ..viewer.binding import Binding, binding_of, unwrapped
+
+
+# ---- selected clusters as a Points layer of their own, for napari and other plugins
+def selected_as_layer(viewer: Viewer | None = None) -> list[Points]:
+    """Add the selected clusters of each image as a new Points layer.
+
+    The layer has the scale and units of the image, and all columns of the cluster table as
+    features. It does not follow later corrections.
+    """
+    viewer = viewer or napari.current_viewer()
+    if viewer is None:
+        return []
+    binding = binding_of(viewer)
+    images = dict.fromkeys(image for image in binding.state.images if _ids(binding, image))
+    if not images:
+        show_info("Select clusters first: in the image, the Gallery, the Table or a plot.")
+    layers = [_layer_of(binding, image) for image in images]
+    for layer in layers:
+        unwrapped(viewer).add_layer(layer)
+    if layers:
+        n = sum(len(layer.data) for layer in layers)
+        show_info(f"New layer with {pluralise(n, 'cluster')}.")
+    return layers
+
+
+def _ids(binding: Binding, image: str) -> set[int]:
+    """Return the selected clusters of an image that are in its table."""
+    if binding.state.analysis(image) is None:
+        return set()
+    known = set(binding.state.table(image)["cluster_id"].tolist())
+    return known & ids_of_image(binding.state.selection, image)
+
+
+def _layer_of(binding: Binding, image: str) -> Points:
+    state = binding.state
+    table = state.table(image)
+    table = table[table["cluster_id"].isin(_ids(binding, image))].reset_index(drop=True)
+    size_nm = state.micrograph(image).calibrated()
+    source = binding.source_layer(image)
+    n_axes = 2 if source is None else source.ndim
+    place: dict[str, Any]
+    if source is None:  # an image of a project that is not shown
+        place = {"scale": (size_nm, size_nm), "units": ("nm", "nm"), "axis_labels": ("y", "x")}
+    else:
+        place = calibration.placement(source)
+    style = point_style.properties(table, size_nm, state.classes())
+    return Points(
+        table[["frame", "y_px", "x_px"]].to_numpy(np.float64)[:, -n_axes:],
+        name=f"{image} selected clusters",
+        features=table,
+        size=style["size"],
+        border_color=style["border_color"],
+        border_width=0.05,
+        face_color="transparent",
+        **place,
+    )
+
 
 EMPTY = "Analyse an image first: its clusters appear here."
 

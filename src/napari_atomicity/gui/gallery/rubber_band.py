@@ -8,7 +8,7 @@ import numpy as np
 from qtpy.QtCore import QObject, QPoint, QRect, Qt, QTimer
 from qtpy.QtWidgets import QAbstractScrollArea, QApplication
 
-from .grid import GalleryGrid
+from .painter import GalleryGrid
 
 _SCROLL_MS = 30
 _SHIFT, _CONTROL = Qt.KeyboardModifier.ShiftModifier, Qt.KeyboardModifier.ControlModifier

@@ -31,9 +31,8 @@ from qtpy.QtWidgets import QAbstractItemView, QWidget
 from ...core.cluster_table import Key
 from ..controls.cluster_rows import after_click, position_to_show
 from ..controls.shortcuts import GALLERY, Shortcut
-from .grid import GalleryGrid
 from .model import GalleryModel
-from .painter import MARGIN, PaintFrame, text_height
+from .painter import MARGIN, GalleryGrid, PaintFrame, text_height
 from .rubber_band import RubberBandSelection
 
 # ---- keys of the gallery: shortcuts, and the arrows that move between tiles

@@ -7,11 +7,11 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QVBoxLayout
 
 from ...core import palette
 from ...core.cluster_table import NON_CLASS_LABELS
+from ..controls.drawing import glyph_icon
 from ..controls.forms import ComboBox, wrapped_label
-from ..controls.glyphs import glyph_icon
 from ..controls.shortcuts import as_help
 from ..viewer.binding import Binding
-from .panel import Panel
+from .dock import Panel
 
 
 class Corrections(Panel):

@@ -13,8 +13,7 @@ from qtpy.QtCore import QObject
 
 from ..._version import __version__
 from ...core.errors import AtomicityError, Cancelled
-from ...core.image_loop import Executor, for_each_image, serial
-from ...core.progress import Progress, Stop, report
+from ...core.progress import Executor, Progress, Stop, for_each_image, report, serial
 from .. import tasks
 from ..viewer.binding import Binding
 

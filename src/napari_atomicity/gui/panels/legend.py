@@ -9,10 +9,10 @@ from qtpy.QtWidgets import QHeaderView, QTreeWidget, QTreeWidgetItem, QVBoxLayou
 from ...core import palette
 from ...core.cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN
 from ...statistics.track_counts import merge_tracks, stacks_without_tracks
-from ..controls.glyphs import glyph_icon
+from ..controls.drawing import glyph_icon
 from ..viewer.binding import Binding
+from .dock import ImagePanel
 from .forms import ImageForm
-from .panel import ImagePanel
 
 _NAME, _COUNT, _CORRECTED, _KEY = range(4)
 

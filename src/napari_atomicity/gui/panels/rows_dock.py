@@ -9,8 +9,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QPushButton, QSizePolicy
 
 from ...core.cluster_table import Key
-from ..controls.connections import follow
 from ..controls.forms import keep_room
+from ..controls.refresher import follow
 from .dock import Dock
 
 

@@ -19,7 +19,7 @@ from ...reporting.plot_session import contradictions
 from ...state.project_saver import SESSION_COLUMNS
 from ...state.window_state import WindowState
 from .. import tasks
-from ..controls.connections import follow
+from ..controls.refresher import follow
 from ..controls.settings import settings
 from ..viewer.binding import Binding
 from ..viewer.models import classifier_of

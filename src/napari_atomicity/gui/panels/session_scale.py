@@ -12,12 +12,13 @@ from ...core.acquisition_session import AcquisitionSession
 from ...core.text import sentence
 from ...models.analysis import Analysis
 from ...pipeline.session_labels import fit_measurements, measure_session, summarise_session
-from ...reporting.plot_class_fit import describe_class_fit, draw_class_fit
 from ...reporting.plot_session import (
     MAX_SESSIONS,
     SessionSummary,
+    describe_class_fit,
     describe_session,
     describe_solutions,
+    draw_class_fit,
     draw_session_scale,
     solutions_of,
 )
@@ -25,8 +26,7 @@ from ...state.window_state import WindowState
 from ...statistics.ratio_notes import SEPARATOR, session_basis, session_doubts, session_line
 from .. import tasks
 from ..controls.chart import Chart
-from ..controls.collapsible import CollapsibleSection
-from ..controls.forms import selectable_label
+from ..controls.forms import CollapsibleSection, selectable_label
 from ..controls.refresher import FollowingWidget
 from ..viewer.binding import Binding
 from ..viewer.models import card_of

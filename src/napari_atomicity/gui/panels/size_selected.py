@@ -11,7 +11,7 @@ from ...core.text import pluralise
 from ...state.window_state import WindowState
 from .. import tasks
 from ..controls.forms import wrapped_label
-from ..controls.path_field import PathField
+from ..controls.save_dialogs import PathField
 
 _LAYOUT = "A folder of images for each class, named after it: Pt19, Pt30, …"
 

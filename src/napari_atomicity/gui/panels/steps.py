@@ -8,19 +8,72 @@ import pandas as pd
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QCheckBox, QPushButton, QVBoxLayout, QWidget
 
+from ...core.micrograph import Micrograph
+from ...core.progress import Progress, Stop
+from ...io.lazy_micrograph import LazyMicrograph
 from ...models.analysis import Analysis
-from ...pipeline.analysis import detect_clusters
+from ...pipeline.analysis import analyse, classify_clusters, detect_clusters, embed_clusters
 from ...pipeline.run_request import RunRequest
 from ...statistics.ratios import images_that_differ
 from ...statistics.track_counts import describe_clusters
+from .. import tasks
 from ..controls.forms import wrapped_label
 from ..controls.settings_form import SettingsForm
 from ..viewer.binding import Binding
-from .analysis_task import classify_image
+from .dock import ImagePanel
 from .dock_windows import show_dock
 from .forms import ImageForm, ModelCombo, busy, may_analyse
-from .panel import ImagePanel
-from .session_labels import session_of
+from .session_labels import SessionImages, label_with_session, session_of
+
+
+# ---- the analysis of one image, or its second step, as a task of the window
+def analyse_image(
+    micrograph: Micrograph,
+    request: RunRequest,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+    *,
+    session: SessionImages | None = None,
+) -> Analysis:
+    """Analyse an image; run in a worker."""
+    tasks.cap_torch_threads()
+    if isinstance(micrograph, LazyMicrograph):
+        micrograph = micrograph.with_file_metadata()
+    analysis = analyse(
+        micrograph,
+        request.model,
+        request.device,
+        progress,
+        stop,
+        settings=request.detection,
+        symmetries=request.symmetries,
+        labels_from=request.labels,
+    )
+    return label_with_session(analysis, session, progress, stop)
+
+
+def classify_image(
+    analysis: Analysis,
+    request: RunRequest,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+    *,
+    session: SessionImages | None = None,
+) -> Analysis:
+    """Classify all clusters of an image and place them in the map; run in a worker."""
+    tasks.cap_torch_threads()
+    found = classify_clusters(
+        analysis,
+        request.model,
+        request.device,
+        progress,
+        stop,
+        symmetries=request.symmetries,
+        labels_from=request.labels,
+    )
+    found = label_with_session(found, session, progress, stop)
+    return embed_clusters(found, request.model, stop)
+
 
 NO_CLUSTER = "No cluster was found. A lower threshold finds fainter ones."
 CONDITIONS_DIFFER = (

@@ -20,7 +20,7 @@ from qtpy.QtGui import (
 )
 from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
 
-from ..controls.glyphs import paint_glyph
+from ..controls.drawing import paint_glyph
 
 MAX_LINES = 5
 """Of a legend: an entry that would need more is only counted."""

@@ -2,14 +2,106 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
-from qtpy.QtCore import QEvent, QObject, Qt, Signal
-from qtpy.QtGui import QKeyEvent, QMouseEvent, QWheelEvent
+from matplotlib.path import Path as Polygon
+from qtpy.QtCore import QBuffer, QByteArray, QEvent, QIODevice, QObject, Qt, Signal
+from qtpy.QtGui import QImage, QKeyEvent, QMouseEvent, QWheelEvent
 
-from .geometry import rows_in_polygon
+from ...models.analysis import Analysis
+from ...reporting.patch_pictures import compose
+
+# ---- tooltip of a cluster: text, and its patch if there is one
+
+SIDE_PX = 120
+"""Edge of the patch in the popup, in logical pixels."""
+
+_BARELY_PACKED = 90
+
+
+def patch_of(analysis: Analysis | None, cluster_id: int) -> np.ndarray | None:
+    """Return the raw patch (P, P) of a cluster, or None."""
+    patches = None if analysis is None else analysis.patches.get("raw")
+    if analysis is None or patches is None or len(patches) != len(analysis.table):
+        return None
+    row = np.flatnonzero(analysis.table["cluster_id"].to_numpy() == cluster_id)
+    patch = analysis.without_padding(patches[row[0]], int(row[0])) if len(row) else None
+    return patch if patch is not None and np.isfinite(patch).any() else None
+
+
+def tip(text: str, patch: np.ndarray | None) -> str:
+    """Format a tooltip as rich text: the patch above the text."""
+    lines = "<br>".join(html.escape(line) for line in text.split("\n"))
+    if patch is None:
+        return f"<div>{lines}</div>"
+    return (
+        f'<div><img src="data:image/png;base64,{_png(patch)}" width="{SIDE_PX}" '
+        f'height="{SIDE_PX}"><br>{lines}</div>'
+    )
+
+
+def _png(patch: np.ndarray) -> str:
+    # Low compression, because a picture is made for every cluster under the mouse.
+    pixels = np.ascontiguousarray(compose(patch[None])[0])
+    height, width = pixels.shape
+    # Without keywords: PyQt6 and PySide6 name these arguments differently.
+    image = QImage(pixels.data, width, height, width, QImage.Format.Format_Grayscale8).scaled(
+        2 * SIDE_PX,
+        2 * SIDE_PX,
+        Qt.AspectRatioMode.IgnoreAspectRatio,
+        Qt.TransformationMode.SmoothTransformation,
+    )
+    data = QByteArray()
+    buffer = QBuffer(data)
+    buffer.open(QIODevice.OpenModeFlag.WriteOnly)
+    image.save(buffer, "PNG", _BARELY_PACKED)
+    buffer.close()
+    return bytes(data.toBase64()).decode()
+
+
+# ---- points in a plane: inclusion in a polygon, marker size and extent
+
+_MARGIN = 0.06
+
+
+def rows_in_polygon(xy: np.ndarray, polygon: np.ndarray) -> np.ndarray:
+    """Return the indices of the points inside a closed polygon."""
+    if len(polygon) < 3 or not len(xy):
+        return np.empty(0, np.int64)
+    low, high = polygon.min(axis=0), polygon.max(axis=0)
+    # The box first: it is cheap and leaves few candidates. NaN compares false.
+    near = np.flatnonzero(((xy >= low) & (xy <= high)).all(axis=1))
+    return near[Polygon(polygon).contains_points(xy[near])]
+
+
+def marker_size(n: int) -> float:
+    """Return the diameter of n points in logical pixels, smaller for many points."""
+    return float(np.clip(16.0 - 2.3 * np.log10(max(n, 1)), 4.0, 11.0))
+
+
+def smoothing(n: int) -> float:
+    """Return the width of the soft edge of n points in pixels, smaller for many points.
+
+    The edge darkens small points, and the time to draw a marker grows with its area.
+    """
+    return float(np.clip(1.0 - 0.5 * np.log10(max(n, 1) / 300), 0.25, 1.0))
+
+
+def extent(*clouds: np.ndarray) -> tuple[float, float, float, float] | None:
+    """Return left, bottom, width and height around finite points; None without points."""
+    finite = [c[np.isfinite(c).all(axis=1)] for c in clouds if len(c)]
+    points = np.concatenate(finite) if finite else np.empty((0, 2))
+    if not len(points):
+        return None
+    low, high = points.min(axis=0), points.max(axis=0)
+    size = np.maximum(high - low, 1e-3 + 0.05 * np.abs(high - low).max())
+    low = low - (size - (high - low)) / 2 - _MARGIN * size
+    width, height = size * (1 + 2 * _MARGIN)
+    return float(low[0]), float(low[1]), float(width), float(height)
+
 
 REPLACE, ADD, REMOVE = "replace", "add", "remove"
 """How picked points change the selection."""

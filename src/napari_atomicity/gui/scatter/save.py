@@ -12,7 +12,7 @@ from pandas import DataFrame
 from ...reporting.plot_base import Look, marker, style_axes
 from ...reporting.plot_map import draw_map
 from ...reporting.plots import SUFFIXES
-from ..controls.errors import attempt
+from ..controls.questions import attempt
 from ..controls.save_dialogs import ask_for_file
 from .legend import ColourScale, Entry
 

@@ -15,8 +15,7 @@ from qtpy.QtWidgets import QSizePolicy, QToolTip, QVBoxLayout, QWidget
 from scipy.spatial import cKDTree
 from vispy import gloo, scene
 
-from .geometry import extent, marker_size, smoothing
-from .mouse import PAN, ScatterMouse
+from .mouse import PAN, ScatterMouse, extent, marker_size, smoothing
 
 # ---- text over a map, readable on any background
 

@@ -12,8 +12,7 @@ from qtpy.QtCore import QPoint, QPointF, QRect, Qt, Signal
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QRubberBand, QSizePolicy, QWidget
 
-from ...reporting.plot_bars import draw_selection
-from ...reporting.plot_base import Look, Plot
+from ...reporting.plot_base import Look, Plot, draw_selection
 from ...reporting.plots import style
 from ..controls.chart import Chart
 from .mouse import ADD, REMOVE, REPLACE, selection_mode

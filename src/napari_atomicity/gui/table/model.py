@@ -15,7 +15,7 @@ from ...core.filtering import matching_rows as rows_of_line
 from ...io.clipboard import DECIMALS
 from ...state.window_state import WindowState
 from ..controls.cluster_rows import SelectableRows, kept_order, label_order
-from ..controls.glyphs import glyph_icon
+from ..controls.drawing import glyph_icon
 
 USUAL = (
     "image",

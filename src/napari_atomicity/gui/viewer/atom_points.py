@@ -12,10 +12,10 @@ from napari.layers.base import ActionType
 
 from ...atoms.marks import Mark, mark_at
 from ...state.atom_store import AtomKey, marks_of
-from ..controls.errors import attempt
+from ..controls.questions import attempt
 from . import atom_style
+from .atom_style import contains
 from .canvas import Canvas
-from .places import contains
 from .points import ATOMS, PointsView
 from .points_display import PointsDisplay
 from .support import SupportEditor

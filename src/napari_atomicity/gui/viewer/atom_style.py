@@ -6,6 +6,8 @@ shows one of three quantities; the symbol shows the origin of an atom and whethe
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.colors import to_hex, to_rgb
@@ -14,6 +16,20 @@ from ...atoms.localisation import SIGMA_NM
 from ...atoms.table import PERSON
 from ...core import palette
 from ...statistics.atom_groups import KINDS, kind_of
+
+
+# ---- places of the scene and pixels of an image
+def contains(shape: tuple[int, ...], y: float, x: float) -> bool:
+    """Return whether an image (Y, X) has a pixel at a place."""
+    return -0.5 <= y < shape[0] - 0.5 and -0.5 <= x < shape[1] - 0.5
+
+
+def pixel_at(layer: Any, world: Any) -> tuple[int, float, float]:
+    """Return the frame and (y, x) in pixels of a place of the scene."""
+    place = np.asarray(layer.world_to_data(world), float)
+    frame = round(float(place[0])) if len(place) == 3 else 0
+    return frame, float(place[-2]), float(place[-1])
+
 
 CONFIDENCE, GROUP, SPECIES = "confidence", "group", "species"
 COLOURINGS = (CONFIDENCE, GROUP, SPECIES)

@@ -17,18 +17,18 @@ from qtpy.QtGui import QColor, QImage, QPainter, QPaintEvent, QPen
 from qtpy.QtWidgets import QWidget
 from scipy.ndimage import gaussian_filter
 
-from ...atoms.snapping import snap_to_spot
+from ...atoms.localisation import snap_to_spot
 from ...core.errors import AtomicityError
 from ...state.atom_store import AtomKey
 from . import atom_style
 from .atom_points import AtomPoints
+from .atom_style import pixel_at
 from .canvas import Canvas
 from .current_image import CurrentImage
 from .edit_commands import EditCommands
 from .key_events import MouseMoves
 from .labelling import LabelMode
 from .marking import Marking
-from .places import pixel_at
 from .points import ATOMS
 from .polygons import SUPPORT
 from .support import SupportEditor

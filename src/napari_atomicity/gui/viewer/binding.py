@@ -36,9 +36,8 @@ from .layers import ImageLayers
 from .manual_editing import ManualEditing
 from .micrographs import is_micrograph
 from .overlays import Overlays
-from .projects import Projects
+from .projects import Projects, may_remove_image
 from .regions import RegionEditor
-from .save_questions import may_remove_image
 from .tracks import TrackView
 from .turns import StepRunner
 

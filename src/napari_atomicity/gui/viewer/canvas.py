@@ -18,7 +18,7 @@ from qtpy.QtCore import QTimer
 from ...core.micrograph import Micrograph
 from ...state.window_state import WindowState
 from .. import tasks
-from ..controls.errors import attempt
+from ..controls.questions import attempt
 from . import calibration, compat, picking
 from .layer_group import ROLE, EventBlocker
 from .layers import ImageLayers

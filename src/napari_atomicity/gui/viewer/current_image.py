@@ -20,13 +20,12 @@ from ...core.errors import AtomicityError
 from ...core.micrograph import Micrograph
 from ...core.progress import Stop
 from ...io.lazy_micrograph import LazyMicrograph
-from ...state.status import Status
+from ...state.window_state import Status
 from .. import tasks
 from . import compat, picking
 from .canvas import Canvas
-from .layer_data import display_limits, layer_data
 from .layer_group import overlap
-from .micrographs import is_micrograph
+from .micrographs import display_limits, is_micrograph, layer_data
 from .overlays import Overlays
 
 Limits = tuple[float, float]

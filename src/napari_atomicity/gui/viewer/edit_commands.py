@@ -8,7 +8,7 @@ from napari.utils.notifications import show_error, show_info
 
 from ...core.errors import AtomicityError
 from ...state.window_state import Step
-from ..controls.errors import attempt
+from ..controls.questions import attempt
 from .canvas import Canvas
 from .clusters import ClusterDisplay
 from .manual_editing import ManualEditing

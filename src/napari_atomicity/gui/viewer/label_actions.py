@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ...core.cluster_table import AGGREGATE, UNKNOWN, Key
 from ...state.reviewing import Reviewing
 from ...state.window_state import WindowState
-from ..controls.help import show_help
+from ..controls.shortcuts import show_help
 from .edit_commands import EditCommands
 
 

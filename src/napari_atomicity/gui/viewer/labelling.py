@@ -18,7 +18,7 @@ from ...core.cluster_table import AGGREGATE, UNKNOWN, Key, class_confidence
 from ...state.review_queue import Queue
 from ...state.reviewing import Reviewing
 from ...state.window_state import WindowState
-from ..controls.errors import attempt
+from ..controls.questions import attempt
 from ..controls.shortcuts import LABEL_MODE, REVIEW, Shortcut, format_line
 from . import compat
 from .canvas import Canvas
@@ -26,8 +26,8 @@ from .edit_commands import EditCommands
 from .label_actions import LabelActions, ReviewActions
 from .micrographs import is_micrograph
 from .models import model_id_of
+from .picking import leave_text_margin
 from .points import ATOMS, CLUSTERS, PointsKind
-from .text_margin import leave_text_margin
 
 FONT_SIZE = 8
 """Of the text in the corner of the canvas, which covers a part of the image."""

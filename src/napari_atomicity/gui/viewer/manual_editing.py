@@ -18,9 +18,9 @@ from ...models.analysis import Analysis
 from ...state.cluster_rows import only, take_rows, unclassified
 from ...state.window_state import WindowState
 from .. import tasks
-from ..controls.errors import attempt
-from .jobs import Engine, classify_some, measure_places, split_or_merge
+from ..controls.questions import attempt
 from .layers import ImageLayers
+from .overlays import Engine, classify_some, measure_places, split_or_merge
 
 THERE_ALREADY = "There is a cluster already. It is selected."
 _SAME_PLACE = 0.25

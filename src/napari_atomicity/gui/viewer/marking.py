@@ -15,20 +15,20 @@ from napari.layers import Labels, Shapes
 from napari.utils.notifications import show_info
 from psygnal import Signal
 
+from ...atoms.localisation import snap_to_spot
 from ...atoms.marks import SAME_NM
-from ...atoms.snapping import snap_to_spot
 from ...atoms.table import PERSON
 from ...core.text import pluralise
 from ...state.atom_store import AtomKey, marks_of
 from ...state.window_state import WindowState
 from ..controls.shortcuts import MARKING, format_line
 from .atom_points import OUTSIDE_IMAGE, AtomPoints
+from .atom_style import contains, pixel_at
 from .canvas import Canvas
 from .edit_commands import EditCommands
 from .key_events import CanvasKeys, CanvasMouse
 from .label_actions import EditActions
 from .labelling import KeyMode, LabelMode, focus_canvas
-from .places import contains, pixel_at
 
 _NUDGE_PX = 0.5
 _NUDGES = {"Left": (0, -1), "Right": (0, 1), "Up": (-1, 0), "Down": (1, 0)}

@@ -11,8 +11,8 @@ import pandas as pd
 from napari.layers import Points
 
 from . import atom_style, compat, point_style
+from .atom_style import pixel_at
 from .layer_group import LayerGroup
-from .places import pixel_at
 from .status_line import describe_points, format_atom, format_cluster
 
 

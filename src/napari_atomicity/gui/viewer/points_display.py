@@ -9,7 +9,7 @@ from typing import Any
 from qtpy.QtCore import QTimer
 
 from ...state.atom_store import AtomStore
-from ...state.keys import ids_of_image
+from ...state.cluster_rows import ids_of_image
 from ...state.window_state import WindowState
 from . import compat
 from .canvas import Canvas

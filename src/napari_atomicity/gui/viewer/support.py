@@ -6,11 +6,11 @@ from napari.layers import Shapes
 from napari.utils.notifications import show_info
 
 from .canvas import Canvas
-from .drawing import PolygonEditor
 from .edit_commands import EditCommands
 from .layers import VACUUM, ImageLayers
 from .points import ATOMS
 from .polygons import SUPPORT, Polygons
+from .regions import PolygonEditor
 
 
 class SupportEditor(PolygonEditor):

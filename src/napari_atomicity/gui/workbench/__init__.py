@@ -1,7 +1,7 @@
 """The workbench: three workspaces of docks, the switch between them, and the demo's window."""
 
+from .layout import WORKSPACES, Workspace, all_docks
 from .window import Workbench, browse_in, open_demo, open_workbench, show_analysis
-from .workspaces import WORKSPACES, Workspace, all_docks
 
 __all__ = [
     "WORKSPACES",

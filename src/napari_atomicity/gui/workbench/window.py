@@ -23,8 +23,7 @@ from qtpy.QtWidgets import (
 )
 
 from ...core.errors import AtomicityError
-from ...io.files import atomic_write
-from ...io.own_files import png_mark
+from ...io.files import atomic_write, png_mark
 from ...models.analysis import Analysis
 from ..controls.garbage_collection import settle_collector
 from ..controls.settings import settings
@@ -33,9 +32,16 @@ from ..panels.dock_windows import main_window, open_docks, show_dock
 from ..panels.workbench_bar import workbench_bar
 from ..viewer import compat
 from ..viewer.binding import Binding, binding_of, unwrapped
-from ..viewer.layer_data import layer_data
-from .layout import WorkflowSteps, remember_layout, reset_layout, show_layout
-from .workspaces import WORKSPACES, Workspace, workspace
+from ..viewer.micrographs import layer_data
+from .layout import (
+    WORKSPACES,
+    WorkflowSteps,
+    Workspace,
+    remember_layout,
+    reset_layout,
+    show_layout,
+    workspace,
+)
 
 # ---- the window of ``atomicity demo``: an analysed image in the workspace of clusters
 

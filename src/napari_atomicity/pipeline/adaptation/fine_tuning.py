@@ -28,8 +28,7 @@ from ...models.analysis import Analysis
 from ...models.classifier import Classifier, Prediction
 from ...models.domain_shift import Shift, compare
 from ...models.intensity_scale import SURE, fit_image, refined
-from ...models.label_assignment import assign_labels
-from ...models.scaled_predictions import predicted_class_maps
+from ...models.scaled_predictions import assign_labels, predicted_class_maps
 from ...models.session_images import require_references
 from ..session_labels import label_session
 from .checks import (

@@ -13,7 +13,7 @@ from ...core.apparent_size import ApparentSize
 from ...core.model_card import ModelCard
 from ...core.scale_reference import ScaleReference
 from ...models.analysis import Analysis
-from ...models.diameter_posterior import SESSION_SCATTER, diameter_posterior
+from ...models.diameter_density import SESSION_SCATTER, diameter_posterior
 from ...models.intensity_scale import usable
 from ...models.session_images import find_scales, measure_image, require_references
 from .settings import DIAMETER, AdaptSettings
@@ -110,7 +110,7 @@ def labels_by_diameter(
     """Class indices (N,) of the clusters of each image that the diameter determines, else -1.
 
     Only isolated, whole clusters get a label. The common error of the diameters of the images is
-    unknown, see `models.diameter_posterior`.
+    unknown, see `models.diameter_density`.
     """
     rows = [usable(a.table) for a in analyses]
     diameters = [

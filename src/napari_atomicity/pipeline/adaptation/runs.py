@@ -236,7 +236,7 @@ def _analyse_files(
     stop: Stop | None,
     on_outcome: Callable[[Outcome], None] | None,
 ) -> tuple[list[Outcome], list[Analysis]]:
-    from ...core.image_loop import serial
+    from ...core.progress import serial
     from ...io.inputs import named_inputs
     from ..image_step import process_image
 

@@ -33,8 +33,8 @@ from ...io.provenance import read_run_record
 from ...io.tables import write_table
 from ...models.analysis import Analysis
 from ...models.files import find_model, read_model, save_model
-from ..changed_images import MAX_IMAGES
-from ..live_results import LiveRun, LiveUpdate
+from ..control_chart import MAX_IMAGES
+from ..live import LiveRun, LiveUpdate
 from ..part_store import PartStore
 from ..run_request import RunRequest
 from ..watch import Watch

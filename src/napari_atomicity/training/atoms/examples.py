@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from ...atoms.candidates import contrast_channels
 from ...atoms.card import SAMPLING_NM
-from ...atoms.spots import spot_windows
+from ...atoms.injected_spots import spot_windows
 from ...statistics.nearest_neighbours import nearest_neighbours
 from .settings import AtomTrainingSettings
 

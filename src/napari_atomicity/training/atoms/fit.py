@@ -14,7 +14,7 @@ from ...atoms.finder import resample_image
 from ...atoms.network import AtomNet
 from ...core.devices import multiplies_bfloat16
 from ...core.progress import Progress, Stop
-from ..trainer import Trainer
+from ..fit import Trainer
 from .examples import TrainingExample, make_example, simulate_field_of_atoms
 from .labelled import LabelledImage
 from .settings import AtomTrainingSettings

@@ -29,8 +29,8 @@ from ....pipeline.adaptation import runs as adapting, text as adaptation_text
 from ....pipeline.adaptation.settings import COMBINED, AdaptRequest
 from ... import tasks
 from ...controls.bars import BarChart
-from ...controls.connections import follow
 from ...controls.forms import ComboBox, folded, labelled, main_button, new_form, selectable_label
+from ...controls.refresher import follow
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
 from ...panels.forms import ModelCombo, may_analyse

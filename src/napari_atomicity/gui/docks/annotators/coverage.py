@@ -10,11 +10,10 @@ from qtpy.QtWidgets import QHBoxLayout, QMenu, QPushButton, QVBoxLayout
 
 from ....state.annotator_packs import remove_annotator
 from ....state.annotators import Annotations
-from ...controls.connections import follow
-from ...controls.errors import attempt
 from ...controls.forms import wrapped_label
 from ...controls.line_table import Lines, table_of
-from ...controls.refresher import FollowingWidget
+from ...controls.questions import attempt
+from ...controls.refresher import FollowingWidget, follow
 from ...viewer.binding import Binding
 from .text import coverage_lines, format_annotators
 

@@ -17,13 +17,19 @@ from ....atoms.marks import Mark
 from ....core.errors import AtomicityError
 from ....core.progress import Progress, Stop
 from ....core.text import pluralise
-from ....state.annotators import Annotations, AnnotatorComparison, annotations_in, compare
-from ....state.consensus_marks import consensus_edit, measured_sites, write_comparison
+from ....state.annotators import (
+    Annotations,
+    AnnotatorComparison,
+    annotations_in,
+    compare,
+    consensus_edit,
+    measured_sites,
+    write_comparison,
+)
 from ....statistics.agreement import CONSENSUS
 from ....statistics.annotation_sites import TOLERANCE_NM
-from ...controls.collapsible import CollapsibleSection
-from ...controls.connections import follow
 from ...controls.forms import (
+    CollapsibleSection,
     ComboBox,
     labelled,
     main_button,
@@ -33,6 +39,7 @@ from ...controls.forms import (
     wrapped_label,
 )
 from ...controls.line_table import Lines, table_of
+from ...controls.refresher import follow
 from ...controls.save_dialogs import ask_for_new_folder
 from ...controls.settings import remember
 from ...panels.dock import Dock

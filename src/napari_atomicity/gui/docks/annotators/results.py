@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from ....state.annotators import AnnotatorComparison
-from ...controls.collapsible import CollapsibleSection
-from ...controls.forms import selectable_label, wrapped_label
+from ...controls.forms import CollapsibleSection, selectable_label, wrapped_label
 from ...controls.line_table import Lines, table_of
 from .text import effect_lines, f1_table, format_agreement, format_expert, rater_lines
 

@@ -11,7 +11,7 @@ import pandas as pd
 from ....core.text import pluralise
 from ....state.annotator_packs import TakenIn
 from ....state.annotators import Annotations, AnnotatorComparison
-from ....statistics.agreement_coefficients import AgreementFigure
+from ....statistics.agreement import AgreementFigure
 from ....statistics.human_parity import MODEL
 
 NOT_LOOKED = "–"

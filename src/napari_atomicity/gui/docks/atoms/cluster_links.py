@@ -9,7 +9,7 @@ from qtpy.QtCore import QObject, Signal
 from ....core.cluster_table import Key
 from ....state.atom_store import AtomKey
 from ... import tasks
-from ...controls.connections import follow
+from ...controls.refresher import follow
 from ...viewer.binding import Binding
 from .jobs import holders
 

@@ -18,8 +18,7 @@ from ....io.tables import write_table
 from ....models.files import available_cards
 from ....pipeline.atom_request import AtomRequest
 from ... import tasks
-from ...controls.collapsible import CollapsibleSection
-from ...controls.forms import folded, labelled, main_button
+from ...controls.forms import CollapsibleSection, folded, labelled, main_button
 from ...controls.questions import confirm
 from ...controls.settings import remember
 from ...controls.settings_form import form_of

@@ -19,7 +19,7 @@ from ....core import palette
 from ....core.text import pluralise
 from ....pipeline.atom_request import AtomRequest
 from ....reporting.image_warnings import pixel_warnings
-from ....reporting.plot_group_extents import GROUP_EXTENTS
+from ....reporting.plot_dispersion import GROUP_EXTENTS
 from ....statistics.atom_groups import KINDS, kind_of
 from ... import tasks
 from ...controls.bars import Bar, BarChart

@@ -28,7 +28,7 @@ from ....io.clipboard import tab_separated
 from ....io.lazy_micrograph import LazyMicrograph
 from ....io.tables import write_table
 from ....models.analysis import Analysis
-from ....reporting.plot_group_extents import extent_data
+from ....reporting.plot_dispersion import extent_data
 from ....statistics.atom_groups import GROUP_SCHEMA, clusters_of_atoms, group_table
 from ... import tasks
 

@@ -8,16 +8,15 @@ from functools import partial
 from napari.utils.notifications import show_info
 
 from ....core.errors import AtomicityError
-from ....core.image_loop import Executor
-from ....core.progress import Progress, Stop
+from ....core.progress import Executor, Progress, Stop
 from ....core.text import pluralise
 from ....io.lazy_micrograph import LazyMicrograph
 from ....models.analysis import Analysis
 from ....pipeline.run_request import RunRequest
 from ... import tasks
-from ...panels.analysis_task import analyse_image
 from ...panels.image_queue import ImageQueue
 from ...panels.session_labels import ANALYSE_ALL, SessionLabels, labels_together
+from ...panels.steps import analyse_image
 from ...viewer.binding import Binding
 from .remote_batch import analyse_remotely
 

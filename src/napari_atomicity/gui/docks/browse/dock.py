@@ -34,21 +34,20 @@ from ....io.images import reader_of, suffixes
 from ....pipeline.run_request import RunRequest
 from ....project import SUFFIX, Project, project_file
 from ... import tasks
-from ...controls.connections import follow
 from ...controls.forms import folded, in_scroll_area, labelled, main_button, new_form, wrapped_label
 from ...controls.questions import choose_answer, confirm
+from ...controls.refresher import follow
 from ...controls.save_dialogs import ask_for_file
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
 from ...controls.shortcuts import BROWSE, bind_to_viewer
-from ...panels.dock import Dock
+from ...panels.dock import Dock, Panel
 from ...panels.dock_windows import DISTRIBUTION, open_docks, show_dock
 from ...panels.forms import add_model_row, busy, read_limits_form
-from ...panels.panel import Panel
 from ...panels.session_labels import TOGETHER, SessionLabels
 from ...panels.session_scale import session_of_image, show_answer
 from ...viewer.binding import Binding
-from ...viewer.project_models import write_model
+from ...viewer.models import write_model
 from .batch import AnalyseAll
 from .image_list import ROW_LINES, ImageDelegate, ImageModel
 from .remote_batch import place_of

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ....core.errors import AtomicityError
-from ....core.image_loop import serial
 from ....core.micrograph import Micrograph
-from ....core.progress import Progress, Stop, report
+from ....core.progress import Progress, Stop, report, serial
 from ....io.lazy_micrograph import LazyMicrograph
 from ....io.provenance import Outcome
 from ....models.analysis import Analysis

@@ -18,9 +18,9 @@ from ....core.acquisition_session import (
     format_composition,
     parse_composition,
 )
-from ....pipeline.earlier_session import read_earlier_scale, scale_of_session
+from ....pipeline.acquisition_sessions import read_earlier_scale, scale_of_session
 from ....state.window_state import WindowState
-from ...controls.errors import attempt
+from ...controls.questions import attempt
 from ...panels.session_scale import session_of_image
 from .image_list import ImageModel
 

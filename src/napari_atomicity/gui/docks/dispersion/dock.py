@@ -34,9 +34,8 @@ from ....reporting.plot_base import Look, Plot
 from ....reporting.plot_dispersion import DISPERSION_PLOTS
 from ....reporting.plots import save_plot
 from ....statistics.loading_settings import LoadingSettings
-from ...controls.collapsible import CollapsibleSection
 from ...controls.drawing import ProgressBar
-from ...controls.forms import ComboBox, labelled, wrapped_label
+from ...controls.forms import CollapsibleSection, ComboBox, labelled, wrapped_label
 from ...controls.line_table import table_of
 from ...controls.settings import remember
 from ...controls.settings_form import form_of

@@ -30,7 +30,6 @@ from ....state.window_state import WindowState
 from ...controls.forms import ComboBox
 from ...panels.dock import Dock
 from ...panels.forms import may_analyse
-from ...scatter.hover import patch_of, tip
 from ...scatter.legend import ColourScale, Legend
 from ...scatter.looks import (
     COLOURINGS,
@@ -44,9 +43,18 @@ from ...scatter.looks import (
     names_of_map,
     shapes_of,
 )
-from ...scatter.mouse import ADD, LASSO, PAN, RECTANGLE, REMOVE, REPLACE, selection_mode
-from ...scatter.places import earlier_places
-from ...scatter.rows import RowIndex
+from ...scatter.mouse import (
+    ADD,
+    LASSO,
+    PAN,
+    RECTANGLE,
+    REMOVE,
+    REPLACE,
+    patch_of,
+    selection_mode,
+    tip,
+)
+from ...scatter.rows import RowIndex, earlier_places
 from ...scatter.save import choose_and_save, map_drawing
 from ...scatter.scatter import Scatter
 from ...tasks import start

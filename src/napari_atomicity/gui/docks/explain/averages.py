@@ -30,22 +30,23 @@ from ....io.figures import SUFFIXES
 from ....io.tables import write_table
 from ....models.analysis import Analysis
 from ....models.class_average_figure import (
+    FIGURE,
+    TABLES,
+    describe_averages,
     draw_profiles,
     outline_radius,
     profile_of,
     top_of,
+    write_averages,
     write_picture,
 )
-from ....models.class_average_files import FIGURE, TABLES, describe_averages, write_averages
 from ....models.class_averages import Average, Averages, of_analyses
 from ....reporting.patch_pictures import COLORMAP, compose
-from ....reporting.plot_base import Look
-from ....reporting.plot_panels import margins
+from ....reporting.plot_base import Look, margins
 from ...controls.chart import Chart
-from ...controls.drawing import Drawing, small
-from ...controls.errors import attempt
+from ...controls.drawing import Drawing, paint_glyph, small
 from ...controls.forms import ComboBox, scrolling
-from ...controls.glyphs import paint_glyph
+from ...controls.questions import attempt
 from ...controls.refresher import FollowingWidget
 from ...controls.save_dialogs import ask_for_new_folder
 from ...panels.ratio_bars import ALL_IMAGES, THIS_IMAGE

@@ -29,8 +29,8 @@ from ....core.progress import Progress, Stop, check, report
 from ....models.analysis import Analysis
 from ....state.cluster_rows import take_rows
 from ...controls.bars import BarChart
+from ...controls.drawing import glyph_icon
 from ...controls.forms import ComboBox, scrolling
-from ...controls.glyphs import glyph_icon
 from ...controls.patch_view import PatchTile, PatchView
 from ...panels.dock import Dock
 from ...tasks import start

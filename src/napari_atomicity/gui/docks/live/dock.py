@@ -26,8 +26,7 @@ from qtpy.QtWidgets import (
 from ....core.text import pluralise
 from ....pipeline.control_chart import FIRST, MIN_FIRST, SESSION_CHANGED
 from ....pipeline.run_request import RunRequest
-from ....reporting.plot_base import Look
-from ....reporting.plot_panels import draw_line, stack_panels
+from ....reporting.plot_base import Look, draw_line, stack_panels
 from ... import tasks
 from ...controls.chart import Chart
 from ...controls.forms import folded, labelled, main_button, new_form, spin_box, wrapped_label
@@ -36,15 +35,14 @@ from ...controls.settings import remember
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
 from ...panels.forms import add_model_row, read_limits_form
-from .history import LiveHistory, last_finite
 from .taking_in import TakingIn
-from .watching import Watching
+from .watching import LiveHistory, Watching, last_finite
 
 if TYPE_CHECKING:  # with it comes torch, which takes seconds
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ....pipeline.live_results import LiveRun, LiveUpdate as Taken
+    from ....pipeline.live import LiveRun, LiveUpdate as Taken
     from ....pipeline.watch import Watch
 
 

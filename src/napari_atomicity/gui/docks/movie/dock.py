@@ -31,10 +31,9 @@ from ....tracking.following import TrackedMovie, analyse_movie, track_clusters
 from ....tracking.settings import MovieSettings, frame_time_of
 from ....tracking.tracks import clusters_of, is_tracked
 from ... import tasks
-from ...controls.collapsible import CollapsibleSection
-from ...controls.connections import follow_event
-from ...controls.forms import ComboBox, main_button, spin_box
+from ...controls.forms import CollapsibleSection, ComboBox, main_button, spin_box
 from ...controls.line_table import Lines, table_of
+from ...controls.refresher import follow_event
 from ...controls.save_dialogs import ask_for_new_folder
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
@@ -42,7 +41,7 @@ from ...panels.dock import Dock
 from ...panels.forms import busy, may_analyse
 from ...tasks import format_error, start
 from ...viewer.binding import Binding
-from ...viewer.layer_data import layer_data
+from ...viewer.micrographs import layer_data
 from ...viewer.tracks import BY_ATOMICITY, BY_TRACK
 from .curves import MAX_CURVES, counts_over_time, curves_of
 from .plot import TimePlot

@@ -44,8 +44,8 @@ from ....statistics.reference import (
     reference_for,
 )
 from ...controls.bars import BarChart
-from ...controls.connections import follow
 from ...controls.forms import ComboBox, labelled, new_form, wrapped_label
+from ...controls.refresher import follow
 from ...controls.settings import remember
 from ...panels.dock import Dock
 from ...panels.ratio_bars import ALL_IMAGES, KEEP_RATIOS, THIS_IMAGE, ratio_bars

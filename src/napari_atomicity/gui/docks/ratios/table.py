@@ -21,7 +21,7 @@ from ....statistics.track_counts import (
     stacks_without_tracks,
     untracked_in_movies,
 )
-from ...controls.glyphs import glyph_icon
+from ...controls.drawing import glyph_icon
 from ...panels.ratio_bars import interval, per_cent
 
 

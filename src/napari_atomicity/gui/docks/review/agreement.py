@@ -18,14 +18,12 @@ from ....core.text import pluralise
 from ....project import MergeReport, Project
 from ....state.review_queue import queue_of
 from ....state.reviewing import Reviewing
-from ....statistics.agreement import CONSENSUS, Opinions, confusion, opinions
-from ....statistics.agreement_coefficients import AgreementFigure
-from ...controls.connections import follow
-from ...controls.errors import attempt
+from ....statistics.agreement import CONSENSUS, AgreementFigure, Opinions, confusion, opinions
 from ...controls.forms import ComboBox, wrapped_label
 from ...controls.line_table import Lines, table_of
-from ...controls.refresher import FollowingWidget
-from ...panels.annotator import NO_PROJECT
+from ...controls.questions import attempt
+from ...controls.refresher import FollowingWidget, follow
+from ...panels.workbench_bar import NO_PROJECT
 from ...tasks import start
 from ...viewer.binding import Binding
 

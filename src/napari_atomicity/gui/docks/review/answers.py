@@ -10,8 +10,8 @@ from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QPushButton, QSizePolicy, Q
 from ....core.cluster_table import AGGREGATE, UNKNOWN, format_rows
 from ....core.palette import colour_of, symbol_of
 from ....state.reviewing import Reviewing
+from ...controls.drawing import glyph_icon
 from ...controls.forms import wrapped_label
-from ...controls.glyphs import glyph_icon
 from ...viewer.binding import Binding
 from ...viewer.labelling import format_shown
 

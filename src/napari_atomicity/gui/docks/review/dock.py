@@ -24,24 +24,19 @@ from ....core.errors import AtomicityError
 from ....core.palette import colour_of, symbol_of
 from ....core.progress import format_duration
 from ....core.text import pluralise
-from ....state.export_contents import SAMPLE_SETTING
-from ....state.keys import ids_of_image
-from ....state.review_orders import ORDERS
-from ....state.review_queue import Queue, build
-from ....state.review_request import ReviewRequest
+from ....state.cluster_rows import ids_of_image
+from ....state.export import SAMPLE_SETTING
+from ....state.review_queue import ORDERS, Queue, ReviewRequest, build
 from ....state.reviewing import Reviewing
 from ....statistics.agreement import removed_clusters
 from ....statistics.stratified_accuracy import Accuracy, Share
 from ...controls.bars import Bar, BarChart
-from ...controls.collapsible import CollapsibleSection
-from ...controls.drawing import ProgressBar
-from ...controls.forms import ComboBox, labelled, main_button, wrapped_label
-from ...controls.glyphs import glyph_icon
-from ...controls.help import show_help
+from ...controls.drawing import ProgressBar, glyph_icon
+from ...controls.forms import CollapsibleSection, ComboBox, labelled, main_button, wrapped_label
 from ...controls.refresher import FollowingWidget
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
-from ...controls.shortcuts import LABEL_MODE, format_key
+from ...controls.shortcuts import LABEL_MODE, format_key, show_help
 from ...panels.dock import Dock
 from ...panels.dock_windows import show_dock
 from ...panels.forms import busy

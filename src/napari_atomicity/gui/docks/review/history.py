@@ -12,8 +12,8 @@ from qtpy.QtWidgets import QAbstractItemView, QListView, QVBoxLayout, QWidget
 
 from ....state.window_state import Step
 from ...controls.drawing import faint
-from ...controls.errors import attempt
 from ...controls.forms import wrapped_label
+from ...controls.questions import attempt
 from ...controls.refresher import FollowingWidget
 from ...viewer.binding import Binding
 

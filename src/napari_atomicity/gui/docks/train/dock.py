@@ -30,7 +30,6 @@ from ....training.request import (
 from ....training.score_text import describe_accuracy, describe_comparisons, describe_gain
 from ... import tasks
 from ...controls.chart import Chart
-from ...controls.connections import follow
 from ...controls.forms import (
     ComboBox,
     folded,
@@ -40,8 +39,9 @@ from ...controls.forms import (
     selectable_label,
     wrapped_label,
 )
-from ...controls.path_field import PathField
 from ...controls.questions import confirm
+from ...controls.refresher import follow
+from ...controls.save_dialogs import PathField
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
 from ...panels.forms import ModelCombo

@@ -40,8 +40,8 @@ from ...controls.forms import (
     new_form,
     wrapped_label,
 )
-from ...controls.path_field import PathField
 from ...controls.questions import confirm
+from ...controls.save_dialogs import PathField
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
 from ...panels.size_selected import SizeSelectedFolder
