@@ -66,8 +66,8 @@ def page(scores: pd.DataFrame, made: str, n_sessions: int) -> list[str]:
         "",
         f"**Images.** There are {n_sessions} simulated sessions of {N_IMAGES} images each (seeds "
         f"from {BENCHMARK_SEED}), which `atomicity benchmark` writes for others "
-        f"([files and SHA-256](../reference/benchmark.md)), with {ISOMERS_PER_CLASS} isomers of each size that were "
-        "not used for training or tuning. Conditions are drawn once for each session. Between its "
+        f"([files and SHA-256](../reference/benchmark.md)), with {ISOMERS_PER_CLASS} isomers of "
+        "each size that were not used for training or tuning. Conditions are drawn once for each session. Between its "
         "images, the gain scatters by 9 to 14 %, dose and support by 10 % and the focus by 2 nm. "
         "A and B are the images of another program, where their folder is available. A is "
         "`train/`, as a session without its labels, and `mixed/`. B is `shifted/` with "

@@ -18,7 +18,7 @@ from napari_atomicity.simulation import structures
 from napari_atomicity.simulation.sessions import draw_session, simulate_session
 from napari_atomicity.statistics.intervals import wilson_interval
 from napari_atomicity.validation import benchmark
-from napari_atomicity.validation.benchmark import BENCHMARK_SEED, CLASSES
+from napari_atomicity.validation.benchmark import CLASSES
 from napari_atomicity.validation.request import BENCHMARK_SEED
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "benchmark.md"
