@@ -48,7 +48,7 @@ docs: setup ## The documentation site, into build/docs (GALLERY=0 does not run t
 
 model: setup ## Train the shipped models on simulated images (about an hour)
 	$(BIN)/python -m napari_atomicity.training.shipped
-	$(BIN)/python -m napari_atomicity.training.apparent_size
+	$(BIN)/python -m napari_atomicity.training.calibration.apparent_size
 	$(BIN)/python -m napari_atomicity.training.lone_atoms
 
 accuracy: setup ## Scores beside the baselines, into docs/explanation/accuracy.md

@@ -22,13 +22,13 @@ from torch import nn
 
 from measuring import best_of, machine, options, write
 from napari_atomicity.atoms.analysis import find_atoms
-from napari_atomicity.atoms.candidates import find_candidates
-from napari_atomicity.atoms.card import SAMPLING_NM
 from napari_atomicity.atoms.completeness import estimate_completeness
 from napari_atomicity.atoms.dispersion import compute_image_dispersion
-from napari_atomicity.atoms.finder import AtomModel, load_atom_model
+from napari_atomicity.atoms.finding.candidates import find_candidates
+from napari_atomicity.atoms.finding.card import SAMPLING_NM
+from napari_atomicity.atoms.finding.finder import AtomModel, load_atom_model
+from napari_atomicity.atoms.finding.localisation import fit_spots
 from napari_atomicity.atoms.injection import inject_atoms
-from napari_atomicity.atoms.localisation import fit_spots
 from napari_atomicity.atoms.marks import ImageAtoms
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.reporting.atom_figures import image_figures

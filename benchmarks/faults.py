@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_atomicity.io.tables import read_clusters
-from napari_atomicity.pipeline.batch import run_batch
 from napari_atomicity.pipeline.run_request import RunRequest
+from napari_atomicity.pipeline.runs.batch import run_batch
 from napari_atomicity.project import Project
 from napari_atomicity.state.window_state import WindowState
 

@@ -73,7 +73,7 @@ def gallery(state: WindowState) -> tuple[QAbstractScrollArea, Callable[[], bool]
 def icon_list(state: WindowState) -> tuple[QAbstractScrollArea, Callable[[], bool]]:
     """A list widget that is given everything first."""
     from napari_atomicity.gui.gallery.model import picture
-    from napari_atomicity.gui.viewer.point_style import texts
+    from napari_atomicity.gui.viewer.layers.point_style import texts
     from napari_atomicity.reporting.patch_pictures import compose
 
     view = QListWidget()

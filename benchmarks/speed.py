@@ -30,9 +30,9 @@ from skimage.segmentation import watershed
 from fields import field as made_field
 from measuring import interleaved, machine, options, timed, write
 from napari_atomicity import load
-from napari_atomicity.core.cluster_table import validate
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.patches import PatchSettings
+from napari_atomicity.core.tables.cluster_table import validate
 from napari_atomicity.detection import DetectionSettings
 from napari_atomicity.detection.clusters import outline_clusters
 from napari_atomicity.detection.patches import extract_patches
@@ -40,7 +40,7 @@ from napari_atomicity.detection.seeds import find_seeds, prepare
 from napari_atomicity.io.tables import write_clusters, write_ratios
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.classifier import Classifier, load_classifier
-from napari_atomicity.models.intensity_scale import fit_image
+from napari_atomicity.models.scale.intensity_scale import fit_image
 from napari_atomicity.models.scaled_predictions import assign_labels
 from napari_atomicity.pipeline.analysis import analyse, classify_clusters, detect_clusters
 

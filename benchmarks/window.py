@@ -29,8 +29,8 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from measuring import machine, write
-from napari_atomicity.core.cluster_table import conform
 from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.core.tables.cluster_table import conform
 from napari_atomicity.models.analysis import Analysis
 
 CLASSES = ["Pt19", "Pt30", "Pt41", "Pt55", "Pt70"]
@@ -149,8 +149,8 @@ def measure(app: Timed, state: object, action: Callable[[], object]) -> Turns:
 
 def actions(viewer: object, size_px: int, n: int) -> dict[str, Callable[[], object]]:
     """What a person does, and what a worker brings; each leaves things as they were."""
-    from napari_atomicity.gui.viewer import compat
     from napari_atomicity.gui.viewer.binding import binding_of
+    from napari_atomicity.gui.viewer.layers import compat
 
     binding = binding_of(viewer)
     state = binding.state
@@ -214,7 +214,7 @@ def main() -> None:
     import napari
 
     from napari_atomicity.gui.viewer.binding import Binding, binding_of
-    from napari_atomicity.gui.viewer.micrographs import layer_data
+    from napari_atomicity.gui.viewer.layers.micrographs import layer_data
     from napari_atomicity.gui.workbench import open_workbench
 
     print(f"{'clusters':>8}  {'action':<20} {'turn':>8} {'CPU':>8} {'painting':>9} {'done':>8}  ms")

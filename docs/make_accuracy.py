@@ -37,8 +37,8 @@ from accuracy_page import (
 )
 from accuracy_tables import TABLES, long_tables
 from napari_atomicity import __version__, load
-from napari_atomicity.core.cluster_table import NON_CLASS_LABELS, probability_columns
 from napari_atomicity.core.model_card import ModelCard
+from napari_atomicity.core.tables.cluster_table import NON_CLASS_LABELS, probability_columns
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.estimators import class_sizes
 from napari_atomicity.models.files import find_model, read_model
@@ -47,9 +47,9 @@ from napari_atomicity.pipeline.adaptation.fine_tuning import adapt
 from napari_atomicity.pipeline.adaptation.result import Adaptation
 from napari_atomicity.pipeline.analysis import detect_clusters
 from napari_atomicity.statistics.intervals import wilson_interval
-from napari_atomicity.statistics.ratios import class_ratios
+from napari_atomicity.statistics.ratios.ratios import class_ratios
+from napari_atomicity.training.calibration.evaluation import expected_calibration_error
 from napari_atomicity.training.data import match
-from napari_atomicity.training.evaluation import expected_calibration_error
 from napari_atomicity.training.request import FolderSource, TrainRequest
 from napari_atomicity.training.run import train
 from napari_atomicity.validation.methods import FittedModel, label_images

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from napari_atomicity.core.cluster_table import probability_columns
+from napari_atomicity.core.tables.cluster_table import probability_columns
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.files import find_model, read_model
 from napari_atomicity.pipeline.adaptation.fine_tuning import adapt, choose_settings

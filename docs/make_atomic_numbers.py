@@ -16,7 +16,7 @@ import numpy as np
 from rich.progress import track
 
 from napari_atomicity.atoms.analysis import find_atoms
-from napari_atomicity.atoms.finder import AtomModel, load_atom_model
+from napari_atomicity.atoms.finding.finder import AtomModel, load_atom_model
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings, contrast_of, simulate_atoms
 from napari_atomicity.simulation.imaging import ATOMIC_NUMBERS
 from napari_atomicity.statistics.matching import match

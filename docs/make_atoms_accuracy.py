@@ -22,15 +22,15 @@ from scipy import ndimage
 from skimage.registration import optical_flow_ilk
 
 from napari_atomicity import __version__
-from napari_atomicity.atoms import operating_point as operating
-from napari_atomicity.atoms.candidates import (
+from napari_atomicity.atoms.finding import operating_point as operating
+from napari_atomicity.atoms.finding.candidates import (
     CandidateSettings,
     find_candidates,
 )
-from napari_atomicity.atoms.card import fineness
-from napari_atomicity.atoms.finder import load_atom_model
-from napari_atomicity.atoms.network import AtomNet
-from napari_atomicity.atoms.pixel_size import propose_pixel_size
+from napari_atomicity.atoms.finding.card import fineness
+from napari_atomicity.atoms.finding.finder import load_atom_model
+from napari_atomicity.atoms.finding.network import AtomNet
+from napari_atomicity.atoms.finding.pixel_size import propose_pixel_size
 from napari_atomicity.statistics.matching import match, match_boxes
 from napari_atomicity.training import atoms as training
 from napari_atomicity.training.atoms import FoldScores, LabelledImage

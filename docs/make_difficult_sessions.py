@@ -40,8 +40,8 @@ from napari_atomicity.reporting.image_warnings import image_warnings
 from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.sessions import SessionImage, draw_session, simulate_session
 from napari_atomicity.simulation.structures import Isomer, read_or_build_library
-from napari_atomicity.statistics.ratio_notes import CONDITIONS_DIFFER, session_doubts
-from napari_atomicity.statistics.ratios import class_ratios
+from napari_atomicity.statistics.ratios.ratio_notes import CONDITIONS_DIFFER, session_doubts
+from napari_atomicity.statistics.ratios.ratios import class_ratios
 from napari_atomicity.validation.benchmark import CLASSES, BenchmarkImage
 from page_sections import markdown_table, number, per_cent, span, write_section
 

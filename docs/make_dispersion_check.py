@@ -26,25 +26,25 @@ from scipy.stats import binom
 from napari_atomicity import __version__
 from napari_atomicity.atoms.analysis import AtomAnalysis, find_atoms
 from napari_atomicity.atoms.completeness import Completeness, estimate_completeness
-from napari_atomicity.atoms.finder import AtomModel, load_atom_model
+from napari_atomicity.atoms.finding.finder import AtomModel, load_atom_model
 from napari_atomicity.atoms.injection import inject_atoms
 from napari_atomicity.core.errors import ModelError
 from napari_atomicity.simulation import atom_fields
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings, simulate_atoms
 from napari_atomicity.simulation.imaging import Microscope
-from napari_atomicity.statistics import dispersion_evidence, dispersion_intervals
-from napari_atomicity.statistics.dispersion import (
+from napari_atomicity.statistics.intervals import wilson_interval
+from napari_atomicity.statistics.points import dispersion_evidence, dispersion_intervals
+from napari_atomicity.statistics.points.dispersion import (
     DispersionStatistics,
     compare_with_randomness,
     dispersion,
     pool_images,
 )
-from napari_atomicity.statistics.dispersion_intervals import Estimate
-from napari_atomicity.statistics.intervals import wilson_interval
-from napari_atomicity.statistics.pair_correlation import pair_correlation, ripley_k
-from napari_atomicity.statistics.quadrats import count_quadrats, quadrat_p_value
+from napari_atomicity.statistics.points.dispersion_intervals import Estimate
+from napari_atomicity.statistics.points.pair_correlation import pair_correlation, ripley_k
+from napari_atomicity.statistics.points.quadrats import count_quadrats, quadrat_p_value
+from napari_atomicity.statistics.points.windows import ObservationWindow
 from napari_atomicity.statistics.scores import match_nearest
-from napari_atomicity.statistics.windows import ObservationWindow
 
 HERE = Path(__file__).resolve().parent
 SEED = 20

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 
 from napari_atomicity import __version__, load
-from napari_atomicity.models.centre_balance import (
+from napari_atomicity.models.class_maps.centre_balance import (
     CENTRE_RADII,
     OUTLINE_RADII,
     Balance,
@@ -27,16 +27,21 @@ from napari_atomicity.models.centre_balance import (
     balance_between,
     centre_and_outline,
 )
-from napari_atomicity.models.class_average_figure import write_picture
-from napari_atomicity.models.class_averages import Average, Averages, class_averages, left_out
+from napari_atomicity.models.class_maps.class_average_figure import write_picture
+from napari_atomicity.models.class_maps.class_averages import (
+    Average,
+    Averages,
+    class_averages,
+    left_out,
+)
+from napari_atomicity.models.class_maps.occlusion import distance_nm, occluded
 from napari_atomicity.models.classifier import Classifier, load_classifier
 from napari_atomicity.models.network import AtomicityNet
-from napari_atomicity.models.occlusion import distance_nm, occluded
 from napari_atomicity.pipeline.analysis import classify_clusters, detect_clusters
 from napari_atomicity.simulation.structures import isomer_library
 from napari_atomicity.statistics.scores import atoms_of
+from napari_atomicity.training.calibration.scaling import scale_patches
 from napari_atomicity.training.data import match
-from napari_atomicity.training.scaling import scale_patches
 from napari_atomicity.training.simulated import from_simulation
 
 HERE = Path(__file__).resolve().parent

@@ -2,9 +2,9 @@
 
     python docs/make_known_samples.py [--rounds 7]
 
-The limit `models.session_scale.MIN_LOG_BAYES_FACTOR` is set on the sessions of the first seed; the
-figures that the script prints are of the sessions of the other one, with other isomers. Sessions
-are simulated once and kept in ``build/known_samples``.
+The limit `models.scale.session_scale.MIN_LOG_BAYES_FACTOR` is set on the sessions of the first
+seed; the figures that the script prints are of the sessions of the other one, with other isomers.
+Sessions are simulated once and kept in ``build/known_samples``.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import pandas as pd
 import torch
 
 from napari_atomicity.core.apparent_size import ApparentSize
-from napari_atomicity.core.cluster_table import probability_columns
 from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.core.tables.cluster_table import probability_columns
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.classifier import Classifier, load_classifier
-from napari_atomicity.models.image_evidence import ImageMeasurements
-from napari_atomicity.models.intensity_scale import is_bright, usable
-from napari_atomicity.models.session_images import require_references
-from napari_atomicity.models.session_scale import fit_session
+from napari_atomicity.models.scale.image_evidence import ImageMeasurements
+from napari_atomicity.models.scale.intensity_scale import is_bright, usable
+from napari_atomicity.models.scale.session_images import require_references
+from napari_atomicity.models.scale.session_scale import fit_session
 from napari_atomicity.pipeline.analysis import classify_clusters, detect_clusters
 from napari_atomicity.pipeline.session_labels import label_session
 from napari_atomicity.simulation.sessions import SessionImage, draw_session, simulate_session

@@ -29,7 +29,7 @@ from napari_atomicity import __version__, load
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.models.classifier import Classifier, load_classifier
 from napari_atomicity.pipeline.analysis import analyse
-from napari_atomicity.pipeline.control_chart import (
+from napari_atomicity.pipeline.live.control_chart import (
     FIRST,
     IMAGES_PER_FALSE_ALARM,
     LIMIT,
@@ -38,7 +38,7 @@ from napari_atomicity.pipeline.control_chart import (
     FeatureSummary,
     images_per_false_alarm,
 )
-from napari_atomicity.pipeline.live import conditions_of
+from napari_atomicity.pipeline.live.live import conditions_of
 from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.fields import simulate_field
 from napari_atomicity.simulation.imaging import Microscope, Scan

@@ -20,18 +20,18 @@ import typer
 from napari_atomicity.atoms import cluster_atoms, completeness, table as atom_table
 from napari_atomicity.atoms.dispersion import DispersionSettings
 from napari_atomicity.cli.commands import app
-from napari_atomicity.core import cluster_table, ratio_columns
-from napari_atomicity.core.columns import markdown_table
 from napari_atomicity.core.settings import settings_of
+from napari_atomicity.core.tables import cluster_table, ratio_columns
+from napari_atomicity.core.tables.columns import markdown_table
 from napari_atomicity.detection import DetectionSettings
 from napari_atomicity.gui.controls.shortcuts import places, rows
 from napari_atomicity.io.images import READERS
-from napari_atomicity.io.read_limits import ReadLimits
+from napari_atomicity.io.readers.read_limits import ReadLimits
 from napari_atomicity.pipeline.adaptation.settings import AdaptRequest
 from napari_atomicity.pipeline.atom_request import AtomRequest
 from napari_atomicity.pipeline.run_request import RunRequest
-from napari_atomicity.statistics import atom_groups, dispersion_columns, metal_loading
-from napari_atomicity.statistics.loading_settings import LoadingSettings
+from napari_atomicity.statistics.points import atom_groups, dispersion_columns, metal_loading
+from napari_atomicity.statistics.points.loading_settings import LoadingSettings
 from napari_atomicity.tracking import MovieSettings
 from napari_atomicity.training import TrainRequest
 from napari_atomicity.validation import ValidationRequest

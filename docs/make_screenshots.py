@@ -30,7 +30,7 @@ from qtpy.QtWidgets import QLineEdit
 from scipy.ndimage import median_filter
 
 from example_session import CONTAMINATED, make_session
-from napari_atomicity.core.cluster_table import AGGREGATE
+from napari_atomicity.core.tables.cluster_table import AGGREGATE
 from napari_atomicity.gui.controls.shortcuts import Help
 from napari_atomicity.gui.docks.adapt.dock import Adapt
 from napari_atomicity.gui.docks.analyse import Analyse
@@ -52,9 +52,9 @@ from napari_atomicity.gui.docks.review.dock import Review
 from napari_atomicity.gui.docks.table import Table
 from napari_atomicity.gui.docks.train.dock import CORRECTIONS, Train
 from napari_atomicity.gui.docks.validate.dock import Validate
-from napari_atomicity.gui.viewer import compat
+from napari_atomicity.gui.viewer.layers import compat
 from napari_atomicity.io.images import load
-from napari_atomicity.reporting.plots import PLOTS
+from napari_atomicity.reporting.plots.registry import PLOTS
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings, simulate_atoms
 from napari_atomicity.simulation.example_data import (
     atom_example_path,

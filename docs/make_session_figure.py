@@ -10,8 +10,8 @@ import numpy as np
 from napari_atomicity.core.apparent_size import ApparentSize
 from napari_atomicity.core.palette import colours
 from napari_atomicity.models.files import find_model, read_model
-from napari_atomicity.models.image_evidence import ImageMeasurements
-from napari_atomicity.models.session_scale import fit_session
+from napari_atomicity.models.scale.image_evidence import ImageMeasurements
+from napari_atomicity.models.scale.session_scale import fit_session
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

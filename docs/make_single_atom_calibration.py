@@ -23,10 +23,10 @@ from scipy.spatial import KDTree
 from sklearn.linear_model import LogisticRegression
 
 from napari_atomicity.atoms.analysis import find_atoms
-from napari_atomicity.atoms.candidates import local_contrast
 from napari_atomicity.atoms.completeness import Completeness, estimate_completeness
 from napari_atomicity.atoms.counting import count_atoms_by_intensity
-from napari_atomicity.atoms.finder import AtomModel, load_atom_model
+from napari_atomicity.atoms.finding.candidates import local_contrast
+from napari_atomicity.atoms.finding.finder import AtomModel, load_atom_model
 from napari_atomicity.atoms.injection import inject_atoms
 from napari_atomicity.atoms.regions import integrate, make_cluster_mask
 from napari_atomicity.atoms.species import find_species

@@ -35,10 +35,14 @@ from napari_atomicity.simulation.imaging import Microscope
 from napari_atomicity.simulation.metals import composition
 from napari_atomicity.simulation.sessions import random_image_settings
 from napari_atomicity.simulation.structures import Isomer, library_of, read_or_build_library
+from napari_atomicity.training.calibration.evaluation import expected_calibration_error
+from napari_atomicity.training.calibration.held_out import (
+    predict_as_used,
+    stack_labelled,
+    stack_labels,
+)
 from napari_atomicity.training.classifier import Start, train_in_memory
 from napari_atomicity.training.data import PatchSet
-from napari_atomicity.training.evaluation import expected_calibration_error
-from napari_atomicity.training.held_out import predict_as_used, stack_labelled, stack_labels
 from napari_atomicity.training.request import SCRATCH, FolderSource, TrainRequest
 from napari_atomicity.training.run import read_start
 from napari_atomicity.training.simulated import label_field, split_library

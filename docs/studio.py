@@ -25,8 +25,8 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QScrollArea, QWidget
 
 from napari_atomicity.gui.panels.dock_windows import open_docks, show_dock
 from napari_atomicity.gui.panels.workbench_bar import WorkbenchBar, workbench_bar
-from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import Binding, binding_of
+from napari_atomicity.gui.viewer.layers import compat
 from napari_atomicity.gui.workbench import open_workbench
 from napari_atomicity.gui.workbench.layout import reset_layout, workspace
 

@@ -15,8 +15,8 @@ import matplotlib.pyplot as plt
 from napari_atomicity import dispersion, find_atoms
 from napari_atomicity.atoms.dispersion import DispersionSettings
 from napari_atomicity.simulation.example_data import atom_example_path
-from napari_atomicity.statistics.atom_groups import group_table
-from napari_atomicity.statistics.loading_settings import LoadingSettings
+from napari_atomicity.statistics.points.atom_groups import group_table
+from napari_atomicity.statistics.points.loading_settings import LoadingSettings
 
 atoms = find_atoms(atom_example_path(), device="cpu")
 print(atoms)

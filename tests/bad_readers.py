@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from napari_atomicity.io.raw_image import RawImage
+from napari_atomicity.io.readers.raw_image import RawImage
 
 
 def loop(path):

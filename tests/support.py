@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import tifffile
 
-from napari_atomicity.core.cluster_table import conform
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.patches import PatchSettings
+from napari_atomicity.core.tables.cluster_table import conform
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.fields import simulate_field

@@ -18,14 +18,14 @@ from PIL import Image
 from documentation import DOCS, PAGES, ROOT, blocks, name_of, shell_lines
 from napari_atomicity import ImageAnalysis
 from napari_atomicity.cli.commands import app
-from napari_atomicity.core.cluster_table import columns
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.patches import PatchSettings
+from napari_atomicity.core.tables.cluster_table import columns
 from napari_atomicity.detection import DetectionSettings
 from napari_atomicity.gui.panels.dock_windows import TabbedDock
 from napari_atomicity.gui.workbench import all_docks
 from napari_atomicity.project import Project
-from napari_atomicity.reporting.plots import PLOTS
+from napari_atomicity.reporting.plots.registry import PLOTS
 
 EXPLANATION = DOCS / "explanation"
 IMAGES = sorted(p for p in (DOCS / "images").iterdir() if p.suffix in (".png", ".webp"))

@@ -30,9 +30,10 @@ from napari_atomicity import analyse
 from napari_atomicity.cli import demo, display
 from napari_atomicity.cli.commands import app
 from napari_atomicity.models.files import find_model
-from napari_atomicity.pipeline import dask_workers
+from napari_atomicity.pipeline.runs import dask_workers
 from napari_atomicity.simulation import recipes, structures
-from napari_atomicity.training import out_of_distribution, prepared_sets
+from napari_atomicity.training import prepared_sets
+from napari_atomicity.training.calibration import out_of_distribution
 from napari_atomicity.validation import benchmark, simulated
 
 

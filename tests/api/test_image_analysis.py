@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from napari_atomicity import Analysis, ImageAnalysis, analyse
-from napari_atomicity.core.cluster_table import ALL
 from napari_atomicity.core.errors import CalibrationError, DependencyError, ModelError, TableError
+from napari_atomicity.core.tables.cluster_table import ALL
 from napari_atomicity.simulation.example_data import lattice_pieces
 from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.fields import simulate_field

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from napari_atomicity.atoms.candidates import (
+from napari_atomicity.atoms.finding.candidates import (
     CandidateSettings,
     contrast_channels,
     find_candidates,

@@ -19,7 +19,7 @@ from napari_atomicity.atoms.marks import ImageAtoms, Mark
 from napari_atomicity.atoms.table import conform
 from napari_atomicity.core.errors import AtomicityError, Cancelled
 from napari_atomicity.core.micrograph import Micrograph
-from napari_atomicity.statistics.dispersion import dispersion
+from napari_atomicity.statistics.points.dispersion import dispersion
 
 PX = 0.1
 SETTINGS = DispersionSettings(simulations=5)
@@ -29,8 +29,8 @@ MASK[:20] = False
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch):
-    monkeypatch.setattr("napari_atomicity.statistics.dispersion_intervals.RESAMPLES", 10)
-    monkeypatch.setattr("napari_atomicity.statistics.dispersion_evidence.DRAWS", 10)
+    monkeypatch.setattr("napari_atomicity.statistics.points.dispersion_intervals.RESAMPLES", 10)
+    monkeypatch.setattr("napari_atomicity.statistics.points.dispersion_evidence.DRAWS", 10)
 
 
 def atoms_of(name: str = "a", n: int = 30, seed: int = 0, frames: int = 1, **more) -> ImageAtoms:

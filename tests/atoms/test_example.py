@@ -14,7 +14,7 @@ from napari_atomicity.atoms.dispersion import DispersionSettings, compute_image_
 from napari_atomicity.atoms.marks import ImageAtoms
 from napari_atomicity.atoms.summary import summary
 from napari_atomicity.core.micrograph import Micrograph
-from napari_atomicity.reporting.plot_dispersion import extent_data
+from napari_atomicity.reporting.plots.dispersion import extent_data
 from napari_atomicity.simulation.example_data import atom_example_path, atom_example_truth_path
 from napari_atomicity.statistics.matching import match
 

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from napari_atomicity.atoms import finder, table as tables
+from napari_atomicity.atoms import table as tables
 from napari_atomicity.atoms.analysis import AtomAnalysis, find_atoms
-from napari_atomicity.atoms.card import AtomCard
-from napari_atomicity.atoms.finder import AtomModel
-from napari_atomicity.atoms.network import (
+from napari_atomicity.atoms.finding import finder
+from napari_atomicity.atoms.finding.card import AtomCard
+from napari_atomicity.atoms.finding.finder import AtomModel
+from napari_atomicity.atoms.finding.network import (
     STRIDE,
     AtomNet,
     JoiningConvolution,

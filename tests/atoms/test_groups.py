@@ -9,8 +9,8 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import cdist
 
-from napari_atomicity.core import cluster_table as tables
-from napari_atomicity.statistics.atom_groups import (
+from napari_atomicity.core.tables import cluster_table as tables
+from napari_atomicity.statistics.points.atom_groups import (
     KINDS,
     atoms_of_clusters,
     clusters_of_atoms,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from napari_atomicity.atoms.localisation import SIGMA_NM, fit_spots
+from napari_atomicity.atoms.finding.localisation import SIGMA_NM, fit_spots
 
 from .spots import field, scattered
 

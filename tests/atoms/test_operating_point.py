@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 
-from napari_atomicity.atoms import operating_point as op
+from napari_atomicity.atoms.finding import operating_point as op
 
 probabilities = hnp.arrays(
     float, st.integers(1, 40), elements=st.floats(0, 1).map(lambda p: round(p, 2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_atomicity.atoms.pixel_size import FWHM_NM, propose_pixel_size
+from napari_atomicity.atoms.finding.pixel_size import FWHM_NM, propose_pixel_size
 
 from .spots import field, scattered
 

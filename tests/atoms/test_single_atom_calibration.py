@@ -22,8 +22,8 @@ from napari_atomicity.atoms.single_atom_calibration import (
     SingleAtomCalibration,
     calibrate_single_atoms,
 )
-from napari_atomicity.core import cluster_table as tables
 from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.core.tables import cluster_table as tables
 from napari_atomicity.detection.outlines import TAIL_NM
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings, simulate_atoms
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_atomicity.atoms.localisation import REACH_NM, snap_to_spot
+from napari_atomicity.atoms.finding.localisation import REACH_NM, snap_to_spot
 
 PIXEL_NM = 0.03
 

@@ -20,9 +20,9 @@ from napari_atomicity.atoms import cluster_atoms
 from napari_atomicity.atoms.analysis import FLAT, AtomAnalysis
 from napari_atomicity.atoms.table import COLUMNS, conform, empty_table
 from napari_atomicity.cli import commands as cli
-from napari_atomicity.core.cluster_table import conform as conform_clusters
 from napari_atomicity.core.errors import AtomicityError, Cancelled, ModelError
 from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.core.tables.cluster_table import conform as conform_clusters
 from napari_atomicity.io.tables import read_table, write_clusters, write_table
 from napari_atomicity.pipeline import atom_runs
 from napari_atomicity.pipeline.atom_runs import AtomRequest, find_atoms_in_images
@@ -547,7 +547,7 @@ def test_a_pack_with_predictions_is_not_blind(finder, tmp_path):
 
 # ---- train
 def test_train_passes_on_what_is_asked_and_refuses_the_rest(tmp_path, monkeypatch):
-    from napari_atomicity.atoms.card import AtomCard
+    from napari_atomicity.atoms.finding.card import AtomCard
     from napari_atomicity.training import atoms as training
 
     asked = []

@@ -22,13 +22,13 @@ from napari_atomicity.cli.common import guarded
 from napari_atomicity.core.errors import DependencyError, ModelError, ReadError, TableError
 from napari_atomicity.io import images
 from napari_atomicity.io.provenance import Outcome, analysed_images
-from napari_atomicity.io.read_limits import ReadLimits, read_limits
+from napari_atomicity.io.readers.read_limits import ReadLimits, read_limits
 from napari_atomicity.io.reference_ratios import parse_reference
 from napari_atomicity.io.tables import write_clusters
-from napari_atomicity.pipeline import runs
-from napari_atomicity.statistics.ratio_notes import CONDITIONS_DIFFER
-from napari_atomicity.statistics.ratios import class_ratios
-from napari_atomicity.statistics.reference import compare
+from napari_atomicity.pipeline.runs import serial
+from napari_atomicity.statistics.ratios.ratio_notes import CONDITIONS_DIFFER
+from napari_atomicity.statistics.ratios.ratios import class_ratios
+from napari_atomicity.statistics.ratios.reference import compare
 from support import synthetic_analysis
 
 
@@ -51,7 +51,7 @@ def ends(monkeypatch, tmp_path):
             for outcome in outcomes:
                 on_outcome(outcome, synthetic_analysis() if outcome.status == "done" else None)
             table = synthetic_analysis().table
-            return runs.Run(
+            return serial.Run(
                 table,
                 class_ratios(table),
                 list(outcomes),
@@ -60,7 +60,7 @@ def ends(monkeypatch, tmp_path):
             )
 
         asked = []
-        monkeypatch.setattr(runs, "analyse_images", analyse_images)
+        monkeypatch.setattr(serial, "analyse_images", analyse_images)
         return asked
 
     return set_end
@@ -88,7 +88,7 @@ def test_ratios_and_reference_are_passed_on_and_told(ends, monkeypatch):
     asked = ends([GOOD])
     analysis = synthetic_analysis()
     table = analysis.table.assign(conditions_differ=True)
-    analyse_images = runs.analyse_images
+    analyse_images = serial.analyse_images
 
     def compared(*args, **kwargs):
         known = parse_reference("Pt19:Pt70 = 1:3")
@@ -97,7 +97,7 @@ def test_ratios_and_reference_are_passed_on_and_told(ends, monkeypatch):
             run, ratios=class_ratios(table), comparison=compare(table, known)
         )
 
-    monkeypatch.setattr(runs, "analyse_images", compared)
+    monkeypatch.setattr(serial, "analyse_images", compared)
     result = atomicity(
         "analyse", "a.tif", "--out", "o", "--ratios", "em", "--reference", "r.csv", "--json"
     )

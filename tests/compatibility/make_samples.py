@@ -30,7 +30,7 @@ from typer.testing import CliRunner
 
 from napari_atomicity import Project, analyse, cli, load
 from napari_atomicity.atoms.analysis import find_atoms
-from napari_atomicity.atoms.finder import load_atom_model
+from napari_atomicity.atoms.finding.finder import load_atom_model
 from napari_atomicity.atoms.marks import mark_at
 from napari_atomicity.atoms.species import Species
 from napari_atomicity.detection.manual import measure_at, split as split_cluster

@@ -64,7 +64,7 @@ def corrections_for_train(path: Path, images: Path) -> dict[str, pd.DataFrame]:
 
 def clusters_of_part(path: Path, stem: str) -> pd.DataFrame:
     """Read one part of the folder of a batch."""
-    from napari_atomicity.pipeline.part_store import PartStore
+    from napari_atomicity.pipeline.runs.part_store import PartStore
 
     return PartStore(path).table(stem)
 

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, strategies as st
 
-from napari_atomicity.core import cluster_table as tables
 from napari_atomicity.core.errors import TableError
+from napari_atomicity.core.tables import cluster_table as tables
 from support import CLASSES, synthetic_analysis
 
 CONTRACT = [

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from napari_atomicity.core.columns import Column, conform_columns
 from napari_atomicity.core.errors import TableError
+from napari_atomicity.core.tables.columns import Column, conform_columns
 from napari_atomicity.tracking.events import DWELL_COLUMNS, EVENT_COLUMNS
 from napari_atomicity.tracking.following import TRACK_COLUMNS
 

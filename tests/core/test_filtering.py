@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from napari_atomicity.core.cluster_table import conform
 from napari_atomicity.core.errors import AtomicityError
-from napari_atomicity.core.filtering import EXAMPLES, matching_rows
+from napari_atomicity.core.tables.cluster_table import conform
+from napari_atomicity.core.tables.filtering import EXAMPLES, matching_rows
 
 TABLE = conform(
     pd.DataFrame(

@@ -7,8 +7,8 @@ import pickle
 import numpy as np
 import pytest
 
-from napari_atomicity.core import row_view as picked
-from napari_atomicity.core.row_view import RowView, select_rows, stack
+from napari_atomicity.core.tables import row_view as picked
+from napari_atomicity.core.tables.row_view import RowView, select_rows, stack
 
 
 @pytest.fixture(autouse=True)

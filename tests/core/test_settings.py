@@ -11,7 +11,7 @@ from napari_atomicity.detection import DetectionSettings
 from napari_atomicity.pipeline.adaptation.settings import AdaptRequest
 from napari_atomicity.pipeline.atom_request import AtomRequest
 from napari_atomicity.pipeline.run_request import RunRequest
-from napari_atomicity.statistics.loading_settings import LoadingSettings
+from napari_atomicity.statistics.points.loading_settings import LoadingSettings
 from napari_atomicity.tracking import MovieSettings
 from napari_atomicity.training.request import SimulationSource, TrainRequest
 

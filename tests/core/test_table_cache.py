@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 from hypothesis import given, settings, strategies as st
 
-from napari_atomicity.core.cluster_table import settle_labels
-from napari_atomicity.core.table_cache import TableCache, columns_of
+from napari_atomicity.core.tables.cluster_table import settle_labels
+from napari_atomicity.core.tables.table_cache import TableCache, columns_of
 from napari_atomicity.io.tables import concatenate
 from support import synthetic_analysis
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from scipy import ndimage
 
-from napari_atomicity.atoms.candidates import ScaleSpace
+from napari_atomicity.atoms.finding.candidates import ScaleSpace
 from napari_atomicity.detection.background import background, block_mean, local_noise, without_gaps
 
 

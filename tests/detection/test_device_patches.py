@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from napari_atomicity.core import devices
-from napari_atomicity.core.cluster_table import empty
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.patches import PatchSettings
+from napari_atomicity.core.tables.cluster_table import empty
 from napari_atomicity.detection import device_patches
 from napari_atomicity.detection.device_patches import (
     as_arrays,

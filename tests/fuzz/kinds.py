@@ -266,7 +266,7 @@ def runs(samples: Path, folder: Path, rng: np.random.Generator) -> Attempt:
     """Records and parts of earlier runs, as they are read by runs that go on from them."""
     from napari_atomicity.io.provenance import analysed_images
     from napari_atomicity.pipeline.acquisition_sessions import read_earlier_scale
-    from napari_atomicity.pipeline.watch import SessionReference
+    from napari_atomicity.pipeline.live.watch import SessionReference
 
     kind = rng.random()
     if kind < 0.5:
@@ -290,7 +290,7 @@ def runs(samples: Path, folder: Path, rng: np.random.Generator) -> Attempt:
 
 def read_parts(folder: Path) -> None:
     """Read all parts of a batch, as a batch does that goes on."""
-    from napari_atomicity.pipeline.part_store import PartStore
+    from napari_atomicity.pipeline.runs.part_store import PartStore
 
     store = PartStore(folder)
     for path in sorted((folder / "clusters").glob("*.parquet")):

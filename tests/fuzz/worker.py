@@ -39,7 +39,7 @@ READ_SECONDS, READ_MEMORY_GB = 4.0, 1.5
 
 def limit_reading() -> None:
     """Set the package's own limits for reading an image below those of the worker."""
-    from napari_atomicity.io.read_limits import ReadLimits, set_read_limits
+    from napari_atomicity.io.readers.read_limits import ReadLimits, set_read_limits
 
     set_read_limits(ReadLimits(READ_SECONDS, READ_MEMORY_GB))
 

@@ -11,7 +11,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_atomicity.gui.scatter.scatter import Scatter
-from napari_atomicity.gui.viewer import compat
+from napari_atomicity.gui.viewer.layers import compat
 
 LEFT = Qt.MouseButton.LeftButton
 PLAIN = Qt.KeyboardModifier.NoModifier

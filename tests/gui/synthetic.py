@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from napari_atomicity.core.cluster_table import conform
 from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.core.tables.cluster_table import conform
 from napari_atomicity.models.analysis import Analysis
 
 CLASSES = ["Pt19", "Pt30", "Pt41", "Pt55", "Pt70"]

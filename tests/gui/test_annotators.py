@@ -21,8 +21,8 @@ from napari_atomicity.gui.docks.annotators.coverage import DONE, NOT_DONE
 from napari_atomicity.gui.docks.annotators.dock import BLIND, Annotators
 from napari_atomicity.gui.docks.review.dock import Review
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
-from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.gui.viewer.layers import compat
 from napari_atomicity.project import Project
 from napari_atomicity.state.window_state import TaskState
 

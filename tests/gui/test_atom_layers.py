@@ -19,13 +19,13 @@ from napari_atomicity import load
 from napari_atomicity.atoms.analysis import AtomAnalysis, with_neighbours
 from napari_atomicity.atoms.table import MODEL, PERSON, conform
 from napari_atomicity.core.micrograph import Micrograph
-from napari_atomicity.gui.viewer import compat
-from napari_atomicity.gui.viewer.atom_style import GROUP
+from napari_atomicity.gui.viewer.atoms.atom_style import GROUP
 from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.gui.viewer.layers import compat
 from napari_atomicity.project import Project
 from napari_atomicity.state.review_queue import ReviewRequest, build
 from napari_atomicity.state.reviewing import Reviewing
-from napari_atomicity.statistics.windows import ObservationWindow
+from napari_atomicity.statistics.points.windows import ObservationWindow
 
 KEY = Qt.Key
 PLAIN = Qt.KeyboardModifier.NoModifier

@@ -21,9 +21,9 @@ from napari_atomicity.atoms.analysis import FLAT, AtomAnalysis, find_atoms, with
 from napari_atomicity.atoms.injection import InjectedAtoms
 from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.atoms.table import conform
-from napari_atomicity.core.cluster_table import conform as conform_clusters
 from napari_atomicity.core.errors import AtomicityError, Cancelled
 from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.core.tables.cluster_table import conform as conform_clusters
 from napari_atomicity.gui import tasks
 from napari_atomicity.gui.docks.atoms import dock as batch_module, found as found_module, jobs
 from napari_atomicity.gui.docks.atoms.column_chart import ChartColumn, ColumnChart

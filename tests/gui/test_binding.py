@@ -21,7 +21,7 @@ from napari_atomicity.gui.viewer.binding import binding_of, state_of
 from napari_atomicity.models.analysis import limits_of
 from napari_atomicity.state.cluster_rows import unclassified
 from napari_atomicity.state.export import snapshot
-from napari_atomicity.statistics.ratios import class_ratios
+from napari_atomicity.statistics.ratios.ratios import class_ratios
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def test_corrections_show(analysed):
 
 
 def test_texts_only_where_they_can_be_read(analysed, viewer, qtbot):
-    from napari_atomicity.gui.viewer import compat
+    from napari_atomicity.gui.viewer.layers import compat
 
     def texts():
         layer = analysed.texts_layer("field")
@@ -212,7 +212,7 @@ def test_a_class_map_of_another_class(analysed, viewer, settle):
 
 
 def test_calibrating_later_moves_all_layers(viewer, model, settle):
-    from napari_atomicity.gui.viewer import calibration
+    from napari_atomicity.gui.viewer.layers import calibration
 
     layer = viewer.add_image(blobs(), name="bare")
     binding = binding_of(viewer)
@@ -333,7 +333,7 @@ def test_a_measurement_that_is_cancelled_leaves_no_trace(
 ):
     at_work = threading.Event()
     monkeypatch.setattr(
-        "napari_atomicity.gui.viewer.manual_editing.measure_places", _endless(at_work)
+        "napari_atomicity.gui.viewer.clusters.manual_editing.measure_places", _endless(at_work)
     )
     layer = analysed.points_layer("field")
     if how == "add":

@@ -37,10 +37,11 @@ from napari_atomicity.gui.panels.dock_windows import open_docks
 from napari_atomicity.gui.panels.ratio_bars import ALL_IMAGES, THIS_IMAGE
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.tasks import running
-from napari_atomicity.gui.viewer import binding, calibration, compat
+from napari_atomicity.gui.viewer import binding
 from napari_atomicity.gui.viewer.binding import binding_of
-from napari_atomicity.gui.viewer.micrographs import is_micrograph
-from napari_atomicity.gui.viewer.picking import is_in_view
+from napari_atomicity.gui.viewer.layers import calibration, compat
+from napari_atomicity.gui.viewer.layers.micrographs import is_micrograph
+from napari_atomicity.gui.viewer.layers.picking import is_in_view
 from napari_atomicity.pipeline.analysis import analyse as analyse_image
 from napari_atomicity.project import Project, open_any
 
@@ -298,9 +299,9 @@ def test_it_is_said_whether_the_session_fits_the_classes(
 @pytest.fixture
 def elsewhere(monkeypatch, model):
     """Other processes, whose work is done in this one; where they were asked for."""
-    from napari_atomicity.pipeline import batch, dask_workers as cluster
-    from napari_atomicity.pipeline.runs import analyse_one
-    from napari_atomicity.pipeline.sent_model import SentModel
+    from napari_atomicity.pipeline.runs import batch, dask_workers as cluster
+    from napari_atomicity.pipeline.runs.sent_model import SentModel
+    from napari_atomicity.pipeline.runs.serial import analyse_one
 
     asked = []
 

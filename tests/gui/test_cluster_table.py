@@ -16,7 +16,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog
 from synthetic import CLASSES, made_up
 
-from napari_atomicity.core.cluster_table import OPTIONAL, UNKNOWN, columns
+from napari_atomicity.core.tables.cluster_table import OPTIONAL, UNKNOWN, columns
 from napari_atomicity.gui.docks import table as cluster_table
 from napari_atomicity.gui.docks.table import EMPTY, Table
 from napari_atomicity.gui.panels import table_files

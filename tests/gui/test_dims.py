@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from napari_atomicity.gui.viewer import compat
+from napari_atomicity.gui.viewer.layers import compat
 
 
 @pytest.fixture

@@ -24,9 +24,9 @@ from napari_atomicity.gui.docks.dispersion.figures import figures, verdict
 from napari_atomicity.gui.tasks import running
 from napari_atomicity.gui.viewer.binding import state_of
 from napari_atomicity.io.tables import read_table
-from napari_atomicity.reporting.plot_base import per_cent
-from napari_atomicity.reporting.plot_dispersion import DISPERSION_PLOTS
-from napari_atomicity.statistics.dispersion import DispersionStatistics as Found
+from napari_atomicity.reporting.plots.base import per_cent
+from napari_atomicity.reporting.plots.dispersion import DISPERSION_PLOTS
+from napari_atomicity.statistics.points.dispersion import DispersionStatistics as Found
 
 LEFT = Qt.MouseButton.LeftButton
 PLAIN = Qt.KeyboardModifier.NoModifier
@@ -36,8 +36,8 @@ PX = 0.1
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch):
-    monkeypatch.setattr("napari_atomicity.statistics.dispersion_intervals.RESAMPLES", 10)
-    monkeypatch.setattr("napari_atomicity.statistics.dispersion_evidence.DRAWS", 10)
+    monkeypatch.setattr("napari_atomicity.statistics.points.dispersion_intervals.RESAMPLES", 10)
+    monkeypatch.setattr("napari_atomicity.statistics.points.dispersion_evidence.DRAWS", 10)
     monkeypatch.setattr(docks, "DEBOUNCE_MS", 0)
 
 

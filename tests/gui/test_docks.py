@@ -27,8 +27,8 @@ from napari_atomicity.gui.docks.table import Table
 from napari_atomicity.gui.panels.dock_windows import open_docks
 from napari_atomicity.gui.panels.forms import ModelCombo
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
-from napari_atomicity.gui.viewer import calibration, compat
 from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.gui.viewer.layers import calibration, compat
 from napari_atomicity.pipeline import analysis as pipeline_analysis
 from napari_atomicity.state.window_state import TaskState
 

@@ -14,9 +14,9 @@ from qtpy.QtTest import QTest
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.review.dock import Editing
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
-from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
-from napari_atomicity.statistics.ratios import class_ratios, counted
+from napari_atomicity.gui.viewer.layers import compat
+from napari_atomicity.statistics.ratios.ratios import class_ratios, counted
 
 
 def twins(seed: int = 0) -> np.ndarray:
@@ -256,7 +256,9 @@ def test_a_cluster_is_added_once_however_often_it_is_clicked(shown, settle):
 
 def test_a_click_on_bare_support_is_unknown_and_does_not_count(shown, settle, monkeypatch):
     said = []
-    monkeypatch.setattr("napari_atomicity.gui.viewer.manual_editing.show_info", said.append)
+    monkeypatch.setattr(
+        "napari_atomicity.gui.viewer.clusters.manual_editing.show_info", said.append
+    )
     state = binding_of(shown).state
     before = state.table("field")
     canvas = shown.window._qt_viewer.canvas.native
@@ -352,7 +354,9 @@ def test_an_excluded_region_leaves_the_counts_visibly(shown, settle, qtbot):
 
 def test_what_makes_no_sense_is_said_and_changes_nothing(shown, settle, qtbot, monkeypatch, errors):
     said = []
-    monkeypatch.setattr("napari_atomicity.gui.viewer.manual_editing.show_info", said.append)
+    monkeypatch.setattr(
+        "napari_atomicity.gui.viewer.clusters.manual_editing.show_info", said.append
+    )
     state = binding_of(shown).state
     before = state.table("field")
     click_cluster(shown, 40, 120)

@@ -16,8 +16,8 @@ from qtpy.QtWidgets import QApplication, QWidget
 from synthetic import CLASSES, made_up
 from waiting import updated
 
-from napari_atomicity.core.cluster_table import MODEL_MAP
 from napari_atomicity.core.palette import colours
+from napari_atomicity.core.tables.cluster_table import MODEL_MAP
 from napari_atomicity.gui.docks.embedding.dock import (
     MAP_OF_MODEL,
     MAP_OF_SESSION,

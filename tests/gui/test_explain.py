@@ -13,9 +13,9 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog, QLabel
 from synthetic import CLASSES, made_up
 
-from napari_atomicity.core.cluster_table import conform
 from napari_atomicity.core.errors import ModelError
 from napari_atomicity.core.palette import colour_of
+from napari_atomicity.core.tables.cluster_table import conform
 from napari_atomicity.gui.controls.patch_view import (
     PatchTile,
     PatchView,
@@ -587,7 +587,7 @@ def test_class_averages_are_saved(averages, dock, averaged, tmp_path, monkeypatc
 
 
 def test_one_name_for_one_thing_in_table_and_explain(viewer, model):
-    from napari_atomicity.core.cluster_table import column_of
+    from napari_atomicity.core.tables.cluster_table import column_of
 
     row = made_up(6, "field").table.assign(prediction_set="Pt19|Pt30", ood_score=1.3).iloc[0]
     names = {name: (value, tooltip) for name, value, tooltip in facts(row)}

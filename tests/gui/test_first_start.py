@@ -13,8 +13,8 @@ from waiting import updated
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.panels.dock_windows import show_dock
-from napari_atomicity.gui.viewer import calibration
 from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.gui.viewer.layers import calibration
 
 WIDTH_PX = 240
 

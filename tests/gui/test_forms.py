@@ -20,13 +20,13 @@ from napari_atomicity.gui.docks.atoms.dock import Atoms
 from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.docks.detect import Detect
 from napari_atomicity.gui.docks.live.dock import Live
-from napari_atomicity.gui.viewer import calibration
 from napari_atomicity.gui.viewer.binding import binding_of
-from napari_atomicity.gui.viewer.micrographs import size_in_file_nm, why_not
-from napari_atomicity.gui.viewer.picking import is_in_view
+from napari_atomicity.gui.viewer.layers import calibration
+from napari_atomicity.gui.viewer.layers.micrographs import size_in_file_nm, why_not
+from napari_atomicity.gui.viewer.layers.picking import is_in_view
 from napari_atomicity.io import images
 from napari_atomicity.io.images import Reader
-from napari_atomicity.io.read_limits import read_limits, set_read_limits
+from napari_atomicity.io.readers.read_limits import read_limits, set_read_limits
 from napari_atomicity.pipeline.run_request import RunRequest
 
 HELP = "Longest time in s for reading"

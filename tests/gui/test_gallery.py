@@ -15,9 +15,9 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 from synthetic import CLASSES, made_up
 
-from napari_atomicity.core.cluster_table import AGGREGATE, UNKNOWN, conform
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.core.palette import colours
+from napari_atomicity.core.tables.cluster_table import AGGREGATE, UNKNOWN, conform
 from napari_atomicity.gui.controls.cluster_rows import SelectableRows, after_click, kept_order
 from napari_atomicity.gui.controls.shortcuts import GALLERY
 from napari_atomicity.gui.docks.gallery import EMPTY, NOTHING_FITS, Gallery

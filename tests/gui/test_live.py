@@ -20,8 +20,8 @@ from napari_atomicity.gui.docks.live.dock import RESULTS, Live
 from napari_atomicity.gui.docks.live.watching import MAX_ROWS, LiveHistory
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.models.domain_shift import FeatureSummary
-from napari_atomicity.pipeline import watch
-from napari_atomicity.pipeline.watch import Watch
+from napari_atomicity.pipeline.live import watch
+from napari_atomicity.pipeline.live.watch import Watch
 from napari_atomicity.project import Project
 
 LEFT = Qt.MouseButton.LeftButton

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from napari_atomicity.core import cluster_table as tables
 from napari_atomicity.core.micrograph import Micrograph
-from napari_atomicity.gui.viewer import point_style as marks
+from napari_atomicity.core.tables import cluster_table as tables
+from napari_atomicity.gui.viewer.layers import point_style as marks
 from napari_atomicity.models.analysis import Analysis
 
 CLASSES = ["Pt19", "Pt70"]

@@ -23,7 +23,7 @@ from napari_atomicity.gui.docks.ratios.dock import Ratios
 from napari_atomicity.gui.panels.legend import LabelLegend
 from napari_atomicity.gui.tasks import running
 from napari_atomicity.gui.viewer.binding import binding_of
-from napari_atomicity.gui.viewer.micrographs import layer_data
+from napari_atomicity.gui.viewer.layers.micrographs import layer_data
 from napari_atomicity.tracking import MovieSettings, analyse_movie, text as words, track_clusters
 from napari_atomicity.tracking.files import FILES
 from napari_atomicity.tracking.tracks import is_tracked

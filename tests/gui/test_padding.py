@@ -17,7 +17,7 @@ from napari_atomicity.gui.docks.explain.dock import Explain
 from napari_atomicity.gui.docks.gallery import Gallery
 from napari_atomicity.gui.scatter.mouse import patch_of
 from napari_atomicity.gui.viewer.binding import state_of
-from napari_atomicity.gui.viewer.point_style import class_map_image
+from napari_atomicity.gui.viewer.layers.point_style import class_map_image
 
 STRIPES = {56, 104}
 ROWS = 21

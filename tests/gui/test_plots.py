@@ -18,9 +18,9 @@ from napari_atomicity.gui.docks import plots as docks
 from napari_atomicity.gui.docks.plots import Plots
 from napari_atomicity.gui.scatter.view import nearest, touched
 from napari_atomicity.gui.viewer.binding import state_of
-from napari_atomicity.reporting.plot_confidence import MIN_CORRECTED
-from napari_atomicity.reporting.plots import PLOTS
-from napari_atomicity.statistics.ratios import class_ratios
+from napari_atomicity.reporting.plots.confidence import MIN_CORRECTED
+from napari_atomicity.reporting.plots.registry import PLOTS
+from napari_atomicity.statistics.ratios.ratios import class_ratios
 
 LEFT = Qt.MouseButton.LeftButton
 PLAIN = Qt.KeyboardModifier.NoModifier

@@ -27,9 +27,9 @@ from napari_atomicity.io.files import write_json
 from napari_atomicity.io.reference_ratios import parse_reference
 from napari_atomicity.io.tables import read_clusters, read_table
 from napari_atomicity.state.export import Choices, export
-from napari_atomicity.statistics.ratio_notes import CONDITIONS_DIFFER
-from napari_atomicity.statistics.ratios import COLUMNS, class_ratios
-from napari_atomicity.statistics.reference import compare
+from napari_atomicity.statistics.ratios.ratio_notes import CONDITIONS_DIFFER
+from napari_atomicity.statistics.ratios.ratios import COLUMNS, class_ratios
+from napari_atomicity.statistics.ratios.reference import compare
 
 FITS, RESTS, DOUBT, MISFIT = "#009e73", "#56b4e9", "#e69f00", "#d55e00"
 

@@ -12,9 +12,9 @@ from synthetic import made_up
 from napari_atomicity.core.errors import ReadError
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.gui.reader import get_reader
-from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
-from napari_atomicity.gui.viewer.micrographs import METADATA_KEY, layer_data
+from napari_atomicity.gui.viewer.layers import compat
+from napari_atomicity.gui.viewer.layers.micrographs import METADATA_KEY, layer_data
 from napari_atomicity.io.images import READERS
 
 

@@ -20,7 +20,7 @@ from napari_atomicity.gui.viewer.binding import state_of
 from napari_atomicity.io.clipboard import latex_table
 from napari_atomicity.io.tables import read_clusters
 from napari_atomicity.state.window_state import TaskState
-from napari_atomicity.statistics.ratios import class_ratios
+from napari_atomicity.statistics.ratios.ratios import class_ratios
 
 
 @pytest.fixture

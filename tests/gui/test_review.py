@@ -20,8 +20,8 @@ from napari_atomicity.gui.controls.line_table import Lines
 from napari_atomicity.gui.controls.shortcuts import Help
 from napari_atomicity.gui.docks.review.dock import END, GO_ON, START, Review
 from napari_atomicity.gui.panels.workbench_bar import IS_BLIND, workbench_bar
-from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.gui.viewer.layers import compat
 from napari_atomicity.project import EditKind, ImageEdit, Project
 from napari_atomicity.state.edits import SetAnalysis
 from napari_atomicity.state.review_queue import ORDERS

@@ -14,8 +14,8 @@ from qtpy.QtGui import QColor, QPalette
 from qtpy.QtWidgets import QMessageBox
 from synthetic import made_up
 
-from napari_atomicity.core.cluster_table import corrected
 from napari_atomicity.core.progress import check
+from napari_atomicity.core.tables.cluster_table import corrected
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.train.dock import Train, free_path, summary
 from napari_atomicity.gui.viewer.binding import binding_of

@@ -18,16 +18,16 @@ from napari_atomicity.gui.docks.review.dock import Review
 from napari_atomicity.gui.gallery.model import format_tooltip
 from napari_atomicity.gui.scatter.looks import format_cluster as hovered
 from napari_atomicity.gui.table.model import matching_rows, shown_values
-from napari_atomicity.gui.viewer import compat
 from napari_atomicity.gui.viewer.binding import binding_of
-from napari_atomicity.gui.viewer.layers import place_boxes
-from napari_atomicity.gui.viewer.point_style import (
+from napari_atomicity.gui.viewer.layers import compat
+from napari_atomicity.gui.viewer.layers.layers import place_boxes
+from napari_atomicity.gui.viewer.layers.point_style import (
     class_map_image,
     class_map_scale,
     features as point_features,
     texts,
 )
-from napari_atomicity.gui.viewer.status_line import format_cluster, show_message
+from napari_atomicity.gui.viewer.layers.status_line import format_cluster, show_message
 from napari_atomicity.state.review_queue import queue_of
 from napari_atomicity.state.reviewing import Reviewing
 

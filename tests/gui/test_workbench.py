@@ -27,8 +27,8 @@ from napari_atomicity.gui.docks.report import Report
 from napari_atomicity.gui.docks.table import Table
 from napari_atomicity.gui.panels.dock_windows import dock_names, open_docks, show_dock
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
-from napari_atomicity.gui.viewer import calibration, compat
 from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.gui.viewer.layers import calibration, compat
 from napari_atomicity.gui.workbench import (
     WORKSPACES,
     Workbench,

@@ -137,7 +137,7 @@ def test_the_status_bar_says_which_steps_are_out_of_reach(viewer, bar, state, pr
 
 
 def test_a_message_in_the_status_bar_leaves_it(viewer, bar, qtbot, monkeypatch):
-    monkeypatch.setattr("napari_atomicity.gui.viewer.status_line.MESSAGE_MS", 0)
+    monkeypatch.setattr("napari_atomicity.gui.viewer.layers.status_line.MESSAGE_MS", 0)
     bar.history.undo.setEnabled(True)
     QTest.mouseClick(bar.history.undo, LEFT)
     assert viewer.status == "Nothing to undo"

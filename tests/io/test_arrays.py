@@ -8,7 +8,7 @@ import pytest
 from napari_atomicity import load
 from napari_atomicity.core.errors import CalibrationError, UnsuitableImageError
 from napari_atomicity.core.micrograph import Micrograph
-from napari_atomicity.io.arrays import unique_image_names
+from napari_atomicity.io.readers.arrays import unique_image_names
 
 PIXELS = np.arange(24 * 32, dtype=float).reshape(24, 32)
 

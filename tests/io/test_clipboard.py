@@ -16,7 +16,7 @@ from napari_atomicity.io.clipboard import (
     latex_text,
     tab_separated,
 )
-from napari_atomicity.statistics.ratios import COLUMNS, class_ratios
+from napari_atomicity.statistics.ratios.ratios import COLUMNS, class_ratios
 from support import synthetic_analysis
 
 # What LaTeX makes of these, with T1 or OT1 fonts.

@@ -7,7 +7,7 @@ import pytest
 
 from napari_atomicity.core.errors import ReadError
 from napari_atomicity.io.images import load
-from napari_atomicity.io.microscope import check_links
+from napari_atomicity.io.readers.microscope import check_links
 
 h5py = pytest.importorskip("h5py")
 

@@ -18,8 +18,8 @@ from napari_atomicity.io import images
 from napari_atomicity.io.figures import save_figure
 from napari_atomicity.io.images import READERS, Reader, find_images, suffixes, unique_names
 from napari_atomicity.io.outline_files import write_labels
-from napari_atomicity.pipeline.arrivals import Arrivals
 from napari_atomicity.pipeline.explanations import write_map_stack
+from napari_atomicity.pipeline.live.arrivals import Arrivals
 from napari_atomicity.project.annotation_packs import export_pack
 from napari_atomicity.reporting.charts import write_figure
 from napari_atomicity.simulation.structures import Isomer, save_library

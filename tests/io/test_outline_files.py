@@ -8,8 +8,8 @@ import roifile
 import tifffile
 from skimage.measure import find_contours, grid_points_in_poly
 
-from napari_atomicity.core import cluster_table
 from napari_atomicity.core.errors import AtomicityError
+from napari_atomicity.core.tables import cluster_table
 from napari_atomicity.io.images import load
 from napari_atomicity.io.outline_files import label_image, write_labels, write_outlines
 

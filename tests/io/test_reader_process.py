@@ -16,9 +16,10 @@ import tifffile
 import bad_readers
 from napari_atomicity import load
 from napari_atomicity.core.errors import Cancelled, ReadError
-from napari_atomicity.io import images, reader_process
+from napari_atomicity.io import images
 from napari_atomicity.io.images import READERS, Reader
-from napari_atomicity.io.read_limits import ReadLimits, read_limits, set_read_limits
+from napari_atomicity.io.readers import reader_process
+from napari_atomicity.io.readers.read_limits import ReadLimits, read_limits, set_read_limits
 
 
 @pytest.fixture

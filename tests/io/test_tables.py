@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from openpyxl import load_workbook
 
-from napari_atomicity.core.cluster_table import columns, conform, empty
 from napari_atomicity.core.errors import AtomicityError, ReadError, TableError
+from napari_atomicity.core.tables.cluster_table import columns, conform, empty
 from napari_atomicity.io.clipboard import latex_table
 from napari_atomicity.io.files import atomic_write, to_json, write_json
 from napari_atomicity.io.formulas import escape_formula, unescape_formula
@@ -23,7 +23,7 @@ from napari_atomicity.io.tables import (
     write_clusters,
     write_ratios,
 )
-from napari_atomicity.statistics.ratios import COLUMNS as RATIO_COLUMNS, class_ratios
+from napari_atomicity.statistics.ratios.ratios import COLUMNS as RATIO_COLUMNS, class_ratios
 
 CLASSES = ["Pt19", "Pt41"]
 

@@ -2,7 +2,13 @@ import pytest
 from hypothesis import given, strategies as st
 
 from napari_atomicity.core.errors import UnsuitableImageError
-from napari_atomicity.io.units import AxisScale, is_reciprocal, nm_per, normalised, pixel_size_nm
+from napari_atomicity.io.readers.units import (
+    AxisScale,
+    is_reciprocal,
+    nm_per,
+    normalised,
+    pixel_size_nm,
+)
 
 
 @pytest.mark.parametrize(

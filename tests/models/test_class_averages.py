@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.detection import detect
 from napari_atomicity.detection.patches import extract_patches
-from napari_atomicity.models import (
+from napari_atomicity.models.class_maps import (
     centre_balance,
     class_average_figure,
     class_averages,

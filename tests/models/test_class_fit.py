@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from napari_atomicity.models.class_fit import MIN_CLUSTERS, ClassFit, compare_with_classes
+from napari_atomicity.models.scale.class_fit import MIN_CLUSTERS, ClassFit, compare_with_classes
 
 CLASSES = np.log([19.0, 30, 41, 55, 70])
 SCATTER = np.full(5, 0.08)

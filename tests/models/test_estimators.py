@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
-from napari_atomicity.core import cluster_table as tables
 from napari_atomicity.core.model_card import Combination, CountError, ModelCard
 from napari_atomicity.core.scale_reference import ScaleReference
+from napari_atomicity.core.tables import cluster_table as tables
 from napari_atomicity.models.classifier import Prediction, load_classifier
 from napari_atomicity.models.diameter_density import RESIDUALS
 from napari_atomicity.models.estimators import (
@@ -21,16 +21,16 @@ from napari_atomicity.models.estimators import (
     opinions,
     pooled,
 )
-from napari_atomicity.models.intensity_scale import fit_image
+from napari_atomicity.models.scale.intensity_scale import fit_image
 from napari_atomicity.models.scaled_predictions import (
     assign_labels,
     prediction_sets,
     withhold_labels,
 )
 from napari_atomicity.models.thresholds import by_thresholds, fit_thresholds
-from napari_atomicity.statistics.ratio_notes import MIN_SCALE_PROBABILITY
-from napari_atomicity.training.evaluation import expected_calibration_error
-from napari_atomicity.training.scaling import fit_diameter_density
+from napari_atomicity.statistics.ratios.ratio_notes import MIN_SCALE_PROBABILITY
+from napari_atomicity.training.calibration.evaluation import expected_calibration_error
+from napari_atomicity.training.calibration.scaling import fit_diameter_density
 from support import synthetic_analysis
 
 SIZES = np.array([19, 30, 41, 55, 70])

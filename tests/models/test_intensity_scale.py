@@ -11,7 +11,7 @@ from scipy.stats import multivariate_normal
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.core.from_dict import dataclass_from_dict
 from napari_atomicity.core.scale_reference import ScaleReference
-from napari_atomicity.models.intensity_scale import (
+from napari_atomicity.models.scale.intensity_scale import (
     DIRICHLET,
     ConstrainedMixture,
     fit_constrained_mixture,

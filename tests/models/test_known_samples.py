@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.test_session_scale import REFERENCE, image, size_selected
-from napari_atomicity.models.session_scale import fit_session
+from napari_atomicity.models.scale.session_scale import fit_session
 
 ONE = np.eye(5)
 

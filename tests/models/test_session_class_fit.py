@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from napari_atomicity.core.apparent_size import ApparentSize
-from napari_atomicity.models.class_fit import (
+from napari_atomicity.models.scale.class_fit import (
     align_with_classes,
     answer_of_session,
     fit_session_classes,
     scale_error_of_counts,
     scale_without_classes,
 )
-from napari_atomicity.models.image_evidence import ImageMeasurements
-from napari_atomicity.models.session_scale import fit_session
+from napari_atomicity.models.scale.image_evidence import ImageMeasurements
+from napari_atomicity.models.scale.session_scale import fit_session
 
 SIZES = np.array([19.0, 30, 41, 55, 70])
 REFERENCE = ApparentSize(

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from napari_atomicity.core.apparent_size import ApparentSize
-from napari_atomicity.core.cluster_table import conform
 from napari_atomicity.core.scale_reference import ScaleReference
-from napari_atomicity.models.session_images import measure_image
+from napari_atomicity.core.tables.cluster_table import conform
+from napari_atomicity.models.scale.session_images import measure_image
 
 SIZES = np.array([19, 30, 41, 55, 70])
 COVARIANCE = (((0.005, 0.0), (0.0, 0.01)),) * 5

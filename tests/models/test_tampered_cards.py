@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from napari_atomicity import Micrograph, analyse, load
-from napari_atomicity.atoms.card import AtomCard
+from napari_atomicity.atoms.finding.card import AtomCard
 from napari_atomicity.core.errors import AtomicityError, ModelError
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.models.classifier import Classifier

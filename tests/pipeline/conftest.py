@@ -13,7 +13,7 @@ import pytest
 import tifffile
 
 from napari_atomicity.models.domain_shift import FeatureSummary
-from napari_atomicity.pipeline import watch
+from napari_atomicity.pipeline.live import watch
 from support import synthetic_analysis
 
 

@@ -12,8 +12,8 @@ import sys
 
 import distributed  # noqa: F401  (imported before the fork)
 
-from napari_atomicity.pipeline.batch import run_batch
 from napari_atomicity.pipeline.run_request import RunRequest
+from napari_atomicity.pipeline.runs.batch import run_batch
 
 
 def analyse(images: str, out: str, model: str, scheduler: str) -> None:

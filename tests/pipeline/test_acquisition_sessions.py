@@ -19,8 +19,8 @@ from napari_atomicity.pipeline.acquisition_sessions import (
     SessionRules,
     read_earlier_scale,
 )
+from napari_atomicity.pipeline.live.watch import Watch
 from napari_atomicity.pipeline.run_request import RunRequest
-from napari_atomicity.pipeline.watch import Watch
 from napari_atomicity.simulation.example_data import example_path
 from napari_atomicity.training.cards import recorded_session
 from napari_atomicity.training.data import KNOWN_SCALE, PatchSet

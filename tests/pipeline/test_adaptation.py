@@ -9,20 +9,20 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch.nn import functional
 
-from napari_atomicity.core import cluster_table as tables
 from napari_atomicity.core.apparent_size import ApparentSize
 from napari_atomicity.core.errors import Cancelled, ModelError
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.core.scale_reference import ScaleReference
+from napari_atomicity.core.tables import cluster_table as tables
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.classifier import Classifier
 from napari_atomicity.models.diameter_density import diameter_posterior
 from napari_atomicity.models.estimators import Measured
-from napari_atomicity.models.intensity_scale import fit_image
 from napari_atomicity.models.network import AtomicityNet
 from napari_atomicity.models.out_of_distribution import COMPONENTS, features, placed
+from napari_atomicity.models.scale.intensity_scale import fit_image
 from napari_atomicity.pipeline.adaptation import fine_tuning, network_tuning as adapted_model
 from napari_atomicity.pipeline.adaptation.checks import Split, find_objections
 from napari_atomicity.pipeline.adaptation.evidence import IntensityEvidence, IntensityJudge

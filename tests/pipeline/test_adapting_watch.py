@@ -10,12 +10,12 @@ from napari_atomicity.cli.commands import app
 from napari_atomicity.core.errors import ModelError
 from napari_atomicity.io.tables import read_clusters
 from napari_atomicity.models.files import find_model, read_model
-from napari_atomicity.pipeline import run_files
 from napari_atomicity.pipeline.adaptation import watch as module
 from napari_atomicity.pipeline.adaptation.result import Adaptation
 from napari_atomicity.pipeline.adaptation.runs import named
-from napari_atomicity.pipeline.part_store import PartStore
 from napari_atomicity.pipeline.run_request import RunRequest
+from napari_atomicity.pipeline.runs import run_files
+from napari_atomicity.pipeline.runs.part_store import PartStore
 
 CHECKS = {"pseudo-labels left out": (0.5, 0.9), "surprise (-ln p)": (1.0, 0.5)}
 

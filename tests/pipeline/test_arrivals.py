@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from napari_atomicity.pipeline import arrivals as module
-from napari_atomicity.pipeline.arrivals import Arrivals, FileWatcher, is_remote, signature
+from napari_atomicity.pipeline.live import arrivals as module
+from napari_atomicity.pipeline.live.arrivals import Arrivals, FileWatcher, is_remote, signature
 
 
 class Clock:

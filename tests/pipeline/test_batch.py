@@ -22,12 +22,12 @@ from napari_atomicity.io.images import load
 from napari_atomicity.io.inputs import Input
 from napari_atomicity.io.tables import concatenate, read_clusters, read_table
 from napari_atomicity.models.classifier import load_classifier
-from napari_atomicity.pipeline import batch as module, run_files, runs
-from napari_atomicity.pipeline.batch import Throughput, analyse_part, duration, run_batch
-from napari_atomicity.pipeline.dask_workers import SchedulerLost, Workers
-from napari_atomicity.pipeline.part_store import PartStore
-from napari_atomicity.pipeline.runs import RunRequest, analyse_images
-from napari_atomicity.pipeline.sent_model import SentModel
+from napari_atomicity.pipeline.runs import batch as module, run_files, serial
+from napari_atomicity.pipeline.runs.batch import Throughput, analyse_part, duration, run_batch
+from napari_atomicity.pipeline.runs.dask_workers import SchedulerLost, Workers
+from napari_atomicity.pipeline.runs.part_store import PartStore
+from napari_atomicity.pipeline.runs.sent_model import SentModel
+from napari_atomicity.pipeline.runs.serial import RunRequest, analyse_images
 from napari_atomicity.reporting.image_section import Section
 from pipeline.conftest import run_dask, write_film, write_image
 
@@ -46,8 +46,8 @@ def real_report():
 def quick(request, monkeypatch):
     if "real_report" not in request.fixturenames:
         monkeypatch.setattr(module, "SHOWN", 0)
-        monkeypatch.setattr(runs, "image_section", lambda *_, **__: Section("", ""))
-        monkeypatch.setattr(runs, "select_examples", lambda *_: [])
+        monkeypatch.setattr(serial, "image_section", lambda *_, **__: Section("", ""))
+        monkeypatch.setattr(serial, "select_examples", lambda *_: [])
         monkeypatch.setattr(run_files, "write_report", lambda path, *_, **__: path.write_text(""))
 
 
@@ -139,7 +139,7 @@ def test_other_settings_do_all_again_and_other_ratios_nothing(run, request_, tin
     tell = {"on_outcome": lambda outcome, part: worked.append(outcome.image)}
     run(request=RunRequest(str(tiny_model), "cpu", pixel_size_nm=0.101, umap=False), **tell)
     assert len(worked) == 5
-    from napari_atomicity.pipeline.parts import key_of
+    from napari_atomicity.pipeline.runs.parts import key_of
 
     counted = key_of("a" * 64, "m", request_)
     assert key_of("a" * 64, "m", RunRequest(str(tiny_model), umap=False, ratios="em")) == counted
@@ -325,7 +325,7 @@ def test_who_waits_for_a_scheduler_can_stop(images, tmp_path, request_, monkeypa
     def nobody(*_, **__):
         raise OSError("no answer")
 
-    monkeypatch.setattr("napari_atomicity.pipeline.dask_workers.Client", nobody)
+    monkeypatch.setattr("napari_atomicity.pipeline.runs.dask_workers.Client", nobody)
 
     def stop():
         asked.append(1)
@@ -349,7 +349,7 @@ def test_numba_keeps_its_threads_where_workers_are_started(monkeypatch):
 
 
 def test_workers_of_another_version_are_refused(run, monkeypatch):
-    monkeypatch.setattr("napari_atomicity.pipeline.sent_model.__version__", "0.0.0")
+    monkeypatch.setattr("napari_atomicity.pipeline.runs.sent_model.__version__", "0.0.0")
     with pytest.raises(AtomicityError, match=r"0\.0\.0 where the run was started: install"):
         run()
 
@@ -371,7 +371,7 @@ def test_a_folder_that_can_not_be_read_is_refused(run, tmp_path, monkeypatch):
     def denied(_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("napari_atomicity.pipeline.parts.os.scandir", denied)
+    monkeypatch.setattr("napari_atomicity.pipeline.runs.parts.os.scandir", denied)
     with pytest.raises(AtomicityError, match="this folder can't be read"):
         run()
 
@@ -394,7 +394,7 @@ def test_a_full_disk_ends_the_run_with_a_reason(run, monkeypatch):
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("napari_atomicity.pipeline.part_store.os.fsync", full)
+    monkeypatch.setattr("napari_atomicity.pipeline.runs.part_store.os.fsync", full)
     with pytest.raises(AtomicityError, match="No space left on device"):
         run()
 
@@ -459,7 +459,7 @@ def test_whole_results_come_without_their_pixels(images, request_, monkeypatch):
     classifier = load_classifier(request_.model, "cpu")
     monkeypatch.setattr(module, "classifier_of", lambda _: classifier)
     monkeypatch.setattr("napari_atomicity.core.micrograph.LARGE_PIXELS", 1000)
-    monkeypatch.setattr("napari_atomicity.io.lazy.LARGE_PIXELS", 1000)
+    monkeypatch.setattr("napari_atomicity.io.readers.lazy.LARGE_PIXELS", 1000)
     item = Input("one", images / "0.tif")
     assert load(item.path).is_large
     sent = pickle.dumps(module.analyse_whole(module.ImageTask(item, request_, "", True, False)))

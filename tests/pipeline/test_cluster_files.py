@@ -17,7 +17,7 @@ from dask.utils import parse_bytes
 from distributed.cli import dask_scheduler, dask_worker
 
 from napari_atomicity.cli.commands import app
-from napari_atomicity.pipeline.dask_workers import address_of, has_bokeh, is_file
+from napari_atomicity.pipeline.runs.dask_workers import address_of, has_bokeh, is_file
 
 FOLDER = Path(__file__).parents[2] / "docs" / "cluster"
 BATCH = typer.main.get_command(app).commands["batch"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_atomicity.models.domain_shift import FeatureSummary, domain_shift
-from napari_atomicity.pipeline.control_chart import (
+from napari_atomicity.pipeline.live.control_chart import (
     FIRST,
     IMAGES_PER_FALSE_ALARM,
     MAX_REFERENCE_IMAGES,

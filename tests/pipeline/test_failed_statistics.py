@@ -17,20 +17,13 @@ from napari_atomicity.atoms.dispersion import DispersionSettings, compute_disper
 from napari_atomicity.cli import commands as cli
 from napari_atomicity.core.errors import AtomicityError, Cancelled, attempt, format_failed
 from napari_atomicity.io.tables import read_clusters, read_table
-from napari_atomicity.pipeline import (
-    analysis,
-    atom_runs,
-    finalize,
-    parts,
-    run_files,
-    runs,
-    session_pass,
-    watch,
-)
+from napari_atomicity.pipeline import analysis, atom_runs
 from napari_atomicity.pipeline.atom_request import AtomRequest
 from napari_atomicity.pipeline.atom_runs import find_atoms_in_images
+from napari_atomicity.pipeline.live import watch
+from napari_atomicity.pipeline.live.watch import Watch
 from napari_atomicity.pipeline.run_request import RunRequest
-from napari_atomicity.pipeline.watch import Watch
+from napari_atomicity.pipeline.runs import finalize, parts, run_files, serial, session_pass
 from napari_atomicity.simulation.example_data import atom_example_path
 from napari_atomicity.state import export as exports
 from support import synthetic_analysis
@@ -92,8 +85,8 @@ def test_atoms_are_written_whatever_fails_later(
     [
         (analysis, "embed_clusters", "map", True),
         (analysis, "_lone_atoms", "intensity of lone atoms", True),
-        (runs, "image_section", "section of the report", True),
-        (runs, "label_session", "labels of the session", True),
+        (serial, "image_section", "section of the report", True),
+        (serial, "label_session", "labels of the session", True),
         (run_files, "class_ratios", "ratios", False),
         (run_files, "write_report", "report", False),
     ],

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from scipy import ndimage
 
 from napari_atomicity import load
-from napari_atomicity.atoms.localisation import snap_to_spot
+from napari_atomicity.atoms.finding.localisation import snap_to_spot
 from napari_atomicity.atoms.marks import mark_at
 from napari_atomicity.core import micrograph as micrographs
 from napari_atomicity.core.errors import Cancelled, ReadError
@@ -24,8 +24,8 @@ from napari_atomicity.detection import clusters, frame, patches, seeds
 from napari_atomicity.detection.clusters import detect
 from napari_atomicity.detection.patches import extract_patches
 from napari_atomicity.detection.settings import DetectionSettings
-from napari_atomicity.io import lazy
-from napari_atomicity.io.lazy_micrograph import PixelCache
+from napari_atomicity.io.readers import lazy
+from napari_atomicity.io.readers.lazy_micrograph import PixelCache
 from napari_atomicity.pipeline.analysis import detect_clusters
 from napari_atomicity.project.opening import thumbnail
 from napari_atomicity.reporting import figures

@@ -9,10 +9,17 @@ import pytest
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.io.tables import concatenate
 from napari_atomicity.models.domain_shift import domain_shift
-from napari_atomicity.pipeline import live
-from napari_atomicity.pipeline.control_chart import SESSION_CHANGED, Reading
-from napari_atomicity.pipeline.live import Conditions, Log, Running, conditions_of, read_log, row_of
-from napari_atomicity.statistics.ratios import class_ratios
+from napari_atomicity.pipeline.live import live
+from napari_atomicity.pipeline.live.control_chart import SESSION_CHANGED, Reading
+from napari_atomicity.pipeline.live.live import (
+    Conditions,
+    Log,
+    Running,
+    conditions_of,
+    read_log,
+    row_of,
+)
+from napari_atomicity.statistics.ratios.ratios import class_ratios
 from support import CLASSES, synthetic_analysis
 
 CARD = ModelCard("fake", CLASSES, drift_limit=3.0)

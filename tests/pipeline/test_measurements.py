@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from napari_atomicity import ImageAnalysis
-from napari_atomicity.core.cluster_table import conform, validate
 from napari_atomicity.core.errors import Cancelled, TableError
+from napari_atomicity.core.tables.cluster_table import conform, validate
 from napari_atomicity.pipeline import measurements
 from napari_atomicity.pipeline.analysis import detect_clusters
 from support import synthetic_analysis

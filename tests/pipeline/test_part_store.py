@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_atomicity.pipeline.part_store import PartStore
+from napari_atomicity.pipeline.runs.part_store import PartStore
 
 SAMPLE = Path(__file__).parents[1] / "compatibility" / "samples" / "batch"
 STEM = "83230ad5e9bffa8746addbec0670d7e7-a314c6b64b84"

@@ -19,10 +19,10 @@ from napari_atomicity.core.errors import (
 )
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.io.tables import read_clusters, read_table
-from napari_atomicity.pipeline import runs
-from napari_atomicity.pipeline.runs import RunRequest, analyse_images
-from napari_atomicity.statistics.ratio_notes import FEW_CLUSTERS
-from napari_atomicity.statistics.ratios import class_ratios
+from napari_atomicity.pipeline.runs import serial
+from napari_atomicity.pipeline.runs.serial import RunRequest, analyse_images
+from napari_atomicity.statistics.ratios.ratio_notes import FEW_CLUSTERS
+from napari_atomicity.statistics.ratios.ratios import class_ratios
 from support import CLASSES, synthetic_analysis
 
 FILES = {"clusters.csv", "clusters.parquet", "ratios.csv", "report.html", "run.json"}
@@ -53,8 +53,8 @@ def quick(monkeypatch):
             parameters["session"] = {"misfit": text, "peaks_atoms": [25.2, 47.6]}
         return replace(made, micrograph=micrograph, parameters=parameters)
 
-    monkeypatch.setattr(runs, "load_classifier", lambda model, device: FakeClassifier())
-    monkeypatch.setattr(runs, "analyse", analyse)
+    monkeypatch.setattr(serial, "load_classifier", lambda model, device: FakeClassifier())
+    monkeypatch.setattr(serial, "analyse", analyse)
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ def test_a_model_that_is_missing_is_refused_before_the_work(tmp_path, image, mon
     def load(model, device):
         raise ModelError(f"there is no model {model}")
 
-    monkeypatch.setattr(runs, "load_classifier", load)
+    monkeypatch.setattr(serial, "load_classifier", load)
     with pytest.raises(ModelError, match="there is no model x"):
         analyse_images([image("a.tif")], tmp_path / "out", RunRequest(model="x"))
 
@@ -218,13 +218,13 @@ def calibrated(monkeypatch):
     confusion = tuple(tuple(90 if i == j else 3 for j in range(n)) for i in range(n))
     card = ModelCard("fake", CLASSES, confusion=confusion, sha256="0" * 64)
     monkeypatch.setattr(FakeClassifier, "card", card)
-    analyse = runs.analyse
+    analyse = serial.analyse
 
     def by_this_model(*args, **kwargs):
         made = analyse(*args, **kwargs)
         return replace(made, table=made.table.assign(model_id=card.model_id))
 
-    monkeypatch.setattr(runs, "analyse", by_this_model)
+    monkeypatch.setattr(serial, "analyse", by_this_model)
 
 
 def test_the_ratios_are_found_as_asked(tmp_path, image, calibrated):

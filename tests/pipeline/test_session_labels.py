@@ -11,16 +11,16 @@ import pytest
 
 import napari_atomicity
 from napari_atomicity.core.acquisition_session import AcquisitionSession
-from napari_atomicity.core.cluster_table import settle_labels
 from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.core.tables.cluster_table import settle_labels
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.classifier import load_classifier
 from napari_atomicity.pipeline.analysis import analyse, apply_scale, detect_clusters, embed_clusters
 from napari_atomicity.pipeline.session_labels import label_session, summarise_session
 from napari_atomicity.reporting.template_data import session_entries
 from napari_atomicity.simulation.example_data import example_path, example_truth_path
-from napari_atomicity.statistics.ratios import class_ratios
+from napari_atomicity.statistics.ratios.ratios import class_ratios
 from napari_atomicity.training.data import match
 
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")

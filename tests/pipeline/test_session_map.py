@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from synthetic import made_up
 
-from napari_atomicity.core.cluster_table import MODEL_MAP, SESSION_MAP
 from napari_atomicity.core.errors import AtomicityError
+from napari_atomicity.core.tables.cluster_table import MODEL_MAP, SESSION_MAP
 from napari_atomicity.pipeline import session_map
 from napari_atomicity.pipeline.session_map import (
     extend_session_map,

@@ -15,15 +15,15 @@ from napari_atomicity.io.files import is_result
 from napari_atomicity.io.images import load
 from napari_atomicity.io.tables import read_clusters
 from napari_atomicity.models.classifier import load_classifier
-from napari_atomicity.pipeline import run_files
 from napari_atomicity.pipeline.analysis import analyse
-from napari_atomicity.pipeline.batch import run_batch
-from napari_atomicity.pipeline.image_scale import ImageScale
-from napari_atomicity.pipeline.part_store import PartStore
+from napari_atomicity.pipeline.live.watch import Watch
 from napari_atomicity.pipeline.run_request import RunRequest
+from napari_atomicity.pipeline.runs import run_files
+from napari_atomicity.pipeline.runs.batch import run_batch
+from napari_atomicity.pipeline.runs.image_scale import ImageScale
+from napari_atomicity.pipeline.runs.part_store import PartStore
+from napari_atomicity.pipeline.runs.session_pass import SessionPass
 from napari_atomicity.pipeline.session_labels import label_session
-from napari_atomicity.pipeline.session_pass import SessionPass
-from napari_atomicity.pipeline.watch import Watch
 from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.fields import simulate_field
 
@@ -35,7 +35,7 @@ GAINS = (1.0, 1.2, 0.9, 1.05)
 def quick(monkeypatch):
     """Nothing is drawn."""
     monkeypatch.setattr(run_files, "write_report", lambda path, *_, **__: path.write_text(""))
-    monkeypatch.setattr("napari_atomicity.pipeline.batch.SHOWN", 0)
+    monkeypatch.setattr("napari_atomicity.pipeline.runs.batch.SHOWN", 0)
     monkeypatch.setattr(PartStore, "draw", lambda *_: None)
 
 
@@ -266,7 +266,7 @@ def test_what_is_stored_of_a_scale_comes_back(size_selected, request_, tmp_path)
 
 
 def test_a_large_session_is_a_prior_for_new_images(size_selected, request_, tmp_path, monkeypatch):
-    from napari_atomicity.pipeline import watched_images
+    from napari_atomicity.pipeline.live import watched_images
 
     found = {}
     for most in (watched_images.MAX_CLUSTERS, 0):

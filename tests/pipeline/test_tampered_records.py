@@ -11,8 +11,8 @@ from napari_atomicity.core.errors import AtomicityError, ReadError
 from napari_atomicity.io.provenance import Outcome, analysed_images, run_record
 from napari_atomicity.pipeline.acquisition_sessions import read_earlier_scale
 from napari_atomicity.pipeline.atom_runs import _remove_older
-from napari_atomicity.pipeline.dask_workers import address_of
-from napari_atomicity.pipeline.watch import SessionReference
+from napari_atomicity.pipeline.live.watch import SessionReference
+from napari_atomicity.pipeline.runs.dask_workers import address_of
 from napari_atomicity.tracking.settings import MovieSettings
 from tampering import DELETED, nested, tamper, tampered
 

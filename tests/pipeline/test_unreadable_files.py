@@ -9,10 +9,10 @@ import pytest
 
 from napari_atomicity.core.errors import AtomicityError, ReadError
 from napari_atomicity.io.images import find_images, load
-from napari_atomicity.pipeline import run_files
+from napari_atomicity.pipeline.live.watch import Watch
 from napari_atomicity.pipeline.run_request import RunRequest
-from napari_atomicity.pipeline.runs import analyse_images
-from napari_atomicity.pipeline.watch import Watch
+from napari_atomicity.pipeline.runs import run_files
+from napari_atomicity.pipeline.runs.serial import analyse_images
 from ordinary_user import as_ordinary_user, folder_of_ordinary_user
 from pipeline.conftest import write_image
 from support import write_tiny_model

@@ -20,17 +20,19 @@ from typer.testing import CliRunner
 import bad_readers
 from napari_atomicity.cli import commands as cli
 from napari_atomicity.core.errors import AtomicityError, ReadError
-from napari_atomicity.io import images as readers, read_limits
+from napari_atomicity.io import images as readers
 from napari_atomicity.io.images import Reader
-from napari_atomicity.io.read_limits import ReadLimits
+from napari_atomicity.io.readers import read_limits
+from napari_atomicity.io.readers.read_limits import ReadLimits
 from napari_atomicity.io.tables import read_clusters, read_table
-from napari_atomicity.pipeline import live as live_figures, run_files, runs, watch as module
-from napari_atomicity.pipeline.batch import run_batch
-from napari_atomicity.pipeline.control_chart import SESSION_CHANGED
-from napari_atomicity.pipeline.live import read_log
-from napari_atomicity.pipeline.part_store import PartStore
-from napari_atomicity.pipeline.runs import RunRequest
-from napari_atomicity.pipeline.watch import Watch
+from napari_atomicity.pipeline.live import live as live_figures, watch as module
+from napari_atomicity.pipeline.live.control_chart import SESSION_CHANGED
+from napari_atomicity.pipeline.live.live import read_log
+from napari_atomicity.pipeline.live.watch import Watch
+from napari_atomicity.pipeline.runs import run_files
+from napari_atomicity.pipeline.runs.batch import run_batch
+from napari_atomicity.pipeline.runs.part_store import PartStore
+from napari_atomicity.pipeline.runs.serial import RunRequest
 from napari_atomicity.tracking.files import FILES as MOVIE_FILES
 from pipeline.conftest import write_film, write_image
 from support import synthetic_analysis
@@ -436,7 +438,7 @@ def test_stacks_have_the_files_that_analyse_writes(watch, images, tmp_path, tiny
     write_film(images / "film.tif")
     watch()
     serial = tmp_path / "serial"
-    runs.analyse_images([images], serial, RunRequest(str(tiny_model), "cpu", umap=False))
+    serial.analyse_images([images], serial, RunRequest(str(tiny_model), "cpu", umap=False))
     for name in ("clusters.csv", *MOVIE_FILES):
         assert (tmp_path / "out" / name).read_bytes() == (serial / name).read_bytes()
     record = json.loads((tmp_path / "out" / "run.json").read_text())

@@ -29,7 +29,7 @@ from napari_atomicity.project.filled_packs import (
     read_pack,
     read_packs,
 )
-from napari_atomicity.statistics.consensus import consensus
+from napari_atomicity.statistics.annotators.consensus import consensus
 from tampering import DELETED, tamper, tampered
 
 PX_NM = 0.05

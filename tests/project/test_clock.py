@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from napari_atomicity.core import progress
-from napari_atomicity.pipeline import live
-from napari_atomicity.pipeline.arrivals import FileFingerprint
+from napari_atomicity.pipeline.live import live
+from napari_atomicity.pipeline.live.arrivals import FileFingerprint
 from napari_atomicity.project import Project, corrections
 from napari_atomicity.state.window_state import WindowState
 

@@ -17,7 +17,7 @@ from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.atoms.table import conform, empty_table
 from napari_atomicity.core.errors import AtomicityError, ReadError
 from napari_atomicity.core.scale_reference import ScaleReference
-from napari_atomicity.models.intensity_scale import ConstrainedMixture
+from napari_atomicity.models.scale.intensity_scale import ConstrainedMixture
 from napari_atomicity.project import Project, open_any
 from napari_atomicity.state.window_state import WindowState
 

@@ -13,8 +13,8 @@ from bench import analysed, write_image
 
 from napari_atomicity import load
 from napari_atomicity.core.acquisition_session import EarlierScale, SessionEntry
-from napari_atomicity.core.cluster_table import SESSION_MAP
 from napari_atomicity.core.errors import AtomicityError, ReadError
+from napari_atomicity.core.tables.cluster_table import SESSION_MAP
 from napari_atomicity.project import EditKind, ImageEdit, Project
 from napari_atomicity.project.contents import label_that_counts
 from napari_atomicity.project.schema import SCHEMA, STEPS

@@ -13,7 +13,7 @@ import pytest
 
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.io import writer_lock
-from napari_atomicity.pipeline.part_store import PartStore
+from napari_atomicity.pipeline.runs.part_store import PartStore
 from napari_atomicity.project import Project
 
 HOLDER = """

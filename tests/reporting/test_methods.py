@@ -12,8 +12,8 @@ from napari_atomicity.detection import DetectionSettings
 from napari_atomicity.io.provenance import Outcome, run_record
 from napari_atomicity.io.reference_ratios import parse_reference
 from napari_atomicity.reporting.methods import CITATIONS, count_excluded, describe_methods
-from napari_atomicity.statistics.ratios import class_ratios
-from napari_atomicity.statistics.reference import compare
+from napari_atomicity.statistics.ratios.ratios import class_ratios
+from napari_atomicity.statistics.ratios.reference import compare
 from napari_atomicity.statistics.stratified_accuracy import on_corrected
 from napari_atomicity.tracking import MovieSettings
 from support import CLASSES, synthetic_analysis

@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from napari_atomicity.reporting.plot_base import Look, draw_selection
-from napari_atomicity.reporting.plot_dispersion import DISPERSION_PLOTS
-from napari_atomicity.reporting.plots import plot_figure, save_plot
+from napari_atomicity.reporting.plots.base import Look, draw_selection
+from napari_atomicity.reporting.plots.dispersion import DISPERSION_PLOTS
+from napari_atomicity.reporting.plots.registry import plot_figure, save_plot
 from napari_atomicity.simulation import atom_fields
-from napari_atomicity.statistics.atom_groups import extents, link
-from napari_atomicity.statistics.dispersion import DispersionStatistics, dispersion
-from napari_atomicity.statistics.nearest_neighbours import nearest_neighbours
-from napari_atomicity.statistics.windows import ObservationWindow
+from napari_atomicity.statistics.points.atom_groups import extents, link
+from napari_atomicity.statistics.points.dispersion import DispersionStatistics, dispersion
+from napari_atomicity.statistics.points.nearest_neighbours import nearest_neighbours
+from napari_atomicity.statistics.points.windows import ObservationWindow
 
 WINDOW = ObservationWindow(np.pad(np.ones((80, 100), bool), ((20, 0), (0, 0))), 0.15)
 

@@ -10,15 +10,14 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from napari_atomicity.core.cluster_table import conform
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.core.palette import colours, symbols
-from napari_atomicity.reporting.plot_base import Look, draw_selection, marker
-from napari_atomicity.reporting.plot_columns import columns_to_plot
-from napari_atomicity.reporting.plot_confidence import MIN_CORRECTED, has_min_corrected
-from napari_atomicity.reporting.plot_ratios import natural_key, order_images, recording_time
-from napari_atomicity.reporting.plot_sizes import bin_width, cuts_nm, intensity_line, misclassified
-from napari_atomicity.reporting.plots import (
+from napari_atomicity.core.tables.cluster_table import conform
+from napari_atomicity.reporting.plots.base import Look, draw_selection, marker
+from napari_atomicity.reporting.plots.columns import columns_to_plot
+from napari_atomicity.reporting.plots.confidence import MIN_CORRECTED, has_min_corrected
+from napari_atomicity.reporting.plots.ratios import natural_key, order_images, recording_time
+from napari_atomicity.reporting.plots.registry import (
     COLUMN_PLOTS,
     PLOTS,
     SUFFIXES,
@@ -26,8 +25,9 @@ from napari_atomicity.reporting.plots import (
     save_plot,
     scales_of,
 )
+from napari_atomicity.reporting.plots.sizes import bin_width, cuts_nm, intensity_line, misclassified
 from napari_atomicity.statistics.intervals import wilson_interval
-from napari_atomicity.statistics.ratios import counted
+from napari_atomicity.statistics.ratios.ratios import counted
 from support import CLASSES, synthetic_analysis
 
 

@@ -36,8 +36,8 @@ from napari_atomicity.reporting.figures import (
 from napari_atomicity.reporting.image_section import image_section
 from napari_atomicity.reporting.image_warnings import image_warnings
 from napari_atomicity.reporting.report import ReportData, write_report
-from napari_atomicity.statistics.ratios import class_ratios
-from napari_atomicity.statistics.reference import compare
+from napari_atomicity.statistics.ratios.ratios import class_ratios
+from napari_atomicity.statistics.ratios.reference import compare
 from napari_atomicity.statistics.stratified_accuracy import on_corrected
 from napari_atomicity.tracking import analyse_movie, track_clusters
 from support import CLASSES, synthetic_analysis

@@ -11,8 +11,8 @@ from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.simulation import atom_fields
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings, contrast_of, simulate_atoms
 from napari_atomicity.simulation.imaging import Microscope, Scan, cross_section_nm2
-from napari_atomicity.statistics.nearest_neighbours import nearest_neighbours
-from napari_atomicity.statistics.windows import ObservationWindow
+from napari_atomicity.statistics.points.nearest_neighbours import nearest_neighbours
+from napari_atomicity.statistics.points.windows import ObservationWindow
 
 STILL = Scan(row_jitter_px=0.0, row_noise=0.0)
 CLEAN = Microscope(dose_e_per_a2=1e6, gain=1.0, black_level=100.0, lag=0.0)

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from napari_atomicity import load
-from napari_atomicity.core.cluster_table import AGGREGATE, columns, validate
 from napari_atomicity.core.errors import AtomicityError, ReadError
+from napari_atomicity.core.tables.cluster_table import AGGREGATE, columns, validate
 from napari_atomicity.simulation import (
     deposits,
     field_settings,

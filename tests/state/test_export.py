@@ -11,18 +11,18 @@ import pandas as pd
 import pytest
 import tifffile
 
-from napari_atomicity.core.cluster_table import settle_labels
 from napari_atomicity.core.errors import AtomicityError, Cancelled, ModelError, TableError
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.model_card import ModelCard
+from napari_atomicity.core.tables.cluster_table import settle_labels
 from napari_atomicity.io.files import write_json
 from napari_atomicity.io.images import load
-from napari_atomicity.io.lazy_micrograph import LazyMicrograph, PixelCache
+from napari_atomicity.io.readers.lazy_micrograph import LazyMicrograph, PixelCache
 from napari_atomicity.io.reference_ratios import parse_reference
 from napari_atomicity.io.tables import concatenate, read_clusters, read_table
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.project import EditKind, ImageEdit, Project
-from napari_atomicity.reporting.plots import PLOTS, SUFFIXES
+from napari_atomicity.reporting.plots.registry import PLOTS, SUFFIXES
 from napari_atomicity.state import export as exports
 from napari_atomicity.state.export import (
     CHARTS,
@@ -35,7 +35,7 @@ from napari_atomicity.state.export import (
 )
 from napari_atomicity.state.review_queue import Queue, ReviewRequest, Stratum, build
 from napari_atomicity.state.window_state import WindowState
-from napari_atomicity.statistics.ratios import class_ratios
+from napari_atomicity.statistics.ratios.ratios import class_ratios
 from support import CLASSES, synthetic_analysis
 
 TABLES = {f"{n}.{s}" for n in ("clusters", "ratios") for s in ("csv", "parquet", "xlsx")}

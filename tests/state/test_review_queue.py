@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from napari_atomicity.core.cluster_table import AGGREGATE, UNKNOWN, conform
 from napari_atomicity.core.errors import AtomicityError
+from napari_atomicity.core.tables.cluster_table import AGGREGATE, UNKNOWN, conform
 from napari_atomicity.state.review_queue import (
     ORDERS,
     Queue,
@@ -24,7 +24,7 @@ from napari_atomicity.state.review_queue import (
 )
 from napari_atomicity.state.reviewing import Reviewing, accuracy
 from napari_atomicity.state.window_state import WindowState
-from napari_atomicity.statistics.agreement import removed_clusters
+from napari_atomicity.statistics.annotators.agreement import removed_clusters
 from napari_atomicity.statistics.stratified_accuracy import stratified_share
 from support import synthetic_analysis
 

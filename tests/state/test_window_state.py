@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from hypothesis import Phase, given, settings, strategies as st
 
-from napari_atomicity.core import cluster_table as tables
 from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.core.tables import cluster_table as tables
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.state.cluster_rows import bare_rows, only, unclassified
 from napari_atomicity.state.window_state import WindowState

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from sklearn.metrics import cohen_kappa_score
 
-from napari_atomicity.statistics.agreement import (
+from napari_atomicity.statistics.annotators.agreement import (
     NOT_A_CLUSTER,
     agreement,
     confusion,

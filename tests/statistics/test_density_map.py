@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_atomicity.statistics.windows import ObservationWindow, map_density
+from napari_atomicity.statistics.points.windows import ObservationWindow, map_density
 
 PX = 0.1
 

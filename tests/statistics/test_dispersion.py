@@ -8,12 +8,15 @@ import pytest
 from napari_atomicity.core.errors import AtomicityError, Cancelled
 from napari_atomicity.simulation import atom_fields
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings
-from napari_atomicity.statistics import dispersion_evidence, dispersion_intervals
-from napari_atomicity.statistics.atom_groups import extents, link
-from napari_atomicity.statistics.dispersion import dispersion, pool_images
-from napari_atomicity.statistics.dispersion_evidence import Candidates, gather_evidence
-from napari_atomicity.statistics.nearest_neighbours import hanisch_weights, nearest_neighbours
-from napari_atomicity.statistics.windows import ObservationWindow
+from napari_atomicity.statistics.points import dispersion_evidence, dispersion_intervals
+from napari_atomicity.statistics.points.atom_groups import extents, link
+from napari_atomicity.statistics.points.dispersion import dispersion, pool_images
+from napari_atomicity.statistics.points.dispersion_evidence import Candidates, gather_evidence
+from napari_atomicity.statistics.points.nearest_neighbours import (
+    hanisch_weights,
+    nearest_neighbours,
+)
+from napari_atomicity.statistics.points.windows import ObservationWindow
 
 PX = 0.15
 MASK = np.ones((90, 100), bool)

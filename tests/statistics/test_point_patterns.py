@@ -12,15 +12,22 @@ from scipy.stats import kstest
 from napari_atomicity.core.errors import AtomicityError, Cancelled
 from napari_atomicity.simulation import atom_fields
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings
-from napari_atomicity.statistics.dispersion import compare_with_randomness, pool_randomness_tests
-from napari_atomicity.statistics.nearest_neighbours import (
+from napari_atomicity.statistics.points.dispersion import (
+    compare_with_randomness,
+    pool_randomness_tests,
+)
+from napari_atomicity.statistics.points.nearest_neighbours import (
     clark_evans_donnelly,
     nearest_neighbour_distribution,
     nearest_neighbours,
 )
-from napari_atomicity.statistics.pair_correlation import pair_correlation, ripley_k, ripley_l
-from napari_atomicity.statistics.quadrats import count_quadrats, global_envelope, quadrat_p_value
-from napari_atomicity.statistics.windows import MAX_MASK_PX, ObservationWindow, point_density
+from napari_atomicity.statistics.points.pair_correlation import pair_correlation, ripley_k, ripley_l
+from napari_atomicity.statistics.points.quadrats import (
+    count_quadrats,
+    global_envelope,
+    quadrat_p_value,
+)
+from napari_atomicity.statistics.points.windows import MAX_MASK_PX, ObservationWindow, point_density
 
 RECTANGLE = ObservationWindow(np.ones((60, 80), bool), 0.1)
 

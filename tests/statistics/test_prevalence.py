@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from scipy.optimize import minimize
 
-from napari_atomicity.core.cluster_table import ALL, conform
 from napari_atomicity.core.errors import ModelError
 from napari_atomicity.core.model_card import ModelCard
+from napari_atomicity.core.tables.cluster_table import ALL, conform
 from napari_atomicity.statistics.cluster_bootstrap import bootstrap_fractions, resample_weights
-from napari_atomicity.statistics.prevalence import METHODS, mixture_shares, unavailable
-from napari_atomicity.statistics.ratios import class_ratios, counted
+from napari_atomicity.statistics.ratios.prevalence import METHODS, mixture_shares, unavailable
+from napari_atomicity.statistics.ratios.ratios import class_ratios, counted
 
 CLASSES = ("Pt19", "Pt41", "Pt70")
 ADJUSTED = [name for name in METHODS if name != "counted"]

@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from napari_atomicity.core.cluster_table import ALL, conform
 from napari_atomicity.core.errors import ReadError, TableError
+from napari_atomicity.core.tables.cluster_table import ALL, conform
 from napari_atomicity.io.files import to_json
 from napari_atomicity.io.reference_ratios import normalise_reference, parse_reference
 from napari_atomicity.io.tables import read_reference
-from napari_atomicity.statistics.ratio_notes import CONDITIONS_DIFFER
-from napari_atomicity.statistics.ratios import class_ratios
-from napari_atomicity.statistics.reference import Comparison, compare, reference_for
+from napari_atomicity.statistics.ratios.ratio_notes import CONDITIONS_DIFFER
+from napari_atomicity.statistics.ratios.ratios import class_ratios
+from napari_atomicity.statistics.ratios.reference import Comparison, compare, reference_for
 
 CLASSES = ["Pt19", "Pt41", "Pt70"]
 

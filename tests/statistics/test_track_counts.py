@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from napari_atomicity.core.cluster_table import ALL, conform
-from napari_atomicity.statistics.ratios import class_ratios
-from napari_atomicity.statistics.track_counts import describe_clusters
+from napari_atomicity.core.tables.cluster_table import ALL, conform
+from napari_atomicity.statistics.ratios.ratios import class_ratios
+from napari_atomicity.statistics.ratios.track_counts import describe_clusters
 
 CLASSES = ["Pt19", "Pt41", "Pt70"]
 N_FRAMES = 10

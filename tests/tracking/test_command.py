@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 from napari_atomicity.cli import commands as cli
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.io.images import load
-from napari_atomicity.io.units import seconds
-from napari_atomicity.pipeline import runs
-from napari_atomicity.pipeline.runs import RunRequest, analyse_images
+from napari_atomicity.io.readers.units import seconds
+from napari_atomicity.pipeline.runs import serial
+from napari_atomicity.pipeline.runs.serial import RunRequest, analyse_images
 from napari_atomicity.tracking.files import FILES
 
 
@@ -40,8 +40,8 @@ def folder(tmp_path, monkeypatch):
         # a dictionary of its own: what is found is put into it
         return replace(made, micrograph=micrograph, table=mine, outlines=outlines, parameters={})
 
-    monkeypatch.setattr(runs, "load_classifier", lambda model, device: FakeClassifier())
-    monkeypatch.setattr(runs, "analyse", analyse)
+    monkeypatch.setattr(serial, "load_classifier", lambda model, device: FakeClassifier())
+    monkeypatch.setattr(serial, "analyse", analyse)
     folder = tmp_path / "in"
     folder.mkdir()
     options = {"imagej": True, "resolution": (5, 5)}

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from napari_atomicity.core.cluster_table import conform, settle_labels
+from napari_atomicity.core.tables.cluster_table import conform, settle_labels
 from napari_atomicity.statistics.track_smoothing import smooth_tracks
 from napari_atomicity.tracking.events import EVENT_COLUMNS, find_events
 from napari_atomicity.tracking.following import link_clusters

@@ -10,9 +10,9 @@ import pytest
 from films import CLASSES, confusion, film
 
 from napari_atomicity import tracking as movies
-from napari_atomicity.core.cluster_table import conform, settle_labels, validate
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.core.tables.cluster_table import conform, settle_labels, validate
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.statistics.track_smoothing import Track, compute_emissions
 from napari_atomicity.tracking import MovieSettings, analyse_movie, track_clusters

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from napari_atomicity.models.classifier import load_classifier
-from napari_atomicity.training.apparent_size import fit_apparent_size
+from napari_atomicity.training.calibration.apparent_size import fit_apparent_size
+from napari_atomicity.training.calibration.shrinkage import CORRELATION_OF_SAMPLES
 from napari_atomicity.training.data import PatchSet
-from napari_atomicity.training.shrinkage import CORRELATION_OF_SAMPLES
 
 SIZES = np.array([19.0, 30.0, 41.0, 55.0, 70.0])
 N_SESSIONS, N_PER_CLASS = 20, 15

@@ -12,7 +12,7 @@ import tifffile
 import torch
 from typer.testing import CliRunner
 
-from napari_atomicity.atoms.finder import load_atom_model
+from napari_atomicity.atoms.finding.finder import load_atom_model
 from napari_atomicity.cli.commands import app
 from napari_atomicity.core.errors import CalibrationError, Cancelled, ReadError, TableError
 from napari_atomicity.training import atoms as training

@@ -13,19 +13,22 @@ from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.scale_reference import ScaleReference
 from napari_atomicity.models.classifier import Classifier
 from napari_atomicity.models.files import read_model
-from napari_atomicity.models.intensity_scale import fit_constrained_mixture
 from napari_atomicity.models.out_of_distribution import out_of_distribution
-from napari_atomicity.training.calibrate import (
+from napari_atomicity.models.scale.intensity_scale import fit_constrained_mixture
+from napari_atomicity.training.calibration.calibrate import (
     _fit_temperature_and_bias,
     class_means,
     fit_calibration,
 )
+from napari_atomicity.training.calibration.evaluation import expected_calibration_error, scores
+from napari_atomicity.training.calibration.held_out import predict_images
+from napari_atomicity.training.calibration.out_of_distribution import (
+    fit_out_of_distribution,
+    outcome,
+)
+from napari_atomicity.training.calibration.scaling import known_scales, right_scales, scale_is_off
 from napari_atomicity.training.classifier import shuffle_into_mixtures
 from napari_atomicity.training.data import PatchSet
-from napari_atomicity.training.evaluation import expected_calibration_error, scores
-from napari_atomicity.training.held_out import predict_images
-from napari_atomicity.training.out_of_distribution import fit_out_of_distribution, outcome
-from napari_atomicity.training.scaling import known_scales, right_scales, scale_is_off
 
 CPU = torch.device("cpu")
 DIAMETER = {"Pt19": 0.82, "Pt70": 1.28}

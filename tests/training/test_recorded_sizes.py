@@ -8,9 +8,9 @@ import pytest
 
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.patches import PatchSettings
-from napari_atomicity.training.apparent_size import USUAL_SCATTER, fit_apparent_size
+from napari_atomicity.training.calibration.apparent_size import USUAL_SCATTER, fit_apparent_size
+from napari_atomicity.training.calibration.shrinkage import USUAL_CORRELATION
 from napari_atomicity.training.data import KNOWN_SCALE, PatchSet
-from napari_atomicity.training.shrinkage import USUAL_CORRELATION
 
 CLASSES = ("Pt19", "Pt30", "Pt70")
 CARD = ModelCard("made", CLASSES, PatchSettings(channels=("raw", "LCN")))

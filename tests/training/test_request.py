@@ -13,19 +13,21 @@ from typer.testing import CliRunner
 
 from napari_atomicity import load
 from napari_atomicity.cli.commands import app
-from napari_atomicity.core.cluster_table import settle_labels
 from napari_atomicity.core.errors import AtomicityError, Cancelled, ModelError, ReadError
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.patches import PatchSettings
+from napari_atomicity.core.tables.cluster_table import settle_labels
 from napari_atomicity.detection import detect
 from napari_atomicity.io.tables import write_clusters
 from napari_atomicity.models.files import read_model
-from napari_atomicity.models.intensity_scale import usable
 from napari_atomicity.models.network import AtomicityNet
-from napari_atomicity.reporting.plot_training import describe_training
+from napari_atomicity.models.scale.intensity_scale import usable
+from napari_atomicity.reporting.plots.training import describe_training
 from napari_atomicity.simulation.field_settings import random_settings
-from napari_atomicity.training import out_of_distribution, prepared_sets
+from napari_atomicity.training import prepared_sets
 from napari_atomicity.training.augmentation import augmented, blurred, noise_of
+from napari_atomicity.training.calibration import out_of_distribution
+from napari_atomicity.training.calibration.scaling import fit_scale_reference, scale_patches
 from napari_atomicity.training.checkpoint import Checkpoint, load_patches, save_patches
 from napari_atomicity.training.classifier import (
     continue_on_all_images,
@@ -47,7 +49,6 @@ from napari_atomicity.training.request import (
     settings_for,
 )
 from napari_atomicity.training.run import train
-from napari_atomicity.training.scaling import fit_scale_reference, scale_patches
 from napari_atomicity.training.score_text import describe_accuracy
 from napari_atomicity.training.simulated import from_simulation
 from napari_atomicity.training.size_selected import from_folder

@@ -7,11 +7,8 @@ import pandas as pd
 import pytest
 
 from napari_atomicity.models.files import find_model, read_model
-from napari_atomicity.training.calibrate import _fit_temperature_and_bias
-from napari_atomicity.training.data import KNOWN_SCALE, hold_out
-from napari_atomicity.training.run import _compare
-from napari_atomicity.training.score_text import describe_gain, is_gained
-from napari_atomicity.training.shrinkage import (
+from napari_atomicity.training.calibration.calibrate import _fit_temperature_and_bias
+from napari_atomicity.training.calibration.shrinkage import (
     ClassPrior,
     class_prior,
     shrink_apparent_size,
@@ -20,6 +17,9 @@ from napari_atomicity.training.shrinkage import (
     shrink_means,
     shrink_scale_reference,
 )
+from napari_atomicity.training.data import KNOWN_SCALE, hold_out
+from napari_atomicity.training.run import _compare
+from napari_atomicity.training.score_text import describe_gain, is_gained
 
 PRIOR = ClassPrior(np.array([3.0, 3.5, 4.0]), 0.07, np.full(3, 0.05))
 SCATTER = np.full(3, 0.25)
@@ -149,7 +149,7 @@ def test_a_class_of_one_image_holds_out_clusters_and_others_whole_images():
 
 
 def test_the_calibration_of_few_images_is_that_of_the_start(shipped):
-    from napari_atomicity.training.calibrate import _CalibrationPrior
+    from napari_atomicity.training.calibration.calibrate import _CalibrationPrior
 
     rng = np.random.default_rng(0)
     log_p = np.log(rng.dirichlet([1.0] * 5, 400))

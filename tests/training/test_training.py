@@ -15,16 +15,16 @@ from napari_atomicity.detection import detect
 from napari_atomicity.io.images import load
 from napari_atomicity.models.classifier import Classifier, load_classifier
 from napari_atomicity.models.files import find_model, read_model
-from napari_atomicity.models.intensity_scale import usable
+from napari_atomicity.models.scale.intensity_scale import usable
 from napari_atomicity.pipeline.acquisition_sessions import read_earlier_scale
 from napari_atomicity.pipeline.analysis import classify_clusters, detect_clusters
 from napari_atomicity.pipeline.session_labels import label_session
 from napari_atomicity.simulation.structures import Isomer
 from napari_atomicity.training.augmentation import augmented
+from napari_atomicity.training.calibration.held_out import predict_as_used
 from napari_atomicity.training.classifier import train_classifier
 from napari_atomicity.training.data import split_by_image
 from napari_atomicity.training.fit import smooth_targets
-from napari_atomicity.training.held_out import predict_as_used
 from napari_atomicity.training.request import TrainingSettings
 from napari_atomicity.training.run import train_from_folder
 from napari_atomicity.training.score_text import describe_accuracy, describe_comparisons

@@ -15,7 +15,7 @@ from napari_atomicity.statistics.score_intervals import (
     resample_scores,
     score_intervals,
 )
-from napari_atomicity.training.evaluation import expected_calibration_error
+from napari_atomicity.training.calibration.evaluation import expected_calibration_error
 from napari_atomicity.validation import methods, runs
 from napari_atomicity.validation.data import MIXED, SELECTED, SHIFTED, ValidationImage
 from napari_atomicity.validation.jobs import run_job

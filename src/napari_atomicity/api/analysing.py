@@ -12,14 +12,14 @@ import numpy as np
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, for_each_image, prefixed, report
 from ..detection.settings import DetectionSettings
-from ..io.arrays import is_array, is_signal, micrograph_of, unique_image_names
 from ..io.images import is_image_folder, load
 from ..io.inputs import Input, named_inputs
 from ..io.provenance import now
+from ..io.readers.arrays import is_array, is_signal, micrograph_of, unique_image_names
 from ..models.analysis import Analysis
 from ..pipeline.acquisition_sessions import SessionRules
 from ..pipeline.run_request import RunRequest
-from ..pipeline.runs import RunResults, analyse_micrograph, analyse_one, without_pixels
+from ..pipeline.runs.serial import RunResults, analyse_micrograph, analyse_one, without_pixels
 from .image_analysis import ImageAnalysis
 from .progress import automatic_progress
 from .session import Analyses

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core.cluster_table import classes_of
 from ..core.errors import DependencyError
 from ..core.palette import colour_of
+from ..core.tables.cluster_table import classes_of
 from ..models.analysis import Analysis
 
 _COLUMNS = (

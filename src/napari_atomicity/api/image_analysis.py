@@ -8,8 +8,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ..core.cluster_table import NON_CLASS_LABELS, classes_of
 from ..core.errors import TableError
+from ..core.tables.cluster_table import NON_CLASS_LABELS, classes_of
 from ..models.analysis import Analysis
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class ImageAnalysis(Analysis):
             If the folder or a file cannot be written.
         """
         from ..io.provenance import now
-        from ..pipeline.run_files import RunInfo
+        from ..pipeline.runs.run_files import RunInfo
         from .saving import results_of, save_results
 
         results, inputs = results_of([self])

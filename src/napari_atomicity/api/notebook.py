@@ -14,7 +14,7 @@ from ..core.text import pluralise
 from ..io.provenance import Outcome
 from ..models.analysis import Analysis
 from ..reporting.figures import draw_image
-from ..reporting.plots import style
+from ..reporting.plots.registry import style
 
 MAX_PX = 700
 """Edge length to which images are reduced."""

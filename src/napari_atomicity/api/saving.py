@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import ModelError
 from ..detection.settings import DetectionSettings
-from ..io.arrays import unique_image_names
 from ..io.inputs import Input, make_folder
 from ..io.provenance import micrograph_fields
+from ..io.readers.arrays import unique_image_names
 from ..models.analysis import Analysis
 from ..pipeline.acquisition_sessions import SessionRules
-from ..pipeline.run_files import RunInfo
 from ..pipeline.run_request import RunRequest
-from ..pipeline.runs import RunResults, read_checked_reference
+from ..pipeline.runs.run_files import RunInfo
+from ..pipeline.runs.serial import RunResults, read_checked_reference
 from ..reporting.image_warnings import analysis_fields
 from ..reporting.report import MANY_IMAGES
 from .progress import automatic_progress

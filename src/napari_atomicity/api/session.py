@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, Self
 import pandas as pd
 
 from ..core.acquisition_session import Composition, Recording
-from ..core.cluster_table import ALL
 from ..core.errors import TableError
+from ..core.tables.cluster_table import ALL
 from ..io.inputs import Input
 from ..io.provenance import Outcome, now
 from ..io.tables import concatenate
 from ..models.analysis import Analysis, limits_of
-from ..pipeline.run_files import RunInfo
-from ..pipeline.runs import RunResults
-from ..statistics.ratios import class_ratios
+from ..pipeline.runs.run_files import RunInfo
+from ..pipeline.runs.serial import RunResults
+from ..statistics.ratios.ratios import class_ratios
 from .image_analysis import ImageAnalysis, new_axes, open_in_viewer
 from .saving import results_of, save_results
 
@@ -157,7 +157,7 @@ class Analyses:
     def ratios(
         self, method: str = "counted", *, keep_ratios: bool = False, **options: Any
     ) -> pd.DataFrame:
-        """Class ratios of each image and of all, see `statistics.ratios.class_ratios`.
+        """Class ratios of each image and of all, see `statistics.ratios.ratios.class_ratios`.
 
         Parameters
         ----------
@@ -239,8 +239,8 @@ class Analyses:
         -------
         matplotlib.axes.Axes
         """
-        from ..reporting.plot_base import Look
-        from ..reporting.plots import PLOTS
+        from ..reporting.plots.base import Look
+        from ..reporting.plots.registry import PLOTS
 
         classes = self.results.card.classes
         limits = limits_of(self.results.analyses.values())
@@ -341,7 +341,7 @@ class Session(Analyses):
     @property
     def intensity_per_atom(self) -> pd.Series:
         """Integrated intensity of one atom in counts nm² for each image, NaN if it is unknown."""
-        from ..reporting.plots import scales_of
+        from ..reporting.plots.registry import scales_of
 
         scales = scales_of(list(self.results.analyses.values()))
         return pd.Series(scales, dtype=float).reindex(self.images)

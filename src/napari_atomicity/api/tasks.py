@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..atoms.marks import ImageAtoms
 from ..core.progress import Progress, Stop
-from ..io.arrays import unique_image_names
 from ..io.images import load
+from ..io.readers.arrays import unique_image_names
 from ..models.analysis import Analysis
 from .analysing import analyse, is_one_image
 from .progress import automatic_progress
@@ -19,10 +19,10 @@ from .session import Analyses
 if TYPE_CHECKING:
     from ..atoms.analysis import AtomAnalysis
     from ..atoms.dispersion import DispersionResults, DispersionSettings
-    from ..atoms.finder import AtomModel
+    from ..atoms.finding.finder import AtomModel
     from ..core.model_card import ModelCard
     from ..pipeline.adaptation.result import Adaptation
-    from ..pipeline.batch import BatchRun
+    from ..pipeline.runs.batch import BatchRun
     from ..tracking.following import TrackedMovie
     from ..tracking.settings import MovieSettings
 
@@ -355,8 +355,8 @@ def analyse_batch(
     AtomicityError
         If the folder cannot be written, another run writes to it, or no worker can be started.
     """
-    from ..pipeline.batch import run_batch
     from ..pipeline.run_request import RunRequest
+    from ..pipeline.runs.batch import run_batch
 
     if isinstance(settings.get("known"), list):
         settings["known"] = tuple(settings["known"])

@@ -3,5 +3,5 @@ from .dispersion import (
     DispersionSettings as DispersionSettings,
     compute_dispersions as compute_dispersions,
 )
-from .finder import load_atom_model as load_atom_model
+from .finding.finder import load_atom_model as load_atom_model
 from .marks import ImageAtoms as ImageAtoms

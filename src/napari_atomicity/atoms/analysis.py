@@ -20,18 +20,18 @@ from ..detection.background import without_gaps
 from ..detection.clusters import detect
 from ..detection.outliers import find_repairs, repair, repaired_frames
 from ..detection.recording import OUTLIERS, missing_pixels
-from ..statistics import atom_groups as groups
-from ..statistics.nearest_neighbours import nearest_neighbours
-from . import operating_point as operating
+from ..statistics.points import atom_groups as groups
+from ..statistics.points.nearest_neighbours import nearest_neighbours
+from .finding import operating_point as operating
+from .finding.localisation import SIGMA_NM, Spots, fit_spots
+from .finding.pixel_size import propose_pixel_size
 from .injected_spots import MIN_ATOMS
-from .localisation import SIGMA_NM, Spots, fit_spots
-from .pixel_size import propose_pixel_size
 from .regions import make_outline_region, make_region_mask
 from .support import support_mask
 from .table import MODEL, conform, validate
 
 if TYPE_CHECKING:
-    from .finder import AtomModel
+    from .finding.finder import AtomModel
 
 
 # ---- clusters too bright to be groups of single atoms: detections on them are no single atoms
@@ -198,7 +198,7 @@ def find_atoms(
     ModelError
         If the model cannot be loaded or the device is not available.
     """
-    from .finder import AtomModel, load_atom_model  # torch is not needed to read results
+    from .finding.finder import AtomModel, load_atom_model  # torch is not needed to read results
 
     if precision is not None and not 0 <= precision <= 1:
         raise ValueError(f"the precision must be between 0 and 1, not {precision}")

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ..core.cluster_table import classes_of
-from ..core.columns import TEXT, Column
 from ..core.micrograph import Micrograph
-from ..statistics.atom_groups import atoms_of_clusters, clusters_of_atoms
+from ..core.tables.cluster_table import classes_of
+from ..core.tables.columns import TEXT, Column
+from ..statistics.points.atom_groups import atoms_of_clusters, clusters_of_atoms
 from .completeness import Completeness
 from .counting import count_atoms_by_intensity
 from .marks import ImageAtoms

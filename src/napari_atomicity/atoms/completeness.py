@@ -29,8 +29,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
-from ..core.columns import TEXT, Column
-from . import operating_point as operating
+from ..core.tables.columns import TEXT, Column
+from .finding import operating_point as operating
 from .injected_spots import CROWD_SHARE
 from .injection import InjectedAtoms
 

@@ -1,10 +1,10 @@
 """Dispersion of the atoms of images on their support: from `ImageAtoms` to ``dispersion.csv``.
 
 The window and the command line both use this module. The statistics are those of
-`statistics.dispersion`; this module prepares their input: all candidates with their probabilities,
-the support with the drawn corrections, and each frame of a stack separately before they are pooled.
-Each frame of each image has its own random numbers: with common ones, pooled random patterns would
-scatter as much as those of a single image.
+`statistics.points.dispersion`; this module prepares their input: all candidates with their
+probabilities, the support with the drawn corrections, and each frame of a stack separately before
+they are pooled. Each frame of each image has its own random numbers: with common ones, pooled
+random patterns would scatter as much as those of a single image.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, prefixed
 from ..core.settings import check_settings, documented, seed_setting, setting
 from ..detection.outliers import repaired_frames
-from ..statistics.dispersion import (
+from ..statistics.points.dispersion import (
     ALL,
     DispersionStatistics,
     dispersion,
     pool_frames,
     pool_images,
 )
-from ..statistics.dispersion_columns import SCHEMA as STATISTICS_SCHEMA
-from ..statistics.loading_settings import LoadingSettings
-from ..statistics.metal_loading import SCHEMA as LOADING_SCHEMA, with_loading
-from ..statistics.windows import ObservationWindow
+from ..statistics.points.dispersion_columns import SCHEMA as STATISTICS_SCHEMA
+from ..statistics.points.loading_settings import LoadingSettings
+from ..statistics.points.metal_loading import SCHEMA as LOADING_SCHEMA, with_loading
+from ..statistics.points.windows import ObservationWindow
 from . import support
 from .analysis import with_neighbours
 from .completeness import SCHEMA as COMPLETENESS_SCHEMA, Completeness, with_completeness
@@ -47,7 +47,7 @@ DISPERSION_SCHEMA = (*STATISTICS_SCHEMA, *COMPLETENESS_SCHEMA, *LOADING_SCHEMA)
 @documented
 @dataclass(frozen=True)
 class DispersionSettings:
-    """Settings of the dispersion; see `statistics.dispersion.dispersion`."""
+    """Settings of the dispersion; see `statistics.points.dispersion.dispersion`."""
 
     simulations: int = setting(
         199,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import KDTree
 
-from .candidates import select_distant
+from .finding.candidates import select_distant
 
 
 # ---- gaussian spots in images

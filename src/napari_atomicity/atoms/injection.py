@@ -30,11 +30,11 @@ from ..detection.background import without_gaps
 from ..detection.outliers import repaired_frames
 from ..statistics.scores import match_nearest
 from .analysis import AtomAnalysis, detect_candidates
+from .finding.localisation import SIGMA_NM, SIGMA_RANGE_NM
 from .injected_spots import MIN_ATOMS, Injection, add_gaussian_spots, draw_injections
-from .localisation import SIGMA_NM, SIGMA_RANGE_NM
 
 if TYPE_CHECKING:
-    from .finder import AtomModel
+    from .finding.finder import AtomModel
 
 
 # ---- isolated atoms: the probability of each to be isolated, and the width of the mean one

@@ -18,8 +18,8 @@ from ..statistics.matching import match
 from . import support
 from .analysis import AtomAnalysis, with_neighbours
 from .completeness import Completeness, estimate_completeness
+from .finding.localisation import fit_spots
 from .injection import InjectedAtoms
-from .localisation import fit_spots
 from .species import Species, label_species
 from .table import PERSON, concat_atom_tables, conform, empty_table
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..statistics import atom_groups as groups
+from ..statistics.points import atom_groups as groups
 from .marks import ImageAtoms
 from .support import is_on_support
 from .table import PERSON
@@ -34,12 +34,12 @@ class Summary:
     kinds: pd.DataFrame  # as `groups.kinds`: a row for isolated, dimer, multimer and cluster
     sizes: pd.DataFrame  # as `groups.size_distribution`: a row for each size of group
     # median distance to the nearest other atom; NaN with fewer than two. Not corrected for edges,
-    # unlike that of `statistics.dispersion`
+    # unlike that of `statistics.points.dispersion`
     nearest_nm: float
 
     @property
     def density_per_nm2(self) -> float:
-        """Expected atoms per nm² of support, as in `statistics.dispersion`; NaN without support."""
+        """Expected atoms per nm² of support (`statistics.points`); NaN without support."""
         return self.n_expected / self.area_nm2 if self.area_nm2 > 0 else float("nan")
 
     @property

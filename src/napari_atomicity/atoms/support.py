@@ -27,7 +27,7 @@ from skimage.draw import polygon2mask
 from skimage.filters import threshold_otsu
 
 from ..detection.background import block_mean, enlarge, without_gaps
-from ..statistics.windows import ObservationWindow
+from ..statistics.points.windows import ObservationWindow
 
 LEVEL_SIGMAS_NM = (0.1, 0.15, 0.22, 0.33, 0.5)
 """Blurs of the level; the first that separates support from vacuum is used. It limits the accuracy

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from ..core.columns import TEXT, Column, check_columns, conform_columns, rst_table
 from ..core.errors import TableError
+from ..core.tables.columns import TEXT, Column, check_columns, conform_columns, rst_table
 
 MODEL, PERSON = "model", "person"
 """Values of ``origin``."""

@@ -36,10 +36,10 @@ from .options import options_of, reads_images
 if TYPE_CHECKING:
     from ..io.provenance import Outcome
     from ..models.analysis import Analysis
-    from ..models.class_averages import Averages
-    from ..pipeline.batch import BatchRun
+    from ..models.class_maps.class_averages import Averages
     from ..pipeline.explanations import ExplainRun
-    from ..pipeline.runs import Run
+    from ..pipeline.runs.batch import BatchRun
+    from ..pipeline.runs.serial import Run
 
 
 # ---- command ``atomicity explain``
@@ -81,7 +81,7 @@ def explain(
 
 def _print_averages(run: ExplainRun) -> None:
     """Print centre against outline of each class and channel."""
-    from ..models.class_average_figure import describe_averages
+    from ..models.class_maps.class_average_figure import describe_averages
     from ..pipeline.explanations import PREDICTED
 
     for name, averages in run.averages.items():
@@ -182,7 +182,7 @@ def start_batch(
 ) -> BatchRun:
     """Analyse images on workers and show the progress."""
     with without_collection():
-        from ..pipeline.batch import run_batch
+        from ..pipeline.runs.batch import run_batch
 
     with ConsoleProgress() as console, catch_signals() as stop:
         shown = BatchProgress(console)
@@ -271,7 +271,7 @@ def _frames_of(text: str | None) -> int | str | None:
 def run_analysis(images: list[Path], out: Path, request: RunRequest) -> tuple[Run, Analysis | None]:
     """Analyse images and show the progress."""
     with without_collection():
-        from ..pipeline.runs import analyse_images
+        from ..pipeline.runs.serial import analyse_images
 
     last: list[Analysis] = []
 
@@ -291,7 +291,7 @@ def run_analysis(images: list[Path], out: Path, request: RunRequest) -> tuple[Ru
 
 def _print_ratios(run: Run) -> None:
     """Print notes about the ratios of all images, and how they agree with the reference."""
-    from ..core.cluster_table import ALL
+    from ..core.tables.cluster_table import ALL
 
     for note in dict.fromkeys(run.ratios.loc[run.ratios["scope"] == ALL, "note"]):
         if note:

@@ -29,8 +29,7 @@ from .common import (
     without_collection,
 )
 from .ending import SIGNALS, catch_signals
-from .options import options_of, reads_images
-from .shared_options import SHARED
+from .options import SHARED, options_of, reads_images
 
 if TYPE_CHECKING:
     from ..pipeline.atom_runs import AtomRun

@@ -23,8 +23,8 @@ from .demo import demo
 from .ending import end_in_time, end_process, was_ignored, was_stopped
 from .evaluate import benchmark, evaluate
 from .models import add, info, models
+from .options import name_settings_file, share_options
 from .packs import consensus, pack
-from .shared_options import name_settings_file, share_options
 from .simulate import simulate
 from .train import train
 from .validate import validate

@@ -253,8 +253,8 @@ def exit_with_status(run: Any, see: Path, advice: str = "") -> None:
 
 def say_doubts(outcomes: Iterable[Outcome]) -> None:
     """Warn of sessions whose labels may be wrong together, and of contradicted known samples."""
-    from ..reporting.plot_session import contradictions
-    from ..statistics.ratio_notes import session_basis, session_doubts
+    from ..reporting.plots.session import contradictions
+    from ..statistics.ratios.ratio_notes import session_basis, session_doubts
 
     outcomes = list(outcomes)
     lines: dict[str, None] = {}

@@ -42,7 +42,7 @@ def demo(
 ) -> None:
     """Analyse the example image of the package and show it in napari."""
     from ..core.extras import require_extra
-    from ..pipeline.runs import RunRequest
+    from ..pipeline.runs.serial import RunRequest
     from ..simulation.example_data import example_path
 
     with require_extra("pyqt6", "opening napari"):

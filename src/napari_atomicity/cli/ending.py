@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from ..io.files import remove_temporary_files
-from ..io.reader_process import interrupt_reading
+from ..io.readers.reader_process import interrupt_reading
 
 if TYPE_CHECKING:
     from ..core.progress import Stop

@@ -31,7 +31,7 @@ def models(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List the available models with their cards, or add one."""
     if ctx.invoked_subcommand is not None:
         return
-    from ..atoms.card import AtomCard
+    from ..atoms.finding.card import AtomCard
     from ..core.model_card import ModelCard
     from ..models.files import available_cards
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+import json
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -13,7 +15,165 @@ import typer
 
 from ..core.errors import AtomicityError, SettingError
 from ..core.settings import Setting, default_of, settings_of
-from ..io.read_limits import ReadLimits, read_limits, set_read_limits
+from ..io.files import read_document
+from ..io.readers.read_limits import ReadLimits, read_limits, set_read_limits
+from .common import print_errors_only
+
+# ---- options of every command: a file of settings, and quiet output
+
+SHARED = frozenset({"settings", "quiet"})
+"""Parameters that every command has."""
+_SETTINGS = "--settings"
+
+
+def apply_settings_file(context: typer.Context, path: Path | None) -> Path | None:
+    """Use the values of a settings file for options that are not on the command line.
+
+    Raises `typer.BadParameter` if the file cannot be read, or has an unknown key or a wrong value.
+    """
+    if path is not None and not context.resilient_parsing:
+        known = dict(_keys(context.command.params))
+        values = _select(_read(path), path, context)
+        context.default_map = {}
+        for key, value in values.items():
+            parameter = known.get(key.replace("-", "_"))
+            if parameter is None:
+                raise _error(path, f"{key}: atomicity {context.info_name} has no such option")
+            if value is not None:
+                context.default_map[parameter.name] = _text(value, parameter, key, path, context)
+    return path
+
+
+def share_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of every command to a command."""
+    signature = inspect.signature(command, eval_str=True)
+    new = {name: about for name, about in _named_options() if name not in signature.parameters}
+
+    @functools.wraps(command)
+    def run(**arguments: Any) -> None:
+        command(**{name: value for name, value in arguments.items() if name not in new})
+
+    parameters = [
+        one.replace(kind=one.KEYWORD_ONLY)
+        for one in (*signature.parameters.values(), *new.values())
+    ]
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run
+
+
+def name_settings_file(context: Any, error: typer.BadParameter) -> None:
+    """Name the settings file in an error if a value of the file has caused it."""
+    hints = [error.param_hint] if isinstance(error.param_hint, str) else error.param_hint or ()
+    names = {hint.removeprefix("--").replace("-", "_") for hint in hints}
+    if names & (context.default_map or {}).keys():
+        error.message = f"{context.params['settings']}: {error.message}"
+
+
+def _named_options() -> Iterator[tuple[str, inspect.Parameter]]:
+    path = typer.Option(
+        _SETTINGS,
+        help="TOML file with values of options, or the run.json of an earlier run. Options on the "
+        "command line win.",
+        callback=apply_settings_file,
+        is_eager=True,
+    )
+    quiet = typer.Option(
+        "--quiet", help="Print errors only.", callback=print_errors_only, is_eager=True
+    )
+    kind = inspect.Parameter.KEYWORD_ONLY
+    for name, default, annotation in (
+        ("settings", None, Annotated[Path | None, path]),
+        ("quiet", False, Annotated[bool, quiet]),
+    ):
+        yield name, inspect.Parameter(name, kind, default=default, annotation=annotation)
+
+
+def _keys(parameters: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the key and the parameter of each option and argument."""
+    for one in parameters:
+        options = [text for text in one.opts if text.startswith("--")]
+        if _SETTINGS in options or "--help" in options:
+            continue
+        for text in options or [one.name]:
+            yield text.removeprefix("--").replace("-", "_"), one
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read a TOML or JSON file."""
+    try:
+        text = read_document(path).decode("utf-8")
+        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise _error(path, error.strerror or str(error)) from None
+    except (ValueError, RecursionError) as error:
+        raise _error(path, str(error)) from None
+    if not isinstance(values, dict):
+        raise _error(path, "there are no settings")
+    return values
+
+
+def _select(values: dict[str, Any], path: Path, context: typer.Context) -> dict[str, Any]:
+    """Return the values for a command: flat keys, and its table."""
+    if isinstance(values.get("parameters"), dict):
+        return _of_record(values, context.command.params)
+    commands = getattr(context.find_root().command, "commands", {})
+    chosen = {}
+    for key, value in values.items():
+        if not isinstance(value, dict):
+            chosen[key] = value
+        elif key not in commands:
+            raise _error(path, f"{key}: there is no such command")
+    own = values.get(context.info_name or "")
+    return {**chosen, **(own if isinstance(own, dict) else {})}
+
+
+def _of_record(record: Mapping[str, Any], parameters: Iterable[Any]) -> dict[str, Any]:
+    """Return the parameters and the images of a ``run.json``.
+
+    A list is text with commas for an option that is given one time.
+    """
+    values: dict[str, Any] = {}
+    for key, value in record["parameters"].items():
+        values |= value if isinstance(value, dict) else {key: value}
+    images = record.get("images")
+    entries = images if isinstance(images, list) else ()
+    paths = [one["path"] for one in entries if isinstance(one, dict) and "path" in one]
+    for one in parameters:
+        if one.nargs == -1 and paths:
+            values[one.name] = paths
+        elif isinstance(value := values.get(one.name), list) and not _takes_several(one):
+            values[one.name] = ",".join(map(str, value))
+    return values
+
+
+def _takes_several(parameter: Any) -> bool:
+    return parameter.nargs == -1 or bool(getattr(parameter, "multiple", False))
+
+
+def _text(value: Any, parameter: Any, key: str, path: Path, context: typer.Context) -> Any:
+    """Check a value and return it as on the command line: text, a list of texts, or a flag."""
+    is_flag = getattr(parameter, "is_flag", False)
+    is_list = _takes_several(parameter)
+    texts = value if is_list and isinstance(value, list) else [value]
+    for one in texts:
+        if isinstance(one, bool) != is_flag or not isinstance(one, str | int | float):
+            wanted = "true or false" if is_flag else "a number or text"
+            raise _error(path, f"{key} must be {wanted}, not {one!r}")
+        if one == "":
+            raise _error(path, f"{key} is empty")
+    if is_flag:
+        return value
+    chosen = [str(one) for one in texts] if is_list else str(value)
+    try:
+        parameter.process_value(context, chosen)
+    except typer.BadParameter as error:
+        raise _error(path, f"{key}: {error.message}") from None
+    return chosen
+
+
+def _error(path: Path, text: str) -> typer.BadParameter:
+    return typer.BadParameter(f"{path}: {text}", param_hint=_SETTINGS)
 
 
 def options_of(

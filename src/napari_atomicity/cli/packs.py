@@ -54,7 +54,7 @@ def pack(
 ) -> None:
     """Export images with empty tables for the annotation of atoms."""
     from ..project.annotation_packs import archive_of, export_pack
-    from ..statistics.annotation_sites import TOLERANCE_NM
+    from ..statistics.annotators.annotation_sites import TOLERANCE_NM
 
     require_files(images)
     for path in (out, archive_of(out)):
@@ -103,8 +103,8 @@ def consensus(
     from ..io.inputs import make_folder
     from ..project.filled_packs import read_packs
     from ..state.annotators import write_agreement
-    from ..statistics.consensus import consensus as merged
-    from ..statistics.human_parity import compare_with_annotators
+    from ..statistics.annotators.consensus import consensus as merged
+    from ..statistics.annotators.human_parity import compare_with_annotators
 
     require_files(packs)
     model = None if model_atoms is None else _atoms(model_atoms, "y_nm", "x_nm")

@@ -24,7 +24,7 @@ from .common import (
     say,
     split_names,
 )
-from .shared_options import SHARED, apply_settings_file
+from .options import SHARED, apply_settings_file
 
 if TYPE_CHECKING:
     from ..simulation.recipes import Recipe

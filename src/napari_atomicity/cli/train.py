@@ -126,7 +126,7 @@ def train(
 
 def _train(request: TrainRequest) -> ModelCard:
     """Train, show the progress, and describe how to resume after Ctrl-C."""
-    from ..reporting.plot_training import describe_training
+    from ..reporting.plots.training import describe_training
     from ..training.run import train as train_model
 
     with ConsoleProgress() as console:

@@ -30,12 +30,12 @@ from .options import options_of, reads_images
 
 if TYPE_CHECKING:
     from ..pipeline.adaptation.watch import AdaptingWatch
-    from ..pipeline.live import LiveRun, LiveUpdate
-    from ..pipeline.watch import Watch
+    from ..pipeline.live.live import LiveRun, LiveUpdate
+    from ..pipeline.live.watch import Watch
 
 
 class _Options(NamedTuple):
-    """Options of `pipeline.watch.Watch`."""
+    """Options of `pipeline.live.watch.Watch`."""
 
     polling: bool | None
     reference_images: int
@@ -118,7 +118,7 @@ def _watch(
     from ..core.model_card import ModelCard
     from ..models.files import find_model, read_card
     from ..pipeline.acquisition_sessions import SessionRules
-    from ..pipeline.control_chart import MIN_FIRST
+    from ..pipeline.live.control_chart import MIN_FIRST
 
     if 0 < options.reference_images < MIN_FIRST:
         raise typer.BadParameter(f"--reference-images must be 0 or at least {MIN_FIRST}")
@@ -160,7 +160,7 @@ def _make_watch(
     adapt: bool,
     notice: Callable[[str], None],
 ) -> Watch | AdaptingWatch:
-    from ..pipeline.watch import Watch
+    from ..pipeline.live.watch import Watch
 
     if not adapt:
         return Watch(folder, out, request, notice=notice, **options._asdict())

@@ -151,7 +151,8 @@ class ModelCard(Card):
     classes: Annotated[tuple[Annotated[str, Len(1, 100)], ...], Len(1, 1000)]
     patches: PatchSettings = field(default_factory=PatchSettings)  # geometry of the input
     scale: ScaleReference | None = None  # reference for the intensity of one atom in an image
-    # reference for the intensity of one atom in the images of a session, see `models.session_scale`
+    # reference for the intensity of one atom in the images of a session, see
+    # `models.scale.session_scale`
     apparent_size: ApparentSize | None = None
     # width of the first layer of the network
     width: Annotated[int, Interval(ge=4, le=256), MultipleOf(4)] = 16

@@ -16,7 +16,7 @@ import colorsys
 from collections.abc import Iterable
 from functools import lru_cache
 
-from .cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN
+from .tables.cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN
 
 # Ordered so that classes of similar size look most different. Black is not used: it is invisible
 # on the dark background of a HAADF image.

@@ -76,8 +76,8 @@ def check(stop: Stop | None) -> None:
 #
 # A *step* processes one item, for example detects the clusters of an image. An *executor* applies
 # the step to all items and yields the results as they are completed: `serial` in this process,
-# `pipeline.dask_workers.Workers.each` on workers. The items may be a list of files, the images that
-# arrive in a watched folder, or those that wait in the window. A *sink* takes each result: it
+# `pipeline.runs.dask_workers.Workers.each` on workers. The items may be a list of files, the images
+# that arrive in a watched folder, or those that wait in the window. A *sink* takes each result: it
 # stores a part, collects rows of a table, reports the outcome, or changes the window.
 
 I = TypeVar("I")  # noqa: E741  (an item)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from ..core import cluster_table as tables
 from ..core.errors import UnsuitableImageError
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
+from ..core.tables import cluster_table as tables
 from .frame import Frame, group_points
 from .outlines import (
     RING_NM,

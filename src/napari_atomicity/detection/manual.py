@@ -11,9 +11,9 @@ from skimage.draw import polygon2mask
 from skimage.measure import points_in_poly
 from skimage.morphology import convex_hull_image
 
-from ..core import cluster_table as tables
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
+from ..core.tables import cluster_table as tables
 from .clusters import (
     Detection,
     check_resolution,

@@ -2,7 +2,7 @@
 
 napari calls a reader in the thread of the window and has no way to continue in a worker: a file
 that a library can not read to its end blocks the window until the limit of time
-(`io.read_limits`). The dock Browse reads in a worker. Reading writes nothing.
+(`io.readers.read_limits`). The dock Browse reads in a worker. Reading writes nothing.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 from ..core.errors import AtomicityError
 from ..io.images import find_images, is_image_folder, load, reader_of, unique_names
 from ..project import SUFFIX
-from .viewer.compat import has_window
-from .viewer.micrographs import layer_data
+from .viewer.layers.compat import has_window
+from .viewer.layers.micrographs import layer_data
 
 NO_LAYER: list[Any] = [(None,)]
 """Tells napari that there is no layer to add."""

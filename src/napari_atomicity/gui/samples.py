@@ -8,7 +8,7 @@ from pathlib import Path
 from ..io.images import find_images, load
 from ..simulation.example_data import atom_example_path, example_path, write_example_folder
 from .reader import open_bench
-from .viewer.micrographs import LayerData, layer_data
+from .viewer.layers.micrographs import LayerData, layer_data
 
 
 def example() -> list[LayerData]:

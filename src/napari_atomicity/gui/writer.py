@@ -17,9 +17,9 @@ from ..core.errors import AtomicityError
 from ..io.outline_files import OUTLINE_WRITERS, write_outlines
 from ..io.tables import write_clusters, write_table
 from .viewer.binding import binding_of_layer
-from .viewer.calibration import pixel_size_of_axes
-from .viewer.layer_group import ROLE
-from .viewer.layers import ATOM_LAYERS
+from .viewer.layers.calibration import pixel_size_of_axes
+from .viewer.layers.layer_group import ROLE
+from .viewer.layers.layers import ATOM_LAYERS
 
 LayerTuple = tuple[Any, dict[str, Any], str]
 

@@ -1,5 +1,5 @@
-from .arrays import micrograph_of as micrograph_of
 from .images import find_images as find_images, load as load
+from .readers.arrays import micrograph_of as micrograph_of
 from .tables import (
     read_clusters as read_clusters,
     read_reference as read_reference,

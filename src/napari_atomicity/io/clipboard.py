@@ -80,7 +80,7 @@ def latex_table(ratios: pd.DataFrame) -> str:
     Parameters
     ----------
     ratios : pandas.DataFrame
-        Class ratios from `statistics.ratios.class_ratios`. Several scopes are a column.
+        Class ratios from `statistics.ratios.ratios.class_ratios`. Several scopes are a column.
 
     Returns
     -------

@@ -19,15 +19,15 @@ import numpy as np
 
 from ..core.errors import AtomicityError, Cancelled, ReadError, UnsuitableImageError, reason_of
 from ..core.micrograph import Micrograph
-from . import lazy, microscope, plain_formats as plain
-from .arrays import micrograph_of
 from .files import check_files_in, is_result, is_result_folder, regular_file
-from .lazy import inverted, is_large, tiff_pixels
-from .plain_formats import GREY
-from .raw_image import RawImage, known_entries
-from .read_limits import read_limits
-from .reader_process import ForeignError, read_in_process, too_slow
-from .units import AxisScale, pixel_size_nm as pixel_size_of, seconds
+from .readers import lazy, microscope, plain_formats as plain
+from .readers.arrays import micrograph_of
+from .readers.lazy import inverted, is_large, tiff_pixels
+from .readers.plain_formats import GREY
+from .readers.raw_image import RawImage, known_entries
+from .readers.read_limits import read_limits
+from .readers.reader_process import ForeignError, read_in_process, too_slow
+from .readers.units import AxisScale, pixel_size_nm as pixel_size_of, seconds
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core import cluster_table as tables, palette
+from ..core import palette
 from ..core.errors import AtomicityError
+from ..core.tables import cluster_table as tables
 from .files import RESULT, atomic_write, plain, write_text
 
 _CORNER_PX = 0.5

@@ -7,8 +7,8 @@ import re
 import numpy as np
 import pandas as pd
 
-from ..core.cluster_table import ALL
 from ..core.errors import TableError
+from ..core.tables.cluster_table import ALL
 
 EXAMPLE = "Pt19:Pt41:Pt70 = 1:1:1"
 # Tolerance for rounded fractions.

@@ -24,9 +24,9 @@ import numpy as np
 import pandas as pd
 from pandas.io.parsers import TextParser  # type: ignore[attr-defined]
 
-from ..core import cluster_table as tables, ratio_columns
-from ..core.columns import Column
 from ..core.errors import AtomicityError, ReadError, TableError
+from ..core.tables import cluster_table as tables, ratio_columns
+from ..core.tables.columns import Column
 from .files import atomic_write, regular_file, write_text
 from .formulas import escape_formula, has_text, map_text, unescape_formula
 from .reference_ratios import normalise_reference, parse_reference
@@ -155,7 +155,7 @@ def write_clusters(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
 
 
 def write_ratios(ratios: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
-    """Write class ratios (`statistics.ratios.class_ratios`) atomically.
+    """Write class ratios (`statistics.ratios.ratios.class_ratios`) atomically.
 
     The format is a table, or LaTeX (`io.clipboard.latex_table`) for the suffix .tex.
 
@@ -234,7 +234,7 @@ def read_reference(reference: str | os.PathLike[str]) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Columns ``scope, class, fraction``; fractions sum to 1 in each scope: see
-        `statistics.reference`.
+        `statistics.ratios.reference`.
 
     Raises
     ------

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pandas as pd
 
-from ..core.cluster_table import classes_of
 from ..core.micrograph import Micrograph
 from ..core.model_card import ModelCard
+from ..core.tables.cluster_table import classes_of
 from ..core.text import pluralise
-from ..statistics.ratio_notes import COMBINATION, ImageLimits
+from ..statistics.ratios.ratio_notes import COMBINATION, ImageLimits
 
 if TYPE_CHECKING:
-    from .intensity_scale import ConstrainedMixture
+    from .scale.intensity_scale import ConstrainedMixture
     from .scaled_predictions import ScaledPrediction
 
 
@@ -29,7 +29,7 @@ class Analysis:
     micrograph : Micrograph
         The image.
     table : DataFrame
-        The cluster table (`napari_atomicity.core.cluster_table`), N rows.
+        The cluster table (`napari_atomicity.core.tables.cluster_table`), N rows.
     outlines : list of ndarray
         N closed polygons, each (M, 2) in pixels (y, x).
     patches : dict of str to ndarray, optional
@@ -226,7 +226,7 @@ class Analysis:
     def ratios(
         self, method: str = "counted", *, keep_ratios: bool = False, **options: Any
     ) -> pd.DataFrame:
-        """Class ratios of this image with intervals: see `statistics.ratios.class_ratios`.
+        """Class ratios of this image with intervals: see `statistics.ratios.ratios.class_ratios`.
 
         Parameters
         ----------
@@ -247,7 +247,7 @@ class Analysis:
         ModelError
             If the method needs the card of the model, which is not at hand.
         """
-        from ..statistics.ratios import class_ratios
+        from ..statistics.ratios.ratios import class_ratios
 
         own = {
             # Named, so that an image without clusters has its rows too.

@@ -2,7 +2,7 @@
 
 Isomers of a size are flat or compact, so the distributions of their diameters are skewed, and a
 normal density in the logarithm misplaces the borders between the classes. Cards therefore hold the
-densities themselves, see `training.scaling`.
+densities themselves, see `training.calibration.scaling`.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def diameter_log_likelihood(log_diameter: np.ndarray, card: ModelCard) -> np.nda
 #
 # and the shares of the classes from a Dirichlet distribution per image. A flat component takes
 # aggregates and debris. The shares are integrated out by variational Bayes for every shift on a
-# grid, the shifts on the grid itself, as in `models.session_scale`.
+# grid, the shifts on the grid itself, as in `models.scale.session_scale`.
 
 SESSION_SCATTER = 0.07
 """Standard deviation of the shift of log diameter between sessions of other conditions."""

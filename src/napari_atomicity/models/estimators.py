@@ -1,7 +1,7 @@
 """Estimators of atomicity, from the obvious to the best: one registry, one interface.
 
 Each turns what is known of the clusters of an image into class probabilities in which all classes
-are equally likely beforehand: shares are for `statistics.prevalence` to find.
+are equally likely beforehand: shares are for `statistics.ratios.prevalence` to find.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scipy.special import softmax
 from ..core.model_card import ModelCard
 from ..statistics.scores import atoms_of
 from .diameter_density import diameter_log_likelihood
-from .intensity_scale import ConstrainedMixture, usable
+from .scale.intensity_scale import ConstrainedMixture, usable
 from .thresholds import by_thresholds
 
 MIN_PROBABILITY = 1e-4

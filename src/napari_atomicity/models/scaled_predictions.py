@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core import cluster_table as tables
-from ..core.cluster_table import explained_classes
 from ..core.model_card import ModelCard
-from ..statistics.ratio_notes import COMBINATION, MIN_SCALE_PROBABILITY
+from ..core.tables import cluster_table as tables
+from ..core.tables.cluster_table import explained_classes
+from ..statistics.ratios.ratio_notes import COMBINATION, MIN_SCALE_PROBABILITY
 from .classifier import Classifier, Prediction
 from .domain_shift import domain_shift
 from .estimators import LABELS_FROM, Measured, count_atoms, opinions
-from .intensity_scale import ConstrainedMixture
 from .out_of_distribution import out_of_distribution
+from .scale.intensity_scale import ConstrainedMixture
 
 
 # ---- assign labels to clusters from measurements and network predictions
@@ -81,7 +81,7 @@ def withhold_labels(
 
     If the scale is wrong, all labels of the image are wrong together. Probabilities and prediction
     sets are kept, and so are ``unknown``, ``aggregate`` and corrections. The reason is that of
-    `statistics.ratio_notes.ratio_notes`.
+    `statistics.ratios.ratio_notes.ratio_notes`.
 
     Parameters
     ----------

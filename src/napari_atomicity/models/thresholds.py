@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from .intensity_scale import usable
+from .scale.intensity_scale import usable
 
 
 def quantities(table: pd.DataFrame, intensity_per_atom: float) -> dict[str, np.ndarray]:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core import cluster_table as tables
 from ..core.errors import add_failed, attempt
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
+from ..core.tables import cluster_table as tables
 from ..detection import Detection, DetectionSettings, detect
 from ..detection.recording import OUTLIERS, missing_pixels, recording_of
 from ..models.analysis import Analysis
@@ -21,7 +21,7 @@ from .measurements import add_installed
 
 if TYPE_CHECKING:
     from ..models.classifier import Classifier, Prediction
-    from ..models.intensity_scale import ConstrainedMixture
+    from ..models.scale.intensity_scale import ConstrainedMixture
     from ..models.scaled_predictions import ScaledPrediction
 
 
@@ -127,8 +127,8 @@ def _predict(
     from ..core.devices import DeviceLostError, release_memory
     from ..core.patches import Patches
     from ..detection.device_patches import as_arrays, patches_for_device
-    from ..models.intensity_scale import fit_image
-    from ..models.session_images import find_scales, measure_analysis
+    from ..models.scale.intensity_scale import fit_image
+    from ..models.scale.session_images import find_scales, measure_analysis
 
     card, seconds = classifier.card, analysis.seconds
     with _timed(seconds, "scale"):

@@ -15,7 +15,7 @@ from ..core.settings import (
     seed_setting,
     setting,
 )
-from ..statistics.loading_settings import NO_METAL, LoadingSettings
+from ..statistics.points.loading_settings import NO_METAL, LoadingSettings
 
 
 @documented

@@ -28,7 +28,7 @@ from ..atoms.dispersion import (
     compute_image_dispersion,
     dispersion_rows,
 )
-from ..atoms.finder import AtomModel, load_atom_model
+from ..atoms.finding.finder import AtomModel, load_atom_model
 from ..atoms.injection import inject_atoms
 from ..atoms.marks import ImageAtoms
 from ..atoms.regions import make_cluster_mask
@@ -44,17 +44,17 @@ from ..detection.filters import thread_count
 from ..io.files import write_json
 from ..io.inputs import Input, make_folder, named_inputs
 from ..io.provenance import Outcome, attempt_report, now, read_run_record, run_record
-from ..io.read_limits import ReadLimits, free_memory_bytes, read_limits, set_read_limits
+from ..io.readers.read_limits import ReadLimits, free_memory_bytes, read_limits, set_read_limits
 from ..io.tables import read_clusters, write_table
 from ..reporting.atom_figures import image_figures, run_figures
 from ..reporting.atom_report import atom_section_images, write_atom_report
 from ..reporting.charts import write_figure
 from ..reporting.image_warnings import pixel_warnings
-from ..statistics.atom_groups import clusters_of_atoms, group_table
-from ..statistics.dispersion import DispersionStatistics, pool_images
+from ..statistics.points.atom_groups import clusters_of_atoms, group_table
+from ..statistics.points.dispersion import DispersionStatistics, pool_images
 from .atom_request import AtomRequest
 from .image_step import add_unreached, process_image, process_in_turn
-from .run_files import WithOutcomes, summarise_outcomes
+from .runs.run_files import WithOutcomes, summarise_outcomes
 
 if TYPE_CHECKING:
     from .atom_request import AtomRequest

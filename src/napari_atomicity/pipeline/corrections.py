@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ..core import cluster_table as tables
 from ..core.errors import TableError
 from ..core.micrograph import Micrograph
 from ..core.model_card import ModelCard
+from ..core.tables import cluster_table as tables
 from ..io.tables import read_table
 from ..models.analysis import Analysis
 from ..statistics.scores import match_nearest

@@ -13,24 +13,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.cluster_table import empty
 from ..core.errors import FAILED, ModelError, attempt
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, report
+from ..core.tables.cluster_table import empty
 from ..io.files import RESULT, atomic_write, write_json
 from ..io.inputs import Input, make_folder, named_inputs
 from ..io.outline_files import plain_name
 from ..io.provenance import Outcome, now, run_record
 from ..io.tables import concatenate, write_clusters
 from ..models.analysis import Analysis
-from ..models.class_average_figure import write_averages
-from ..models.class_averages import Averages, of_analyses
+from ..models.class_maps.class_average_figure import write_averages
+from ..models.class_maps.class_averages import Averages, of_analyses
 from ..models.classifier import load_classifier
 from .acquisition_sessions import SessionRules
 from .explain_request import ExplainRequest
 from .image_step import add_unreached
-from .run_files import RunInfo, WithOutcomes, summarise_outcomes
-from .runs import ImageRun
+from .runs.run_files import RunInfo, WithOutcomes, summarise_outcomes
+from .runs.serial import ImageRun
 
 
 # ---- write class maps as an ImageJ stack

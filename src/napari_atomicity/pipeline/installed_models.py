@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..atoms.card import SHIPPED as SHIPPED_ATOMS, AtomCard
+from ..atoms.finding.card import SHIPPED as SHIPPED_ATOMS, AtomCard
 from ..core.errors import ModelError
 from ..core.model_card import Card, ModelCard, is_file_name
 from ..models.files import (

@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 import numpy as np
 from skimage.draw import polygon2mask
 
-from ..core.cluster_table import check_own_column
 from ..core.errors import TableError, add_failed, attempt, format_error
 from ..core.progress import Stop, check
+from ..core.tables.cluster_table import check_own_column
 from ..models.analysis import Analysis
 
 GROUP = "napari_atomicity.measurements"

@@ -13,13 +13,13 @@ from ..core.errors import AtomicityError
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, report
 from ..models.analysis import Analysis
-from ..models.class_fit import ClassFit
 from ..models.estimators import class_sizes
-from ..models.image_evidence import ImageMeasurements
-from ..models.intensity_scale import ConstrainedMixture
-from ..models.session_scale import SessionScale
-from ..models.session_sources import fit_sources
-from ..reporting.plot_session import UNLIKE, SessionSummary
+from ..models.scale.class_fit import ClassFit
+from ..models.scale.image_evidence import ImageMeasurements
+from ..models.scale.intensity_scale import ConstrainedMixture
+from ..models.scale.session_scale import SessionScale
+from ..models.scale.session_sources import fit_sources
+from ..reporting.plots.session import UNLIKE, SessionSummary
 from .analysis import apply_scale
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def measure_session(
     Raises `ModelError` or `AtomicityError` if the model has no reference, an image has not been
     classified, or the model lacks a class of a known sample.
     """
-    from ..models.session_images import measure_analysis, require_references
+    from ..models.scale.session_images import measure_analysis, require_references
 
     references = require_references(card)
     measured = []
@@ -70,9 +70,9 @@ def fit_measurements(
     prior: tuple[float, float] | None = None,
 ) -> tuple[SessionScale, ClassFit | None, float]:
     """Find the scales of a session, and test whether its sizes are those of the classes."""
-    from ..models.class_fit import scale_error_of_counts
-    from ..models.session_images import require_references
-    from ..models.session_scale import fit_session
+    from ..models.scale.class_fit import scale_error_of_counts
+    from ..models.scale.session_images import require_references
+    from ..models.scale.session_scale import fit_session
 
     reference = require_references(card)[0]
     scale = fit_session(measured, reference, prior)
@@ -96,7 +96,7 @@ def label_session(
     not classified, or ``stop()`` returns True.
     """
     from ..models.classifier import load_classifier
-    from ..models.session_images import mixture_of_modes
+    from ..models.scale.session_images import mixture_of_modes
 
     classifier = load_classifier(model, device) if isinstance(model, str) else model
     if (card := classifier.card).scale is None or not analyses:
@@ -169,12 +169,12 @@ def fit_session_sizes(
     prior: tuple[float, float] | None = None,
 ) -> ClassFit | None:
     """Test whether the sizes of a session are those of the classes."""
-    from ..models.class_fit import (
+    from ..models.scale.class_fit import (
         align_with_classes,
         answer_of_session,
         fit_session_classes,
     )
-    from ..models.session_images import require_references
+    from ..models.scale.session_images import require_references
 
     sizes = class_sizes(card.classes)
     if sizes is None:
@@ -197,7 +197,7 @@ def summarise_session(
     card: ModelCard,
 ) -> SessionSummary:
     """Summarise a session for charts."""
-    from ..models.session_images import require_references
+    from ..models.scale.session_images import require_references
 
     known = {name: session.known[name] for name in images if name in session.known}
     sources = fit_sources(scale.measured, require_references(card)[0], session.prior)

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..core.cluster_table import SESSION_MAP
 from ..core.errors import AtomicityError
 from ..core.progress import Progress, Stop, check, report
+from ..core.tables.cluster_table import SESSION_MAP
 from ..models.analysis import Analysis
 from ..models.embedding import NEIGHBOURS, fit_map, place_by_references
 

@@ -1,8 +1,14 @@
 """The project file: images, predictions, log of corrections."""
 
 from .connection import SUFFIX
-from .contents import MergeReport, ProjectContents, ProjectImage
-from .edit_kind import EditKind, ImageEdit, RecordableEdit
+from .contents import (
+    EditKind,
+    ImageEdit,
+    MergeReport,
+    ProjectContents,
+    ProjectImage,
+    RecordableEdit,
+)
 from .opening import Opened, open_any, project_file, survey
 from .project import Project
 

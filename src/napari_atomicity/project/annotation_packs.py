@@ -39,7 +39,7 @@ from ..core.errors import (
 from ..core.progress import Progress, Stop, check, report
 from ..io.files import MANIFEST, PREVIEWS, to_json
 from ..io.images import find_images, load, sha256_of, unique_names, valid_text
-from ..statistics.annotation_sites import TOLERANCE_NM
+from ..statistics.annotators.annotation_sites import TOLERANCE_NM
 
 FORMAT = 1
 NONE, DONE = "none", "done"

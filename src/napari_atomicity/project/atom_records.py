@@ -17,8 +17,8 @@ from .atoms import (
     write_atoms,
 )
 from .connection import ProjectConnection
+from .contents import RecordableEdit
 from .damage import as_number
-from .edit_kind import RecordableEdit
 from .images import ImageIndex
 
 

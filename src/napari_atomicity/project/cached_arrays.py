@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import AtomicityError
-from ..core.row_view import ArrayView
+from ..core.tables.row_view import ArrayView
 from ..models.analysis import Analysis
 from .connection import ProjectConnection
 

@@ -13,11 +13,10 @@ import pandas as pd
 from scipy.spatial import cKDTree
 
 from ..models.analysis import Analysis
-from ..statistics.agreement import drop_replaced
+from ..statistics.annotators.agreement import drop_replaced
 from .atoms import merge_marks
-from .contents import MergeReport, ProjectImage, settle
+from .contents import EditKind, MergeReport, ProjectImage, RecordableEdit, settle
 from .damage import as_text, coerce_numbers, coerce_texts
-from .edit_kind import EditKind, RecordableEdit
 from .read_rows import read_positions
 from .rows import (
     ADD,

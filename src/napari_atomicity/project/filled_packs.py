@@ -22,7 +22,7 @@ from ..core.from_dict import Positive, dataclass_from_json
 from ..core.text import printable
 from ..io.files import MANIFEST, regular_file
 from ..io.formulas import unescape_formula
-from ..statistics.annotation_sites import TOLERANCE_NM
+from ..statistics.annotators.annotation_sites import TOLERANCE_NM
 from .annotation_packs import DONE, FORMAT, NONE
 
 # ---- read files from a folder or a .zip archive

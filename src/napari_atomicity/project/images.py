@@ -16,8 +16,8 @@ from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
 from ..io.files import plain
 from ..io.images import find_images, resolved, sha256_of, unique_names, valid_text
-from ..io.lazy_micrograph import LazyMicrograph
 from ..io.provenance import now
+from ..io.readers.lazy_micrograph import LazyMicrograph
 from ..models.analysis import Analysis
 from .connection import ProjectConnection
 from .contents import ProjectImage

@@ -15,10 +15,10 @@ from PIL import Image
 from ..core.errors import AtomicityError, ReadError
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
-from ..core.table_cache import TableCache
+from ..core.tables.table_cache import TableCache
 from ..core.text import pluralise
 from ..io.images import find_images, load
-from ..io.lazy_micrograph import PIXELS
+from ..io.readers.lazy_micrograph import PIXELS
 from ..models.analysis import Analysis
 from .connection import SUFFIX
 from .contents import ProjectContents

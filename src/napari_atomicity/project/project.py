@@ -35,10 +35,9 @@ from .atom_records import AtomRecords
 from .background_writer import BackgroundWriter
 from .cached_arrays import LazyPictures
 from .connection import ProjectConnection
-from .contents import MergeReport, ProjectContents, ProjectImage
+from .contents import EditKind, MergeReport, ProjectContents, ProjectImage, RecordableEdit
 from .corrections import merge
 from .damage import as_text, damage_as_error, read_json
-from .edit_kind import EditKind, RecordableEdit
 from .images import ImageIndex
 from .read_contents import read_all, read_contents, read_labelled
 from .read_rows import read_positions, with_probabilities

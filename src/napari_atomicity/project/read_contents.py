@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from ..atoms.analysis import POINT, AtomAnalysis
+from ..atoms.finding.operating_point import OperatingPoint
 from ..atoms.marks import ImageAtoms, Mark
-from ..atoms.operating_point import OperatingPoint
-from ..core import cluster_table as tables
 from ..core.errors import ReadError
 from ..core.micrograph import Micrograph, checked_pixel_size
+from ..core.tables import cluster_table as tables
 from ..models.analysis import Analysis
 from .atoms import STATE, free_id, last_marks, unpack_mask, unpack_polygons, unpack_table
 from .cached_arrays import LazyPictures

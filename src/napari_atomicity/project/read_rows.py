@@ -13,14 +13,14 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from ..core import cluster_table as tables
-from ..core.columns import TEXT
 from ..core.errors import CalibrationError, ReadError
 from ..core.micrograph import Micrograph, checked_pixel_size
-from ..core.table_cache import Columns, table_of
-from ..io.lazy_micrograph import LazyMicrograph
+from ..core.tables import cluster_table as tables
+from ..core.tables.columns import TEXT
+from ..core.tables.table_cache import Columns, table_of
+from ..io.readers.lazy_micrograph import LazyMicrograph
 from ..models.analysis import Analysis
-from ..statistics.ratio_notes import ImageLimits
+from ..statistics.ratios.ratio_notes import ImageLimits
 from .cached_arrays import LazyPictures, read_arrays
 from .damage import (
     MAX_NUMBER,
@@ -378,7 +378,7 @@ def _scale(text: str | None) -> Any:
         return None
     from ..core.from_dict import dataclass_from_dict
     from ..core.scale_reference import ScaleReference
-    from ..models.intensity_scale import ConstrainedMixture
+    from ..models.scale.intensity_scale import ConstrainedMixture
 
     values = json.loads(text)
     reference = dataclass_from_dict(ScaleReference, values.pop("reference"))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import cluster_table as tables
+from ..core.tables import cluster_table as tables
 from ..io.files import plain
 from ..io.provenance import now
 from ..models.analysis import Analysis

@@ -14,8 +14,8 @@ from ..io.inputs import make_folder
 from ..io.tables import concatenate
 from ..models.analysis import Analysis, limits_of
 from .charts import as_image, write_figure
-from .plot_base import Look, Plot
-from .plots import PLOTS, style
+from .plots.base import Look, Plot
+from .plots.registry import PLOTS, style
 from .rendering import get_template
 
 if TYPE_CHECKING:

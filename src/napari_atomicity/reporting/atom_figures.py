@@ -10,12 +10,12 @@ import pandas as pd
 from ..core.text import pluralise, printable
 from ..detection.background import block_mean
 from ..io.contrast import to_8_bit
-from ..statistics.dispersion import ALL, DispersionStatistics
-from ..statistics.windows import ObservationWindow, map_density
+from ..statistics.points.dispersion import ALL, DispersionStatistics
+from ..statistics.points.windows import ObservationWindow, map_density
 from .charts import INK
-from .plot_base import Look, style_axes
-from .plot_dispersion import DISPERSION_PLOTS
-from .plots import style
+from .plots.base import Look, style_axes
+from .plots.dispersion import DISPERSION_PLOTS
+from .plots.registry import style
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,8 +12,8 @@ from markupsafe import Markup
 
 from ..core.text import pluralise
 from ..io.files import to_json, write_text
-from ..statistics.loading_settings import ATOMIC_WEIGHTS_G_MOL
-from ..statistics.metal_loading import NOT_CORRECTED
+from ..statistics.points.loading_settings import ATOMIC_WEIGHTS_G_MOL
+from ..statistics.points.metal_loading import NOT_CORRECTED
 from .charts import as_image
 from .rendering import get_template
 

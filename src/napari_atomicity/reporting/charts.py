@@ -21,9 +21,9 @@ from ..core.palette import UNKNOWN_COLOUR, colours
 from ..core.text import printable
 from ..io.figures import BACKEND
 from ..io.files import RESULT, atomic_write
-from .plot_base import Look, style_axes
-from .plot_parity import PARITY
-from .plots import PLOTS, plot_figure, style
+from .plots.base import Look, style_axes
+from .plots.parity import PARITY
+from .plots.registry import PLOTS, plot_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.cluster_table import NON_CLASS_LABELS
+from ..core.tables.cluster_table import NON_CLASS_LABELS
 from ..models.analysis import Analysis
 from .figures import patch_strip
 

@@ -12,20 +12,20 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from ..core.cluster_table import (
+from ..core.palette import colours, symbols
+from ..core.tables.cluster_table import (
     NON_CLASS_LABELS,
     UNKNOWN,
     class_confidence,
     classes_of,
     format_rows,
 )
-from ..core.palette import colours, symbols
 from ..core.text import printable
 from ..detection.background import block_mean
 from ..io.contrast import to_8_bit
 from ..models.analysis import Analysis
 from .patch_pictures import compose
-from .plot_base import Look, marker_scale
+from .plots.base import Look, marker_scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

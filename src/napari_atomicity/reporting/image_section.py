@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from ..core.cluster_table import NON_CLASS_LABELS, classes_of
 from ..core.errors import AtomicityError, Cancelled
+from ..core.tables.cluster_table import NON_CLASS_LABELS, classes_of
 from ..io.provenance import Outcome
 from ..models.analysis import Analysis
 from ..tracking.tracks import is_tracked

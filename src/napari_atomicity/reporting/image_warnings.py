@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.cluster_table import AGGREGATE, UNKNOWN
 from ..core.errors import format_failed
 from ..core.micrograph import MISSING_SHARE
+from ..core.tables.cluster_table import AGGREGATE, UNKNOWN
 from ..core.text import pluralise, sentence
 from ..detection.recording import OUTLIERS
 from ..models.analysis import Analysis
-from ..statistics.ratio_notes import CONDITIONS_DIFFER, session_doubts
-from ..statistics.ratios import clipped_images, counted, images_that_differ
-from ..statistics.track_counts import merge_tracks
-from .plot_session import UNLIKE, describe_contradiction
+from ..statistics.ratios.ratio_notes import CONDITIONS_DIFFER, session_doubts
+from ..statistics.ratios.ratios import clipped_images, counted, images_that_differ
+from ..statistics.ratios.track_counts import merge_tracks
+from .plots.session import UNLIKE, describe_contradiction
 
 LOW_CONFIDENCE = 0.7
 """Mean confidence of an image below which a warning is given, and of a label that is uncertain."""

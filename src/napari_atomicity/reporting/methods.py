@@ -14,18 +14,18 @@ import numpy as np
 import pandas as pd
 
 from .._version import __version__
-from ..core.cluster_table import AGGREGATE, ALL, UNKNOWN
+from ..core.tables.cluster_table import AGGREGATE, ALL, UNKNOWN
 from ..core.text import pluralise
 from ..models.embedding import MIN_DIST, NEIGHBOURS
-from ..statistics.agreement import CONSENSUS, removed_clusters
-from ..statistics.ratio_notes import COMBINATION
-from ..statistics.ratios import counted
-from ..statistics.track_counts import merge_tracks
+from ..statistics.annotators.agreement import CONSENSUS, removed_clusters
+from ..statistics.ratios.ratio_notes import COMBINATION
+from ..statistics.ratios.ratios import counted
+from ..statistics.ratios.track_counts import merge_tracks
 from ..tracking.tracks import MOVIE
 
 if TYPE_CHECKING:
     from ..core.model_card import ModelCard
-    from ..statistics.reference import Comparison
+    from ..statistics.ratios.reference import Comparison
     from ..statistics.stratified_accuracy import Accuracy, OnCorrected
 
 CITATIONS = {

@@ -14,8 +14,8 @@ from ..tracking.following import TrackedMovie
 from ..tracking.text import DWELL_HEADERS, EVENT_HEADERS, dwell_lines, event_lines, summary
 from .charts import as_image
 from .figures import glyph
-from .plot_base import Look, marker_scale, style_axes
-from .plots import style
+from .plots.base import Look, marker_scale, style_axes
+from .plots.registry import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

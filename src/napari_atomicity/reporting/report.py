@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..core.cluster_table import ALL, classes_of
+from ..core.tables.cluster_table import ALL, classes_of
 from ..core.text import capital, sentence
 from ..io.files import to_json, write_pieces
-from ..statistics.ratio_notes import ImageLimits
-from ..statistics.ratios import counted
-from ..statistics.reference import Comparison
+from ..statistics.ratios.ratio_notes import ImageLimits
+from ..statistics.ratios.ratios import counted
+from ..statistics.ratios.reference import Comparison
+from ..statistics.ratios.track_counts import merge_tracks
 from ..statistics.stratified_accuracy import OnCorrected, on_corrected
-from ..statistics.track_counts import merge_tracks
 from .charts import as_image, parity_chart
 from .examples import ClusterExample
 from .image_section import IMAGE_CHARTS, Section
 from .methods import Methods, annotators, count_excluded, describe_methods
-from .plot_confidence import has_min_corrected
-from .plot_session import SessionSummary
-from .plots import PLOTS
+from .plots.confidence import has_min_corrected
+from .plots.registry import PLOTS
+from .plots.session import SessionSummary
 from .rendering import get_template
 from .template_data import (
     all_classes,

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..core.cluster_table import NON_CLASS_LABELS
 from ..core.palette import colours
-from ..statistics.reference import Comparison
+from ..core.tables.cluster_table import NON_CLASS_LABELS
+from ..statistics.ratios.reference import Comparison
 from ..statistics.stratified_accuracy import OnCorrected
 from .charts import as_image, draw_chart
 from .examples import SURE, ClusterExample
 from .figures import glyph, interval_bar
-from .plot_base import Look
-from .plot_session import SessionSummary, describe_session, draw_class_fit, draw_session_scale
-from .plots import PLOTS, style
+from .plots.base import Look
+from .plots.registry import PLOTS, style
+from .plots.session import SessionSummary, describe_session, draw_class_fit, draw_session_scale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

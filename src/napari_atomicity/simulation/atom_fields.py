@@ -32,7 +32,7 @@ from scipy.spatial.transform import Rotation
 
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
-from ..statistics.windows import ObservationWindow
+from ..statistics.points.windows import ObservationWindow
 from .fields import smooth_noise
 from .imaging import (
     CARBON_PER_NM3,

@@ -10,8 +10,8 @@ import pandas as pd
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from ..core import cluster_table as tables
 from ..core.micrograph import Micrograph
+from ..core.tables import cluster_table as tables
 from .deposits import (
     Deposit,
     add_aggregates,

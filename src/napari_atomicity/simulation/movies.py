@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from ..core import cluster_table as tables
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
+from ..core.tables import cluster_table as tables
 from .deposits import (
     count_atoms_above,
     cross_sections_nm2,

@@ -12,10 +12,10 @@ import pandas as pd
 from annotated_types import Interval
 
 from .._version import __version__
-from ..core import cluster_table as tables
 from ..core.errors import AtomicityError, ReadError, reason_of
 from ..core.from_dict import dataclass_from_dict, dataclass_from_json
 from ..core.progress import Progress, Stop, check, report
+from ..core.tables import cluster_table as tables
 from ..io.files import atomic_write, read_document, write_json
 from ..io.inputs import make_folder
 from .field_settings import FieldSettings, override, random_settings

@@ -11,9 +11,9 @@ import pandas as pd
 from scipy.spatial import cKDTree
 from skimage.measure import points_in_poly
 
-from ..core import cluster_table as tables
 from ..core.micrograph import Micrograph
-from ..core.table_cache import Columns, TableCache, columns_of
+from ..core.tables import cluster_table as tables
+from ..core.tables.table_cache import Columns, TableCache, columns_of
 from ..models.analysis import Analysis
 from ..tracking.tracks import MOVIE
 from .cluster_rows import ClusterRows, bare_rows, insert_rows, join_rows, remove_rows, take_rows

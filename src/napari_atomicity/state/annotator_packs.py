@@ -17,7 +17,7 @@ from ..io.images import find_images, sha256_of, unique_names, valid_text
 from ..project import Project, ProjectImage
 from ..project.annotation_packs import export_pack
 from ..project.filled_packs import Filled, Unit, UnitError, read_pack
-from ..statistics.annotation_sites import TOLERANCE_NM
+from ..statistics.annotators.annotation_sites import TOLERANCE_NM
 from .edits import SetAnnotation
 from .window_state import WindowState
 

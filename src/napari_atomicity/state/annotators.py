@@ -1,9 +1,9 @@
 """The marks of several annotators in a project: agreement and consensus.
 
 Between the project, which keeps what each annotator has marked blind, the packs that come back
-from others (`annotation_packs`), and what can be said of it all (`statistics.consensus`,
-`statistics.human_parity`). A *field* is what people look at at once: an image, or a frame of a
-stack.
+from others (`annotation_packs`), and what can be said of it all (`statistics.annotators.consensus`,
+`statistics.annotators.human_parity`). A *field* is what people look at at once: an image, or a
+frame of a stack.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from ..core.progress import Progress, Stop, check, report
 from ..io.files import write_json
 from ..io.tables import write_table
 from ..project import Project, ProjectImage
-from ..statistics.annotation_sites import TOLERANCE_NM
-from ..statistics.consensus import CONSENSUS_THRESHOLD, Consensus, consensus
-from ..statistics.human_parity import compare_with_annotators
+from ..statistics.annotators.annotation_sites import TOLERANCE_NM
+from ..statistics.annotators.consensus import CONSENSUS_THRESHOLD, Consensus, consensus
+from ..statistics.annotators.human_parity import compare_with_annotators
 from ..statistics.matching import match
 from .annotator_packs import proposed_pairs
 from .atom_store import AtomStore, marks_of
@@ -135,7 +135,7 @@ class AnnotatorComparison:
     """Agreement of annotators, their consensus, and the model compared with them."""
 
     annotations: Annotations
-    consensus: Consensus  # see `statistics.consensus`
+    consensus: Consensus  # see `statistics.annotators.consensus`
     # see `human_parity.compare_with_annotators`, over the fields that the model has analysed; None
     # if it has analysed none
     beside: dict[str, Any] | None

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from ..atoms.marks import ImageAtoms
-from ..core import cluster_table as tables
-from ..core.cluster_table import Key
 from ..core.micrograph import Micrograph
+from ..core.tables import cluster_table as tables
+from ..core.tables.cluster_table import Key
 from ..core.text import pluralise
 from ..models.analysis import Analysis
 from ..project import EditKind, ImageEdit, Project

@@ -1,6 +1,6 @@
 """Rows of an analysis: clusters that leave it and come back as they were.
 
-Rows of large arrays are taken without a copy (`core.row_view`).
+Rows of large arrays are taken without a copy (`core.tables.row_view`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from ..core import cluster_table as tables
-from ..core.cluster_table import Key
-from ..core.row_view import select_rows, stack
+from ..core.tables import cluster_table as tables
+from ..core.tables.cluster_table import Key
+from ..core.tables.row_view import select_rows, stack
 from ..models.analysis import Analysis
 
 

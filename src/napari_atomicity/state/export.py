@@ -16,11 +16,11 @@ from typing import Any
 import pandas as pd
 
 from ..core.acquisition_session import AcquisitionSession
-from ..core.cluster_table import classes_of
 from ..core.errors import FAILED, AtomicityError, Cancelled, ModelError, attempt, format_failed
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, for_each_image, report
 from ..core.settings import setting
+from ..core.tables.cluster_table import classes_of
 from ..io.files import write_json
 from ..io.inputs import make_folder
 from ..io.provenance import (
@@ -39,13 +39,13 @@ from ..reporting.charts import confusion_chart, parity_chart, ratio_chart, write
 from ..reporting.examples import ClusterExample, select_examples
 from ..reporting.image_section import Section, SectionFile, failed_section, image_section
 from ..reporting.image_warnings import analysis_fields
-from ..reporting.plot_base import Look
-from ..reporting.plot_session import SessionSummary
-from ..reporting.plots import PLOTS, SUFFIXES, save_plot, scales_of
+from ..reporting.plots.base import Look
+from ..reporting.plots.registry import PLOTS, SUFFIXES, save_plot, scales_of
+from ..reporting.plots.session import SessionSummary
 from ..reporting.report import MANY_IMAGES, ReportData, ratios_of_scope, write_report
-from ..statistics.agreement import CONSENSUS, agreement, last_labels, removed_clusters
-from ..statistics.ratios import COLUMNS, class_ratios, refuse_unavailable
-from ..statistics.reference import Comparison, check_reference, compare
+from ..statistics.annotators.agreement import CONSENSUS, agreement, last_labels, removed_clusters
+from ..statistics.ratios.ratios import COLUMNS, class_ratios, refuse_unavailable
+from ..statistics.ratios.reference import Comparison, check_reference, compare
 from ..statistics.stratified_accuracy import Accuracy, on_corrected
 from ..tracking.files import analyse_if_tracked, write_movies
 from .review_queue import Queue
@@ -191,7 +191,7 @@ def _interval(row: dict[str, Any], name: str) -> str:
 
 
 CHARTS = ("fractions", "parity", "confusion")
-"""File names of figures that are not in `reporting.plots.PLOTS`."""
+"""File names of figures that are not in `reporting.plots.registry.PLOTS`."""
 
 
 @dataclass(frozen=True)
@@ -214,9 +214,11 @@ class Choices:
         key="report/figures",
     )
     report: bool = setting(True, "Report (HTML)", "The report as one file.", key="report/page")
-    method: str = "counted"  # how ratios are found, a name in `statistics.prevalence.METHODS`
+    method: str = (
+        "counted"  # how ratios are found, a name in `statistics.ratios.prevalence.METHODS`
+    )
     # known ratios to set beside those that are found, with the columns scope, class and fraction:
-    # see `statistics.reference`
+    # see `statistics.ratios.reference`
     reference: pd.DataFrame | None = None
     # whether fractions are given even if a session does not fit the classes of the model
     keep_ratios: bool = False

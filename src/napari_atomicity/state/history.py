@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol, overload
 
-from ..core import cluster_table as tables
-from ..core.cluster_table import Key
 from ..core.errors import AtomicityError
-from ..core.table_cache import columns_of
+from ..core.tables import cluster_table as tables
+from ..core.tables.cluster_table import Key
+from ..core.tables.table_cache import columns_of
 from ..core.text import pluralise
 from ..models.analysis import Analysis
 from ..project import EditKind

@@ -9,10 +9,10 @@ from typing import Protocol
 
 from ..atoms.marks import ImageAtoms, Mark
 from ..core.acquisition_session import SessionEntry
-from ..core.cluster_table import Key
 from ..core.errors import AtomicityError, ReadError
 from ..core.micrograph import Micrograph
-from ..core.table_cache import Columns
+from ..core.tables.cluster_table import Key
+from ..core.tables.table_cache import Columns
 from ..models.analysis import Analysis
 from ..project import EditKind, ImageEdit, Project
 from .analysis_store import AnalysisStore

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.cluster_table import NON_CLASS_LABELS, Key, classes_of
 from ..core.errors import AtomicityError
 from ..core.settings import documented, seed_setting, setting
+from ..core.tables.cluster_table import NON_CLASS_LABELS, Key, classes_of
 
 # ---- orders in which clusters are reviewed: least certain first, class by class, at random,
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from psygnal import Signal
 
-from ..core.cluster_table import Key
-from ..statistics.agreement import NOT_A_CLUSTER
+from ..core.tables.cluster_table import Key
+from ..statistics.annotators.agreement import NOT_A_CLUSTER
 from ..statistics.stratified_accuracy import Accuracy, stratified_share
 from .edits import RemoveClusters
 from .review_queue import Queue

@@ -20,7 +20,7 @@ from ..core.acquisition_session import (
 from ..core.micrograph import Micrograph
 from ..core.text import pluralise
 from ..models.analysis import Analysis
-from ..statistics.ratio_notes import CHANGED_PIXEL_SIZE as CHANGED
+from ..statistics.ratios.ratio_notes import CHANGED_PIXEL_SIZE as CHANGED
 from .edits import SetPixelSize, SetSession
 
 

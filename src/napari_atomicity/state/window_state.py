@@ -17,11 +17,11 @@ import pandas as pd
 from psygnal import Signal
 
 from ..atoms.marks import ImageAtoms
-from ..core.cluster_table import Key
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
-from ..core.table_cache import Columns, TableCache
-from ..io.lazy_micrograph import LazyMicrograph
+from ..core.tables.cluster_table import Key
+from ..core.tables.table_cache import Columns, TableCache
+from ..io.readers.lazy_micrograph import LazyMicrograph
 from ..models.analysis import Analysis
 from ..project import MergeReport, Project, ProjectContents
 from .analysis_store import AnalysisStore

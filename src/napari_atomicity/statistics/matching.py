@@ -28,7 +28,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from scipy.spatial import KDTree
 
-from .windows import check_points
+from .points.windows import check_points
 
 TOLERANCE_NM = 0.15
 """Default maximum distance in nm of a detected atom from a labelled one."""

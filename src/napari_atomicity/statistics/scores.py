@@ -21,8 +21,8 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import KDTree
 
-from ..core.cluster_table import NON_CLASS_LABELS
 from ..core.errors import TableError
+from ..core.tables.cluster_table import NON_CLASS_LABELS
 from .score_intervals import pair_labels, sample_ratios, score_intervals
 
 MIN_TOLERANCE_NM = 0.35

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..core.cluster_table import NON_CLASS_LABELS
+from ..core.tables.cluster_table import NON_CLASS_LABELS
 from .intervals import wilson_interval
 
 # ---- comparison of manual and predicted labels: confusion and accuracy on corrected clusters

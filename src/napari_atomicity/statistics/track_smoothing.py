@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..core.cluster_table import (
+from ..core.progress import Progress, Stop
+from ..core.tables.cluster_table import (
     AGGREGATE,
     NO_TRACK,
     NON_CLASS_LABELS,
@@ -16,7 +17,6 @@ from ..core.cluster_table import (
     classes_of,
     probability_columns,
 )
-from ..core.progress import Progress, Stop
 from .hidden_markov import MAX_CHANGE, MIN_CHANGE, RateFit, Smoothed, fit_rate, smooth
 
 P_DETECTED_OUTLIER = 0.8

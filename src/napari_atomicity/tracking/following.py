@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.cluster_table import NO_TRACK, classes_of
 from ..core.errors import UnsuitableImageError
 from ..core.extras import require_extra
 from ..core.progress import Progress, Stop, check, report
+from ..core.tables.cluster_table import NO_TRACK, classes_of
 from ..core.text import pluralise
 from ..models.analysis import Analysis
 from ..models.estimators import class_sizes

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.cluster_table import NO_TRACK
+from ..core.tables.cluster_table import NO_TRACK
 from ..models.analysis import Analysis
 
 MOVIE = "movie"

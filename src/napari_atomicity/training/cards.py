@@ -11,12 +11,12 @@ import numpy as np
 
 from ..core.devices import choose_device
 from ..core.model_card import ModelCard
-from ..models.intensity_scale import SURE, usable
+from ..models.scale.intensity_scale import SURE, usable
+from .calibration.evaluation import scores
+from .calibration.held_out import predict_as_used, predict_images
+from .calibration.scaling import known_scales, scale_is_off
 from .data import KNOWN_SCALE, PatchSet
-from .evaluation import scores
-from .held_out import predict_as_used, predict_images
 from .request import FolderSource, SimulationSource, TrainRequest
-from .scaling import known_scales, scale_is_off
 from .score_text import SCALE_NOT_FOUND, scale_is_found
 
 

@@ -18,18 +18,13 @@ from ..core.patches import PatchSettings
 from ..core.progress import Progress, Stop, check, prefixed, report
 from ..core.scale_reference import ScaleReference
 from ..models.classifier import Classifier
-from ..models.intensity_scale import usable
 from ..models.network import AtomicityNet, new_network
+from ..models.scale.intensity_scale import usable
 from ..models.thresholds import fit_thresholds, quantities
 from ..statistics.scores import atoms_of
-from .apparent_size import FREE_CHANNEL, add_apparent_size, embed_clusters
-from .calibrate import class_means, finalize_model
-from .cards import new_card
-from .checkpoint import Checkpoint
-from .data import KNOWN_SCALE, PatchSet, training_and_held_out
-from .fit import OnEpoch, best_epoch, fit_network
-from .request import TrainingSettings, TrainRequest, settings_for
-from .scaling import (
+from .calibration.apparent_size import FREE_CHANNEL, add_apparent_size, embed_clusters
+from .calibration.calibrate import class_means, finalize_model
+from .calibration.scaling import (
     find_scale,
     fit_class_diameters,
     fit_scale_reference,
@@ -37,7 +32,12 @@ from .scaling import (
     select_classes,
     with_reference_scale,
 )
-from .shrinkage import shrink_apparent_size, shrink_scale_reference
+from .calibration.shrinkage import shrink_apparent_size, shrink_scale_reference
+from .cards import new_card
+from .checkpoint import Checkpoint
+from .data import KNOWN_SCALE, PatchSet, training_and_held_out
+from .fit import OnEpoch, best_epoch, fit_network
+from .request import TrainingSettings, TrainRequest, settings_for
 
 # ---- mixtures of clusters of size-selected images, for calibration under the conditions of use
 #

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
-from ..models.intensity_scale import usable
+from ..models.scale.intensity_scale import usable
 from ..statistics.scores import atoms_of
 
 MATCH_NM = 0.35

@@ -156,7 +156,7 @@ def _check_stack(path: Path) -> None:
 
 def _from_archives(data_dir: Path) -> list[LabelledFile]:
     """Return archives with labels; one without them is a stack of the class in its name."""
-    from ..io.plain_formats import read_npz_labels
+    from ..io.readers.plain_formats import read_npz_labels
 
     found = [data_dir] if data_dir.is_file() else sorted(data_dir.glob("*.npz"))
     archives = [path for path in found if path.suffix.lower() == ".npz"]

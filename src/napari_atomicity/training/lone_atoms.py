@@ -2,7 +2,7 @@
 
 ``python -m napari_atomicity.training.lone_atoms`` simulates sessions with lone atoms between the
 clusters and writes the calibration to the cards of the shipped models. Run it after
-``training.apparent_size``, whose class means define the scale of an image.
+``training.calibration.apparent_size``, whose class means define the scale of an image.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy as np
 from ..atoms.lone_atoms import LoneAtoms, measure_lone_atoms
 from ..core.model_card import ModelCard
 from ..detection import DetectionSettings, detect
-from ..models.intensity_scale import usable
+from ..models.scale.intensity_scale import usable
 from ..simulation.fields import Field
 from ..simulation.sessions import draw_session, simulate_session
 from ..simulation.structures import Isomer
-from .apparent_size import calibrate_shipped_models
+from .calibration.apparent_size import calibrate_shipped_models
 from .data import match
 
 KINDS = ("mixture", "one size per image", "one size", "two sizes")

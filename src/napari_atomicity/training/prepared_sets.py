@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 
 from .._version import __version__
-from ..core.cluster_table import NON_CLASS_LABELS
 from ..core.errors import AtomicityError, ReadError
 from ..core.micrograph import Micrograph
 from ..core.model_card import ModelCard
 from ..core.patches import PatchSettings
 from ..core.progress import Progress, Stop, check, report
+from ..core.tables.cluster_table import NON_CLASS_LABELS
 from ..detection.patches import extract_patches
 from ..io.images import resolved
 from ..simulation.field_settings import (

@@ -18,6 +18,8 @@ from ..core.progress import Progress, Stop, check, prefixed, report
 from ..models.embedding import check_umap
 from ..models.estimators import combination
 from ..models.files import find_model, read_model, save_model
+from .calibration.held_out import HeldOutPredictions, predict_as_used
+from .calibration.out_of_distribution import can_fit_out_of_distribution, fit_out_of_distribution
 from .cards import (
     check_scales,
     new_card,
@@ -29,8 +31,6 @@ from .checkpoint import Checkpoint
 from .classifier import Start, continue_on_all_images, train_classifier, train_in_memory
 from .data import KNOWN_SCALE, PatchSet
 from .fit import OnEpoch
-from .held_out import HeldOutPredictions, predict_as_used
-from .out_of_distribution import can_fit_out_of_distribution, fit_out_of_distribution
 from .prepared_sets import OTHER_DRAWS, prepare_sets, request_key
 from .request import (
     DEFAULT,

@@ -24,8 +24,8 @@ from ..core.patches import PatchSettings
 from ..core.progress import Progress
 from ..models.estimators import count_atoms
 from ..models.files import read_model, save_model, shipped_folder
-from ..models.intensity_scale import SURE
 from ..models.out_of_distribution import OUTCOMES, out_of_distribution
+from ..models.scale.intensity_scale import SURE
 from ..simulation.field_settings import (
     FieldSettings,
     random_atom_settings,
@@ -34,14 +34,14 @@ from ..simulation.field_settings import (
 )
 from ..simulation.starting_structures import KINDS
 from ..simulation.structures import read_or_build_library
-from .calibrate import finalize_model
+from .calibration.calibrate import finalize_model
+from .calibration.evaluation import scores
+from .calibration.held_out import HeldOutPredictions, predict_images
+from .calibration.out_of_distribution import fit_out_of_distribution, outcome
+from .calibration.scaling import fit_class_diameters, scale_patches
 from .classifier import select_replay, train_classifier
 from .data import PatchSet
-from .evaluation import scores
-from .held_out import HeldOutPredictions, predict_images
-from .out_of_distribution import fit_out_of_distribution, outcome
 from .request import TrainingSettings
-from .scaling import fit_class_diameters, scale_patches
 from .simulated import from_simulation, split_library
 
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")

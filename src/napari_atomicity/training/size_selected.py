@@ -15,7 +15,7 @@ from ..core.patches import PatchSettings
 from ..core.progress import Progress, Stop
 from ..detection import detect
 from ..detection.patches import extract_patches
-from ..models.intensity_scale import usable
+from ..models.scale.intensity_scale import usable
 from .data import KNOWN_SCALE, PatchSet, with_known_scale
 from .labelled_files import LabelledFile, classes_of, labelled_files, read_labelled
 

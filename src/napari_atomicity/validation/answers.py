@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ..core.cluster_table import ALL
+from ..core.tables.cluster_table import ALL
 from ..models.analysis import Analysis, limits_of
-from ..statistics.ratios import class_ratios
+from ..statistics.ratios.ratios import class_ratios
 from .data import ValidationImage
 from .methods import ComparedMethod
 

@@ -10,16 +10,16 @@ import numpy as np
 import pandas as pd
 
 from .._version import __version__
-from ..core.cluster_table import NON_CLASS_LABELS, UNKNOWN, probability_columns
 from ..core.errors import TableError
+from ..core.tables.cluster_table import NON_CLASS_LABELS, UNKNOWN, probability_columns
 from ..io.provenance import analysed_images
 from ..io.tables import read_table
 from ..simulation.sessions import OTHER_SIZES
 from ..statistics.intervals import wilson_interval
 from ..statistics.score_intervals import pair_labels, sample_ratios
 from ..statistics.scores import truth_names
+from ..training.calibration.evaluation import expected_calibration_error
 from ..training.data import match
-from ..training.evaluation import expected_calibration_error
 from .benchmark import CLASSES, LABELS, read_manifest, read_tables
 
 REQUIRED = ("image", "x_px", "y_px", "label")

@@ -18,7 +18,7 @@ from ..detection.patches import extract_patches
 from ..io.images import find_images, load
 from ..io.tables import read_table
 from ..models.analysis import Analysis
-from ..models.intensity_scale import usable
+from ..models.scale.intensity_scale import usable
 from ..pipeline.analysis import detect_clusters
 from ..training.data import PatchSet, match
 from ..training.labelled_files import LabelledFile, classes_of, labelled_files, read_labelled

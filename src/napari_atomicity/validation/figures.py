@@ -12,11 +12,11 @@ import pandas as pd
 from ..core.palette import colours
 from ..core.text import printable
 from ..reporting.charts import INK, draw_confusion
-from ..reporting.plot_base import Look, style_axes
-from ..reporting.plot_confidence import draw_reliability, reliability_data
-from ..reporting.plot_map import draw_map
-from ..reporting.plot_parity import draw_parity, parity_limit
-from ..reporting.plots import style
+from ..reporting.plots.base import Look, style_axes
+from ..reporting.plots.cluster_map import draw_map
+from ..reporting.plots.confidence import draw_reliability, reliability_data
+from ..reporting.plots.parity import draw_parity, parity_limit
+from ..reporting.plots.registry import style
 from ..reporting.score_figures import ratio_pairs
 from .data import GROUPS
 

@@ -339,8 +339,8 @@ def average_class_maps(
     analyses: Sequence[Analysis], name: str, figures: Path
 ) -> list[dict[str, Any]]:
     """Average the class maps by class and channel, and draw them."""
-    from ..models.class_average_figure import draw
-    from ..models.class_averages import of_analyses
+    from ..models.class_maps.class_average_figure import draw
+    from ..models.class_maps.class_averages import of_analyses
     from ..reporting.charts import write_figure
 
     averages = of_analyses(analyses)

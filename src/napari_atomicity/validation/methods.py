@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..core.cluster_table import probability_columns
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, report
+from ..core.tables.cluster_table import probability_columns
 from ..models.analysis import Analysis
 from ..models.estimators import constrained_mixture, network as network_estimator
 from ..models.thresholds import by_thresholds, quantities

@@ -19,7 +19,7 @@ from ..statistics.score_intervals import (
     sample_ratios,
     score_intervals,
 )
-from ..training.evaluation import expected_calibration_error
+from ..training.calibration.evaluation import expected_calibration_error
 
 SCORES = (
     "accuracy", "ratio_r2", "ratio_mean_absolute_error", "calibration_error",

@@ -10,8 +10,8 @@ from qtpy.QtCore import QPoint, QTimer
 from qtpy.QtGui import QImage, QPainter, QPaintEvent, QPalette, QResizeEvent, QShowEvent
 from qtpy.QtWidgets import QWidget
 
-from ...reporting.plot_base import Look
-from ...reporting.plots import style
+from ...reporting.plots.base import Look
+from ...reporting.plots.registry import style
 from .drawing import Drawing
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from ...core import cluster_table as tables
-from ...core.cluster_table import Key
+from ...core.tables import cluster_table as tables
+from ...core.tables.cluster_table import Key
 from ...core.text import pluralise
 
 # What the machine says of a cluster: where this is another, the cluster is put in order anew.

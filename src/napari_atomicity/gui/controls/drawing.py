@@ -23,7 +23,7 @@ from qtpy.QtGui import (
 )
 from qtpy.QtWidgets import QProgressBar, QSizePolicy, QToolTip, QWidget
 
-from ...reporting.plot_base import marker
+from ...reporting.plots.base import marker
 
 # ---- class symbols as Qt paths: legends and charts show the very shapes of the points
 

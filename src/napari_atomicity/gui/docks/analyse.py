@@ -13,7 +13,7 @@ from ...models.analysis import Analysis
 from ...pipeline.run_request import RunRequest
 from ...reporting.image_warnings import pixel_warnings
 from ...state.window_state import WindowState
-from ...statistics.track_counts import (
+from ...statistics.ratios.track_counts import (
     describe_clusters,
     merge_tracks,
     stacks_without_tracks,

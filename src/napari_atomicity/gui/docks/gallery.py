@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ...core.cluster_table import AGGREGATE, Key
+from ...core.tables.cluster_table import AGGREGATE, Key
 from ..controls.cluster_rows import in_numbers, label_order
 from ..controls.forms import ComboBox, Slider
 from ..controls.questions import attempt
@@ -25,8 +25,8 @@ from ..gallery.model import OVERLAYS, GalleryModel
 from ..gallery.order import ANY_LABEL, GROUPINGS, NO_LABEL, SORTINGS, STATES, GalleryOrder
 from ..gallery.view import SIDES_PX, USUAL_SIDE_PX, GalleryView
 from ..panels.rows_dock import RowsDock
-from ..viewer.label_actions import numbered_label
-from ..viewer.status_line import show_message
+from ..viewer.clusters.label_actions import numbered_label
+from ..viewer.layers.status_line import show_message
 
 EMPTY = "Analyse an image first: its clusters appear here."
 NOTHING_FITS = "No cluster fits the filter."

@@ -13,15 +13,15 @@ from qtpy.QtCore import QSignalBlocker
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QBoxLayout, QHBoxLayout, QLabel, QPushButton, QSizePolicy
 
-from ...core.cluster_table import column_of
 from ...core.errors import AtomicityError
 from ...core.micrograph import Micrograph
 from ...core.progress import Stop, check
+from ...core.tables.cluster_table import column_of
 from ...models.analysis import limits_of
-from ...reporting.plot_base import Look, Plot
-from ...reporting.plot_columns import columns_to_plot
-from ...reporting.plot_ratios import ORDERS, recording_time
-from ...reporting.plots import COLUMN_PLOTS, PLOTS, save_plot, scales_of
+from ...reporting.plots.base import Look, Plot
+from ...reporting.plots.columns import columns_to_plot
+from ...reporting.plots.ratios import ORDERS, recording_time
+from ...reporting.plots.registry import COLUMN_PLOTS, PLOTS, save_plot, scales_of
 from ..controls.forms import ComboBox
 from ..controls.refresher import follow
 from ..controls.settings import remember

@@ -25,9 +25,9 @@ from ...io.tables import concatenate, read_reference, write_clusters, write_rati
 from ...models.analysis import limits_of
 from ...state.export import Choices, Snapshot, export, snapshot
 from ...state.window_state import WindowState
-from ...statistics.prevalence import METHODS
-from ...statistics.ratio_notes import ImageLimits
-from ...statistics.ratios import class_ratios
+from ...statistics.ratios.prevalence import METHODS
+from ...statistics.ratios.ratio_notes import ImageLimits
+from ...statistics.ratios.ratios import class_ratios
 from ..controls.forms import ComboBox, folded, labelled, main_button, new_form
 from ..controls.save_dialogs import ask_for_new_folder
 from ..controls.settings import remember

@@ -21,9 +21,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ...core.cluster_table import own_columns
 from ...core.errors import AtomicityError
-from ...core.filtering import EXAMPLES
+from ...core.tables.cluster_table import own_columns
+from ...core.tables.filtering import EXAMPLES
 from ...core.text import pluralise
 from ...io.clipboard import tab_separated
 from ...io.outline_files import OUTLINE_WRITERS
@@ -44,8 +44,8 @@ from ..panels.table_files import (
 from ..table.model import USUAL, ClusterModel, describe_column, matching_rows, shown_values
 from ..table.view import ClusterView
 from ..tasks import start
-from ..viewer import calibration, point_style
 from ..viewer.binding import Binding, binding_of, unwrapped
+from ..viewer.layers import calibration, point_style
 
 
 # ---- selected clusters as a Points layer of their own, for napari and other plugins

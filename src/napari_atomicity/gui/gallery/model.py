@@ -12,12 +12,13 @@ import pandas as pd
 from qtpy.QtCore import QAbstractListModel, QModelIndex, QObject, QSize, Qt
 from qtpy.QtGui import QImage, QPixmap
 
-from ...core import cluster_table as tables, palette
+from ...core import palette
+from ...core.tables import cluster_table as tables
 from ...models.analysis import Analysis
 from ...reporting.patch_pictures import STRETCH, compose, quantiles
 from ...state.window_state import WindowState
 from ..controls.cluster_rows import SelectableRows, kept_order
-from ..viewer import point_style as marks
+from ..viewer.layers import point_style as marks
 from .order import Arrangement, GalleryOrder, arrange, moved, regrouped
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ...core.cluster_table import UNKNOWN, class_confidence
+from ...core.tables.cluster_table import UNKNOWN, class_confidence
 from ..controls.cluster_rows import label_order
 
 # ---- orders of clusters by their positions in the map of the embedding

@@ -28,7 +28,7 @@ from qtpy.QtGui import (
 )
 from qtpy.QtWidgets import QAbstractItemView, QWidget
 
-from ...core.cluster_table import Key
+from ...core.tables.cluster_table import Key
 from ..controls.cluster_rows import after_click, position_to_show
 from ..controls.shortcuts import GALLERY, Shortcut
 from .model import GalleryModel

@@ -6,7 +6,7 @@ from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QVBoxLayout
 
 from ...core import palette
-from ...core.cluster_table import NON_CLASS_LABELS
+from ...core.tables.cluster_table import NON_CLASS_LABELS
 from ..controls.drawing import glyph_icon
 from ..controls.forms import ComboBox, wrapped_label
 from ..controls.shortcuts import as_help

@@ -22,17 +22,17 @@ from ...core.errors import AtomicityError, ModelError
 from ...core.micrograph import MAX_PIXEL_NM
 from ...core.model_card import Card, ModelCard
 from ...detection import DetectionSettings
-from ...io.read_limits import ReadLimits, set_read_limits
+from ...io.readers.read_limits import ReadLimits, set_read_limits
 from ...models.files import SHIPPED, model_files, read_card
 from ...state.window_state import TaskState, WindowState
 from ..controls.forms import ComboBox, keep_room, labelled, new_form, spin_box
 from ..controls.refresher import follow
 from ..controls.settings import remember
 from ..controls.settings_form import SettingsForm, form_of
-from ..viewer import calibration
 from ..viewer.binding import Binding
-from ..viewer.layer_group import ROLE
-from ..viewer.micrographs import why_not
+from ..viewer.layers import calibration
+from ..viewer.layers.layer_group import ROLE
+from ..viewer.layers.micrographs import why_not
 from ..viewer.models import model_folder
 
 # ---- pixel size from a line over a known distance, such as a scale bar in the image

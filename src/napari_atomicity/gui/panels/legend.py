@@ -7,8 +7,8 @@ from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QHeaderView, QTreeWidget, QTreeWidgetItem, QVBoxLayout
 
 from ...core import palette
-from ...core.cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN
-from ...statistics.track_counts import merge_tracks, stacks_without_tracks
+from ...core.tables.cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN
+from ...statistics.ratios.track_counts import merge_tracks, stacks_without_tracks
 from ..controls.drawing import glyph_icon
 from ..viewer.binding import Binding
 from .dock import ImagePanel

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from ...core.cluster_table import NON_CLASS_LABELS
 from ...core.palette import colour_of, symbol_of
+from ...core.tables.cluster_table import NON_CLASS_LABELS
 from ..controls.bars import Bar
 from ..controls.settings import settings
 

@@ -8,7 +8,7 @@ import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QPushButton, QSizePolicy
 
-from ...core.cluster_table import Key
+from ...core.tables.cluster_table import Key
 from ..controls.forms import keep_room
 from ..controls.refresher import follow
 from .dock import Dock

@@ -15,7 +15,7 @@ from ...core.progress import Progress, Stop
 from ...core.text import pluralise
 from ...models.analysis import Analysis
 from ...pipeline.session_labels import label_session
-from ...reporting.plot_session import contradictions
+from ...reporting.plots.session import contradictions
 from ...state.project_saver import SESSION_COLUMNS
 from ...state.window_state import WindowState
 from .. import tasks

@@ -12,7 +12,7 @@ from ...core.acquisition_session import AcquisitionSession
 from ...core.text import sentence
 from ...models.analysis import Analysis
 from ...pipeline.session_labels import fit_measurements, measure_session, summarise_session
-from ...reporting.plot_session import (
+from ...reporting.plots.session import (
     MAX_SESSIONS,
     SessionSummary,
     describe_class_fit,
@@ -23,7 +23,7 @@ from ...reporting.plot_session import (
     solutions_of,
 )
 from ...state.window_state import WindowState
-from ...statistics.ratio_notes import SEPARATOR, session_basis, session_doubts, session_line
+from ...statistics.ratios.ratio_notes import SEPARATOR, session_basis, session_doubts, session_line
 from .. import tasks
 from ..controls.chart import Chart
 from ..controls.forms import CollapsibleSection, selectable_label

@@ -10,12 +10,12 @@ from qtpy.QtWidgets import QCheckBox, QPushButton, QVBoxLayout, QWidget
 
 from ...core.micrograph import Micrograph
 from ...core.progress import Progress, Stop
-from ...io.lazy_micrograph import LazyMicrograph
+from ...io.readers.lazy_micrograph import LazyMicrograph
 from ...models.analysis import Analysis
 from ...pipeline.analysis import analyse, classify_clusters, detect_clusters, embed_clusters
 from ...pipeline.run_request import RunRequest
-from ...statistics.ratios import images_that_differ
-from ...statistics.track_counts import describe_clusters
+from ...statistics.ratios.ratios import images_that_differ
+from ...statistics.ratios.track_counts import describe_clusters
 from .. import tasks
 from ..controls.forms import wrapped_label
 from ..controls.settings_form import SettingsForm

@@ -11,7 +11,7 @@ from napari.utils.notifications import show_info
 from qtpy.QtCore import QMimeData
 from qtpy.QtWidgets import QApplication
 
-from ...core.cluster_table import column_of
+from ...core.tables.cluster_table import column_of
 from ...core.text import pluralise
 from ...io.clipboard import html_table, tab_separated
 from ...io.images import unique_names

@@ -32,9 +32,9 @@ from ..controls.refresher import FollowingWidget
 from ..controls.settings import ANNOTATOR, settings
 from ..controls.shortcuts import UNDO, bind_to_viewer, format_key
 from ..viewer.binding import Binding, binding_of
+from ..viewer.clusters.labelling import focus_canvas
 from ..viewer.key_events import as_key_event
-from ..viewer.labelling import focus_canvas
-from ..viewer.status_line import show_message
+from ..viewer.layers.status_line import show_message
 from .dock_windows import PanelStyle, main_window
 
 # ---- the annotator and blind mode

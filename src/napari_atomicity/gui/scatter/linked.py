@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ...core.cluster_table import Key
-from ...reporting.plot_base import Plot
+from ...core.tables.cluster_table import Key
+from ...reporting.plots.base import Plot
 from .mouse import ADD, REMOVE, REPLACE
 from .rows import RowIndex
 from .view import PlotView

@@ -11,8 +11,8 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex, to_rgba
 from scipy import ndimage
 
-from ...core.cluster_table import NON_CLASS_LABELS, class_confidence
 from ...core.palette import UNKNOWN_COLOUR, UNKNOWN_SYMBOL, colours, symbols
+from ...core.tables.cluster_table import NON_CLASS_LABELS, class_confidence
 from .legend import ColourScale, Entry
 
 NO_LABEL = "no label"

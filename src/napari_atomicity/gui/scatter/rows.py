@@ -8,7 +8,7 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 
-from ...core.cluster_table import MODEL_MAP, Key
+from ...core.tables.cluster_table import MODEL_MAP, Key
 from ...models.analysis import Analysis
 from ...state.cluster_rows import ids_by_image
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.notifications import show_info
 from pandas import DataFrame
 
-from ...reporting.plot_base import Look, marker, style_axes
-from ...reporting.plot_map import draw_map
-from ...reporting.plots import SUFFIXES
+from ...reporting.plots.base import Look, marker, style_axes
+from ...reporting.plots.cluster_map import draw_map
+from ...reporting.plots.registry import SUFFIXES
 from ..controls.questions import attempt
 from ..controls.save_dialogs import ask_for_file
 from .legend import ColourScale, Entry

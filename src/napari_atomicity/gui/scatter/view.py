@@ -12,8 +12,8 @@ from qtpy.QtCore import QPoint, QPointF, QRect, Qt, Signal
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QRubberBand, QSizePolicy, QWidget
 
-from ...reporting.plot_base import Look, Plot, draw_selection
-from ...reporting.plots import style
+from ...reporting.plots.base import Look, Plot, draw_selection
+from ...reporting.plots.registry import style
 from ..controls.chart import Chart
 from .mouse import ADD, REMOVE, REPLACE, selection_mode
 from .scatter import PICK_RADIUS_PX

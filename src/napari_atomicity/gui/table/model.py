@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt
 
-from ...core import cluster_table as tables, palette
-from ...core.filtering import matching_rows as rows_of_line
+from ...core import palette
+from ...core.tables import cluster_table as tables
+from ...core.tables.filtering import matching_rows as rows_of_line
 from ...io.clipboard import DECIMALS
 from ...state.window_state import WindowState
 from ..controls.cluster_rows import SelectableRows, kept_order, label_order

@@ -17,28 +17,28 @@ from napari.utils.notifications import show_info
 from psygnal import SignalInstance
 from qtpy.QtCore import QTimer
 
-from ...core.cluster_table import Key
+from ...core.tables.cluster_table import Key
 from ...models.analysis import Analysis
 from ...state.unstored_edits import has_unstored_edits
 from ...state.window_state import WindowState
 from .. import tasks
 from ..controls.refresher import Refresher
 from ..controls.settings import ANNOTATOR, settings
-from . import compat, picking
-from .atoms import AtomView
+from .atoms.atoms import AtomView
 from .canvas import Canvas
-from .clusters import ClusterDisplay
+from .clusters.clusters import ClusterDisplay
+from .clusters.edit_commands import EditCommands
+from .clusters.labelling import LabelMode
+from .clusters.manual_editing import ManualEditing
+from .clusters.regions import RegionEditor
 from .current_image import CurrentImage
-from .edit_commands import EditCommands
-from .labelling import LabelMode
-from .layer_group import ROLE, is_removing_layers
-from .layers import ImageLayers
-from .manual_editing import ManualEditing
-from .micrographs import is_micrograph
+from .layers import compat, picking
+from .layers.layer_group import ROLE, is_removing_layers
+from .layers.layers import ImageLayers
+from .layers.micrographs import is_micrograph
+from .layers.tracks import TrackView
 from .overlays import Overlays
 from .projects import Projects, may_remove_image
-from .regions import RegionEditor
-from .tracks import TrackView
 from .turns import StepRunner
 
 # ---- the view of a window as a project stores it: image, selection, camera, visible layers

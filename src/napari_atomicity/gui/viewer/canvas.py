@@ -19,11 +19,11 @@ from ...core.micrograph import Micrograph
 from ...state.window_state import WindowState
 from .. import tasks
 from ..controls.questions import attempt
-from . import calibration, compat, picking
-from .layer_group import ROLE, EventBlocker
-from .layers import ImageLayers
-from .micrographs import is_micrograph, micrograph_of, same, size_in_file_nm
-from .status_line import show_message
+from .layers import calibration, compat, picking
+from .layers.layer_group import ROLE, EventBlocker
+from .layers.layers import ImageLayers
+from .layers.micrographs import is_micrograph, micrograph_of, same, size_in_file_nm
+from .layers.status_line import show_message
 from .turns import TurnQueue
 
 

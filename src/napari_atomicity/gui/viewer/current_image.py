@@ -19,13 +19,13 @@ from qtpy.QtCore import QTimer
 from ...core.errors import AtomicityError
 from ...core.micrograph import Micrograph
 from ...core.progress import Stop
-from ...io.lazy_micrograph import LazyMicrograph
+from ...io.readers.lazy_micrograph import LazyMicrograph
 from ...state.window_state import Status
 from .. import tasks
-from . import compat, picking
 from .canvas import Canvas
-from .layer_group import overlap
-from .micrographs import display_limits, is_micrograph, layer_data
+from .layers import compat, picking
+from .layers.layer_group import overlap
+from .layers.micrographs import display_limits, is_micrograph, layer_data
 from .overlays import Overlays
 
 Limits = tuple[float, float]

@@ -12,7 +12,7 @@ from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtGui import QKeyEvent, QKeySequence
 
 from ..controls.shortcuts import Shortcut
-from . import compat
+from .layers import compat
 
 _CLICK_PX = 4
 _QT_NAMES = {"Del": "Delete", "Esc": "Escape", "Backtab": "Tab"}

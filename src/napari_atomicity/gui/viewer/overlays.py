@@ -21,8 +21,8 @@ from ...models.analysis import Analysis
 from ...pipeline.analysis import classify_clusters, embed_clusters
 from ...pipeline.measurements import add_installed
 from .. import tasks
-from . import point_style
 from .canvas import Canvas
+from .layers import point_style
 from .models import classifier_of
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from qtpy.QtCore import QTimer
 from ...state.atom_store import AtomStore
 from ...state.cluster_rows import ids_of_image
 from ...state.window_state import WindowState
-from . import compat
 from .canvas import Canvas
-from .points import PointsKind, PointsView
+from .layers import compat
+from .layers.points import PointsKind, PointsView
 
 Key = tuple[str, int]
 """Image and id of a cluster or atom."""

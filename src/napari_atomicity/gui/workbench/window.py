@@ -30,9 +30,9 @@ from ..controls.settings import settings
 from ..docks.analyse import typical_cluster
 from ..panels.dock_windows import main_window, open_docks, show_dock
 from ..panels.workbench_bar import workbench_bar
-from ..viewer import compat
 from ..viewer.binding import Binding, binding_of, unwrapped
-from ..viewer.micrographs import layer_data
+from ..viewer.layers import compat
+from ..viewer.layers.micrographs import layer_data
 from .layout import (
     WORKSPACES,
     WorkflowSteps,

@@ -12,8 +12,8 @@ from scipy.stats import binom
 
 from ...models.analysis import Analysis
 from ...models.classifier import Classifier, Prediction
-from ...models.intensity_scale import SURE
 from ...models.network import AtomicityNet
+from ...models.scale.intensity_scale import SURE
 from .pseudo_labels import Target, is_scale_ambiguous
 from .settings import DIAMETER, GOOD_AGREEMENT, AdaptSettings
 

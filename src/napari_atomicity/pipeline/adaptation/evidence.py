@@ -4,9 +4,9 @@ Pseudo-labels by the diameter that were left out share the errors of the others:
 diameters, a network that learns them agrees with those left out, and is wrong. The integrated
 intensities know nothing of the diameters. With the known ratios of the classes, and the scale that
 the images of a session share within 20 %, they give the probability of each class for every cluster
-(`models.session_scale`, without apparent sizes). The expected share of right labels follows for the
-model before and for the adapted one, in each draw of the scales from their posterior. Where the
-scales that are possible contradict each other, as in a session of one size, nothing is known.
+(`models.scale.session_scale`, without apparent sizes). The expected share of right labels follows
+for the model before and for the adapted one, in each draw of the scales from their posterior. Where
+the scales that are possible contradict each other, as in a session of one size, nothing is known.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from scipy.stats import binom
 
 from ...core.apparent_size import ApparentSize
 from ...core.scale_reference import ScaleReference
-from ...models.session_images import bright_rows, probabilities_by_intensity
-from ...models.session_sources import fit_intensities
+from ...models.scale.session_images import bright_rows, probabilities_by_intensity
+from ...models.scale.session_sources import fit_intensities
 from .checks import CORRECTIONS
 from .settings import DIAMETER, AdaptSettings
 

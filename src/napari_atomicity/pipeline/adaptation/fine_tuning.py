@@ -18,18 +18,18 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ...core import cluster_table as tables
 from ...core.errors import ModelError
 from ...core.model_card import ModelCard
 from ...core.progress import Progress, Stop, check
 from ...core.scale_reference import ScaleReference
+from ...core.tables import cluster_table as tables
 from ...core.text import pluralise
 from ...models.analysis import Analysis
 from ...models.classifier import Classifier, Prediction
 from ...models.domain_shift import Shift, compare
-from ...models.intensity_scale import SURE, fit_image, refined
+from ...models.scale.intensity_scale import SURE, fit_image, refined
+from ...models.scale.session_images import require_references
 from ...models.scaled_predictions import assign_labels, predicted_class_maps
-from ...models.session_images import require_references
 from ..session_labels import label_session
 from .checks import (
     Split,

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from ...core import cluster_table as tables
 from ...core.apparent_size import ApparentSize
 from ...core.model_card import ModelCard
 from ...core.scale_reference import ScaleReference
+from ...core.tables import cluster_table as tables
 from ...models.analysis import Analysis
 from ...models.diameter_density import SESSION_SCATTER, diameter_posterior
-from ...models.intensity_scale import usable
-from ...models.session_images import find_scales, measure_image, require_references
+from ...models.scale.intensity_scale import usable
+from ...models.scale.session_images import find_scales, measure_image, require_references
 from .settings import DIAMETER, AdaptSettings
 
 MAX_OUTSIDE = 0.5

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ...core.cluster_table import ALL
+from ...core.tables.cluster_table import ALL
 from ...core.text import pluralise
 from ...io.tables import concatenate
 from ...models.analysis import Analysis, limits_of
-from ...statistics.ratios import class_ratios
+from ...statistics.ratios.ratios import class_ratios
 from .settings import COMBINED, GOOD_AGREEMENT
 
 if TYPE_CHECKING:
@@ -28,13 +28,13 @@ _FIGURES = {
 
 
 def shares(analyses: Sequence[Analysis]) -> pd.DataFrame:
-    """Class ratios over all images, as `statistics.ratios.class_ratios` gives them."""
+    """Class ratios over all images, as `statistics.ratios.ratios.class_ratios` gives them."""
     names = [a.micrograph.name for a in analyses]
     return class_ratios(concatenate([a.table for a in analyses]), scope=ALL, images=names)
 
 
 def image_ratios(analyses: Sequence[Analysis]) -> pd.DataFrame:
-    """Class ratios of each image and of all, as `statistics.ratios.class_ratios` gives them."""
+    """Class ratios of each image and of all, as `statistics.class_ratios` gives them."""
     names = [a.micrograph.name for a in analyses]
     table = concatenate([a.table for a in analyses])
     return class_ratios(table, images=names, limits=limits_of(analyses))

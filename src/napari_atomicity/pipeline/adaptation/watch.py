@@ -33,11 +33,11 @@ from ...io.provenance import read_run_record
 from ...io.tables import write_table
 from ...models.analysis import Analysis
 from ...models.files import find_model, read_model, save_model
-from ..control_chart import MAX_IMAGES
-from ..live import LiveRun, LiveUpdate
-from ..part_store import PartStore
+from ..live.control_chart import MAX_IMAGES
+from ..live.live import LiveRun, LiveUpdate
+from ..live.watch import Watch
 from ..run_request import RunRequest
-from ..watch import Watch
+from ..runs.part_store import PartStore
 from . import text as adaptation_text
 from .fine_tuning import refuse_unadaptable
 from .runs import adapt_images

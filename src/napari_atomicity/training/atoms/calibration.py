@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from ...atoms import operating_point as operating
-from ...atoms.card import AtomCard, fineness
+from ...atoms.finding import operating_point as operating
+from ...atoms.finding.card import AtomCard, fineness
 from .evaluation import FoldScores, choose_threshold, score_detections
 from .labelled import LabelledImage
 from .settings import AtomRecipe

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...atoms import operating_point as operating
-from ...atoms.card import AtomCard
+from ...atoms.finding import operating_point as operating
+from ...atoms.finding.card import AtomCard
 from .labelled import LabelledImage
 
 

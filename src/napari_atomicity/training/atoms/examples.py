@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from ...atoms.candidates import contrast_channels
-from ...atoms.card import SAMPLING_NM
+from ...atoms.finding.candidates import contrast_channels
+from ...atoms.finding.card import SAMPLING_NM
 from ...atoms.injected_spots import spot_windows
-from ...statistics.nearest_neighbours import nearest_neighbours
+from ...statistics.points.nearest_neighbours import nearest_neighbours
 from .settings import AtomTrainingSettings
 
 _TARGET_REACH = 4.0

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ...atoms.finder import resample_image
-from ...atoms.network import AtomNet
+from ...atoms.finding.finder import resample_image
+from ...atoms.finding.network import AtomNet
 from ...core.devices import multiplies_bfloat16
 from ...core.progress import Progress, Stop
 from ..fit import Trainer

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ...atoms.card import AtomCard
-from ...atoms.finder import AtomModel, quantize_weights
-from ...atoms.network import AtomNet
+from ...atoms.finding.card import AtomCard
+from ...atoms.finding.finder import AtomModel, quantize_weights
+from ...atoms.finding.network import AtomNet
 from ...core.processes import spawn_pool
 from ...core.progress import Progress, Stop, check, report
 from .evaluation import FoldScores, match_to_marks

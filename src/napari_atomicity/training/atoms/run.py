@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from ..._version import __version__
-from ...atoms import operating_point as operating
-from ...atoms.card import AtomCard
-from ...atoms.finder import save_atom_model
+from ...atoms.finding import operating_point as operating
+from ...atoms.finding.card import AtomCard
+from ...atoms.finding.finder import save_atom_model
 from ...core.errors import ReadError, TableError
 from ...core.progress import Progress, Stop
 from .calibration import fit_calibrations

@@ -15,8 +15,8 @@ from ...core.text import printable
 from ...io.files import to_json, write_text
 from ...io.tables import write_table
 from ...reporting.charts import INK
-from ...reporting.plot_base import Look, style_axes
-from ...reporting.plots import style
+from ...reporting.plots.base import Look, style_axes
+from ...reporting.plots.registry import style
 from ...reporting.rendering import get_template
 from ..data import MIXED, SELECTED, ValidationImage
 from ..existing_results import CURVE_RESULT, REPORT

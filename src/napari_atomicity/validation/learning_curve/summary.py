@@ -18,7 +18,7 @@ from ...statistics.score_intervals import (
     resample_differences,
     resample_scores,
 )
-from ...training.evaluation import calibration_bins
+from ...training.calibration.evaluation import calibration_bins
 from ..data import SELECTED, ValidationImage
 from ..jobs import Prepared
 from ..methods import ComparedMethod

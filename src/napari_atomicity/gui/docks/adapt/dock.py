@@ -19,9 +19,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ....core.cluster_table import corrected
 from ....core.errors import AtomicityError
 from ....core.progress import Progress, Stop, report, with_time_left
+from ....core.tables.cluster_table import corrected
 from ....core.text import pluralise
 from ....models.analysis import Analysis
 from ....models.files import SHIPPED, save_model, user_folder

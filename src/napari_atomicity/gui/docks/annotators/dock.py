@@ -26,8 +26,8 @@ from ....state.annotators import (
     measured_sites,
     write_comparison,
 )
-from ....statistics.agreement import CONSENSUS
-from ....statistics.annotation_sites import TOLERANCE_NM
+from ....statistics.annotators.agreement import CONSENSUS
+from ....statistics.annotators.annotation_sites import TOLERANCE_NM
 from ...controls.forms import (
     CollapsibleSection,
     ComboBox,
@@ -44,9 +44,9 @@ from ...controls.save_dialogs import ask_for_new_folder
 from ...controls.settings import remember
 from ...panels.dock import Dock
 from ...tasks import start
-from ...viewer import calibration, compat
 from ...viewer.binding import Binding
-from ...viewer.layer_group import ROLE
+from ...viewer.layers import calibration, compat
+from ...viewer.layers.layer_group import ROLE
 from .coverage import Coverage
 from .packs import Packs, found_by_model
 from .results import Results, title

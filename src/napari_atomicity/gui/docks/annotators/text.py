@@ -11,8 +11,8 @@ import pandas as pd
 from ....core.text import pluralise
 from ....state.annotator_packs import TakenIn
 from ....state.annotators import Annotations, AnnotatorComparison
-from ....statistics.agreement import AgreementFigure
-from ....statistics.human_parity import MODEL
+from ....statistics.annotators.agreement import AgreementFigure
+from ....statistics.annotators.human_parity import MODEL
 
 NOT_LOOKED = "–"
 MODEL_NAME = "Model"

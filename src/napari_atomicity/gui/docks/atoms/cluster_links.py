@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from qtpy.QtCore import QObject, Signal
 
-from ....core.cluster_table import Key
+from ....core.tables.cluster_table import Key
 from ....state.atom_store import AtomKey
 from ... import tasks
 from ...controls.refresher import follow

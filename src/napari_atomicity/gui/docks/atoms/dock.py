@@ -10,8 +10,8 @@ from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QMenu, QPushButton
 
 from ....atoms.analysis import AtomAnalysis
-from ....atoms.card import SHIPPED, AtomCard
 from ....atoms.cluster_atoms import SCHEMA
+from ....atoms.finding.card import SHIPPED, AtomCard
 from ....atoms.marks import ImageAtoms
 from ....core.progress import Progress, Stop
 from ....io.tables import write_table

@@ -19,13 +19,13 @@ from ....core import palette
 from ....core.text import pluralise
 from ....pipeline.atom_request import AtomRequest
 from ....reporting.image_warnings import pixel_warnings
-from ....reporting.plot_dispersion import GROUP_EXTENTS
-from ....statistics.atom_groups import KINDS, kind_of
+from ....reporting.plots.dispersion import GROUP_EXTENTS
+from ....statistics.points.atom_groups import KINDS, kind_of
 from ... import tasks
 from ...controls.bars import Bar, BarChart
 from ...controls.forms import ComboBox, labelled, wrapped_label
 from ...controls.settings_form import form_of
-from ...viewer.atom_style import COLOURINGS
+from ...viewer.atoms.atom_style import COLOURINGS
 from ...viewer.binding import Binding
 from .column_chart import ChartColumn, ColumnChart
 from .jobs import describe_species, figures, inject_test_atoms, same_places

@@ -12,11 +12,11 @@ import pandas as pd
 
 from ....atoms import cluster_atoms
 from ....atoms.analysis import AtomAnalysis, find_atoms
-from ....atoms.card import AtomCard
 from ....atoms.completeness import Completeness
+from ....atoms.finding.card import AtomCard
+from ....atoms.finding.pixel_size import PixelSizeProposal, propose_pixel_size
 from ....atoms.injection import InjectedAtoms, inject_atoms
 from ....atoms.marks import ImageAtoms
-from ....atoms.pixel_size import PixelSizeProposal, propose_pixel_size
 from ....atoms.regions import make_cluster_mask
 from ....atoms.species import Species, with_species
 from ....atoms.summary import Summary, summary
@@ -25,15 +25,15 @@ from ....core.errors import ModelError
 from ....core.micrograph import Micrograph
 from ....core.progress import Progress, Stop, check, report
 from ....io.clipboard import tab_separated
-from ....io.lazy_micrograph import LazyMicrograph
+from ....io.readers.lazy_micrograph import LazyMicrograph
 from ....io.tables import write_table
 from ....models.analysis import Analysis
-from ....reporting.plot_dispersion import extent_data
-from ....statistics.atom_groups import GROUP_SCHEMA, clusters_of_atoms, group_table
+from ....reporting.plots.dispersion import extent_data
+from ....statistics.points.atom_groups import GROUP_SCHEMA, clusters_of_atoms, group_table
 from ... import tasks
 
 if TYPE_CHECKING:
-    from ....atoms.finder import AtomModel
+    from ....atoms.finding.finder import AtomModel
 
 
 def find_image_atoms(
@@ -89,7 +89,7 @@ def inject_test_atoms(
 
 def _model_of(analysis: AtomAnalysis) -> AtomModel:
     # Imported here, because the window starts without torch.
-    from ....atoms.finder import load_atom_model
+    from ....atoms.finding.finder import load_atom_model
     from ....models.files import available_cards
 
     for card in available_cards(AtomCard):

@@ -14,8 +14,8 @@ from qtpy.QtWidgets import QCheckBox, QVBoxLayout
 from ....atoms import cluster_atoms
 from ....atoms.injection import InjectedAtoms
 from ....atoms.marks import INJECTED, ImageAtoms
-from ....core.cluster_table import classes_of
 from ....core.errors import ModelError
+from ....core.tables.cluster_table import classes_of
 from ....models.analysis import Analysis
 from ....statistics.scores import atoms_of
 from ... import tasks

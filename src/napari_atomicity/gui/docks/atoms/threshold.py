@@ -11,15 +11,15 @@ from qtpy.QtCore import QSignalBlocker, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QStyle, QVBoxLayout, QWidget
 
 from ....atoms.analysis import AtomAnalysis
+from ....atoms.finding.pixel_size import PixelSizeProposal
 from ....atoms.marks import ImageAtoms
-from ....atoms.pixel_size import PixelSizeProposal
 from ....core.text import pluralise
 from ... import tasks
 from ...controls.forms import Slider, spin_box, wrapped_label
 from ...controls.settings import remember
 from ...panels.forms import ImageForm
-from ...viewer import calibration
 from ...viewer.binding import Binding
+from ...viewer.layers import calibration
 from .column_chart import ChartColumn, ColumnChart
 from .jobs import propose
 

@@ -10,7 +10,7 @@ from napari.utils.notifications import show_info
 from ....core.errors import AtomicityError
 from ....core.progress import Executor, Progress, Stop
 from ....core.text import pluralise
-from ....io.lazy_micrograph import LazyMicrograph
+from ....io.readers.lazy_micrograph import LazyMicrograph
 from ....models.analysis import Analysis
 from ....pipeline.run_request import RunRequest
 from ... import tasks

@@ -14,13 +14,13 @@ from qtpy.QtGui import QColor, QFont, QFontMetrics, QPainter, QPixmap
 from qtpy.QtWidgets import QStyle, QStyledItemDelegate, QStyleOptionViewItem
 
 from ....core.acquisition_session import AcquisitionSession, Composition
-from ....core.cluster_table import NON_CLASS_LABELS
 from ....core.palette import colours
+from ....core.tables.cluster_table import NON_CLASS_LABELS
 from ....core.text import pluralise
 from ....project import ProjectImage
 from ....project.opening import thumbnail
 from ....state.window_state import WindowState
-from ....statistics.track_counts import describe_clusters
+from ....statistics.ratios.track_counts import describe_clusters
 from ...controls.drawing import faint, readable
 from ...tasks import start
 from ...viewer.models import model_id_of

@@ -10,8 +10,8 @@ from typing import Any
 from ....core.errors import AtomicityError
 from ....core.micrograph import Micrograph
 from ....core.progress import Progress, Stop, report, serial
-from ....io.lazy_micrograph import LazyMicrograph
 from ....io.provenance import Outcome
+from ....io.readers.lazy_micrograph import LazyMicrograph
 from ....models.analysis import Analysis
 from ....pipeline.run_request import RunRequest
 
@@ -78,9 +78,9 @@ def _remote_results(
     stop: Stop | None,
 ) -> Iterator[tuple[str, Outcome, Analysis | None]]:
     from ....io.inputs import Input
-    from ....pipeline.batch import analyse_on
-    from ....pipeline.dask_workers import Workers
-    from ....pipeline.sent_model import SentModel
+    from ....pipeline.runs.batch import analyse_on
+    from ....pipeline.runs.dask_workers import Workers
+    from ....pipeline.runs.sent_model import SentModel
 
     n = len(paths)
     report(progress, 0, n, "Starting the processes")

@@ -30,10 +30,10 @@ from ....core.progress import Progress, Stop
 from ....core.settings import GROUP_DISTANCE_NM
 from ....io.clipboard import tab_separated
 from ....io.tables import write_table
-from ....reporting.plot_base import Look, Plot
-from ....reporting.plot_dispersion import DISPERSION_PLOTS
-from ....reporting.plots import save_plot
-from ....statistics.loading_settings import LoadingSettings
+from ....reporting.plots.base import Look, Plot
+from ....reporting.plots.dispersion import DISPERSION_PLOTS
+from ....reporting.plots.registry import save_plot
+from ....statistics.points.loading_settings import LoadingSettings
 from ...controls.drawing import ProgressBar
 from ...controls.forms import CollapsibleSection, ComboBox, labelled, wrapped_label
 from ...controls.line_table import table_of

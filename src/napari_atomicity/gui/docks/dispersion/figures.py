@@ -14,9 +14,9 @@ from qtpy.QtCore import QModelIndex, Qt
 from qtpy.QtWidgets import QWidget
 
 from ....core.text import pluralise
-from ....reporting.plot_base import per_cent
-from ....statistics.dispersion import DispersionStatistics
-from ....statistics.metal_loading import CORRECTED
+from ....reporting.plots.base import per_cent
+from ....statistics.points.dispersion import DispersionStatistics
+from ....statistics.points.metal_loading import CORRECTED
 from ...controls.line_table import Lines
 
 NONE = "–"

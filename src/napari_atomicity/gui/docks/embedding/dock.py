@@ -13,18 +13,18 @@ from matplotlib.colors import to_rgba
 from qtpy.QtCore import QObject, QSignalBlocker, Qt, QTimer, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy
 
-from ....core.cluster_table import MODEL_MAP, SESSION_MAP, Key
 from ....core.palette import colours
 from ....core.progress import Progress, Stop, report
-from ....core.table_cache import Columns
+from ....core.tables.cluster_table import MODEL_MAP, SESSION_MAP, Key
+from ....core.tables.table_cache import Columns
 from ....core.text import pluralise
 from ....models import embedding as umap
 from ....models.analysis import Analysis
 from ....pipeline.analysis import embed_clusters
 from ....pipeline.session_map import MIN_CLUSTERS, extend_session_map, fit_session_map
-from ....reporting.plot_base import Look
-from ....reporting.plot_map import map_data
-from ....reporting.plots import PLOTS, save_plot
+from ....reporting.plots.base import Look
+from ....reporting.plots.cluster_map import map_data
+from ....reporting.plots.registry import PLOTS, save_plot
 from ....state.edits import SetAnalysis
 from ....state.window_state import WindowState
 from ...controls.forms import ComboBox

@@ -23,13 +23,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ....core.cluster_table import classes_of
 from ....core.palette import colour_of, symbol_of
 from ....core.progress import Progress, Stop, check, report
+from ....core.tables.cluster_table import classes_of
 from ....io.figures import SUFFIXES
 from ....io.tables import write_table
 from ....models.analysis import Analysis
-from ....models.class_average_figure import (
+from ....models.class_maps.class_average_figure import (
     FIGURE,
     TABLES,
     describe_averages,
@@ -40,9 +40,9 @@ from ....models.class_average_figure import (
     write_averages,
     write_picture,
 )
-from ....models.class_averages import Average, Averages, of_analyses
+from ....models.class_maps.class_averages import Average, Averages, of_analyses
 from ....reporting.patch_pictures import COLORMAP, compose
-from ....reporting.plot_base import Look, margins
+from ....reporting.plots.base import Look, margins
 from ...controls.chart import Chart
 from ...controls.drawing import Drawing, paint_glyph, small
 from ...controls.forms import ComboBox, scrolling

@@ -23,9 +23,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ....core.cluster_table import Key, classes_of, explained_classes
 from ....core.palette import colour_of, symbol_of
 from ....core.progress import Progress, Stop, check, report
+from ....core.tables.cluster_table import Key, classes_of, explained_classes
 from ....models.analysis import Analysis
 from ....state.cluster_rows import take_rows
 from ...controls.bars import BarChart
@@ -34,8 +34,8 @@ from ...controls.forms import ComboBox, scrolling
 from ...controls.patch_view import PatchTile, PatchView
 from ...panels.dock import Dock
 from ...tasks import start
+from ...viewer.layers.point_style import class_map_scale
 from ...viewer.models import classifier_of
-from ...viewer.point_style import class_map_scale
 from .averages import ClassAverages
 from .facts import (
     MAP_SUMMARY_TOOLTIP,

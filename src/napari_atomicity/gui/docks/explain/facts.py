@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from ....core.cluster_table import AGGREGATE, NON_CLASS_LABELS, class_confidence, format_rows
 from ....core.palette import colour_of, symbol_of
-from ....models.centre_balance import balance, centre_and_outline
+from ....core.tables.cluster_table import AGGREGATE, NON_CLASS_LABELS, class_confidence, format_rows
+from ....models.class_maps.centre_balance import balance, centre_and_outline
 from ...controls.bars import Bar
 
 _CLEAR_BALANCE = 1 / 3

@@ -24,9 +24,9 @@ from qtpy.QtWidgets import (
 )
 
 from ....core.text import pluralise
-from ....pipeline.control_chart import FIRST, MIN_FIRST, SESSION_CHANGED
+from ....pipeline.live.control_chart import FIRST, MIN_FIRST, SESSION_CHANGED
 from ....pipeline.run_request import RunRequest
-from ....reporting.plot_base import Look, draw_line, stack_panels
+from ....reporting.plots.base import Look, draw_line, stack_panels
 from ... import tasks
 from ...controls.chart import Chart
 from ...controls.forms import folded, labelled, main_button, new_form, spin_box, wrapped_label
@@ -42,8 +42,8 @@ if TYPE_CHECKING:  # with it comes torch, which takes seconds
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ....pipeline.live import LiveRun, LiveUpdate as Taken
-    from ....pipeline.watch import Watch
+    from ....pipeline.live.live import LiveRun, LiveUpdate as Taken
+    from ....pipeline.live.watch import Watch
 
 
 # ---- control chart of a live session: class ratios, confidence and conditions against the images
@@ -423,7 +423,7 @@ class Live(Dock):
 
 
 def _make_watch(folder: Path, out: Path, request: RunRequest, reference: int, notice: Any) -> Watch:
-    from ....pipeline.watch import Watch
+    from ....pipeline.live.watch import Watch
 
     return Watch(folder, out, request, notice=notice, reference_images=reference)
 

@@ -18,8 +18,8 @@ from ....core.errors import AtomicityError
 from ...tasks import cap_torch_threads
 
 if TYPE_CHECKING:
-    from ....pipeline.live import LiveRun, LiveUpdate
-    from ....pipeline.watch import Watch
+    from ....pipeline.live.live import LiveRun, LiveUpdate
+    from ....pipeline.live.watch import Watch
 
 
 # ---- A live session as it is plotted: figures of each image, in the order in which they came
@@ -30,7 +30,7 @@ MAX_ROWS = 2000
 
 @dataclass
 class LiveHistory:
-    """Rows of ``live.csv`` (`pipeline.live`), as far as they are plotted."""
+    """Rows of ``live.csv`` (`pipeline.live.live`), as far as they are plotted."""
 
     classes: tuple[str, ...] = ()
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -153,7 +153,7 @@ class Watching(QObject):
 
 
 def _history_in(folder: Path) -> LiveHistory:
-    from ....pipeline.live import LIVE, read_log
+    from ....pipeline.live.live import LIVE, read_log
 
     try:
         return LiveHistory.of_log(read_log(folder / LIVE))

@@ -17,11 +17,11 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ....core.cluster_table import NO_TRACK, NON_CLASS_LABELS
 from ....core.errors import AtomicityError
 from ....core.micrograph import Micrograph
 from ....core.palette import colours
 from ....core.progress import Progress, Stop
+from ....core.tables.cluster_table import NO_TRACK, NON_CLASS_LABELS
 from ....models.analysis import Analysis
 from ....statistics.scores import atoms_of
 from ....tracking import text as movie_text
@@ -41,8 +41,8 @@ from ...panels.dock import Dock
 from ...panels.forms import busy, may_analyse
 from ...tasks import format_error, start
 from ...viewer.binding import Binding
-from ...viewer.micrographs import layer_data
-from ...viewer.tracks import BY_ATOMICITY, BY_TRACK
+from ...viewer.layers.micrographs import layer_data
+from ...viewer.layers.tracks import BY_ATOMICITY, BY_TRACK
 from .curves import MAX_CURVES, counts_over_time, curves_of
 from .plot import TimePlot
 

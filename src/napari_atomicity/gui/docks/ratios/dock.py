@@ -24,19 +24,19 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
 )
 
-from ....core.cluster_table import ALL
 from ....core.errors import TableError
 from ....core.model_card import ModelCard
+from ....core.tables.cluster_table import ALL
 from ....core.text import capital
 from ....io.clipboard import latex_table
 from ....io.reference_ratios import EXAMPLE, parse_reference
 from ....io.tables import read_reference, write_clusters, write_ratios
 from ....models.analysis import Analysis, limits_of
-from ....reporting.plot_parity import PARITY
-from ....statistics.prevalence import METHODS, unavailable
-from ....statistics.ratio_notes import ImageLimits, reason_to_withhold
-from ....statistics.ratios import COLUMNS, class_ratios, counted, saturated_images
-from ....statistics.reference import (
+from ....reporting.plots.parity import PARITY
+from ....statistics.ratios.prevalence import METHODS, unavailable
+from ....statistics.ratios.ratio_notes import ImageLimits, reason_to_withhold
+from ....statistics.ratios.ratios import COLUMNS, class_ratios, counted, saturated_images
+from ....statistics.ratios.reference import (
     Comparison,
     check_reference,
     compare,

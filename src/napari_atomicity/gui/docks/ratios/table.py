@@ -9,13 +9,13 @@ import pandas as pd
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
 from qtpy.QtWidgets import QWidget
 
-from ....core.cluster_table import AGGREGATE, UNKNOWN
 from ....core.palette import colour_of, symbol_of
+from ....core.tables.cluster_table import AGGREGATE, UNKNOWN
 from ....core.text import pluralise
 from ....reporting.image_warnings import LOW_CONFIDENCE
-from ....statistics.ratios import counted
-from ....statistics.reference import Comparison
-from ....statistics.track_counts import (
+from ....statistics.ratios.ratios import counted
+from ....statistics.ratios.reference import Comparison
+from ....statistics.ratios.track_counts import (
     PATH,
     merge_tracks,
     stacks_without_tracks,

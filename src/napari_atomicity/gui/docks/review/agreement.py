@@ -12,13 +12,19 @@ from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QModelIndex, QSignalBlocker, Qt
 from qtpy.QtWidgets import QApplication, QFileDialog, QPushButton, QVBoxLayout
 
-from ....core.cluster_table import Key
 from ....core.errors import AtomicityError
+from ....core.tables.cluster_table import Key
 from ....core.text import pluralise
 from ....project import MergeReport, Project
 from ....state.review_queue import queue_of
 from ....state.reviewing import Reviewing
-from ....statistics.agreement import CONSENSUS, AgreementFigure, Opinions, confusion, opinions
+from ....statistics.annotators.agreement import (
+    CONSENSUS,
+    AgreementFigure,
+    Opinions,
+    confusion,
+    opinions,
+)
 from ...controls.forms import ComboBox, wrapped_label
 from ...controls.line_table import Lines, table_of
 from ...controls.questions import attempt

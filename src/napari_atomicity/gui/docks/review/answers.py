@@ -7,13 +7,13 @@ from functools import partial
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
-from ....core.cluster_table import AGGREGATE, UNKNOWN, format_rows
 from ....core.palette import colour_of, symbol_of
+from ....core.tables.cluster_table import AGGREGATE, UNKNOWN, format_rows
 from ....state.reviewing import Reviewing
 from ...controls.drawing import glyph_icon
 from ...controls.forms import wrapped_label
 from ...viewer.binding import Binding
-from ...viewer.labelling import format_shown
+from ...viewer.clusters.labelling import format_shown
 
 _NONE = "not a cluster"
 

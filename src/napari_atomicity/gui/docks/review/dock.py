@@ -19,16 +19,16 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ....core.cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN, Key
 from ....core.errors import AtomicityError
 from ....core.palette import colour_of, symbol_of
 from ....core.progress import format_duration
+from ....core.tables.cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN, Key
 from ....core.text import pluralise
 from ....state.cluster_rows import ids_of_image
 from ....state.export import SAMPLE_SETTING
 from ....state.review_queue import ORDERS, Queue, ReviewRequest, build
 from ....state.reviewing import Reviewing
-from ....statistics.agreement import removed_clusters
+from ....statistics.annotators.agreement import removed_clusters
 from ....statistics.stratified_accuracy import Accuracy, Share
 from ...controls.bars import Bar, BarChart
 from ...controls.drawing import ProgressBar, glyph_icon
@@ -41,7 +41,7 @@ from ...panels.dock import Dock
 from ...panels.dock_windows import show_dock
 from ...panels.forms import busy
 from ...viewer.binding import Binding
-from ...viewer.labelling import focus_canvas
+from ...viewer.clusters.labelling import focus_canvas
 from .agreement import AnnotatorPanel
 from .answers import Answers
 from .history import EditHistory

@@ -14,12 +14,12 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ....core.cluster_table import corrected
 from ....core.errors import AtomicityError
 from ....core.model_card import ModelCard
 from ....core.progress import Progress, Stop, with_time_left
+from ....core.tables.cluster_table import corrected
 from ....models.files import SHIPPED, shipped_folder, user_folder
-from ....reporting.plot_training import describe_training, draw_learning_curve
+from ....reporting.plots.training import describe_training, draw_learning_curve
 from ....training.request import (
     CorrectedImagesSource,
     FolderSource,

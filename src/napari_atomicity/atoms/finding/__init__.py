@@ -1,0 +1,1 @@
+"""Find single atoms: candidates, network, position and operating point."""

@@ -1,0 +1,181 @@
+"""Columns of a table as data: name, dtype, unit and description in one place.
+
+The check of a table, its documentation and the tooltips of a window are made from the same list of
+`Column`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..errors import TableError
+
+TEXT = "object"
+"""The dtype of columns that hold text."""
+_MISSING_VALUES = {TEXT: "", "bool": False, "int64": 0, "Int64": pd.NA}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table."""
+
+    name: str
+    dtype: str  # A dtype of NumPy or pandas; `TEXT` for text
+    unit: str  # unit of the values; "" for text, flags and numbers without a unit
+    description: str  # what the column holds, without its unit
+    # the value of a row that has none; by default "" for text, False for flags, 0 for whole numbers
+    # and NaN for other numbers
+    missing_value: Any = None
+    nullable: bool = True  # whether a row may lack a value
+
+    @property
+    def default(self) -> Any:
+        """The value that stands for "not computed"."""
+        if self.missing_value is not None:
+            return self.missing_value
+        return _MISSING_VALUES.get(self.dtype, np.nan)
+
+    @property
+    def help(self) -> str:
+        """Description with the unit, as tooltips show it."""
+        return f"{self.description}, in {self.unit}" if self.unit else self.description
+
+    def fill(self, n_rows: int) -> np.ndarray:
+        """Return an array of this many missing values."""
+        return np.full(n_rows, self.default, self.dtype)
+
+
+def conform_columns(
+    table: pd.DataFrame, columns: Sequence[Column], what: str, optional: Sequence[Column] = ()
+) -> pd.DataFrame:
+    """Return a copy of a table with every column of a schema, in order and in its dtype.
+
+    Columns that the table lacks hold missing values. Its other columns stay at the end.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        A table that holds at least some of the columns.
+    what : str
+        Name of the table for the error message, such as "cluster table".
+    optional : sequence of Column, optional
+        Columns that get their dtypes if the table has them; integers among them may stay integers.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The conforming table, with a new index.
+
+    Raises
+    ------
+    TableError
+        If the values of a column do not have its dtype.
+    """
+    schema = {column.name: column for column in (*columns, *optional)}
+    added = {column.name for column in optional}
+    names = [column.name for column in columns]
+    names += [name for name in table.columns if name in added or name not in schema]
+    out: dict[str, Any] = {}
+    for name in names:
+        column = schema.get(name)
+        if name not in table.columns:
+            assert column is not None
+            out[name] = pd.Series(column.default, index=table.index, dtype=column.dtype)
+            continue
+        values = table[name]
+        if column is None or column.dtype == values.dtype != TEXT:
+            out[name] = values
+        elif column.dtype == TEXT:
+            text = values.to_numpy(object)
+            text = np.where(pd.isna(text), "", text)
+            out[name] = pd.Series(text, table.index, dtype=object)
+        elif column.dtype == "bool":  # also from a file, or after joining a table that lacks it
+            out[name] = flags(values)
+        else:
+            numbers = _convert_numbers(values, column, what)
+            # Whole numbers of atoms, as in a ground truth, stay integers.
+            whole = name in added and values.dtype.kind == "i"
+            out[name] = values if whole else numbers
+    conformed = pd.DataFrame(out, index=table.index).reset_index(drop=True)
+    # pandas 3 and later keep the names in Arrow arrays, which are slow to iterate over.
+    conformed.columns = pd.Index(names, dtype=object)
+    return conformed
+
+
+def flags(values: pd.Series) -> pd.Series:
+    """Return flags as Booleans, also from a file in which some are missing; these are False."""
+    return values.astype(str).str.lower().isin(["true", "1", "1.0"])
+
+
+def _convert_numbers(values: pd.Series, column: Column, what: str) -> pd.Series:
+    try:
+        numbers = pd.to_numeric(values)
+        if column.missing_value is not None:
+            numbers = numbers.fillna(column.missing_value)
+        converted = numbers.astype(column.dtype)  # type: ignore[call-overload]
+        if column.dtype == "int64" and (converted != numbers).any():
+            raise ValueError("a number is not an integer")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TableError(
+            f"the column {column.name} of the {what} holds values of another type than "
+            f"{column.dtype} ({error})"
+        ) from None
+    return converted
+
+
+def check_columns(table: pd.DataFrame, columns: Sequence[Column], what: str, key: str) -> None:
+    """Check that a table has every column of a schema, all values it needs, and unique keys.
+
+    Parameters
+    ----------
+    what : str
+        Name of the table for the error message.
+    key : str
+        Column that identifies a row among those of its image.
+
+    Raises
+    ------
+    TableError
+        If it does not.
+    """
+    missing = [column.name for column in columns if column.name not in table.columns]
+    if missing:
+        raise TableError(f"the {what} lacks the columns {', '.join(missing)}")
+    if not table[key].is_unique and table.duplicated(["image", key]).any():
+        raise TableError(f"a value of {key} occurs twice in one image of the {what}")
+    for column in columns:
+        if not column.nullable and not np.isfinite(table[column.name].to_numpy(float)).all():
+            raise TableError(f"the column {column.name} of the {what} has missing values")
+
+
+def markdown_table(columns: Sequence[Column]) -> str:
+    """Return a Markdown table that documents the columns."""
+    lines = ["| column | type | unit | description |", "| --- | --- | --- | --- |"]
+    for column in columns:
+        description = column.description.replace("|", r"\|")
+        cells = (f"`{column.name}`", _type_name(column.dtype), column.unit, description)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def rst_table(columns: Sequence[Column]) -> str:
+    """Return the same table for a docstring."""
+    rows = [("column", "type", "description")]
+    rows += [(c.name, _type_name(c.dtype), c.help) for c in columns]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    rule = "  ".join("=" * width for width in widths)
+    lines = [
+        "  ".join(cell.ljust(w) for cell, w in zip(r, widths, strict=True)).rstrip() for r in rows
+    ]
+    return "\n".join([rule, lines[0], rule, *lines[1:], rule, ""])
+
+
+def _type_name(dtype: str) -> str:
+    return {TEXT: "text", "bool": "yes/no", "int64": "integer", "Int64": "integer"}.get(
+        dtype, "number"
+    )

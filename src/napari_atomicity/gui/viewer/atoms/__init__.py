@@ -1,0 +1,1 @@
+"""Single atoms on the canvas: marks, support and magnifier."""

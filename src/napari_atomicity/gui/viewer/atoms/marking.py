@@ -1,0 +1,321 @@
+"""Marking atoms by hand: a click adds an atom, a drag moves one, keys do the rest.
+
+Keys are taken from the canvas before napari handles them (Tab would leave the canvas, 1 would
+delete points), but not while a person draws. Each action is one edit of the state.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from napari.layers import Labels, Shapes
+from napari.utils.notifications import show_info
+from psygnal import Signal
+
+from ....atoms.finding.localisation import snap_to_spot
+from ....atoms.marks import SAME_NM
+from ....atoms.table import PERSON
+from ....core.text import pluralise
+from ....state.atom_store import AtomKey, marks_of
+from ....state.window_state import WindowState
+from ...controls.shortcuts import MARKING, format_line
+from ..canvas import Canvas
+from ..clusters.edit_commands import EditCommands
+from ..clusters.label_actions import EditActions
+from ..clusters.labelling import KeyMode, LabelMode, focus_canvas
+from ..key_events import CanvasKeys, CanvasMouse
+from .atom_points import OUTSIDE_IMAGE, AtomPoints
+from .atom_style import contains, pixel_at
+
+_NUDGE_PX = 0.5
+_NUDGES = {"Left": (0, -1), "Right": (0, 1), "Up": (-1, 0), "Down": (1, 0)}
+
+
+class Marking(KeyMode, EditActions):
+    """The mode in which a click marks an atom.
+
+    Signals: ``changed(bool)`` when it is switched on or off; ``magnifier_toggled()`` when its key
+    was pressed.
+    """
+
+    magnifier_toggled = Signal()
+
+    def __init__(
+        self, canvas: Canvas, points: AtomPoints, label_mode: LabelMode, edits: EditCommands
+    ) -> None:
+        super().__init__(canvas, actions=self)
+        self._points = points
+        self._label_mode = label_mode
+        self._edits = edits
+        self.silent = True
+        self._keys: CanvasKeys | None = None
+        # napari's actions for a double click, while they are removed.
+        self._double_click_callbacks: list[Any] = []
+        # The candidate that Tab went to last: its image, confidence and atom_id.
+        self._last_candidate: tuple[str, float, int] | None = None
+        canvas.viewer.mouse_drag_callbacks.append(CanvasMouse(self))
+        canvas.state.atoms.changed.connect(self.show_text)
+        canvas.state.atoms.selection_changed.connect(self.show_text)
+        canvas.state.current_changed.connect(self.show_text)
+        canvas.state.project_changed.connect(self._on_project)
+        label_mode.review_changed.connect(self._on_review)
+
+    # ---- on and off
+    def _switch(self, on: bool) -> None:
+        if on:
+            self._start()
+        else:
+            self._stop()
+
+    def _start(self) -> None:
+        """Give clicks and keys to the atoms, if that is possible."""
+        viewer = self._canvas.viewer
+        if viewer is None:
+            return
+        if self._state.read_only:
+            show_info("This project is read-only: atoms cannot be marked here.")
+            return
+        image = self.image()
+        if image is None:
+            show_info("Open an image first. Then you can mark atoms in it.")
+            return
+        self._label_mode.review = None
+        self._on = True
+        self._last_candidate = None
+        self._points.show_for_marking(image)
+        self._keys = CanvasKeys(self, MARKING, viewer.window._qt_viewer.canvas.native)
+        # Two quick clicks add two atoms and do not zoom.
+        self._double_click_callbacks = list(viewer.mouse_double_click_callbacks)
+        viewer.mouse_double_click_callbacks.clear()
+        self._label_mode.silent = True
+        self.silent = False
+        self.show_text()
+        focus_canvas(viewer)
+
+    def _stop(self) -> None:
+        """Return clicks and keys to napari."""
+        self._on = False
+        if self._keys is not None:
+            self._keys.end()
+            self._keys = None
+        viewer = self._canvas.viewer
+        if viewer is None:
+            return
+        viewer.mouse_double_click_callbacks.extend(self._double_click_callbacks)
+        self._double_click_callbacks = []
+        self._show_help()  # those of the layer again
+        self.silent = True
+        self._label_mode.silent = False
+        self._label_mode.show_text()
+
+    def key_line(self) -> str:
+        return format_line(MARKING) if self._on else ""
+
+    def _on_project(self) -> None:
+        self._last_candidate = None
+        if self._on:
+            if self._state.read_only or not self._state.images:
+                self.on = False
+            else:
+                self.show_text()
+
+    def _on_review(self, review: object) -> None:
+        if review is not None:
+            self.on = False
+
+    def image(self) -> str | None:
+        """Return the image in which atoms are marked; add it to the state if necessary."""
+        canvas, current = self._canvas, self._state.current
+        if canvas.viewer is None:
+            return None
+        if current is not None:  # None while its pixels are read
+            return current if canvas.source_layer(current) is not None else None
+        active, layers = canvas.active_layer, canvas.image_layers()
+        if not layers:
+            return None
+        return canvas.ensure_image(active if active in layers else layers[-1])
+
+    # ---- mouse
+    @property
+    def takes_clicks(self) -> bool:
+        """Whether a click adds or selects an atom."""
+        if not self._on or self._canvas.viewer is None:
+            return False
+        return getattr(self._canvas.active_layer, "mode", "pan_zoom") == "pan_zoom"
+
+    def key_at(self, world: Any) -> AtomKey | None:
+        """Return the atom at a place of the scene; None if there is none."""
+        return self._points.key_at([self.image() or ""], world)
+
+    def click(self, world: Any, key: AtomKey | None, extend: bool, exactly: bool) -> None:
+        """Select an atom; where there is none, add one."""
+        if key is not None:
+            self._points.select_key(key, extend)
+        elif not extend:
+            self._points.attempt(partial(self._add, world, exactly))
+
+    def _add(self, world: Any, exactly: bool) -> None:
+        image = self.image()
+        if image is None:
+            return
+        frame, y, x = pixel_at(self._canvas.source_layer(image), world)
+        pixels = self._canvas.frame(image, frame)
+        if not contains(pixels.shape, y, x):
+            self._canvas.show_message(OUTSIDE_IMAGE)
+            return
+        size_nm = self._state.micrograph(image).calibrated()
+        atoms = self._state.atoms
+        spot = None if exactly else snap_to_spot(pixels, y, x, size_nm)
+        # The spot of another atom is not meant: this one lies next to it.
+        if spot is not None and not _has_atom_at(atoms.table(image), frame, *spot, size_nm):
+            y, x = spot
+        mark, known = self._points.measure(image, frame, y, x), atoms.of(image)
+        hidden = None if exactly or known is None else known.hidden_at(mark)
+        if hidden is None:
+            [chosen] = atoms.add(image, [mark])
+        else:  # the model has localised it already, together with its neighbours
+            chosen = hidden
+            atoms.confirm([(image, chosen)])
+        atoms.select({(image, chosen)})
+
+    def drag(self, key: AtomKey, world: Any) -> None:
+        """Draw an atom where it is dragged."""
+        self._points.put(key, pixel_at(self._canvas.source_layer(key[0]), world)[1:])
+
+    def drop(self, key: AtomKey, world: Any) -> None:
+        """Move an atom to where it was dragged."""
+        _, y, x = pixel_at(self._canvas.source_layer(key[0]), world)
+        self._points.attempt(lambda: self._points.move({key: (y, x)}))
+        self._state.atoms.select({key})
+
+    # ---- keys
+    @property
+    def takes_keys(self) -> bool:
+        """Whether keys act on atoms and not on the active layer."""
+        if not self._on or self._canvas.viewer is None:
+            return False
+        active = self._canvas.active_layer
+        draws = isinstance(active, Shapes | Labels)
+        return not draws or getattr(active, "mode", "pan_zoom") == "pan_zoom"
+
+    def end(self) -> None:
+        """Stop marking."""
+        self.on = False
+
+    def toggle_magnifier(self) -> None:
+        """Show or hide the magnifier."""
+        self.magnifier_toggled.emit()
+
+    def _selected(self) -> list[AtomKey]:
+        """Return the selected atoms of the image; show a message if there is none."""
+        image = self.image()
+        keys = [key for key in self._state.atoms.selection if key[0] == image]
+        if not keys:
+            self._canvas.show_message(
+                "Select an atom first: click it, or press Tab for the least certain one"
+            )
+        return keys
+
+    def delete(self) -> None:
+        """Delete the selected atoms."""
+        if keys := self._selected():
+            self._points.attempt(lambda: self._state.atoms.remove(keys))
+
+    def confirm(self) -> None:
+        """Confirm the selected atoms."""
+        if keys := self._selected():
+            self._points.attempt(lambda: self._state.atoms.confirm(keys))
+
+    def toggle_uncertain(self) -> None:
+        """Mark the selected atoms as uncertain; if all are, as certain."""
+        if keys := self._selected():
+            atoms = self._state.atoms
+            table = atoms.table(keys[0][0])
+            chosen = table["atom_id"].isin([i for _, i in keys])
+            uncertain = not bool(table.loc[chosen, "uncertain"].all())
+            self._points.attempt(lambda: atoms.set_uncertain(keys, uncertain))
+
+    def nudge(self, key: str) -> None:
+        """Move the selected atoms by half a pixel in the direction of an arrow key."""
+        if keys := self._selected():
+            image = keys[0][0]
+            now = marks_of(self._state.atoms.table(image), [i for _, i in keys])
+            dy, dx = (_NUDGE_PX * step for step in _NUDGES[key])
+            places = {(image, i): (m.y_px + dy, m.x_px + dx) for i, m in now.items()}
+            self._points.attempt(lambda: self._points.move(places))
+
+    def next(self) -> None:
+        """Go to the next least certain candidate."""
+        self._step(1)
+
+    def back(self) -> None:
+        """Go back to the previous candidate."""
+        self._step(-1)
+
+    def _step(self, by: int) -> None:
+        image = self.image()
+        if image is None:
+            return
+        atoms = self._state.atoms
+        table = atoms.table(image)
+        waiting = table[(table["origin"] != PERSON).to_numpy()]
+        if not len(waiting):
+            self._canvas.show_message("All candidates have been checked")
+            return
+        order = sorted(
+            zip(waiting["confidence"].tolist(), waiting["atom_id"].tolist(), strict=True)
+        )
+        last = self._last_candidate
+        here = last[1:] if last is not None and last[0] == image else None
+        if here is None:
+            chosen = order[0 if by > 0 else -1]
+        elif by > 0:
+            chosen = next((c for c in order if c > here), order[0])
+        else:
+            chosen = next((c for c in reversed(order) if c < here), order[-1])
+        self._last_candidate = (image, *chosen)
+        key = (image, chosen[1])
+        atoms.select({key})
+        atoms.request_focus(key)
+
+    # ---- text in the corner of the canvas
+    def text(self) -> str:
+        """Return that marking is on, what is selected, and the keys."""
+        return format_marking(self._state, self._state.current)
+
+
+def format_marking(state: WindowState, image: str | None) -> str:
+    """Return the text in the corner of the canvas: number of atoms, selection and keys."""
+    table = state.atoms.table(image or "")
+    n, n_uncertain = len(table), int(table["uncertain"].sum())
+    first = "Marking atoms" + (", blind" if state.blind else "")
+    first += f"   {pluralise(n, 'atom')}"
+    first += f", {n_uncertain} uncertain" if n_uncertain else ""
+    ids = [i for name, i in state.atoms.selection if name == image]
+    chosen = table[table["atom_id"].isin(ids)]
+    return "\n".join(
+        [
+            first + (f"   {_format_selected(chosen)}" if len(chosen) else ""),
+            "click add   Alt exactly there   drag move   Del delete",
+            "U uncertain   C confirm   arrows nudge   Tab least certain",
+            "L magnifier   Esc end   F1 keys",
+        ]
+    )
+
+
+def _format_selected(rows: pd.DataFrame) -> str:
+    if len(rows) > 1:
+        return f"{len(rows)} selected"
+    row = rows.iloc[0]
+    origin = "by a person" if row["origin"] == PERSON else f"{row['confidence']:.0%}"
+    return f"atom {row['atom_id']}: {origin}{', uncertain' if row['uncertain'] else ''}"
+
+
+def _has_atom_at(table: pd.DataFrame, frame: int, y: float, x: float, size_nm: float) -> bool:
+    """Return whether a table has an atom of this frame within `SAME_NM` of a place."""
+    distance = np.hypot(table["y_px"].to_numpy(float) - y, table["x_px"].to_numpy(float) - x)
+    distance = distance[table["frame"].to_numpy(int) == frame]
+    return bool(len(distance)) and float(distance.min()) * size_nm < SAME_NM

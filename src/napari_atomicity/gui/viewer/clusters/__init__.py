@@ -1,0 +1,1 @@
+"""Clusters on the canvas: labels, edits and excluded regions."""

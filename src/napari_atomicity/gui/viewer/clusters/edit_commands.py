@@ -1,0 +1,97 @@
+"""Commands that edit the clusters of the current image: what buttons and shortcuts call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from napari.utils.notifications import show_error, show_info
+
+from ....core.errors import AtomicityError
+from ....state.window_state import Step
+from ...controls.questions import attempt
+from ..canvas import Canvas
+from .clusters import ClusterDisplay
+from .manual_editing import ManualEditing
+from .regions import RegionEditor
+
+
+class EditCommands:
+    """Add, split, merge and exclude clusters; undo and redo."""
+
+    def __init__(
+        self,
+        canvas: Canvas,
+        clusters: ClusterDisplay,
+        manual_editing: ManualEditing,
+        regions: RegionEditor,
+    ) -> None:
+        self.canvas = canvas
+        self.state = canvas.state
+        self._clusters = clusters
+        self._manual_editing = manual_editing
+        self._regions = regions
+
+    def attempt(self, edit: Callable[[], object]) -> bool:
+        """Carry out an edit; if it is refused, show the error and the unchanged image."""
+        return attempt(edit, lambda: self._clusters.refresh(self.state.current or ""))
+
+    def add_by_clicking(self, otherwise: str = "select") -> None:
+        """Switch whether a click adds a cluster; `otherwise` is the mode of the layer if not."""
+        layer = self.canvas.layer(self.state.current, "clusters")
+        if layer is None:
+            show_info("Analyse the image first. Then you can add missed clusters.")
+            return
+        self.canvas.activate(layer)
+        layer.mode = otherwise if layer.mode == "add" else "add"
+        self.canvas.show_message(
+            "Click a missed cluster to add it. Press P to stop."
+            if layer.mode == "add"
+            else "A click selects a cluster"
+        )
+
+    def exclude_regions(self) -> None:
+        """Start to draw excluded regions."""
+        if self._regions.draw():
+            self.canvas.show_message("Draw around contamination or vacuum to exclude it")
+        else:
+            show_info("Analyse the image first. Then you can exclude regions.")
+
+    def split_selected(self) -> None:
+        """Split each selected cluster of the current image into two."""
+        self._manual_editing.split(*self._selected())
+
+    def merge_selected(self) -> None:
+        """Merge the selected clusters of the current image into one."""
+        self._manual_editing.merge(*self._selected())
+
+    def _selected(self) -> tuple[str, list[int]]:
+        image = self.state.current or ""
+        return image, sorted(self._clusters.selected_of(image))
+
+    def undo(self) -> None:
+        """Undo the last step, or cancel the measurement of an added cluster."""
+        if self._manual_editing.cancel_last():
+            return
+        step = self._replay(self.state.history.undo)
+        self._tell("Undone", "undo", step)
+
+    def redo(self) -> None:
+        """Redo the step that was undone last."""
+        step = self._replay(self.state.history.redo)
+        self._tell("Redone", "redo", step)
+
+    def _tell(self, done: str, verb: str, step: Step | None) -> None:
+        """Show what was undone or redone; a blind annotator must not be reminded of a label."""
+        what = "" if step is None or self.state.blind else f": {step.description}"
+        self.canvas.show_message(f"{done}{what}" if step else f"Nothing to {verb}")
+
+    def _replay(self, replay: Callable[[], Step | None]) -> Step | None:
+        """Replay a step and display an image that it has changed."""
+        try:
+            step = replay()
+        except AtomicityError as error:
+            show_error(str(error))
+            return None
+        if step is not None and self.state.current not in step.images:
+            self.state.current = next(iter(step.images), self.state.current)
+        return step

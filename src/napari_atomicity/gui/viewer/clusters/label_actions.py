@@ -1,0 +1,203 @@
+"""What the shortcuts of label mode and of a review do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ....core.tables.cluster_table import AGGREGATE, UNKNOWN, Key
+from ....state.reviewing import Reviewing
+from ....state.window_state import WindowState
+from ...controls.shortcuts import show_help
+from .edit_commands import EditCommands
+
+
+class EditActions:
+    """Actions of every mode."""
+
+    def __init__(self, edits: EditCommands) -> None:
+        self._edits = edits
+        self._state = edits.state
+
+    def undo(self) -> None:
+        """Undo the last step."""
+        self._edits.undo()
+
+    def redo(self) -> None:
+        """Redo the step that was undone last."""
+        self._edits.redo()
+
+    def toggle_class_maps(self) -> None:
+        """Show or hide the class maps over the image."""
+        self._edits.canvas.class_maps_visible = not self._edits.canvas.class_maps_visible
+
+    def help(self) -> None:
+        """Show all shortcuts."""
+        show_help(self._edits.canvas.viewer)
+
+
+class LabelActions(EditActions):
+    """Actions of label mode: they apply to the selected clusters."""
+
+    def _is_selected(self) -> bool:
+        if not self._state.selection:
+            self._edits.canvas.show_message("Select clusters first: click or drag around them")
+        return bool(self._state.selection)
+
+    def _relabel(self, label: str | None) -> None:
+        if self._is_selected() and label is not None:
+            self._state.clusters.relabel(self._state.selection, label)
+
+    def label(self, number: int) -> None:
+        """Label the selected clusters as the n-th class, counted from 1; 0 means unknown."""
+        self._relabel(numbered_label(self._state, number))
+
+    def label_aggregate(self) -> None:
+        """Label the selected clusters as aggregates."""
+        self._relabel(AGGREGATE)
+
+    def unlabel(self) -> None:
+        """Remove the manual labels of the selected clusters."""
+        self._relabel("")
+
+    def delete(self) -> None:
+        """Delete the selected clusters."""
+        if self._is_selected():
+            self._state.clusters.remove(self._state.selection)
+
+    def split(self) -> None:
+        """Split each selected cluster into two."""
+        if self._is_selected():
+            self._edits.split_selected()
+
+    def merge(self) -> None:
+        """Merge the selected clusters into one."""
+        if self._is_selected():
+            self._edits.merge_selected()
+
+    def add(self) -> None:
+        """Switch whether a click adds a cluster."""
+        self._edits.add_by_clicking()
+
+    def exclude(self) -> None:
+        """Start to draw excluded regions."""
+        self._edits.exclude_regions()
+
+    def next(self) -> None:
+        """Select the least certain cluster without a manual label."""
+        select_next_uncertain(self._state)
+
+
+class ReviewActions(LabelActions):
+    """Actions of a review: they apply to the cluster that is shown.
+
+    If other clusters are selected, the actions apply to these, and the review stays where it is.
+    """
+
+    def __init__(self, edits: EditCommands, review: Reviewing, end: Callable[[], object]) -> None:
+        super().__init__(edits)
+        self._review = review
+        self._end = end
+
+    def _others_are_selected(self) -> bool:
+        return bool(self._state.selection - {self._review.key})
+
+    def _is_elsewhere(self) -> bool:
+        """Show the cluster again if another image is displayed: an answer would be given unseen."""
+        if self._review.key[0] == self._state.current:
+            return False
+        self._review.show()
+        self._show_message("Another image was shown: here is the cluster of the review again")
+        return True
+
+    def _show_message(self, text: str) -> None:
+        self._edits.canvas.show_message(text)
+
+    def _relabel(self, label: str | None) -> None:
+        if self._others_are_selected():
+            super()._relabel(label)
+            self._review.show()
+        elif label is not None and not self._is_elsewhere():
+            self._review.answer(label)
+
+    def unlabel(self) -> None:
+        """Remove the manual label of the cluster."""
+        if self._others_are_selected():
+            self._relabel("")
+        elif not self._is_elsewhere() and not self._review.take_back():
+            self._show_message("This cluster has no manual label. B goes back, Ctrl+Z undoes.")
+
+    def remove(self) -> None:
+        """Delete the cluster."""
+        if self._others_are_selected():
+            self._state.clusters.remove(self._state.selection)
+            self._review.show()
+        elif not self._is_elsewhere():
+            self._review.not_a_cluster()
+
+    def agree(self) -> None:
+        """Confirm the predicted label."""
+        if self._others_are_selected():
+            table = self._state.table()
+            keys = zip(table["image"], table["cluster_id"], strict=True)
+            predicted = dict(zip(keys, table["label_predicted"], strict=True))
+            selected = self._state.selection
+            self._state.clusters.relabel_each(
+                {k: predicted[k] for k in selected if predicted.get(k)}
+            )
+            self._review.show()
+        elif not self._is_elsewhere() and not self._review.agree():
+            self._show_message("There is no prediction to agree with")
+
+    def next(self) -> None:
+        """Show the next cluster without an answer."""
+        if not self._review.next():
+            self._show_message("No other cluster is without an answer")
+
+    def add(self) -> None:
+        """Switch whether a click adds a cluster."""
+        self._edits.add_by_clicking(otherwise="pan_zoom")
+
+    def back(self) -> None:
+        """Show the previous cluster."""
+        if not self._review.back():
+            self._show_message("This is the first cluster")
+
+    def undo(self) -> None:
+        """Undo the last step and show its cluster."""
+        with self._review.following_changes():
+            self._edits.undo()
+
+    def redo(self) -> None:
+        """Redo the step that was undone last and show its cluster."""
+        with self._review.following_changes():
+            self._edits.redo()
+
+    def end(self) -> None:
+        """End the review."""
+        self._end()
+
+
+def numbered_label(state: WindowState, number: int) -> str | None:
+    """Return the label of a number key: the n-th class, counted from 1, or unknown for 0."""
+    classes = state.classes()
+    if number > len(classes):
+        return None
+    return classes[number - 1] if number else UNKNOWN
+
+
+def select_next_uncertain(state: WindowState) -> None:
+    """Select the least certain cluster of the current image that has no manual label.
+
+    If it is selected already, select the next one in that order.
+    """
+    image = state.current
+    table = state.table(image) if image else state.table()
+    waiting = table[(table["label_corrected"] == "") & (table["label_predicted"] != "")]
+    if image is None or waiting.empty:
+        return
+    order = [int(i) for i in waiting.sort_values("confidence", kind="stable")["cluster_id"]]
+    chosen = next((i for name, i in state.selection if name == image and i in order), None)
+    following = 0 if chosen is None else (order.index(chosen) + 1) % len(order)
+    key: Key = (image, order[following])
+    state.select({key})
+    state.request_focus(key)

@@ -1,0 +1,238 @@
+"""Manual editing: points that are added, moved or deleted by hand are measured and classified."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from napari.layers import Points
+from napari.layers.base import ActionType
+from napari.utils.notifications import show_info
+from psygnal import Signal
+
+from ....detection import Detection, DetectionSettings
+from ....models.analysis import Analysis
+from ....state.cluster_rows import only, take_rows, unclassified
+from ....state.window_state import WindowState
+from ... import tasks
+from ...controls.questions import attempt
+from ..layers.layers import ImageLayers
+from ..overlays import Engine, classify_some, measure_places, split_or_merge
+
+THERE_ALREADY = "There is a cluster already. It is selected."
+_SAME_PLACE = 0.25
+"""A cluster added within so many diameters of the centre of another one would count twice."""
+NOT_MEASURABLE = (
+    "No cluster can be measured there. It is unknown and does not count unless you label it."
+)
+
+
+@dataclass
+class _ImageRecord:
+    """Engine and pending edits of an image."""
+
+    engine: Engine | None = None
+    # Clusters that were sent to the model; those that it cannot classify are not sent again.
+    tried: set[tuple[int, float, float]] = field(default_factory=set)
+    removing: tuple[int, ...] = ()
+
+
+class ManualEditing:
+    """Turn changes of a points layer into edits; a worker measures new places.
+
+    Signals: ``refused(image)`` when an edit was refused or cancelled, so that the points of the
+    image must be written again.
+    """
+
+    refused = Signal(str)
+
+    def __init__(self, state: WindowState) -> None:
+        self.state = state
+        self._records: dict[str, _ImageRecord] = {}
+        self._measuring: list[tuple[tasks.Task, ImageLayers]] = []
+        self._n_measured = 0
+
+    def engine(self, image: str) -> Engine | None:
+        """Return the model and device that were chosen for an image."""
+        return self._of(image).engine
+
+    def set_engine(self, image: str, engine: Engine) -> None:
+        """Choose the model and device that classify clusters added by hand."""
+        self._records[image] = _ImageRecord(engine)
+
+    def forget(self, image: str) -> None:
+        """Forget an image that was removed."""
+        self._records.pop(image, None)
+
+    def _of(self, image: str) -> _ImageRecord:
+        return self._records.setdefault(image, _ImageRecord())
+
+    # ---- points
+    def on_points(self, layers: ImageLayers, event: Any) -> None:
+        """Edit the state after the data of a points layer were changed by hand."""
+        layer, image = event.source, layers.image
+        if self.state.analysis(image) is None:
+            return
+        known = self._of(image)
+        if event.action == ActionType.REMOVING:
+            ids = layer.features["cluster_id"].to_numpy()
+            known.removing = tuple(ids[list(event.data_indices)])
+        elif event.action == ActionType.REMOVED:
+            ids, known.removing = known.removing, ()
+            removed = [int(i) for i in ids if i == i and i > 0]
+            attempt(
+                lambda: self.state.clusters.remove_ids(image, removed),
+                lambda: self.refused.emit(image),
+            )
+        elif event.action == ActionType.ADDED:
+            # napari gives negative indices.
+            indices = np.arange(len(layer.data))[list(event.data_indices)]
+            places = layer.data[indices].copy()
+            layers.mark_as_unmeasured(indices)
+            self._measure(layers, places, None)
+        elif event.action == ActionType.CHANGED:
+            self._on_moved(layers, layer)
+
+    def _on_moved(self, layers: ImageLayers, layer: Points) -> None:
+        table = self.state.table(layers.image)
+        ids = layer.features["cluster_id"].to_numpy()
+        rows = pd.Index(table["cluster_id"]).get_indexer(ids)
+        was = table[["y_px", "x_px"]].to_numpy(float)[rows]
+        far = (np.abs(was - layer.data[:, -2:]) > 1e-6).any(axis=1)
+        moved = np.flatnonzero((rows >= 0) & far)
+        if len(moved):
+            self._measure(layers, layer.data[moved].copy(), [int(i) for i in ids[moved]])
+
+    # ---- split and merge
+    def split(self, image: str, cluster_ids: list[int]) -> None:
+        """Split each of these clusters into two."""
+        self._split_or_merge(image, [[i] for i in cluster_ids], "split")
+
+    def merge(self, image: str, cluster_ids: list[int]) -> None:
+        """Merge these clusters into one."""
+        if len(cluster_ids) < 2:
+            show_info("Select two or more clusters to merge.")
+        else:
+            self._split_or_merge(image, [cluster_ids], "merge")
+
+    def _split_or_merge(self, image: str, groups: list[list[int]], verb: str) -> None:
+        state, analysis = self.state, self.state.analysis(image)
+        if analysis is None or not groups:
+            show_info("Select a cluster first: click it in the image.")
+            return
+        settings = analysis.parameters.get("detection", {})
+
+        group, all_new = object(), list[int]()
+
+        def done(ids: list[int], found: Detection) -> None:
+            all_new.extend(
+                state.clusters.replace(image, ids, found.table, found.outlines, verb, group)
+            )
+            state.select((image, i) for i in all_new)
+
+        for ids in groups:
+            rows = take_rows(analysis, ids)
+            self._n_measured += 1
+            tasks.start(
+                state,
+                split_or_merge,
+                analysis.micrograph,
+                int(rows.table["frame"].iloc[0]),
+                rows.outlines,
+                settings,
+                message=f"Measuring the clusters to {verb}",
+                on_result=partial(done, ids),
+                key=f"measure {self._n_measured}",
+                about=image,
+            )
+
+    # ---- measuring
+    def _measure(self, layers: ImageLayers, places: np.ndarray, ids: list[int] | None) -> None:
+        """Measure clusters at new places in a worker, then edit the state."""
+        image, state = layers.image, self.state
+        known = state.analysis(image)
+        settings = known.parameters.get("detection", {}) if known else {}
+        self._n_measured += 1
+
+        def done(found: Detection) -> None:
+            if state.analysis(image) is None:
+                return
+            there = [] if ids is not None else _at_the_same_place(state.table(image), found.table)
+            if there:
+                self.refused.emit(image)
+                state.select((image, i) for i in there)
+                show_info(THERE_ALREADY)
+                return
+            if found.table["diameter_nm"].isna().any():
+                show_info(NOT_MEASURABLE)
+            if ids is None:
+                new = state.clusters.add(image, found.table, found.outlines)
+                state.select((image, i) for i in new)
+            else:
+                state.clusters.move(image, found.table.assign(cluster_id=ids), found.outlines)
+
+        task = tasks.start(
+            state,
+            measure_places,
+            # as the other clusters, even if the pixel size was changed since
+            state.micrograph(image) if known is None else known.micrograph,
+            places,
+            settings,
+            message="Measuring",
+            on_result=done,
+            on_error=lambda _: self.refused.emit(image),
+            key=f"measure {self._n_measured}",
+            about=image,
+        )
+        task.finished.connect(lambda: self.refused.emit(image) if task.cancelled else None)
+        self._measuring = [(t, of) for t, of in self._measuring if t.running]
+        self._measuring.append((task, layers))
+
+    def cancel_last(self) -> bool:
+        """Cancel the last measurement that is running, and return whether there was one."""
+        while self._measuring:
+            task, layers = self._measuring.pop()
+            if task.running:
+                task.cancel()
+                self.refused.emit(layers.image)
+                return True
+        return False
+
+    def classify_new(self, image: str, analysis: Analysis) -> None:
+        """Classify clusters that were added or moved, with the model of the others."""
+        known = self._of(image)
+        table = analysis.table.set_index("cluster_id").loc[unclassified(analysis)]
+        places = zip(table.index, table["y_px"], table["x_px"], strict=True)
+        new = [place[0] for place in places if place not in known.tried]
+        if not new or self.state.blind:  # a blind annotator sees no prediction
+            return
+
+        def done(result: Analysis) -> None:
+            for row in result.table.itertuples():
+                known.tried.add((row.cluster_id, row.y_px, row.x_px))
+            self.state.clusters.add_predictions(result)
+
+        tasks.start(
+            self.state,
+            classify_some,
+            only(analysis, new),
+            known.engine,
+            message="Classifying new clusters",
+            on_result=done,
+            key=f"classify new of {image}",
+            about=image,
+        )
+
+
+def _at_the_same_place(known: pd.DataFrame, added: pd.DataFrame) -> list[int]:
+    """Return the ids of clusters at whose centres others were added."""
+    there: list[int] = []
+    for row in added.itertuples():
+        same_frame = known[known["frame"] == row.frame]
+        distance_nm = np.hypot(same_frame["y_nm"] - row.y_nm, same_frame["x_nm"] - row.x_nm)
+        diameter_nm = same_frame["diameter_nm"].fillna(DetectionSettings().diameter_min_nm)
+        there += same_frame.loc[distance_nm < _SAME_PLACE * diameter_nm, "cluster_id"].tolist()
+    return there

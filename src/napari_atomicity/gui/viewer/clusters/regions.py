@@ -1,0 +1,170 @@
+"""Excluded regions: the clusters in them do not count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from napari.layers import Shapes
+from qtpy.QtCore import QTimer
+
+from ...controls.questions import attempt
+from ..canvas import Canvas
+from ..layers import compat
+from ..layers.layers import ImageLayers
+from ..layers.points import CLUSTERS, PointsKind
+from ..layers.polygons import REGIONS, PolygonKind, Polygons, same_polygons
+
+# ---- polygons that a person draws in an image become edits of the state
+
+# While a shape is drawn, napari emits an event for each corner: look again after this time.
+_WHILE_DRAWING_MS = 50
+_FREEHAND = "add_polygon_lasso"
+
+
+def _draw_by_clicks(layer: Shapes, event: Any) -> Iterator[None]:
+    """Draw corner by corner after a click; napari's lasso would end at the next click."""
+    starts = layer.mode == _FREEHAND and not layer._is_creating
+    yield
+    while event.type == "mouse_move":
+        yield
+    if starts and layer._is_creating and len(layer.data[-1]) <= 2:
+        compat.continue_click_by_click(layer)
+
+
+class PolygonEditor:
+    """Keep the polygons of one kind in all images and those of the state the same.
+
+    Subclasses read, edit and show the polygons of the state, and say which points get keys and
+    clicks when drawing ends.
+    """
+
+    kind: PolygonKind
+    points: PointsKind
+    message_at_end: str
+    next_colour = 0
+
+    def __init__(self, canvas: Canvas) -> None:
+        self._canvas = canvas
+        self._state = canvas.state
+        self._timer = QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._take)
+
+    def in_state(self, image: str) -> tuple[Polygons, ...]:
+        """Return the polygons of each colour as the state has them."""
+        raise NotImplementedError
+
+    def edit_state(self, image: str, polygons: tuple[Polygons, ...]) -> None:
+        """Edit the polygons of the state."""
+        raise NotImplementedError
+
+    def write(self, known: ImageLayers) -> None:
+        """Show the polygons of the state."""
+        raise NotImplementedError
+
+    def write_polygons(self, known: ImageLayers, frame: int = 0) -> None:
+        """Show the polygons of the state in the layer of an image, which is made if necessary."""
+        view, polygons = known.polygons[self.kind], self.in_state(known.image)
+        if view.layer is None:
+            layer = view.create()
+            layer.events.data.connect(self._on_data)
+            layer.mouse_drag_callbacks.append(_draw_by_clicks)
+            self.bind_keys(layer)
+            view.set_next_colour(self.next_colour)
+        if not same_polygons(view.read(), polygons):
+            view.write(polygons, frame)
+            view.set_next_colour(self.next_colour)
+
+    def bind_keys(self, layer: Shapes) -> None:
+        """Bind keys of a new layer."""
+        # In napari E draws ellipses, and only the layer list would lead back to the points.
+        for key in ("E", "Escape"):
+            layer.bind_key(key, self.stop_drawing, overwrite=True)
+
+    def start_drawing(self, known: ImageLayers) -> None:
+        """Let the mouse draw polygons in an image."""
+        view = known.polygons[self.kind]
+        if not view.layer.visible:
+            view.layer.visible = True
+        view.set_next_colour(self.next_colour)
+        self._canvas.activate(view.layer)
+        view.layer.mode = _FREEHAND
+
+    def stop_drawing(self, layer: Shapes) -> None:
+        """Return keys and clicks to the points."""
+        if getattr(layer, "_is_creating", False):
+            layer._finish_drawing()
+        layer.mode = "pan_zoom"
+        points = self._canvas.layer(self._state.current, self.points.name)
+        if points is not None:
+            self._canvas.activate(points)
+            self._canvas.show_message(self.message_at_end)
+
+    def _on_data(self, event: Any) -> None:
+        if not self._canvas.is_writing:
+            self._timer.start(0)
+
+    def _take(self) -> None:
+        """Make an edit of what was drawn in the current image."""
+        known = self._canvas.current_layers()
+        layer = None if known is None else known.present(self.kind.name)
+        if known is None or layer is None:
+            return
+        if getattr(layer, "_is_creating", False):
+            self._timer.start(_WHILE_DRAWING_MS)
+            return
+        if layer.mode == "add_polygon":
+            layer.mode = _FREEHAND  # the next one by dragging or by clicks
+        drawn, before = known.polygons[self.kind].read(), self.in_state(known.image)
+        if not same_polygons(drawn, before) and self.attempt(known, drawn):
+            self.on_drawn(layer, sum(map(len, drawn)) - sum(map(len, before)))
+
+    def attempt(self, known: ImageLayers, polygons: tuple[Polygons, ...]) -> bool:
+        """Edit the state and return whether that is accepted; show the error if not."""
+        return attempt(lambda: self.edit_state(known.image, polygons), lambda: self.write(known))
+
+    def on_drawn(self, layer: Shapes, n_new: int) -> None:
+        """React to an edit that has added polygons."""
+
+
+class RegionEditor(PolygonEditor):
+    """Keep the layers ``<image> regions`` and the excluded regions of the state the same."""
+
+    kind = REGIONS
+    points = CLUSTERS
+    message_at_end = "A click selects a cluster"
+
+    def in_state(self, image: str) -> tuple[Polygons, ...]:
+        """Return the excluded regions of the state."""
+        return (self._state.clusters.regions(image),)
+
+    def edit_state(self, image: str, polygons: tuple[Polygons, ...]) -> None:
+        """Edit the excluded regions of the state."""
+        self._state.clusters.set_regions(image, *polygons)
+
+    def write(self, known: ImageLayers) -> None:
+        """Show the regions of an image; the first one makes the layer."""
+        if known.present(REGIONS.name) is not None or self._state.clusters.regions(known.image):
+            self.write_polygons(known)
+
+    def draw(self) -> bool:
+        """Start to draw regions in the current image, and return whether that is possible."""
+        known = self._canvas.current_layers()
+        if known is None or self._state.analysis(known.image) is None:
+            return False
+        self.write_polygons(known)
+        self.start_drawing(known)
+        return True
+
+    def clear_if_deleted(self, image: str) -> None:
+        """Remove the regions of an image whose layer of regions was deleted by hand."""
+        known = self._canvas.layers.get(image)
+        deleted = known is not None and known.present(REGIONS.name) is None
+        if known is not None and deleted and self._state.clusters.regions(image):
+            self.attempt(known, ((),))
+
+    def on_drawn(self, layer: Shapes, n_new: int) -> None:
+        """Stop drawing after a new region, so that Ctrl+Z undoes it; E draws another one."""
+        if n_new > 0:
+            self.stop_drawing(layer)

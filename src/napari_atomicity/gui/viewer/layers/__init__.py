@@ -1,0 +1,1 @@
+"""Layers of an image: what napari shows, and how it is drawn."""

@@ -1,0 +1,1 @@
+"""Averages of class maps, and what they show."""

@@ -1,0 +1,171 @@
+"""Scales of classified images: their clusters measured, and the posterior of a session applied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+
+from ...core.apparent_size import ApparentSize
+from ...core.errors import ModelError
+from ...core.model_card import ModelCard
+from ...core.scale_reference import ScaleReference
+from ..analysis import Analysis
+from .image_evidence import ImageMeasurements
+from .intensity_scale import ConstrainedMixture, is_bright, usable
+from .session_scale import ScaleModes, fit_session
+
+MAX_BEYOND = 0.7
+"""Difference of ln intensity by which the median cluster may be smaller or larger than all classes
+if lone atoms tell the scale."""
+
+
+def session_references(card: ModelCard) -> tuple[ApparentSize, ScaleReference] | None:
+    """Return the references by which a model finds the scales of a session; None if it has none."""
+    if card.scale is None:
+        return None
+    return card.apparent_size or ApparentSize.from_diameters(card.scale), card.scale
+
+
+def require_references(card: ModelCard) -> tuple[ApparentSize, ScaleReference]:
+    """Return the references by which a model finds scales; raise `ModelError` if it has none."""
+    references = session_references(card)
+    if references is None:
+        raise ModelError(f"{card.name} has no reference of the intensity scale")
+    return references
+
+
+def measure_image(
+    table: pd.DataFrame,
+    embedding: np.ndarray,
+    reference: ApparentSize,
+    scale: ScaleReference,
+    lone_atoms: Mapping[str, float] | None = None,
+) -> ImageMeasurements:
+    """Measure what the clusters of an image tell of its scale.
+
+    Parameters
+    ----------
+    embedding : ndarray of shape (n_clusters, n_features)
+        Features of the network for the same clusters.
+    scale : ScaleReference
+        Reference of the intensities, to leave out what is too faint for a cluster.
+
+    Returns
+    -------
+    ImageMeasurements
+        Of the complete, isolated clusters that are bright enough.
+    """
+    size = reference.measure(embedding, table["diameter_nm"].to_numpy(float))
+    table, size = table[np.isfinite(size)], size[np.isfinite(size)]
+    rows = bright_rows(table, scale)
+    log_intensity = np.log(table["integrated_intensity"].to_numpy(float)[rows])
+    anchor = _anchor(lone_atoms, log_intensity, reference)
+    return ImageMeasurements(log_intensity, size[rows], anchor=anchor)
+
+
+def bright_rows(table: pd.DataFrame, scale: ScaleReference) -> np.ndarray:
+    """Return the rows of the complete, isolated clusters that are not too faint for a cluster."""
+    rows = np.flatnonzero(usable(table))
+    return rows[is_bright(table["integrated_intensity"].to_numpy(float)[rows], scale)]
+
+
+def _anchor(
+    lone_atoms: Mapping[str, float] | None, log_intensity: np.ndarray, reference: ApparentSize
+) -> tuple[float, float] | None:
+    """Return mean and standard deviation of ln scale by lone atoms.
+
+    None without calibration, or if the median cluster is no class by far: then what was measured
+    are no atoms of the metal of the clusters.
+    """
+    if lone_atoms is None or reference.lone_atoms is None or not len(log_intensity):
+        return None
+    shift, scatter = reference.lone_atoms
+    scale = float(np.log(lone_atoms["intensity"])) + shift
+    typical = float(np.median(log_intensity)) - scale
+    smallest, largest = min(reference.log_intensity), max(reference.log_intensity)
+    if not smallest - MAX_BEYOND < typical < largest + MAX_BEYOND:
+        return None
+    return scale, float(np.hypot(scatter, lone_atoms["error"]))
+
+
+def measure_analysis(
+    analysis: Analysis, references: tuple[ApparentSize, ScaleReference]
+) -> ImageMeasurements:
+    """Measure what the clusters and the lone atoms of an analysed image tell of its scale."""
+    lone_atoms = analysis.parameters.get("lone_atoms")
+    return measure_image(analysis.table, analysis.embedding, *references, lone_atoms)
+
+
+def find_scales(
+    images: Sequence[ImageMeasurements],
+    tables: Sequence[pd.DataFrame],
+    reference: ApparentSize,
+    scale: ScaleReference,
+) -> list[ConstrainedMixture]:
+    """Find the scales of the images of a session of which nothing else is known.
+
+    Parameters
+    ----------
+    scale : ScaleReference
+        Reference of intensities and diameters.
+
+    Returns
+    -------
+    list of ConstrainedMixture
+        Scale of each image: a solution for each mode of its posterior.
+    """
+    pairs = zip(fit_session(images, reference).images, tables, strict=True)
+    return [mixture_of_modes(modes, table, scale) for modes, table in pairs]
+
+
+def mixture_of_modes(
+    modes: ScaleModes, table: pd.DataFrame, reference: ScaleReference
+) -> ConstrainedMixture:
+    """Return the constrained mixture of an image whose scale is known up to its modes.
+
+    The common error of the diameters follows from the clusters in each mode, by one step of
+    expectation-maximisation with the classes by intensity, under its prior.
+
+    Parameters
+    ----------
+    reference : ScaleReference
+        Distributions of intensities and diameters.
+    """
+    rows = np.asarray(usable(table))
+    u = np.log(table["integrated_intensity"].to_numpy(float)[rows])
+    v = np.log(table["diameter_nm"].to_numpy(float)[rows])
+    variance = np.array(reference.covariance)[:, 1, 1]
+    member = probabilities_by_intensity(u, modes, reference) / variance
+    prior = reference.diameter_scatter**-2
+    error = (member * (v[:, None] - np.array(reference.log_diameter))).sum(axis=(1, 2))
+    shift = np.stack([modes.log_scale, error / (member.sum(axis=(1, 2)) + prior)], axis=1)
+    # With the scatter of the reference: the confidence of labels is calibrated with it, and the
+    # second network learnt with it. With a wider one, biased diameters count more than intensities.
+    spread = np.ones_like(shift)
+    return ConstrainedMixture(reference, modes.weight, shift, modes.shares, spread)
+
+
+def probabilities_by_intensity(
+    log_intensity: np.ndarray, modes: ScaleModes, reference: ScaleReference
+) -> np.ndarray:
+    """Compute the class probabilities of the clusters of an image by their intensities alone.
+
+    Parameters
+    ----------
+    log_intensity : ndarray of shape (n_clusters,)
+        Logarithms of the integrated intensities in counts nm².
+
+    Returns
+    -------
+    ndarray of shape (n_modes, n_clusters, n_classes)
+        Probabilities in each mode.
+    """
+    variance = np.array(reference.covariance)[:, 0, 0] * modes.variance
+    residual = (
+        log_intensity[:, None] - np.array(reference.log_intensity) - modes.log_scale[:, None, None]
+    )
+    log_p = -0.5 * residual**2 / variance - 0.5 * np.log(variance)
+    return np.asarray(softmax(log_p + np.log(modes.shares)[:, None], axis=2))

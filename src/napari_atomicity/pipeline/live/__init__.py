@@ -1,0 +1,1 @@
+"""A watched folder: each new image is analysed, and the session is monitored."""

@@ -1,0 +1,315 @@
+"""What a live session says: figures of each image, running ratios, and alarms."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ...core.errors import AtomicityError
+from ...core.model_card import ModelCard
+from ...core.tables.cluster_table import ALL, empty, probability_columns
+from ...io.formulas import escape_formula, map_text
+from ...io.provenance import Outcome, now
+from ...models.analysis import Analysis
+from ...models.domain_shift import MIN_CLUSTERS, FeatureSummary
+from ...reporting.image_warnings import LOW_CONFIDENCE
+from ...statistics.ratios.ratio_notes import ImageLimits
+from ...statistics.ratios.ratios import class_ratios, counted
+from ..runs.finalize import drop_columns
+from ..runs.serial import Run
+from .arrivals import FileFingerprint
+from .control_chart import SESSION_CHANGED, Reading
+
+N_BOOTSTRAP = 200
+"""Resamples of running ratios: their intervals move by less than from image to image."""
+MANY_UNKNOWN = 0.5
+"""Where so many clusters are like nothing that the model has learnt, it is out of its domain."""
+LIVE = "live.csv"
+_BUSY = 10.0
+QUICK_S = 0.1
+"""Ratios that take less time are computed with each image."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How well the conditions of an image are those that the model knows."""
+
+    # clusters, counted: how many were found, and how many count in ratios
+    clusters: int
+    counted: int
+    # of what was classified; 0 for what is no class, as in the report's warnings
+    mean_confidence: float
+    # share of whole clusters that are like nothing the model has learnt (``ood_score`` > 1)
+    ood_share: float
+    # drift, drift_limit: of the shift test (`models.domain_shift.domain_shift`), and the limit on
+    # the model's card; NaN where there are too few clusters, or no limit
+    drift: float
+    drift_limit: float
+    conditions_differ: bool  # whether the drift exceeds it
+    alarms: tuple[str, ...] = ()  # what a person should act on
+    # in the embedding; None where there are too few clusters, or the model tells nothing
+    where: FeatureSummary | None = None
+    # of the chart of the session (`pipeline.live.control_chart.ControlChart`), once it has seen the
+    # image
+    reading: Reading = field(default_factory=Reading)
+
+    def read(self, reading: Reading) -> Conditions:
+        """Add the reading of the session's chart and its alarm."""
+        alarms = (*self.alarms, SESSION_CHANGED) if reading.rings else self.alarms
+        return replace(self, reading=reading, alarms=alarms)
+
+
+def conditions_of(
+    analysis: Analysis, card: ModelCard, tensors: Mapping[str, np.ndarray]
+) -> Conditions:
+    """Determine the conditions of an analysed image."""
+    table = analysis.table
+    classified = table[table["label_predicted"] != ""]
+    whole = ~table["touches_border"].to_numpy(bool)
+    far = table["ood_score"].to_numpy(float) > 1
+    where = _feature_summary(analysis, whole & ~far, card, tensors)
+    drifted = np.nan if where is None else where.drift
+    limit = np.nan if card.drift_limit is None else float(card.drift_limit)
+    found = Conditions(
+        clusters=len(table),
+        counted=int(counted(table).sum()),
+        mean_confidence=float(classified["confidence"].mean()) if len(classified) else np.nan,
+        ood_share=float(far[whole].mean()) if whole.any() else np.nan,
+        drift=drifted,
+        drift_limit=limit,
+        conditions_differ=bool(drifted > limit),
+        where=where,
+    )
+    return replace(found, alarms=_alarms(found))
+
+
+def _feature_summary(
+    analysis: Analysis, ours: np.ndarray, card: ModelCard, tensors: Mapping[str, np.ndarray]
+) -> FeatureSummary | None:
+    """Summarise whole and known clusters, as `models.scaled_predictions.assign_labels` does."""
+    if "ood.mean" not in tensors or len(analysis.embedding) != len(analysis.table):
+        return None
+    p = analysis.table[probability_columns(card.classes)].to_numpy(float)
+    best = np.nan_to_num(p, nan=-1).argmax(axis=1) if len(p) else np.empty(0, int)
+    return FeatureSummary.of(analysis.embedding[ours], best[ours], tensors)
+
+
+def _alarms(found: Conditions) -> tuple[str, ...]:
+    """When the conditions leave the domain of the model, in words."""
+    said = []
+    if found.conditions_differ:
+        said.append("the conditions are not those of the model's training")
+    if found.clusters >= MIN_CLUSTERS and found.ood_share > MANY_UNKNOWN:
+        said.append("most clusters are like nothing that the model has learnt")
+    if found.counted >= MIN_CLUSTERS and found.mean_confidence < LOW_CONFIDENCE:
+        said.append("the model is unsure of most clusters")
+    return tuple(said)
+
+
+@dataclass(eq=False)
+class Running:
+    """The ratios of all images so far."""
+
+    card: ModelCard
+    method: str = (
+        "counted"  # how ratios are found, a name in `statistics.ratios.prevalence.METHODS`
+    )
+    _tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    _limits: dict[str, ImageLimits] = field(default_factory=dict)
+    _together: pd.DataFrame | None = None
+    _took_s: float = 0.0
+    _found_at: float = -np.inf
+
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        return len(self._tables)
+
+    def set(self, image: str, table: pd.DataFrame, limits: ImageLimits | None = None) -> None:
+        """Add or replace the table of an image."""
+        again = image in self._tables
+        self._limits[image] = limits or ImageLimits()
+        self._tables[image] = drop_columns(table)
+        if again or self._together is None or not len(table):
+            self._together = None if again else self._together
+        else:
+            self._together = pd.concat([self._together, self._tables[image]], ignore_index=True)
+
+    def remove(self, image: str) -> None:
+        """Remove an image."""
+        if self._tables.pop(image, None) is not None:
+            self._together = None
+
+    def ratios(self, hurry: bool = False) -> pd.DataFrame | None:
+        """Those of all images (`statistics.ratios.ratios.class_ratios`, scope "all").
+
+        None if they were found not long since, so that they take a tenth of the time at most,
+        however many images there are. Unless in a hurry, those that nobody has to wait for are
+        always found.
+        """
+        start = time.monotonic()
+        slow = hurry or self._took_s > QUICK_S
+        if slow and start - self._found_at < _BUSY * self._took_s:
+            return None
+        found = class_ratios(
+            self._all(),
+            self.card.classes,
+            n_bootstrap=N_BOOTSTRAP,
+            scope=ALL,
+            images=list(self._tables),
+            method=self.method,
+            card=self.card,
+            limits=self._limits,
+        )
+        self._found_at = time.monotonic()
+        self._took_s = self._found_at - start
+        return found
+
+    def _all(self) -> pd.DataFrame:
+        if self._together is None:
+            filled = [t for t in self._tables.values() if len(t)]
+            nothing = empty(self.card.classes)
+            self._together = pd.concat(filled, ignore_index=True) if filled else nothing
+        return self._together
+
+
+def row_of(
+    image: str,
+    sha256: str | None,
+    found: Conditions,
+    classes: tuple[str, ...],
+    ratios: pd.DataFrame | None,
+    *,
+    images: int,  # how many there are so far
+    waiting: int,  # files that are there and were not taken yet
+    analysis_s: float,
+    latency_s: float,
+) -> dict[str, Any]:
+    """Create a row of ``live.csv``."""
+    row: dict[str, Any] = {
+        "time": now(),
+        "image": image,
+        "sha256": sha256,
+        "clusters": found.clusters,
+        "counted": found.counted,
+        "mean_confidence": found.mean_confidence,
+        "ood_share": found.ood_share,
+        "drift": found.drift,
+        "drift_limit": found.drift_limit,
+        "conditions_differ": found.conditions_differ,
+        "session_drift": found.reading.drift,
+        "session_change": found.reading.change,
+        "reference_images": found.reading.reference,
+        "alarm": "|".join(found.alarms),
+        "images": images,
+        "waiting": waiting,
+        "analysis_s": round(analysis_s, 4),
+        "latency_s": round(latency_s, 4),
+    }
+    known = {} if ratios is None else ratios.set_index("class").to_dict("index")
+    for name in classes:
+        one = known.get(name, {})
+        row[f"fraction_{name}"] = one.get("fraction", np.nan)
+        row[f"low_{name}"] = one.get("fraction_low", np.nan)
+        row[f"high_{name}"] = one.get("fraction_high", np.nan)
+    return row
+
+
+class Log:
+    """``live.csv``: a row for each image as it is analysed, there as soon as `add` returns.
+
+    A row that a crash has cut short is taken away; a log with other columns is put aside.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / LIVE
+        self._columns: list[str] | None = None
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Add a row; raise `AtomicityError` if it cannot be written."""
+        line = map_text(pd.DataFrame([row]), escape_formula)
+        try:
+            if self._columns is None:
+                self._begin(list(row))
+            text = io.StringIO()
+            line.to_csv(text, index=False, header=False, lineterminator="\n")
+            with self.path.open("a", encoding="utf-8", newline="") as file:
+                file.write(text.getvalue())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise AtomicityError(
+                f"could not be written ({error.strerror or error})",
+                self.path,
+                f"Check the folder {self.path.parent}: that it may be written to and has space",
+            ) from error
+
+    def _begin(self, columns: list[str]) -> None:
+        self._columns = columns
+        head = ",".join(columns) + "\n"
+        if self.path.is_file():
+            data = self.path.read_bytes()
+            if data.startswith(head.encode()):
+                if not data.endswith(b"\n"):
+                    with self.path.open("r+b") as file:
+                        file.truncate(data.rfind(b"\n") + 1)
+                return
+            number = 1
+            while (aside := self.path.with_name(f"live-{number}.csv")).exists():
+                number += 1
+            self.path.rename(aside)
+        self.path.write_text(head, encoding="utf-8")
+
+
+def read_log(path: Path) -> pd.DataFrame:
+    """Read the rows of ``live.csv``.
+
+    Raises `ReadError` if it is missing or no such file.
+    """
+    from ...io.tables import read_table
+
+    return read_table(path)
+
+
+# ---- results of a watched folder: per image, and at the end
+@dataclass(frozen=True, eq=False)
+class LiveUpdate:
+    """What there is to show once a file was taken."""
+
+    outcome: Outcome
+    # its analysis; None if it failed, or was analysed before under another name
+    analysis: Analysis | None = None
+    conditions: Conditions | None = None  # confidence, drift and alarms; None if it failed
+    # running ones of all images, or None where they were found just before (`live.Running`)
+    ratios: pd.DataFrame | None = None
+    row: dict[str, Any] | None = None  # of ``live.csv``; None if the image was not analysed now
+    waiting: int = 0  # files that are there and were not taken yet
+    latency_s: float = float("nan")  # from the last change of the file to now
+    # what has begun to be wrong with this image; "" if nothing, or if it was before
+    alarm: str = ""
+    calm: bool = False  # whether an alarm has ended with it
+
+
+@dataclass(frozen=True, eq=False)
+class LiveRun(Run):
+    """What came of it; ``analysed`` images in this session, and how many wait."""
+
+    analysed: int = 0
+    waiting: int = 0
+
+    def summary(self) -> dict[str, Any]:
+        """In a few words, ready for JSON."""
+        return {**super().summary(), "analysed": self.analysed, "waiting": self.waiting}
+
+
+def compute_latency_s(signature: FileFingerprint) -> float:
+    """Seconds since the last change of a file, by its own time; 0 if that is in the future."""
+    return max(0.0, time.time() - signature.mtime_ns / 1e9)

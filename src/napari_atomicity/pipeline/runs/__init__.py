@@ -1,0 +1,1 @@
+"""Analysis of many images: one after the other, on processes, or on a dask scheduler."""

@@ -1,0 +1,1 @@
+"""Plots of tables: each draws into the axes of a figure."""

@@ -1,0 +1,1 @@
+"""Several annotators: agreement, consensus and comparison with a model."""

@@ -1,0 +1,138 @@
+"""Units of the bootstrap of points: images, or parts of images if there are few."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from ..intervals import percentile_interval
+from ..matching import f1_of, match
+
+MIN_IMAGES = 5
+"""Minimum number of images to draw; with fewer, tiles of them are drawn instead."""
+_TILES = 4
+_N_BOOTSTRAP = 500
+
+
+class Units:
+    """Bootstrap units, and how often each is drawn.
+
+    Parameters
+    ----------
+    points : pandas.DataFrame
+        Columns ``image, y_nm, x_nm``; their extent is divided into 4 × 4 tiles.
+
+    Attributes
+    ----------
+    draws : ndarray of shape (B, n), int
+        Number of times that each unit occurs in each draw.
+    """
+
+    def __init__(self, images: Iterable[str], points: pd.DataFrame, seed: int = 0) -> None:
+        self.images = list(images)
+        tiled = len(self.images) < MIN_IMAGES
+        self.what = "tiles" if tiled else "images"
+        self.per_image = _TILES**2 if tiled else 1
+        self.n = len(self.images) * self.per_image
+        self._number = {image: i for i, image in enumerate(self.images)}
+        span = points.groupby("image")[["y_nm", "x_nm"]].agg(["min", "max"])
+        self._span = {image: span.loc[image].to_numpy(float).reshape(2, 2) for image in span.index}
+        rng = np.random.default_rng(seed)
+        self.draws = rng.multinomial(self.n, np.full(self.n, 1 / max(self.n, 1)), _N_BOOTSTRAP)
+
+    def of(self, image: str, points: np.ndarray) -> np.ndarray:
+        """Return the unit of each point of an image.
+
+        Parameters
+        ----------
+        points : ndarray of shape (N, 2)
+            Positions (y, x) in nm.
+
+        Returns
+        -------
+        ndarray of shape (N,), int
+        """
+        first = self._number[image] * self.per_image
+        if self.per_image == 1 or not len(points):
+            return np.full(len(points), first)
+        low, high = self._span.get(image, np.array([[0.0, 1.0], [0.0, 1.0]])).T
+        tile = (points - low) / np.maximum(high - low, 1e-9) * _TILES
+        y, x = np.clip(tile.astype(int), 0, _TILES - 1).T
+        return np.asarray(first + y * _TILES + x)
+
+    def counts(
+        self, a: pd.DataFrame, b: pd.DataFrame, images: Iterable[str], tolerance_nm: float
+    ) -> np.ndarray:
+        """Count matched points, and all points, in each unit.
+
+        Parameters
+        ----------
+        tolerance_nm : float
+            Maximum distance of a pair in nm.
+
+        Returns
+        -------
+        ndarray of shape (n, 3)
+            Matched points, points of ``a``, points of ``b``.
+        """
+        out = np.zeros((self.n, 3))
+        for image in images:
+            p, q = (positions(table, image) for table in (a, b))
+            pairs = match(p, q, tolerance_nm)
+            for i, points in enumerate((q[pairs.second], p, q)):
+                out[:, i] += np.bincount(self.of(image, points), minlength=self.n)
+        return out
+
+    def f1(self, counts: np.ndarray) -> dict[str, float]:
+        """Return ``f1, f1_low, f1_high`` of counts."""
+        return with_ends("f1", f1_of(*counts.sum(axis=0)), self.drawn_f1(counts))
+
+    def drawn_f1(self, counts: np.ndarray) -> np.ndarray:
+        """Return F1 (B,) of each draw; NaN for draws without points."""
+        drawn = self.draws @ counts
+        whole = drawn[:, 1] + drawn[:, 2]
+        return np.divide(2 * drawn[:, 0], whole, out=np.full(len(whole), np.nan), where=whole > 0)
+
+    def share(self, name: str, counts: np.ndarray, of: int) -> dict[str, float]:
+        """Compute matched points as a fraction of all points, with its interval.
+
+        Parameters
+        ----------
+        counts : ndarray of shape (n, 3)
+            Counts from `counts`.
+        of : int
+            1 for the fraction of ``a``, 2 for that of ``b``.
+        """
+        matched, whole = counts[:, 0].sum(), counts[:, of].sum()
+        drawn = self.draws @ counts
+        there = drawn[:, of] > 0
+        value = float(matched / whole) if whole else np.nan
+        return with_ends(name, value, drawn[there, 0] / drawn[there, of])
+
+
+def positions(table: pd.DataFrame, image: str) -> np.ndarray:
+    """Return the positions (N, 2) in nm of one image."""
+    return table.loc[table["image"] == image, ["y_nm", "x_nm"]].to_numpy(float)
+
+
+def with_ends(name: str, value: float, drawn: np.ndarray) -> dict[str, float]:
+    """Return a figure and the ends of its 95 % interval, which includes the figure.
+
+    Parameters
+    ----------
+    drawn : ndarray of shape (B,)
+        Its values in bootstrap draws.
+
+    Returns
+    -------
+    dict of str to float
+        ``name``, ``name_low`` and ``name_high``.
+    """
+    value, (low, high) = float(value), percentile_interval(drawn)
+    return {
+        name: value,
+        f"{name}_low": float(np.minimum(low, value)),
+        f"{name}_high": float(np.maximum(high, value)),
+    }

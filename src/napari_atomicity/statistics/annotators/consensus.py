@@ -1,0 +1,444 @@
+"""Consensus of several annotators about the positions of atoms, and their agreement.
+
+**Sites.** Marks within 0.13 nm belong to one site: see `annotation_sites`.
+
+**Presence.** An annotator who examined an image and did not mark a site answered that there is no
+atom. Annotators also agree that there is no atom at unmarked places, whose number must be defined:
+an image has one place per 0.0665 nm², the area of a platinum atom in a (111) plane. Krippendorff's
+alpha is given twice: for the marked sites alone, where it is low or negative by construction,
+because no site has only negative answers; and for all places, where it is close to the F1 of two
+annotators, as kappa is for rare events [1]_. F1 does not depend on absences and is the recommended
+figure.
+
+**Consensus.** The model of Dawid and Skene (`dawid_skene`) for all places, with a sensitivity and a
+false-positive rate for each annotator. An uncertain mark is a separate answer there, whose weight
+is estimated, and counts as a mark elsewhere. Sites with a posterior of at least ½ belong to the
+consensus. Two annotators have the same rates, so a single mark has the same weight for either. If
+no image has several annotators, the consensus consists of all marks, and there are no rates.
+
+**Effect.** Density and mean nearest-neighbour distance by the marks of each annotator and by the
+consensus, for which sites are drawn repeatedly from their posteriors. The interval is that of the
+disagreement, not of sampling.
+
+Intervals (95 %) of F1 and rates are percentiles of a bootstrap over images; with fewer than five
+images, over 4 × 4 tiles of them, which do not include differences between images. Intervals of
+alpha are over sites or places.
+
+References
+----------
+.. [1] G. Hripcsak, A. S. Rothschild, "Agreement, the F-measure, and reliability in information
+   retrieval", J. Am. Med. Inform. Assoc. 12, 296-298 (2005).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.spatial import KDTree
+
+from ..matching import f1_of, match
+from .agreement import AgreementFigure, alpha_of_counts
+from .annotation_sites import (
+    MARKED,
+    NEIGHBOURS_NM,
+    TOLERANCE_NM,
+    both_annotated,
+    check_annotations,
+    merge_annotations,
+)
+from .bootstrap_units import MIN_IMAGES, Units, positions, with_ends
+from .dawid_skene import IDENTIFIABLE, NO, NOT_LOOKED, YES, Fitted, fit
+
+# ---- answers of annotators at sites and at empty places, for the model of Dawid and Skene
+
+PLACE_NM2 = 0.0665
+"""Area in nm² of a platinum atom in a (111) plane: that of a place."""
+
+
+class Places:
+    """Sites and empty places of all images, grouped by the answers of all annotators.
+
+    Parameters
+    ----------
+    sites : pandas.DataFrame
+        Sites, as from `annotation_sites.merge_annotations`.
+    looked : pandas.DataFrame
+        A row per image and annotator who examined it: ``image, annotator, area_nm2``.
+
+    Attributes
+    ----------
+    kinds : ndarray of shape (P, K), int
+        Distinct answers, as for `dawid_skene.fit`.
+    weights : ndarray of shape (P,)
+        Number of places of each kind, including empty ones.
+    """
+
+    def __init__(self, sites: pd.DataFrame, looked: pd.DataFrame) -> None:
+        area = looked.groupby("image", sort=False)["area_nm2"].median()
+        self._images = list(area.index)
+        held = sites.groupby("image").size().reindex(area.index, fill_value=0)
+        self._n_empty = (area / PLACE_NM2 - held).clip(lower=0).to_numpy(float)
+        people = list(dict.fromkeys(looked["annotator"]))
+        who = pd.crosstab(looked["image"], looked["annotator"]).loc[self._images, people]
+        empty = np.where(who.to_numpy() > 0, NO, NOT_LOOKED)
+        marked = YES * sites[[MARKED + name for name in people]].to_numpy(float)
+        answers = np.concatenate([np.nan_to_num(marked, nan=NOT_LOOKED).astype(int), empty])
+        self.kinds, kind = np.unique(answers, axis=0, return_inverse=True)
+        self._of_site, self._of_empty = np.split(kind.ravel(), [len(sites)])
+        self._marked = np.bincount(self._of_site, minlength=len(self.kinds)).astype(float)
+        self.weights = self._marked + np.bincount(self._of_empty, self._n_empty, len(self.kinds))
+
+    def per_unit(self, units: Units, sites: pd.DataFrame) -> np.ndarray:
+        """Count the places of each kind in each unit; empty ones are spread evenly over an image.
+
+        Parameters
+        ----------
+        sites : pandas.DataFrame
+            Sites, as from `annotation_sites.merge_annotations`.
+
+        Returns
+        -------
+        ndarray of shape (units, P)
+        """
+        out = np.zeros((units.n, len(self.kinds)))
+        for i, image in enumerate(self._images):
+            here = np.flatnonzero(sites["image"] == image)
+            unit = units.of(image, sites[["y_nm", "x_nm"]].to_numpy(float)[here])
+            np.add.at(out, (unit, self._of_site[here]), 1.0)
+            first = units.images.index(image) * units.per_image
+            share = self._n_empty[i] / units.per_image
+            out[first : first + units.per_image, self._of_empty[i]] += share
+        return out
+
+    def posterior(self, fitted: Fitted) -> np.ndarray:
+        """Return the posterior of each site."""
+        return np.asarray(fitted.posterior[self._of_site], float)
+
+    def missed(self, fitted: Fitted) -> float:
+        """Return the expected number of atoms in empty places; NaN with one annotator per image."""
+        if np.isnan(fitted.sensitivity).all():
+            return np.nan
+        return float((self._n_empty * fitted.posterior[self._of_empty]).sum())
+
+    def alpha(self, rng: np.random.Generator, empty: bool) -> AgreementFigure:
+        """Compute Krippendorff's alpha of yes and no; an uncertain mark is a yes."""
+        n = np.round(self.weights if empty else self._marked).astype(int)
+        given = np.stack([(self.kinds == NO).sum(axis=1), (self.kinds > NO).sum(axis=1)], axis=1)
+        shared = (given.sum(axis=1) >= 2) & (n > 0)
+        return alpha_of_counts(given[shared], n[shared], rng) if shared.any() else AgreementFigure()
+
+
+def posterior_of(sites: pd.DataFrame, looked: pd.DataFrame) -> np.ndarray:
+    """Return the probability that each site is an atom."""
+    places = Places(sites, looked)
+    return places.posterior(fit(places.kinds, places.weights))
+
+
+CONSENSUS_THRESHOLD = 0.5
+"""Minimum posterior of a site of the consensus."""
+_N_DRAWS = 200
+_MIN_SENSITIVITY, _MIN_F1 = 0.2, 0.1
+"""Below one of these, marks have another unit or origin rather than another opinion behind them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Consensus:
+    """Consensus of several annotators."""
+
+    annotators: tuple[str, ...]  # names in order of appearance
+    tolerance_nm: float  # maximum distance in nm of the marks of a site
+    # A row per site, as from `annotation_sites.merge_annotations`, with its ``posterior``
+    sites: pd.DataFrame
+    # A row per annotator: ``annotator, images, marks, uncertain``; ``sensitivity``, ``false_share``
+    # (fraction of the marks that are not atoms) and ``false_per_nm2``, each with ``_low`` and
+    # ``_high``; ``offset_y_nm, offset_x_nm`` of the marks from those of the others, and
+    # ``scatter_nm`` about that along an axis
+    raters: pd.DataFrame
+    # A row per pair of annotators with images in common: ``a, b, images, marks_a, marks_b, matched,
+    # f1, f1_low, f1_high, f1_certain`` (without uncertain marks) and ``rms_distance_nm``
+    pairs: pd.DataFrame
+    # alpha_sites, alpha_places: krippendorff's alpha of marked sites and of all places
+    alpha_sites: AgreementFigure
+    alpha_places: AgreementFigure
+    # estimated number of atoms that no annotator marked. Too low if faint atoms are faint for
+    # everyone; NaN with one annotator per image
+    missed_by_all: float
+    # effect of disagreement: a row per annotator and one of the ``consensus``, for images that all
+    # annotators examined: ``who, atoms, density_per_nm2, nearest_neighbour_nm`` (mean), for the
+    # consensus with ``_low`` and ``_high``
+    effect: pd.DataFrame
+    notes: tuple[str, ...]  # assumptions and limitations
+
+    @property
+    def believed(self) -> pd.DataFrame:
+        """The sites of the consensus."""
+        return self.sites[self.sites["posterior"] >= CONSENSUS_THRESHOLD].reset_index(drop=True)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Annotators whose marks hardly match those of the others: their marks may be wrong."""
+        found = []
+        for rater in self.raters.to_dict("records"):
+            who, sensitivity = rater["annotator"], float(rater["sensitivity"])
+            own = (self.pairs["a"] == who) | (self.pairs["b"] == who)
+            f1 = float(self.pairs.loc[own, "f1"].max())
+            if rater["marks"] and (sensitivity < _MIN_SENSITIVITY or f1 < _MIN_F1):
+                found.append(
+                    f"The marks of {who} hardly match those of the others (sensitivity "
+                    f"{sensitivity:.2f}, F1 at most {f1:.2f}). Check their unit and origin, or "
+                    "leave them out."
+                )
+        return tuple(found)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything except the sites, ready for JSON."""
+        return {
+            "annotators": list(self.annotators),
+            "tolerance_nm": self.tolerance_nm,
+            "sites": len(self.sites),
+            "sites_believed": len(self.believed),
+            "alpha_sites": asdict(self.alpha_sites),
+            "alpha_places": asdict(self.alpha_places),
+            "missed_by_all": self.missed_by_all,
+            "raters": self.raters.to_dict("records"),
+            "pairs": self.pairs.to_dict("records"),
+            "effect": self.effect.to_dict("records"),
+            "warnings": list(self.warnings),
+            "notes": list(self.notes),
+        }
+
+
+def consensus(
+    marks: pd.DataFrame,
+    looked: pd.DataFrame,
+    tolerance_nm: float = TOLERANCE_NM,
+    seed: int = 0,
+) -> Consensus:
+    """Merge the marks of several annotators, and compute their agreement.
+
+    Parameters
+    ----------
+    marks : pandas.DataFrame
+        A row per mark: ``image, annotator, y_nm, x_nm``; if known ``y_px, x_px`` and ``uncertain``.
+    looked : pandas.DataFrame
+        A row per image and annotator who examined it, also without marks: ``image, annotator,
+        area_nm2``.
+    tolerance_nm : float
+        Maximum distance in nm of the marks of a site.
+    seed : int
+        Seed of the bootstrap and of the draws.
+
+    Raises
+    ------
+    TableError
+        If columns are missing, marks are in an image that the annotator did not examine, or an area
+        is unknown.
+    ValueError
+        If the tolerance is not positive.
+    """
+    marks, looked = check_annotations(marks, looked)
+    sites, marks = merge_annotations(marks, looked, tolerance_nm)
+    units = Units(dict.fromkeys(looked["image"]), marks, seed)
+    places = Places(sites, looked)
+    per_unit = places.per_unit(units, sites)
+    fitted = fit(places.kinds, per_unit.sum(axis=0))
+    sites["posterior"] = places.posterior(fitted)
+    rng = np.random.default_rng(seed)
+    annotators = tuple(dict.fromkeys(looked["annotator"]))
+    return Consensus(
+        annotators,
+        float(tolerance_nm),
+        sites,
+        _raters(marks, looked, fitted, fit(places.kinds, units.draws @ per_unit)),
+        _pairs(marks, looked, tolerance_nm, units),
+        places.alpha(rng, empty=False),
+        places.alpha(rng, empty=True),
+        places.missed(fitted),
+        _effect(marks, looked, sites, rng),
+        _notes(annotators, looked, tolerance_nm, units, marks),
+    )
+
+
+def _raters(
+    marks: pd.DataFrame, looked: pd.DataFrame, fitted: Fitted, drawn: Fitted
+) -> pd.DataFrame:
+    rows = []
+    for k, name in enumerate(dict.fromkeys(looked["annotator"])):
+        own = marks[marks["annotator"] == name]
+        row: dict[str, Any] = {
+            "annotator": name,
+            "images": int((looked["annotator"] == name).sum()),
+            "marks": len(own),
+            "uncertain": int(own["uncertain"].sum()),
+        }
+        value, ends = _rates_of(fitted, k), _rates_of(drawn, k)
+        for rate in value:
+            row |= with_ends(rate, float(value[rate]), ends[rate])
+        rows.append(row | _offset(own, marks))
+    return pd.DataFrame(rows)
+
+
+def _rates_of(fitted: Fitted, k: int) -> dict[str, np.ndarray]:
+    """Return the rates of one annotator, with the leading axis of draws if there is one."""
+    sensitivity, f = fitted.sensitivity[..., k], fitted.false_positive[..., k]
+    false, true = (1 - fitted.prevalence) * f, fitted.prevalence * sensitivity
+    return {
+        "sensitivity": sensitivity,
+        "false_share": false / (false + true),
+        "false_per_nm2": false / PLACE_NM2,
+    }
+
+
+def _offset(own: pd.DataFrame, marks: pd.DataFrame) -> dict[str, float]:
+    """Compute the mean offset of marks from those of the others on a site, and the scatter."""
+    unknown = dict.fromkeys(("offset_y_nm", "offset_x_nm", "scatter_nm"), np.nan)
+    others = marks.drop(index=own.index).groupby(["image", "site"])[["y_nm", "x_nm"]]
+    keys = pd.MultiIndex.from_frame(own[["image", "site"]])
+    means, m = others.mean().reindex(keys), others.size().reindex(keys).to_numpy(float)
+    step = own[["y_nm", "x_nm"]].to_numpy(float) - means.to_numpy(float)
+    there = np.isfinite(m)
+    if there.sum() < 2:
+        return unknown
+    step, m = step[there], m[there]
+    mean = step.mean(axis=0)
+    # The mean of m others has 1/m of the variance of one annotator, if all are equal.
+    variance = (((step - mean) ** 2).mean(axis=1) / (1 + 1 / m)).sum() / (len(step) - 1)
+    return {
+        "offset_y_nm": float(mean[0]),
+        "offset_x_nm": float(mean[1]),
+        "scatter_nm": float(np.sqrt(variance)),
+    }
+
+
+_PAIR_COLUMNS = [
+    "a", "b", "images", "marks_a", "marks_b", "matched", "f1", "f1_low", "f1_high", "f1_certain",
+    "rms_distance_nm",
+]  # fmt: skip
+
+
+def _pairs(
+    marks: pd.DataFrame, looked: pd.DataFrame, tolerance_nm: float, units: Units
+) -> pd.DataFrame:
+    rows = []
+    sure = marks[~marks["uncertain"]]
+    for a, b in combinations(dict.fromkeys(looked["annotator"]), 2):
+        images = both_annotated(looked, a, b)
+        if not images:
+            continue
+        one, other = (marks[marks["annotator"] == name] for name in (a, b))
+        certain = [sure[sure["annotator"] == name] for name in (a, b)]
+        counts = units.counts(one, other, images, tolerance_nm)
+        matched, n_a, n_b = counts.sum(axis=0).astype(int)
+        distance = np.concatenate(
+            [match(positions(one, i), positions(other, i), tolerance_nm).distance for i in images]
+        )
+        rows.append(
+            {
+                "a": a,
+                "b": b,
+                "images": len(images),
+                "marks_a": n_a,
+                "marks_b": n_b,
+                "matched": matched,
+                **units.f1(counts),
+                "f1_certain": f1_of(
+                    *units.counts(certain[0], certain[1], images, tolerance_nm).sum(axis=0)
+                ),
+                "rms_distance_nm": float(np.sqrt(np.mean(distance**2))) if matched else np.nan,
+            }
+        )
+    return pd.DataFrame(rows, columns=_PAIR_COLUMNS)
+
+
+_EFFECT_COLUMNS = [
+    "who", "atoms", "density_per_nm2", "density_per_nm2_low", "density_per_nm2_high",
+    "nearest_neighbour_nm", "nearest_neighbour_nm_low", "nearest_neighbour_nm_high",
+]  # fmt: skip
+
+
+def _effect(
+    marks: pd.DataFrame, looked: pd.DataFrame, sites: pd.DataFrame, rng: np.random.Generator
+) -> pd.DataFrame:
+    """Compute density and distance for each annotator, and for draws of the consensus."""
+    people = dict.fromkeys(looked["annotator"])
+    by_image = looked.groupby("image", sort=False)
+    images = [image for image, n in by_image.size().items() if n == len(people)]
+    area = float(by_image["area_nm2"].median().reindex(images).sum())
+    if not images:
+        return pd.DataFrame([], columns=_EFFECT_COLUMNS)
+    rows: list[dict[str, Any]] = []
+    for name in people:
+        own = marks[marks["annotator"] == name]
+        rows.append({"who": name, **_density([positions(own, str(i)) for i in images], area)})
+    places = [positions(sites, str(i)) for i in images]
+    posterior = [sites.loc[sites["image"] == i, "posterior"].to_numpy(float) for i in images]
+    drawn = pd.DataFrame(
+        _density([p[rng.random(len(p)) < q] for p, q in zip(places, posterior, strict=True)], area)
+        for _ in range(_N_DRAWS)
+    )
+    row: dict[str, Any] = {"who": "consensus", "atoms": float(sum(q.sum() for q in posterior))}
+    for name in ("density_per_nm2", "nearest_neighbour_nm"):
+        row |= with_ends(name, float(drawn[name].mean()), drawn[name].to_numpy(float))
+    return pd.DataFrame([*rows, row], columns=_EFFECT_COLUMNS)
+
+
+def _density(points: Sequence[np.ndarray], area_nm2: float) -> dict[str, float]:
+    """Compute number, density, and mean nearest-neighbour distance without edge correction."""
+    n = sum(map(len, points))
+    near = [KDTree(p).query(p, 2)[0][:, 1] for p in points if len(p) > 1]
+    return {
+        "atoms": n,
+        "density_per_nm2": n / area_nm2,
+        "nearest_neighbour_nm": float(np.concatenate(near).mean()) if near else np.nan,
+    }
+
+
+def _notes(
+    annotators: Sequence[str],
+    looked: pd.DataFrame,
+    tolerance_nm: float,
+    units: Units,
+    marks: pd.DataFrame,
+) -> tuple[str, ...]:
+    notes = [
+        "Absence: an annotator who examined an image and did not mark a site answered no; an image "
+        f"has one place per {PLACE_NM2} nm². alpha_sites excludes unmarked places and is low by "
+        "construction; alpha_places includes them."
+    ]
+    if not looked["image"].duplicated().any():
+        notes.append(
+            "Each image has one annotator: the consensus consists of the marks, uncertain ones "
+            "with probability 0.5, and error rates can't be estimated."
+        )
+    elif len(annotators) < IDENTIFIABLE:
+        notes.append(
+            "Two annotators: sensitivities and false marks are not identifiable, and are assumed "
+            "equal for both. A site that only one of them marked has a probability of about 0.5 by "
+            "assumption."
+        )
+    else:
+        notes.append(
+            "Errors are assumed to be independent. Atoms that are faint for everyone make the "
+            "sensitivities too high, and missed_by_all too low."
+        )
+    if tolerance_nm >= NEIGHBOURS_NM / 2:
+        notes.append(
+            f"The tolerance of {tolerance_nm:g} nm is at least half the nearest-neighbour distance "
+            f"in platinum ({NEIGHBOURS_NM} nm): marks of two atoms may become one site."
+        )
+    if marks["uncertain"].any():
+        notes.append(
+            "Uncertain marks are a separate answer for the posterior, and count as marks "
+            "elsewhere; f1_certain excludes them."
+        )
+    if units.what == "tiles":
+        notes.append(
+            f"Fewer than {MIN_IMAGES} images: intervals are over parts of them, and do not include "
+            "differences between images."
+        )
+    return tuple(notes)

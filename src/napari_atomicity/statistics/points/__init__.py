@@ -1,0 +1,1 @@
+"""Statistics of point patterns: neighbours, groups and dispersion of single atoms."""

@@ -1,0 +1,1 @@
+"""Class ratios with their intervals."""

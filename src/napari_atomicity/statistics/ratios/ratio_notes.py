@@ -1,0 +1,290 @@
+"""Reasons that limit the use of class ratios, as the column ``note`` of a table of ratios."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from ...core.apparent_size import SIZE_PER_DIAMETER
+from ...core.text import pluralise
+from .scale_solutions import ScaleSolutions
+
+CONDITIONS_DIFFER = (
+    "conditions differ from the training of the model: adapt before trusting these ratios"
+)
+"""Note on ratios of images whose conditions differ from the training of the model."""
+FEW_CLUSTERS = "few clusters: fractions and intensity scale are uncertain"
+"""Note on ratios of fewer than `MIN_CLUSTERS` clusters."""
+MIN_CLUSTERS = 10
+"""Number of counted clusters of an image below which ratios are noted."""
+MIN_SCALE_PROBABILITY = 0.5
+"""Probability that the intensity scale of an image is right below which labels are withheld."""
+COMBINATION = "combination"
+"""Estimator of the labels for which a model is calibrated."""
+_ESTIMATORS = {"mixture": "the constrained mixture", "network": "the network"}
+WITHHELD = (
+    "fractions are withheld until this is settled, or use --keep-ratios (dock Ratios: Show the "
+    "fractions anyway)"
+)
+"""Note on fractions of a session whose sizes are not, or may not be, those of the classes."""
+SATURATED = (
+    "fractions are withheld: most clusters are saturated over half of their area. Export the "
+    "images without saturation, with 16 bits, or use --keep-ratios (dock Ratios: Show the "
+    "fractions anyway)"
+)
+"""Note on fractions of images that are mostly saturated."""
+CHANGED_PIXEL_SIZE = "pixel_size_since_nm"
+"""Parameter of an analysis: the pixel size that was entered since."""
+SEPARATOR = "; "
+"""Between the reasons of a note."""
+FITS, CANNOT_TELL, DOES_NOT_FIT = "fits", "cannot tell", "does not fit"
+"""Whether the sizes of a session are those of the classes: the answers of a session's record."""
+MAX_EXCESS = 4.0
+"""Excess likelihood of free peaks, see `ClassFit.excess`, above which ratios of three sizes do not
+tell that they are those of the classes: at most 3.4 in 40 simulated sessions of all classes; its
+median is 6 with Pt48 among three classes, and 7 with Pt25 and Pt48."""
+MAX_SIZE_ERROR = 1.75
+"""Common error of the apparent sizes of a session, in standard deviations, above which it is said.
+"""
+MIN_KNOWN_AGREEMENT = 0.0
+"""Log Bayes factor below which known samples and the other images of a session disagree: 0.9 to 5.5
+in simulated sessions that fit, down to -2.3 in sessions of other sizes."""
+MAX_LONE_ATOMS_DEVIATION = 2.5
+"""Deviation of the scale by the classes from that by lone atoms, in standard deviations, above
+which it is said: in 1 of 41 simulated sessions of sizes of the model, and in 13 of 21 of others."""
+ADD_KNOWN_SAMPLE = "add an image of a known sample to the session"
+RESTS_ON_SIZES = (
+    "most images have one or two sizes only: which classes they are, and whether they are sizes of "
+    "the model, rests on the pixel size and the focus; 5 % in the pixel size can be a class. "
+    "Images of known samples in the session settle it"
+)
+"""Of a session without ratios of three sizes, whose scale nothing else tells well."""
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """Properties of an image that limit the use of its labels."""
+
+    # probability that its intensity scale is right; None if it was not estimated
+    scale_probability: float | None = None
+    # whether its clusters have lost intensity at the limit of the range of values
+    is_clipped: bool = False
+    is_saturated: bool = False  # whether its clusters are clipped over half of their area
+    is_doubtful: bool = False  # whether its session gives no fractions, from `withholds_fractions`
+    # why labels of its session may be wrong together, from `session_doubts`, or what else they rest
+    # on
+    doubts: tuple[str, ...] = ()
+    solutions: ScaleSolutions | None = None  # possible intensity scales, if there are several
+    keep_ratios: bool = False  # whether fractions are given even if the session does not fit
+    # whether it is a stack whose frames show the same clusters, without tracks
+    repeats_clusters: bool = False
+    # whether its clusters contradict the composition of its known sample, which was not used
+    contradicts_known: bool = False
+    # whether its scale relies on a known sample that the clusters contradict
+    relies_on_contradicted: bool = False
+    labels_from: str = COMBINATION  # estimator of its labels: "combination", "mixture" or "network"
+    other_pixel_size: bool = False  # whether its pixel size was changed since it was analysed
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, Any], keep_ratios: bool = False) -> Self:
+        """Build from the parameters of an analysis.
+
+        Parameters
+        ----------
+        keep_ratios : bool, optional
+            Whether fractions are given even if the session does not fit.
+        """
+        session = parameters.get("session", {})
+        sample = session.get("known_sample", {})
+        certainty = parameters.get("certainty_of_scale")
+        solutions = ScaleSolutions.from_parameters(parameters)
+        return cls(
+            certainty,
+            is_doubtful=withholds_fractions(session),
+            doubts=tuple(filter(None, [*session_doubts(session), session_basis(session)])),
+            solutions=solutions,
+            keep_ratios=keep_ratios,
+            contradicts_known=bool(sample.get("contradicted") and not sample.get("used")),
+            relies_on_contradicted=bool(session.get("relies_on_contradicted")),
+            labels_from=parameters.get("labels_from", COMBINATION),
+            other_pixel_size=CHANGED_PIXEL_SIZE in parameters,
+        )
+
+    @property
+    def scale_is_uncertain(self) -> bool:
+        """Whether the scale is too uncertain for labels."""
+        return self.scale_probability is not None and not (
+            self.scale_probability >= MIN_SCALE_PROBABILITY
+        )
+
+
+def reason_to_withhold(limits: Sequence[ImageLimits]) -> str:
+    """Return why labels of the model give no fractions of several images; "" if they do."""
+    limits = [image for image in limits if not image.keep_ratios]
+    if any(image.is_doubtful for image in limits):
+        return WITHHELD
+    return SATURATED if 2 * sum(image.is_saturated for image in limits) > len(limits) else ""
+
+
+def ratio_notes(
+    n_clusters: Sequence[int], limits: Sequence[ImageLimits] = (), conditions_differ: bool = False
+) -> list[str]:
+    """List the reasons that limit the use of the ratios of an image, or of several.
+
+    Parameters
+    ----------
+    n_clusters : sequence of int
+        Number of counted clusters of the image, or of each image; 0 is not noted.
+    conditions_differ : bool
+        Whether conditions differ from those of the training.
+
+    Returns
+    -------
+    list of str
+        Empty if nothing is known to limit the use.
+    """
+    reasons = [CONDITIONS_DIFFER] if conditions_differ else []
+    few = sum(0 < n < MIN_CLUSTERS for n in n_clusters)
+    if 0 < sum(n_clusters) < MIN_CLUSTERS:
+        reasons.append(FEW_CLUSTERS)
+    elif 2 * few > len(n_clusters):
+        images = pluralise(len(n_clusters), "image")
+        reasons.append(f"few clusters in {few} of {images}: their intensity scales are uncertain")
+    for text, concerned in (
+        (
+            "the intensity scale is uncertain{}: all labels of an image may be wrong together",
+            sum(image.scale_is_uncertain for image in limits),
+        ),
+        (
+            "the clusters contradict the known sample{}: its composition was not used",
+            sum(image.contradicts_known for image in limits),
+        ),
+        (
+            "the intensity scale relies on a known sample that its clusters contradict{}: all "
+            "labels may be wrong together",
+            sum(image.relies_on_contradicted for image in limits),
+        ),
+        (
+            "the pixel size was changed since the analysis{}: analyse again",
+            sum(image.other_pixel_size for image in limits),
+        ),
+        (
+            "pixels are clipped{}: intensities of bright clusters are estimates",
+            sum(image.is_clipped for image in limits),
+        ),
+        (
+            "frames show the same clusters again{}: track them to count each once, with intervals",
+            sum(image.repeats_clusters for image in limits),
+        ),
+    ):
+        if concerned:
+            share = f" in {concerned} of {pluralise(len(limits), 'image')}"
+            reasons.append(text.format(share if len(limits) > 1 else ""))
+    for name in dict.fromkeys(image.labels_from for image in limits):
+        if name != COMBINATION:
+            reasons.append(
+                f"labels are those of {_ESTIMATORS[name]}: confidences, prediction sets and "
+                "intervals are calibrated for the combination only"
+            )
+    reasons += dict.fromkeys(doubt for image in limits for doubt in image.doubts)
+    if reason := reason_to_withhold(limits):
+        reasons.append(reason)
+    return reasons
+
+
+def session_doubts(session: Mapping[str, Any]) -> list[str]:
+    """Return why the labels of a session may be wrong together.
+
+    Parameters
+    ----------
+    session : mapping of str to Any
+        What the record of an image says of its session, from `session_labels.describe_scale`;
+        empty if it was labelled by itself.
+
+    Returns
+    -------
+    list of str
+        One reason each, with what to do; empty if nothing speaks against the labels.
+    """
+    found = []
+    if session.get("misfit"):
+        misfit = describe_misfit(session["peaks_atoms"])
+        found.append(f"{misfit}; train a model that has these sizes")
+    elif session.get("answer") == CANNOT_TELL:
+        found.append(
+            "this session may not fit the classes of the model: "
+            f"{format_peaks(session['peaks_atoms'])} explain its clusters about as well; "
+            f"{ADD_KNOWN_SAMPLE}, or train a model that has these sizes"
+        )
+    error = session.get("size_error", 0.0)
+    if abs(error) > MAX_SIZE_ERROR * session.get("size_error_sd", np.inf):
+        looks = "larger" if error > 0 else "smaller"
+        percent = 100 * abs(np.expm1(error / SIZE_PER_DIAMETER))
+        found.append(
+            f"the clusters look at least {percent:.0f} % {looks} in diameter than those of their "
+            "classes: check pixel size and focus, or their sizes are no classes of the model; "
+            f"{ADD_KNOWN_SAMPLE}"
+        )
+    deviation = session.get("lone_atoms_deviation", 0.0)
+    if abs(deviation) > MAX_LONE_ATOMS_DEVIATION:
+        looks = "darker" if deviation > 0 else "brighter"
+        found.append(
+            f"the lone atoms are {looks} than one atom of the labelled clusters: their sizes are "
+            "no classes of the model, or the specks are no single atoms of this metal; "
+            f"{ADD_KNOWN_SAMPLE}"
+        )
+    if session.get("known_agreement", 0.0) < MIN_KNOWN_AGREEMENT:
+        found.append(
+            "the known samples disagree with the other images of their session about the scale: "
+            "check the compositions and whether all were recorded alike, or the sizes of the "
+            "others are no classes of the model"
+        )
+    return found
+
+
+def withholds_fractions(session: Mapping[str, Any]) -> bool:
+    """Return whether a session gives no fractions of the classes.
+
+    Its sizes are others, or may be: where three sizes are in an image, by their ratios; elsewhere,
+    labels rest on sizes alone, so that any doubt is enough.
+    """
+    if session.get("misfit"):
+        return True
+    if session.get("relies_on_sizes"):
+        return bool(session_doubts(session))
+    excess = session.get("misfit_excess", 0.0)
+    return bool(session.get("answer") == CANNOT_TELL and excess > MAX_EXCESS)
+
+
+def session_basis(session: Mapping[str, Any]) -> str:
+    """Return `RESTS_ON_SIZES` if this is so of a session without doubts, else ""."""
+    return RESTS_ON_SIZES if session.get("relies_on_sizes") and not session_doubts(session) else ""
+
+
+def session_line(session: Mapping[str, Any]) -> str:
+    """Say whether a session fits the classes and what its labels rest on, in one line.
+
+    Returns
+    -------
+    str
+        "" without a test of its sizes.
+    """
+    doubts = session_doubts(session)
+    if doubts or "answer" not in session:
+        return SEPARATOR.join(doubts)
+    return session_basis(session) or "the sizes of this session agree with the classes of the model"
+
+
+def describe_misfit(peaks_atoms: Sequence[float]) -> str:
+    """Describe a session whose sizes are not those of the classes: "peaks at 25 and 48 atoms"."""
+    return f"this session does not fit the classes of the model: {format_peaks(peaks_atoms)}"
+
+
+def format_peaks(peaks_atoms: Sequence[float]) -> str:
+    """Format the peaks of the numbers of atoms: "peaks at 25 and 48 atoms"."""
+    *first, last = (f"{peak:.0f}" for peak in sorted(peaks_atoms))
+    listed = f"{', '.join(first)} and {last}" if first else last
+    return f"{'peaks' if first else 'peak'} at {listed} atoms"

@@ -1,0 +1,460 @@
+"""Class ratios: counts and fractions of the classes of clusters, with intervals.
+
+A cluster counts if its ``label`` is a class; manual corrections are included. These do not count:
+
+- clusters cut by the image border, whose size is unknown. Large clusters touch the border more
+  often than small ones, so their fraction is too low by about the ratio of diameter to field of
+  view: relative errors of 2 to 4 % in a field of 40 nm;
+- clusters labelled ``unknown`` or ``aggregate``, which are not classes. If there are any, they have
+  a row with their count and no fraction;
+- clusters without a label;
+- clusters in excluded regions, for example contamination;
+- clusters of a tracked movie that are in no track.
+
+A track of a movie counts once, with its smoothed label (`track_counts.merge_tracks`). Clusters of a
+stack that is not tracked are counted in each frame and are not independent: such scopes have no
+interval.
+
+The fractions are those of the labels, or adjusted for classification errors: see
+`statistics.ratios.prevalence`.
+
+The interval is Wilson's [1]_ for an effective number of clusters. The variance of each fraction
+comes from a *bootstrap*: counted clusters are drawn from each image with replacement, and for the
+scope ``all`` images are drawn first. With a variance f times the binomial one, n clusters count as
+n/f [2]_; f is at least 1, so the interval is never narrower than the binomial one. Wilson's form
+avoids two errors of bootstrap percentiles: a class that did not occur may exist (0 of 20 does not
+mean "none"), and one that occurred is not absent. All resamples of such a class are equal; it gets
+the f of all classes together.
+
+A plain two-level bootstrap counts the variance within images twice, because drawing images already
+includes it [3]_. Therefore, of J images, the clusters of each drawn image are drawn J times, with a
+weight of 1/J. Then the variance is right for images that differ by chance alone, for any J.
+
+The interval of counted labels includes expected classification errors
+(`ratios.classification_error`), independent for each cluster; resamples of adjusted
+fractions draw the calibration of the model as well. If the intensity scale of an image is wrong,
+all of its labels are wrong together. Therefore the interval of any method includes joint draws:
+first a scale for each image, jointly for the images of a session, then the labels
+(`ratios.shared_errors`, `intervals.mixed_interval`). The clusters of an image
+without a manual label take the shares of the classes that belong to the scale. Analyses of earlier
+versions, and tables without ``limits``, have no record of the scales and no such part. No bootstrap
+includes images that were not recorded: with fewer than about five images that differ by more than
+chance, the interval of ``all`` is too narrow.
+
+References
+----------
+.. [1] L. D. Brown, T. T. Cai and A. DasGupta, "Interval estimation for a binomial proportion",
+   Statistical Science 16, 101-133 (2001).
+.. [2] E. L. Korn and B. I. Graubard, "Confidence intervals for proportions with small expected
+   number of positive counts estimated from survey data", Survey Methodology 24, 193-201 (1998).
+.. [3] A. C. Davison and D. V. Hinkley, "Bootstrap Methods and their Application", Cambridge
+   University Press (1997), section 3.8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ...core.errors import ModelError
+from ...core.progress import Stop, check
+from ...core.tables.cluster_table import ALL, NON_CLASS_LABELS, classes_of
+from ...core.tables.columns import conform_columns, flags
+from ...core.tables.ratio_columns import SCHEMA
+from ..intervals import (
+    adjusted_interval,
+    mixed_interval,
+    variance_factor,
+    widen_interval,
+    wilson_interval,
+)
+from .prevalence import METHODS, Evidence, unavailable
+from .ratio_notes import SEPARATOR, ImageLimits, ratio_notes, reason_to_withhold
+from .scale_solutions import N_DRAWS
+from .track_counts import PATH, merge_tracks, stacks_without_tracks, time_fractions
+
+if TYPE_CHECKING:
+    from ...core.model_card import ModelCard
+
+
+# ---- expected errors of the counted fractions due to wrong labels, from the class probabilities
+#
+# A scale that is wrong for an image shifts all of its labels. By the law of total variance, the
+# error of a fraction is the error within a solution of the scale, which is independent for each
+# cluster (`classification_error`), and the differences between the solutions (`shared_errors`),
+# which the clusters of an image share, and the images of a session in part.
+
+
+def classification_error(evidence: Evidence) -> np.ndarray:
+    """Estimate the mean squared error (classes,) of the fractions due to classification errors.
+
+    From the calibrated probabilities: the variance of labels drawn from them, and the squared
+    difference between the fractions of the probabilities and of the labels, which includes
+    systematic errors. Manual labels are certain; clusters without probabilities do not contribute.
+    The part of `shared_errors` is subtracted from both.
+    """
+    n, known = len(evidence.label), evidence.known
+    out = np.zeros(evidence.n_classes)
+    rows = ~evidence.certain & np.isfinite(evidence.probabilities).all(axis=1)
+    if not rows.any() or not len(known):
+        return out
+    p = evidence.probabilities[rows]
+    labelled = evidence.label[rows, None] == known
+    variance, difference = (p * (1 - p)).sum(axis=0), (p - labelled).sum(axis=0)
+    if evidence.solutions:
+        n_of_image = np.bincount(evidence.image[rows], minlength=max(evidence.solutions) + 1)
+        for image, solutions in evidence.solutions.items():
+            shift, spread = solutions.moments()
+            difference = difference - n_of_image[image] * shift
+            variance = variance - n_of_image[image] * spread
+    out[known] = np.maximum(variance, 0) / n**2 + (difference / n) ** 2
+    return out
+
+
+def shared_errors(evidence: Evidence) -> np.ndarray:
+    """Draw the errors of the fractions that come from the scales of the images.
+
+    In each draw an image has one solution of its scale, and the fractions change by the difference
+    of the shares of the classes in this solution from those in the best one. Clusters with a manual
+    label do not change. The draws of the images of a session are joint.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        Counted clusters of a scope, at least one.
+
+    Returns
+    -------
+    ndarray of shape (N_DRAWS, classes)
+    """
+    total = np.zeros((N_DRAWS, evidence.n_classes))
+    if evidence.solutions:
+        uncertain = evidence.image[~evidence.certain]
+        n_of_image = np.bincount(uncertain, minlength=max(evidence.solutions) + 1)
+        for image, solutions in evidence.solutions.items():
+            total[:, evidence.known] += n_of_image[image] * solutions.shifts(seed=image)
+    return total / len(evidence.label)
+
+
+MIN_CLIPPED_FRACTION = 0.01
+"""Mean fraction of clipped pixels of the clusters of an image from which that is noted."""
+MIN_SATURATED_FRACTION = 0.5
+"""Median fraction from which fractions of the classes are withheld."""
+COLUMNS = [column.name for column in SCHEMA]
+"""Columns of a table of ratios; see `core.tables.ratio_columns`."""
+
+
+def class_ratios(
+    table: pd.DataFrame,
+    classes: Sequence[str] | None = None,
+    level: float = 0.95,
+    n_bootstrap: int | None = None,
+    seed: int = 0,
+    scope: str | None = None,
+    images: Iterable[str] | None = None,
+    method: str = "counted",
+    card: ModelCard | None = None,
+    stop: Stop | None = None,
+    *,
+    limits: Mapping[str, ImageLimits] | None = None,
+) -> pd.DataFrame:
+    """Compute counts and fractions of the classes per image and for all images, with intervals.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        A cluster table. A column ``conditions_differ`` marks clusters of images whose conditions
+        differ from the training of the model.
+    classes : sequence of str, optional
+        The classes, in order; those of the table's probabilities if None. Other labels follow.
+    level : float
+        Coverage of the intervals, between 0 and 1.
+    n_bootstrap : int, optional
+        Number of resamples; 2000 for counted labels and 500 for adjusted ones if None.
+    seed : int
+        Seed of the resampling; the order of rows and images does not matter.
+    images : iterable of str, optional
+        All analysed images, in order, so that those without clusters have rows.
+    method : str
+        A name in `prevalence.METHODS`: "counted", "confusion" or "em".
+    card : ModelCard, optional
+        Card of the model that classified the clusters; the adjusted methods require it.
+    limits : mapping of str to ImageLimits, optional
+        Image → properties that limit the use of its labels, for the column ``note`` and for
+        intervals that include errors of the intensity scale. Fractions that include labels of the
+        model in images of a session that does not fit its classes are NaN, unless ``keep_ratios``
+        of the image is true.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `COLUMNS`; a row per class for each image, then for "all". Counts are those of the
+        labels for any method. Fractions are NaN where no cluster counts.
+
+    Raises
+    ------
+    ValueError, ModelError, Cancelled
+        If an argument is invalid, the method is unavailable, or ``stop()`` is true.
+    """
+    how = _Method(method, card, level, n_bootstrap, seed)
+    source = _RatioSource(table, classes, images, how, limits or {})
+    return source.compute([*source.images, ALL] if scope is None else [scope], stop)
+
+
+@dataclass(frozen=True)
+class _Method:
+    """How fractions and intervals are computed; see `class_ratios`."""
+
+    name: str
+    card: ModelCard | None
+    level: float
+    n_bootstrap: int | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level < 1:
+            raise ValueError(f"level must be between 0 and 1, not {self.level}")
+        if self.n_bootstrap is not None and self.n_bootstrap < 1:
+            raise ValueError(f"n_bootstrap must be positive, not {self.n_bootstrap}")
+        if self.name not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(METHODS)}, not {self.name}")
+
+    @property
+    def model_classes(self) -> tuple[str, ...]:
+        """Classes whose probabilities or confusion are used; none for counting."""
+        uses_card = self.card is not None and METHODS[self.name].missing is not None
+        return self.card.classes if self.card is not None and uses_card else ()
+
+    def describe(self, is_all: bool, units: Sequence[str], has_interval: bool) -> str:
+        """Return the text of the column ``method``."""
+        known, card = METHODS[self.name], self.card
+        sources = [*(["images"] if is_all else []), *units, *known.sources]
+        over = " and ".join(filter(None, [", ".join(sources[:-1]), sources[-1]]))
+        of_model = f" of {card.name}" if card is not None and known.missing is not None else ""
+        interval = f"Wilson with bootstrap over {over}, {100 * self.level:g} %"
+        if not has_interval:
+            interval = "no interval"
+        return f"{known.description}{of_model}; {interval}"
+
+    def estimate(self, evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
+        """Return fractions (classes,) and fractions (B, classes) of resamples."""
+        known = METHODS[self.name]
+        number = self.n_bootstrap or known.n_bootstrap
+        return known.estimate(evidence, self.card, number, np.random.default_rng(self.seed))
+
+    def fractions(self, evidence: Evidence) -> dict[str, np.ndarray]:
+        """Compute the fraction and interval of each class from the counted clusters of a scope."""
+        n = len(evidence.label)
+        if n == 0:
+            nothing = np.full(evidence.n_classes, np.nan)
+            return {"fraction": nothing, "fraction_low": nothing, "fraction_high": nothing}
+        fraction, resampled = replace(self, name="counted").estimate(evidence)
+        factor = variance_factor(fraction, n, resampled)
+        low, high = wilson_interval(fraction, n / factor, self.level)
+        if self.name == "counted":
+            errors = classification_error(evidence)
+            low, high = widen_interval(fraction, low, high, errors, self.level)
+        else:
+            fraction, resampled = self.estimate(evidence)
+            min_factor = float(np.median(factor))
+            low, high = adjusted_interval(fraction, n, resampled, self.level, min_factor)
+        if evidence.solutions:
+            low, high = mixed_interval(fraction, low, high, shared_errors(evidence), self.level)
+        return {
+            "fraction": fraction,
+            # Rounding must not put a fraction outside its interval.
+            "fraction_low": np.minimum(low, fraction),
+            "fraction_high": np.maximum(high, fraction),
+        }
+
+
+class _RatioSource:
+    """The clusters of a table by image, from which the ratios of any scope follow."""
+
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        classes: Sequence[str] | None,
+        images: Iterable[str] | None,
+        method: _Method,
+        limits: Mapping[str, ImageLimits],
+    ) -> None:
+        self._stacks = stacks_without_tracks(table)
+        table = merge_tracks(table)
+        in_ratios = table[counted(table)]
+        refuse_unavailable(method.name, method.card, in_ratios)
+        self.method = method
+        self._in_ratios = in_ratios
+        wanted = [*(classes_of(table) if classes is None else classes), *method.model_classes]
+        self.classes = _all_classes(table["label"].astype(str), wanted)
+        self.images = list(dict.fromkeys([*(images or []), *table["image"].astype(str).unique()]))
+        self._row = {name: i for i, name in enumerate(self.images)}
+        self._counts = _counts(table, self.images, [*self.classes, *NON_CLASS_LABELS])
+        self._other_labels = [n for n in NON_CLASS_LABELS if (table["label"] == n).any()]
+        self._differing = images_that_differ(table)
+        clipped, saturated = clipped_images(table), saturated_images(table)
+        self._limits = [
+            replace(
+                limits.get(name, ImageLimits()),
+                is_clipped=name in clipped,
+                is_saturated=name in saturated,
+                repeats_clusters=name in self._stacks,
+            )
+            for name in self.images
+        ]
+        probable = [c for c in classes_of(table) if c in self.classes]
+        known = method.model_classes or probable
+        with_evidence = sorted(in_ratios["image"].astype(str).unique())
+        self._number = {name: i for i, name in enumerate(with_evidence)}
+        found = {self._number[name]: limits[name].solutions for name in {*limits} & {*self._number}}
+        solutions = {
+            number: one
+            for number, one in found.items()
+            if one is not None and len(one.shares[0]) == len(known)
+        }
+        evidence = Evidence.from_table(in_ratios, self.classes, known)
+        self._evidence = replace(evidence, solutions=solutions)
+
+    def compute(self, scopes: Sequence[str], stop: Stop | None) -> pd.DataFrame:
+        """Compute the rows of several scopes."""
+        blocks = []
+        for scope in scopes:
+            check(stop)
+            blocks.append(self._rows(scope))
+        names = blocks[0] if blocks else ()
+        columns = {name: np.concatenate([b[name] for b in blocks]) for name in names}
+        return conform_columns(pd.DataFrame(columns), SCHEMA, "table of ratios")
+
+    def _rows(self, scope: str) -> dict[str, np.ndarray]:
+        """Return the rows of a scope as arrays by column."""
+        is_all = scope == ALL
+        labels = [*self.classes, *self._other_labels]
+        counts = self._counts_of(scope)
+        is_shown = [n in labels for n in [*self.classes, *NON_CLASS_LABELS]]
+        evidence = self._evidence
+        if not is_all:
+            evidence = evidence.of_image(self._number.get(scope, -1))
+        fractions = self.method.fractions(evidence)
+        limits = [self._limits[i] for i in self._images_of(scope)]
+        if reason_to_withhold(limits) and not evidence.certain.all():
+            fractions = {which: np.full_like(x, np.nan) for which, x in fractions.items()}
+        has_interval = not (self._stacks if is_all else scope in self._stacks)
+        if not has_interval:
+            nothing = np.full(len(self.classes), np.nan)
+            fractions |= {"fraction_low": nothing, "fraction_high": nothing}
+        without = np.full(len(self._other_labels), np.nan)
+        rows = self._in_ratios
+        if not is_all and PATH in rows.columns:
+            rows = rows[rows["image"].astype(str) == scope]
+        description = self.method.describe(is_all, _units(rows), has_interval)
+        n = len(labels)
+        methods = [description] * len(self.classes) + ["counted"] * len(self._other_labels)
+        return {
+            "scope": np.full(n, scope, object),
+            "class": np.array(labels, object),
+            "count": counts[is_shown],
+            **{which: np.append(values, without) for which, values in fractions.items()},
+            "method": np.array(methods, object),
+            "note": np.full(n, self._note(scope), object),
+            "time_fraction": time_fractions(rows, labels),
+        }
+
+    def _note(self, scope: str) -> str:
+        """Return the reasons that limit the use of the ratios of a scope."""
+        counts, differs = self._counts[:, : len(self.classes)].sum(axis=1), bool(self._differing)
+        if scope != ALL:
+            differs = scope in self._differing
+        rows = self._images_of(scope)
+        notes = ratio_notes(counts[rows].tolist(), [self._limits[i] for i in rows], differs)
+        return SEPARATOR.join(notes)
+
+    def _images_of(self, scope: str) -> list[int]:
+        """Return the indices of the images of a scope."""
+        if scope == ALL:
+            return list(range(len(self.images)))
+        return [self._row[scope]] if scope in self._row else []
+
+    def _counts_of(self, scope: str) -> np.ndarray:
+        if scope == ALL:
+            return np.asarray(self._counts.sum(axis=0))
+        row = self._row.get(scope)
+        return np.zeros(self._counts.shape[1], np.int64) if row is None else self._counts[row]
+
+
+def refuse_unavailable(
+    method: str, card: ModelCard | None, counted: pd.DataFrame | None = None
+) -> None:
+    """Raise an error if a method can't be used.
+
+    Raises `ModelError` if the method can't be used, with the reason.
+    """
+    reason = unavailable(method, card, counted)
+    if reason is not None:
+        raise ModelError(
+            f"the method {METHODS[method].title} is not available: {reason}",
+            advice="Counted ratios require labels only",
+        )
+
+
+def counted(table: pd.DataFrame) -> pd.Series:
+    """Return which clusters count: whole ones that are not excluded, whose label is a class."""
+    is_class = ~table["label"].isin(["", *NON_CLASS_LABELS])
+    counts = is_class & ~table["touches_border"].astype(bool)
+    return counts & ~table["excluded"].astype(bool) if "excluded" in table.columns else counts
+
+
+def _units(rows: pd.DataFrame) -> list[str]:
+    """Return what is counted: clusters, tracks or both."""
+    if PATH not in rows.columns:
+        return ["clusters"]
+    is_track = rows[PATH].notna()
+    return [*(["clusters"] if not is_track.all() else []), *(["tracks"] if is_track.any() else [])]
+
+
+def _all_classes(labels: pd.Series, classes: Sequence[str]) -> list[str]:
+    found = sorted(set(labels.unique()) - set(classes))
+    return [c for c in dict.fromkeys([*classes, *found]) if c not in ("", *NON_CLASS_LABELS)]
+
+
+def images_that_differ(table: pd.DataFrame) -> set[str]:
+    """Return the images that the column ``conditions_differ`` marks; none without the column."""
+    if "conditions_differ" not in table.columns:
+        return set()
+    return set(table.loc[flags(table["conditions_differ"]), "image"].astype(str))
+
+
+def clipped_images(table: pd.DataFrame) -> set[str]:
+    """Return the images whose clusters have lost intensity at the upper limit of the range."""
+    return _images_clipped(table, "mean", MIN_CLIPPED_FRACTION)
+
+
+def saturated_images(table: pd.DataFrame) -> set[str]:
+    """Return the images whose clusters are mostly clipped: their intensities are lost."""
+    return _images_clipped(table, "median", MIN_SATURATED_FRACTION)
+
+
+def _images_clipped(table: pd.DataFrame, average: str, limit: float) -> set[str]:
+    """Return the images in which the average clipped fraction of the clusters reaches a limit."""
+    if "clipped" not in table.columns:
+        return set()
+    clipped = table["clipped"].astype(float).fillna(0).groupby(table["image"].astype(str))
+    found = clipped.agg(average)
+    return set(found.index[found >= limit])
+
+
+def _counts(table: pd.DataFrame, images: list[str], labels: list[str]) -> np.ndarray:
+    """Count whole clusters that are not excluded: (images, labels)."""
+    whole = table[~table["touches_border"].astype(bool)]
+    if "excluded" in whole.columns:
+        whole = whole[~whole["excluded"].astype(bool)]
+    row, column = (
+        pd.Index(names, dtype=object).get_indexer(pd.Index(whole[name].astype(str), dtype=object))
+        for name, names in (("image", images), ("label", labels))
+    )
+    counts = np.zeros((len(images), len(labels)), np.int64)
+    np.add.at(counts, (row[column >= 0], column[column >= 0]), 1)
+    return counts

@@ -1,0 +1,143 @@
+"""Clusters of movies as they count: a track is one cluster, however many frames show it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from ...core.tables.cluster_table import NO_TRACK, NON_CLASS_LABELS, classes_of, probability_columns
+from ...core.text import pluralise
+from ..track_smoothing import Track, smooth_tracks
+
+PATH = "path"
+"""Column of `merge_tracks`: the smoothed label of a track in each of its frames."""
+
+
+def merge_tracks(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a cluster table in which each track is one row.
+
+    The label of a track is the smoothed label (`track_smoothing`) of most of its frames, with the
+    rate of changes estimated from all tracks of the image: a table does not have the settings of
+    the movie, so that a rate that was given does not apply. The probabilities of a track are means
+    over its frames. It is corrected if one of its clusters is. It touches the border, or is
+    excluded, if most of its clusters do. Clusters of a tracked movie that are in no track are
+    omitted; other images are unchanged.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        A cluster table, possibly of several images.
+
+    Returns
+    -------
+    pandas.DataFrame
+        With the column `PATH` if there are tracks: an array for each track, otherwise None.
+    """
+    tracked = tracked_rows(table)
+    if not tracked.any():
+        return table
+    parts = [table[~tracked].assign(**{PATH: None})]
+    for _, movie in table[tracked].groupby("image", sort=False):
+        p = movie[probability_columns(classes_of(movie))]
+        own = movie.drop(columns=p.columns[p.isna().all()])  # other images have other classes
+        parts.append(_merge(own, smooth_tracks(own)[0]))
+    merged = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    return merged[[*table.columns, PATH]]
+
+
+def tracked_rows(table: pd.DataFrame) -> pd.Series:
+    """Return which rows belong to images whose clusters are linked between frames."""
+    if "track_id" not in table.columns:
+        return pd.Series(False, index=table.index)
+    return (table["track_id"] != NO_TRACK).groupby(table["image"]).transform("max").astype(bool)
+
+
+def untracked_in_movies(table: pd.DataFrame) -> int:
+    """Return the number of clusters of tracked movies that are in no track."""
+    tracked = tracked_rows(table)
+    return int((table.loc[tracked, "track_id"] == NO_TRACK).sum()) if tracked.any() else 0
+
+
+def stacks_without_tracks(table: pd.DataFrame) -> set[str]:
+    """Return the images with clusters in several frames that are not linked between them."""
+    if not (table["frame"] > 0).any():
+        return set()
+    frames = table.loc[~tracked_rows(table)].groupby("image")["frame"].nunique()
+    return set(frames.index[frames > 1].astype(str))
+
+
+def time_fractions(merged: pd.DataFrame, labels: Sequence[str]) -> np.ndarray:
+    """Compute the fraction of the time of all tracks that each label lasts.
+
+    Parameters
+    ----------
+    merged : pandas.DataFrame
+        Counted rows of `merge_tracks`.
+
+    Returns
+    -------
+    ndarray of shape (n_labels,)
+        NaN without tracks.
+    """
+    paths = [p for p in merged.get(PATH, ()) if p is not None]
+    frames = Counter(label for path in paths for label in path)
+    total = frames.total()
+    return np.array([frames[label] / total if total else np.nan for label in labels])
+
+
+def describe_clusters(table: pd.DataFrame, n_frames: int) -> str:
+    """Format the number of clusters of one image: "8 clusters in 10 frames".
+
+    Returns
+    -------
+    str
+        The number of tracks of a movie, or the median per frame of a stack without tracks.
+    """
+    n, where = len(table), ""
+    if n_frames > 1:
+        where = f" in {n_frames} frames"
+        if tracked_rows(table).any():
+            n = int(table.loc[table["track_id"] != NO_TRACK, "track_id"].nunique())
+        else:
+            per_frame = np.bincount(table["frame"].to_numpy(int), minlength=n_frames)
+            n = int(np.median(per_frame))
+    return f"{pluralise(n, 'cluster')}{where}"
+
+
+def _merge(movie: pd.DataFrame, tracks: Sequence[Track]) -> pd.DataFrame:
+    """Return one row for each track of a movie."""
+    columns = probability_columns(classes_of(movie))
+    first = [track.rows[track.detected][0] for track in tracks]
+    out = movie.iloc[first].copy()
+    members = [movie.iloc[track.rows[track.detected]] for track in tracks]
+    paths = [_labels(track, rows, columns) for track, rows in zip(tracks, members, strict=True)]
+    labels = [Counter(path).most_common(1)[0][0] for path in paths]
+    corrected = [bool((rows["label_corrected"] != "").any()) for rows in members]
+    out["label"] = labels
+    out["label_corrected"] = [
+        label if is_corrected else "" for label, is_corrected in zip(labels, corrected, strict=True)
+    ]
+    if columns:
+        p = np.array([track.posterior[:, : len(columns)].mean(axis=0) for track in tracks])
+        out[columns] = p / np.maximum(p.sum(axis=1, keepdims=True), 1e-12)
+    for flag in {"touches_border", "excluded"} & set(movie.columns):
+        out[flag] = [bool(rows[flag].astype(bool).mean() > 0.5) for rows in members]
+    out[PATH] = pd.Series(paths, index=out.index, dtype=object)
+    return out
+
+
+def _labels(track: Track, rows: pd.DataFrame, columns: list[str]) -> np.ndarray:
+    """Return the label in each frame; the most frequent one if the model tells nothing."""
+    corrected = rows["label_corrected"].astype(str)
+    other = corrected[~corrected.isin(["", *NON_CLASS_LABELS, *(c[2:] for c in columns)])]
+    if len(other):  # classes that the model does not have
+        return np.full(len(track.rows), other.mode()[0], object)
+    informative = (rows["label_predicted"] != "") & ~rows["touches_border"].astype(bool)
+    if columns:
+        informative &= rows[columns].notna().all(axis=1)
+    if not columns or not (informative | (corrected != "")).any():
+        return np.full(len(track.rows), rows["label"].astype(str).mode()[0], object)
+    return track.label
