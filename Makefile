@@ -47,36 +47,36 @@ docs: setup ## The documentation site, into build/docs (GALLERY=0 does not run t
 	$(BIN)/python -m sphinx -b html -W --keep-going -q -D plot_gallery=$(GALLERY) docs build/docs
 
 model: setup ## Train the shipped models on simulated images (about an hour)
-	$(BIN)/python -m napari_atomicity.training.shipped
-	$(BIN)/python -m napari_atomicity.training.calibration.apparent_size
-	$(BIN)/python -m napari_atomicity.training.lone_atoms
+	$(BIN)/python tools/make_model.py
+	$(BIN)/python tools/calibrate_apparent_size.py
+	$(BIN)/python tools/calibrate_lone_atoms.py
 
 accuracy: setup ## Scores beside the baselines, into docs/explanation/accuracy.md
-	$(BIN)/python docs/make_accuracy.py
-	$(BIN)/python docs/make_sessions.py
+	$(BIN)/python docs/scripts/make_accuracy.py
+	$(BIN)/python docs/scripts/make_sessions.py
 
 atoms: setup ## How well single atoms are found, counted and spread, into docs/ (hours with --retrain)
-	$(BIN)/python docs/make_atoms_accuracy.py
-	$(BIN)/python docs/make_atomic_numbers.py
-	$(BIN)/python docs/make_dispersion_check.py
-	$(BIN)/python docs/make_single_atom_calibration.py
+	$(BIN)/python docs/scripts/make_atoms_accuracy.py
+	$(BIN)/python docs/scripts/make_atomic_numbers.py
+	$(BIN)/python docs/scripts/make_dispersion_check.py
+	$(BIN)/python docs/scripts/make_single_atom_calibration.py
 
 movies: setup ## How well clusters of movies are followed, into docs/explanation/movies.md
-	$(BIN)/python docs/make_movies.py
+	$(BIN)/python docs/scripts/make_movies.py
 
 live: setup ## How soon a change of conditions is detected, into docs/explanation/many_images.md
-	$(BIN)/python docs/make_live.py
+	$(BIN)/python docs/scripts/make_live.py
 
 explain: setup ## Where the shipped model looks, into docs/explanation/explain.md
-	$(BIN)/python docs/make_explain.py
+	$(BIN)/python docs/scripts/make_explain.py
 
 papers: setup ## What the papers report beside our figures, into docs/explanation/papers.md (an hour or two)
 	$(BIN)/atomicity validate --simulate --out build/validation
-	$(BIN)/python docs/make_papers.py
-	$(BIN)/python docs/make_islands.py
+	$(BIN)/python docs/scripts/make_papers.py
+	$(BIN)/python docs/scripts/make_islands.py
 
 curve: setup ## How many training images are needed, into docs/explanation/learning_curve.md
-	$(BIN)/python docs/make_learning_curve.py
+	$(BIN)/python docs/scripts/make_learning_curve.py
 
 bench: setup ## All times and their tables, into docs/ (the machine should be idle)
 	$(BIN)/python benchmarks/speed.py
@@ -111,7 +111,7 @@ kill: setup ## Kill N windows that correct labels, and count what is lost (N=100
 	$(BIN)/python benchmarks/report.py
 
 screenshots: setup ## The pictures of the documentation
-	$(HEADLESS) $(BIN)/python docs/make_screenshots.py
+	$(HEADLESS) $(BIN)/python docs/scripts/make_screenshots.py
 
 clean: ## Remove what was made, the environment too
 	rm -rf $(VENV) build dist demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

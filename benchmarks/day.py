@@ -8,7 +8,7 @@ so that neither detection nor the network is waited for, and everything else is 
 layers, gallery, scatter, plots, table. Then: from image to image, some clusters reviewed by keys, a
 lasso of half the map, labels by key in the gallery, an adaptation taken over and shown before and
 after, undo and redo of it, tables and report exported, the project closed and opened again. After
-each action the turns over 50 ms are listed with their cause (`gui.controls.watchdog`). The times
+each action the turns over 50 ms are listed with their cause (`tools/slow_turns.py`). The times
 until the first image with its clusters, and the ratios of an image, are displayed are measured as
 well, and the peak of the resident memory for each project. A process of its own makes each project,
 and another one measures it, because napari keeps closed windows in memory.
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -36,11 +37,13 @@ from qtpy.QtTest import QTest
 
 from measuring import machine, options, write
 from napari_atomicity.core.processes import spawn_pool
-from napari_atomicity.gui.controls.watchdog import Block, Watched
 from napari_atomicity.io.images import load
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.project import EditKind, ImageEdit, Project
 from window import PIXEL_SIZE_NM, made_up, settle
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+from slow_turns import Block, Watched
 
 PER_IMAGE = 50
 MAX_IMAGES = 500

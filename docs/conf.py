@@ -86,7 +86,7 @@ def link_to_source(app: Sphinx, page: str, text: list[str]) -> None:
 
 def write_reference(app: Sphinx) -> None:
     """Write the generated parts of the reference, and a page for each public name."""
-    sys.path.insert(0, str(DOCS))
+    sys.path.insert(0, str(DOCS / "scripts"))
     import make_reference
 
     make_reference.write()

@@ -131,7 +131,7 @@ def _blocks() -> list:
     """Turns of the event loop that took long in this process."""
     import sys
 
-    if "napari_atomicity.gui.controls.watchdog" not in sys.modules:
+    if "slow_turns" not in sys.modules:
         return []
     from qtpy.QtWidgets import QApplication
 
@@ -159,7 +159,7 @@ def pytest_terminal_summary(terminalreporter):
     """
     blocks = _blocks()
     if blocks or _FROM_WORKERS:
-        from napari_atomicity.gui.controls.watchdog import Block, report
+        from slow_turns import Block, report
 
         terminalreporter.section("event loop")
         blocks += [Block(**values) for values in _FROM_WORKERS]

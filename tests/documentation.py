@@ -8,7 +8,8 @@ DOCS = ROOT / "docs"
 GENERATED = DOCS / "reference" / "generated"
 PAGES = sorted(
     [
-        *(path for path in ROOT.glob("*.md") if path.name != "paper.md"),
+        *ROOT.glob("*.md"),
+        *(ROOT / ".github").glob("*.md"),
         *(p for p in DOCS.rglob("*.md") if GENERATED not in p.parents),
     ]
 )

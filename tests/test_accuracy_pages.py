@@ -17,7 +17,7 @@ PAGES = [DOCS / "explanation" / name for name in ("accuracy.md", "accuracy_table
 
 @pytest.fixture
 def script(monkeypatch):
-    monkeypatch.syspath_prepend(str(DOCS))
+    monkeypatch.syspath_prepend(str(DOCS / "scripts"))
     return import_module
 
 

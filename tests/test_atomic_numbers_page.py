@@ -13,7 +13,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 @pytest.fixture(scope="module")
 def script():
-    return runpy.run_path(str(DOCS / "make_atomic_numbers.py"))
+    return runpy.run_path(str(DOCS / "scripts" / "make_atomic_numbers.py"))
 
 
 def test_scores_of_fields_together(script):
@@ -40,7 +40,7 @@ def test_the_section_is_replaced_and_the_page_kept(script, tmp_path):
     assert (
         "an earlier table" not in text and text.count("| Pt | 78 |") == 1 and "as published" in text
     )
-    kept = runpy.run_path(str(DOCS / "make_atoms_accuracy.py"))["other_sections"](page)
+    kept = runpy.run_path(str(DOCS / "scripts" / "make_atoms_accuracy.py"))["other_sections"](page)
     assert kept.strip() == text.partition("text\n\n")[2].strip()
     found["Pt", script["DOSES"][0]] = np.array([[0, 1, 10]] * 3)
     write_page(found, "model-1")

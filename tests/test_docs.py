@@ -247,7 +247,7 @@ def test_references_are_cited_and_listed(page):
 @pytest.fixture(scope="module")
 def architecture():
     specification = importlib.util.spec_from_file_location(
-        "make_architecture", ROOT / "docs" / "make_architecture.py"
+        "make_architecture", ROOT / "docs" / "scripts" / "make_architecture.py"
     )
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
@@ -256,7 +256,7 @@ def architecture():
 
 def test_the_picture_of_the_architecture_is_that_of_the_imports(architecture):
     assert architecture.PICTURE.read_text() == architecture.draw(), (
-        "run: python docs/make_architecture.py"
+        "run: python docs/scripts/make_architecture.py"
     )
 
 

@@ -36,7 +36,7 @@ RESULT = {
 
 @pytest.fixture
 def script(monkeypatch):
-    monkeypatch.syspath_prepend(str(DOCS))
+    monkeypatch.syspath_prepend(str(DOCS / "scripts"))
     import make_learning_curve
 
     return make_learning_curve

@@ -22,7 +22,7 @@ INCLUDED = re.compile(r"```\{include\} generated/(\S+)\.md")
 @pytest.fixture(scope="module")
 def reference():
     specification = importlib.util.spec_from_file_location(
-        "make_reference", DOCS / "make_reference.py"
+        "make_reference", DOCS / "scripts" / "make_reference.py"
     )
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)

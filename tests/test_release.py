@@ -161,6 +161,6 @@ def test_the_conda_recipe_requires_the_same():
 
 
 def test_references_of_the_paper_are_listed_and_cited():
-    cited = set(re.findall(r"@(\w+)", (ROOT / "paper.md").read_text()))
-    listed = set(re.findall(r"^@\w+\{(\w+),", (ROOT / "paper.bib").read_text(), re.M))
+    cited = set(re.findall(r"@(\w+)", (ROOT / "paper" / "paper.md").read_text()))
+    listed = set(re.findall(r"^@\w+\{(\w+),", (ROOT / "paper" / "paper.bib").read_text(), re.M))
     assert cited == listed

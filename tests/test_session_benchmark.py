@@ -27,8 +27,8 @@ DOCS = Path(__file__).parents[1] / "docs"
 @pytest.fixture(scope="module")
 def benchmark():
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(DOCS))
-        return runpy.run_path(str(DOCS / "make_sessions.py"))
+        patch.syspath_prepend(str(DOCS / "scripts"))
+        return runpy.run_path(str(DOCS / "scripts" / "make_sessions.py"))
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ def qapp_cls(pytestconfig):
 
     Not with PySide6, which passes widgets that are already deleted to a method in Python.
     """
-    from napari_atomicity.gui.controls.watchdog import Watched
+    from slow_turns import Watched
 
     return Watched if pytestconfig.getoption("event_loop") and not PYSIDE6 else QApplication
 

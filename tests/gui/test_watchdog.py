@@ -1,6 +1,7 @@
 """The watchdog of the event loop names where a turn took long."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from qtpy import PYSIDE6
 
-from napari_atomicity.gui.controls.watchdog import LIMIT_MS
+from slow_turns import LIMIT_MS
 
 if PYSIDE6:
     pytest.skip("PySide6 passes widgets that are already deleted", allow_module_level=True)
@@ -18,8 +19,14 @@ if PYSIDE6:
 def turns():
     """Turns that took long, by the function that ran in them."""
     script = Path(__file__).parent / "watched_turns.py"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "tools")}
     done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        env=environment,
     )
     return json.loads(done.stdout)
 

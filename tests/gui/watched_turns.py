@@ -11,9 +11,9 @@ from unittest.mock import patch
 
 from qtpy.QtCore import QTimer
 
-from napari_atomicity.gui.controls import watchdog
+import slow_turns
 
-WAIT_S = 4e-3 * watchdog.LIMIT_MS
+WAIT_S = 4e-3 * slow_turns.LIMIT_MS
 
 
 def wait_in_python() -> None:
@@ -26,7 +26,7 @@ def wait_in_c() -> None:
     time.sleep(WAIT_S)
 
 
-def blocks_of(app: watchdog.Watched, function: Callable[[], object]) -> list[dict]:
+def blocks_of(app: slow_turns.Watched, function: Callable[[], object]) -> list[dict]:
     """Run a function in a turn of the event loop; return the turns that took long."""
     done: list[object] = []
     app.clear()
@@ -37,14 +37,14 @@ def blocks_of(app: watchdog.Watched, function: Callable[[], object]) -> list[dic
 
 
 def main() -> None:
-    app, threads = watchdog.Watched(), set()
+    app, threads = slow_turns.Watched(), set()
 
     def note(frame):
         threads.add(threading.get_ident())
         return "", frame.f_code.co_name
 
     found = {f.__name__: blocks_of(app, f) for f in (wait_in_python, wait_in_c, bool)}
-    with patch.object(watchdog, "_places", note):
+    with patch.object(slow_turns, "_places", note):
         found["noted"] = blocks_of(app, wait_in_python)
     found["only_in_window_thread"] = threads == {threading.get_ident()}
     print(json.dumps(found))

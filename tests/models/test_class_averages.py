@@ -11,6 +11,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
+import occlusion
 from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.detection import detect
 from napari_atomicity.detection.patches import extract_patches
@@ -19,7 +20,6 @@ from napari_atomicity.models.class_maps import (
     class_average_figure,
     class_averages,
     map_sampling,
-    occlusion,
 )
 from napari_atomicity.models.classifier import load_classifier
 from napari_atomicity.simulation.field_settings import FieldSettings

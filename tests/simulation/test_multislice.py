@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import multislice
 from napari_atomicity.core.errors import DependencyError
-from napari_atomicity.simulation import multislice
 from napari_atomicity.simulation.imaging import Microscope, cross_section_nm2
 from napari_atomicity.simulation.structures import Isomer
 

@@ -12,6 +12,7 @@ import tifffile
 import torch
 from typer.testing import CliRunner
 
+import make_atom_model
 from napari_atomicity.atoms.finding.finder import load_atom_model
 from napari_atomicity.cli.commands import app
 from napari_atomicity.core.errors import CalibrationError, Cancelled, ReadError, TableError
@@ -125,10 +126,12 @@ def test_marks_on_spots_stay():
 
 
 def test_the_shared_marks_are_known(shared):
-    images, moved = training.read_shared_images([shared / "atoms_ptnc", shared / "atoms_molecular"])
+    images, moved = make_atom_model.read_shared_images(
+        [shared / "atoms_ptnc", shared / "atoms_molecular"]
+    )
 
     assert len(images) == 36
-    assert {i.source for i in images} == set(training.SOURCES)
+    assert {i.source for i in images} == set(make_atom_model.SOURCES)
     assert moved["Ptporph5"]["to"] == "Ptporph4"
     assert moved["bpy_crop10"]["to"] == "bpy_crop2"
     assert not any("PtNC" in name for name in moved)
@@ -313,7 +316,9 @@ def test_stopping_writes_nothing(tmp_path):
 
 
 def test_the_command_says_what_is_wrong(tmp_path, capsys):
-    assert training.main(["--data", str(tmp_path / "none"), "--out", str(tmp_path / "m")]) == 1
+    assert (
+        make_atom_model.main(["--data", str(tmp_path / "none"), "--out", str(tmp_path / "m")]) == 1
+    )
     assert "no such folder" in capsys.readouterr().err
 
 

@@ -124,7 +124,7 @@ def draw_solutions(
 # scale is known contradicts another size.
 
 MIN_LOG_BAYES_FACTOR = -3.0
-"""Log Bayes factor below which a statement is contradicted; see ``docs/make_known_samples.py``."""
+"""Log Bayes factor below which a statement is contradicted (docs/scripts/make_known_samples.py)."""
 TOLERANCE = 0.03
 """Share of the clusters that may be of any size: a size-selected sample is not quite pure."""
 

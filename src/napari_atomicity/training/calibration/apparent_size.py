@@ -1,15 +1,8 @@
-"""Fit the apparent size of clusters, by which the scales of a session are found.
-
-``python -m napari_atomicity.training.calibration.apparent_size`` simulates sessions, fits the
-shipped models that have a channel with local contrast normalisation, and writes their cards.
-"""
+"""Fit the apparent size of clusters, by which the scales of a session are found."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,17 +13,12 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ...core.apparent_size import ApparentSize
-from ...core.errors import ModelError
 from ...core.model_card import ModelCard
 from ...core.scale_reference import tied_covariances
 from ...models.classifier import Classifier
 from ...models.estimators import class_sizes
-from ...models.files import read_model, save_model, shipped_folder
 from ...models.scale.intensity_scale import usable
-from ...simulation.sessions import draw_session, simulate_session
-from ...simulation.structures import Isomer, read_or_build_library
 from ..data import KNOWN_SCALE, PatchSet
-from ..simulated import label_field
 from .scaling import intensity_in_atoms
 from .shrinkage import CORRELATION_OF_SAMPLES, shrink_correlation
 
@@ -58,11 +46,6 @@ MIN_IMAGES = 3
 MAX_DEVIATION = 0.3
 """Largest deviation of ln intensity from the class within an image; what deviates more is not the
 cluster of the truth alone."""
-MODELS = ("pt-dual",)
-KINDS = ("mixture", "one size per image", "one size", "two sizes", "few clusters")
-SEED = 7100
-ROUNDS = 40
-ISOMERS = 60
 
 
 def fit_apparent_size(
@@ -225,18 +208,6 @@ def _common_error(residual: np.ndarray) -> np.ndarray:
     return np.median(residual, axis=1) if residual.shape[1] >= MIN_CLUSTERS else np.zeros(2)
 
 
-def simulated_sessions(
-    library: Sequence[Isomer], card: ModelCard, rounds: int = ROUNDS, seed: int = SEED
-) -> Iterator[PatchSet]:
-    """Simulate sessions of all kinds and yield the labelled clusters of each."""
-    for number in range(rounds):
-        for kind in KINDS:
-            plan = draw_session(kind, card.classes, 8 + number % 3, seed + number)
-            fields = simulate_session(library, plan)
-            part = PatchSet.join([label_field(f, card.classes, card.patches) for f in fields])
-            yield replace(part, table=part.table.assign(session=f"{number} {kind}"))
-
-
 def add_apparent_size(
     card: ModelCard,
     tensors: dict[str, np.ndarray],
@@ -272,59 +243,3 @@ def embed_clusters(
         Embedding.
     """
     return Classifier(card, tensors, device).predict(part.patches).embedding
-
-
-def session_library(card: ModelCard, build: Path) -> list[Isomer]:
-    """Read the isomers of simulated sessions, or build and store them.
-
-    Parameters
-    ----------
-    build : Path
-        Folder of the file; made if it does not exist.
-
-    Raises
-    ------
-    ModelError
-        If the classes of the model name no sizes.
-    """
-    sizes = class_sizes(card.classes)
-    if sizes is None:
-        raise ModelError(f"the classes of {card.name} name no sizes")
-    build.mkdir(parents=True, exist_ok=True)
-    path = build / f"isomers_sessions_{ISOMERS}_{SEED}.npz"
-    return read_or_build_library(path, sizes.astype(int).tolist(), ISOMERS, SEED)
-
-
-def calibrate_shipped_models(
-    calibrate: Callable[[ModelCard, dict[str, np.ndarray], list[Isomer]], ModelCard],
-    description: str | None,
-) -> None:
-    """Change the cards of the shipped models, as a command.
-
-    Parameters
-    ----------
-    calibrate : callable
-        ``calibrate(card, tensors, library)`` returns the new card.
-    """
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--build", type=Path, default=Path("build"), help="folder of the isomers")
-    build = parser.parse_args().build
-    for name in MODELS:
-        path = shipped_folder() / f"{name}.safetensors"
-        card, tensors = read_model(path)
-        save_model(path, calibrate(card, tensors, session_library(card, build)), tensors)
-
-
-def calibrate_sizes(
-    card: ModelCard, tensors: dict[str, np.ndarray], library: list[Isomer]
-) -> ModelCard:
-    """Fit the apparent size to simulated sessions."""
-    part = PatchSet.join(list(simulated_sessions(library, card)))
-    per_atom = part.table["true_intensity_per_atom"].to_numpy(np.float32)[:, None, None]
-    patches = {c: p / per_atom if c == "raw" else p for c, p in part.patches.items()}
-    part = replace(part, patches=patches)
-    return add_apparent_size(card, tensors, part, torch.device("cpu"), "session")
-
-
-if __name__ == "__main__":
-    calibrate_shipped_models(calibrate_sizes, __doc__)
