@@ -32,6 +32,7 @@ from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.docks.embedding.dock import Embedding
+from napari_atomicity.gui.docks.movie.dock import NOT_ANALYSED, Movie
 from napari_atomicity.gui.docks.ratios.dock import Ratios
 from napari_atomicity.gui.panels.dock_windows import open_docks
 from napari_atomicity.gui.panels.ratio_bars import ALL_IMAGES, THIS_IMAGE
@@ -228,6 +229,34 @@ def test_an_image_that_cannot_be_read_leaves_an_empty_canvas(opened, viewer, set
         (micrograph,) = micrographs
         pixels = tifffile.imread(opened.state.micrograph(name).path)
         np.testing.assert_array_equal(np.asarray(micrograph.data), pixels)
+
+
+@pytest.fixture
+def film(morning):
+    """A stack beside the images."""
+    pixels = np.stack([blobs(seed) for seed in (4, 5)]).astype(np.uint16)
+    per_nm = 1 / PIXEL_NM
+    tifffile.imwrite(
+        morning / "film.tif",
+        pixels,
+        imagej=True,
+        resolution=(per_nm, per_nm),
+        metadata={"unit": "nm", "axes": "TYX"},
+    )
+    return "film.tif"
+
+
+def test_between_images_and_stacks_all_docks_follow(film, opened, viewer, settle):
+    movie = Movie(viewer)
+    viewer.window.add_dock_widget(movie, name="Movie")
+    for name in ("a.tif", film, "b.tif", film, "a.tif"):
+        click_row(opened, opened.model.row_of(name))
+        settle(viewer)
+        assert opened.state.current == name
+        assert opened.binding.current_image.displayed == name
+        assert opened.list.currentIndex().row() == opened.model.row_of(name)
+        updated(movie)
+        assert (movie.message.text() == NOT_ANALYSED) is (name == film)
 
 
 def test_choosing_another_image_ends_the_selection_in_the_image_before(opened, viewer, settle):

@@ -403,7 +403,8 @@ class Binding:
         tasks.cancel_about(self.state, image)
         known = self._canvas.detach(image)
         if self._canvas.is_in_project(image):
-            self.state.current = None
+            if self.state.current == image:  # not if another one takes its place
+                self.state.current = None
         else:
             self._manual_editing.forget(image)
             self.state.remove_image(image)

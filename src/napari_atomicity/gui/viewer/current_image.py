@@ -273,7 +273,8 @@ class CurrentImage:
             layers.show_another(image, data, options)
         else:
             if source is not None:
-                viewer.layers.remove(source)
+                with canvas.blocker():  # napari activates a layer that stays for now
+                    viewer.layers.remove(source)
             layer = viewer.add_image(data, **options)
             canvas.attach(image, layer)
             if not compat.grid(viewer).enabled:  # one opened by hand would look like a part of it
