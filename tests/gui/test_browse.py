@@ -456,6 +456,38 @@ def test_a_pixel_size_is_a_step_of_undo(opened, viewer, qtbot, settle, morning):
         assert again.load("b.tif").micrograph.pixel_size_nm == pytest.approx(PIXEL_NM)
 
 
+@pytest.fixture
+def uncalibrated(morning):
+    tifffile.imwrite(morning / "d.tif", blobs(6).astype(np.uint16))
+    return "d.tif"
+
+
+def test_an_image_that_got_its_pixel_size_is_analysed_with_the_others(
+    uncalibrated, opened, morning, viewer, qtbot, settle
+):
+    dock = Analyse(viewer)
+    qtbot.addWidget(dock)
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    settle(viewer)
+    assert "pixel size" in row_words(opened)[uncalibrated]
+    assert opened.analyse_button.text() == "Analyse all again"
+    click_row(opened, opened.model.row_of(uncalibrated))
+    settle(viewer)
+    size = dock.image_form.pixel_size
+    size.setFocus()
+    size.lineEdit().selectAll()
+    QTest.keyClicks(size, str(PIXEL_NM))
+    QTest.keyClick(size, Qt.Key.Key_Return)
+    settle(viewer)
+    assert row_words(opened)[uncalibrated] == "new"
+    assert opened.analyse_button.text() == "Analyse all (1)"
+    opened.state.close_project()
+    settle(viewer)
+    with open_any(morning).project as again:
+        assert not next(i.error for i in again.images() if i.name == uncalibrated)
+
+
 def test_a_pixel_size_alone_creates_the_project(opened, viewer, qtbot, settle, morning):
     click_row(opened, 1)
     settle(viewer)

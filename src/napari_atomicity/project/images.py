@@ -206,10 +206,10 @@ class ImageIndex:
             db.execute("UPDATE images SET error = ? WHERE image_id = ?", (error, self.ids[image]))
 
     def set_pixel_size(self, image: str, pixel_size_nm: float | None) -> None:
-        """Store the pixel size of an image that a person entered."""
+        """Store the pixel size of an image that a person entered; an error before may be gone."""
         with self._file.writing() as db:
             db.execute(
-                "UPDATE images SET pixel_size_nm = ? WHERE image_id = ?",
+                "UPDATE images SET pixel_size_nm = ?, error = '' WHERE image_id = ?",
                 (pixel_size_nm, self.ids[image]),
             )
 

@@ -35,6 +35,7 @@ class AnalyseAll(ImageQueue):
         # New results of images that have one: shown together, so that labels of a session never
         # come from two runs.
         self._held: dict[str, Analysis] = {}
+        self._sizes: dict[str, float | None] = {}  # pixel size in nm with which an image failed
         self._n_first = 0
 
     def start(
@@ -81,8 +82,15 @@ class AnalyseAll(ImageQueue):
         super().forget()
         self._held = {}
 
+    def may_try(self, image: str) -> bool:
+        """Whether an image has not failed since the project was opened, with this pixel size."""
+        size = self.state.micrograph(image).pixel_size_nm
+        return image not in self.failed or size != self._sizes.get(image)
+
     def fail(self, image: str, error: BaseException) -> None:
         super().fail(image, error)
+        if image in self.state.images:
+            self._sizes[image] = self.state.micrograph(image).pixel_size_nm
         project = self.state.project
         if project is not None and project.has(image) and not project.read_only:
             try:

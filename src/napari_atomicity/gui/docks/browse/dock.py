@@ -379,9 +379,9 @@ class Browse(Dock):
         self.label_action.setEnabled(possible)
 
     def _waiting(self) -> list[str]:
-        """Return the images without analysis that have not failed since the project was opened."""
-        state, failed = self.state, self.batch.failed
-        return [x for x in state.images if state.analysis(x) is None and x not in failed]
+        """Return the images without analysis that have not failed as they are now."""
+        state, batch = self.state, self.batch
+        return [x for x in state.images if state.analysis(x) is None and batch.may_try(x)]
 
     # ---- actions of the user
     def _show_session_menu(self, place: QPoint) -> None:

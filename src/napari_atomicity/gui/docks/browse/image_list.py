@@ -219,10 +219,16 @@ class ImageModel(QAbstractListModel):
     def _refresh_row(self, i: int, name: str) -> None:
         self._generations[name] = self._state.generation(name)
         known = self._files.get(name)
-        if known is not None and known.error and self._state.analysis(name) is not None:
+        if known is not None and known.error and self._is_new(name, known):
             self._files[name] = replace(known, error="")
         self._rows.pop(name, None)
         self.dataChanged.emit(self.index(i), self.index(i))
+
+    def _is_new(self, name: str, image: ProjectImage) -> bool:
+        """Whether an image was analysed, or has another pixel size, since its file was described."""
+        if self._state.analysis(name) is not None:
+            return True
+        return self._state.micrograph(name).pixel_size_nm != image.pixel_size_nm
 
     def _thumbnail(self, name: str) -> QPixmap | None:
         if name not in self._thumbnails:
