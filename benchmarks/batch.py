@@ -26,7 +26,7 @@ import tifffile
 
 from measuring import machine, options, timed, write
 from napari_atomicity.io.inputs import named_inputs
-from napari_atomicity.models.classifier import load_classifier
+from napari_atomicity.models.inference import load_classifier
 from napari_atomicity.pipeline.runs.batch import run_batch
 from napari_atomicity.pipeline.runs.serial import RunRequest, analyse_one
 from napari_atomicity.simulation.recipes import draw_recipe, write_recipe

@@ -29,7 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fields import field
 from measuring import machine, options, write
 from napari_atomicity.detection.device_patches import as_arrays, patches_on_device
-from napari_atomicity.models.classifier import Classifier, load_classifier
+from napari_atomicity.models.inference import Classifier, load_classifier
 from napari_atomicity.models.scale.intensity_scale import fit_image
 from napari_atomicity.models.scaled_predictions import assign_labels
 from napari_atomicity.pipeline.analysis import classify_clusters, detect_clusters

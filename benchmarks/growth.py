@@ -20,7 +20,7 @@ import torch
 from fields import field
 from measuring import machine, options, timed, write
 from napari_atomicity.core.micrograph import Micrograph
-from napari_atomicity.models.classifier import load_classifier
+from napari_atomicity.models.inference import load_classifier
 from napari_atomicity.pipeline.analysis import analyse
 from napari_atomicity.pipeline.runs.serial import RunRequest, analyse_images
 

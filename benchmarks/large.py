@@ -32,7 +32,7 @@ import numpy as np
 from napari_atomicity import analyse, load
 from napari_atomicity.pipeline.analysis import Analysis
 from napari_atomicity.core.micrograph import Micrograph
-from napari_atomicity.models.classifier import load_classifier
+from napari_atomicity.models.inference import load_classifier
 
 case, path, pixel_nm, table = sys.argv[1:5]
 classifier = load_classifier("default", "cpu")

@@ -39,7 +39,7 @@ from napari_atomicity.detection.patches import extract_patches
 from napari_atomicity.detection.seeds import find_seeds, prepare
 from napari_atomicity.io.tables import write_clusters, write_ratios
 from napari_atomicity.models.analysis import Analysis
-from napari_atomicity.models.classifier import Classifier, load_classifier
+from napari_atomicity.models.inference import Classifier, load_classifier
 from napari_atomicity.models.scale.intensity_scale import fit_image
 from napari_atomicity.models.scaled_predictions import assign_labels
 from napari_atomicity.pipeline.analysis import analyse, classify_clusters, detect_clusters

@@ -36,7 +36,7 @@ MAP = """
 import json, sys, time
 import numpy as np
 from napari_atomicity.models.embedding import fit_map, place
-from napari_atomicity.models.classifier import load_classifier
+from napari_atomicity.models.inference import load_classifier
 classifier = load_classifier("default", "cpu")
 known = classifier.reference_embedding.astype(np.float32)
 rng = np.random.default_rng(0)

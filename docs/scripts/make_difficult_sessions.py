@@ -33,7 +33,7 @@ from napari_atomicity.core.acquisition_session import AcquisitionSession
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.io.tables import write_table
 from napari_atomicity.models.analysis import Analysis, limits_of
-from napari_atomicity.models.classifier import Classifier, load_classifier
+from napari_atomicity.models.inference import Classifier, load_classifier
 from napari_atomicity.pipeline.analysis import classify_clusters, detect_clusters
 from napari_atomicity.pipeline.session_labels import LabelledSession, label_session
 from napari_atomicity.reporting.image_warnings import image_warnings

@@ -34,7 +34,7 @@ from napari_atomicity.models.class_maps.class_averages import (
     class_averages,
     left_out,
 )
-from napari_atomicity.models.classifier import Classifier, load_classifier
+from napari_atomicity.models.inference import Classifier, load_classifier
 from napari_atomicity.models.network import AtomicityNet
 from napari_atomicity.pipeline.analysis import classify_clusters, detect_clusters
 from napari_atomicity.simulation.structures import isomer_library

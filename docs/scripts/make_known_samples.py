@@ -22,7 +22,7 @@ from napari_atomicity.core.apparent_size import ApparentSize
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.tables.cluster_table import probability_columns
 from napari_atomicity.models.analysis import Analysis
-from napari_atomicity.models.classifier import Classifier, load_classifier
+from napari_atomicity.models.inference import Classifier, load_classifier
 from napari_atomicity.models.scale.image_evidence import ImageMeasurements
 from napari_atomicity.models.scale.intensity_scale import is_bright, usable
 from napari_atomicity.models.scale.session_images import require_references

@@ -27,7 +27,7 @@ from scipy.optimize import brentq
 
 from napari_atomicity import __version__, load
 from napari_atomicity.core.micrograph import Micrograph
-from napari_atomicity.models.classifier import Classifier, load_classifier
+from napari_atomicity.models.inference import Classifier, load_classifier
 from napari_atomicity.pipeline.analysis import analyse
 from napari_atomicity.pipeline.live.control_chart import (
     FIRST,
@@ -115,7 +115,7 @@ def tools() -> tuple[Classifier, list[Isomer]]:
 def seen(micrograph: Micrograph, classifier: Classifier) -> dict[str, Any]:
     """What a live session notes of an image."""
     analysis = analyse(micrograph, classifier, umap=False)
-    found = conditions_of(analysis, classifier.card, classifier.beside)
+    found = conditions_of(analysis, classifier.card, classifier.ood_tensors)
     where = None if found.where is None else found.where.to_dict()
     return {"where": where, "confidence": found.mean_confidence, "alarm": found.conditions_differ}
 

@@ -23,7 +23,7 @@ from scipy.spatial import cKDTree
 from napari_atomicity import __version__
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.models.analysis import Analysis
-from napari_atomicity.models.classifier import load_classifier
+from napari_atomicity.models.inference import load_classifier
 from napari_atomicity.pipeline.analysis import analyse
 from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.imaging import Microscope, Scan

@@ -29,8 +29,8 @@ from napari_atomicity import __version__, load
 from napari_atomicity.core.acquisition_session import AcquisitionSession
 from napari_atomicity.core.tables.cluster_table import AGGREGATE, UNKNOWN, probability_columns
 from napari_atomicity.models.analysis import Analysis, limits_of
-from napari_atomicity.models.classifier import Classifier, load_classifier
 from napari_atomicity.models.files import find_model, read_model
+from napari_atomicity.models.inference import Classifier, load_classifier
 from napari_atomicity.pipeline.analysis import classify_clusters, detect_clusters
 from napari_atomicity.pipeline.session_labels import label_session
 from napari_atomicity.simulation.sessions import KINDS

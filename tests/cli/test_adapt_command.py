@@ -13,9 +13,9 @@ from napari_atomicity import load
 from napari_atomicity.cli.commands import app
 from napari_atomicity.core.errors import ModelError, ReadError, TableError
 from napari_atomicity.io.tables import write_clusters
-from napari_atomicity.models.classifier import load_classifier
 from napari_atomicity.models.domain_shift import Shift
 from napari_atomicity.models.files import find_model, read_model
+from napari_atomicity.models.inference import load_classifier
 from napari_atomicity.pipeline.adaptation import runs as adapting, text as adaptation_text
 from napari_atomicity.pipeline.adaptation.result import Adaptation
 from napari_atomicity.pipeline.adaptation.settings import AdaptRequest

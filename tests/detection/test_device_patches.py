@@ -15,7 +15,7 @@ from napari_atomicity.detection.device_patches import (
     patches_on_device,
 )
 from napari_atomicity.detection.patches import extract_patches
-from napari_atomicity.models.classifier import load_classifier
+from napari_atomicity.models.inference import load_classifier
 from stand_in_gpu import DEVICE, StandInGpu
 
 CPU = torch.device("cpu")

@@ -10,7 +10,7 @@ import torch
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.core.progress import check, report
-from napari_atomicity.models.classifier import Classifier, Prediction
+from napari_atomicity.models.inference import Classifier, Prediction
 
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
 PIXEL_NM = 0.05
@@ -71,7 +71,7 @@ def _maps(patches, scale):
 def offer(monkeypatch, classifier: Classifier) -> Classifier:
     """Make every model that is asked for this one."""
     monkeypatch.setattr(
-        "napari_atomicity.models.classifier.load_classifier", lambda *a, **k: classifier
+        "napari_atomicity.models.inference.load_classifier", lambda *a, **k: classifier
     )
     monkeypatch.setattr(
         "napari_atomicity.gui.viewer.models.available_cards", lambda _: [classifier.card]

@@ -11,7 +11,7 @@ from brightness import CLASSES, PIXEL_NM, BrightnessClassifier, _maps
 
 from napari_atomicity.core.progress import check, report
 from napari_atomicity.core.scale_reference import ScaleReference
-from napari_atomicity.models.classifier import Prediction
+from napari_atomicity.models.inference import Prediction
 
 ATOMS = np.array([int(name[2:]) for name in CLASSES])
 SIGMA_PX = 6.0

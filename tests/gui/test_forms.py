@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QDoubleSpinBox
 import bad_readers
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.detection import DetectionSettings
+from napari_atomicity.gui.controls.forms import wrapped_label
 from napari_atomicity.gui.controls.settings import settings
 from napari_atomicity.gui.controls.settings_form import form_of
 from napari_atomicity.gui.docks.analyse import Analyse
@@ -320,3 +321,12 @@ def test_limits_for_reading_apply_to_the_whole_window(viewer, model, qtbot, tmp_
     finally:
         settings().remove("read_seconds")
         set_read_limits(before)
+
+
+def test_a_long_word_makes_no_label_wide(qtbot):
+    label = wrapped_label()
+    qtbot.addWidget(label)
+    label.setText("021_HAADF_15nm_Sample_PtNC_21Oct20_" * 3)
+    assert label.minimumSizeHint().width() < 30 * label.fontMetrics().averageCharWidth()
+    label.setText("short")
+    assert label.minimumSizeHint().width() < 10 * label.fontMetrics().averageCharWidth()

@@ -21,7 +21,7 @@ from napari_atomicity.models.class_maps import (
     class_averages,
     map_sampling,
 )
-from napari_atomicity.models.classifier import load_classifier
+from napari_atomicity.models.inference import load_classifier
 from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.fields import simulate_field
 from napari_atomicity.simulation.imaging import Microscope, cross_section_nm2

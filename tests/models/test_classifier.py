@@ -10,7 +10,6 @@ import torch
 from napari_atomicity.core.devices import choose_device
 from napari_atomicity.core.errors import AtomicityError, Cancelled, ModelError
 from napari_atomicity.core.model_card import ModelCard
-from napari_atomicity.models.classifier import load_classifier
 from napari_atomicity.models.files import (
     available_cards,
     find_model,
@@ -18,6 +17,7 @@ from napari_atomicity.models.files import (
     read_model,
     save_model,
 )
+from napari_atomicity.models.inference import load_classifier
 from napari_atomicity.models.network import apply_symmetry, undo_symmetry
 
 

@@ -9,8 +9,8 @@ import torch
 
 from napari_atomicity.core import devices
 from napari_atomicity.detection import device_patches
-from napari_atomicity.models import classifier as classifiers
-from napari_atomicity.models.classifier import load_classifier
+from napari_atomicity.models import inference as classifiers
+from napari_atomicity.models.inference import load_classifier
 from napari_atomicity.pipeline.analysis import classify_clusters
 from support import synthetic_analysis
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from napari_atomicity.models.classifier import load_classifier
 from napari_atomicity.models.embedding import fit_map, place, reference_map
+from napari_atomicity.models.inference import load_classifier
 
 
 def islands(n=40, seed=0):

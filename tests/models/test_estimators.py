@@ -11,7 +11,6 @@ from hypothesis.extra.numpy import arrays
 from napari_atomicity.core.model_card import Combination, CountError, ModelCard
 from napari_atomicity.core.scale_reference import ScaleReference
 from napari_atomicity.core.tables import cluster_table as tables
-from napari_atomicity.models.classifier import Prediction, load_classifier
 from napari_atomicity.models.diameter_density import RESIDUALS
 from napari_atomicity.models.estimators import (
     ESTIMATORS,
@@ -21,6 +20,7 @@ from napari_atomicity.models.estimators import (
     opinions,
     pooled,
 )
+from napari_atomicity.models.inference import Prediction, load_classifier
 from napari_atomicity.models.scale.intensity_scale import fit_image
 from napari_atomicity.models.scaled_predictions import (
     assign_labels,
@@ -233,7 +233,7 @@ def test_conclusions_go_into_the_table_and_corrections_stay(tiny_model):
     bare = type(classifier)(
         replace(classifier.card, scale=None, ood_limit=1.0),
         {f"network.{k}": v.numpy() for k, v in classifier.network.state_dict().items()}
-        | classifier.beside,
+        | classifier.ood_tensors,
         classifier.device,
     )
     table = tables.conform(

@@ -13,7 +13,6 @@ from napari_atomicity import Micrograph, analyse, load
 from napari_atomicity.atoms.finding.card import AtomCard
 from napari_atomicity.core.errors import AtomicityError, ModelError
 from napari_atomicity.core.model_card import ModelCard
-from napari_atomicity.models.classifier import Classifier
 from napari_atomicity.models.files import (
     available_cards,
     read_card,
@@ -21,6 +20,7 @@ from napari_atomicity.models.files import (
     save_model,
     shipped_folder,
 )
+from napari_atomicity.models.inference import Classifier
 from napari_atomicity.simulation.example_data import example_path
 from tampering import DELETED, nested, tamper, tampered
 

@@ -17,9 +17,9 @@ from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.core.scale_reference import ScaleReference
 from napari_atomicity.core.tables import cluster_table as tables
 from napari_atomicity.models.analysis import Analysis
-from napari_atomicity.models.classifier import Classifier
 from napari_atomicity.models.diameter_density import diameter_posterior
 from napari_atomicity.models.estimators import Measured
+from napari_atomicity.models.inference import Classifier
 from napari_atomicity.models.network import AtomicityNet
 from napari_atomicity.models.out_of_distribution import COMPONENTS, features, placed
 from napari_atomicity.models.scale.intensity_scale import fit_image

@@ -9,7 +9,7 @@ import napari_atomicity
 from napari_atomicity.core.errors import CalibrationError, Cancelled
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.tables import cluster_table as tables
-from napari_atomicity.models.classifier import load_classifier
+from napari_atomicity.models.inference import load_classifier
 from napari_atomicity.pipeline.analysis import (
     analyse,
     classify_clusters,

@@ -21,7 +21,7 @@ from napari_atomicity.core.errors import AtomicityError, Cancelled, ModelError
 from napari_atomicity.io.images import load
 from napari_atomicity.io.inputs import Input
 from napari_atomicity.io.tables import concatenate, read_clusters, read_table
-from napari_atomicity.models.classifier import load_classifier
+from napari_atomicity.models.inference import load_classifier
 from napari_atomicity.pipeline.runs import batch as module, run_files, serial
 from napari_atomicity.pipeline.runs.batch import Throughput, analyse_part, duration, run_batch
 from napari_atomicity.pipeline.runs.dask_workers import SchedulerLost, Workers

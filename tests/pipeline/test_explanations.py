@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from napari_atomicity import load
 from napari_atomicity.cli.commands import app
-from napari_atomicity.models.classifier import load_classifier
+from napari_atomicity.models.inference import load_classifier
 from napari_atomicity.pipeline.analysis import analyse
 from napari_atomicity.pipeline.explain_request import ExplainRequest
 from napari_atomicity.pipeline.explanations import explain_images

@@ -15,7 +15,7 @@ from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.tables.cluster_table import settle_labels
 from napari_atomicity.models.analysis import Analysis
-from napari_atomicity.models.classifier import load_classifier
+from napari_atomicity.models.inference import load_classifier
 from napari_atomicity.pipeline.analysis import analyse, apply_scale, detect_clusters, embed_clusters
 from napari_atomicity.pipeline.session_labels import label_session, summarise_session
 from napari_atomicity.reporting.template_data import session_entries

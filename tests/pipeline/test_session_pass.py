@@ -14,7 +14,7 @@ from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.io.files import is_result
 from napari_atomicity.io.images import load
 from napari_atomicity.io.tables import read_clusters
-from napari_atomicity.models.classifier import load_classifier
+from napari_atomicity.models.inference import load_classifier
 from napari_atomicity.pipeline.analysis import analyse
 from napari_atomicity.pipeline.live.watch import Watch
 from napari_atomicity.pipeline.run_request import RunRequest

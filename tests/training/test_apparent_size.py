@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from napari_atomicity.models.classifier import load_classifier
+from napari_atomicity.models.inference import load_classifier
 from napari_atomicity.training.calibration.apparent_size import fit_apparent_size
 from napari_atomicity.training.calibration.shrinkage import CORRELATION_OF_SAMPLES
 from napari_atomicity.training.data import PatchSet

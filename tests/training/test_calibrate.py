@@ -11,8 +11,8 @@ from hypothesis import given, settings, strategies as st
 from napari_atomicity import training
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.scale_reference import ScaleReference
-from napari_atomicity.models.classifier import Classifier
 from napari_atomicity.models.files import read_model
+from napari_atomicity.models.inference import Classifier
 from napari_atomicity.models.out_of_distribution import out_of_distribution
 from napari_atomicity.models.scale.intensity_scale import fit_constrained_mixture
 from napari_atomicity.training.calibration.calibrate import (

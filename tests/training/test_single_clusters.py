@@ -17,7 +17,7 @@ from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.detection import detect
-from napari_atomicity.models.classifier import load_classifier
+from napari_atomicity.models.inference import load_classifier
 from napari_atomicity.models.network import AtomicityNet
 from napari_atomicity.models.scale.intensity_scale import usable
 from napari_atomicity.training.labelled_files import labelled_files

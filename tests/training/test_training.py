@@ -13,8 +13,8 @@ from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.detection import detect
 from napari_atomicity.io.images import load
-from napari_atomicity.models.classifier import Classifier, load_classifier
 from napari_atomicity.models.files import find_model, read_model
+from napari_atomicity.models.inference import Classifier, load_classifier
 from napari_atomicity.models.scale.intensity_scale import usable
 from napari_atomicity.pipeline.acquisition_sessions import read_earlier_scale
 from napari_atomicity.pipeline.analysis import classify_clusters, detect_clusters

@@ -301,4 +301,4 @@ def test_wrong_usage(folders, tmp_path):
     result = atomicity("validate", "--out", tmp_path / "out", *data, "--methods", "tea", "--quick")
     assert result.exit_code == 1 and "there is no method 'tea'" in result.output
     result = atomicity("validate", "--out", tmp_path / "out", *data, "--folds", "5")
-    assert result.exit_code == 1 and "needs at least 5" in result.output
+    assert result.exit_code == 1 and "in 5 parts needs 5" in result.output

@@ -112,9 +112,9 @@ def test_a_table_sets_the_parts(selected):
 
 def test_a_class_needs_several_images(folders, tmp_path, selected):
     few = [image for image in selected.images if "Pt70/0" in image.name or image.sample == "Pt19"]
-    with pytest.raises(ReadError, match="Pt70 has 1 image and needs at least 4"):
+    with pytest.raises(ReadError, match="Pt70 has 1 image, and a test in 2 parts needs 4"):
         assign_folds(few, 2, 0)
-    with pytest.raises(ReadError, match="has 4 images and needs at least 5"):
+    with pytest.raises(ReadError, match="has 4 images, and a test in 5 parts needs 5"):
         assign_folds(selected.images, 5, 0)
 
 

@@ -25,7 +25,7 @@ from .progress import automatic_progress
 from .session import Analyses
 
 if TYPE_CHECKING:
-    from ..models.classifier import Classifier
+    from ..models.inference import Classifier
 
 
 class _Options(TypedDict, total=False):
@@ -151,7 +151,7 @@ def analyse(
     >>> analyse(array, pixel_size_nm=0.036).plot()
     >>> analyse("2026-11-20", known=["ref_*.tif=Pt55"]).save("results")
     """
-    from ..models.classifier import Classifier
+    from ..models.inference import Classifier
 
     request = RunRequest(
         model=model.card.name if isinstance(model, Classifier) else str(model),
@@ -179,7 +179,7 @@ def _analyse_source(
     stop: Stop | None,
 ) -> ImageAnalysis | Analyses:
     """Analyse one image, or several of which some may fail; see `analyse`."""
-    from ..models.classifier import Classifier, load_classifier
+    from ..models.inference import Classifier, load_classifier
 
     def load_model() -> Classifier:
         report(progress, 0, 0, "Loading the model")

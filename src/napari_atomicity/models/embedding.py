@@ -18,7 +18,7 @@ import pandas as pd
 from ..core.extras import require_extra
 
 if TYPE_CHECKING:
-    from .classifier import Classifier
+    from .inference import Classifier
 
 NEIGHBOURS = 15
 """Neighbours of the UMAP graph, and references that determine the position of a new cluster."""
@@ -133,7 +133,7 @@ def place_again(
 
 
 def _classifier(model: str | Classifier) -> Classifier:
-    from .classifier import Classifier, load_classifier
+    from .inference import Classifier, load_classifier
 
     return model if isinstance(model, Classifier) else load_classifier(model)
 

@@ -13,9 +13,9 @@ from ..core.model_card import ModelCard
 from ..core.tables import cluster_table as tables
 from ..core.tables.cluster_table import explained_classes
 from ..statistics.ratios.ratio_notes import COMBINATION, MIN_SCALE_PROBABILITY
-from .classifier import Classifier, Prediction
 from .domain_shift import domain_shift
 from .estimators import LABELS_FROM, Measured, count_atoms, opinions
+from .inference import Classifier, Prediction
 from .out_of_distribution import out_of_distribution
 from .scale.intensity_scale import ConstrainedMixture
 
@@ -44,7 +44,7 @@ def assign_labels(
     """
     card = classifier.card
     known = Measured(table, card, scale, prediction.probabilities, by_solution)
-    score, aggregate = out_of_distribution(known, prediction.embedding, classifier.beside)
+    score, aggregate = out_of_distribution(known, prediction.embedding, classifier.ood_tensors)
     p = LABELS_FROM[labels_from](known)
     best = np.nan_to_num(p, nan=-1).argmax(axis=1) if len(p) else np.empty(0, int)
     done = np.asarray(np.isfinite(p).all(axis=1))
@@ -66,7 +66,8 @@ def assign_labels(
     # the conditions are the image's: one answer for all of its clusters
     ours = ~table["touches_border"].to_numpy(bool) & ~outside
     out["conditions_differ"] = card.drift_limit is not None and bool(
-        domain_shift(prediction.embedding[ours], best[ours], classifier.beside) > card.drift_limit
+        domain_shift(prediction.embedding[ours], best[ours], classifier.ood_tensors)
+        > card.drift_limit
     )
     out |= zip(("n_atoms", "n_atoms_low", "n_atoms_high"), count.T, strict=True)
     out |= opinions(known, label)

@@ -20,7 +20,7 @@ from ..models.analysis import Analysis
 from .measurements import add_installed
 
 if TYPE_CHECKING:
-    from ..models.classifier import Classifier, Prediction
+    from ..models.inference import Classifier, Prediction
     from ..models.scale.intensity_scale import ConstrainedMixture
     from ..models.scaled_predictions import ScaledPrediction
 
@@ -100,7 +100,7 @@ def classify_clusters(
 
     Raises `ModelError` if the model cannot be loaded or lacks the device.
     """
-    from ..models.classifier import Classifier, load_classifier
+    from ..models.inference import Classifier, load_classifier
 
     symmetries = analysis.symmetries if symmetries is None else symmetries
     seconds = dict(analysis.seconds)

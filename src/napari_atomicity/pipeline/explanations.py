@@ -25,7 +25,7 @@ from ..io.tables import concatenate, write_clusters
 from ..models.analysis import Analysis
 from ..models.class_maps.class_average_figure import write_averages
 from ..models.class_maps.class_averages import Averages, of_analyses
-from ..models.classifier import load_classifier
+from ..models.inference import load_classifier
 from .acquisition_sessions import SessionRules
 from .explain_request import ExplainRequest
 from .image_step import add_unreached

@@ -23,7 +23,7 @@ from ..reporting.plots.session import UNLIKE, SessionSummary
 from .analysis import apply_scale
 
 if TYPE_CHECKING:
-    from ..models.classifier import Classifier
+    from ..models.inference import Classifier
 
 UNCHANGED = 0.02
 """Changes of ln scale and of the weights of its solutions that change no label."""
@@ -95,7 +95,7 @@ def label_session(
     Raises `ModelError`, `AtomicityError` or `Cancelled` if the model cannot be loaded, an image is
     not classified, or ``stop()`` returns True.
     """
-    from ..models.classifier import load_classifier
+    from ..models.inference import load_classifier
     from ..models.scale.session_images import mixture_of_modes
 
     classifier = load_classifier(model, device) if isinstance(model, str) else model

@@ -17,7 +17,7 @@ from ..core.model_card import ModelCard
 from ..core.patches import PatchSettings
 from ..core.progress import Progress, Stop, check, prefixed, report
 from ..core.scale_reference import ScaleReference
-from ..models.classifier import Classifier
+from ..models.inference import Classifier
 from ..models.network import AtomicityNet, new_network
 from ..models.scale.intensity_scale import usable
 from ..models.thresholds import fit_thresholds, quantities

@@ -14,6 +14,7 @@ from ..core.errors import ReadError, TableError
 from ..core.micrograph import Micrograph
 from ..core.patches import PatchSettings
 from ..core.progress import Progress, Stop, check, report
+from ..core.text import pluralise
 from ..detection.patches import extract_patches
 from ..io.images import find_images, load
 from ..io.tables import read_table
@@ -321,10 +322,10 @@ def assign_folds(
         rows = np.flatnonzero(sample == label)
         if len(rows) < least:
             raise ReadError(
-                f"{label} has {len(rows)} image{'' if len(rows) == 1 else 's'} and needs at least "
+                f"{label} has {pluralise(len(rows), 'image')}, and a test in {folds} parts needs "
                 f"{least}",
-                advice="Record more images, or choose another number of --folds: training needs "
-                "two images of each class in addition to those of the left-out part",
+                advice="Record more images, or choose another number of parts (--folds): training "
+                "needs two images of each class in addition to those of the left-out part",
             )
         fold[rng.permutation(rows)] = np.arange(len(rows)) % folds
     if given:

@@ -23,8 +23,8 @@ from ..models.thresholds import by_thresholds, quantities
 from ..pipeline.adaptation.settings import COMBINED, DIAMETER
 
 if TYPE_CHECKING:
-    from ..models.classifier import Classifier
     from ..models.estimators import Estimator
+    from ..models.inference import Classifier
     from ..training.data import PatchSet
     from .request import ValidationRequest
 
@@ -50,7 +50,7 @@ class FittedModel:
     def classifier(self) -> Classifier:
         """Return the model on its device."""
         from ..core.devices import choose_device
-        from ..models.classifier import Classifier
+        from ..models.inference import Classifier
 
         return Classifier(self.card, self.tensors, choose_device(self.device))
 

@@ -172,6 +172,10 @@ def spin_box(low: float, high: float, value: float, decimals: int, suffix: str) 
     return box
 
 
+_MAX_WORD = 24
+"""Characters of the longest word that a text keeps room for."""
+
+
 class _WrappedLabel(QLabel):
     """A label that is never lower than its text needs at its width: a low dock cuts no text.
 
@@ -185,6 +189,13 @@ class _WrappedLabel(QLabel):
         if lines:
             keep_room(self)
             self._fit()
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802
+        # A long word, such as the name of a file, makes no dock wider.
+        hint = super().minimumSizeHint()
+        return QSize(
+            min(hint.width(), _MAX_WORD * self.fontMetrics().averageCharWidth()), hint.height()
+        )
 
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
         super().resizeEvent(event)

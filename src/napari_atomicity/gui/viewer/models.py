@@ -30,7 +30,7 @@ from ..controls.questions import confirm
 
 if TYPE_CHECKING:
     from ...core.model_card import ModelCard
-    from ...models.classifier import Classifier
+    from ...models.inference import Classifier
 
 
 # ---- models that a project contains: copied into it, and, if a person agrees, out of it
@@ -160,7 +160,7 @@ def classifier_of(analysis: Analysis) -> Classifier:
 
 @lru_cache(maxsize=2)
 def _classifier(model_id: str, device: str) -> Classifier:
-    from ...models.classifier import load_classifier
+    from ...models.inference import load_classifier
 
     for card in available_cards(ModelCard):
         if card.model_id == model_id:

@@ -26,7 +26,7 @@ from .layers import point_style
 from .models import classifier_of
 
 if TYPE_CHECKING:
-    from ...models.classifier import Classifier
+    from ...models.inference import Classifier
 
 
 # ---- functions that the viewer runs in workers, from arrays and tables to arrays and tables
@@ -119,7 +119,7 @@ def outline_strokes(analysis: Analysis) -> tuple[np.ndarray, np.ndarray]:
 
 def _classifier(analysis: Analysis, engine: Engine | None) -> Classifier:
     """Return the model of the analysis; if it is not available, the chosen one."""
-    from ...models.classifier import load_classifier
+    from ...models.inference import load_classifier
 
     try:
         return classifier_of(analysis)

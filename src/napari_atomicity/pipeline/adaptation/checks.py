@@ -11,7 +11,7 @@ import torch
 from scipy.stats import binom
 
 from ...models.analysis import Analysis
-from ...models.classifier import Classifier, Prediction
+from ...models.inference import Classifier, Prediction
 from ...models.network import AtomicityNet
 from ...models.scale.intensity_scale import SURE
 from .pseudo_labels import Target, is_scale_ambiguous

@@ -25,8 +25,8 @@ from ...core.scale_reference import ScaleReference
 from ...core.tables import cluster_table as tables
 from ...core.text import pluralise
 from ...models.analysis import Analysis
-from ...models.classifier import Classifier, Prediction
 from ...models.domain_shift import Shift, compare
+from ...models.inference import Classifier, Prediction
 from ...models.scale.intensity_scale import SURE, fit_image, refined
 from ...models.scale.session_images import require_references
 from ...models.scaled_predictions import assign_labels, predicted_class_maps

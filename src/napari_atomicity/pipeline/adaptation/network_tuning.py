@@ -18,9 +18,9 @@ from ...core.model_card import ModelCard
 from ...core.patches import PatchSettings
 from ...core.progress import Progress, Stop, check, report
 from ...models.analysis import Analysis
-from ...models.classifier import Classifier, Prediction
 from ...models.domain_shift import ROOM, domain_shift
 from ...models.estimators import Measured
+from ...models.inference import Classifier, Prediction
 from ...models.network import AtomicityNet
 from ...models.out_of_distribution import QUANTILE, features, margins, placed
 from .checks import Split

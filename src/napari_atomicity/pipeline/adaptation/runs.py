@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ...io.inputs import Input
-    from ...models.classifier import Classifier
+    from ...models.inference import Classifier
     from .result import Adaptation
 
 
@@ -51,7 +51,7 @@ def adapt_images(
 
     Raises `ModelError` if the model can't be loaded or adapted, or lacks the device.
     """
-    from ...models.classifier import load_classifier
+    from ...models.inference import load_classifier
     from .fine_tuning import adapt, choose_settings, refuse_unadaptable
 
     card, tensors = read_model(find_model(model))
@@ -161,7 +161,7 @@ def adapt_files(
     analysed, or the corrections cannot be read. Raises `AtomicityError` if the result cannot be
     written.
     """
-    from ...models.classifier import load_classifier
+    from ...models.inference import load_classifier
     from .fine_tuning import refuse_unadaptable
     from .report import write_report
 
@@ -218,7 +218,7 @@ def with_places(
     stop: Stop | None = None,
 ) -> Adaptation:
     """Place the clusters in the map, also of an adaptation that was not accepted."""
-    from ...models.classifier import Classifier
+    from ...models.inference import Classifier
 
     if found.accepted:
         new = Classifier(found.card, found.tensors, old.device)

@@ -21,8 +21,8 @@ from ...io.inputs import Input
 from ...io.provenance import Outcome, now
 from ...io.tables import write_ratios
 from ...models.analysis import Analysis
-from ...models.classifier import Classifier, load_classifier
 from ...models.domain_shift import FeatureSummary
+from ...models.inference import Classifier, load_classifier
 from ...statistics.ratios.ratio_notes import ImageLimits
 from ...statistics.ratios.ratios import refuse_unavailable
 from ..acquisition_sessions import SessionRules
@@ -373,7 +373,7 @@ class Watch:
 
     def _find_conditions(self, analysis: Analysis, failed: dict[str, str]) -> Conditions:
         """Determine the conditions of an image; unknown ones if that fails."""
-        card, tensors = self._classifier.card, self._classifier.beside
+        card, tensors = self._classifier.card, self._classifier.ood_tensors
         found = attempt(failed, "conditions", lambda: conditions_of(analysis, card, tensors))
         nan = float("nan")
         return found or Conditions(len(analysis.table), 0, nan, nan, nan, nan, False)

@@ -15,7 +15,7 @@ from ...io.images import valid_text
 from ...io.inputs import Input
 from ...io.provenance import Outcome
 from ...models.analysis import Analysis
-from ...models.classifier import Classifier
+from ...models.inference import Classifier
 from ...models.scale.image_evidence import ImageMeasurements
 from ...models.scale.intensity_scale import ConstrainedMixture
 from ...models.scale.session_images import mixture_of_modes, require_references

@@ -21,7 +21,7 @@ from ...core.progress import Progress, Stop, check, for_each_image, report
 from ...io.inputs import Input, named_inputs
 from ...io.provenance import Outcome, now
 from ...models.analysis import Analysis
-from ...models.classifier import load_classifier
+from ...models.inference import load_classifier
 from ...reporting.report import MANY_IMAGES
 from ..acquisition_sessions import SessionRules
 from ..run_request import RunRequest

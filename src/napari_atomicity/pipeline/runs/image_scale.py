@@ -12,8 +12,8 @@ import pandas as pd
 from ...core.model_card import ModelCard
 from ...io.files import NPZ_MARK
 from ...models.analysis import Analysis
-from ...models.classifier import Classifier, Prediction
 from ...models.embedding import place_again
+from ...models.inference import Classifier, Prediction
 from ...models.scale.image_evidence import ImageMeasurements
 from ...models.scale.intensity_scale import ConstrainedMixture
 from ...models.scale.session_images import measure_analysis, session_references

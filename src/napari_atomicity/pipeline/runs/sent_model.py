@@ -20,7 +20,7 @@ from ...io.readers.read_limits import read_limits, set_read_limits
 from ...models.files import find_model, read_card, read_tensors
 
 if TYPE_CHECKING:
-    from ...models.classifier import Classifier
+    from ...models.inference import Classifier
 
 with require_extra("batch", "analysing on several processes"):
     from distributed.diagnostics.plugin import WorkerPlugin
@@ -66,7 +66,7 @@ def _load(key: str) -> Classifier:
     from safetensors.numpy import load
 
     from ...core.devices import choose_device
-    from ...models.classifier import Classifier
+    from ...models.inference import Classifier
 
     model = _models[key]
     return Classifier(

@@ -25,7 +25,7 @@ from ...io.provenance import Outcome, now
 from ...io.readers.lazy_micrograph import LazyMicrograph
 from ...io.tables import concatenate, read_reference, write_clusters
 from ...models.analysis import Analysis
-from ...models.classifier import Classifier, load_classifier
+from ...models.inference import Classifier, load_classifier
 from ...reporting.examples import ClusterExample, select_examples
 from ...reporting.image_section import Section, image_section
 from ...reporting.image_warnings import analysis_fields, image_warnings

@@ -23,7 +23,7 @@ from ...core.progress import Progress, Stop, check, report
 from ...io.inputs import Input
 from ...io.provenance import Outcome
 from ...models.analysis import Analysis
-from ...models.classifier import Classifier
+from ...models.inference import Classifier
 from ...models.scale.intensity_scale import ConstrainedMixture
 from ...models.scale.session_images import mixture_of_modes
 from ...reporting.image_warnings import image_warnings

@@ -15,8 +15,8 @@ from sklearn.preprocessing import StandardScaler
 from ...core.apparent_size import ApparentSize
 from ...core.model_card import ModelCard
 from ...core.scale_reference import tied_covariances
-from ...models.classifier import Classifier
 from ...models.estimators import class_sizes
+from ...models.inference import Classifier
 from ...models.scale.intensity_scale import usable
 from ..data import KNOWN_SCALE, PatchSet
 from .scaling import intensity_in_atoms

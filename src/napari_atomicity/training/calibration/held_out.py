@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 
 from ...core.model_card import ModelCard
-from ...models.classifier import Classifier, Prediction
 from ...models.estimators import Measured
+from ...models.inference import Classifier, Prediction
 from ...models.scale.intensity_scale import ConstrainedMixture
 from ...models.scale.session_images import find_scales, measure_image, session_references
 from ...models.scaled_predictions import has_solutions, predict_solutions

@@ -38,7 +38,7 @@ from ...panels.ratio_bars import ALL_IMAGES, THIS_IMAGE, ratio_bars
 from ...viewer.models import keep_available, model_folder, model_id_of
 
 if TYPE_CHECKING:
-    from ....models.classifier import Classifier
+    from ....models.inference import Classifier
     from ....pipeline.adaptation.result import Adaptation
 
 
@@ -72,7 +72,7 @@ def adapt_model(
     stop: Stop | None = None,
 ) -> Result:
     """Adapt a model, place the clusters in its map, and count before and after."""
-    from ....models.classifier import Classifier, load_classifier
+    from ....models.inference import Classifier, load_classifier
 
     tasks.cap_torch_threads()
     progress = with_time_left(progress)

@@ -225,7 +225,7 @@ class ImageModel(QAbstractListModel):
         self.dataChanged.emit(self.index(i), self.index(i))
 
     def _is_new(self, name: str, image: ProjectImage) -> bool:
-        """Whether an image was analysed, or has another pixel size, since its file was described."""
+        """Whether an image was analysed, or got another pixel size, since its file was read."""
         if self._state.analysis(name) is not None:
             return True
         return self._state.micrograph(name).pixel_size_nm != image.pixel_size_nm

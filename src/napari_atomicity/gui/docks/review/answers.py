@@ -125,7 +125,8 @@ class Answers(QWidget):
         """Show the cluster that a review shows."""
         self._fill()
         remark = review.remarks.get(review.key, "")
-        self.shown.setText(format_shown(review))
+        # Names of files wrap at their underscores.
+        self.shown.setText(format_shown(review).replace("_", "_\N{ZERO WIDTH SPACE}"))
         self.more.setText("\n".join(w for w in (remark, format_more(review)) if w))
         self.buttons["agree"].setEnabled(bool(review.predicted))
         self.buttons["agree"].setText(f"✓ {review.predicted}" if review.predicted else "Agree")

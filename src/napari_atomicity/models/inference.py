@@ -1,4 +1,13 @@
-"""Inference: probabilities, embedding and class maps of all channels in one pass."""
+"""Inference on a processor or a GPU: probabilities, embedding and class maps in one pass.
+
+How a batch travels: patches (`core.patches`), in memory or on the device already, are cut into
+batches that suit the device (`core.devices`). On a GPU a batch is copied through pinned memory
+while the one before is computed, in 16-bit numbers; patches whose two best classes are close are
+computed again in 32-bit numbers, so that the label does not depend on the precision. On a processor
+each core computes a piece that fits its cache (`core.threads`). If the memory does not suffice, the
+batch is halved; if the device is lost, the network goes on on the processor. The network itself is
+`models.network`.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +108,7 @@ class Classifier:
         self.reference_embedding = tensors.get("reference.embedding", np.empty((0, 0), np.float32))
         self.reference_label = tensors.get("reference.label", np.empty(0, np.int64))
         self.reference_map = tensors.get("reference.map", np.empty((0, 2), np.float32))
-        self.beside = {k: v for k, v in tensors.items() if k.startswith(("ood.", "outside."))}
+        self.ood_tensors = {k: v for k, v in tensors.items() if k.startswith(("ood.", "outside."))}
 
     def _move(self, device: torch.device) -> None:
         form = torch.channels_last if device.type == "cuda" else torch.contiguous_format
