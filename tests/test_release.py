@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 CONFIGURATION = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = CONFIGURATION["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-FEATURES = {"batch", "live", "microscopes", "movies", "simulation", "training", "zarr"}
+FEATURES = {"batch", "live", "microscopes", "movies", "simulation", "zarr"}
 """Extras that bring packages for tasks; the others are a Qt binding or for development."""
 BINDINGS = {name for name in EXTRAS if name.startswith(("pyqt", "pyside"))}
 LOWEST_ARE_TESTED = (*FEATURES, *BINDINGS, "test")

@@ -29,9 +29,9 @@ def qapp_cls(pytestconfig):
 @pytest.fixture(autouse=True, scope="session")
 def settled_collector():
     """Before there is a viewer, whose leaks the collector is to find."""
-    from napari_atomicity.gui.controls.garbage_collection import settle_collector
-
-    settle_collector()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 50)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -69,15 +69,6 @@ def closed_windows_released(qapp):
     """The collector would take seconds for what napari keeps of the windows of all tests."""
     yield
     release_closed_windows(qapp)
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_passed_over(monkeypatch):
-    """Hundreds of viewers come and go in this process, and must be found by the collector."""
-    from napari_atomicity.gui.viewer import projects, turns
-
-    for module in (projects, turns):
-        monkeypatch.setattr(module, "pass_over_what_is_there", lambda: None)
 
 
 @pytest.fixture(autouse=True)

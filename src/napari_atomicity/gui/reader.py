@@ -7,7 +7,6 @@ that a library can not read to its end blocks the window until the limit of time
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,7 @@ def open_bench(path: str | Sequence[str], instead_of: Mapping[str, Any] | None =
     import napari
     from qtpy.QtCore import QTimer
 
-    viewer = _viewer_that_opens() or napari.current_viewer()
+    viewer = napari.current_viewer()  # npe2 hands a reader only paths
     if viewer is not None:
         folder = path if isinstance(path, str) else path[0]
 
@@ -69,25 +68,6 @@ def open_bench(path: str | Sequence[str], instead_of: Mapping[str, Any] | None =
     return NO_LAYER
 
 
-def _viewer_that_opens() -> Any:
-    """Return the viewer whose method ``open`` runs; None if a program calls the reader.
-
-    npe2 hands a reader only paths (``ReaderContribution.exec`` in npe2 0.10), and napari 0.9 has no
-    public context of an opening. ``napari.current_viewer()`` is the window that was activated last,
-    which is another one if a program calls ``open`` of a viewer. So the viewer is read from the
-    call stack.
-    """
-    from napari.components import ViewerModel
-
-    frame = inspect.currentframe()
-    while frame is not None:
-        viewer = frame.f_locals.get("self")
-        if isinstance(viewer, ViewerModel):
-            return viewer
-        frame = frame.f_back
-    return None
-
-
 def read(path: str | Sequence[str]) -> list[Any]:
     """Read one Image layer per file.
 
@@ -95,6 +75,7 @@ def read(path: str | Sequence[str]) -> list[Any]:
 
     Raises `AtomicityError` if a file cannot be read and no window opens it.
     """
+    import napari
     from napari.utils.notifications import show_error
 
     paths = [path] if isinstance(path, str) else list(path)
@@ -103,7 +84,7 @@ def read(path: str | Sequence[str]) -> list[Any]:
         try:
             opened.append(layer_data(load(file, name=name)))
         except AtomicityError as error:
-            viewer = _viewer_that_opens()
+            viewer = napari.current_viewer()
             if viewer is None or not has_window(viewer):
                 raise
             show_error(str(error))

@@ -291,7 +291,7 @@ def start(
     message: str = "",  # message while the task runs; without a message the task is not shown
     on_result: Callable[[Any], object],  # called in the thread of the window with the return value
     on_error: Callable[[BaseException], object] | None = None,
-    key: str = "analysis",  # A newer task with the same key cancels the older one
+    key: str,  # a newer task with the same key cancels the older one
     owner: QObject | None = None,
     about: str | None = None,  # name of an image; when the image is removed, the task is cancelled
     quiet_errors: bool = False,

@@ -8,14 +8,10 @@ milliseconds and compiles nothing.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-
-from ..core.extras import require_extra
 
 if TYPE_CHECKING:
     from .inference import Classifier
@@ -26,20 +22,6 @@ MIN_DIST = 0.15
 """Minimum distance of the UMAP."""
 MIN_REFERENCES = 3
 """A map needs at least this number of references."""
-
-
-def check_umap() -> None:
-    """Check that umap-learn is installed, without its import, which takes seconds.
-
-    Raises `DependencyError` if it is not.
-    """
-    with _require_umap():
-        if find_spec("umap") is None:
-            raise ModuleNotFoundError(name="umap")
-
-
-def _require_umap() -> AbstractContextManager[None]:
-    return require_extra("training", "fitting the map of a model")
 
 
 def fit_map(embedding: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -57,11 +39,6 @@ def fit_map(embedding: np.ndarray, seed: int = 0) -> np.ndarray:
     ndarray of shape (n_references, 2), float32
         Positions, between 0 and 10 along both axes; zeros for fewer than `MIN_REFERENCES`.
 
-    Raises
-    ------
-    DependencyError
-        If umap-learn is not installed.
-
     References
     ----------
     .. [1] L. McInnes, J. Healy, J. Melville, "UMAP: Uniform Manifold Approximation and Projection
@@ -70,9 +47,8 @@ def fit_map(embedding: np.ndarray, seed: int = 0) -> np.ndarray:
     if len(embedding) < MIN_REFERENCES:
         return np.zeros((len(embedding), 2), np.float32)
     import torch
+    from umap import UMAP  # takes seconds
 
-    with _require_umap():
-        from umap import UMAP
     mapper = UMAP(
         n_neighbors=min(NEIGHBOURS, len(embedding) - 1),
         min_dist=MIN_DIST,

@@ -35,8 +35,7 @@ def fit_session_map(
     models, the map is of the one that classified most clusters.
 
     Raises `AtomicityError` if there are fewer than `MIN_CLUSTERS` classified clusters. Raises
-    `DependencyError` if umap-learn is not installed. Raises `Cancelled` if ``stop()`` is true
-    before or after the fit.
+    `Cancelled` if ``stop()`` is true before or after the fit.
     """
     members = _of_one_model(analyses)
     embedded = [a.is_embedded for a in members]

@@ -15,7 +15,6 @@ import torch
 from ..core.devices import choose_device
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, prefixed, report
-from ..models.embedding import check_umap
 from ..models.estimators import combination
 from ..models.files import find_model, read_model, save_model
 from .calibration.held_out import HeldOutPredictions, predict_as_used
@@ -184,7 +183,7 @@ def train(
     ------
     AtomicityError
         If the data are not sufficient, an image can't be read, the model to start from does not
-        fit, the result can't be written, or umap-learn is not installed.
+        fit, or the result can't be written.
     Cancelled
         If ``stop()`` is true; the workspace is kept.
     """
@@ -192,7 +191,6 @@ def train(
     check_source(request.source)
     start = read_start(request)
     choose_device(request.device)
-    check_umap()  # before the training, which needs it at the end
     key = request_key(request, start[0] if start is not None else None)
     sets, classes = prepare_sets(request, key, progress, stop)
     parts = [sets["train"], sets["held_out"]]

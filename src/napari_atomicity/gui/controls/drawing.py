@@ -44,9 +44,9 @@ def glyph(symbol: str) -> QPainterPath:
     box = path.boundingRect()
     scale = 1.0 / max(box.width(), box.height())
     scaled = QPainterPath()
-    for polygon in path.toSubpathPolygons():
+    for outline in path.toSubpathPolygons():
         scaled.addPolygon(
-            QPolygonF([(point - box.center()) * scale for point in map(QPointF, polygon)])
+            QPolygonF([(point - box.center()) * scale for point in map(QPointF, outline)])
         )
         scaled.closeSubpath()
     return scaled

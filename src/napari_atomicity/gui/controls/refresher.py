@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 from weakref import WeakMethod, finalize, ref
 
 from psygnal import SignalInstance
@@ -57,7 +57,15 @@ def _max_args(slot: Callable[..., Any]) -> int | None:
     return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
 
 
-SELECTIONS = frozenset({"selection_changed", "atom_selection_changed"})
+ChangeSignal = Literal[
+    "annotator_changed", "atom_selection_changed", "atoms_changed", "changed",
+    "class_maps_changed", "colouring_changed", "current_changed", "hidden_changed",
+    "images_changed", "label_mode_changed", "magnifier_changed", "map_options_changed",
+    "marking_changed", "outlines_changed", "project_changed", "review_changed", "review_moved",
+    "saved_changed", "selection_changed", "support_shown",
+]  # fmt: skip
+"""Names of the signals that a widget can follow."""
+SELECTIONS: frozenset[ChangeSignal] = frozenset({"selection_changed", "atom_selection_changed"})
 """Signals that lead to `FollowingWidget.refresh_selection`, at once."""
 
 
@@ -68,9 +76,9 @@ class Refresher(QObject):
     refresh.
     """
 
-    def __init__(self, signals: Mapping[str, SignalInstance]) -> None:
+    def __init__(self, signals: Mapping[ChangeSignal, SignalInstance]) -> None:
         super().__init__()
-        self.counts = dict.fromkeys(signals, 0)
+        self.counts: dict[ChangeSignal, int] = dict.fromkeys(signals, 0)
         self._widgets: list[ref[FollowingWidget]] = []
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -133,7 +141,7 @@ class FollowingWidget(QWidget):
     content outdated. One that follows `SELECTIONS` may define `refresh_selection`.
     """
 
-    follows: ClassVar[tuple[str, ...]] = ()
+    follows: ClassVar[tuple[ChangeSignal, ...]] = ()
     delay_ms: ClassVar[int] = 0
     """Changes within this time lead to one refresh."""
 

@@ -213,7 +213,7 @@ class Plots(Dock):
         plot, state = self.plot, self.state
         table = state.table(self._image)
         images = list(state.images)
-        context = {
+        context: dict[str, Any] = {
             "classes": state.classes(),
             "images": images,
             "order": str(self.order_combo.currentData()),

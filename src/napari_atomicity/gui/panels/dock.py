@@ -16,7 +16,7 @@ from ...models.analysis import Analysis
 from .. import tasks
 from ..controls.focus import set_reading_order
 from ..controls.forms import CollapsibleSection, in_scroll_area, wrapped_label
-from ..controls.refresher import FollowingWidget
+from ..controls.refresher import ChangeSignal, FollowingWidget
 from ..viewer.binding import Binding, binding_of
 from .dock_windows import LazyDock, PanelStyle
 from .forms import ImageForm, busy
@@ -84,7 +84,7 @@ class Dock(Panel):
     Subclasses define `build`, and usually `refresh` and ``follows``.
     """
 
-    follows: ClassVar[tuple[str, ...]] = ("changed", "current_changed", "project_changed")
+    follows: ClassVar[tuple[ChangeSignal, ...]] = ("changed", "current_changed", "project_changed")
     scrolls: ClassVar[bool] = True
     """Whether the content scrolls if it is higher than the dock; otherwise it fills the dock."""
 

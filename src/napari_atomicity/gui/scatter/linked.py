@@ -25,7 +25,7 @@ class Linked:
         self._view, self._id_column, self._what = view, id_column, what
         self._rows = RowIndex(pd.DataFrame({"image": [], id_column: []}), id_column)
         self._member = np.empty(0, np.int64)
-        self._size = np.empty(0)  # how many each mark holds
+        self._size: np.ndarray = np.empty(0)  # how many each mark holds
 
     def show(
         self, plot: Plot, table: pd.DataFrame, data: pd.DataFrame, classes: Sequence[str] = ()

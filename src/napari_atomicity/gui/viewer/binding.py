@@ -212,8 +212,8 @@ class Binding:
     @property
     def settled(self) -> bool:
         """Whether the window is up to date: nothing runs or waits."""
-        parts = (self._clusters, self._canvas.turns, self.current_image, self._overlays)
-        parts = (*parts, self.state, self.tracks, self.refresher)
+        shown = (self._clusters, self._canvas.turns, self.current_image, self._overlays)
+        parts: tuple[Any, ...] = (*shown, self.state, self.tracks, self.refresher)
         waiting = any(part.busy for part in parts)
         return not (waiting or tasks.running(self.state) or is_removing_layers(self.viewer))
 

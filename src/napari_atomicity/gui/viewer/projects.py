@@ -23,7 +23,6 @@ from ...project.opening import add_paths
 from ...state.unstored_edits import images_with_unstored_edits
 from ...state.window_state import WindowState
 from .. import tasks
-from ..controls.garbage_collection import pass_over_what_is_there
 from ..controls.questions import confirm, front_window
 from ..controls.save_dialogs import ask_for_file
 from .models import add_model, install_models, model_folder, open_with_models, wants_models
@@ -290,7 +289,6 @@ class Projects:
             return
         self._set_notes(opened.notes)
         self.state.open_project(opened.project, opened.stored, opened.catalogue)
-        pass_over_what_is_there()
         QTimer.singleShot(0, partial(_weak(self._restore), opened.project))
         unread = [n for n, s in opened.stored.items() if not (s.micrograph.sha256 or s.damage)]
         if unread and not opened.project.read_only:

@@ -10,7 +10,6 @@ from psygnal import Signal
 from qtpy.QtCore import QTimer
 
 from ...core.errors import AtomicityError
-from ..controls.garbage_collection import not_now, pass_over_what_is_there
 
 # Time of a turn that a part of a long step may take, so that the window stays responsive.
 _TURN_S = 0.015
@@ -62,13 +61,10 @@ class StepRunner:
 
     def _run_part(self, step: Callable[[float], bool]) -> None:
         try:
-            with not_now():
-                more = step(_TURN_S)
+            more = step(_TURN_S)
         except AtomicityError as error:
             show_error(str(error))
             self.refused.emit()
             return
         if more:
             self.start(step)
-        else:
-            pass_over_what_is_there()

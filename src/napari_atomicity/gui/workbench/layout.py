@@ -109,7 +109,7 @@ class WorkflowSteps(FollowingWidget):
     def __init__(self, binding: Binding) -> None:
         super().__init__(binding.refresher)
         self.state = binding.state
-        self._counts: dict[str, tuple[int, int, int]] = {}  # generation, clusters, reviewed ones
+        self._counted: dict[str, tuple[int, int, int]] = {}  # generation, clusters, reviewed ones
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(2)
@@ -156,10 +156,10 @@ class WorkflowSteps(FollowingWidget):
         if columns is None:
             return None
         generation = self.state.generation(image)
-        known = self._counts.get(image)
+        known = self._counted.get(image)
         if known is None or known[0] != generation:
             labels = columns["label_corrected"]
-            known = self._counts[image] = generation, len(labels), int((labels != "").sum())
+            known = self._counted[image] = generation, len(labels), int((labels != "").sum())
         return known
 
 

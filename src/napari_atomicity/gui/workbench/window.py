@@ -25,7 +25,6 @@ from qtpy.QtWidgets import (
 from ...core.errors import AtomicityError
 from ...io.files import atomic_write, png_mark
 from ...models.analysis import Analysis
-from ..controls.garbage_collection import settle_collector
 from ..controls.settings import settings
 from ..docks.analyse import typical_cluster
 from ..panels.dock_windows import main_window, open_docks, show_dock
@@ -237,7 +236,6 @@ def open_workbench(viewer: Any = None, name: str | None = None) -> Any:
     space = workspace(name or (last if open_now is None else open_now.name))
     if space is not open_now:
         switch.show_workspace(space)
-    settle_collector()
     return viewer
 
 

@@ -87,8 +87,8 @@ class Results(QWidget):
         self.expert.setText(format_expert(compared.beside))
         self.agreement.setText(format_agreement(compared))
         self.raters.show(rater_lines(compared))
-        headers, lines = f1_table(compared)
-        self.f1.show(lines, headers)
+        headers, scores = f1_table(compared)
+        self.f1.show(scores, headers)
         self.f1.tooltips = [_F1] * len(headers)
         self.effect.show(effect_lines(compared.consensus.effect))
         several = len(lines) > 1

@@ -81,8 +81,8 @@ class MarkingPart(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(first)
         layout.addLayout(second)
-        for widget in (self.hint, self.done_button, self.done_words):
-            layout.addWidget(widget)
+        for part in (self.hint, self.done_button, self.done_words):
+            layout.addWidget(part)
 
     # ---- changes of the state
     def _show_switches(self) -> None:

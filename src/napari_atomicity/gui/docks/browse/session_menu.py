@@ -138,9 +138,9 @@ class SessionMenu(QMenu):
         attempt(lambda: self._state.sessions.set_earlier(images, earlier))
 
     def _read_earlier(self, images: list[str], *_: object) -> None:
-        chosen, _ = QFileDialog.getOpenFileName(
+        chosen = QFileDialog.getOpenFileName(
             self._list, "Record of an earlier run, or card of a model", "", "JSON (*.json)"
-        )
+        )[0]
         if chosen:
             read = self._state.sessions.set_earlier
             attempt(lambda: read(images, read_earlier_scale(Path(chosen))))

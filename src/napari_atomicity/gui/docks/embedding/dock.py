@@ -67,9 +67,9 @@ logger = logging.getLogger(__name__)
 
 def count_unplaced(analysis: Analysis, columns: Columns, coordinates: tuple[str, str]) -> int:
     """Return the number of clusters that have an embedding and no position in a map."""
-    placed = np.zeros(len(columns["cluster_id"]), bool)
+    placed: np.ndarray = np.zeros(len(columns["cluster_id"]), bool)
     if set(coordinates) <= columns.keys():
-        placed = np.isfinite([columns[name] for name in coordinates]).all(axis=0)
+        placed = np.isfinite(np.array([columns[name] for name in coordinates])).all(axis=0)
     if placed.all():  # most often: the embedding is not read
         return 0
     return int((analysis.is_embedded & ~placed).sum())

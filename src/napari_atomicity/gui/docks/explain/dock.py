@@ -314,8 +314,8 @@ class Explain(Dock):
         self._show_facts(facts(found[0].table.iloc[found[1]]) if found else [])
         if found is None:
             self._show_message(NOTHING_SELECTED)
-            for widget in self._map_widgets():
-                widget.setVisible(False)
+            for part in self._map_widgets():
+                part.setVisible(False)
             return
         analysis, row = found
         self._show_title(analysis, row)

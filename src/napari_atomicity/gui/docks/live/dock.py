@@ -331,7 +331,7 @@ class Live(Dock):
     def _on_taken(self, live: Taken) -> None:
         outcome = live.outcome
         if outcome.status == "failed":
-            self._failed[outcome.image] = outcome.error
+            self._failed[outcome.image] = outcome.error or ""
             self._show_failures()
             return
         if live.row is not None:

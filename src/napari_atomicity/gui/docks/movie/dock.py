@@ -114,6 +114,7 @@ class FrameAveraging(QWidget):
             name,
             message=f"Averaging frames of {image}",
             on_result=self._show_averaged,
+            key="average frames",
             owner=self,
             about=image,
         )

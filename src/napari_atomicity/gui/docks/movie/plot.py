@@ -47,7 +47,8 @@ class TimePlot(Drawing):
         self.counts: dict[str, np.ndarray] = {}
         self._colours: Mapping[str, str] = {}
         self._levels: tuple[tuple[str, float], ...] = ()
-        self._n_frames, self._frame_time_s, self._frame = 1, None, 0
+        self._n_frames, self._frame = 1, 0
+        self._frame_time_s: float | None = None
         self._limits = (0.0, 1.0)
         self.title = ""
         self.setAccessibleName("Atomicity against time")

@@ -143,8 +143,8 @@ def features(table: pd.DataFrame) -> pd.DataFrame:
     out = table[list(FEATURES)].reset_index(drop=True)
     for name, text in zip(TEXT_FEATURES, format_rows(table), strict=True):
         # None rather than "": napari leaves it out of the status line
-        text = np.array(text, object)
-        out[name] = pd.Series(np.where(text == "", None, text), dtype=object)
+        values = np.array(text, object)
+        out[name] = pd.Series(np.where(values == "", None, values), dtype=object)
     return out
 
 
