@@ -59,10 +59,10 @@ FIELD = {"shape_px": [64, 64], "mixture": {"Pt5": 1.0}}
 OF_0_1 = Path(__file__).parents[1] / "compatibility" / "samples"
 IMPORTED = (
     "api.analysing", "models.files", "pipeline.adaptation.runs", "pipeline.atom_runs",
-    "pipeline.batch", "pipeline.explanations", "pipeline.installed_models", "pipeline.runs",
-    "pipeline.watch", "project.annotation_packs", "project.filled_packs", "reporting.report",
+    "pipeline.runs.batch", "pipeline.explanations", "pipeline.installed_models", "pipeline.runs.serial",
+    "pipeline.live.watch", "project.annotation_packs", "project.filled_packs", "reporting.report",
     "reporting.score_figures", "simulation.recipes", "state.annotators",
-    "statistics.human_parity", "training.run", "validation.benchmark_scores", "validation.run",
+    "statistics.annotators.human_parity", "training.run", "validation.benchmark_scores", "validation.run",
 )  # fmt: skip
 """What commands import, so that it is imported once."""
 

@@ -437,9 +437,9 @@ def test_stacks_have_the_files_that_analyse_writes(watch, images, tmp_path, tiny
         path.unlink()
     write_film(images / "film.tif")
     watch()
-    serial = tmp_path / "serial"
-    serial.analyse_images([images], serial, RunRequest(str(tiny_model), "cpu", umap=False))
+    analysed = tmp_path / "serial"
+    serial.analyse_images([images], analysed, RunRequest(str(tiny_model), "cpu", umap=False))
     for name in ("clusters.csv", *MOVIE_FILES):
-        assert (tmp_path / "out" / name).read_bytes() == (serial / name).read_bytes()
+        assert (tmp_path / "out" / name).read_bytes() == (analysed / name).read_bytes()
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert set(MOVIE_FILES) < {Path(name).name for name in record["outputs"]}

@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from napari_atomicity import training
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.scale_reference import ScaleReference
 from napari_atomicity.models.files import read_model
@@ -126,7 +125,7 @@ def test_the_factor_and_biases_of_a_distortion_are_found(seed, factor, bias):
 
 def test_what_was_learnt_to_be_outside_is_outside(tiny_model, monkeypatch):
     """Patches of another kind that lie no further from the class means than the clusters do."""
-    monkeypatch.setattr(training.out_of_distribution, "STEPS", 600)
+    monkeypatch.setattr("napari_atomicity.training.calibration.out_of_distribution.STEPS", 600)
     card, tensors = read_model(tiny_model)
     rng = np.random.default_rng(0)
 
