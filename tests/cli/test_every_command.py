@@ -59,10 +59,11 @@ FIELD = {"shape_px": [64, 64], "mixture": {"Pt5": 1.0}}
 OF_0_1 = Path(__file__).parents[1] / "compatibility" / "samples"
 IMPORTED = (
     "api.analysing", "models.files", "pipeline.adaptation.runs", "pipeline.atom_runs",
-    "pipeline.runs.batch", "pipeline.explanations", "pipeline.installed_models", "pipeline.runs.serial",
-    "pipeline.live.watch", "project.annotation_packs", "project.filled_packs", "reporting.report",
-    "reporting.score_figures", "simulation.recipes", "state.annotators",
-    "statistics.annotators.human_parity", "training.run", "validation.benchmark_scores", "validation.run",
+    "pipeline.explanations", "pipeline.installed_models", "pipeline.live.watch",
+    "pipeline.runs.batch", "pipeline.runs.serial", "project.annotation_packs",
+    "project.filled_packs", "reporting.report", "reporting.score_figures", "simulation.recipes",
+    "state.annotators", "statistics.annotators.human_parity", "training.run",
+    "validation.benchmark_scores", "validation.run",
 )  # fmt: skip
 """What commands import, so that it is imported once."""
 

@@ -40,7 +40,7 @@ class BrightnessClassifier(Classifier):
 
     card = ModelCard("brightness", CLASSES, PatchSettings(size_px=32), sha256="0123456789abcdef")
     device = torch.device("cpu")
-    beside: ClassVar[dict] = {}
+    ood_tensors: ClassVar[dict] = {}
 
     def __init__(self):
         self.averaged = []

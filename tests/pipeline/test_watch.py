@@ -29,7 +29,7 @@ from napari_atomicity.pipeline.live import live as live_figures, watch as module
 from napari_atomicity.pipeline.live.control_chart import SESSION_CHANGED
 from napari_atomicity.pipeline.live.live import read_log
 from napari_atomicity.pipeline.live.watch import Watch
-from napari_atomicity.pipeline.runs import run_files
+from napari_atomicity.pipeline.runs import run_files, serial
 from napari_atomicity.pipeline.runs.batch import run_batch
 from napari_atomicity.pipeline.runs.part_store import PartStore
 from napari_atomicity.pipeline.runs.serial import RunRequest
