@@ -109,6 +109,11 @@ def test_no_file_is_unpickled():
     assert found == []
 
 
+def test_the_manifest_that_visitors_see_is_the_one_of_the_package():
+    shown, used = ROOT / "napari.yaml", ROOT / "src" / "napari_atomicity" / "napari.yaml"
+    assert not shown.is_symlink() and shown.read_bytes() == used.read_bytes()
+
+
 def test_docstrings_outside_the_library_have_no_sections():
     """But for what users import, and runs; the rule is in docs/contributing.md."""
     lines = 0

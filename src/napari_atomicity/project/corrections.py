@@ -17,6 +17,7 @@ from ..statistics.annotators.agreement import drop_replaced
 from .atoms import merge_marks
 from .contents import EditKind, MergeReport, ProjectImage, RecordableEdit, settle
 from .damage import as_text, coerce_numbers, coerce_texts
+from .images import merge_entries
 from .read_rows import read_positions
 from .rows import (
     ADD,
@@ -32,7 +33,6 @@ from .rows import (
     write_labels,
     write_rows,
 )
-from .session_records import merge_entries
 
 # ---- merge another project of the same images: corrections, marks and acquisition sessions
 

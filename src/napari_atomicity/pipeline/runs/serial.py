@@ -217,30 +217,9 @@ def analyse_images(
 ) -> Run:
     """Analyse files and folders of images and write tables, report and record.
 
-    Parameters
-    ----------
-    out_dir : str or path-like
-        Folder for ``clusters.csv``, ``clusters.parquet``, ``ratios.csv``, ``report.html``,
-        ``run.json``, ``reference.json`` if there is a reference, and the files of
-        `tracking.files` for stacks. Replaces the files of an earlier run.
-    on_outcome : callable, optional
-        Called after each image with its outcome and, if it was analysed, the analysis.
-    command : sequence of str, optional
-        Command line for the record; that of this process if None.
-
-    Returns
-    -------
-    Run
-        After an interruption (``stop`` or Ctrl-C), with the completed images.
-
-    Raises
-    ------
-    ModelError
-        If the model cannot be loaded, or lacks the device or the data for the ratios.
-    TableError
-        If the reference does not match the images and the model.
-    AtomicityError
-        If the folder or a file cannot be written.
+    Raises `ModelError` if the model cannot be loaded, or lacks the device or the data for the
+    ratios. Raises `TableError` if the reference does not match the images and the model. Raises
+    `AtomicityError` if the folder or a file cannot be written.
     """
     request, out_dir = request or RunRequest(), Path(out_dir)
     started = now()
