@@ -22,8 +22,8 @@ def test_a_newer_task_drops_the_result_of_the_older(viewer, qtbot, settle):
         release.wait(10)
         return value
 
-    tasks.start(state, wait_for, "old", message="old", on_result=got.append)
-    tasks.start(state, wait_for, "new", message="new", on_result=got.append)
+    tasks.start(state, wait_for, "old", message="old", on_result=got.append, key="analysis")
+    tasks.start(state, wait_for, "new", message="new", on_result=got.append, key="analysis")
     release.set()
     settle(viewer)
     qtbot.waitUntil(lambda: not tasks._alive)
@@ -41,7 +41,7 @@ def test_nothing_keeps_the_arguments_and_the_result_of_a_task(viewer, qtbot, set
         alive.append(weakref.ref(value))
 
     alive.append(weakref.ref(given))
-    tasks.start(binding_of(viewer).state, compute, given, on_result=on_result)
+    tasks.start(binding_of(viewer).state, compute, given, on_result=on_result, key="analysis")
     del given
     qtbot.waitUntil(lambda: not tasks._alive)
     settle(viewer)
@@ -57,7 +57,9 @@ def test_only_the_traceback_of_a_bug_is_printed(viewer, errors, settle, caplog, 
     def refuse():
         raise error
 
-    tasks.start(binding_of(viewer).state, refuse, message="Writing", on_result=print)
+    tasks.start(
+        binding_of(viewer).state, refuse, message="Writing", on_result=print, key="analysis"
+    )
     settle(viewer)
     assert len(errors) == 1 and str(error) in errors[0]
     assert ("Traceback" in caplog.text) == is_logged

@@ -152,7 +152,7 @@ def test_cancel_stops_the_running_task(viewer, bar, state, settle):
 
     assert not bar.task.cancel_button.isVisible()
     results = []
-    tasks.start(state, endless, message="Tracking", on_result=results.append)
+    tasks.start(state, endless, message="Tracking", on_result=results.append, key="analysis")
     assert bar.task.message.message == "Tracking" and bar.task.bar.isVisible()
     click_cancel(viewer)
     settle(viewer)
@@ -165,7 +165,7 @@ def test_the_message_of_a_failed_task_opens_in_full(viewer, bar, state, settle, 
     def fails():
         raise AtomicityError("the file is not complete", advice=FAILED.message)
 
-    tasks.start(state, fails, message="Reading", on_result=print)
+    tasks.start(state, fails, message="Reading", on_result=print, key="analysis")
     settle(viewer)
     message = bar.task.message
     assert message.isVisible() and message.message.startswith("⚠ the file is not complete")

@@ -157,6 +157,7 @@ class Analyse(Dock):
             session=session_of(self.state, image),
             message=f"Analysing {image}",
             on_result=self._done,
+            key="analysis",
             about=image,
         )
 

@@ -37,12 +37,14 @@ class Panel(FollowingWidget):
         function: Callable[..., Any],
         *args: Any,
         on_result: Callable[[Any], object],
+        key: str,
         owner: QObject | None = None,
         **options: Any,
     ) -> tasks.Task:
         """Run a core function in a worker that ends with this panel; see `gui.tasks.start`."""
+        owner = owner or self
         return tasks.start(
-            self.state, function, *args, on_result=on_result, owner=owner or self, **options
+            self.state, function, *args, on_result=on_result, key=key, owner=owner, **options
         )
 
     def attempt(self, read: Callable[[], Any]) -> Any:

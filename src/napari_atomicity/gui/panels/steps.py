@@ -168,6 +168,7 @@ class DetectStep(_Step):
                 request.detection,
                 message=f"Finding the clusters of {image}",
                 on_result=self._show_result,
+                key="analysis",
                 about=image,
             )
 
@@ -213,6 +214,7 @@ class ClassifyStep(_Step):
             session=session_of(self.state, image),
             message=f"Classifying the clusters of {image}",
             on_result=self._show_result,
+            key="analysis",
             about=image,
         )
 

@@ -318,6 +318,7 @@ class Movie(Dock):
                 settings,
                 message=f"Tracking the clusters of {image}",
                 on_result=self._take_tracks,
+                key="analysis",
                 about=image,
             )
 
