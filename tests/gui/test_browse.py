@@ -14,7 +14,7 @@ import pytest
 import tifffile
 from brightness import PIXEL_NM, blobs
 from mouse import LEFT
-from qtpy.QtCore import QMimeData, QPoint, QPointF, QRect, Qt, QTimer, QUrl
+from qtpy.QtCore import QEvent, QMimeData, QPoint, QPointF, QRect, Qt, QTimer, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent, QImage, QPainter
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import (
@@ -795,10 +795,12 @@ def test_copies_of_images_are_not_added(
     assert "copy.tif" not in opened.state.images
 
 
-def test_a_folder_is_opened_in_the_viewer_that_was_asked(
+def test_a_folder_is_opened_in_the_window_that_was_active_last(
     make_napari_viewer, morning, model, qtbot, settle
 ):
     first, second = make_napari_viewer(), make_napari_viewer()
+    main_window = first.window._qt_window
+    QApplication.sendEvent(main_window, QEvent(QEvent.Type.WindowActivate))
     first.open(str(morning), plugin="napari-atomicity")
     qtbot.waitUntil(lambda: binding_of(first).state.project is not None, timeout=20_000)
     settle(first)

@@ -91,7 +91,7 @@ class Results(QWidget):
         self.f1.show(scores, headers)
         self.f1.tooltips = [_F1] * len(headers)
         self.effect.show(effect_lines(compared.consensus.effect))
-        several = len(lines) > 1
+        several = len(scores) > 1
         for widget in (self.titles[2], self.views[1]):
             widget.setVisible(several)
         for widget in (self.titles[3], self.views[2]):

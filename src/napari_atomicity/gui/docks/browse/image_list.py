@@ -226,6 +226,8 @@ class ImageModel(QAbstractListModel):
 
     def _is_new(self, name: str, image: ProjectImage) -> bool:
         """Whether an image was analysed, or got another pixel size, since its file was read."""
+        if name not in self._state.images:  # removed: the list is rebuilt in the next turn
+            return False
         if self._state.analysis(name) is not None:
             return True
         return self._state.micrograph(name).pixel_size_nm != image.pixel_size_nm
