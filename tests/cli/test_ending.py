@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -63,8 +64,9 @@ def wait_for_reader(process):
     while time.monotonic() < until and process.is_alive():
         children = psutil.Process(process.pid).children(recursive=True)
         for child in children:
-            if "reader_worker" in " ".join(child.cmdline()) and child.cpu_times().user > 0.5:
-                return children
+            with suppress(psutil.Error):  # a helper process that has just ended
+                if "reader_worker" in " ".join(child.cmdline()) and child.cpu_times().user > 0.5:
+                    return children
         time.sleep(0.02)
     raise AssertionError("no file is read")
 
