@@ -42,18 +42,12 @@ CLUSTER_ATOMS = 12.0
 """Minimum brightness of a cluster in atoms: groups of isolated atoms are usually fainter."""
 
 
-def find_bright_clusters(image: np.ndarray, pixel_size_nm: float, usual: float) -> list[np.ndarray]:
-    """Find clusters as bright as `CLUSTER_ATOMS` atoms or more.
-
-    Parameters
-    ----------
-    image : ndarray of shape (Y, X)
-        A frame without outliers and gaps.
-    pixel_size_nm : float
-        Edge length of a pixel.
-    usual : float
-        Median height of the detected atoms, in counts.
-    """
+def find_bright_clusters(
+    image: np.ndarray,  # (Y, X): a frame without outliers and gaps
+    pixel_size_nm: float,
+    usual: float,  # median height of the detected atoms, in counts
+) -> list[np.ndarray]:
+    """Find clusters as bright as `CLUSTER_ATOMS` atoms or more."""
     found = detect(Micrograph(image, pixel_size_nm))
     atom = 2 * np.pi * SIGMA_NM**2 * usual
     rows = np.flatnonzero(found.table["integrated_intensity"] >= CLUSTER_ATOMS * atom)
@@ -281,22 +275,11 @@ def _analyse_frames(
 def detect_candidates(
     micrograph: Micrograph,
     model: AtomModel,
-    quick: int | None = None,
+    quick: int | None = None,  # number of a quick detection: see `AtomModel.score_map`
     progress: Progress | None = None,
     stop: Stop | None = None,
-) -> pd.DataFrame:
-    """Detect the candidates of an image, without its support and without neighbours.
-
-    Parameters
-    ----------
-    quick : int, optional
-        Number of a quick detection: see `AtomModel.score_map`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Positions, confidence and fitted values of the candidates.
-    """
+) -> pd.DataFrame:  # positions, confidence and fitted values of the candidates
+    """Detect the candidates of an image, without its support and without neighbours."""
     size = require_pixel_size(micrograph)
     outliers, unit = find_repairs(micrograph)
     image = without_gaps(repair(next(micrograph.frames()), outliers, unit))

@@ -43,15 +43,12 @@ COLUMNS = tuple(column.name for column in SCHEMA)
 
 
 def find_clusters_of_atoms(
-    atoms: ImageAtoms, clusters: pd.DataFrame, outlines: Sequence[np.ndarray] | None = None
+    atoms: ImageAtoms,
+    clusters: pd.DataFrame,
+    # each (M, 2): polygons (y, x) in pixels, one per cluster; see `atom_groups.clusters_of_atoms`
+    outlines: Sequence[np.ndarray] | None = None,
 ) -> dict[int, int]:
-    """Find the cluster that contains each candidate, for all thresholds.
-
-    Parameters
-    ----------
-    outlines : sequence of ndarray of shape (M, 2), optional
-        Polygons (y, x) in pixels, one per cluster; see `atom_groups.clusters_of_atoms`.
-    """
+    """Find the cluster that contains each candidate, for all thresholds."""
     table = atoms.everything
     held = clusters_of_atoms(table, clusters, outlines)
     there = held.notna().to_numpy()

@@ -122,21 +122,11 @@ class _Counting:
     def count_frame(
         self,
         index: int,
-        frame: np.ndarray,
-        outlines: Sequence[np.ndarray] | None,
-        support: np.ndarray | None,
+        frame: np.ndarray,  # (Y, X): image
+        outlines: Sequence[np.ndarray] | None,  # each (M, 2) or None: polygons of all clusters
+        support: np.ndarray | None,  # (Y, X) or None, bool: mask of the support
     ) -> None:
-        """Count the clusters of one frame.
-
-        Parameters
-        ----------
-        frame : ndarray of shape (Y, X)
-            Image.
-        outlines : sequence of ndarray of shape (M, 2) or None
-            Polygons of all clusters.
-        support : ndarray of bool, shape (Y, X) or None
-            Mask of the support.
-        """
+        """Count the clusters of one frame."""
         rows = np.flatnonzero(self.clusters["frame"].to_numpy() == index)
         if len(rows) == 0:
             return

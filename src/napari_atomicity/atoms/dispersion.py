@@ -110,10 +110,7 @@ class DispersionResult:
     def is_current(self, atoms: ImageAtoms, settings: DispersionSettings) -> bool:
         """Return whether the result still holds for these atoms and settings.
 
-        Returns
-        -------
-        bool
-            True if both are unchanged.
+        The result is the True if both are unchanged.
         """
         return self.atoms is atoms and self.settings == settings
 
@@ -152,28 +149,16 @@ class DispersionResults:
 def compute_image_dispersion(
     atoms: ImageAtoms,
     settings: DispersionSettings | None = None,
+    # The image; needed if its support is unknown, as for an image annotated by hand
     micrograph: Micrograph | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
-) -> DispersionResult:
+) -> DispersionResult:  # without ``dispersion`` if there is no support
     """Compute the dispersion of the atoms of an image over all of its frames (see `pool_frames`).
 
     Frames without any contrast are omitted, since atoms are not visible in them.
 
-    Parameters
-    ----------
-    micrograph : Micrograph, optional
-        The image; needed if its support is unknown, as for an image annotated by hand.
-
-    Returns
-    -------
-    DispersionResult
-        Without ``dispersion`` if there is no support.
-
-    Raises
-    ------
-    AtomicityError
-        If the image cannot be read.
+    Raises `AtomicityError` if the image cannot be read.
     """
     settings = settings or DispersionSettings()
     masks = _support_masks(atoms, micrograph)
@@ -267,19 +252,12 @@ def compute_dispersions(
 
 
 def dispersion_rows(
+    # Name, number of atoms, dispersion or None, and completeness or None of each image
     found: Iterable[tuple[str, int | None, DispersionStatistics | None, Completeness | None]],
     of_all: DispersionStatistics | None,
     loading: LoadingSettings | None = None,
 ) -> pd.DataFrame:
-    """Make the rows of ``dispersion.csv``.
-
-    Parameters
-    ----------
-    found : iterable of tuple
-        Name, number of atoms, dispersion or None, and completeness or None of each image.
-    loading : LoadingSettings, optional
-        Metal and support, for the metal loading in wt%.
-    """
+    """Make the rows of ``dispersion.csv``."""
     found = list(found)
     rows = [
         {"image": image, "n_atoms": n} if spread is None else spread.row(image)

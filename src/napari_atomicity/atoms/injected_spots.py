@@ -17,26 +17,12 @@ from .finding.candidates import select_distant
 
 # ---- gaussian spots in images
 def add_gaussian_spots(
-    image: np.ndarray, points: np.ndarray, heights: np.ndarray, sigma_px: float
-) -> np.ndarray:
-    """Add round Gaussian spots to an image.
-
-    Parameters
-    ----------
-    image : ndarray of shape (Y, X)
-        Image.
-    points : ndarray of shape (N, 2)
-        Positions (y, x) in pixels.
-    heights : ndarray of shape (N,)
-        Heights of the spots.
-    sigma_px : float
-        Standard deviation of the spots.
-
-    Returns
-    -------
-    ndarray of float32, shape (Y, X)
-        The image with the spots.
-    """
+    image: np.ndarray,  # (Y, X)
+    points: np.ndarray,  # (N, 2): positions (y, x) in pixels
+    heights: np.ndarray,  # (N,): heights of the spots
+    sigma_px: float,  # standard deviation of the spots
+) -> np.ndarray:  # (Y, X), float32: the image with the spots
+    """Add round Gaussian spots to an image."""
     out = np.array(image, np.float32)
     windows = spot_windows(out, points, int(4 * sigma_px) + 2)
     for (part, squared), height in zip(windows, heights, strict=True):
@@ -45,19 +31,11 @@ def add_gaussian_spots(
 
 
 def spot_windows(
-    image: np.ndarray, points: np.ndarray, reach: int
+    image: np.ndarray,  # (Y, X)
+    points: np.ndarray,  # (N, 2): positions (y, x) in pixels
+    reach: int,  # number of pixels on each side of a point
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the part of an image around each point, and the squared distances of its pixels.
-
-    Parameters
-    ----------
-    image : ndarray of shape (Y, X)
-        Image.
-    points : ndarray of shape (N, 2)
-        Positions (y, x) in pixels.
-    reach : int
-        Number of pixels on each side of a point.
-    """
+    """Yield the part of an image around each point, and the squared distances of its pixels."""
     for y, x in points:
         top, left = max(0, round(y) - reach), max(0, round(x) - reach)
         part = image[top : max(0, round(y) + reach + 1), left : max(0, round(x) + reach + 1)]
@@ -110,19 +88,14 @@ class Injection:
 
 
 def draw_injections(
-    mask: np.ndarray, found: np.ndarray, taken: np.ndarray, size: float, rng: np.random.Generator
+    mask: np.ndarray,  # (Y, X), bool: support
+    # found, taken, each (N, 2): positions (px) of the detected atoms, and of all that may be atoms
+    found: np.ndarray,
+    taken: np.ndarray,
+    size: float,  # pixel size in nm
+    rng: np.random.Generator,
 ) -> list[Injection]:
-    """Draw the spots of all rounds; none if there is no room for `MIN_INJECTED` isolated atoms.
-
-    Parameters
-    ----------
-    mask : ndarray of bool, shape (Y, X)
-        Support.
-    found, taken : ndarray of shape (N, 2)
-        Positions (px) of the detected atoms, and of all that may be atoms.
-    size : float
-        Pixel size in nm.
-    """
+    """Draw the spots of all rounds; none if there is no room for `MIN_INJECTED` isolated atoms."""
     rounds: list[Injection] = []
     injected, crowd_size = 0, int(np.clip(CROWD_SHARE * len(found), MIN_ATOMS, MAX_IN_CROWD))
     while len(rounds) < ROUNDS or (injected < TARGET_INJECTED and len(rounds) < MAX_ROUNDS):

@@ -45,22 +45,14 @@ PROFILE_NM = 0.35
 """Radius of the profile of the mean atom."""
 
 
-def isolation_probability(positions_nm: np.ndarray, probability: np.ndarray) -> np.ndarray:
+def isolation_probability(
+    # (N, 2): positions (y, x) in nm. Candidates with NaN positions count as isolated.
+    positions_nm: np.ndarray,
+    probability: np.ndarray,  # (N,): probability that each candidate is an atom
+) -> np.ndarray:  # (N,): isolation probability, between 0 and 1
     """Compute the probability that each candidate atom is isolated.
 
     A candidate is isolated if no other candidate within `ISOLATION_RADIUS_NM` is an atom.
-
-    Parameters
-    ----------
-    positions_nm : ndarray of shape (N, 2)
-        Positions (y, x) in nm. Candidates with NaN positions count as isolated.
-    probability : ndarray of shape (N,)
-        Probability that each candidate is an atom.
-
-    Returns
-    -------
-    ndarray of shape (N,)
-        Isolation probability, between 0 and 1.
     """
     isolated = np.ones(len(probability))
     finite = np.flatnonzero(np.isfinite(positions_nm).all(axis=1))
@@ -74,27 +66,14 @@ def isolation_probability(positions_nm: np.ndarray, probability: np.ndarray) -> 
 
 
 def fit_atom_width(
-    pixels: np.ndarray, pixel_size_nm: float, positions: np.ndarray, confidence: np.ndarray
+    pixels: np.ndarray,  # (Y, X): image, finite
+    pixel_size_nm: float,
+    positions: np.ndarray,  # (N, 2): candidates (y, x) in pixels
+    confidence: np.ndarray,  # (N,): probabilities that they are atoms
 ) -> float:
     """Fit the standard deviation (nm) of the mean isolated atom of a frame.
 
     The mean atom is used because the detected faint atoms are those that appear narrow.
-
-    Parameters
-    ----------
-    pixels : ndarray of shape (Y, X)
-        Image, finite.
-    pixel_size_nm : float
-        Edge length of a pixel.
-    positions : ndarray of shape (N, 2)
-        Candidates (y, x) in pixels.
-    confidence : ndarray of shape (N,)
-        Probabilities that they are atoms.
-
-    Returns
-    -------
-    float
-        Standard deviation in nm.
     """
     positions = np.asarray(positions, float).reshape(-1, 2)
     p = np.nan_to_num(np.asarray(confidence, float), nan=1.0)
@@ -104,26 +83,12 @@ def fit_atom_width(
 
 
 def fit_mean_width(
-    pixels: np.ndarray, pixel_size_nm: float, positions: np.ndarray, weight: np.ndarray
-) -> float:
-    """Fit a Gaussian to the mean atom and return its standard deviation in nm.
-
-    Parameters
-    ----------
-    pixels : ndarray of shape (Y, X)
-        Image, finite.
-    pixel_size_nm : float
-        Edge length of a pixel.
-    positions : ndarray of shape (N, 2)
-        Candidates (y, x) in pixels.
-    weight : ndarray of shape (N,)
-        Weight of each candidate in the mean.
-
-    Returns
-    -------
-    float
-        Standard deviation; `SIGMA_NM` where the fit fails.
-    """
+    pixels: np.ndarray,  # (Y, X): image, finite
+    pixel_size_nm: float,
+    positions: np.ndarray,  # (N, 2): candidates (y, x) in pixels
+    weight: np.ndarray,  # (N,): weight of each candidate in the mean
+) -> float:  # standard deviation; `SIGMA_NM` where the fit fails
+    """Fit a Gaussian to the mean atom and return its standard deviation in nm."""
     radius_nm, level, number = _mean_profile(pixels, pixel_size_nm, positions, weight)
     if len(level) < 4:
         return SIGMA_NM

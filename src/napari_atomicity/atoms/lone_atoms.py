@@ -50,29 +50,13 @@ class LoneAtoms:
 
 
 def measure_lone_atoms(
-    micrograph: Micrograph,
+    micrograph: Micrograph,  # calibrated image. Of a stack, the first frame is measured.
+    # each (M, 2): closed polygons (y, x) of the clusters of this frame in pixels
     outlines: Sequence[np.ndarray],
-    settings: DetectionSettings,
-    first: Frame | None = None,
-) -> LoneAtoms | None:
-    """Measure the intensity of the lone atoms on the support between clusters.
-
-    Parameters
-    ----------
-    micrograph : Micrograph
-        Calibrated image. Of a stack, the first frame is measured.
-    outlines : sequence of ndarray of shape (M, 2)
-        Closed polygons (y, x) of the clusters of this frame in pixels.
-    settings : DetectionSettings
-        Settings with which the clusters were detected.
-    first : Frame, optional
-        This frame, prepared for detection, if it exists.
-
-    Returns
-    -------
-    LoneAtoms or None
-        None if the image has too few atoms, or atoms that the noise hides.
-    """
+    settings: DetectionSettings,  # settings with which the clusters were detected
+    first: Frame | None = None,  # this frame, prepared for detection, if it exists
+) -> LoneAtoms | None:  # None if the image has too few atoms, or atoms that the noise hides
+    """Measure the intensity of the lone atoms on the support between clusters."""
     recording, pixel_nm = recording_of(micrograph), micrograph.calibrated()
     pixels = micrograph.frame(0)
     if recording.nonlinear or recording.floor > 0 or pixel_nm > MAX_PIXEL_NM:

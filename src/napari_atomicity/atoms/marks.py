@@ -221,14 +221,12 @@ class ImageAtoms:
             parameters[INJECTED] = added.to_dict()
         return replace(self, analysis=replace(self.analysis, parameters=parameters))
 
-    def with_analysis(self, analysis: AtomAnalysis, next_id: int = 1) -> ImageAtoms:
-        """Return a copy with another analysis; known atoms keep their ids.
-
-        Parameters
-        ----------
-        next_id : int, default 1
-            Minimum id of new atoms: smaller ids were used before.
-        """
+    def with_analysis(
+        self,
+        analysis: AtomAnalysis,
+        next_id: int = 1,  # minimum id of new atoms: smaller ids were used before
+    ) -> ImageAtoms:
+        """Return a copy with another analysis; known atoms keep their ids."""
         new, marks, old = analysis.candidates, self._mark_positions(), self._candidate_positions()
         at_mark = _match_ids(new, marks)
         # A moved atom has its old position too: a candidate there is not new.

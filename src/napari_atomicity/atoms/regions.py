@@ -80,16 +80,12 @@ class Region(NamedTuple):
     inside: np.ndarray
 
     @classmethod
-    def of(cls, mask: np.ndarray, corner: Sequence[int] = (0, 0)) -> Region:
-        """Make the smallest region that contains a mask.
-
-        Parameters
-        ----------
-        mask : ndarray of bool, shape (h, w)
-            Pixels of the region.
-        corner : sequence of int, default (0, 0)
-            Pixel (y, x) of the frame at the first pixel of the mask.
-        """
+    def of(
+        cls,
+        mask: np.ndarray,  # (h, w), bool: pixels of the region
+        corner: Sequence[int] = (0, 0),  # pixel (y, x) of the frame at the first pixel of the mask
+    ) -> Region:
+        """Make the smallest region that contains a mask."""
         if not mask.any():
             return cls((slice(0, 0), slice(0, 0)), np.zeros((0, 0), bool))
         box = ndimage.find_objects(mask.astype(np.uint8))[0]
@@ -98,21 +94,12 @@ class Region(NamedTuple):
         )
         return cls(window, mask[box])
 
-    def widened(self, margin: int, shape: tuple[int, ...]) -> Region:
-        """Return the same pixels in a window with a margin, limited by the frame.
-
-        Parameters
-        ----------
-        margin : int
-            Margin in pixels.
-        shape : tuple of int
-            Shape (Y, X) of the frame.
-
-        Returns
-        -------
-        Region
-            The same pixels.
-        """
+    def widened(
+        self,
+        margin: int,  # margin in pixels
+        shape: tuple[int, ...],  # (Y, X) of the frame
+    ) -> Region:  # the same pixels
+        """Return the same pixels in a window with a margin, limited by the frame."""
         low = np.array([s.start for s in self.window])
         high = np.array([s.stop for s in self.window])
         window = _window(low - margin, high + margin, shape)
@@ -127,26 +114,15 @@ class Region(NamedTuple):
 
 
 def integrate_regions(
-    pixels: np.ndarray,
+    pixels: np.ndarray,  # (Y, X): image, finite
     pixel_size_nm: float,
     regions: Sequence[Region],
-    sources: np.ndarray | None = None,
+    sources: np.ndarray | None = None,  # (Y, X), bool: pixels excluded from the rings
 ) -> np.ndarray:
     """Integrate regions of any shape, each enlarged by `TAIL_NM`, like `integrate`.
 
-    Parameters
-    ----------
-    pixels : ndarray of shape (Y, X)
-        Image, finite.
-    pixel_size_nm : float
-        Edge length of a pixel.
-    sources : ndarray of bool, shape (Y, X), optional
-        Pixels excluded from the rings.
-
-    Returns
-    -------
-    ndarray
-        (N,) counts times nm²; NaN where the region is empty or too little of the ring is left.
+    The result is the (N,) counts times nm²; NaN where the region is empty or too little of the
+    ring is left.
     """
     found = np.full(len(regions), np.nan)
     margin = int(np.ceil((TAIL_NM + RING_NM) / pixel_size_nm)) + 1
@@ -202,19 +178,12 @@ def make_cluster_mask(
 
 
 def make_region_mask(
-    regions: Iterable[tuple[int, Region]], shape: tuple[int, ...], pixel_size_nm: float
+    # Frame and pixels of each region; those of other frames than the mask has are skipped
+    regions: Iterable[tuple[int, Region]],
+    shape: tuple[int, ...],  # (Y, X) of a frame, or (T, Y, X) of a stack
+    pixel_size_nm: float,
 ) -> np.ndarray:
-    """Make the mask of regions of frames, each enlarged by `NEAR_CLUSTER_NM`.
-
-    Parameters
-    ----------
-    regions : iterable of (int, Region)
-        Frame and pixels of each region; those of other frames than the mask has are skipped.
-    shape : tuple of int
-        (Y, X) of a frame, or (T, Y, X) of a stack.
-    pixel_size_nm : float
-        Edge length of a pixel.
-    """
+    """Make the mask of regions of frames, each enlarged by `NEAR_CLUSTER_NM`."""
     mask = np.zeros(shape, bool)
     frames = mask if mask.ndim == 3 else mask[None]
     for index, region in regions:
@@ -224,19 +193,12 @@ def make_region_mask(
 
 
 def make_cluster_region(
-    cluster: pd.Series, outline: np.ndarray | None, shape: tuple[int, ...], pixel_size_nm: float
+    cluster: pd.Series,
+    outline: np.ndarray | None,  # (M, 2) or None: polygon (y, x) in pixels
+    shape: tuple[int, ...],  # (Y, X) of the frame
+    pixel_size_nm: float,
 ) -> Region:
-    """Make the region of a cluster from its outline, or a disc that contains its ellipse.
-
-    Parameters
-    ----------
-    outline : ndarray of shape (M, 2) or None
-        Polygon (y, x) in pixels.
-    shape : tuple of int
-        Shape (Y, X) of the frame.
-    pixel_size_nm : float
-        Edge length of a pixel.
-    """
+    """Make the region of a cluster from its outline, or a disc that contains its ellipse."""
     if outline is not None:
         region = make_outline_region(outline, shape)
         if region.inside.any():
@@ -249,16 +211,11 @@ def make_cluster_region(
     return Region.of(_disc(window, centre, radius_px), [s.start for s in window])
 
 
-def make_outline_region(outline: ArrayLike, shape: tuple[int, ...]) -> Region:
-    """Make the region of a polygon; empty if no pixel is inside.
-
-    Parameters
-    ----------
-    outline : array-like of shape (M, 2)
-        Corners (y, x) in pixels.
-    shape : tuple of int
-        Shape (Y, X) of the frame.
-    """
+def make_outline_region(
+    outline: ArrayLike,  # (M, 2): corners (y, x) in pixels
+    shape: tuple[int, ...],  # (Y, X) of the frame
+) -> Region:
+    """Make the region of a polygon; empty if no pixel is inside."""
     corners = np.asarray(outline, float)
     if len(corners) < 3:
         return Region.of(np.zeros((0, 0), bool))
@@ -304,14 +261,12 @@ def dilate_mask(mask: np.ndarray, distance_px: float) -> np.ndarray:
     return np.asarray(ndimage.distance_transform_edt(~mask) <= distance_px)
 
 
-def mark_regions(mask: np.ndarray, regions: Sequence[Region], distance_px: float) -> None:
-    """Set the pixels of regions and those within a distance of them, in place.
-
-    Parameters
-    ----------
-    mask : ndarray of bool, shape (Y, X)
-        Changed in place.
-    """
+def mark_regions(
+    mask: np.ndarray,  # (Y, X), bool: changed in place
+    regions: Sequence[Region],
+    distance_px: float,
+) -> None:
+    """Set the pixels of regions and those within a distance of them, in place."""
     for region in regions:
         if region.inside.any():
             window, inside = region.widened(int(distance_px) + 1, mask.shape)

@@ -112,41 +112,18 @@ class SingleAtomCalibration:
 
 
 def calibrate_single_atoms(
-    pixels: np.ndarray,
+    pixels: np.ndarray,  # (Y, X): image
     pixel_size_nm: float,
-    positions: np.ndarray,
+    positions: np.ndarray,  # (N, 2): all candidates (y, x) in pixels
+    # (N,): probabilities that they are atoms; NaN counts as 1, for annotated atoms
     confidence: np.ndarray,
-    clusters: np.ndarray | None = None,
-    support: np.ndarray | None = None,
-    seed: int = 0,
+    clusters: np.ndarray | None = None,  # (Y, X), bool: mask of the clusters
+    support: np.ndarray | None = None,  # (Y, X), bool: mask of the support; everywhere if None
+    seed: int = 0,  # seed of the bootstrap and of the positions of empty discs
+    # Result of an injection-recovery test, which gives the mean atom
     completeness: Completeness | None = None,
-) -> SingleAtomCalibration:
-    """Calibrate the intensity of one atom from the isolated atoms of a frame.
-
-    Parameters
-    ----------
-    pixels : ndarray of shape (Y, X)
-        Image.
-    pixel_size_nm : float
-        Edge length of a pixel.
-    positions : ndarray of shape (N, 2)
-        All candidates (y, x) in pixels.
-    confidence : ndarray of shape (N,)
-        Probabilities that they are atoms; NaN counts as 1, for annotated atoms.
-    clusters : ndarray of bool, shape (Y, X), optional
-        Mask of the clusters.
-    support : ndarray of bool, shape (Y, X), optional
-        Mask of the support; everywhere if None.
-    seed : int, default 0
-        Seed of the bootstrap and of the positions of empty discs.
-    completeness : Completeness, optional
-        Result of an injection-recovery test, which gives the mean atom.
-
-    Returns
-    -------
-    SingleAtomCalibration
-        With a ``reason`` if the calibration is not possible.
-    """
+) -> SingleAtomCalibration:  # with a ``reason`` if the calibration is not possible
+    """Calibrate the intensity of one atom from the isolated atoms of a frame."""
     rng = np.random.default_rng(seed)
     pixels = without_gaps(np.asarray(pixels, np.float32))
     positions = np.asarray(positions, float).reshape(-1, 2)

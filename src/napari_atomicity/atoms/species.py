@@ -139,21 +139,12 @@ class Species:
         )
 
 
-def find_species(intensity: np.ndarray, seed: int = 0) -> Species:
-    """Fit the components of the intensities of single atoms.
-
-    Parameters
-    ----------
-    intensity : ndarray of shape (N,)
-        Integrated intensities of isolated atoms. Values of 0 or less are omitted.
-    seed : int, default 0
-        Seed of the initial values of the mixtures.
-
-    Returns
-    -------
-    Species
-        One component if a mixture is not justified.
-    """
+def find_species(
+    # (N,): integrated intensities of isolated atoms. Values of 0 or less are omitted.
+    intensity: np.ndarray,
+    seed: int = 0,  # seed of the initial values of the mixtures
+) -> Species:  # one component if a mixture is not justified
+    """Fit the components of the intensities of single atoms."""
     values = np.asarray(intensity, float)
     values = values[np.isfinite(values) & (values > 0)]
     logs = np.log(values)

@@ -316,21 +316,13 @@ def match_images(pattern: str, images: Iterable[str]) -> list[str]:
 
 
 def match_known(
-    samples: Iterable[tuple[str, Composition]], images: Iterable[str], all_match: bool = True
+    samples: Iterable[tuple[str, Composition]],  # pattern and composition, as from `parse_known`
+    images: Iterable[str],
+    all_match: bool = True,  # whether each pattern must match an image
 ) -> dict[str, Composition]:
     """Find the images of known samples.
 
-    Parameters
-    ----------
-    samples : iterable of tuple
-        Pattern and composition, as from `parse_known`.
-    all_match : bool
-        Whether each pattern must match an image.
-
-    Raises
-    ------
-    TableError
-        If a pattern matches no image, or an image has two compositions.
+    Raises `TableError` if a pattern matches no image, or an image has two compositions.
     """
     images = list(images)
     found: dict[str, Composition] = {}

@@ -13,19 +13,13 @@ if TYPE_CHECKING:
 
 
 def lazy_attributes(
-    package: str, modules: Mapping[str, str]
+    package: str,
+    modules: Mapping[str, str],  # public name → module of the package that defines it
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Make ``__getattr__`` and ``__dir__`` of a package (PEP 562).
 
-    Parameters
-    ----------
-    modules : mapping of str to str
-        Public name → module of the package that defines it.
-
-    Returns
-    -------
-    callable, callable
-        ``__getattr__`` and ``__dir__``, which lists public names and imported modules only.
+    The result is ``__getattr__`` and ``__dir__``, which lists public names and imported modules
+    only.
     """
     here = vars(sys.modules[package])
 

@@ -102,20 +102,13 @@ def check_classes(
         raise ValueError("a covariance is not symmetric and positive definite")
 
 
-def tied_covariances(members: Sequence[np.ndarray]) -> np.ndarray:
+def tied_covariances(
+    # each (2, n_clusters): measurements of the clusters of each class
+    members: Sequence[np.ndarray],
+) -> np.ndarray:  # (n_classes, 2, 2): covariances
     """Compute the covariance of each class, tied to the pooled one.
 
     Few clusters determine the mean of a class better than its scatter.
-
-    Parameters
-    ----------
-    members : sequence of ndarray, shape (2, n_clusters)
-        Measurements of the clusters of each class.
-
-    Returns
-    -------
-    ndarray of shape (n_classes, 2, 2)
-        Covariances.
     """
     n = np.array([x.shape[1] for x in members], float)[:, None, None]
     covariances = np.array([np.cov(x) + np.diag([1e-4, 1e-4]) for x in members])

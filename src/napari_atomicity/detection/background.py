@@ -89,18 +89,13 @@ class BackgroundGrid:
         run_in_strips(fill, len(y), STRIP_PIXELS // max(1, len(x)))
         return out
 
-    def at_points(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Evaluate the grid at points.
-
-        Parameters
-        ----------
-        y, x : ndarray of shape (N,)
-            Coordinates in pixels.
-
-        Returns
-        -------
-        ndarray of shape (N,), float32
-        """
+    def at_points(
+        self,
+        # y, x, each (N,): coordinates in pixels
+        y: np.ndarray,
+        x: np.ndarray,
+    ) -> np.ndarray:  # (N,), float32
+        """Evaluate the grid at points."""
         top, bottom, down = neighbouring_blocks(y, self.block[0], self.values.shape[0])
         left, right, across = neighbouring_blocks(x, self.block[1], self.values.shape[1])
         above, below = (
@@ -111,21 +106,13 @@ class BackgroundGrid:
 
 
 def neighbouring_blocks(
-    position: np.ndarray, block: float, n: int
+    position: np.ndarray,  # coordinates in pixels
+    block: float,  # length of a block in pixels
+    n: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Find the two blocks whose centres enclose a position along an axis.
 
-    Parameters
-    ----------
-    position : ndarray
-        Coordinates in pixels.
-    block : float
-        Length of a block in pixels.
-
-    Returns
-    -------
-    weight : ndarray of float32
-        Weight of the second one, between 0 and 1.
+    The result is ``weight``: weight of the second one, between 0 and 1.
     """
     place = np.clip((position + 0.5) / block - 0.5, 0, n - 1)
     low = np.minimum(place.astype(int), max(n - 2, 0))
@@ -138,21 +125,13 @@ def background_block_px(pixel_nm: float, window_nm: float) -> int:
 
 
 def estimate_background_grid(
-    means: np.ndarray, block: int, pixel_nm: float, window_nm: float
+    means: np.ndarray,  # (rows, columns): mean intensities of blocks, finite
+    block: int,  # edge length of a block in pixels
+    pixel_nm: float,
+    # Width of the window in nm; several times the diameter of the largest cluster
+    window_nm: float,
 ) -> BackgroundGrid:
-    """Estimate the slowly varying background: a percentile over a window, which preserves edges.
-
-    Parameters
-    ----------
-    means : ndarray of shape (rows, columns)
-        Mean intensities of blocks, finite.
-    block : int
-        Edge length of a block in pixels.
-    pixel_nm : float
-        Edge length of a pixel in nm.
-    window_nm : float
-        Width of the window in nm; several times the diameter of the largest cluster.
-    """
+    """Estimate the slowly varying background: a percentile over a window, which preserves edges."""
     size = max(3, 2 * round(window_nm / (block * pixel_nm) / 2) + 1)
     size = min(size, 2 * min(means.shape) - 1)
     # A little below the median: clusters are bright and may cover a good part of a window.
@@ -175,22 +154,13 @@ def _percentile(image: np.ndarray, percentage: int, size: int) -> np.ndarray:
     return out
 
 
-def background(frame: np.ndarray, pixel_size_nm: float, window_nm: float) -> np.ndarray:
-    """Estimate the slowly varying background of a frame: see `estimate_background_grid`.
-
-    Parameters
-    ----------
-    frame : ndarray of shape (Y, X)
-        Intensities, finite.
-    pixel_size_nm : float
-        Edge length of a pixel in nm.
-    window_nm : float
-        Width of the window in nm; several times the diameter of the largest cluster.
-
-    Returns
-    -------
-    ndarray of shape (Y, X), float32
-    """
+def background(
+    frame: np.ndarray,  # (Y, X): intensities, finite
+    pixel_size_nm: float,
+    # Width of the window in nm; several times the diameter of the largest cluster
+    window_nm: float,
+) -> np.ndarray:  # (Y, X), float32
+    """Estimate the slowly varying background of a frame: see `estimate_background_grid`."""
     block = background_block_px(pixel_size_nm, window_nm)
     grid = estimate_background_grid(block_mean(frame, block), block, pixel_size_nm, window_nm)
     return grid.at(*(np.arange(n) for n in frame.shape))
@@ -214,20 +184,11 @@ def enlarge(coarse: np.ndarray, shape: tuple[int, ...], factor: tuple[float, ...
     return BackgroundGrid(out, (factor[0], factor[1])).at(*(np.arange(n) for n in shape))
 
 
-def local_noise(response: np.ndarray, block_px: int) -> np.ndarray:
-    """Estimate the robust local standard deviation of a filtered image: see `estimate_noise_grid`.
-
-    Parameters
-    ----------
-    response : ndarray of shape (Y, X)
-        Filtered image with a mean near zero.
-    block_px : int
-        Edge length of a block in pixels.
-
-    Returns
-    -------
-    ndarray of shape (Y, X), float32
-    """
+def local_noise(
+    response: np.ndarray,  # (Y, X): filtered image with a mean near zero
+    block_px: int,  # edge length of a block in pixels
+) -> np.ndarray:  # (Y, X), float32
+    """Estimate the robust local standard deviation of a filtered image: see `estimate_noise_grid`."""
     step = noise_sampling_step(block_px)
     grid = estimate_noise_grid(
         response[::step, ::step], block_px, response.shape, np.abs(response).max(initial=0.0)
@@ -241,22 +202,16 @@ def noise_sampling_step(block_px: int) -> int:
 
 
 def estimate_noise_grid(
-    sample: np.ndarray, block_px: int, shape: tuple[int, ...], largest: float
+    sample: np.ndarray,  # every n-th pixel of every n-th row, with n from `noise_sampling_step`
+    block_px: int,  # edge length of a block in pixels
+    shape: tuple[int, ...],  # shape of the image
+    largest: float,
 ) -> BackgroundGrid:
     """Estimate the robust local standard deviation of a filtered image, on a grid of blocks.
 
     The median absolute deviation of each block, then the median over neighbouring blocks, so that a
     few clusters in a block do not count as noise. At least a thousandth of the largest response, so
     that a noise-free image has no infinite significance.
-
-    Parameters
-    ----------
-    sample : ndarray
-        Every n-th pixel of every n-th row, with n from `noise_sampling_step`.
-    block_px : int
-        Edge length of a block in pixels.
-    shape : tuple of int
-        Shape of the image.
     """
     size = max(4, block_px // noise_sampling_step(block_px))
     edges = [_split_evenly(n, max(1, round(n / size))) for n in sample.shape]

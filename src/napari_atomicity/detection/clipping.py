@@ -95,19 +95,12 @@ def _near(micrograph: Micrograph, index: int, low: float, high: float) -> np.nda
     )
 
 
-def find_clipping(micrograph: Micrograph, index: int, ends: Extremes) -> Clipping | None:
-    """Find the upper limit of the recorded range.
-
-    Parameters
-    ----------
-    micrograph : Micrograph
-        A calibrated image or stack.
-
-    Returns
-    -------
-    Clipping or None
-        None if no spike is at the end of the histogram.
-    """
+def find_clipping(
+    micrograph: Micrograph,  # a calibrated image or stack
+    index: int,
+    ends: Extremes,
+) -> Clipping | None:  # None if no spike is at the end of the histogram
+    """Find the upper limit of the recorded range."""
     height = ends.high - ends.mean
     near = _near(micrograph, index, ends.high - 2 * BAND * height, ends.high)
     below = near[near < ends.high]
@@ -142,19 +135,11 @@ def _spike_width(below: np.ndarray, high: float, height: float) -> float:
 
 
 def clipped_density(
-    part: np.ndarray, limit: float, pixel_nm: float
+    part: np.ndarray,  # (Y, X): recorded pixels
+    limit: float,  # pixels of at least this value are clipped
+    pixel_nm: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return which pixels are clipped and the local density of such pixels, both (Y, X).
-
-    Parameters
-    ----------
-    part : ndarray of shape (Y, X)
-        Recorded pixels.
-    limit : float
-        Pixels of at least this value are clipped.
-    pixel_nm : float
-        Edge length of a pixel in nm.
-    """
+    """Return which pixels are clipped and the local density of such pixels, both (Y, X)."""
     inside = np.asarray(part >= limit)
     if not inside.any():
         return inside, inside.astype(np.float32)
@@ -163,22 +148,12 @@ def clipped_density(
     return inside, gaussian(padded, sigma)
 
 
-def restore_clipped(part: np.ndarray, clipping: Clipping, pixel_nm: float) -> np.ndarray:
-    """Return the pixels with an estimate of what clipped ones have lost.
-
-    Parameters
-    ----------
-    part : ndarray of shape (Y, X)
-        Recorded pixels.
-    clipping : Clipping
-        Upper limit of the range.
-    pixel_nm : float
-        Edge length of a pixel in nm.
-
-    Returns
-    -------
-    ndarray of shape (Y, X)
-    """
+def restore_clipped(
+    part: np.ndarray,  # (Y, X): recorded pixels
+    clipping: Clipping,  # upper limit of the range
+    pixel_nm: float,
+) -> np.ndarray:  # (Y, X)
+    """Return the pixels with an estimate of what clipped ones have lost."""
     inside, density = clipped_density(part, clipping.limit, pixel_nm)
     if not inside.any():
         return part
@@ -188,15 +163,14 @@ def restore_clipped(part: np.ndarray, clipping: Clipping, pixel_nm: float) -> np
     return out
 
 
-def fraction_at_floor(micrograph: Micrograph, index: int, ends: Extremes) -> float:
+def fraction_at_floor(
+    micrograph: Micrograph,  # a calibrated image or stack
+    index: int,
+    ends: Extremes,
+) -> float:
     """Return the fraction of pixels at the lower limit if they are a spike, otherwise 0.
 
     Few counted electrons have many zeros, but then the histogram falls from there on.
-
-    Parameters
-    ----------
-    micrograph : Micrograph
-        A calibrated image or stack.
     """
     if ends.n_low < MIN_FLOOR * ends.n:
         return 0.0
@@ -208,15 +182,14 @@ def fraction_at_floor(micrograph: Micrograph, index: int, ends: Extremes) -> flo
     return ends.n_low / ends.n if is_spike else 0.0
 
 
-def is_nonlinear(micrograph: Micrograph, index: int, ends: Extremes) -> bool:
+def is_nonlinear(
+    micrograph: Micrograph,  # a calibrated image or stack
+    index: int,
+    ends: Extremes,
+) -> bool:
     """Return whether the gaps between the used levels of 8 bits differ, as after a gamma.
 
     A linear stretch of consecutive levels leaves gaps that differ by one level at most.
-
-    Parameters
-    ----------
-    micrograph : Micrograph
-        A calibrated image or stack.
     """
     if ends.low < 0 or ends.high > 255 or ends.high < 64:
         return False

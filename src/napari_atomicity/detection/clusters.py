@@ -48,24 +48,13 @@ class Detection:
 
 
 def outline_frame(
-    micrograph: Micrograph,
+    micrograph: Micrograph,  # a calibrated image or stack
     index: int,
     settings: DetectionSettings,
     stop: Stop | None = None,
     progress: Progress | None = None,
-) -> tuple[Frame, list[Outline]] | None:
-    """Outline all clusters of a frame, of any size, from top to bottom.
-
-    Parameters
-    ----------
-    micrograph : Micrograph
-        A calibrated image or stack.
-
-    Returns
-    -------
-    (Frame, list of Outline) or None
-        None if the frame has fewer than two finite pixels.
-    """
+) -> tuple[Frame, list[Outline]] | None:  # None if the frame has fewer than two finite pixels
+    """Outline all clusters of a frame, of any size, from top to bottom."""
     settings = limit_to_image(settings, micrograph)
     recording = recording_of(micrograph, index)
     frame = prepare(micrograph.frame(index), micrograph.calibrated(), settings, recording)
@@ -138,16 +127,11 @@ def outline_clusters(
     settings: DetectionSettings,
     stop: Stop | None = None,
     progress: Progress | None = None,
-) -> list[Outline]:
+) -> list[Outline]:  # from top to bottom
     """Outline and measure the clusters of a frame, tile by tile.
 
     Each tile has a margin for the basins of its clusters, the basins that limit them, and those
     that limit these: in a chain of touching clusters each one affects the next.
-
-    Returns
-    -------
-    list of Outline
-        From top to bottom.
     """
     points = seeds.points
     reach_nm = settings.diameter_max_nm
@@ -213,17 +197,13 @@ def _select_by_size(found: list[Outline], settings: DetectionSettings) -> list[O
 
 
 def measurement_table(
-    found: list[Outline], frame: Frame, image: str, index: int, pixel_size_nm: float
+    found: list[Outline],  # outlines on the grid of the frame
+    frame: Frame,
+    image: str,
+    index: int,
+    pixel_size_nm: float,  # edge length of a pixel of the file in nm
 ) -> pd.DataFrame:
-    """Return the measurements as rows of a cluster table.
-
-    Parameters
-    ----------
-    found : list of Outline
-        Outlines on the grid of the frame.
-    pixel_size_nm : float
-        Edge length of a pixel of the file in nm.
-    """
+    """Return the measurements as rows of a cluster table."""
     centre = frame.to_file_px(np.array([o.centre_px for o in found]).reshape(-1, 2))
     order = np.arange(len(found))
     table = pd.DataFrame(

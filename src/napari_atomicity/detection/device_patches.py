@@ -47,34 +47,17 @@ _CHUNK = 1024  # patches sampled at a time
 
 def patches_for_device(
     device: torch.device,
-    micrograph: Micrograph,
+    micrograph: Micrograph,  # a calibrated image or stack
     table: pd.DataFrame,
     settings: PatchSettings,
-    intensity_per_atom: float = 1.0,
+    intensity_per_atom: float = 1.0,  # integrated intensity of one atom in counts nm²
     stop: Stop | None = None,
     progress: Progress | None = None,
 ) -> Patches:
     """Extract patches on a device if it is a GPU with enough memory, otherwise on the CPU.
 
-    Parameters
-    ----------
-    micrograph : Micrograph
-        A calibrated image or stack.
-    settings : PatchSettings
-        Field of view, grid, channels.
-    intensity_per_atom : float
-        Integrated intensity of one atom in counts nm².
-
-    Returns
-    -------
-    dict of str to Tensor or ndarray
-        Channel to patches of shape (N, size_px, size_px), float32: tensors on the device, or arrays
-        from the CPU.
-
-    Raises
-    ------
-    CalibrationError
-        If the pixel size is unknown.
+    The result maps channel to patches of shape (N, size_px, size_px), float32: tensors on the
+    device, or arrays from the CPU. Raises `CalibrationError` if the pixel size is unknown.
     """
     tile_px = _TILE_PX
     while device.type == "cuda" and tile_px >= _MIN_TILE_PX:
@@ -118,37 +101,17 @@ def _as_array(values: np.ndarray | Tensor) -> np.ndarray:
 @torch.inference_mode()
 def patches_on_device(
     device: torch.device,
-    micrograph: Micrograph,
+    micrograph: Micrograph,  # a calibrated image or stack
     table: pd.DataFrame,
     settings: PatchSettings,
-    intensity_per_atom: float = 1.0,
+    intensity_per_atom: float = 1.0,  # integrated intensity of one atom in counts nm²
     stop: Stop | None = None,
-    tile_px: int = _TILE_PX,
-) -> dict[str, Tensor]:
+    tile_px: int = _TILE_PX,  # edge length of a tile in pixels
+) -> dict[str, Tensor]:  # channel to patches of shape (N, size_px, size_px), float32
     """Extract patches with PyTorch on any device; see `detection.patches.extract_patches`.
 
-    Parameters
-    ----------
-    micrograph : Micrograph
-        A calibrated image or stack.
-    settings : PatchSettings
-        Field of view, grid, channels.
-    intensity_per_atom : float
-        Integrated intensity of one atom in counts nm².
-    tile_px : int
-        Edge length of a tile in pixels.
-
-    Returns
-    -------
-    dict of str to Tensor
-        Channel to patches of shape (N, size_px, size_px), float32.
-
-    Raises
-    ------
-    CalibrationError, Cancelled
-        See `detection.patches.extract_patches`.
-    torch.OutOfMemoryError
-        If a tile does not fit into memory.
+    Raises `CalibrationError` as `detection.patches.extract_patches` does. Raises
+    `torch.OutOfMemoryError` if a tile does not fit into memory.
     """
     pixel_nm = micrograph.calibrated()
     n, size = len(table), settings.size_px

@@ -147,18 +147,13 @@ def laplacian(image: np.ndarray) -> np.ndarray:
     return out
 
 
-def find_local_maxima(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def find_local_maxima(
+    image: np.ndarray,  # (Y, X)
+) -> tuple[np.ndarray, np.ndarray]:
     """Find the positive pixels that none of their eight neighbours exceeds.
 
-    Parameters
-    ----------
-    image : ndarray of shape (Y, X)
-        The image.
-
-    Returns
-    -------
-    y, x : ndarray of shape (N,)
-        Places in the image without its outermost pixels, from top to bottom.
+    The result has shape (N,): places in the image without its outermost pixels, from top to
+    bottom.
     """
     found = np.empty((image.shape[0] - 2, image.shape[1] - 2), bool)
 

@@ -352,14 +352,10 @@ def _block_sums(
     return np.add.reduceat(strips, columns, axis=1)
 
 
-def iterate_tiles(frame: Frame, size: int, step: int = 1) -> Iterator[Tile]:
-    """Yield the tiles of the grid of means over ``step`` × ``step`` pixels of a frame.
-
-    Parameters
-    ----------
-    size : int
-        Maximum edge length of a tile in pixels of that grid.
-    step : int
-        Edge length of the blocks.
-    """
+def iterate_tiles(
+    frame: Frame,
+    size: int,  # maximum edge length of a tile in pixels of that grid
+    step: int = 1,  # edge length of the blocks
+) -> Iterator[Tile]:
+    """Yield the tiles of the grid of means over ``step`` × ``step`` pixels of a frame."""
     yield from tiles((max(1, frame.shape[0] // step), max(1, frame.shape[1] // step)), size)

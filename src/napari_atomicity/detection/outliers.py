@@ -80,21 +80,14 @@ class OutlierPixels:
         points, first = np.unique(points, axis=0, return_index=True)
         return OutlierPixels(points, np.concatenate([others.values, self.values])[first])
 
-    def replace(self, part: np.ndarray, top: int = 0, left: int = 0) -> np.ndarray:
-        """Replace the outlier pixels of a part of the frame.
-
-        Parameters
-        ----------
-        part : ndarray of shape (Y, X)
-            Recorded pixels.
-        top, left : int, optional
-            Position of the first pixel in the frame.
-
-        Returns
-        -------
-        ndarray of shape (Y, X)
-            ``part`` itself if it contains none.
-        """
+    def replace(
+        self,
+        part: np.ndarray,  # (Y, X): recorded pixels
+        # top, left: position of the first pixel in the frame
+        top: int = 0,
+        left: int = 0,
+    ) -> np.ndarray:  # (Y, X): ``part`` itself if it contains none
+        """Replace the outlier pixels of a part of the frame."""
         places = self.points - (top, left)
         inside = ((places >= 0) & (places < part.shape)).all(axis=1)
         if not inside.any():

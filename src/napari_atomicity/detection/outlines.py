@@ -45,16 +45,12 @@ class Sheet:
         self.shape = int(heights.sum()), int(widths.max())
         self.window = np.repeat(np.arange(len(boxes)), heights)  # of each row
 
-    def of(self, image: np.ndarray, fill: float) -> np.ndarray:
-        """Return the windows of an image.
-
-        Parameters
-        ----------
-        image : ndarray of shape (Y, X)
-            The image.
-        fill : float
-            Value beyond the edges of the image.
-        """
+    def of(
+        self,
+        image: np.ndarray,  # (Y, X)
+        fill: float,  # value beyond the edges of the image
+    ) -> np.ndarray:
+        """Return the windows of an image."""
         out = np.full(self.shape, fill, image.dtype)
         first, last = np.maximum(self.corners, 0), np.minimum(self.ends, image.shape)
         places = [first, last, first - self.corners, last - self.corners]
@@ -99,21 +95,12 @@ class SheetPixels(NamedTuple):
         """
         return np.bincount(self.window, values, self.n)
 
-    def medians(self, values: np.ndarray, min_pixels: int = 1) -> np.ndarray:
-        """Compute the median over each window.
-
-        Parameters
-        ----------
-        values : ndarray of shape (K,)
-            Values of the pixels.
-        min_pixels : int
-            Minimum number of pixels of a window.
-
-        Returns
-        -------
-        ndarray of shape (n,)
-            NaN for windows with fewer pixels.
-        """
+    def medians(
+        self,
+        values: np.ndarray,  # (K,): values of the pixels
+        min_pixels: int = 1,  # minimum number of pixels of a window
+    ) -> np.ndarray:  # (n,): NaN for windows with fewer pixels
+        """Compute the median over each window."""
         ends = np.cumsum(self.number()).tolist()
         return np.array(
             [
@@ -133,16 +120,12 @@ def _median(values: np.ndarray) -> float:
     return float((values[:half].max() + values[half]) / 2)
 
 
-def make_sheets(image: np.ndarray, labels: np.ndarray | None, margin: int) -> list[Sheet]:
-    """Cut windows around labels of a label image.
-
-    Parameters
-    ----------
-    image : ndarray of shape (Y, X), int
-        Labels.
-    margin : int
-        Margin of each window in pixels.
-    """
+def make_sheets(
+    image: np.ndarray,  # (Y, X), int: labels
+    labels: np.ndarray | None,
+    margin: int,  # margin of each window in pixels
+) -> list[Sheet]:
+    """Cut windows around labels of a label image."""
     boxes = ndimage.find_objects(image)
     some = range(1, len(boxes) + 1) if labels is None else [i for i in labels if i <= len(boxes)]
     own = np.array([i for i in some if boxes[i - 1] is not None])
@@ -251,21 +234,16 @@ def _near(points: np.ndarray, half: int, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _flood(
-    basins: np.ndarray, seeds: np.ndarray, mask: np.ndarray, image: np.ndarray, sigma_px: float
+    basins: np.ndarray,  # (Y, X): filled with 1 + index of the seed
+    seeds: np.ndarray,  # (N, 2), int: pixels of the seeds; the last one of a pixel counts
+    mask: np.ndarray,  # (Y, X), bool: pixels of basins
+    image: np.ndarray,
+    sigma_px: float,
 ) -> None:
     """Compute the watershed of the seeds for each part of the mask, in place.
 
     A part with one seed is its basin as a whole. Only parts with several seeds are flooded, and
     only there the image is blurred.
-
-    Parameters
-    ----------
-    basins : ndarray of shape (Y, X)
-        Filled with 1 + index of the seed.
-    seeds : ndarray of shape (N, 2), int
-        Pixels of the seeds; the last one of a pixel counts.
-    mask : ndarray of shape (Y, X), bool
-        Pixels of basins.
     """
     parts, n = ndimage.label(mask, _CROSS)
     basins[tuple(seeds.T)] = np.arange(1, len(seeds) + 1)
@@ -303,21 +281,12 @@ def measure_regions(regions: Basins, labels: np.ndarray | None = None) -> list[O
     return sorted(found, key=lambda o: (o.centre_px[0], o.centre_px[1]))
 
 
-def measure_mask(mask: np.ndarray, regions: Basins) -> Outline | None:
-    """Measure a cluster of which a part is given, among the basins of all others.
-
-    Parameters
-    ----------
-    mask : ndarray of shape (Y, X), bool
-        Pixels that belong to the cluster in addition to the core of its basin.
-    regions : Basins
-        Basins; label 1 is that of the cluster.
-
-    Returns
-    -------
-    Outline or None
-        None if the cluster is too small.
-    """
+def measure_mask(
+    # (Y, X), bool: pixels that belong to the cluster in addition to the core of its basin
+    mask: np.ndarray,
+    regions: Basins,  # basins; label 1 is that of the cluster
+) -> Outline | None:  # None if the cluster is too small
+    """Measure a cluster of which a part is given, among the basins of all others."""
     final = _core_labels(regions)
     final[mask] = 1
     regions = replace(regions, basins=np.where(mask, 1, regions.basins))
@@ -448,17 +417,12 @@ def _distance2(inside: np.ndarray) -> np.ndarray:
 
 
 def _isolation(
-    height: np.ndarray, around: SheetPixels, values: np.ndarray, middle: Sequence[np.ndarray]
+    height: np.ndarray,  # (n,): mean intensity of the clusters above the local background
+    around: SheetPixels,
+    values: np.ndarray,  # (K,): their intensity above the local background
+    middle: Sequence[np.ndarray],
 ) -> np.ndarray:
-    """Compute the smallest fall of intensity around a cluster over eight directions: (n,).
-
-    Parameters
-    ----------
-    height : ndarray of shape (n,)
-        Mean intensity of the clusters above the local background.
-    values : ndarray of shape (K,)
-        Their intensity above the local background.
-    """
+    """Compute the smallest fall of intensity around a cluster over eight directions: (n,)."""
     y, x = (at - m[around.window] for at, m in zip(around[3:], middle, strict=True))
     sector = 8 * around.window + (y < 0) + 2 * (x < 0) + 4 * (np.abs(y) < np.abs(x))
     count = np.bincount(sector, minlength=8 * around.n)

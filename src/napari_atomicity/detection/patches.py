@@ -36,23 +36,14 @@ _TILE_PX = 2048
 _CHUNK = 32  # patches at a time: they stay in the processor's cache
 
 
-def local_contrast(frame: np.ndarray, window_px: float) -> np.ndarray:
+def local_contrast(
+    frame: np.ndarray,  # (Y, X): finite intensities
+    window_px: float,  # standard deviation of the Gaussian windows in pixels
+) -> np.ndarray:  # (Y, X), float32: dimensionless
     """Normalise the local contrast: (I - local mean) / local standard deviation.
 
     Both are Gaussian-weighted (Jarrett et al., ICCV 2009). Where the image is constant, the
     result is 0.
-
-    Parameters
-    ----------
-    frame : ndarray of shape (Y, X)
-        Finite intensities.
-    window_px : float
-        Standard deviation of the Gaussian windows in pixels.
-
-    Returns
-    -------
-    ndarray of shape (Y, X), float32
-        Dimensionless.
     """
     margin = contrast_margin(window_px)
     middle = np.float32(frame.mean())
@@ -249,21 +240,12 @@ def bounding_tile(middles: np.ndarray, half: int) -> Tile:
     return Tile(int(top) - half, int(bottom) + half + 1, int(left) - half, int(right) + half + 1)
 
 
-def channel_images(frame: Frame, tile: Tile, settings: PatchSettings) -> np.ndarray:
-    """Compute the channels of a tile.
-
-    Parameters
-    ----------
-    tile : Tile
-        Part of the frame.
-    settings : PatchSettings
-        Field of view, grid, channels.
-
-    Returns
-    -------
-    ndarray of shape (C, Y, X), float32
-        Pixels of the tile in the channels of the settings.
-    """
+def channel_images(
+    frame: Frame,
+    tile: Tile,  # part of the frame
+    settings: PatchSettings,
+) -> np.ndarray:  # (C, Y, X), float32: pixels of the tile in the channels of the settings
+    """Compute the channels of a tile."""
     patch_pixel_nm = settings.field_of_view_nm / settings.size_px
     # The same resolution at every magnification, which also prevents aliasing.
     blur = 0.5 * np.sqrt(max(0.0, (patch_pixel_nm / frame.pixel_nm) ** 2 - 1))
@@ -284,33 +266,19 @@ def channel_images(frame: Frame, tile: Tile, settings: PatchSettings) -> np.ndar
 
 
 def sample_patches(
-    images: torch.Tensor,
-    tile: Tile,
-    centres_px: np.ndarray,
+    images: torch.Tensor,  # (C, Y, X): channels of a tile
+    tile: Tile,  # part of the frame
+    centres_px: np.ndarray,  # (N, 2): centres (y, x) of the patches in the frame
     pixel_nm: float,
-    settings: PatchSettings,
+    settings: PatchSettings,  # field of view and grid
+    # ``put(some, patches)`` takes the patches of some centres: Tensor of shape (n, C, size_px,
+    # size_px) on the device of the images
     put: Callable[[slice, torch.Tensor], None],
     chunk: int = _CHUNK,
+    # `core.threads.parallel_map`, or `map` without threads
     apply: Callable[..., Iterable[None]] = parallel_map,
 ) -> None:
-    """Interpolate channels linearly on the grids of patches.
-
-    Parameters
-    ----------
-    images : Tensor of shape (C, Y, X)
-        Channels of a tile.
-    tile : Tile
-        Part of the frame.
-    centres_px : ndarray of shape (N, 2)
-        Centres (y, x) of the patches in the frame.
-    settings : PatchSettings
-        Field of view and grid.
-    put : callable
-        ``put(some, patches)`` takes the patches of some centres: Tensor of shape
-        (n, C, size_px, size_px) on the device of the images.
-    apply : callable, optional
-        `core.threads.parallel_map`, or `map` without threads.
-    """
+    """Interpolate channels linearly on the grids of patches."""
     half, size = half_window(pixel_nm, settings), settings.size_px
     edge, device = 2 * half + 1, images.device
     windows = images.unfold(1, edge, 1).unfold(2, edge, 1).permute(1, 2, 0, 3, 4)

@@ -66,19 +66,13 @@ class Shading:
     coefficients: tuple[float, ...]  # of the terms of `_terms`; the mean response is 1
     shape: tuple[int, int]  # height and width of the frame in pixels
 
-    def at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Evaluate the response.
-
-        Parameters
-        ----------
-        y, x : ndarray
-            Positions in pixels, which broadcast to one shape.
-
-        Returns
-        -------
-        ndarray, float32
-            Relative to the mean over the frame.
-        """
+    def at(
+        self,
+        # y, x: positions in pixels, which broadcast to one shape
+        y: np.ndarray,
+        x: np.ndarray,
+    ) -> np.ndarray:  # relative to the mean over the frame
+        """Evaluate the response."""
         v, u = (2 * (p + 0.5) / n - 1 for p, n in zip((y, x), self.shape, strict=True))
         return np.asarray(
             sum(c * t for c, t in zip(self.coefficients, _terms(v, u), strict=True)), np.float32
@@ -285,19 +279,13 @@ class RecordingEffects:
             return np.zeros(part.shape, bool)
         return np.asarray(part >= self.clipping.limit)
 
-    def response(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Return the response at points; 1 without shading.
-
-        Parameters
-        ----------
-        y, x : ndarray of shape (N,)
-            Points in pixels.
-
-        Returns
-        -------
-        ndarray of shape (N,)
-            Relative to the mean over the frame.
-        """
+    def response(
+        self,
+        # y, x, each (N,): points in pixels
+        y: np.ndarray,
+        x: np.ndarray,
+    ) -> np.ndarray:  # (N,): relative to the mean over the frame
+        """Return the response at points; 1 without shading."""
         if self.shading is None:
             return np.ones(len(y))
         return self.shading.at(y + self.origin[0], x + self.origin[1]).astype(float)

@@ -65,14 +65,12 @@ class _Sample:
         step = noise_sampling_step(self.block)
         self.values = np.empty([-(-n // step) for n in self.shape], np.float32)
 
-    def add(self, tile: Tile, values: np.ndarray) -> None:
-        """Add the pixels of a tile.
-
-        Parameters
-        ----------
-        values : ndarray of shape (Y, X)
-            The filtered pixels.
-        """
+    def add(
+        self,
+        tile: Tile,
+        values: np.ndarray,  # (Y, X): the filtered pixels
+    ) -> None:
+        """Add the pixels of a tile."""
         step = noise_sampling_step(self.block)
         rows, columns = (np.arange(-edge % step, n, step)
                          for edge, n in zip(tile.origin, values.shape, strict=True))  # fmt: skip
@@ -111,26 +109,15 @@ class _Octave:
 
 
 def find_peaks(
-    frame: Frame,
+    frame: Frame,  # frame with pixels fine enough for the smallest scale
+    # Scales in pixels, ascending; a disc of radius r responds most strongly at r / sqrt(2)
     sigmas_px: np.ndarray,
-    threshold: float,
-    block_px: float,
+    threshold: float,  # minimum response in units of the local noise
+    block_px: float,  # edge length of the blocks of the noise in pixels
     stop: Stop | None = None,
     progress: Progress | None = None,
 ) -> Peaks:
-    """Find significant maxima in position and scale that fall off in every direction.
-
-    Parameters
-    ----------
-    frame : Frame
-        Frame with pixels fine enough for the smallest scale.
-    sigmas_px : ndarray
-        Scales in pixels, ascending; a disc of radius r responds most strongly at r / sqrt(2).
-    threshold : float
-        Minimum response in units of the local noise.
-    block_px : float
-        Edge length of the blocks of the noise in pixels.
-    """
+    """Find significant maxima in position and scale that fall off in every direction."""
     step = coarsening(frame, sigmas_px[0])
     octave = _first_octave(frame, step)
     found: list[np.ndarray] = []
@@ -193,10 +180,7 @@ def _search_octave(
 ) -> tuple[np.ndarray, list[BackgroundGrid], np.ndarray | None]:
     """Find the maxima of an octave, tile by tile.
 
-    Returns
-    -------
-    maxima : ndarray of shape (N, 4)
-        y, x, response and index of the scale of each maximum.
+    The result has shape (N, 4): y, x, response and index of the scale of each maximum.
     """
     samples = [_Sample(noise_block, octave.shape) for _ in range(count)]
     next_grid: np.ndarray | None = None
@@ -212,17 +196,12 @@ def _search_octave(
 
 
 def estimate_noise(
-    frame: Frame, sigma_px: float, block_px: int, stop: Stop | None = None
+    frame: Frame,
+    sigma_px: float,  # blur in pixels
+    block_px: int,  # edge length of a block in pixels
+    stop: Stop | None = None,
 ) -> BackgroundGrid:
-    """Estimate the noise of a blurred frame.
-
-    Parameters
-    ----------
-    sigma_px : float
-        Blur in pixels.
-    block_px : int
-        Edge length of a block in pixels.
-    """
+    """Estimate the noise of a blurred frame."""
     step = noise_sampling_step(block_px)
     sample = np.empty([-(-n // step) for n in frame.shape], np.float32)
     for tile in iterate_tiles(frame, _TILE_PX // step * step):
@@ -250,14 +229,8 @@ def _reader(image: np.ndarray) -> Callable[[Tile], np.ndarray]:
 
 def _find_maxima_in_tile(
     octave: _Octave, tile: Tile, samples: list[_Sample], next_grid: np.ndarray | None
-) -> np.ndarray:
-    """Find the maxima of all scales in a tile; add to the samples and to the next grid.
-
-    Returns
-    -------
-    ndarray of shape (N, 4)
-        y, x, response and index of the scale.
-    """
+) -> np.ndarray:  # (N, 4): y, x, response and index of the scale
+    """Find the maxima of all scales in a tile; add to the samples and to the next grid."""
     steps, around = octave.steps(), octave.neighbourhood_px
     margin = sum(reach(s) for s in steps) + 2 + around
     image = octave.read(tile.grown(margin))
@@ -297,14 +270,8 @@ def _maxima(
     octave: _Octave,
     scale: int,
     tile: Tile,
-) -> np.ndarray:
-    """Find the maxima of one scale in a tile, which ``response`` exceeds on every side.
-
-    Returns
-    -------
-    ndarray of shape (N, 4)
-        y, x, response and index of the scale.
-    """
+) -> np.ndarray:  # (N, 4): y, x, response and index of the scale
+    """Find the maxima of one scale in a tile, which ``response`` exceeds on every side."""
     around = octave.neighbourhood_px
     own = inner(response, around)
     y, x = find_local_maxima(inner(response, around - 1))
@@ -360,16 +327,11 @@ def _offset(response: np.ndarray, y: np.ndarray, x: np.ndarray) -> tuple[np.ndar
     return out[0], out[1]
 
 
-def suppress_overlapping(points: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """Return the indices of the points to keep: those outside the discs of stronger kept points.
-
-    Parameters
-    ----------
-    points : ndarray of shape (N, 2)
-        Positions, strongest first.
-    radius : ndarray of shape (N,)
-        Radius of each disc.
-    """
+def suppress_overlapping(
+    points: np.ndarray,  # (N, 2): positions, strongest first
+    radius: np.ndarray,  # (N,): radius of each disc
+) -> np.ndarray:
+    """Return the indices of the points to keep: those outside the discs of stronger kept points."""
     if len(points) < 2:
         return np.arange(len(points))
     pairs = cKDTree(points).query_pairs(float(radius.max()), output_type="ndarray")
@@ -477,22 +439,11 @@ def _merge_unseparated(
 
 
 def find_close_pairs(
-    points: np.ndarray, settings: DetectionSettings, pixel_nm: float
-) -> np.ndarray:
-    """Find pairs of peaks that may belong to one cluster.
-
-    Parameters
-    ----------
-    points : ndarray of shape (N, 2)
-        Peaks, strongest first.
-    pixel_nm : float
-        Edge length of a pixel in nm.
-
-    Returns
-    -------
-    ndarray of shape (P, 2)
-        Indices; the first of a pair is the stronger.
-    """
+    points: np.ndarray,  # (N, 2): peaks, strongest first
+    settings: DetectionSettings,
+    pixel_nm: float,
+) -> np.ndarray:  # (P, 2): indices; the first of a pair is the stronger
+    """Find pairs of peaks that may belong to one cluster."""
     if len(points) < 2:
         return np.empty((0, 2), int)
     pairs = cKDTree(points).query_pairs(

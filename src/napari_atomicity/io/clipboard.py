@@ -51,19 +51,12 @@ def latex_text(text: Any) -> str:
     return "".join(_LATEX.get(character, character) for character in line)
 
 
-def latex_fraction(fraction: float, low: float, high: float) -> str:
-    r"""Format a fraction with its interval as ``$0.21^{+0.04}_{-0.03}$``.
-
-    Parameters
-    ----------
-    fraction : float
-        Estimate, 0 to 1.
-
-    Returns
-    -------
-    str
-        With two decimals, or up to four if the interval is narrow; "--" for NaN.
-    """
+def latex_fraction(
+    fraction: float,  # estimate, 0 to 1
+    low: float,
+    high: float,
+) -> str:  # with two decimals, or up to four if the interval is narrow; "--" for NaN
+    r"""Format a fraction with its interval as ``$0.21^{+0.04}_{-0.03}$``."""
     if not math.isfinite(fraction):
         return "--"
     up, down = high - fraction, fraction - low
@@ -149,11 +142,8 @@ def _rounded(value: float, decimals: int | None) -> str:
 def html_table(ratios: pd.DataFrame) -> str:
     """Format class ratios as an HTML table for word processors and spreadsheets.
 
-    Returns
-    -------
-    str
-        One table with fractions in per cent, which spreadsheets read as numbers; the methods are
-        the last rows.
+    The result is the one table with fractions in per cent, which spreadsheets read as numbers; the
+    methods are the last rows.
     """
     # Not by pandas, whose styles are in a separate element that programs ignore when they paste.
     head = ("Scope", "Class", "Clusters", "Fraction / %", "Low / %", "High / %")

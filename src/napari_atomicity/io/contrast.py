@@ -18,21 +18,13 @@ def to_8_bit(pixels: np.ndarray, low: float = 0.2, high: float = 99.8) -> np.nda
     return (255 * stretch(pixels, low, high)).astype(np.uint8)
 
 
-def stretch(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Stretch the contrast between two percentiles.
-
-    Parameters
-    ----------
-    pixels : ndarray
-        Pixels; NaN becomes 0, and so does everything if no pixel is finite.
-    low, high : float
-        Percentiles of the darkest and the brightest pixel.
-
-    Returns
-    -------
-    ndarray
-        Values between 0 and 1.
-    """
+def stretch(
+    pixels: np.ndarray,  # pixels; NaN becomes 0, and so does everything if no pixel is finite
+    # low, high: percentiles of the darkest and the brightest pixel
+    low: float,
+    high: float,
+) -> np.ndarray:  # values between 0 and 1
+    """Stretch the contrast between two percentiles."""
     finite = pixels[np.isfinite(pixels)]
     if not finite.size:
         return np.zeros(pixels.shape)

@@ -52,19 +52,10 @@ class _Renderer(RendererSVG):
         super().draw_image(gc, x, y, drop_constant_channels(im), transform)
 
 
-def drop_constant_channels(rgba: np.ndarray) -> np.ndarray:
-    """Return an image without its alpha channel if it is opaque, and with one channel if grey.
-
-    Parameters
-    ----------
-    rgba : ndarray of uint8, shape (Y, X, 4)
-        Image.
-
-    Returns
-    -------
-    ndarray of uint8, shape (Y, X), (Y, X, 3) or (Y, X, 4)
-        The same image.
-    """
+def drop_constant_channels(
+    rgba: np.ndarray,  # (Y, X, 4), uint8: image
+) -> np.ndarray:  # (Y, X), (Y, X, 3) or (Y, X, 4), uint8: the same image
+    """Return an image without its alpha channel if it is opaque, and with one channel if grey."""
     red, green, blue, alpha = (rgba[..., channel] for channel in range(4))
     if alpha.min(initial=255) < 255:
         return rgba

@@ -163,14 +163,11 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
     return write_pieces(path, [text])
 
 
-def write_pieces(path: str | os.PathLike[str], pieces: Iterable[str]) -> Path:
-    """Write a text that is made piece by piece, as `write_text` does.
-
-    Parameters
-    ----------
-    pieces : iterable of str
-        Parts of the text, in order.
-    """
+def write_pieces(
+    path: str | os.PathLike[str],
+    pieces: Iterable[str],  # parts of the text, in order
+) -> Path:
+    """Write a text that is made piece by piece, as `write_text` does."""
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         file.writelines(piece.encode("utf-8", "backslashreplace") for piece in pieces)
     return Path(path)

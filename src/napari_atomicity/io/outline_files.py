@@ -68,23 +68,14 @@ def write_outlines(
 def write_imagej_rois(
     path: str | os.PathLike[str],
     table: pd.DataFrame,
-    outlines: Sequence[np.ndarray],
-    shape: tuple[int, ...],
-    pixel_size_nm: float | None = None,
+    outlines: Sequence[np.ndarray],  # N polygons, each (M, 2) in pixels (y, x)
+    shape: tuple[int, ...],  # (Y, X) or (T, Y, X) of the image
+    pixel_size_nm: float | None = None,  # not stored in this format
 ) -> Path:
     """Write outlines as a ZIP file of ROIs, which the ROI Manager of ImageJ and Fiji opens.
 
     ROIs are named ``<cluster_id> <label>``, have the colour of the label and, in a stack, the
     number of their frame.
-
-    Parameters
-    ----------
-    outlines : sequence of ndarray
-        N polygons, each (M, 2) in pixels (y, x).
-    shape : tuple of int
-        Shape (Y, X) or (T, Y, X) of the image.
-    pixel_size_nm : float, optional
-        Not stored in this format.
     """
     from roifile import ImagejRoi, roiwrite
 
@@ -111,22 +102,13 @@ def _label_colours(table: pd.DataFrame) -> Callable[[str], bytes]:
 def write_geojson(
     path: str | os.PathLike[str],
     table: pd.DataFrame,
-    outlines: Sequence[np.ndarray],
-    shape: tuple[int, ...],
-    pixel_size_nm: float | None = None,
+    outlines: Sequence[np.ndarray],  # N polygons, each (M, 2) in pixels (y, x)
+    shape: tuple[int, ...],  # (Y, X) or (T, Y, X) of the image
+    pixel_size_nm: float | None = None,  # length of a pixel in nm, for the properties
 ) -> Path:
     """Write outlines as GeoJSON polygons in pixels, with the columns of the table as properties.
 
     QuPath opens the file and shows the labels as classifications.
-
-    Parameters
-    ----------
-    outlines : sequence of ndarray
-        N polygons, each (M, 2) in pixels (y, x).
-    shape : tuple of int
-        Shape (Y, X) or (T, Y, X) of the image.
-    pixel_size_nm : float, optional
-        Length of a pixel in nm, for the properties.
     """
     rgb_of = _label_colours(table)
     records = table.to_dict("records")
@@ -159,43 +141,24 @@ def write_geojson(
 def write_label_image(
     path: str | os.PathLike[str],
     table: pd.DataFrame,
-    outlines: Sequence[np.ndarray],
-    shape: tuple[int, ...],
+    outlines: Sequence[np.ndarray],  # N polygons, each (M, 2) in pixels (y, x)
+    shape: tuple[int, ...],  # (Y, X) or (T, Y, X) of the image
+    # Length of a pixel in nm, for the resolution of the TIFF file
     pixel_size_nm: float | None = None,
 ) -> Path:
     """Write a TIFF label image: each pixel has the ``cluster_id`` of its cluster, or 0.
 
     The type is uint16, or uint32 if an id is larger than 65,535.
-
-    Parameters
-    ----------
-    outlines : sequence of ndarray
-        N polygons, each (M, 2) in pixels (y, x).
-    shape : tuple of int
-        Shape (Y, X) or (T, Y, X) of the image.
-    pixel_size_nm : float, optional
-        Length of a pixel in nm, for the resolution of the TIFF file.
     """
     return write_labels(path, label_image(table, outlines, shape), pixel_size_nm)
 
 
 def label_image(
-    table: pd.DataFrame, outlines: Sequence[np.ndarray], shape: tuple[int, ...]
-) -> np.ndarray:
-    """Return the clusters as a label image; a pixel is in a cluster if its centre is inside.
-
-    Parameters
-    ----------
-    outlines : sequence of ndarray
-        N polygons, each (M, 2) in pixels (y, x).
-    shape : tuple of int
-        Shape (Y, X) or (T, Y, X) of the image.
-
-    Returns
-    -------
-    ndarray of uint16 or uint32
-        The ``cluster_id`` of each pixel, 0 outside all clusters.
-    """
+    table: pd.DataFrame,
+    outlines: Sequence[np.ndarray],  # N polygons, each (M, 2) in pixels (y, x)
+    shape: tuple[int, ...],  # (Y, X) or (T, Y, X) of the image
+) -> np.ndarray:  # the ``cluster_id`` of each pixel, 0 outside all clusters
+    """Return the clusters as a label image; a pixel is in a cluster if its centre is inside."""
     from skimage.draw import polygon as pixels_inside
 
     largest = int(table["cluster_id"].max()) if len(table) else 0
@@ -208,26 +171,13 @@ def label_image(
 
 
 def write_labels(
-    path: str | os.PathLike[str], labels: np.ndarray, pixel_size_nm: float | None = None
-) -> Path:
+    path: str | os.PathLike[str],
+    labels: np.ndarray,  # (Y, X) or (T, Y, X): integers of at least 0
+    pixel_size_nm: float | None = None,
+) -> Path:  # the file: an ImageJ TIFF of uint16, or an OME-TIFF of uint32 if a label is larger
     """Write a label image as TIFF with the pixel size in nm.
 
-    Parameters
-    ----------
-    labels : ndarray of shape (Y, X) or (T, Y, X)
-        Integers of at least 0.
-    pixel_size_nm : float, optional
-        Pixel size in nm.
-
-    Returns
-    -------
-    Path
-        The file: an ImageJ TIFF of uint16, or an OME-TIFF of uint32 if a label is larger.
-
-    Raises
-    ------
-    AtomicityError
-        If the file can not be written.
+    Raises `AtomicityError` if the file can not be written.
     """
     from tifffile import imwrite
 

@@ -19,25 +19,16 @@ class Points(NamedTuple):
     images: tuple[str, ...] = ()
 
 
-def read_points(path: str | os.PathLike[str]) -> Points:
+def read_points(
+    # .csv, .parquet or .xlsx file, or a folder with a CSV file for each image. An empty file, or
+    # one with a header only, has no points.
+    path: str | os.PathLike[str],
+) -> Points:
     """Read one table of points, or all CSV files of a folder as one.
 
-    Parameters
-    ----------
-    path : path-like
-        .csv, .parquet or .xlsx file, or a folder with a CSV file for each image. An empty file, or
-        one with a header only, has no points.
-
-    Returns
-    -------
-    Points
-        The table has the columns of the file. That of a folder also has the column ``image``,
-        derived from the names of files if they lack it: ``field1_atoms`` is of ``field1.tif``.
-
-    Raises
-    ------
-    ReadError
-        If the file does not exist or is not a table.
+    The result is the table has the columns of the file. That of a folder also has the column
+    ``image``, derived from the names of files if they lack it: ``field1_atoms`` is of
+    ``field1.tif``. Raises `ReadError` if the file does not exist or is not a table.
     """
     path = Path(path)
     if not path.is_dir():

@@ -184,10 +184,7 @@ def analysed_images(table: Path) -> list[str] | None:
 def lost_images(folder: Path, paths: Iterable[Path]) -> list[str]:
     """Return the images whose results a new run in a folder would replace by those of others.
 
-    Returns
-    -------
-    list of str
-        Names of the images that the earlier run analysed and the new one does not.
+    The result is the names of the images that the earlier run analysed and the new one does not.
     """
     record = read_run_record(folder)
     if record is None:

@@ -15,24 +15,14 @@ EXAMPLE = "Pt19:Pt41:Pt70 = 1:1:1"
 _SUM_TOLERANCE = 0.02
 
 
-def normalise_reference(reference: pd.DataFrame) -> pd.DataFrame:
+def normalise_reference(
+    # Columns ``class`` and ``fraction``, and ``scope`` for references of single images
+    reference: pd.DataFrame,
+) -> pd.DataFrame:  # columns ``scope, class, fraction``
     """Normalise fractions, per cent or parts to fractions that sum to 1 in each scope.
 
-    Parameters
-    ----------
-    reference : pandas.DataFrame
-        Columns ``class`` and ``fraction``, and ``scope`` for references of single images.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``scope, class, fraction``.
-
-    Raises
-    ------
-    TableError
-        If columns are missing, a value is negative or not a number, a class occurs twice in a
-        scope, or fractions do not sum to 1.
+    Raises `TableError` if columns are missing, a value is negative or not a number, a class occurs
+    twice in a scope, or fractions do not sum to 1.
     """
     missing = [c for c in ("class", "fraction") if c not in reference.columns]
     if missing:

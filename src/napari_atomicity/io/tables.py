@@ -40,25 +40,16 @@ MAX_COLUMNS = 10_000
 _MAX_ROWS, _MAX_CELLS, _MAX_TEXT = 1_048_576, 20_000_000, 32_767
 
 
-def read_cells(path: Path, is_text: Callable[[Any], bool]) -> list[list[Any]]:
+def read_cells(
+    path: Path,
+    # ``is_text(name)`` of the name of a column, in which a date is not valid. In other columns
+    # dates become text.
+    is_text: Callable[[Any], bool],
+) -> list[list[Any]]:  # the rows, without empty cells at their end
     """Read the first sheet of a workbook; formulas give the values that were saved with them.
 
-    Parameters
-    ----------
-    is_text : callable
-        ``is_text(name)`` of the name of a column, in which a date is not valid. In other columns
-        dates become text.
-
-    Returns
-    -------
-    list of list of Any
-        The rows, without empty cells at their end.
-
-    Raises
-    ------
-    ValueError
-        If a cell holds an error, a formula without a value, a date in a column of text or too much
-        text, or the workbook is too large: which cell, and what to do.
+    Raises `ValueError` if a cell holds an error, a formula without a value, a date in a column of
+    text or too much text, or the workbook is too large: which cell, and what to do.
     """
     with zipfile.ZipFile(path) as archive:
         if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:

@@ -24,24 +24,20 @@ MIN_DIFFERENCE = 1e-3
 """Least difference of log diameter between neighbouring classes, for cards without densities."""
 
 
-def diameter_log_likelihood(log_diameter: np.ndarray, card: ModelCard) -> np.ndarray:
+def diameter_log_likelihood(
+    # ndarray of any shape: logarithms of diameters in nm, without errors that are common to an
+    # image
+    log_diameter: np.ndarray,
+    card: ModelCard,  # card with a scale reference
+) -> np.ndarray:
     """Compute the log likelihood of the classes for given diameters.
 
     Cards without densities have thresholds: between two neighbouring classes, the log likelihood
     ratio is linear in the log diameter, as of two normal densities of equal variance, and zero at
     the threshold. Without thresholds, it is zero halfway between the two means.
 
-    Parameters
-    ----------
-    log_diameter : ndarray of any shape
-        Logarithms of diameters in nm, without errors that are common to an image.
-    card : ModelCard
-        Card with a scale reference.
-
-    Returns
-    -------
-    ndarray of shape (..., n_classes)
-        Log likelihoods, up to a term that all classes have in common. NaN where the diameter is.
+    The result has shape (..., n_classes): log likelihoods, up to a term that all classes have in
+    common. NaN where the diameter is.
     """
     if card.scale is None:
         raise ModelError(f"{card.name} has no scale", advice="Get the model again")
@@ -109,27 +105,14 @@ class DiameterPosterior:
 
 
 def diameter_posterior(
+    # each (n_clusters,): diameters of the complete, isolated clusters of each image in nm; those
+    # that are not positive are left out
     diameters_nm: Sequence[np.ndarray],
-    card: ModelCard,
+    card: ModelCard,  # card with a scale reference
+    # Standard deviation of the shift of the session before the diameters are seen
     session_scatter: float = SESSION_SCATTER,
-) -> DiameterPosterior:
-    """Compute the probabilities of the classes from the diameters alone.
-
-    Parameters
-    ----------
-    diameters_nm : sequence of ndarray, shape (n_clusters,)
-        Diameters of the complete, isolated clusters of each image in nm; those that are not
-        positive are left out.
-    card : ModelCard
-        Card with a scale reference.
-    session_scatter : float, optional
-        Standard deviation of the shift of the session before the diameters are seen.
-
-    Returns
-    -------
-    DiameterPosterior
-        Probabilities, with shares and shifts integrated out.
-    """
+) -> DiameterPosterior:  # probabilities, with shares and shifts integrated out
+    """Compute the probabilities of the classes from the diameters alone."""
     found = [_image_evidence(np.asarray(d, float), card) for d in diameters_nm]
     kernel = softmax(-0.5 * ((SHIFTS[:, None] - SHIFTS) / IMAGE_SCATTER) ** 2, axis=1)
     evidence = np.array([np.exp(TEMPER * (e - e.max())) for e, _ in found]).reshape(-1, len(SHIFTS))

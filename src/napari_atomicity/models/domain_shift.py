@@ -44,19 +44,11 @@ class Shift:
 
 
 def residuals(
-    embedding: np.ndarray, label: np.ndarray, tensors: Mapping[str, np.ndarray]
+    embedding: np.ndarray,  # (N, D)
+    label: np.ndarray,  # (N,): indices of the classes
+    tensors: Mapping[str, np.ndarray],  # with ``ood.mean`` and ``ood.whitening``
 ) -> np.ndarray:
-    """Compute whitened residuals (N, D) of embeddings from their class means.
-
-    Parameters
-    ----------
-    embedding : ndarray of shape (N, D)
-        Embeddings.
-    label : ndarray of shape (N,)
-        Indices of the classes.
-    tensors : mapping of str to ndarray
-        With ``ood.mean`` and ``ood.whitening``.
-    """
+    """Compute whitened residuals (N, D) of embeddings from their class means."""
     about = embedding.astype(np.float64) - tensors["ood.mean"][label]
     return np.asarray(about @ tensors["ood.whitening"].astype(np.float64))
 
@@ -160,23 +152,14 @@ def two_sample_test(reference: np.ndarray, here: np.ndarray, seed: int = 0) -> t
 
 
 def compare(
+    # embedding, label, each (N, D): and (N,) indices of the most probable classes
     embedding: np.ndarray,
     label: np.ndarray,
-    patches: Mapping[str, np.ndarray],
+    patches: Mapping[str, np.ndarray],  # channel → (N, P, P); raw in atoms per nm²
     tensors: Mapping[str, np.ndarray],
-    patch_nm: float,
+    patch_nm: float,  # edge length of a patch
 ) -> Shift | None:
-    """Clusters of new images against the references of a model; None with too few of either.
-
-    Parameters
-    ----------
-    embedding, label : ndarray of shape (N, D)
-        And (N,) indices of the most probable classes.
-    patches : mapping of str to ndarray
-        Channel → (N, P, P); raw in atoms per nm².
-    patch_nm : float
-        Edge length of a patch.
-    """
+    """Clusters of new images against the references of a model; None with too few of either."""
     good = np.isfinite(embedding).all(axis=1)
     if good.sum() < MIN_CLUSTERS or len(tensors.get("reference.embedding", ())) == 0:
         return None

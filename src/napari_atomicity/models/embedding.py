@@ -115,25 +115,15 @@ def _classifier(model: str | Classifier) -> Classifier:
 
 
 def place_by_references(
-    embedding: np.ndarray, reference_embedding: np.ndarray, position: np.ndarray
-) -> np.ndarray:
+    embedding: np.ndarray,  # (n_clusters, n_features): embeddings, finite
+    # (n_references, n_features): embeddings of the references, at least one
+    reference_embedding: np.ndarray,
+    position: np.ndarray,  # (n_references, 2): their positions in the map
+) -> np.ndarray:  # (n_clusters, 2)
     """Compute the positions of embeddings in a map from their nearest references.
 
     The position is the mean of the positions of the nearest references, weighted by
     exp(-distance / distance to the nearest one).
-
-    Parameters
-    ----------
-    embedding : ndarray of shape (n_clusters, n_features)
-        Embeddings, finite.
-    reference_embedding : ndarray of shape (n_references, n_features)
-        Embeddings of the references, at least one.
-    position : ndarray of shape (n_references, 2)
-        Their positions in the map.
-
-    Returns
-    -------
-    ndarray of shape (n_clusters, 2)
     """
     from scipy.spatial import cKDTree
 
@@ -149,15 +139,8 @@ def place_by_references(
 def reference_map(model: str | Classifier = "default") -> pd.DataFrame:
     """Return the reference points of a model's map.
 
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``umap_1``, ``umap_2``, ``label``.
-
-    Raises
-    ------
-    ModelError
-        If the model cannot be loaded.
+    The result has the columns ``umap_1``, ``umap_2``, ``label``. Raises `ModelError` if the model
+    cannot be loaded.
     """
     classifier = _classifier(model)
     position = classifier.reference_map

@@ -161,18 +161,15 @@ LABELS_FROM: dict[str, Estimator] = {
 
 
 def pooled(
-    network: np.ndarray, mixture: np.ndarray, certainty: np.ndarray, weights: np.ndarray
+    network: np.ndarray,
+    mixture: np.ndarray,
+    certainty: np.ndarray,  # (N,): of the scale
+    # (3 + C,): of the network, of the mixture, doubt, and the biases of the classes
+    weights: np.ndarray,
 ) -> np.ndarray:
     """Compute a log-linear pool (N, C) of two sets of probabilities (N, C).
 
     The second may hold rows of NaN: nothing is said.
-
-    Parameters
-    ----------
-    certainty : ndarray of shape (N,)
-        Of the scale.
-    weights : ndarray
-        (3 + C,): of the network, of the mixture, doubt, and the biases of the classes.
     """
     log_network = np.log(np.clip(network, MIN_PROBABILITY**2, 1))
     log_mixture = np.log(np.clip(mixture, MIN_PROBABILITY, 1))
@@ -253,11 +250,8 @@ def class_sizes(classes: Sequence[str]) -> np.ndarray | None:
 def opinions(known: Measured, label: np.ndarray) -> pd.DataFrame:
     """Return the label of each estimator, and the fraction of them that disagree with ``label``.
 
-    Returns
-    -------
-    pandas.DataFrame
-        ``label_diameter``, ``label_mixture``, ``label_network`` ("" where silent), and
-        ``disagreement``: the share of those that speak and say something else than ``label``.
+    The result is ``label_diameter``, ``label_mixture``, ``label_network`` ("" where silent), and
+    ``disagreement``: the share of those that speak and say something else than ``label``.
     """
     columns = {"diameter": diameter, "mixture": constrained_mixture, "network": network}
     out, other, speaking = {}, np.zeros(len(label)), np.zeros(len(label))

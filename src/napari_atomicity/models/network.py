@@ -127,13 +127,12 @@ class AtomicityNet(nn.Module):
         self.dropout = nn.Dropout(0.1)
         self.head = nn.Linear(4 * width * len(self.channels), n_classes)
 
-    def forward(self, patches: dict[str, Tensor], symmetries: bool = False) -> Output:
+    def forward(
+        self,
+        patches: dict[str, Tensor],
+        symmetries: bool = False,  # whether to average over the symmetries of the square
+    ) -> Output:
         """Compute logits, embedding and feature maps.
-
-        Parameters
-        ----------
-        symmetries : bool, optional
-            Whether to average over the symmetries of the square.
 
         Notes
         -----

@@ -26,7 +26,9 @@ def assign_labels(
     classifier: Classifier,
     prediction: Prediction,
     scale: ConstrainedMixture | None,
+    # (K, N, C): probabilities of the network for each solution of the scale
     by_solution: np.ndarray | None = None,
+    # Estimator of `estimators.LABELS_FROM` that gives labels and probabilities
     labels_from: str = COMBINATION,
 ) -> pd.DataFrame:
     """Fill the prediction columns of a cluster table; corrections remain.
@@ -34,13 +36,6 @@ def assign_labels(
     A cluster whose ``ood_score`` exceeds 1 is `table.UNKNOWN` or `table.AGGREGATE`; one without a
     measurable outline, which a person added, is `table.UNKNOWN`. Their probabilities are kept, but
     they hold among the classes only, so they give no confidence.
-
-    Parameters
-    ----------
-    by_solution : ndarray of shape (K, N, C), optional
-        Probabilities of the network for each solution of the scale.
-    labels_from : str, optional
-        Estimator of `estimators.LABELS_FROM` that gives labels and probabilities.
     """
     card = classifier.card
     known = Measured(table, card, scale, prediction.probabilities, by_solution)
@@ -76,25 +71,16 @@ def assign_labels(
 
 
 def withhold_labels(
-    table: pd.DataFrame, scale_probability: float, limit: float = MIN_SCALE_PROBABILITY
-) -> pd.DataFrame:
+    table: pd.DataFrame,
+    # Probability that the scale of the image is right, or within half a class of it
+    scale_probability: float,
+    limit: float = MIN_SCALE_PROBABILITY,  # probability below which labels are withheld
+) -> pd.DataFrame:  # with ``label_predicted`` "" and ``confidence`` NaN where a label is withheld
     """Withhold the predicted labels of an image whose intensity scale is too uncertain.
 
     If the scale is wrong, all labels of the image are wrong together. Probabilities and prediction
     sets are kept, and so are ``unknown``, ``aggregate`` and corrections. The reason is that of
     `statistics.ratios.ratio_notes.ratio_notes`.
-
-    Parameters
-    ----------
-    scale_probability : float
-        Probability that the scale of the image is right, or within half a class of it.
-    limit : float, optional
-        Probability below which labels are withheld.
-
-    Returns
-    -------
-    DataFrame
-        With ``label_predicted`` "" and ``confidence`` NaN where a label is withheld.
     """
     if scale_probability >= limit:
         return table
@@ -107,16 +93,12 @@ def withhold_labels(
     )
 
 
-def prediction_sets(p: np.ndarray, threshold: float, classes: Sequence[str]) -> np.ndarray:
-    """Determine the classes above a threshold, with the best one and without gaps.
-
-    Parameters
-    ----------
-    p : ndarray of shape (N, C)
-        Probabilities; rows with NaN get "".
-    threshold : float
-        Conformal, 0 to 1.
-    """
+def prediction_sets(
+    p: np.ndarray,  # (N, C): probabilities; rows with NaN get ""
+    threshold: float,  # conformal, 0 to 1
+    classes: Sequence[str],
+) -> np.ndarray:
+    """Determine the classes above a threshold, with the best one and without gaps."""
     if not len(p):
         return np.empty(0, object)
     wanted = p >= np.minimum(threshold, p.max(axis=1, keepdims=True))

@@ -49,45 +49,25 @@ from .imaging import (
 
 # ---- samples of point processes on a support: random, clustered and inhibited positions
 def random_points(
-    window: ObservationWindow, per_nm2: float, rng: np.random.Generator
-) -> np.ndarray:
-    """Draw a Poisson process on a support.
-
-    Parameters
-    ----------
-    per_nm2 : float
-        Density in nm⁻².
-
-    Returns
-    -------
-    ndarray of shape (N, 2)
-        Positions (y, x) in nm.
-    """
+    window: ObservationWindow,
+    per_nm2: float,  # density in nm⁻²
+    rng: np.random.Generator,
+) -> np.ndarray:  # (N, 2): positions (y, x) in nm
+    """Draw a Poisson process on a support."""
     return window.random(rng.poisson(per_nm2 * window.area_nm2), rng)
 
 
 def clustered_points(
     window: ObservationWindow,
+    # per_nm2, parents_per_nm2: density of offspring and of parents in nm⁻²
     per_nm2: float,
     parents_per_nm2: float,
-    spread_nm: float,
+    spread_nm: float,  # standard deviation of offspring along an axis
     rng: np.random.Generator,
-) -> np.ndarray:
+) -> np.ndarray:  # (N, 2): positions (y, x) in nm
     """Draw a Thomas process: a Poisson number of offspring, normally distributed about each parent.
 
     Parents beyond the support have offspring on it as for any other parent.
-
-    Parameters
-    ----------
-    per_nm2, parents_per_nm2 : float
-        Density of offspring and of parents in nm⁻².
-    spread_nm : float
-        Standard deviation of offspring along an axis.
-
-    Returns
-    -------
-    ndarray of shape (N, 2)
-        Positions (y, x) in nm.
     """
     parents = poisson_points(window, parents_per_nm2, 5 * spread_nm, rng)
     times = rng.poisson(per_nm2 / parents_per_nm2, len(parents))
@@ -97,26 +77,14 @@ def clustered_points(
 
 
 def inhibited_points(
-    window: ObservationWindow, per_nm2: float, apart_nm: float, rng: np.random.Generator
-) -> np.ndarray:
+    window: ObservationWindow,
+    per_nm2: float,  # density in nm⁻²
+    apart_nm: float,  # smallest distance of two points
+    rng: np.random.Generator,
+) -> np.ndarray:  # (N, 2): positions (y, x) in nm
     """Draw Matérn's second process: of two random points too near, only the older one remains.
 
-    Parameters
-    ----------
-    per_nm2 : float
-        Density in nm⁻².
-    apart_nm : float
-        Smallest distance of two points.
-
-    Returns
-    -------
-    ndarray of shape (N, 2)
-        Positions (y, x) in nm.
-
-    Raises
-    ------
-    AtomicityError
-        If the density exceeds one point per disc of this radius.
+    Raises `AtomicityError` if the density exceeds one point per disc of this radius.
     """
     disc = np.pi * apart_nm**2
     if per_nm2 * disc >= 1:
@@ -134,20 +102,12 @@ def inhibited_points(
 
 
 def poisson_points(
-    window: ObservationWindow, per_nm2: float, margin_nm: float, rng: np.random.Generator
-) -> np.ndarray:
-    """Draw Poisson points on the rectangle around a support, with a margin.
-
-    Parameters
-    ----------
-    per_nm2 : float
-        Density in nm⁻².
-
-    Returns
-    -------
-    ndarray of shape (N, 2)
-        Positions (y, x) in nm.
-    """
+    window: ObservationWindow,
+    per_nm2: float,  # density in nm⁻²
+    margin_nm: float,
+    rng: np.random.Generator,
+) -> np.ndarray:  # (N, 2): positions (y, x) in nm
+    """Draw Poisson points on the rectangle around a support, with a margin."""
     low_y, high_y, low_x, high_x = window.bounds_nm
     low = np.array([low_y, low_x]) - margin_nm
     side = np.array([high_y, high_x]) + margin_nm - low
@@ -275,18 +235,14 @@ def simulate_atoms(
     return AtomField(micrograph, truth, window.mask, weight * per_electron, settings, seed)
 
 
-def contrast_of(element: str, settings: AtomFieldSettings) -> float:
+def contrast_of(
+    element: str,
+    settings: AtomFieldSettings,  # thickness of the carbon, width of the atom, and microscope
+) -> float:
     """Return the contrast of an atom that follows from the cross-sections.
 
-    Parameters
-    ----------
-    settings : AtomFieldSettings
-        Thickness of the carbon, width of the atom, and microscope.
-
-    Returns
-    -------
-    float
-        Peak of the atom over the mean level of the carbon, for `AtomFieldSettings.contrast`.
+    The result is the peak of the atom over the mean level of the carbon, for
+    `AtomFieldSettings.contrast`.
     """
     peak = float(probe(_with_width(settings), 0.01, 80).max()) * cross_section_nm2(element)
     return peak / (settings.carbon_nm * CARBON_PER_NM3 * cross_section_nm2("C"))
@@ -343,18 +299,10 @@ def _support(settings: AtomFieldSettings, rng: np.random.Generator) -> np.ndarra
 
 def lone_atoms(
     settings: AtomFieldSettings, window: ObservationWindow, rng: np.random.Generator
-) -> np.ndarray:
+) -> np.ndarray:  # (N, 2): positions (y, x) in nm
     """Draw lone atoms of the pattern of the settings.
 
-    Returns
-    -------
-    ndarray of shape (N, 2)
-        Positions (y, x) in nm.
-
-    Raises
-    ------
-    AtomicityError
-        If the pattern is unknown, or impossible at this density.
+    Raises `AtomicityError` if the pattern is unknown, or impossible at this density.
     """
     if settings.pattern == "random":
         return random_points(window, settings.atoms_per_nm2, rng)

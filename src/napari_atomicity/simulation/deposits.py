@@ -26,22 +26,12 @@ class Deposit:
 
 
 def draw_cluster_isomers(
-    library: Sequence[Isomer], settings: FieldSettings, area_nm2: float, rng: np.random.Generator
-) -> np.ndarray:
-    """Draw the isomers of a field, a Poisson number.
-
-    Parameters
-    ----------
-    library : sequence of Isomer
-        Isomers of the classes of the mixture.
-    settings : FieldSettings
-        Density and mixture of clusters.
-
-    Returns
-    -------
-    ndarray of shape (n,)
-        Indices into the library.
-    """
+    library: Sequence[Isomer],  # isomers of the classes of the mixture
+    settings: FieldSettings,  # density and mixture of clusters
+    area_nm2: float,
+    rng: np.random.Generator,
+) -> np.ndarray:  # (n,): indices into the library
+    """Draw the isomers of a field, a Poisson number."""
     if sum(settings.mixture.values()) <= 0:
         return np.empty(0, int)
     n = rng.poisson(settings.clusters_per_nm2 * area_nm2)
@@ -49,24 +39,14 @@ def draw_cluster_isomers(
 
 
 def draw_isomers(
-    library: Sequence[Isomer], settings: FieldSettings, n: int, rng: np.random.Generator
-) -> np.ndarray:
+    library: Sequence[Isomer],
+    settings: FieldSettings,
+    n: int,  # how many to draw
+    rng: np.random.Generator,
+) -> np.ndarray:  # (n,): indices into the library
     """Draw isomers: classes by their share, isomers of a class with equal probability.
 
-    Parameters
-    ----------
-    n : int
-        How many to draw.
-
-    Returns
-    -------
-    ndarray of shape (n,)
-        Indices into the library.
-
-    Raises
-    ------
-    AtomicityError
-        If the library lacks a class of the mixture.
+    Raises `AtomicityError` if the library lacks a class of the mixture.
     """
     labels = list(settings.mixture)
     shares = np.array([settings.mixture[c] for c in labels], float)
@@ -121,24 +101,16 @@ def add_aggregates(
 
 
 def stack_clusters(
-    first: np.ndarray, second: np.ndarray, rng: np.random.Generator, bond_nm: float = 0.26
-) -> np.ndarray:
+    # first, second, each (n, 3): positions (y, x, z) in nm
+    first: np.ndarray,
+    second: np.ndarray,
+    rng: np.random.Generator,
+    bond_nm: float = 0.26,  # smallest distance of two atoms
+) -> np.ndarray:  # (n_first + n_second, 3): positions of both about their common centre
     """Put a second cluster on top of a first one.
 
     In projection the centres are 0.3 to 0.9 of the sum of the radii apart, nearer where irregular
     outlines would leave a gap.
-
-    Parameters
-    ----------
-    first, second : ndarray of shape (n, 3)
-        Positions (y, x, z) in nm.
-    bond_nm : float, optional
-        Smallest distance of two atoms.
-
-    Returns
-    -------
-    ndarray of shape (n_first + n_second, 3)
-        Positions of both about their common centre.
     """
     angle = rng.uniform(0, 2 * np.pi)
     direction = np.array([np.sin(angle), np.cos(angle)])
@@ -158,20 +130,11 @@ def stack_clusters(
 
 
 def draw_lone_atoms(
-    settings: FieldSettings, extent_nm: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    """Draw the atoms that belong to no cluster: lone ones and loose groups.
-
-    Parameters
-    ----------
-    extent_nm : ndarray of shape (2,)
-        Height and width of the field.
-
-    Returns
-    -------
-    ndarray of shape (n, 2)
-        Positions (y, x) in nm.
-    """
+    settings: FieldSettings,
+    extent_nm: np.ndarray,  # (2,): height and width of the field
+    rng: np.random.Generator,
+) -> np.ndarray:  # (n, 2): positions (y, x) in nm
+    """Draw the atoms that belong to no cluster: lone ones and loose groups."""
     area = extent_nm.prod()
     lone = rng.uniform(0, 1, (rng.poisson(settings.lone_atoms_per_nm2 * area), 2)) * extent_nm
     groups = [lone]
@@ -182,33 +145,14 @@ def draw_lone_atoms(
 
 
 def place_deposits(
-    placed: Sequence[np.ndarray],
-    extent_nm: np.ndarray,
-    touching: float,
-    thickness: np.ndarray,
+    placed: Sequence[np.ndarray],  # each (n, 3): atoms of each cluster about its centre in nm
+    extent_nm: np.ndarray,  # (2,): height and width of the field
+    touching: float,  # share of clusters that are placed against another
+    thickness: np.ndarray,  # (Y, X): thickness of the support; nothing is placed where it is 0
     pixel_nm: float,
     rng: np.random.Generator,
-) -> np.ndarray:
-    """Place clusters on a support, apart from each other except for a share that touches.
-
-    Parameters
-    ----------
-    placed : sequence of ndarray of shape (n, 3)
-        Atoms of each cluster about its centre in nm.
-    extent_nm : ndarray of shape (2,)
-        Height and width of the field.
-    touching : float
-        Share of clusters that are placed against another.
-    thickness : ndarray of shape (Y, X)
-        Thickness of the support; nothing is placed where it is 0.
-    pixel_nm : float
-        Edge length of a pixel.
-
-    Returns
-    -------
-    ndarray of shape (m, 2)
-        Centres of the first m clusters; fewer than given if the field is full.
-    """
+) -> np.ndarray:  # (m, 2): centres of the first m clusters; fewer than given if the field is full
+    """Place clusters on a support, apart from each other except for a share that touches."""
     centres: list[np.ndarray] = []
     radii = [float(np.linalg.norm(p[:, :2], axis=1).max()) for p in placed]
     trees = [cKDTree(p[:, :2]) for p in placed]
@@ -243,30 +187,13 @@ def _gap_nm(
 
 
 def touching_centre(
-    atoms: np.ndarray,
-    other: cKDTree,
-    other_centre: np.ndarray,
-    far: float,
+    atoms: np.ndarray,  # (n, 3): atoms of the cluster about its centre in nm
+    other: cKDTree,  # atoms (n, 2) of the other cluster about its centre
+    other_centre: np.ndarray,  # (2,): centre of the other cluster in nm
+    far: float,  # distance of the centres in nm at which the clusters are surely apart
     rng: np.random.Generator,
-) -> np.ndarray:
-    """Return a centre from which a cluster just touches another one, in a random direction.
-
-    Parameters
-    ----------
-    atoms : ndarray of shape (n, 3)
-        Atoms of the cluster about its centre in nm.
-    other : cKDTree
-        Atoms (n, 2) of the other cluster about its centre.
-    other_centre : ndarray of shape (2,)
-        Centre of the other cluster in nm.
-    far : float
-        Distance of the centres in nm at which the clusters are surely apart.
-
-    Returns
-    -------
-    ndarray of shape (2,)
-        The centre (y, x) in nm.
-    """
+) -> np.ndarray:  # (2,): the centre (y, x) in nm
+    """Return a centre from which a cluster just touches another one, in a random direction."""
     angle = rng.uniform(0, 2 * np.pi)
     direction = np.array([np.sin(angle), np.cos(angle)])
     gap = rng.uniform(0.26, 0.4)

@@ -126,16 +126,12 @@ def _write(micrograph: Micrograph, path: Path, truth: pd.DataFrame, truth_path: 
     truth.to_csv(truth_path, index=False, float_format="%.5g")
 
 
-def write_image(pixels: np.ndarray, pixel_size_nm: float, path: Path) -> None:
-    """Write an image as a calibrated 16-bit TIFF file.
-
-    Parameters
-    ----------
-    pixels : ndarray of shape (Y, X)
-        Intensities.
-    pixel_size_nm : float
-        Edge length of a pixel in nm.
-    """
+def write_image(
+    pixels: np.ndarray,  # (Y, X): intensities
+    pixel_size_nm: float,
+    path: Path,
+) -> None:
+    """Write an image as a calibrated 16-bit TIFF file."""
     import tifffile
 
     per_nm = 1 / pixel_size_nm
@@ -178,14 +174,11 @@ def lattice_pieces(sizes: Sequence[int] = SIZES, per_size: int = 6, seed: int = 
     return pieces
 
 
-def make_session(folder: str | PathLike[str], seed: int = 0) -> Path:
-    """Write four images that are recorded alike: two mixtures of unknown fractions, two references.
-
-    Parameters
-    ----------
-    folder : path-like
-        Folder for the images of `SESSION`, calibrated TIFF files.
-    """
+def make_session(
+    folder: str | PathLike[str],  # folder for the images of `SESSION`, calibrated TIFF files
+    seed: int = 0,
+) -> Path:
+    """Write four images that are recorded alike: two mixtures of unknown fractions, two references."""
     library = lattice_pieces(seed=seed)
     for number, (name, mixture) in enumerate(SESSION.items()):
         _write_field(library, mixture, seed + number, Path(folder) / name, 512)
@@ -193,17 +186,12 @@ def make_session(folder: str | PathLike[str], seed: int = 0) -> Path:
 
 
 def make_size_selected(
-    folder: str | PathLike[str], sizes: Sequence[int] = SIZES, n_images: int = 3, seed: int = 0
+    folder: str | PathLike[str],  # folder for ``Pt19/0.tif`` and so on
+    sizes: Sequence[int] = SIZES,  # numbers of atoms of the classes
+    n_images: int = 3,
+    seed: int = 0,
 ) -> Path:
-    """Write images of size-selected clusters, one folder per class, to train a model.
-
-    Parameters
-    ----------
-    folder : path-like
-        Folder for ``Pt19/0.tif`` and so on.
-    sizes : sequence of int, optional
-        Numbers of atoms of the classes.
-    """
+    """Write images of size-selected clusters, one folder per class, to train a model."""
     library = lattice_pieces(sizes, seed=seed)
     for size in sizes:
         for i in range(n_images):
@@ -215,10 +203,7 @@ def make_size_selected(
 def make_movie(n_frames: int = 8, seed: int = 0) -> Micrograph:
     """Simulate a short movie of clusters that move and change their size.
 
-    Returns
-    -------
-    Micrograph
-        Stack of frames with ``metadata["frame_time_s"]``.
+    The result is the stack of frames with ``metadata["frame_time_s"]``.
     """
     from .movies import MovieTruthSettings, simulate_movie
 

@@ -48,22 +48,12 @@ def draw_thickness(settings: FieldSettings, rng: np.random.Generator) -> np.ndar
 
 
 def smooth_noise(
-    shape: tuple[int, int], pixel_nm: float, scale_nm: float, rng: np.random.Generator
-) -> np.ndarray:
-    """Draw a random smooth field, of unit variance at its knots.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Height and width in pixels.
-    pixel_nm : float
-        Edge length of a pixel.
-
-    Returns
-    -------
-    ndarray of shape (Y, X)
-        The field, float32.
-    """
+    shape: tuple[int, int],  # height and width in pixels
+    pixel_nm: float,
+    scale_nm: float,
+    rng: np.random.Generator,
+) -> np.ndarray:  # (Y, X): the field, float32
+    """Draw a random smooth field, of unit variance at its knots."""
     coarse = [max(2, int(n * pixel_nm / scale_nm) + 3) for n in shape]
     knots = rng.normal(size=coarse).astype(np.float32)
     # a spline through knots is linear in them: one matrix per axis, faster than zooming the image
@@ -74,22 +64,11 @@ def smooth_noise(
 
 
 def add_contamination(
-    thickness: np.ndarray, settings: FieldSettings, rng: np.random.Generator
-) -> np.ndarray:
-    """Add smooth patches of carbon where there is a support.
-
-    Parameters
-    ----------
-    thickness : ndarray of shape (Y, X)
-        Thickness of the support in nm.
-    settings : FieldSettings
-        Share and height of the patches.
-
-    Returns
-    -------
-    ndarray of shape (Y, X)
-        Thickness in nm.
-    """
+    thickness: np.ndarray,  # (Y, X): thickness of the support in nm
+    settings: FieldSettings,  # share and height of the patches
+    rng: np.random.Generator,
+) -> np.ndarray:  # (Y, X): thickness in nm
+    """Add smooth patches of carbon where there is a support."""
     waves = smooth_noise(settings.shape_px, settings.pixel_size_nm, 4.0, rng)
     above = waves - np.quantile(waves[thickness > 0], 1 - settings.contamination)
     height = np.clip(above / max(float(above.max()), 1e-9), 0, None)

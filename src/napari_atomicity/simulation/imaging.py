@@ -61,31 +61,20 @@ def atom_windows(
 
 
 def sample_on_cpu(
-    table: np.ndarray,
+    table: np.ndarray,  # (P, P): the probe, finely sampled
+    # off_y, off_x, stray, each (N, W): coordinates in the table of the rows and columns of a window
+    # around each atom, and the shift of all columns of a row
     off_y: np.ndarray,
     off_x: np.ndarray,
     stray: np.ndarray,
-    weight: np.ndarray,
+    weight: np.ndarray,  # (N,): cross-sections
+    # inside, index, each (N, W, W): whether a pixel of the window is in the image, and its flat
+    # index there
     inside: np.ndarray,
     index: np.ndarray,
-    size: int,
+    size: int,  # number of pixels of the image
 ) -> np.ndarray:
-    """Return the sum over atoms of weight times probe, (size,) float32.
-
-    Parameters
-    ----------
-    table : ndarray of shape (P, P)
-        The probe, finely sampled.
-    off_y, off_x, stray : ndarray of shape (N, W)
-        Coordinates in the table of the rows and columns of a window around each atom, and the shift
-        of all columns of a row.
-    weight : ndarray of shape (N,)
-        Cross-sections.
-    inside, index : ndarray of shape (N, W, W)
-        Whether a pixel of the window is in the image, and its flat index there.
-    size : int
-        Number of pixels of the image.
-    """
+    """Return the sum over atoms of weight times probe, (size,) float32."""
     xx = off_x[:, None, :] + stray[:, :, None]
     yy = np.broadcast_to(off_y[:, :, None], xx.shape)
     value = ndimage.map_coordinates(table, [yy, xx], order=1, mode="constant")

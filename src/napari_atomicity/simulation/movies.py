@@ -138,10 +138,7 @@ _CONTACT_NM = 1.6
 def truth_table(settings: MovieTruthSettings, courses: Courses, image: str) -> pd.DataFrame:
     """Return the truth: a row for each frame and cluster in the field.
 
-    Returns
-    -------
-    DataFrame
-        With the columns ``frame``, ``truth_id``, ``state``, ``label`` and others.
+    The result comes with the columns ``frame``, ``truth_id``, ``state``, ``label`` and others.
     """
     t, n = courses.states.shape
     frame, cluster = (a.ravel() for a in np.meshgrid(np.arange(t), np.arange(n), indexing="ij"))
@@ -172,33 +169,19 @@ def truth_table(settings: MovieTruthSettings, courses: Courses, image: str) -> p
 
 def simulate_tables(
     settings: MovieTruthSettings,
-    confusion: np.ndarray,
+    confusion: np.ndarray,  # (C, C): probability of each prediction (column) for each class (row)
     seed: int,
-    missed: float = 0.02,
-    error_nm: float = 0.02,
-    false_per_frame: float = 0.2,
+    missed: float = 0.02,  # share of clusters that are not detected
+    error_nm: float = 0.02,  # standard deviation of the error of positions along an axis
+    false_per_frame: float = 0.2,  # mean number of false detections
 ) -> tuple[pd.DataFrame, pd.DataFrame, Courses]:
     """Simulate the cluster table of a classifier of known confusion, without images.
 
     Probabilities follow from the predictions of such a classifier by Bayes' rule with the same
     prior for all classes: they are calibrated, and independent from frame to frame.
 
-    Parameters
-    ----------
-    confusion : ndarray of shape (C, C)
-        Probability of each prediction (column) for each class (row).
-    missed : float, optional
-        Share of clusters that are not detected.
-    error_nm : float, optional
-        Standard deviation of the error of positions along an axis.
-    false_per_frame : float, optional
-        Mean number of false detections.
-
-    Returns
-    -------
-    table, truth : DataFrame
-        A row per detection, and per cluster in the field; ``truth_id`` is the number of the true
-        cluster in both, -1 for false detections.
+    The result is ``table, truth``: a row per detection, and per cluster in the field; ``truth_id``
+    is the number of the true cluster in both, -1 for false detections.
     """
     rng = np.random.default_rng(seed)
     courses = draw_courses(settings, rng)
@@ -281,6 +264,7 @@ def simulate_movie(
     library: Sequence[Isomer],
     settings: MovieTruthSettings,
     seed: int,
+    # Conditions and sampling of a frame; its size follows from ``settings``
     imaging: FieldSettings | None = None,
     name: str = "movie.tif",
     progress: Progress | None = None,
@@ -289,11 +273,6 @@ def simulate_movie(
     """Simulate the frames of a movie as in `fields`; the same seed gives the same pixels.
 
     The support drifts with the clusters; noise, jitter and structures are new in every frame.
-
-    Parameters
-    ----------
-    imaging : FieldSettings, optional
-        Conditions and sampling of a frame; its size follows from ``settings``.
     """
     rng = np.random.default_rng(seed)
     courses = draw_courses(settings, rng)

@@ -62,32 +62,19 @@ class Recipe:
 
 def draw_recipe(
     n_fields: int,
+    # Such as ``Pt55`` or ``Au24Pd1``: metals and their numbers of atoms
     classes: Sequence[str] = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70"),
-    seed: int = 0,
-    isomers_per_class: int = 20,
+    seed: int = 0,  # seed of isomers, conditions and noise
+    isomers_per_class: int = 20,  # size of the library to draw from
+    # Fixed settings, by the names of `FieldSettings`; ``microscope`` and ``scan`` may be
+    # dictionaries of some of their own settings
     overrides: dict[str, Any] | None = None,
+    # Function that draws the settings of a field from classes and a generator
     draw: Callable[[Sequence[str], np.random.Generator], FieldSettings] = random_settings,
 ) -> Recipe:
     """Draw the conditions of a number of fields.
 
-    Parameters
-    ----------
-    classes : sequence of str, optional
-        Such as ``Pt55`` or ``Au24Pd1``: metals and their numbers of atoms.
-    seed : int, optional
-        Seed of isomers, conditions and noise.
-    isomers_per_class : int, optional
-        Size of the library to draw from.
-    overrides : dict of str to Any, optional
-        Fixed settings, by the names of `FieldSettings`; ``microscope`` and ``scan`` may be
-        dictionaries of some of their own settings.
-    draw : callable, optional
-        Function that draws the settings of a field from classes and a generator.
-
-    Raises
-    ------
-    AtomicityError
-        If a class or a setting is unknown.
+    Raises `AtomicityError` if a class or a setting is unknown.
     """
     recipe = Recipe(tuple(classes), seed, isomers_per_class, {})
     for index, field_seed in enumerate(np.random.SeedSequence(seed).generate_state(n_fields)):
@@ -155,19 +142,13 @@ def simulate_recipe(
 
 
 def write_recipe(
-    out_dir: Path,
+    out_dir: Path,  # created if it does not exist
     recipe: Recipe,
     progress: Progress | None = None,
     stop: Stop | None = None,
     device: str = "cpu",
 ) -> Path:
-    """Simulate a recipe into a folder: its images, ``truth.csv`` and ``settings.json``.
-
-    Parameters
-    ----------
-    out_dir : Path
-        Created if it does not exist.
-    """
+    """Simulate a recipe into a folder: its images, ``truth.csv`` and ``settings.json``."""
     out_dir = Path(out_dir)
     make_folder(out_dir)
     truths = []
@@ -198,19 +179,13 @@ def write_field(path: Path, made: Field) -> None:
 
 
 def write_pixels(
-    path: Path, pixels: np.ndarray, pixel_size_nm: float, compression: str | None = None
+    path: Path,
+    pixels: np.ndarray,  # (Y, X): unsigned integers of 8 or 16 bits
+    pixel_size_nm: float,
+    # Compression of tifffile, whose bytes may depend on the version of a library
+    compression: str | None = None,
 ) -> None:
-    """Write an image as TIFF with its pixel size; the same image gives the same bytes.
-
-    Parameters
-    ----------
-    pixels : ndarray of shape (Y, X)
-        Unsigned integers of 8 or 16 bits.
-    pixel_size_nm : float
-        Edge length of a pixel.
-    compression : str, optional
-        Compression of tifffile, whose bytes may depend on the version of a library.
-    """
+    """Write an image as TIFF with its pixel size; the same image gives the same bytes."""
     import tifffile
 
     resolution = 1 / pixel_size_nm

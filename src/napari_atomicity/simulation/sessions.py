@@ -81,17 +81,14 @@ def random_session_settings(classes: Sequence[str], rng: np.random.Generator) ->
 
 
 def random_image_settings(
-    settings: FieldSettings, rng: np.random.Generator, gain_spread: float = 0.0
+    settings: FieldSettings,
+    rng: np.random.Generator,
+    gain_spread: float = 0.0,  # standard deviation of ln gain
 ) -> FieldSettings:
     """Draw the conditions of an image of a session.
 
     Dose and thickness of the support scatter by 10 %, the focus by 2 nm, the black level by 20
     counts; astigmatism is the image's own.
-
-    Parameters
-    ----------
-    gain_spread : float, optional
-        Standard deviation of ln gain.
     """
     of_session = settings.microscope
     microscope = replace(
@@ -153,22 +150,14 @@ def draw_session(
     classes: Sequence[str],
     n_images: int,
     seed: int,
+    # Conditions of the session without the mixture. Default: `random_session_settings`.
     settings: FieldSettings | None = None,
+    # Standard deviation of ln gain between images. Default: drawn from `GAIN_SPREAD`.
     gain_spread: float | None = None,
 ) -> list[SessionImage]:
     """Draw the images of a session.
 
-    Parameters
-    ----------
-    settings : FieldSettings, optional
-        Conditions of the session without the mixture. Default: `random_session_settings`.
-    gain_spread : float, optional
-        Standard deviation of ln gain between images. Default: drawn from `GAIN_SPREAD`.
-
-    Raises
-    ------
-    AtomicityError
-        If there is no such kind.
+    Raises `AtomicityError` if there is no such kind.
     """
     rng = np.random.default_rng([seed, *kind.encode()])
     drawn = random_session_settings(classes, rng)

@@ -70,14 +70,13 @@ class MorsePotential:
         np.fill_diagonal(distance, np.inf)
         return apart, distance, np.exp(-self.RANGE * (distance / self._bond - 1))
 
-    def get_potential_energy(self, atoms: Any, force_consistent: bool = False) -> float:
-        """Return the energy in eV.
-
-        Parameters
-        ----------
-        force_consistent : bool, optional
-            Has no effect: there is only one energy, which is consistent with the forces.
-        """
+    def get_potential_energy(
+        self,
+        atoms: Any,
+        # Has no effect: there is only one energy, which is consistent with the forces
+        force_consistent: bool = False,
+    ) -> float:
+        """Return the energy in eV."""
         _, _, decay = self._pairs(atoms)
         return float((self._depth * decay * (decay - 2)).sum() / 2)
 
@@ -94,14 +93,12 @@ def quench(atoms: Any, steps: int) -> None:
     FIRE(atoms, logfile=None, maxstep=0.15).run(fmax=0.08, steps=steps)
 
 
-def anneal(atoms: Any, rng: np.random.Generator, steps: int = 250) -> None:
-    """Move atoms in place by Langevin dynamics at a random temperature.
-
-    Parameters
-    ----------
-    steps : int, optional
-        Time steps of 4 fs.
-    """
+def anneal(
+    atoms: Any,
+    rng: np.random.Generator,
+    steps: int = 250,  # time steps of 4 fs
+) -> None:
+    """Move atoms in place by Langevin dynamics at a random temperature."""
     units = import_ase("units")
     Langevin = import_ase("md.langevin").Langevin
     kelvin = rng.uniform(600, 1400)

@@ -6,37 +6,21 @@ import numpy as np
 
 
 def bootstrap_fractions(
-    counts: np.ndarray, n_bootstrap: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Compute pooled class fractions of resampled images and, within them, resampled clusters.
-
-    Parameters
-    ----------
-    counts : ndarray of shape (images, classes), int
-        Numbers of clusters, at least one in total.
-
-    Returns
-    -------
-    ndarray of shape (B, classes)
-        Each row sums to 1.
-    """
+    counts: np.ndarray,  # (images, classes), int: numbers of clusters, at least one in total
+    n_bootstrap: int,
+    rng: np.random.Generator,
+) -> np.ndarray:  # (B, classes): each row sums to 1
+    """Compute pooled class fractions of resampled images and, within them, resampled clusters."""
     drawn = resample_counts(counts, n_bootstrap, rng)
     return drawn / drawn.sum(axis=1, keepdims=True)
 
 
-def resample_counts(counts: np.ndarray, n_bootstrap: int, rng: np.random.Generator) -> np.ndarray:
-    """Resample images and, within them, clusters.
-
-    Parameters
-    ----------
-    counts : ndarray of shape (images, classes), int
-        Numbers of clusters.
-
-    Returns
-    -------
-    ndarray of shape (B, classes)
-        Numbers of clusters, multiplied by the number of images.
-    """
+def resample_counts(
+    counts: np.ndarray,  # (images, classes), int: numbers of clusters
+    n_bootstrap: int,
+    rng: np.random.Generator,
+) -> np.ndarray:  # (B, classes): numbers of clusters, multiplied by the number of images
+    """Resample images and, within them, clusters."""
     return resample_groups(counts, np.zeros(len(counts), int), 1, n_bootstrap, rng)[:, 0]
 
 

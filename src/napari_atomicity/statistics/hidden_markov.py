@@ -147,24 +147,11 @@ def smooth(
 
 
 def log_likelihoods(
-    emissions: Sequence[np.ndarray], changes: np.ndarray, initial: np.ndarray | None = None
-) -> np.ndarray:
-    """Compute the log-likelihood of each track for each probability of a change.
-
-    Parameters
-    ----------
-    emissions : sequence of ndarray of shape (T, K)
-        As in `smooth`.
-    changes : ndarray of shape (G,)
-        Probabilities of a change per frame.
-    initial : ndarray of shape (K,), optional
-        As in `smooth`.
-
-    Returns
-    -------
-    ndarray of shape (G, N)
-        Log-likelihoods.
-    """
+    emissions: Sequence[np.ndarray],  # each (T, K): as in `smooth`
+    changes: np.ndarray,  # (G,): probabilities of a change per frame
+    initial: np.ndarray | None = None,  # (K,): as in `smooth`
+) -> np.ndarray:  # (G, N): log-likelihoods
+    """Compute the log-likelihood of each track for each probability of a change."""
     out = np.zeros((len(changes), len(emissions)))
     for members, stacked, lengths in _batches(emissions):
         start = _initial(initial, stacked.shape[2])

@@ -15,21 +15,15 @@ N_QUANTILES = 41
 """Points by which a normal distribution is approximated; the outermost are at 2.25 sigma."""
 
 
-def variance_factor(fraction: np.ndarray, n: int, resampled: np.ndarray) -> np.ndarray:
+def variance_factor(
+    fraction: np.ndarray,  # (classes,): fractions, for the variance of independent clusters
+    n: int,
+    resampled: np.ndarray,  # (B, classes): fractions of resamples
+) -> np.ndarray:
     """Compute the variance of resampled fractions relative to that of independent clusters.
 
-    Parameters
-    ----------
-    fraction : ndarray of shape (classes,)
-        Fractions, for the variance of independent clusters.
-    resampled : ndarray of shape (B, classes)
-        Fractions of resamples.
-
-    Returns
-    -------
-    ndarray of shape (classes,)
-        Factors, at least 1. Classes with fractions of 0 or 1 have no variance and get the factor of
-        all classes together.
+    The result has shape (classes,): factors, at least 1. Classes with fractions of 0 or 1 have no
+    variance and get the factor of all classes together.
     """
     of_counting = fraction * (1 - fraction) / n
     scatter = resampled.var(axis=0)
@@ -79,24 +73,18 @@ def widen_interval(
 
 
 def mixed_interval(
-    fraction: np.ndarray, low: np.ndarray, high: np.ndarray, shifts: np.ndarray, level: float
-) -> tuple[np.ndarray, np.ndarray]:
+    # fraction, low, high, each (classes,): fractions and their intervals without the shared error
+    fraction: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    shifts: np.ndarray,  # (B, classes): shared error in each draw
+    level: float,
+) -> tuple[np.ndarray, np.ndarray]:  # low, high: (classes,)
     """Add draws of a shared error to an interval.
 
     The ends are quantiles of a mixture: around each shifted fraction a normal distribution with
     the half-widths of the interval. The variance alone is not sufficient, because two solutions
     give two separate groups of fractions. The result contains the interval.
-
-    Parameters
-    ----------
-    fraction, low, high : ndarray of shape (classes,)
-        Fractions and their intervals without the shared error.
-    shifts : ndarray of shape (B, classes)
-        Shared error in each draw.
-
-    Returns
-    -------
-    low, high : ndarray of shape (classes,)
     """
     z = ndtri((np.arange(N_QUANTILES) + 0.5) / N_QUANTILES)[:, None]
     noise = z / ndtri(0.5 + level / 2) * np.where(z < 0, fraction - low, high - fraction)
@@ -107,27 +95,19 @@ def mixed_interval(
 
 
 def adjusted_interval(
-    fraction: np.ndarray, n: int, resampled: np.ndarray, level: float, min_factor: float
-) -> tuple[np.ndarray, np.ndarray]:
+    fraction: np.ndarray,  # (classes,): adjusted fractions
+    n: int,
+    resampled: np.ndarray,  # (B, classes): adjusted fractions of resamples
+    level: float,
+    # Minimum variance factor: that of the unadjusted labels, because adjustment does not make
+    # images more alike
+    min_factor: float,
+) -> tuple[np.ndarray, np.ndarray]:  # low, high: (classes,)
     """Combine Wilson's interval for an effective sample size with the percentiles of the resamples.
 
     Neither is sufficient: percentiles exclude fractions that no resample contains; and Wilson's
     interval excludes 0 unless the fraction is 0, but the adjustment may assign a fraction to an
     absent class.
-
-    Parameters
-    ----------
-    fraction : ndarray of shape (classes,)
-        Adjusted fractions.
-    resampled : ndarray of shape (B, classes)
-        Adjusted fractions of resamples.
-    min_factor : float
-        Minimum variance factor: that of the unadjusted labels, because adjustment does not make
-        images more alike.
-
-    Returns
-    -------
-    low, high : ndarray of shape (classes,)
     """
     # A class adjusted to 0 has no binomial variance, but its resamples vary.
     typical = np.clip(resampled.mean(axis=0), 1 / (n + 1), n / (n + 1))

@@ -86,27 +86,15 @@ def match(first: np.ndarray, second: np.ndarray, tolerance: float) -> Pairs:
 
 
 def match_boxes(
-    first: np.ndarray, second: np.ndarray, size: float = BOX_PX, iou: float = BOX_IOU
+    first: np.ndarray,  # (N, 2): positions in pixels
+    second: np.ndarray,  # (M, 2): positions in pixels
+    size: float = BOX_PX,  # edge length of the boxes in pixels
+    iou: float = BOX_IOU,  # intersection over union that a pair must exceed
 ) -> Pairs:
     """Pair square boxes around points: the maximum sum of IoU, restricted to pairs above a limit.
 
-    Parameters
-    ----------
-    first : ndarray of shape (N, 2)
-        Positions in pixels.
-    second : ndarray of shape (M, 2)
-        Positions in pixels.
-    size : float
-        Edge length of the boxes in pixels.
-    iou : float
-        Intersection over union that a pair must exceed.
-
-    Raises
-    ------
-    ValueError
-        If the size is not positive.
-    AtomicityError
-        If positions are not finite or of the wrong shape.
+    Raises `ValueError` if the size is not positive. Raises `AtomicityError` if positions are not
+    finite or of the wrong shape.
     """
     if not (np.isfinite(size) and size > 0):
         raise ValueError(f"a box size of {size} pixels is not positive")

@@ -69,25 +69,14 @@ def lower_case_columns(table: pd.DataFrame) -> dict[str, Any]:
     return columns
 
 
-def prepare_points(table: pd.DataFrame, what: str) -> pd.DataFrame:
+def prepare_points(
+    table: pd.DataFrame,  # a table of points; see `point_scores.evaluate_points`
+    what: str,  # name of the table in error messages
+) -> pd.DataFrame:
     """Convert a table of points to standard columns.
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        A table of points; see `point_scores.evaluate_points`.
-    what : str
-        Name of the table in error messages.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``image, frame, y_nm, x_nm, y_px, x_px`` (NaN if not given), ``atom, uncertain``.
-
-    Raises
-    ------
-    TableError
-        If positions, image names or frames are missing or invalid.
+    The result has the columns ``image, frame, y_nm, x_nm, y_px, x_px`` (NaN if not given), ``atom,
+    uncertain``. Raises `TableError` if positions, image names or frames are missing or invalid.
     """
     columns = lower_case_columns(table)
     out = pd.DataFrame(index=range(len(table)))
@@ -163,22 +152,12 @@ def collect_fields(
     known: list[str],
     found: pd.DataFrame,
     labelled: pd.DataFrame,
-    empty: pd.DataFrame,
-    pixel_size_nm: float | None,
+    empty: pd.DataFrame,  # places labelled as having no atom
+    pixel_size_nm: float | None,  # pixel size in nm; from positions given in both units if None
 ) -> list[PointField]:
     """Collect every frame of the truth's images that has points in either table.
 
-    Parameters
-    ----------
-    empty : pandas.DataFrame
-        Places labelled as having no atom.
-    pixel_size_nm : float, optional
-        Pixel size in nm; from positions given in both units if None.
-
-    Raises
-    ------
-    TableError
-        If a pixel size is needed and unknown.
+    Raises `TableError` if a pixel size is needed and unknown.
     """
     sizes = pd.concat([t.assign(px_nm=pixel_sizes(t)) for t in (found, labelled, empty)])
     size_of = sizes.groupby("image")["px_nm"].median().to_dict()
@@ -347,10 +326,7 @@ def _matched_fields(
 def rates(counts: Counts, seed: int = 0) -> dict[str, float | None]:
     """Compute precision, recall and F1 of all images together, with their intervals.
 
-    Returns
-    -------
-    dict of str to (float or None)
-        ``precision, precision_low, precision_high`` and so on; None if undefined.
+    The result has ``precision, precision_low, precision_high`` and so on; None if undefined.
     """
     matched, predicted, truth = (
         float(v.sum()) for v in (counts.matched, counts.predicted, counts.truth)

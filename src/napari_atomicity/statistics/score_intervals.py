@@ -178,19 +178,14 @@ def score_intervals(
 
 
 def resample_scores(
-    pairs: LabelPairs, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
+    pairs: LabelPairs,  # True and predicted labels, at least one
+    n_bootstrap: int = N_BOOTSTRAP,
+    seed: int = 0,
 ) -> dict[str, np.ndarray]:
     """Compute the scores of resampled images and, within them, resampled clusters.
 
-    Parameters
-    ----------
-    pairs : LabelPairs
-        True and predicted labels, at least one.
-
-    Returns
-    -------
-    dict of str to ndarray of shape (B,)
-        The names of `SUMMARY` → score of each resample, NaN where undefined.
+    The results have shape (B,): the names of `SUMMARY` → score of each resample, NaN where
+    undefined.
     """
     values = _scores(*_resample(pairs, n_bootstrap, seed))
     return {name: values[score] for score, name in SUMMARY.items()}
@@ -210,6 +205,8 @@ def _resample(pairs: LabelPairs, n_bootstrap: int, seed: int) -> tuple[np.ndarra
 
 
 def score_differences(
+    # first, second: True labels, and those predicted by the two methods, row by row for the same
+    # clusters
     first: LabelPairs,
     second: LabelPairs,
     level: float = LEVEL,
@@ -221,21 +218,9 @@ def score_differences(
     Both methods have the same images and clusters in each resample, so that what makes an image
     difficult for both does not count.
 
-    Parameters
-    ----------
-    first, second : LabelPairs
-        True labels, and those predicted by the two methods, row by row for the same clusters.
-
-    Returns
-    -------
-    dict
-        The names of `SUMMARY` → ``difference`` (first minus second), ``low`` and ``high``; None
-        where undefined.
-
-    Raises
-    ------
-    ValueError
-        If the rows are not those of the same clusters.
+    The result maps the names of `SUMMARY` → ``difference`` (first minus second), ``low`` and
+    ``high``; None where undefined. Raises `ValueError` if the rows are not those of the same
+    clusters.
     """
     value, values = resample_differences(first, second, n_bootstrap, seed)
     out: dict[str, dict[str, float] | None] = {}
@@ -339,21 +324,15 @@ def _fractions(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ratio_scores(
-    true: np.ndarray, found: np.ndarray, weight: np.ndarray | None = None
+    # true, found, each (B, samples, classes): fractions in B resamples
+    true: np.ndarray,
+    found: np.ndarray,
+    weight: np.ndarray | None = None,  # (B, samples): how often each sample counts
 ) -> dict[str, np.ndarray]:
     """Compute R² and mean absolute error of class fractions.
 
-    Parameters
-    ----------
-    true, found : ndarray of shape (B, samples, classes)
-        Fractions in B resamples.
-    weight : ndarray of shape (B, samples), optional
-        How often each sample counts.
-
-    Returns
-    -------
-    dict of str to ndarray
-        "r2" (NaN if the true fractions are equal) and "mean_absolute_error", of shape (B,).
+    The result has "r2" (NaN if the true fractions are equal) and "mean_absolute_error", of shape
+    (B,).
     """
     shape = true.shape
     w = np.broadcast_to(1.0 if weight is None else weight[..., None], shape)

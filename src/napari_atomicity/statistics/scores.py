@@ -99,16 +99,11 @@ def evaluate(
 def not_analysed(
     known: list[str],
     found: Iterable[str],
+    # Names of all analysed images. If None, those of the predictions; all if there are none.
     analysed: Sequence[str] | None,
     begins: bool = False,
 ) -> list[str]:
-    """List the images of the truth that were not analysed.
-
-    Parameters
-    ----------
-    analysed : sequence of str, optional
-        Names of all analysed images. If None, those of the predictions; all if there are none.
-    """
+    """List the images of the truth that were not analysed."""
     found = dict.fromkeys(found)
     if not found and analysed is None:
         return []

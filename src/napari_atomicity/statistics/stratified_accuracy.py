@@ -109,21 +109,14 @@ class Accuracy:
 
 
 def stratified_share(
+    # size, n, right: number of clusters, answers and right answers of each stratum. Strata without
+    # answers are assumed to equal the others.
     size: Sequence[int] | np.ndarray,
     n: Sequence[int] | np.ndarray,
     right: Sequence[int] | np.ndarray,
-    level: float = 0.95,
+    level: float = 0.95,  # coverage of the interval
 ) -> Share:
-    """Estimate the fraction of right labels from answers to a stratified sample.
-
-    Parameters
-    ----------
-    size, n, right : sequence of int or ndarray
-        Number of clusters, answers and right answers of each stratum. Strata without answers are
-        assumed to equal the others.
-    level : float
-        Coverage of the interval.
-    """
+    """Estimate the fraction of right labels from answers to a stratified sample."""
     size, n, right = (np.asarray(v, float) for v in (size, n, right))
     there = (n > 0) & (size > 0)
     if not there.any():

@@ -52,24 +52,18 @@ def band_pass(frame: np.ndarray, pixel_nm: float) -> np.ndarray | None:
 
 
 def measure_shift(
-    one: np.ndarray | None, other: np.ndarray | None, grain_px: float
+    # one, other, each (Y, X) or None: frames from `band_pass`
+    one: np.ndarray | None,
+    other: np.ndarray | None,
+    grain_px: float,  # standard deviation of the grain in pixels
 ) -> np.ndarray | None:
     """Measure the shift between two frames by phase correlation.
 
     The correlation of two unrelated frames of n independent grains is about 1 / √n. The limit is
     much higher, since the shift is the best of many.
 
-    Parameters
-    ----------
-    one, other : ndarray of shape (Y, X) or None
-        Frames from `band_pass`.
-    grain_px : float
-        Standard deviation of the grain in pixels.
-
-    Returns
-    -------
-    ndarray of shape (2,) or None
-        Shift (y, x) in pixels; None without significant correlation.
+    The result has shape (2,) or None: shift (y, x) in pixels; None without significant
+    correlation.
     """
     if one is None or other is None:
         return None

@@ -28,14 +28,8 @@ def average_if_stack(
     frames: int | str | None,
     progress: Progress | None = None,
     stop: Stop | None = None,
-) -> Micrograph:
-    """Average the frames of a stack if requested.
-
-    Returns
-    -------
-    Micrograph
-        Unchanged for a single image or if ``frames`` is None.
-    """
+) -> Micrograph:  # unchanged for a single image or if ``frames`` is None
+    """Average the frames of a stack if requested."""
     if frames is None or micrograph.n_frames < 2:
         return micrograph
     from .averaging import average_frames
@@ -45,14 +39,8 @@ def average_if_stack(
 
 def track_if_stack(
     analysis: Analysis, progress: Progress | None = None, stop: Stop | None = None
-) -> Analysis:
-    """Track the clusters of a stack.
-
-    Returns
-    -------
-    Analysis
-        Unchanged for a single image.
-    """
+) -> Analysis:  # unchanged for a single image
+    """Track the clusters of a stack."""
     if analysis.micrograph.n_frames < 2:
         return analysis
     return track_clusters(analysis, progress=progress, stop=stop)

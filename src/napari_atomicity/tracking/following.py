@@ -332,14 +332,8 @@ def track_clusters(
 
 def make_tracking_parameters(
     settings: MovieSettings, drift: StageDrift, notices: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Return drift, settings and notices as plain values for JSON.
-
-    Returns
-    -------
-    dict of str to object
-        Parameters to be kept under `MOVIE`.
-    """
+) -> dict[str, Any]:  # parameters to be kept under `MOVIE`
+    """Return drift, settings and notices as plain values for JSON."""
     return {
         "settings": settings.to_dict(),
         "drift_nm": np.round(drift.shift_nm, 5).tolist(),

@@ -71,11 +71,8 @@ def recorded_session(part: PatchSet, name: str) -> dict[str, Any]:
 
     With it a later session of the same instrument has a prior of its scale.
 
-    Returns
-    -------
-    dict of str to Any
-        Intensity of one atom in counts nm² with its 95 % interval, and the standard deviation of
-        its logarithm between the images.
+    The result has intensity of one atom in counts nm² with its 95 % interval, and the standard
+    deviation of its logarithm between the images.
     """
     log_scale = np.log(part.table.groupby("image")[KNOWN_SCALE].first().to_numpy(float))
     spread = float(log_scale.std(ddof=1)) if len(log_scale) > 1 else 0.0
@@ -92,23 +89,17 @@ def recorded_session(part: PatchSet, name: str) -> dict[str, Any]:
 
 
 def score_held_out_images(
-    card: ModelCard, tensors: dict[str, np.ndarray], sets: Sequence[PatchSet], device: str
-) -> ModelCard:
+    card: ModelCard,
+    tensors: dict[str, np.ndarray],
+    # Clusters of size-selected images with `KNOWN_SCALE`; the last set is held out
+    sets: Sequence[PatchSet],
+    device: str,
+) -> ModelCard:  # with the scores, and a sentence on its limits if the scale is often not found
     """Add scores on held-out images as they were recorded, in place of those of their mixtures.
 
     The scale is that of an analysis of all images (``held_out``), or the known one
     (``held_out_known_scale``), which an analysis does not know. ``held_out_mixtures`` are the
     scores of the mixtures that calibrated the model.
-
-    Parameters
-    ----------
-    sets : sequence of PatchSet
-        Clusters of size-selected images with `KNOWN_SCALE`; the last set is held out.
-
-    Returns
-    -------
-    ModelCard
-        With the scores, and a sentence on its limits if the scale is often not found.
     """
     scores_of = card.scores
     of_session = partial(predict_as_used, one_session=True)
@@ -132,11 +123,8 @@ def check_scales(
 ) -> dict[str, float]:
     """Compare the scales that an analysis of all images finds with the known ones.
 
-    Returns
-    -------
-    dict of str to float
-        Numbers of ``images``, of those whose scale is ``off`` (see `scale_is_off`) and of those
-        whose scale is ``certain``, and the median ``clusters_per_image`` that tell the scale.
+    The result has numbers of ``images``, of those whose scale is ``off`` (see `scale_is_off`) and
+    of those whose scale is ``certain``, and the median ``clusters_per_image`` that tell the scale.
     """
     whole = PatchSet.join(sets)
     images = predict_as_used(card, tensors, whole, choose_device(device), one_session=True)
@@ -151,14 +139,11 @@ def check_scales(
 
 
 def score_test_fields(
-    card: ModelCard, tensors: dict[str, np.ndarray], test: PatchSet, device: str
+    card: ModelCard,
+    tensors: dict[str, np.ndarray],
+    test: PatchSet,  # clusters of fields that had no part in training and calibration
+    device: str,
 ) -> ModelCard:
-    """Add scores on test fields, each with the scale that it tells by itself.
-
-    Parameters
-    ----------
-    test : PatchSet
-        Clusters of fields that had no part in training and calibration.
-    """
+    """Add scores on test fields, each with the scale that it tells by itself."""
     found = scores(card, tensors, test, choose_device(device))
     return replace(card, scores={**card.scores, "test": found})

@@ -50,18 +50,17 @@ SHARES = 2.0
 """Concentration of the Dirichlet distribution of the shares."""
 
 
-def shuffle_into_mixtures(part: PatchSet, classes: Sequence[str], seed: int) -> PatchSet:
+def shuffle_into_mixtures(
+    part: PatchSet,  # with `KNOWN_SCALE`, else it is returned unchanged. Raw channel in counts.
+    classes: Sequence[str],
+    seed: int,
+) -> PatchSet:
     """Shuffle clusters of images of known scale into mixtures of random shares with one scale.
 
     Every cluster occurs one time. Each class is divided over all mixtures, so that none is left for
     mixtures of its own, in which the scale could not be found. Intensities and raw patches are
     divided by the scale of their image, and the known scale of a mixture is 1; the scatter about
     the median of the image stays.
-
-    Parameters
-    ----------
-    part : PatchSet
-        With `KNOWN_SCALE`, else it is returned unchanged. Raw channel in counts.
     """
     table = part.table
     if KNOWN_SCALE not in table:
@@ -174,32 +173,18 @@ def train_classifier(
 
 
 def continue_on_all_images(
-    model: Start,
-    sets: Sequence[PatchSet],
+    model: Start,  # calibrated model of `train_classifier`
+    sets: Sequence[PatchSet],  # training and held-out clusters, raw channel in counts
     settings: TrainingSettings,
-    device: str = "auto",
+    device: str = "auto",  # "auto", "cpu", "cuda" or "mps"
     progress: Progress | None = None,
     stop: Stop | None = None,
-) -> Start:
+) -> Start:  # the model with new weights, references, class means and apparent size
     """Fit a network from random weights further, with the images that were held out.
 
     With few images, those that calibrate are a quarter of all, and their isomers and conditions are
     missed. The calibration stays: that of a network with fewer images, which is a little too
     careful. Scores of held-out images must be computed before.
-
-    Parameters
-    ----------
-    model : tuple of ModelCard and dict
-        Calibrated model of `train_classifier`.
-    sets : sequence of PatchSet
-        Training and held-out clusters, raw channel in counts.
-    device : str, optional
-        "auto", "cpu", "cuda" or "mps".
-
-    Returns
-    -------
-    ModelCard, dict of str to ndarray
-        The model with new weights, references, class means and apparent size.
     """
     card, tensors = model
     assert card.scale is not None
@@ -536,20 +521,12 @@ def _counts(part: PatchSet, classes: Sequence[str]) -> dict[str, int]:
 
 
 def select_replay(
-    train: PatchSet, classes: Sequence[str], channels: Sequence[str], seed: int
-) -> dict[str, np.ndarray]:
-    """Select patches of every class that an adaptation replays, so that it forgets nothing.
-
-    Parameters
-    ----------
-    train : PatchSet
-        Raw channel in atoms per nm².
-
-    Returns
-    -------
-    dict of str to ndarray
-        ``replay.<channel>`` and ``replay.label``.
-    """
+    train: PatchSet,  # raw channel in atoms per nm²
+    classes: Sequence[str],
+    channels: Sequence[str],
+    seed: int,
+) -> dict[str, np.ndarray]:  # ``replay.<channel>`` and ``replay.label``
+    """Select patches of every class that an adaptation replays, so that it forgets nothing."""
     whole = select_classes(train, classes)
     label, chosen = _sample_classes(whole, classes, REPLAYED_PER_CLASS, seed)
     patches = {f"replay.{c}": whole.patches[c][chosen].astype(np.float16) for c in channels}

@@ -74,14 +74,8 @@ class Trainer:
             pct_start=warmup,
         )
 
-    def steps(self, first: int, last: int) -> Iterator[int]:
-        """Yield the numbers of steps; check ``stop`` before each and report progress after it.
-
-        Yields
-        ------
-        int
-            Number of the step, from 0.
-        """
+    def steps(self, first: int, last: int) -> Iterator[int]:  # number of the step, from 0
+        """Yield the numbers of steps; check ``stop`` before each and report progress after it."""
         for step in range(first, last):
             check(self._stop)
             yield step
@@ -91,14 +85,12 @@ class Trainer:
         """Report progress."""
         report(self._progress, done, self.total_steps, message)
 
-    def update(self, loss: Tensor, kept: float) -> None:
-        """Take one step of the optimiser and update the average.
-
-        Parameters
-        ----------
-        kept : float
-            Share of the average that stays, between 0 and 1.
-        """
+    def update(
+        self,
+        loss: Tensor,
+        kept: float,  # share of the average that stays, between 0 and 1
+    ) -> None:
+        """Take one step of the optimiser and update the average."""
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT_NORM)
@@ -108,14 +100,12 @@ class Trainer:
 
 
 @torch.no_grad()
-def update_average(average: nn.Module, network: nn.Module, kept: float) -> None:
-    """Move the weights of an average towards those of a network, in place.
-
-    Parameters
-    ----------
-    kept : float
-        Share of the average that stays, between 0 and 1.
-    """
+def update_average(
+    average: nn.Module,
+    network: nn.Module,
+    kept: float,  # share of the average that stays, between 0 and 1
+) -> None:
+    """Move the weights of an average towards those of a network, in place."""
     states = average.state_dict().values(), network.state_dict().values()
     for mean, current in zip(*states, strict=True):
         if mean.dtype.is_floating_point:
@@ -127,7 +117,8 @@ OnEpoch = Callable[[list[dict[str, float]]], None]
 
 
 def fit_network(
-    network: AtomicityNet,
+    network: AtomicityNet,  # with random weights, or those to start from
+    # train, held_out: channel → (N, P, P), and (N,) class indices
     train: tuple[dict[str, Tensor], Tensor],
     held_out: tuple[dict[str, Tensor], Tensor],
     settings: TrainingSettings,
@@ -135,11 +126,15 @@ def fit_network(
     progress: Progress | None = None,
     stop: Stop | None = None,
     *,
-    atoms: Sequence[int] = (),
+    atoms: Sequence[int] = (),  # number of atoms of each class, for the mean error in atoms
+    # (N,): radius of the training clusters in pixels of the patch, for ``request.neighbours``
     radius_px: Tensor | None = None,
+    # Network whose class maps the fitted one is to have: see `map_distance`
     teacher: AtomicityNet | None = None,
     on_epoch: OnEpoch | None = None,
+    # Written after every epoch; the fit resumes from it if it exists
     checkpoint: Checkpoint | None = None,
+    # Channels whose convolutions stay as they are; the head may weight their features anew
     frozen: Collection[str] = (),
 ) -> list[dict[str, float]]:
     """Fit a network in place; the average of its weights over the last steps remains.
@@ -147,28 +142,8 @@ def fit_network(
     Every epoch has its own seed, so that a resumed fit ends with the same weights as one without
     interruption.
 
-    Parameters
-    ----------
-    network : AtomicityNet
-        With random weights, or those to start from.
-    train, held_out : tuple of dict and Tensor
-        Channel → (N, P, P), and (N,) class indices.
-    atoms : sequence of int, optional
-        Number of atoms of each class, for the mean error in atoms.
-    radius_px : Tensor of shape (N,), optional
-        Radius of the training clusters in pixels of the patch, for ``request.neighbours``.
-    teacher : AtomicityNet, optional
-        Network whose class maps the fitted one is to have: see `map_distance`.
-    checkpoint : Checkpoint, optional
-        Written after every epoch; the fit resumes from it if it exists.
-    frozen : collection of str, optional
-        Channels whose convolutions stay as they are; the head may weight their features anew.
-
-    Returns
-    -------
-    list of dict
-        Per epoch: its number and the largest one, loss, and of held-out images loss, accuracy,
-        share off by one, error in atoms.
+    The result has per epoch: its number and the largest one, loss, and of held-out images loss,
+    accuracy, share off by one, error in atoms.
     """
     network.to(device)
     for channel in frozen:
@@ -256,14 +231,12 @@ class _Batches:
         """Number of batches in an epoch."""
         return max(1, -(-len(self.label) // self.settings.batch_size))
 
-    def draw(self, rows: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the patches of some rows, augmented, on the device.
-
-        Parameters
-        ----------
-        rows : Tensor of shape (n,)
-            Rows of the batch.
-        """
+    def draw(
+        self,
+        rows: Tensor,  # (n,): rows of the batch
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """Return the patches of some rows, augmented, on the device."""
         settings = self.settings
         batch = augmented(
             {c: p[rows].float() for c, p in self.patches.items()},
@@ -402,21 +375,12 @@ def class_balanced_weights(label: np.ndarray, n_classes: int) -> np.ndarray:
     return np.asarray(len(label) / (n_classes * np.maximum(count, 1)), np.float32)
 
 
-def smooth_targets(label: Tensor, n_classes: int, smoothing: float) -> Tensor:
-    """Return target probabilities that give a share to the neighbours of the class.
-
-    Parameters
-    ----------
-    label : Tensor of shape (N,)
-        Class indices.
-    smoothing : float
-        Share of the next smaller and the next larger class together.
-
-    Returns
-    -------
-    Tensor of shape (N, n_classes)
-        Rows sum to 1.
-    """
+def smooth_targets(
+    label: Tensor,  # (N,): class indices
+    n_classes: int,
+    smoothing: float,  # share of the next smaller and the next larger class together
+) -> Tensor:  # (N, n_classes): rows sum to 1
+    """Return target probabilities that give a share to the neighbours of the class."""
     target = functional.one_hot(label, n_classes).float()
     spill = torch.zeros_like(target)
     spill[:, 1:] += target[:, :-1] / 2
@@ -429,19 +393,11 @@ def smooth_targets(label: Tensor, n_classes: int, smoothing: float) -> Tensor:
 def held_out_scores(
     network: AtomicityNet,
     patches: dict[str, Tensor],
-    label: Tensor,
+    label: Tensor,  # (N,): class indices
     device: torch.device,
-    atoms: Sequence[int],
+    atoms: Sequence[int],  # number of atoms of each class; may be empty
 ) -> dict[str, float]:
-    """Compute loss, accuracy, share off by one class (means over classes) and error in atoms.
-
-    Parameters
-    ----------
-    label : Tensor of shape (N,)
-        Class indices.
-    atoms : sequence of int
-        Number of atoms of each class; may be empty.
-    """
+    """Compute loss, accuracy, share off by one class (means over classes) and error in atoms."""
     network.eval()
     logits = torch.cat(
         [

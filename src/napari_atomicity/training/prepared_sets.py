@@ -124,23 +124,13 @@ def _check_classes(table: pd.DataFrame) -> list[str]:
 
 
 def tables_with_images(
-    files: Sequence[Path],
+    files: Sequence[Path],  # cluster tables as this package writes them
     folders: Sequence[Path],
-    pixel_size_nm: float | None = None,
+    pixel_size_nm: float | None = None,  # replaces that of the measurement in the table
 ) -> Iterator[tuple[Micrograph, pd.DataFrame]]:
     """Read the images of cluster tables, each one time, with its rows.
 
-    Parameters
-    ----------
-    files : sequence of Path
-        Cluster tables as this package writes them.
-    pixel_size_nm : float, optional
-        Replaces that of the measurement in the table.
-
-    Raises
-    ------
-    ReadError
-        If an image is missing, or several have its name.
+    Raises `ReadError` if an image is missing, or several have its name.
     """
     from ..io.images import find_images, load
     from ..io.tables import concatenate, read_clusters
@@ -232,10 +222,8 @@ def prepare_sets(
 ) -> tuple[dict[str, PatchSet], list[str]]:
     """Prepare the sets of labelled patches of a request, or read those that are kept.
 
-    Returns
-    -------
-    sets : dict of str to PatchSet
-        "train", "held_out" and, from simulation, "test" and objects of no class.
+    The result is ``sets``: "train", "held_out" and, from simulation, "test" and objects of no
+    class.
     """
     names = ["train", "held_out"]
     if isinstance(request.source, SimulationSource):

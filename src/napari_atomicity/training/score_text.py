@@ -25,14 +25,10 @@ SCALE_NOT_FOUND = (
 """Sentence on the limits of a model whose training images do not determine their scale."""
 
 
-def scale_is_found(scale: Mapping[str, float]) -> bool:
-    """Return whether an analysis finds the scale of most training images.
-
-    Parameters
-    ----------
-    scale : mapping of str to float
-        ``scores["scale"]`` of a card.
-    """
+def scale_is_found(
+    scale: Mapping[str, float],  # ``scores["scale"]`` of a card
+) -> bool:
+    """Return whether an analysis finds the scale of most training images."""
     return scale.get("off", 0) <= MAX_OFF * scale.get("images", 0)
 
 

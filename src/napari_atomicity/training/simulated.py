@@ -102,21 +102,12 @@ def _simulate_patches(
     return label_field(simulate_field(library, settings, seed, f"simulated-{seed}"), classes, patch)
 
 
-def label_field(made: Field, classes: Sequence[str], settings: PatchSettings) -> PatchSet:
-    """Detect the clusters of a simulated field and label them by its truth.
-
-    Parameters
-    ----------
-    classes : sequence of str
-        In order of size.
-    settings : PatchSettings
-        Geometry of the patches.
-
-    Returns
-    -------
-    PatchSet
-        Detected clusters with their true classes.
-    """
+def label_field(
+    made: Field,
+    classes: Sequence[str],  # in order of size
+    settings: PatchSettings,  # geometry of the patches
+) -> PatchSet:  # detected clusters with their true classes
+    """Detect the clusters of a simulated field and label them by its truth."""
     table = detect(made.micrograph).table
     patches = extract_patches(made.micrograph, table, settings)
     rows, truths = match(table, made.truth, made.micrograph.calibrated())

@@ -80,19 +80,10 @@ def from_folder(
     return whole, classes
 
 
-def join_files(parts: Sequence[PatchSet]) -> PatchSet:
-    """Join the labelled clusters of files, without those that nothing can be learnt from.
-
-    Parameters
-    ----------
-    parts : sequence of PatchSet
-        Detected clusters of each file with the class of their frame.
-
-    Returns
-    -------
-    PatchSet
-        Without clusters at the border and outliers; with `KNOWN_SCALE`.
-    """
+def join_files(
+    parts: Sequence[PatchSet],  # detected clusters of each file with the class of their frame
+) -> PatchSet:  # without clusters at the border and outliers; with `KNOWN_SCALE`
+    """Join the labelled clusters of files, without those that nothing can be learnt from."""
     return _pool_small_images(with_known_scale(PatchSet.join([_clean(part) for part in parts])))
 
 

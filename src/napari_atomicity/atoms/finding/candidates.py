@@ -102,21 +102,11 @@ class CandidateSettings:
     elongation: float = 4.0
 
 
-def gaussian_blur(image: np.ndarray, sigma_px: float) -> np.ndarray:
-    """Apply a Gaussian blur; a wide one on block means, which is faster.
-
-    Parameters
-    ----------
-    image : ndarray of float32, shape (Y, X)
-        Image, finite.
-    sigma_px : float
-        Standard deviation.
-
-    Returns
-    -------
-    ndarray of shape (Y, X)
-        Blurred image.
-    """
+def gaussian_blur(
+    image: np.ndarray,  # (Y, X), float32: image, finite
+    sigma_px: float,  # standard deviation
+) -> np.ndarray:  # (Y, X): blurred image
+    """Apply a Gaussian blur; a wide one on block means, which is faster."""
     factor = max(1, min(int(sigma_px / _COARSE), min(image.shape) // 4))
     if factor == 1:
         return np.asarray(ndimage.gaussian_filter(image, sigma_px, mode="reflect", truncate=3))
@@ -266,23 +256,12 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
     return min(values), max(values)
 
 
-def compute_elongations(image: np.ndarray, points: np.ndarray, sigma_px: float) -> np.ndarray:
-    """Compute the ratio of the larger to the smaller curvature of the blurred image at points.
-
-    Parameters
-    ----------
-    image : ndarray of shape (Y, X)
-        Image, finite.
-    points : ndarray of shape (N, 2)
-        Positions (y, x) in pixels.
-    sigma_px : float
-        Standard deviation of the blur.
-
-    Returns
-    -------
-    ndarray of shape (N,)
-        Infinite where the image is not concave in every direction.
-    """
+def compute_elongations(
+    image: np.ndarray,  # (Y, X): image, finite
+    points: np.ndarray,  # (N, 2): positions (y, x) in pixels
+    sigma_px: float,  # standard deviation of the blur
+) -> np.ndarray:  # (N,): infinite where the image is not concave in every direction
+    """Compute the ratio of the larger to the smaller curvature of the blurred image at points."""
     blurred = ndimage.gaussian_filter(image - image.mean(), sigma_px, mode="reflect")
     place = np.clip(points.round().astype(int), 0, np.array(image.shape) - 1)
 

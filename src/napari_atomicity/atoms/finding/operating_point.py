@@ -162,23 +162,14 @@ def _fit_logistic(features: np.ndarray, right: np.ndarray, weight: np.ndarray) -
     return np.asarray(minimize(loss, initial, jac=True, method="L-BFGS-B").x)
 
 
-def best_threshold(probability: np.ndarray, candidate_recall: float = 1.0) -> float:
+def best_threshold(
+    probability: np.ndarray,  # (N,): calibrated probabilities
+    candidate_recall: float = 1.0,  # share of the annotated atoms that are among the candidates
+) -> float:  # one of the probabilities; 1 without candidates
     """Return the threshold of the maximum expected F1; candidates at or above it are reported.
 
     With S the sum of the probabilities of the k reported ones and M the expected number of
     annotated atoms, expected F1 = 2 S / (k + M).
-
-    Parameters
-    ----------
-    probability : ndarray of shape (N,)
-        Calibrated probabilities.
-    candidate_recall : float, default 1.0
-        Share of the annotated atoms that are among the candidates.
-
-    Returns
-    -------
-    float
-        One of the probabilities; 1 without candidates.
     """
     ordered = np.sort(_finite(probability))[::-1]
     if len(ordered) == 0 or ordered[0] <= 0:
@@ -191,15 +182,8 @@ def best_threshold(probability: np.ndarray, candidate_recall: float = 1.0) -> fl
 def threshold_at_precision(probability: np.ndarray, precision: float) -> float:
     """Return the lowest threshold whose expected precision is at least ``precision``.
 
-    Returns
-    -------
-    float
-        One of the probabilities; just above the highest if no threshold is sufficient.
-
-    Raises
-    ------
-    ValueError
-        If the precision is not between 0 and 1.
+    The result is one of the probabilities; just above the highest if no threshold is sufficient.
+    Raises `ValueError` if the precision is not between 0 and 1.
     """
     if not 0 <= precision <= 1:
         raise ValueError(f"the precision must be between 0 and 1, not {precision}")
@@ -214,23 +198,12 @@ def threshold_at_precision(probability: np.ndarray, precision: float) -> float:
     return float(ordered[np.flatnonzero(possible)[-1]])
 
 
-def expected(probability: np.ndarray, threshold: float, candidate_recall: float = 1.0) -> Expected:
-    """Compute the expected scores of the candidates at or above a threshold.
-
-    Parameters
-    ----------
-    probability : ndarray of shape (N,)
-        Calibrated probabilities.
-    threshold : float
-        Minimum probability of reported atoms.
-    candidate_recall : float, default 1.0
-        Share of the annotated atoms that are among the candidates.
-
-    Returns
-    -------
-    Expected
-        NaN where the denominator is zero.
-    """
+def expected(
+    probability: np.ndarray,  # (N,): calibrated probabilities
+    threshold: float,  # minimum probability of reported atoms
+    candidate_recall: float = 1.0,  # share of the annotated atoms that are among the candidates
+) -> Expected:  # NaN where the denominator is zero
+    """Compute the expected scores of the candidates at or above a threshold."""
     probability = _finite(probability)
     reported = probability[probability >= threshold]
     marked = float(probability.sum()) / max(candidate_recall, _MIN_PROBABILITY)

@@ -358,16 +358,13 @@ _COUNT_TEMPLATES = (
 )
 
 
-def _format_counts(n_atoms: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[str]:
-    """Format numbers of atoms as ``43 atoms (38–49)``.
-
-    Parameters
-    ----------
-    n_atoms : ndarray of float, shape (n_clusters,)
-        Numbers of atoms; NaN if not known.
-    low, high : ndarray of float, shape (n_clusters,)
-        95 % interval; NaN if not known.
-    """
+def _format_counts(
+    n_atoms: np.ndarray,  # (n_clusters,): numbers of atoms; NaN if not known
+    # low, high, each (n_clusters,): 95 % interval; NaN if not known
+    low: np.ndarray,
+    high: np.ndarray,
+) -> list[str]:
+    """Format numbers of atoms as ``43 atoms (38–49)``."""
     has_interval = np.isfinite(low) & np.isfinite(high)
     kind = (np.round(n_atoms) != 1) + 2 * has_interval
     templates = np.array(_COUNT_TEMPLATES, object)[np.where(np.isfinite(n_atoms), kind, 4)]
@@ -376,18 +373,17 @@ def _format_counts(n_atoms: np.ndarray, low: np.ndarray, high: np.ndarray) -> li
 
 
 @lru_cache(maxsize=4096)  # few combinations of labels occur among thousands of clusters
-def format_disagreement(label: str, diameter: str, mixture: str, network: str) -> str:
+def format_disagreement(
+    label: str,
+    # diameter, mixture, network: classes from the single estimators; "" where there is none
+    diameter: str,
+    mixture: str,
+    network: str,
+) -> str:
     """Format which single estimators disagree with a label: ``the diameter says Pt41``.
 
-    Parameters
-    ----------
-    diameter, mixture, network : str
-        Classes from the single estimators; "" where there is none.
-
-    Returns
-    -------
-    str
-        "" without disagreement, and for labels that are no class: estimators know classes only.
+    The result is "" without disagreement, and for labels that are no class: estimators know
+    classes only.
     """
     if label in ("", *NON_CLASS_LABELS):
         return ""

@@ -77,25 +77,13 @@ class _Tokens:
         return kind == "word" and text.lower() in words
 
 
-def matching_rows(table: pd.DataFrame, line: str) -> np.ndarray:
+def matching_rows(
+    table: pd.DataFrame,  # any table; names of columns are not case-sensitive
+    line: str,  # the expression, as described at the top of this module; "" matches all rows
+) -> np.ndarray:  # (n_rows,), bool: which rows match
     """Return which rows of a table match a filter expression.
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Any table; names of columns are not case-sensitive.
-    line : str
-        The expression, as described at the top of this module; "" matches all rows.
-
-    Returns
-    -------
-    ndarray of bool, shape (n_rows,)
-        Which rows match.
-
-    Raises
-    ------
-    FilterError
-        If the expression is not valid; the message says why.
+    Raises `FilterError` if the expression is not valid; the message says why.
     """
     reader = _Tokens(_tokens(line), table)
     if not reader.tokens:

@@ -124,17 +124,13 @@ def select_rows(array: Any, index: np.ndarray) -> Any:
     return RowView([array], np.zeros(len(index), int), index)
 
 
-def stack(arrays: Sequence[Any], order: np.ndarray) -> Any:
+def stack(
+    arrays: Sequence[Any],  # arrays with rows of the same shape
+    order: np.ndarray,  # (n_rows,), int: indices of rows of the concatenated arrays
+) -> Any:
     """Concatenate arrays and reorder their rows.
 
     Large arrays are not copied. If the result is all rows of one array in order, it is this array.
-
-    Parameters
-    ----------
-    arrays : sequence of ndarray or RowView
-        Arrays with rows of the same shape.
-    order : ndarray of int, shape (n_rows,)
-        Indices of rows of the concatenated arrays.
     """
     parts = [a if isinstance(a, RowView) else _whole(a) for a in arrays]
     bases = list({id(base): base for part in parts for base in part.bases}.values())

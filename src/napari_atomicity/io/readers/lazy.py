@@ -65,10 +65,8 @@ class EncodedPixels:
 def tiff_pixels(series: TiffPageSeries, number: int, path: Path) -> Any:
     """Return the pixels of a series of a TIFF file without loading them.
 
-    Returns
-    -------
-    numpy.memmap or EncodedPixels
-        A memory map if the pixels are contiguous, otherwise an array that decodes tiles or strips.
+    The result is a memory map if the pixels are contiguous, otherwise an array that decodes tiles
+    or strips.
     """
     if series.dataoffset is not None and series.keyframe.compression == 1:
         dtype = np.dtype(series.keyframe.parent.byteorder + series.dtype.char)
@@ -109,18 +107,13 @@ def pixels_of(recording: RawImage, path: Path) -> Any:
     return as_numbers(without_axes(data, single))
 
 
-def check_declared_size(shape: tuple[int, ...], path: Path) -> None:
+def check_declared_size(
+    shape: tuple[int, ...],  # shape of the frame
+    path: Path,
+) -> None:
     """Check that a frame of the size in the header fits into the memory of this computer.
 
-    Parameters
-    ----------
-    shape : tuple of int
-        Shape of the frame.
-
-    Raises
-    ------
-    ReadError
-        If it does not.
+    Raises `ReadError` if it does not.
     """
     size = math.prod(shape) * np.dtype(np.float32).itemsize
     if size > total_memory_bytes():

@@ -19,22 +19,16 @@ from .units import AxisScale, is_reciprocal, seconds
 
 
 # ---- references of HDF5 files to other files, which are never followed outside their folder
-def check_links(path: Path) -> None:
+def check_links(
+    path: Path,  # HDF5 file
+) -> None:
     """Check that an HDF5 file refers to no file outside its folder.
 
     External links, external storage and virtual datasets are such references. A file from somebody
     else could name any file that the user may read. A file that cannot be opened is not checked:
     its reader says what is wrong.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        HDF5 file.
-
-    Raises
-    ------
-    ReadError
-        If it refers to a file outside its folder.
+    Raises `ReadError` if it refers to a file outside its folder.
     """
     try:
         import h5py
@@ -142,18 +136,14 @@ def _signals(plugin: str, path: Path, **options: Any) -> list[dict[str, Any]]:
 
 
 # ---- selection of the signal
-def image_of_signals(signals: Sequence[dict[str, Any]], path: Path) -> RawImage:
+def image_of_signals(
+    # Signals in the form of RosettaSciIO: ``data``, ``axes``, ``metadata``
+    signals: Sequence[dict[str, Any]],
+    path: Path,
+) -> RawImage:
     """Return the image with HAADF in its title, otherwise the first image.
 
-    Parameters
-    ----------
-    signals : sequence of dict
-        Signals in the form of RosettaSciIO: ``data``, ``axes``, ``metadata``.
-
-    Raises
-    ------
-    UnsuitableImageError
-        If there is no image.
+    Raises `UnsuitableImageError` if there is no image.
     """
     if not signals:
         raise UnsuitableImageError("the file contains no image", path)

@@ -45,22 +45,10 @@ class ForeignError(Exception):
 def read_in_process(read: Callable[[Path], RawImage], path: Path) -> RawImage | None:
     """Read an image file in another process.
 
-    Returns
-    -------
-    RawImage or None
-        None if the image is large and is to be opened by ``read`` in this process; the other
-        process opened it without an error.
-
-    Raises
-    ------
-    ReadError
-        If reading takes too much time or memory, or ends the process.
-    AtomicityError, PermissionError
-        Raised by ``read``.
-    ForeignError
-        For any other exception of ``read``.
-    Cancelled
-        If `interrupt_reading` is called.
+    The result is None if the image is large and is to be opened by ``read`` in this process; the
+    other process opened it without an error. Raises `ReadError` if reading takes too much time or
+    memory, or ends the process. Raises `AtomicityError` or `PermissionError`: Raised by ``read``.
+    Raises `ForeignError`: For any other exception of ``read``.
     """
     process = _take()
     try:

@@ -84,6 +84,7 @@ def balance(
 
 
 def balance_between(
+    # first, second, each (N, 2): each, from `centre_and_outline`, of the same clusters
     first: np.ndarray,
     second: np.ndarray,
     image: np.ndarray,
@@ -95,11 +96,6 @@ def balance_between(
 
     Both are resampled together, so what clusters and images have in common cancels: two intervals
     that overlap may still differ for certain.
-
-    Parameters
-    ----------
-    first, second : ndarray of shape (N, 2)
-        Each, from `centre_and_outline`, of the same clusters.
     """
 
     def between(of: np.ndarray) -> np.ndarray:

@@ -22,17 +22,14 @@ from ...io.tables import write_table
 from .class_averages import Average, Averages
 
 
-def draw(averages: Averages, *, normalised: bool = False) -> Figure:
-    """Patches and class maps of every class in a column each, and the profiles below.
-
-    Parameters
-    ----------
-    averages : Averages
-        Of at least one class.
-    normalised : bool, optional
-        Whether every map is stretched to its own maximum; else the maps of a class have one scale
-        for all channels, in the units of the score.
-    """
+def draw(
+    averages: Averages,  # of at least one class
+    *,
+    # Whether every map is stretched to its own maximum; else the maps of a class have one scale for
+    # all channels, in the units of the score
+    normalised: bool = False,
+) -> Figure:
+    """Patches and class maps of every class in a column each, and the profiles below."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -61,22 +58,12 @@ def draw(averages: Averages, *, normalised: bool = False) -> Figure:
 
 
 def draw_profiles(
-    figure: FigureBase, averages: Averages, *, normalised: bool = False
-) -> Sequence[Axes]:
-    """Draw the radial profiles of the class maps, with a chart for each channel.
-
-    Parameters
-    ----------
-    averages : Averages
-        Of at least one class.
-    normalised : bool
-        Whether each profile is relative to its own maximum.
-
-    Returns
-    -------
-    sequence of matplotlib.axes.Axes
-        The charts, which share the vertical axis.
-    """
+    figure: FigureBase,
+    averages: Averages,  # of at least one class
+    *,
+    normalised: bool = False,  # whether each profile is relative to its own maximum
+) -> Sequence[Axes]:  # the charts, which share the vertical axis
+    """Draw the radial profiles of the class maps, with a chart for each channel."""
     colour = colours(averages.classes)
     charts = figure.subplots(1, len(averages.channels), squeeze=False, sharey=True)[0]
     unit = "radius" if averages.unit == "radius" else "nm"
@@ -143,25 +130,15 @@ def outline_radius(averages: Averages, average: Average) -> float:
 
 
 def write_picture(
-    averages: Averages,
+    averages: Averages,  # of at least one class
     path: str | os.PathLike[str],
     *,
-    normalised: bool = False,
+    normalised: bool = False,  # whether each map is scaled to its own maximum
     dpi: float = 110,
 ) -> Path:
     """Write the figure of `draw` as .png, .svg or .pdf, completely or not at all.
 
-    Parameters
-    ----------
-    averages : Averages
-        Of at least one class.
-    normalised : bool, optional
-        Whether each map is scaled to its own maximum.
-
-    Raises
-    ------
-    AtomicityError
-        If the suffix is not supported, or the file can't be written.
+    Raises `AtomicityError` if the suffix is not supported, or the file can't be written.
     """
     return save_figure(draw(averages, normalised=normalised), path, dpi)
 

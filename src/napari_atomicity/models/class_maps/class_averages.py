@@ -144,39 +144,25 @@ def left_out(table: pd.DataFrame, labels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def class_averages(
+    # Cluster table, N rows. Clusters that touch the border or a neighbour are left out.
     table: pd.DataFrame,
-    labels: np.ndarray,
+    labels: np.ndarray,  # (N,): the class of each cluster; "" and what is no class is left out
+    # patches, class_maps: channel → (N, h, w) over the same field of view. Values that are not
+    # finite are left out.
     patches: Mapping[str, np.ndarray],
     class_maps: Mapping[str, np.ndarray],
-    field_of_view_nm: float,
+    field_of_view_nm: float,  # edge length of patches and maps
     classes: Sequence[str],
     *,
+    # "radius": each cluster in units of its own radius; "nm": all on one scale
     unit: str = "radius",
-    n_bootstrap: int = 1000,
+    n_bootstrap: int = 1000,  # resamples for the intervals
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Averages:
     """Average patches and class maps of the clusters of each class.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Cluster table, N rows. Clusters that touch the border or a neighbour are left out.
-    labels : ndarray of shape (N,)
-        The class of each cluster; "" and what is no class is left out.
-    patches, class_maps : mapping of str to ndarray
-        Channel → (N, h, w) over the same field of view. Values that are not finite are left out.
-    field_of_view_nm : float
-        Edge length of patches and maps.
-    unit : str, optional
-        "radius": each cluster in units of its own radius; "nm": all on one scale.
-    n_bootstrap : int, optional
-        Resamples for the intervals.
-
-    Raises
-    ------
-    ValueError
-        If the unit is neither.
+    Raises `ValueError` if the unit is neither.
     """
     if unit not in ("radius", "nm"):
         raise ValueError(f"unit must be 'radius' or 'nm', not {unit!r}")

@@ -15,19 +15,16 @@ _SIZE = 56
 
 
 def sample(
-    images: np.ndarray, field_of_view_nm: float, y_nm: np.ndarray, x_nm: np.ndarray
+    images: np.ndarray,  # (N, h, w)
+    field_of_view_nm: float,
+    # y_nm, x_nm, each (N, …): positions for each image, of the same shape
+    y_nm: np.ndarray,
+    x_nm: np.ndarray,
 ) -> np.ndarray:
     """Bilinear samples of small images at distances from their centres.
 
     Pixels are areas: between the centre of the outermost pixel and the edge of the field the value
     is that of the pixel, beyond the edge it is NaN.
-
-    Parameters
-    ----------
-    images : ndarray of shape (N, h, w)
-        (N, h, w).
-    y_nm, x_nm : ndarray of shape (N, …)
-        Positions for each image, of the same shape.
     """
     n, h, w = images.shape
     index = np.broadcast_to(np.arange(n).reshape((n,) + (1,) * (y_nm.ndim - 1)), y_nm.shape)
@@ -43,26 +40,12 @@ def sample(
 
 
 def on_grid(
-    images: np.ndarray, field_of_view_nm: float, reach_nm: np.ndarray, size: int = _SIZE
-) -> np.ndarray:
-    """Resample images on a square grid.
-
-    Parameters
-    ----------
-    images : ndarray of shape (N, h, w)
-        Images.
-    field_of_view_nm : float
-        Edge length of the images.
-    reach_nm : ndarray of shape (N,)
-        Half the edge length of each grid.
-    size : int, optional
-        Points along each axis of the grid.
-
-    Returns
-    -------
-    ndarray of shape (N, size, size)
-        NaN beyond the image.
-    """
+    images: np.ndarray,  # (N, h, w)
+    field_of_view_nm: float,  # edge length of the images
+    reach_nm: np.ndarray,  # (N,): half the edge length of each grid
+    size: int = _SIZE,  # points along each axis of the grid
+) -> np.ndarray:  # (N, size, size): NaN beyond the image
+    """Resample images on a square grid."""
     at = ((np.arange(size) + 0.5) / size * 2 - 1) * reach_nm[:, None]
     # On a grid bilinear interpolation is a product of matrices, and much faster so.
     y, x = (_hat_weights(at, field_of_view_nm, n) for n in images.shape[1:])

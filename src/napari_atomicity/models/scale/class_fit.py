@@ -231,17 +231,13 @@ def _fit_free_peaks(
 
 
 def _fit_classes(
-    counts: CountHistogram, error: np.ndarray, weight: np.ndarray, offset: np.ndarray
+    counts: CountHistogram,
+    # error, weight, each (K,): errors of the common log scale, and their probabilities
+    error: np.ndarray,
+    weight: np.ndarray,
+    offset: np.ndarray,  # (1, J): offsets of the images from which the fits start, besides zero
 ) -> tuple[float, PeakMixtures]:
-    """Return the log evidence of peaks at the classes, averaged over classes that occur and scales.
-
-    Parameters
-    ----------
-    error, weight : ndarray of shape (K,)
-        Errors of the common log scale, and their probabilities.
-    offset : ndarray of shape (1, J)
-        Offsets of the images from which the fits start, besides zero.
-    """
+    """Return the log evidence of peaks at the classes, averaged over classes that occur and scales."""
     start = counts.class_mean + np.tile(error, 2)[:, None]
     offsets = np.repeat([0.0, 1.0], len(error))[:, None] * offset
     locked = fit_mixtures(counts, start, POSITION_SCATTER, offsets)
@@ -272,33 +268,19 @@ MIN_SIZES_OF_MIXTURES = 1.3
 
 
 def fit_session_classes(
+    # Images of one session. Those of known composition have no part in the test itself.
     images: Sequence[ImageMeasurements],
     reference: ApparentSize,
-    sizes: np.ndarray,
-    spread: float,
+    sizes: np.ndarray,  # (n_classes,): numbers of atoms of the classes, ascending
+    spread: float,  # standard deviation of ln scale between the images, from `SessionScale`
+    # Mean and standard deviation of the session's ln scale, from an earlier session
     prior: tuple[float, float] | None = None,
-) -> ClassFit | None:
+) -> ClassFit | None:  # None if larger classes are not brighter, or no cluster tells the scale
     """Test whether the sizes of a session are those of the model's classes.
 
     The common scale comes from everything but the intensities of unknown samples, see
     `scale_without_classes`: a scale at which these fit the classes best would make every session
     fit.
-
-    Parameters
-    ----------
-    images : sequence of ImageMeasurements
-        Images of one session. Those of known composition have no part in the test itself.
-    sizes : ndarray of shape (n_classes,)
-        Numbers of atoms of the classes, ascending.
-    spread : float
-        Standard deviation of ln scale between the images, from `SessionScale`.
-    prior : tuple of float, optional
-        Mean and standard deviation of the session's ln scale, from an earlier session.
-
-    Returns
-    -------
-    ClassFit or None
-        None if larger classes are not brighter, or no cluster tells the scale.
     """
     class_intensity, class_count = np.array(reference.log_intensity), np.log(sizes)
     unknown = [x for x in images if x.shares is None]
@@ -325,22 +307,16 @@ def _log_count(u: np.ndarray, class_intensity: np.ndarray, class_count: np.ndarr
     return np.asarray(np.interp(u, class_intensity, class_count) + beyond)
 
 
-def answer_of_session(fit: ClassFit, session: SessionScale, reference: ApparentSize) -> str:
+def answer_of_session(
+    fit: ClassFit,
+    session: SessionScale,  # joint posterior of the scales
+    reference: ApparentSize,
+) -> str:  # `FITS`, `DOES_NOT_FIT` or `CANNOT_TELL`
     """Return whether the sizes of a session are those of the classes, by all that is known of it.
 
     Two or more free peaks that are more likely than the classes leave it open, above all if the
     classes need a common error d of the apparent sizes: its log prior counts as well. Images of one
     size, each with its own scale, tell nothing of their ratios.
-
-    Parameters
-    ----------
-    session : SessionScale
-        Joint posterior of the scales.
-
-    Returns
-    -------
-    str
-        `FITS`, `DOES_NOT_FIT` or `CANNOT_TELL`.
     """
     is_mixture = session.sizes_per_image > MIN_SIZES_OF_MIXTURES
     if not fit.fits or len(fit.peaks) < 2 or not is_mixture:
@@ -353,26 +329,14 @@ def answer_of_session(fit: ClassFit, session: SessionScale, reference: ApparentS
 def align_with_classes(
     fit: ClassFit,
     images: Sequence[ImageMeasurements],
-    session: SessionScale,
+    session: SessionScale,  # joint posterior of their scales
     reference: ApparentSize,
-    sizes: np.ndarray,
-) -> ClassFit:
+    sizes: np.ndarray,  # (n_classes,): numbers of atoms of the classes, ascending
+) -> ClassFit:  # with the histogram by the best scale of each image, and the classes as peaks
     """Return a session that fits the classes with the numbers of atoms by which it is labelled.
 
     Free peaks are not of interest then: with other scales of the images, fewer peaks than there are
     classes can fit as well.
-
-    Parameters
-    ----------
-    session : SessionScale
-        Joint posterior of their scales.
-    sizes : ndarray of shape (n_classes,)
-        Numbers of atoms of the classes, ascending.
-
-    Returns
-    -------
-    ClassFit
-        With the histogram by the best scale of each image, and the classes as peaks.
     """
     pairs = list(zip(images, session.images, strict=True))
     u = np.concatenate([x.log_intensity - modes.log_scale[0] for x, modes in pairs])
@@ -392,27 +356,13 @@ def align_with_classes(
 
 
 def scale_error_of_counts(
-    fit: ClassFit | None,
-    session: SessionScale,
+    fit: ClassFit | None,  # result of `fit_session_classes` with the answer of `answer_of_session`
+    session: SessionScale,  # joint posterior of the scales
     reference: ApparentSize,
+    # Mean and standard deviation of the session's ln scale, from an earlier session
     prior: tuple[float, float] | None = None,
-) -> float:
-    """Return the standard deviation of ln scale for numbers of atoms that may be between classes.
-
-    Parameters
-    ----------
-    fit : ClassFit or None
-        Result of `fit_session_classes` with the answer of `answer_of_session`.
-    session : SessionScale
-        Joint posterior of the scales.
-    prior : tuple of float, optional
-        Mean and standard deviation of the session's ln scale, from an earlier session.
-
-    Returns
-    -------
-    float
-        0 if the ratios of three sizes or more fit the classes, which then tell the scale.
-    """
+) -> float:  # 0 if the ratios of three sizes or more fit the classes, which then tell the scale
+    """Return the standard deviation of ln scale for numbers of atoms that may be between classes."""
     if fit is None or (fit.fits and not session.relies_on_sizes):
         return 0.0
     scale = scale_without_classes(session.measured, reference, session.spread, prior)
@@ -422,7 +372,8 @@ def scale_error_of_counts(
 def scale_without_classes(
     images: Sequence[ImageMeasurements],
     reference: ApparentSize,
-    spread: float,
+    spread: float,  # standard deviation of ln scale between the images
+    # Mean and standard deviation of the session's ln scale, from an earlier session
     prior: tuple[float, float] | None = None,
 ) -> tuple[float, float] | None:
     """Estimate the scale of a session without the intensities of unknown samples.
@@ -430,17 +381,7 @@ def scale_without_classes(
     Sources are the apparent sizes, images of known composition, anchors of images (single atoms),
     and an earlier session. Each is normal; they are combined with the inverse of their variances.
 
-    Parameters
-    ----------
-    spread : float
-        Standard deviation of ln scale between the images.
-    prior : tuple of float, optional
-        Mean and standard deviation of the session's ln scale, from an earlier session.
-
-    Returns
-    -------
-    tuple of float or None
-        Mean and standard deviation of the session's ln scale; None without a source.
+    The result is the mean and standard deviation of the session's ln scale; None without a source.
     """
     sources = [] if prior is None else [prior]
     intensity, size = np.array(reference.log_intensity), np.array(reference.log_size)

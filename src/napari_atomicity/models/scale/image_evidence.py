@@ -92,22 +92,9 @@ class SizeErrors(NamedTuple):
 def size_errors(
     reference: ApparentSize,
     compressions: Sequence[float] = COMPRESSIONS,
-    pixel_size_error: float = 0.0,
-) -> SizeErrors:
-    """Return the errors of the apparent sizes on the grid.
-
-    Parameters
-    ----------
-    reference : ApparentSize
-        Distributions of the classes.
-    pixel_size_error : float, optional
-        Relative error (standard deviation) of the pixel size.
-
-    Returns
-    -------
-    SizeErrors
-        For each compression, the same common errors.
-    """
+    pixel_size_error: float = 0.0,  # relative error (standard deviation) of the pixel size
+) -> SizeErrors:  # for each compression, the same common errors
+    """Return the errors of the apparent sizes on the grid."""
     of_pixel_size = reference.size_per_diameter * pixel_size_error / reference.scatter
     n = round(MAX_ERROR / ERROR_STEP * min(max(1.0, of_pixel_size), MAX_WIDENING))
     errors = ERROR_STEP * np.arange(-n, n + 1)

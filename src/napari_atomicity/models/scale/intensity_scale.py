@@ -114,17 +114,14 @@ class ConstrainedMixture:
         return np.einsum("k,knc->nc", self.weight, p)
 
     def solution_probabilities(
-        self, intensity: np.ndarray, diameter_nm: np.ndarray, with_shares: bool = True
+        self,
+        # intensity, diameter_nm, each (N,): rows that are not positive come out as NaN
+        intensity: np.ndarray,
+        diameter_nm: np.ndarray,
+        # Whether a class that is common in the image is likelier beforehand
+        with_shares: bool = True,
     ) -> np.ndarray:
-        """Class probabilities (K, N, C) of clusters in each solution.
-
-        Parameters
-        ----------
-        intensity, diameter_nm : ndarray of shape (N,)
-            Rows that are not positive come out as NaN.
-        with_shares : bool, optional
-            Whether a class that is common in the image is likelier beforehand.
-        """
+        """Class probabilities (K, N, C) of clusters in each solution."""
         good = (intensity > 0) & (diameter_nm > 0)
         out = np.full((len(self.weight), len(intensity), self.shares.shape[1]), np.nan)
         x = np.log(np.stack([intensity[good], diameter_nm[good]]).astype(float))
@@ -146,23 +143,14 @@ def usable(table: pd.DataFrame) -> np.ndarray:
 
 
 def fit_constrained_mixture(
-    intensity: np.ndarray,
-    diameter_nm: np.ndarray,
-    reference: ScaleReference,
+    intensity: np.ndarray,  # (N,): integrated intensities in counts nm², positive
+    diameter_nm: np.ndarray,  # (N,)
+    reference: ScaleReference,  # class means, fixed relative to each other, and covariances
 ) -> ConstrainedMixture:
     """Find the scale of an image by expectation-maximisation from many starts.
 
     Solutions one class apart can compete. The scale is that of the best one; the classes of the
     clusters are averaged over all of them, each with the weight of its posterior.
-
-    Parameters
-    ----------
-    intensity : ndarray of shape (N,)
-        Integrated intensities in counts nm², positive.
-    diameter_nm : ndarray of shape (N,)
-        (N,).
-    reference : ScaleReference
-        Class means, fixed relative to each other, and covariances.
     """
     n, c = len(intensity), len(reference.log_intensity)
     if n == 0:
@@ -253,14 +241,8 @@ def _as_arrays(reference: ScaleReference) -> tuple[np.ndarray, ...]:
 
 def _maximise(
     statistics: np.ndarray, solutions: _Solutions, reference: ScaleReference, n_iterations: int
-) -> tuple[_Solutions, np.ndarray]:
-    """Iterate expectation-maximisation of S solutions at once.
-
-    Returns
-    -------
-    posterior : ndarray of shape (S,)
-        Their log posteriors before it.
-    """
+) -> tuple[_Solutions, np.ndarray]:  # posterior: (S,): their log posteriors before it
+    """Iterate expectation-maximisation of S solutions at once."""
     shift, shares, spread = solutions
     scatter2 = reference.diameter_scatter**2
     limit = MAX_SHIFT * reference.diameter_scatter
@@ -329,18 +311,16 @@ def is_bright(intensity: np.ndarray, reference: ScaleReference) -> np.ndarray:
     return np.asarray(intensity > FAINTEST * span * np.quantile(intensity, 0.95))
 
 
-def refined(tables: Sequence[pd.DataFrame], reference: ScaleReference) -> ScaleReference:
+def refined(
+    tables: Sequence[pd.DataFrame],
+    reference: ScaleReference,  # the old one; it comes back if no image is sure
+) -> ScaleReference:
     """Re-estimate a reference for other conditions, without labels.
 
     Blur and sampling shift the diameters and the share of the intensity that an outline catches,
     and not alike for all classes. The clusters of all images whose scale is beyond doubt give new
     means and covariances, each tied to the old one by as much as `TIE` clusters weigh. What the
     intensities of all classes have in common belongs to the scales and is taken off.
-
-    Parameters
-    ----------
-    reference : ScaleReference
-        The old one; it comes back if no image is sure.
     """
     old_mean = np.stack([reference.log_intensity, reference.log_diameter], axis=1)
     old_covariance = np.array(reference.covariance)

@@ -78,23 +78,16 @@ class PeakMixtures:
 
 
 def make_histogram(
+    # log_count, image, each (N,): log counts of the clusters, and their images
     log_count: np.ndarray,
     image: np.ndarray,
-    image_scatter: float,
+    image_scatter: float,  # standard deviation of the log scales of the images
+    # class_mean, class_scatter, each (C,): log counts of the classes, and standard deviations
+    # within them
     class_mean: np.ndarray,
     class_scatter: np.ndarray,
 ) -> CountHistogram:
-    """Count the clusters of each image in bins; of many images some are chosen at random.
-
-    Parameters
-    ----------
-    log_count, image : ndarray of shape (N,)
-        Log counts of the clusters, and their images.
-    image_scatter : float
-        Standard deviation of the log scales of the images.
-    class_mean, class_scatter : ndarray of shape (C,)
-        Log counts of the classes, and standard deviations within them.
-    """
+    """Count the clusters of each image in bins; of many images some are chosen at random."""
     _, index, size = np.unique(image, return_inverse=True, return_counts=True)
     order = np.random.default_rng(0).permutation(len(size))
     before = np.cumsum(size[order]) - size[order]
@@ -114,21 +107,12 @@ def make_histogram(
 
 def fit_mixtures(
     counts: CountHistogram,
-    start: np.ndarray,
+    start: np.ndarray,  # (S, P): positions at the start
+    # Standard deviation of the prior of the positions about the start; None for a flat prior
     tolerance: float | None,
-    offset: np.ndarray | None = None,
+    offset: np.ndarray | None = None,  # (S, J): offsets of the images at the start
 ) -> PeakMixtures:
-    """Fit S mixtures by expectation-maximisation.
-
-    Parameters
-    ----------
-    start : ndarray of shape (S, P)
-        Positions at the start.
-    tolerance : float or None
-        Standard deviation of the prior of the positions about the start; None for a flat prior.
-    offset : ndarray of shape (S, J), optional
-        Offsets of the images at the start.
-    """
+    """Fit S mixtures by expectation-maximisation."""
     precision = 0.0 if tolerance is None else tolerance**-2
     image, n = counts.image, counts.number.sum()
     position = start
@@ -177,16 +161,15 @@ def _image_offsets(
     return offset, evidence.sum(axis=1)
 
 
-def log_evidence(counts: CountHistogram, mixtures: PeakMixtures, active: np.ndarray) -> np.ndarray:
+def log_evidence(
+    counts: CountHistogram,
+    mixtures: PeakMixtures,
+    active: np.ndarray,  # (P,): clusters of peaks that are not active become outliers
+) -> np.ndarray:
     """Return log evidences (S,) without the terms of the positions.
 
     The multinomial likelihood of the expected numbers is replaced by its mean over a Dirichlet
     prior of the shares.
-
-    Parameters
-    ----------
-    active : ndarray of shape (P,)
-        Clusters of peaks that are not active become outliers.
     """
     number, outlier = mixtures.number[:, active] + TINY, mixtures.outlier
     share = number / number.sum(axis=1, keepdims=True)

@@ -149,20 +149,12 @@ def mixture_of_modes(
 
 
 def probabilities_by_intensity(
-    log_intensity: np.ndarray, modes: ScaleModes, reference: ScaleReference
-) -> np.ndarray:
-    """Compute the class probabilities of the clusters of an image by their intensities alone.
-
-    Parameters
-    ----------
-    log_intensity : ndarray of shape (n_clusters,)
-        Logarithms of the integrated intensities in counts nm².
-
-    Returns
-    -------
-    ndarray of shape (n_modes, n_clusters, n_classes)
-        Probabilities in each mode.
-    """
+    # (n_clusters,): logarithms of the integrated intensities in counts nm²
+    log_intensity: np.ndarray,
+    modes: ScaleModes,
+    reference: ScaleReference,
+) -> np.ndarray:  # (n_modes, n_clusters, n_classes): probabilities in each mode
+    """Compute the class probabilities of the clusters of an image by their intensities alone."""
     variance = np.array(reference.covariance)[:, 0, 0] * modes.variance
     residual = (
         log_intensity[:, None] - np.array(reference.log_intensity) - modes.log_scale[:, None, None]

@@ -62,34 +62,19 @@ from .image_evidence import (
 
 # ---- joint draws of the solutions of the images of a session
 def draw_solutions(
+    # (n_spreads, n_scales, n_errors): posterior of spread, common scale and common error
     session: np.ndarray,
+    # each (n_scales, n_scales): for each spread, the probability of the scale of an image (columns)
+    # given the common scale
     kernels: Sequence[np.ndarray],
-    likelihood: np.ndarray,
-    grid: np.ndarray,
-    modes: Sequence[np.ndarray],
-) -> np.ndarray:
+    likelihood: np.ndarray,  # (n_images, n_scales, n_errors): likelihood of the images
+    grid: np.ndarray,  # (n_scales,): values of ln scale
+    modes: Sequence[np.ndarray],  # each (n_modes,): ln scale of the solutions of each image
+) -> np.ndarray:  # (n_images, N_DRAWS), int: index of the solution of each image in each draw
     """Draw the solutions of all images jointly from the posterior of their session.
 
     Each draw takes a common scale, spread and error of the apparent sizes, then the scale of each
     image given these. So the draws contain how far the errors of the images are the same.
-
-    Parameters
-    ----------
-    session : ndarray of shape (n_spreads, n_scales, n_errors)
-        Posterior of spread, common scale and common error.
-    kernels : sequence of ndarray of shape (n_scales, n_scales)
-        For each spread, the probability of the scale of an image (columns) given the common scale.
-    likelihood : ndarray of shape (n_images, n_scales, n_errors)
-        Likelihood of the images.
-    grid : ndarray of shape (n_scales,)
-        Values of ln scale.
-    modes : sequence of ndarray of shape (n_modes,)
-        ln scale of the solutions of each image.
-
-    Returns
-    -------
-    ndarray of shape (n_images, N_DRAWS), int
-        Index of the solution of each image in each draw.
     """
     posterior = np.ascontiguousarray(session, float)
     # the same for the same data, but independent in other sessions
@@ -472,10 +457,8 @@ def _test_known(
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Test known compositions.
 
-    Returns
-    -------
-    log_bayes_factor, contradicted : ndarray of shape (n_images,)
-        Of each composition, NaN without; and whether its clusters contradict it.
+    The result has shape (n_images,): of each composition, NaN without; and whether its clusters
+    contradict it.
     """
     stated_shares = {
         i: with_tolerance(x.shares)

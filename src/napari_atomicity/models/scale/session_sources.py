@@ -36,21 +36,13 @@ class ScaleSource:
 def fit_sources(
     images: Sequence[ImageMeasurements],
     reference: ApparentSize,
+    # Mean and standard deviation of the session's ln scale, from an earlier session
     prior: tuple[float, float] | None = None,
 ) -> list[ScaleSource]:
     """Find the scale of a session by each of its sources alone.
 
-    Parameters
-    ----------
-    reference : ApparentSize
-        Distributions of the classes.
-    prior : tuple of float, optional
-        Mean and standard deviation of the session's ln scale, from an earlier session.
-
-    Returns
-    -------
-    list of ScaleSource
-        Of the sources that the session has; none in a session of more than `MAX_CLUSTERS`.
+    The result is that of the sources that the session has; none in a session of more than
+    `MAX_CLUSTERS`.
     """
     if sum(len(x.log_intensity) for x in images) > MAX_CLUSTERS:
         return []
@@ -84,16 +76,14 @@ def _normal(name: str, mean: float, sd: float) -> ScaleSource:
     return ScaleSource(name, mean + sd * z, density / density.sum())
 
 
-def fit_intensities(log_intensity: Sequence[np.ndarray], reference: ApparentSize) -> SessionScale:
-    """Find the scales of the images of a session by the intensities of their clusters alone.
-
-    Parameters
-    ----------
-    log_intensity : sequence of ndarray, shape (n_clusters,)
-        Logarithms of the integrated intensities in counts nm² of the clusters of each image.
-    reference : ApparentSize
-        Distributions of the classes, of which only those of the intensity are used.
-    """
+def fit_intensities(
+    # each (n_clusters,): logarithms of the integrated intensities in counts nm² of the clusters of
+    # each image
+    log_intensity: Sequence[np.ndarray],
+    # Distributions of the classes, of which only those of the intensity are used
+    reference: ApparentSize,
+) -> SessionScale:
+    """Find the scales of the images of a session by the intensities of their clusters alone."""
     n = len(reference.log_size)
     independent = tuple(((c[0][0], 0.0), (0.0, 1.0)) for c in reference.covariance)
     # sizes that are all the same, without a common error, tell nothing

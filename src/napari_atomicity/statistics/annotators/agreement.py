@@ -67,14 +67,11 @@ def agreement_share(same: int, n: int) -> AgreementFigure:
     return AgreementFigure(value, min(float(low), value), max(float(high), value))
 
 
-def cohen_kappa(both: np.ndarray, rng: np.random.Generator) -> AgreementFigure:
-    """Compute Cohen's kappa of two annotators.
-
-    Parameters
-    ----------
-    both : ndarray of shape (N, 2), int
-        Codes of the labels of both annotators.
-    """
+def cohen_kappa(
+    both: np.ndarray,  # (N, 2), int: codes of the labels of both annotators
+    rng: np.random.Generator,
+) -> AgreementFigure:
+    """Compute Cohen's kappa of two annotators."""
 
     def observed_and_chance(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         shares = counts / counts.sum(axis=(1, 2), keepdims=True)
@@ -89,34 +86,23 @@ def cohen_kappa(both: np.ndarray, rng: np.random.Generator) -> AgreementFigure:
 
 
 def krippendorff_alpha(
-    answers: np.ndarray, n_labels: int, rng: np.random.Generator
+    answers: np.ndarray,  # (items, annotators), int: codes of the labels; -1 without a label
+    n_labels: int,
+    rng: np.random.Generator,  # generator of the bootstrap over items
 ) -> AgreementFigure:
-    """Compute Krippendorff's alpha of nominal labels.
-
-    Parameters
-    ----------
-    answers : ndarray of shape (items, annotators), int
-        Codes of the labels; -1 without a label.
-    rng : numpy.random.Generator
-        Generator of the bootstrap over items.
-    """
+    """Compute Krippendorff's alpha of nominal labels."""
     given = (answers[:, :, None] == np.arange(n_labels)).sum(axis=1)
     # Few distinct items: two annotators and six labels make 36.
     return alpha_of_counts(*np.unique(given, axis=0, return_counts=True), rng)
 
 
-def alpha_of_counts(given: np.ndarray, n: np.ndarray, rng: np.random.Generator) -> AgreementFigure:
-    """Compute Krippendorff's alpha of nominal labels from distinct kinds of items.
-
-    Parameters
-    ----------
-    given : ndarray of shape (P, L), int
-        Number of annotators who give each label to an item of each kind.
-    n : ndarray of shape (P,), int
-        Number of items of each kind.
-    rng : numpy.random.Generator
-        Generator of the bootstrap over items.
-    """
+def alpha_of_counts(
+    # (P, L), int: number of annotators who give each label to an item of each kind
+    given: np.ndarray,
+    n: np.ndarray,  # (P,), int: number of items of each kind
+    rng: np.random.Generator,  # generator of the bootstrap over items
+) -> AgreementFigure:
+    """Compute Krippendorff's alpha of nominal labels from distinct kinds of items."""
 
     def observed_and_chance(coincidences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         of_label = coincidences.sum(axis=2)
@@ -131,17 +117,13 @@ def alpha_of_counts(given: np.ndarray, n: np.ndarray, rng: np.random.Generator) 
 
 
 def _beyond_chance(
-    tables: np.ndarray, n: np.ndarray, observed_and_chance: _Chance, rng: np.random.Generator
+    # (P, K, K): contribution of an item of each kind to the coincidence matrix
+    tables: np.ndarray,
+    n: np.ndarray,  # (P,), int: number of items of each kind
+    observed_and_chance: _Chance,
+    rng: np.random.Generator,
 ) -> AgreementFigure:
-    """Compute (p - e) / (1 - e) and its interval.
-
-    Parameters
-    ----------
-    tables : ndarray of shape (P, K, K)
-        Contribution of an item of each kind to the coincidence matrix.
-    n : ndarray of shape (P,), int
-        Number of items of each kind.
-    """
+    """Compute (p - e) / (1 - e) and its interval."""
     total = int(n.sum())
     if not total:
         return AgreementFigure()
@@ -271,14 +253,11 @@ class Opinions:
     settled: tuple[str, ...]
 
 
-def opinions(corrections: pd.DataFrame) -> Opinions:
-    """Collect the labels of all annotators, their agreement, and resolved disagreements.
-
-    Parameters
-    ----------
-    corrections : pandas.DataFrame
-        The log of a project: the columns of `last_labels`, ``label_predicted`` and ``blind``.
-    """
+def opinions(
+    # The log of a project: the columns of `last_labels`, ``label_predicted`` and ``blind``
+    corrections: pd.DataFrame,
+) -> Opinions:
+    """Collect the labels of all annotators, their agreement, and resolved disagreements."""
     is_settled = corrections["annotator"] == CONSENSUS
     labels = last_labels(corrections[~is_settled])
     found = agreement(labels)
@@ -309,24 +288,15 @@ def _lookup(items: pd.Series, keys: pd.Series, values: pd.Series) -> tuple[str, 
     return tuple(known.get(item, "") for item in items)
 
 
-def agreement(labels: pd.DataFrame, seed: int = 0) -> Agreement:
+def agreement(
+    # Columns ``item`` (hashable), ``annotator``, ``label``; one row per annotator and item. Empty
+    # labels are ignored.
+    labels: pd.DataFrame,
+    seed: int = 0,
+) -> Agreement:  # figures are NaN if no two annotators have an item in common
     """Compare the labels of several annotators.
 
-    Parameters
-    ----------
-    labels : pandas.DataFrame
-        Columns ``item`` (hashable), ``annotator``, ``label``; one row per annotator and item. Empty
-        labels are ignored.
-
-    Returns
-    -------
-    Agreement
-        Figures are NaN if no two annotators have an item in common.
-
-    Raises
-    ------
-    ValueError
-        If an annotator has two labels for one item.
+    Raises `ValueError` if an annotator has two labels for one item.
     """
     labels = labels[labels["label"].astype(str) != ""]
     if labels.duplicated(["item", "annotator"]).any():
@@ -366,14 +336,13 @@ def agreement(labels: pd.DataFrame, seed: int = 0) -> Agreement:
     )
 
 
-def confusion(labels: pd.DataFrame, a: str, b: str, order: Sequence[str] = ()) -> pd.DataFrame:
-    """Count the labels of one annotator for each label of another.
-
-    Parameters
-    ----------
-    order : sequence of str
-        Labels that come first, in this order; the others follow, sorted.
-    """
+def confusion(
+    labels: pd.DataFrame,
+    a: str,
+    b: str,
+    order: Sequence[str] = (),  # labels that come first, in this order; the others follow, sorted
+) -> pd.DataFrame:
+    """Count the labels of one annotator for each label of another."""
     of_a, of_b = (
         labels[labels["annotator"] == who].set_index("item")["label"].astype(str) for who in (a, b)
     )

@@ -28,26 +28,14 @@ MARKED = "marked_by_"
 """Prefix of the column with the answers of an annotator."""
 
 
-def merge(points: Sequence[np.ndarray], tolerance: float) -> list[np.ndarray]:
+def merge(
+    points: Sequence[np.ndarray],  # each (N, 2): positions (y, x), one array per annotator
+    tolerance: float,  # maximum distance of two marks of a site, in the unit of the positions
+) -> list[np.ndarray]:
     """Join the marks of several annotators in one image to sites.
 
-    Parameters
-    ----------
-    points : sequence of ndarray of shape (N, 2)
-        Positions (y, x), one array per annotator.
-    tolerance : float
-        Maximum distance of two marks of a site, in the unit of the positions.
-
-    Returns
-    -------
-    list of ndarray of shape (N,)
-        Site of each mark of each annotator, numbered from 0 in the order of y, then x, of the mean
-        positions.
-
-    Raises
-    ------
-    ValueError
-        See `matching.match`.
+    The results have shape (N,): site of each mark of each annotator, numbered from 0 in the order
+    of y, then x, of the mean positions. Raises `ValueError` as `matching.match` does.
     """
     points = [np.asarray(p, float).reshape(-1, 2) for p in points]
     where = np.concatenate([np.zeros((0, 2)), *points])

@@ -93,18 +93,12 @@ class Places:
         self._marked = np.bincount(self._of_site, minlength=len(self.kinds)).astype(float)
         self.weights = self._marked + np.bincount(self._of_empty, self._n_empty, len(self.kinds))
 
-    def per_unit(self, units: Units, sites: pd.DataFrame) -> np.ndarray:
-        """Count the places of each kind in each unit; empty ones are spread evenly over an image.
-
-        Parameters
-        ----------
-        sites : pandas.DataFrame
-            Sites, as from `annotation_sites.merge_annotations`.
-
-        Returns
-        -------
-        ndarray of shape (units, P)
-        """
+    def per_unit(
+        self,
+        units: Units,
+        sites: pd.DataFrame,  # sites, as from `annotation_sites.merge_annotations`
+    ) -> np.ndarray:  # (units, P)
+        """Count the places of each kind in each unit; empty ones are spread evenly over an image."""
         out = np.zeros((units.n, len(self.kinds)))
         for i, image in enumerate(self._images):
             here = np.flatnonzero(sites["image"] == image)

@@ -65,25 +65,16 @@ class Fitted:
         return np.asarray(self.of_none[..., UNCERTAIN] + self.of_none[..., YES])
 
 
-def fit(answers: np.ndarray, weights: np.ndarray) -> Fitted:
+def fit(
+    # (P, K), int: answers of K annotators to each kind of place: `NO`, `UNCERTAIN`, `YES` or
+    # `NOT_LOOKED`
+    answers: np.ndarray,
+    # (P,) or (B, P): number of places of each kind, also for B sets of places at once
+    weights: np.ndarray,
+) -> Fitted:  # two annotators have the same rates; the rates of one are NaN
     """Estimate rates and posteriors from answers.
 
-    Parameters
-    ----------
-    answers : ndarray of shape (P, K), int
-        Answers of K annotators to each kind of place: `NO`, `UNCERTAIN`, `YES` or `NOT_LOOKED`.
-    weights : ndarray of shape (P,) or (B, P)
-        Number of places of each kind, also for B sets of places at once.
-
-    Returns
-    -------
-    Fitted
-        Two annotators have the same rates; the rates of one are NaN.
-
-    Raises
-    ------
-    ValueError
-        If there are other answers or negative weights, or shapes differ.
+    Raises `ValueError` if there are other answers or negative weights, or shapes differ.
     """
     answers, weights = np.asarray(answers), np.asarray(weights, float)
     if answers.ndim != 2 or weights.shape[-1:] != answers.shape[:1]:

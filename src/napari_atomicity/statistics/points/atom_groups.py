@@ -196,10 +196,8 @@ def sizes(group_id: np.ndarray) -> np.ndarray:
 def size_distribution(group_size: np.ndarray) -> pd.DataFrame:
     """Count the groups of each size.
 
-    Returns
-    -------
-    pandas.DataFrame
-        A row per size that occurs: ``size, kind, groups, atoms, share_of_groups, share_of_atoms``.
+    The result has a row per size that occurs: ``size, kind, groups, atoms, share_of_groups,
+    share_of_atoms``.
     """
     size, groups = np.unique(np.asarray(group_size, np.int64), return_counts=True)
     atoms = size * groups
@@ -289,11 +287,9 @@ def clusters_of_atoms(
 def atoms_of_clusters(atoms: pd.DataFrame, clusters: pd.DataFrame) -> pd.DataFrame:
     """List the atoms that each cluster contains.
 
-    Returns
-    -------
-    pandas.DataFrame
-        Rows and index of ``clusters``: ``atom_ids`` (a list) and ``n_atoms_found`` (int64). The
-        latter is not the number of atoms in the cluster, because many atoms are not resolved.
+    The result has rows and index of ``clusters``: ``atom_ids`` (a list) and ``n_atoms_found``
+    (int64). The latter is not the number of atoms in the cluster, because many atoms are not
+    resolved.
     """
     inside = atoms[atoms["cluster_id"].notna()]
     held: dict[tuple, list[int]] = {}

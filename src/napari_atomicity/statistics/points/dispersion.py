@@ -143,37 +143,20 @@ def _summary_functions(
 
 
 def compare_with_randomness(
-    points_nm: np.ndarray,
+    points_nm: np.ndarray,  # (N, 2): points (y, x) in nm. Points outside the support are omitted.
     window: ObservationWindow,
+    # Number of random patterns; the smallest possible p value is 1 / (simulations + 1)
     simulations: int = 199,
     seed: int = 0,
-    level: float = 0.95,
-    steps: int = 64,
+    level: float = 0.95,  # coverage of the envelopes
+    steps: int = 64,  # number of distances of each curve
+    # Maximum distance of L and g in nm, at most half the shorter side of the support;
+    # `pair_correlation.max_distance_nm` if None. The computing time grows with its square.
     largest_nm: float | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
-) -> RandomnessTest:
-    """Compare points with simulated random points on the same support.
-
-    Parameters
-    ----------
-    points_nm : ndarray of shape (N, 2)
-        Points (y, x) in nm. Points outside the support are omitted.
-    simulations : int
-        Number of random patterns; the smallest possible p value is 1 / (simulations + 1).
-    level : float
-        Coverage of the envelopes.
-    steps : int
-        Number of distances of each curve.
-    largest_nm : float, optional
-        Maximum distance of L and g in nm, at most half the shorter side of the support;
-        `pair_correlation.max_distance_nm` if None. The computing time grows with its square.
-
-    Returns
-    -------
-    RandomnessTest
-        For fewer than two points the curves are NaN and there are no simulations.
-    """
+) -> RandomnessTest:  # for fewer than two points the curves are NaN and there are no simulations
+    """Compare points with simulated random points on the same support."""
     points = check_points(points_nm)[window.contains(points_nm)]
     n, rng = len(points), np.random.default_rng(seed)
     simulations = simulations if n > 1 else 0
@@ -398,14 +381,22 @@ def _as_table(curve: SummaryCurve) -> pd.DataFrame:
 
 
 def dispersion(
+    # (N, 2): atoms (y, x) at the operating point, in nm. Those outside the support are omitted.
     points_nm: np.ndarray,
-    mask: np.ndarray,
-    pixel_size_nm: float,
+    mask: np.ndarray,  # (Y, X), bool: the support
+    pixel_size_nm: float,  # edge length of a pixel of the mask in nm
+    # (N,): calibrated probabilities of the atoms, if there are no candidates; None or NaN is
+    # certain
     probabilities: np.ndarray | None = None,
+    # candidates_nm, candidate_probabilities, each (M, 2) and (M,): atoms and candidates below the
+    # threshold. Without them missed atoms are ignored.
     candidates_nm: np.ndarray | None = None,
     candidate_probabilities: np.ndarray | None = None,
+    # Fraction of all atoms among the candidates. It corrects the density only.
     candidate_recall: float = 1.0,
-    group_distance_nm: float = GROUP_DISTANCE_NM,
+    group_distance_nm: float = GROUP_DISTANCE_NM,  # maximum distance in nm of linked atoms
+    # simulations, seed, level, largest_nm: see `dispersion.compare_with_randomness`; ``level`` is
+    # also the coverage of the intervals
     simulations: int = 199,
     seed: int = 0,
     level: float = 0.95,
@@ -415,29 +406,7 @@ def dispersion(
 ) -> DispersionStatistics:
     """Estimate the dispersion of the atoms of an image.
 
-    Parameters
-    ----------
-    points_nm : ndarray of shape (N, 2)
-        Atoms (y, x) at the operating point, in nm. Those outside the support are omitted.
-    mask : ndarray of shape (Y, X), bool
-        The support.
-    pixel_size_nm : float
-        Edge length of a pixel of the mask in nm.
-    probabilities : ndarray of shape (N,), optional
-        Calibrated probabilities of the atoms, if there are no candidates; None or NaN is certain.
-    candidates_nm, candidate_probabilities : ndarray of shape (M, 2) and (M,), optional
-        Atoms and candidates below the threshold. Without them missed atoms are ignored.
-    candidate_recall : float
-        Fraction of all atoms among the candidates. It corrects the density only.
-    group_distance_nm : float
-        Maximum distance in nm of linked atoms.
-    simulations, seed, level, largest_nm : int or float
-        See `dispersion.compare_with_randomness`; ``level`` is also the coverage of the intervals.
-
-    Raises
-    ------
-    AtomicityError, Cancelled
-        If an argument is invalid, or ``stop()`` is true.
+    Raises `AtomicityError` if an argument is invalid, or ``stop()`` is true.
     """
     window, points = ObservationWindow(mask, pixel_size_nm), check_points(points_nm)
     candidates = _choose_candidates(
@@ -529,17 +498,9 @@ def pool_frames(
 ) -> DispersionStatistics:
     """Combine the frames of a stack; a single frame is returned unchanged.
 
-    Returns
-    -------
-    DispersionStatistics
-        Of one image. All frames may show the same atoms, so more frames add no information about
-        the sample: estimates are means over the frames, with the intervals and envelopes of a
-        single frame.
-
-    Raises
-    ------
-    AtomicityError, Cancelled
-        See `pool_images`.
+    The result is that of one image. All frames may show the same atoms, so more frames add no
+    information about the sample: estimates are means over the frames, with the intervals and
+    envelopes of a single frame. Raises `AtomicityError` as `pool_images` does.
     """
     _check_settings_agree(parts)
     if len(parts) == 1:

@@ -88,25 +88,15 @@ class Candidates:
     def on_support(
         cls,
         window: ObservationWindow,
-        points_nm: np.ndarray,
+        points_nm: np.ndarray,  # (M, 2): positions (y, x) in nm
+        # (M,): probability that each candidate is an atom; NaN, or None for all, means certain
         probabilities: np.ndarray | None,
-        recall: float,
+        recall: float,  # fraction of all atoms that are among the candidates
     ) -> Candidates:
         """Check candidates, and keep those on the support.
 
-        Parameters
-        ----------
-        points_nm : ndarray of shape (M, 2)
-            Positions (y, x) in nm.
-        probabilities : ndarray of shape (M,), optional
-            Probability that each candidate is an atom; NaN, or None for all, means certain.
-        recall : float
-            Fraction of all atoms that are among the candidates.
-
-        Raises
-        ------
-        AtomicityError
-            If shapes differ, positions are not finite, or a probability is not between 0 and 1.
+        Raises `AtomicityError` if shapes differ, positions are not finite, or a probability is not
+        between 0 and 1.
         """
         points = check_points(points_nm)
         p = np.ones(len(points)) if probabilities is None else np.asarray(probabilities, float)
@@ -122,17 +112,11 @@ class Candidates:
 def gather_evidence(
     candidates: Candidates,
     window: ObservationWindow,
-    group_distance_nm: float,
+    group_distance_nm: float,  # maximum distance in nm of linked atoms
     seed: int,
     stop: Stop | None,
 ) -> ImageEvidence:
-    """Draw patterns from the probabilities, and estimate the variance of the number of atoms.
-
-    Parameters
-    ----------
-    group_distance_nm : float
-        Maximum distance in nm of linked atoms.
-    """
+    """Draw patterns from the probabilities, and estimate the variance of the number of atoms."""
     points, p, recall = candidates.points, candidates.probability, candidates.recall
     rng = np.random.default_rng([seed, 1])
     blocks = count_quadrats(points, window, BLOCKS, weights=p)

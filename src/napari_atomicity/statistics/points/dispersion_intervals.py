@@ -87,15 +87,12 @@ class IntervalEstimates:
 
 
 def estimate_intervals(
-    evidence: tuple[ImageEvidence, ...], level: float, seed: int, stop: Stop | None
+    evidence: tuple[ImageEvidence, ...],  # one per image; a stack counts once, as its mean frame
+    level: float,
+    seed: int,
+    stop: Stop | None,
 ) -> IntervalEstimates:
-    """Compute all estimates that have intervals.
-
-    Parameters
-    ----------
-    evidence : tuple of ImageEvidence
-        One per image; a stack counts once, as its mean frame.
-    """
+    """Compute all estimates that have intervals."""
     expected = sum(e.expected for e in evidence)
     area = sum(e.area_nm2 for e in evidence)
     doubt = sum(e.doubt for e in evidence)
@@ -322,10 +319,8 @@ def _moments(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 def _statistics(parts: Sequence[tuple[DrawnPattern, np.ndarray | None]]) -> np.ndarray:
     """Compute the mean and median distance, the mean extent, and the fraction of each kind.
 
-    Returns
-    -------
-    ndarray of shape (`_SHARES` + number of kinds,)
-        Extents are those of groups of two or more atoms.
+    The result has shape (`_SHARES` + number of kinds,): extents are those of groups of two or more
+    atoms.
     """
     times = np.concatenate(
         [np.ones(len(m.block)) if often is None else often[m.block] for m, often in parts]

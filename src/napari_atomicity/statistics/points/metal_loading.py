@@ -86,16 +86,8 @@ _OF_WEIGHT = SCHEMA[4:]
 def with_loading(rows: pd.DataFrame, settings: LoadingSettings) -> pd.DataFrame:
     """Add the columns of `SCHEMA` to rows of ``dispersion.csv``.
 
-    Parameters
-    ----------
-    settings : LoadingSettings
-        Metal and support.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A copy with the columns; those that concern weight are empty unless metal and thickness are
-        stated.
+    The result is a copy with the columns; those that concern weight are empty unless metal and
+    thickness are stated.
     """
     added = [_loading_of(row, settings) for row in rows.to_dict("records")]
     names = [column.name for column in SCHEMA]
@@ -123,18 +115,13 @@ def _loading_of(row: Mapping[Any, Any], settings: LoadingSettings) -> dict[str, 
     }  # fmt: skip
 
 
-def surface_density(row: Mapping[Any, Any]) -> tuple[Estimate, bool]:
+def surface_density(
+    row: Mapping[Any, Any],  # a row of ``dispersion.csv``
+) -> tuple[Estimate, bool]:
     """Return the density of the atoms in the sample, corrected for missed atoms where possible.
 
-    Parameters
-    ----------
-    row : mapping
-        A row of ``dispersion.csv``.
-
-    Returns
-    -------
-    density : Estimate
-        Atoms per nm² of support, with its interval at the level of the row; NaN without support.
+    The result is ``density``: atoms per nm² of support, with its interval at the level of the row;
+    NaN without support.
     """
 
     def estimate(value: str, ends: str) -> Estimate:
@@ -155,23 +142,12 @@ def surface_density(row: Mapping[Any, Any]) -> tuple[Estimate, bool]:
 
 
 def weight_percent(
-    density: Estimate, settings: LoadingSettings, level: float = _LEVEL_OF_COMPLETENESS
-) -> Estimate:
+    density: Estimate,  # atoms per nm² of support, with an interval
+    # Metal in the support of a stated thickness (nm) and density (g/cm³)
+    settings: LoadingSettings,
+    level: float = _LEVEL_OF_COMPLETENESS,  # coverage of the interval
+) -> Estimate:  # 100 times the mass of the atoms over the mass of atoms and support
     """Compute the metal loading in per cent by weight; see the formula of this module.
-
-    Parameters
-    ----------
-    density : Estimate
-        Atoms per nm² of support, with an interval.
-    settings : LoadingSettings
-        Metal in the support of a stated thickness (nm) and density (g/cm³).
-    level : float, default 0.95
-        Coverage of the interval.
-
-    Returns
-    -------
-    Estimate
-        100 times the mass of the atoms over the mass of atoms and support.
 
     Examples
     --------

@@ -61,22 +61,15 @@ def hanisch_weights(
 
 
 def nearest_neighbour_distribution(
-    points_nm: np.ndarray, window: ObservationWindow, r_nm: np.ndarray
+    points_nm: np.ndarray,  # (N, 2): points (y, x) in nm
+    window: ObservationWindow,
+    r_nm: np.ndarray,  # (R,): distances in nm
 ) -> np.ndarray:
     """Compute G(r), the edge-corrected distribution function of nearest-neighbour distances.
 
-    Parameters
-    ----------
-    points_nm : ndarray of shape (N, 2)
-        Points (y, x) in nm.
-    r_nm : ndarray of shape (R,)
-        Distances in nm.
-
-    Returns
-    -------
-    ndarray of shape (R,)
-        Fraction of points with a neighbour within r; NaN if every point is nearer to the boundary
-        than to its neighbour. For a random pattern of density λ it is 1 - exp(-λπr²).
+    The result has shape (R,): fraction of points with a neighbour within r; NaN if every point is
+    nearer to the boundary than to its neighbour. For a random pattern of density λ it is 1 -
+    exp(-λπr²).
     """
     points = check_points(points_nm)[window.contains(points_nm)]
     distance = nearest_neighbours(points)
@@ -84,21 +77,13 @@ def nearest_neighbour_distribution(
     return cumulative_fraction(distance, weight, r_nm)
 
 
-def cumulative_fraction(distance: np.ndarray, weight: np.ndarray, r_nm: np.ndarray) -> np.ndarray:
-    """Compute the weighted empirical distribution function of distances.
-
-    Parameters
-    ----------
-    distance, weight : ndarray of shape (N,)
-        Distances in nm, and their weights.
-    r_nm : ndarray of shape (R,)
-        Distances in nm at which the function is evaluated.
-
-    Returns
-    -------
-    ndarray of shape (R,)
-        Values between 0 and 1; NaN if the weights sum to 0.
-    """
+def cumulative_fraction(
+    # distance, weight, each (N,): distances in nm, and their weights
+    distance: np.ndarray,
+    weight: np.ndarray,
+    r_nm: np.ndarray,  # (R,): distances in nm at which the function is evaluated
+) -> np.ndarray:  # (R,): values between 0 and 1; NaN if the weights sum to 0
+    """Compute the weighted empirical distribution function of distances."""
     total = weight.sum()
     if total <= 0:
         return np.full(len(r_nm), np.nan)

@@ -57,22 +57,12 @@ class PairSums:
     @classmethod
     def from_points(
         cls,
-        points: np.ndarray,
+        points: np.ndarray,  # (N, 2): points (y, x) on the support, in nm
         window: ObservationWindow,
-        max_nm: float,
-        weights: np.ndarray | None = None,
+        max_nm: float,  # maximum distance of a pair in nm
+        weights: np.ndarray | None = None,  # (N,): weight of each point; 1 if None
     ) -> PairSums:
-        """Sum the pairs of points on the support.
-
-        Parameters
-        ----------
-        points : ndarray of shape (N, 2)
-            Points (y, x) on the support, in nm.
-        max_nm : float
-            Maximum distance of a pair in nm.
-        weights : ndarray of shape (N,), optional
-            Weight of each point; 1 if None.
-        """
+        """Sum the pairs of points on the support."""
         pairs = KDTree(points).query_pairs(max_nm, output_type="ndarray")
         one, other = np.ascontiguousarray(pairs.T)
         y, x = (axis[other] - axis[one] for axis in np.ascontiguousarray(points.T))
@@ -90,41 +80,22 @@ class PairSums:
             moment = moment * distance
         return cls(number, distance, sums)
 
-    def ripley_k(self, r_nm: np.ndarray, area_nm2: float) -> np.ndarray:
-        """Compute K(r) in nm².
-
-        Parameters
-        ----------
-        r_nm : ndarray of shape (R,)
-            Distances in nm.
-        area_nm2 : float
-            Area of the support in nm².
-
-        Returns
-        -------
-        ndarray of shape (R,)
-        """
+    def ripley_k(
+        self,
+        r_nm: np.ndarray,  # (R,): distances in nm
+        area_nm2: float,  # area of the support in nm²
+    ) -> np.ndarray:  # (R,)
+        """Compute K(r) in nm²."""
         within = self.sums[0][np.searchsorted(self.distance, r_nm, side="right")]
         return np.asarray(within * area_nm2**2 / self.number)
 
     def pair_correlation(
-        self, r_nm: np.ndarray, area_nm2: float, bandwidth_nm: float
-    ) -> np.ndarray:
-        """Compute g(r) with Epanechnikov's kernel.
-
-        Parameters
-        ----------
-        r_nm : ndarray of shape (R,)
-            Distances in nm.
-        area_nm2 : float
-            Area of the support in nm².
-        bandwidth_nm : float
-            Half width of the kernel in nm.
-
-        Returns
-        -------
-        ndarray of shape (R,)
-        """
+        self,
+        r_nm: np.ndarray,  # (R,): distances in nm
+        area_nm2: float,  # area of the support in nm²
+        bandwidth_nm: float,  # half width of the kernel in nm
+    ) -> np.ndarray:  # (R,)
+        """Compute g(r) with Epanechnikov's kernel."""
         h = bandwidth_nm
         low, high = (np.searchsorted(self.distance, r_nm + step) for step in (-h, h))
         zeroth, first, second = self.sums[:, high] - self.sums[:, low]
@@ -143,31 +114,18 @@ def _ring_length_nm(r_nm: np.ndarray, h: float) -> np.ndarray:
 
 
 def ripley_k(
-    points_nm: np.ndarray,
+    points_nm: np.ndarray,  # (N, 2): points (y, x) in nm
     window: ObservationWindow,
-    r_nm: np.ndarray,
+    r_nm: np.ndarray,  # (R,): distances in nm
+    # (N,): weight of each point, for example its probability; then (Σw)² - Σw² replaces n (n - 1).
+    # 1 if None
     weights: np.ndarray | None = None,
-) -> np.ndarray:
+) -> np.ndarray:  # (R,): K in nm²; NaN for fewer than two points
     """Compute Ripley's K with translation correction.
 
     ``K(r) = A² / (n (n - 1)) Σ 1(d ≤ r) / overlap`` over ordered pairs; λK(r) is the mean number
     of further points within r of a point. For a random pattern K is πr², and the estimate is
     unbiased.
-
-    Parameters
-    ----------
-    points_nm : ndarray of shape (N, 2)
-        Points (y, x) in nm.
-    r_nm : ndarray of shape (R,)
-        Distances in nm.
-    weights : ndarray of shape (N,), optional
-        Weight of each point, for example its probability; then (Σw)² - Σw² replaces n (n - 1).
-        1 if None.
-
-    Returns
-    -------
-    ndarray of shape (R,)
-        K in nm²; NaN for fewer than two points.
     """
     inside, r = window.contains(points_nm), np.asarray(r_nm, float)
     points = check_points(points_nm)[inside]
@@ -178,49 +136,26 @@ def ripley_k(
     return pairs.ripley_k(r, window.area_nm2)
 
 
-def ripley_l(points_nm: np.ndarray, window: ObservationWindow, r_nm: np.ndarray) -> np.ndarray:
-    """Compute L(r) = √(K(r) / π); see `ripley_k`.
-
-    Parameters
-    ----------
-    points_nm : ndarray of shape (N, 2)
-        Points (y, x) in nm.
-    r_nm : ndarray of shape (R,)
-        Distances in nm.
-
-    Returns
-    -------
-    ndarray of shape (R,)
-        L in nm; r for a random pattern.
-    """
+def ripley_l(
+    points_nm: np.ndarray,  # (N, 2): points (y, x) in nm
+    window: ObservationWindow,
+    r_nm: np.ndarray,  # (R,): distances in nm
+) -> np.ndarray:  # (R,): L in nm; r for a random pattern
+    """Compute L(r) = √(K(r) / π); see `ripley_k`."""
     return np.asarray(np.sqrt(ripley_k(points_nm, window, r_nm) / np.pi))
 
 
 def pair_correlation(
-    points_nm: np.ndarray,
+    points_nm: np.ndarray,  # (N, 2): points (y, x) in nm
     window: ObservationWindow,
-    r_nm: np.ndarray,
-    bandwidth: float | None = None,
-) -> np.ndarray:
+    r_nm: np.ndarray,  # (R,): distances in nm
+    bandwidth: float | None = None,  # half width of the kernel in nm; Stoyan's rule if None
+) -> np.ndarray:  # (R,): 1 for a random pattern; NaN for fewer than two points
     """Compute g(r), the density at a distance r from a point relative to the mean density.
 
     Epanechnikov's kernel and translation correction. The estimate is divided by the area of the
     ring as the kernel weights it, so it is unbiased for a random pattern down to r = 0, where the
     kernel extends below zero.
-
-    Parameters
-    ----------
-    points_nm : ndarray of shape (N, 2)
-        Points (y, x) in nm.
-    r_nm : ndarray of shape (R,)
-        Distances in nm.
-    bandwidth : float, optional
-        Half width of the kernel in nm; Stoyan's rule if None.
-
-    Returns
-    -------
-    ndarray of shape (R,)
-        1 for a random pattern; NaN for fewer than two points.
     """
     points, r = check_points(points_nm)[window.contains(points_nm)], np.asarray(r_nm, float)
     if len(points) < 2:

@@ -212,10 +212,7 @@ def quadrat_p_value(quadrats: Quadrats, simulations: int = 999, seed: int = 0) -
 
     Unlike `Quadrats.chi2_p` it is valid for small expected counts.
 
-    Returns
-    -------
-    float
-        Two-sided p value; NaN without points or with fewer than two used quadrats.
+    The result is the two-sided p value; NaN without points or with fewer than two used quadrats.
     """
     count, area = quadrats.count[quadrats.used], quadrats.area_nm2[quadrats.used]
     if not np.isfinite(quadrats.index):

@@ -109,19 +109,13 @@ class ObservationWindow:
         first = np.searchsorted(depth, np.asarray(distance_nm) / self._coarse_nm - 1e-9)
         return np.asarray(area[first])
 
-    def overlap_nm2(self, y_nm: np.ndarray, x_nm: np.ndarray) -> np.ndarray:
-        """Compute the set covariance: the overlap of the support with its shifted copy.
-
-        Parameters
-        ----------
-        y_nm, x_nm : ndarray of shape (M,)
-            Shifts in nm.
-
-        Returns
-        -------
-        ndarray of shape (M,)
-            Overlap in nm²; 0 for shifts longer than the mask.
-        """
+    def overlap_nm2(
+        self,
+        # y_nm, x_nm, each (M,): shifts in nm
+        y_nm: np.ndarray,
+        x_nm: np.ndarray,
+    ) -> np.ndarray:  # (M,): overlap in nm²; 0 for shifts longer than the mask
+        """Compute the set covariance: the overlap of the support with its shifted copy."""
         table = self._covariance
         # Opposite shifts have equal overlaps, so the table holds only shifts with y >= 0.
         down = y_nm >= 0
@@ -184,20 +178,14 @@ class ObservationWindow:
         return np.asarray(np.where(same < 1e-6, 0, same) * self._coarse_nm**2)
 
 
-def block_coverage(mask: np.ndarray, block: int) -> np.ndarray:
+def block_coverage(
+    mask: np.ndarray,  # (Y, X), bool: True on the support
+    block: int,  # edge length of a block in pixels
+) -> np.ndarray:
     """Return the fraction of each block of pixels that belongs to the support.
 
-    Parameters
-    ----------
-    mask : ndarray of shape (Y, X), bool
-        True on the support.
-    block : int
-        Edge length of a block in pixels.
-
-    Returns
-    -------
-    ndarray of shape (ceil(Y / block), ceil(X / block)), float
-        Pixels beyond the mask are off the support.
+    The result has shape (ceil(Y / block), ceil(X / block)), float: pixels beyond the mask are off
+    the support.
     """
     if block == 1:
         return mask.astype(float)

@@ -64,33 +64,18 @@ if TYPE_CHECKING:
 
 
 def mixture_shares(
+    # (B, N, C): likelihood of each observation under each class for B problems, up to a factor per
+    # observation
     likelihood: np.ndarray,
-    weight: np.ndarray,
-    tolerance: float = 1e-9,
-    max_cycles: int = 2000,
-) -> np.ndarray:
+    weight: np.ndarray,  # (B, N): weight of each observation
+    tolerance: float = 1e-9,  # tolerance of the mean log-likelihood
+    max_cycles: int = 2000,  # maximum number of cycles of two steps
+) -> np.ndarray:  # (B, C): shares; equal for problems without observations
     """Find the shares q that maximise Σ_i w_i log Σ_k q_k L_ik, by accelerated EM.
 
     The problem is concave. A step of expectation-maximisation multiplies q_k by its gradient. The
     largest component of the gradient exceeds 1 by at least the remaining gain of the mean
     log-likelihood, which ``tolerance`` bounds. Steps are extrapolated by SQUAREM [1]_.
-
-    Parameters
-    ----------
-    likelihood : ndarray of shape (B, N, C)
-        Likelihood of each observation under each class for B problems, up to a factor per
-        observation.
-    weight : ndarray of shape (B, N)
-        Weight of each observation.
-    tolerance : float
-        Tolerance of the mean log-likelihood.
-    max_cycles : int
-        Maximum number of cycles of two steps.
-
-    Returns
-    -------
-    ndarray of shape (B, C)
-        Shares; equal for problems without observations.
     """
     n_problems, _, n_classes = likelihood.shape
     total = weight.sum(axis=1, keepdims=True)
@@ -182,10 +167,7 @@ class Evidence:
     def counts(self) -> np.ndarray:
         """Return the numbers of clusters per image and class.
 
-        Returns
-        -------
-        ndarray of shape (images, 2 K)
-            Numbers of uncertain labels, then of certain ones.
+        The result has shape (images, 2 K): numbers of uncertain labels, then of certain ones.
         """
         group = self.label + self.n_classes * self.certain
         n_images = int(self.image.max(initial=-1)) + 1
@@ -311,25 +293,12 @@ def _by_em(
 
 
 def _with_certain(
-    adjusted: np.ndarray, n_uncertain: np.ndarray, certain: np.ndarray, known: np.ndarray
-) -> np.ndarray:
-    """Add certain labels to adjusted fractions.
-
-    Parameters
-    ----------
-    adjusted : ndarray of shape (B, C)
-        Fractions of the uncertain clusters.
-    n_uncertain : ndarray of shape (B,)
-        Numbers of uncertain clusters.
-    certain : ndarray of shape (B, K)
-        Numbers of certain clusters of each class.
-    known : ndarray of shape (C,), int
-        Indices of the classes of the model among the K classes.
-
-    Returns
-    -------
-    ndarray of shape (B, K)
-    """
+    adjusted: np.ndarray,  # (B, C): fractions of the uncertain clusters
+    n_uncertain: np.ndarray,  # (B,): numbers of uncertain clusters
+    certain: np.ndarray,  # (B, K): numbers of certain clusters of each class
+    known: np.ndarray,  # (C,), int: indices of the classes of the model among the K classes
+) -> np.ndarray:  # (B, K)
+    """Add certain labels to adjusted fractions."""
     total = certain.astype(float)
     total[:, known] += adjusted * n_uncertain[:, None]
     return total / total.sum(axis=1, keepdims=True)

@@ -130,22 +130,12 @@ def reason_to_withhold(limits: Sequence[ImageLimits]) -> str:
 
 
 def ratio_notes(
-    n_clusters: Sequence[int], limits: Sequence[ImageLimits] = (), conditions_differ: bool = False
-) -> list[str]:
-    """List the reasons that limit the use of the ratios of an image, or of several.
-
-    Parameters
-    ----------
-    n_clusters : sequence of int
-        Number of counted clusters of the image, or of each image; 0 is not noted.
-    conditions_differ : bool
-        Whether conditions differ from those of the training.
-
-    Returns
-    -------
-    list of str
-        Empty if nothing is known to limit the use.
-    """
+    # Number of counted clusters of the image, or of each image; 0 is not noted
+    n_clusters: Sequence[int],
+    limits: Sequence[ImageLimits] = (),
+    conditions_differ: bool = False,  # whether conditions differ from those of the training
+) -> list[str]:  # empty if nothing is known to limit the use
+    """List the reasons that limit the use of the ratios of an image, or of several."""
     reasons = [CONDITIONS_DIFFER] if conditions_differ else []
     few = sum(0 < n < MIN_CLUSTERS for n in n_clusters)
     if 0 < sum(n_clusters) < MIN_CLUSTERS:
@@ -264,14 +254,8 @@ def session_basis(session: Mapping[str, Any]) -> str:
     return RESTS_ON_SIZES if session.get("relies_on_sizes") and not session_doubts(session) else ""
 
 
-def session_line(session: Mapping[str, Any]) -> str:
-    """Say whether a session fits the classes and what its labels rest on, in one line.
-
-    Returns
-    -------
-    str
-        "" without a test of its sizes.
-    """
+def session_line(session: Mapping[str, Any]) -> str:  # "" without a test of its sizes
+    """Say whether a session fits the classes and what its labels rest on, in one line."""
     doubts = session_doubts(session)
     if doubts or "answer" not in session:
         return SEPARATOR.join(doubts)

@@ -115,21 +115,14 @@ def classification_error(evidence: Evidence) -> np.ndarray:
     return out
 
 
-def shared_errors(evidence: Evidence) -> np.ndarray:
+def shared_errors(
+    evidence: Evidence,  # counted clusters of a scope, at least one
+) -> np.ndarray:  # (N_DRAWS, classes)
     """Draw the errors of the fractions that come from the scales of the images.
 
     In each draw an image has one solution of its scale, and the fractions change by the difference
     of the shares of the classes in this solution from those in the best one. Clusters with a manual
     label do not change. The draws of the images of a session are joint.
-
-    Parameters
-    ----------
-    evidence : Evidence
-        Counted clusters of a scope, at least one.
-
-    Returns
-    -------
-    ndarray of shape (N_DRAWS, classes)
     """
     total = np.zeros((N_DRAWS, evidence.n_classes))
     if evidence.solutions:

@@ -169,14 +169,12 @@ def _join(parts: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=PAIRS)
 
 
-def pair(ratios: pd.DataFrame, reference: Mapping[str, float], scope: str) -> pd.DataFrame:
-    """Pair the ratios of one scope with their references.
-
-    Parameters
-    ----------
-    reference : mapping of str to float
-        Class to fraction; other classes have a fraction of 0.
-    """
+def pair(
+    ratios: pd.DataFrame,
+    reference: Mapping[str, float],  # class to fraction; other classes have a fraction of 0
+    scope: str,
+) -> pd.DataFrame:
+    """Pair the ratios of one scope with their references."""
     rows = ratios[~ratios["class"].isin(NON_CLASS_LABELS) & ratios["fraction"].notna()]
     found = rows.assign(scope=scope, reference=[reference.get(c, 0.0) for c in rows["class"]])
     return found[PAIRS].reset_index(drop=True)

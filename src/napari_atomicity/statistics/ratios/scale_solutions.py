@@ -48,13 +48,8 @@ class ScaleSolutions:
         shares = np.array(self.shares)
         return np.asarray((shares - shares[0])[draws])
 
-    def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mean difference from the best solution and the variance of the shares.
-
-        Returns
-        -------
-        mean, variance : ndarray of shape (n_classes,)
-        """
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:  # mean, variance: (n_classes,)
+        """Return the mean difference from the best solution and the variance of the shares."""
         weights, shares = np.array(self.weights) / np.sum(self.weights), np.array(self.shares)
         mean = weights @ shares
         return mean - shares[0], weights @ (shares - mean) ** 2

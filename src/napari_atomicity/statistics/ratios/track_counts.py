@@ -69,19 +69,11 @@ def stacks_without_tracks(table: pd.DataFrame) -> set[str]:
     return set(frames.index[frames > 1].astype(str))
 
 
-def time_fractions(merged: pd.DataFrame, labels: Sequence[str]) -> np.ndarray:
-    """Compute the fraction of the time of all tracks that each label lasts.
-
-    Parameters
-    ----------
-    merged : pandas.DataFrame
-        Counted rows of `merge_tracks`.
-
-    Returns
-    -------
-    ndarray of shape (n_labels,)
-        NaN without tracks.
-    """
+def time_fractions(
+    merged: pd.DataFrame,  # counted rows of `merge_tracks`
+    labels: Sequence[str],
+) -> np.ndarray:  # (n_labels,): NaN without tracks
+    """Compute the fraction of the time of all tracks that each label lasts."""
     paths = [p for p in merged.get(PATH, ()) if p is not None]
     frames = Counter(label for path in paths for label in path)
     total = frames.total()

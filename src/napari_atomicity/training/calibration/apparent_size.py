@@ -49,7 +49,10 @@ cluster of the truth alone."""
 
 
 def fit_apparent_size(
-    embedding: np.ndarray, part: PatchSet, card: ModelCard, session: np.ndarray
+    embedding: np.ndarray,  # (n_clusters, n_features): features of the clusters
+    part: PatchSet,  # the clusters, with their true classes and the intensity of one atom
+    card: ModelCard,
+    session: np.ndarray,  # (n_clusters,): name of the session of each cluster, or of its image
 ) -> ApparentSize | None:
     """Fit the apparent size of a model to labelled clusters of many sessions, or many images.
 
@@ -59,20 +62,8 @@ def fit_apparent_size(
     They do not tell how other sessions differ from it. The regression is stronger then and shared
     with one on the diameter, and the common error is at least `USUAL_SCATTER`.
 
-    Parameters
-    ----------
-    embedding : ndarray of shape (n_clusters, n_features)
-        Features of the clusters.
-    part : PatchSet
-        The clusters, with their true classes and the intensity of one atom.
-    session : ndarray of shape (n_clusters,)
-        Name of the session of each cluster, or of its image.
-
-    Returns
-    -------
-    ApparentSize or None
-        None if the model has no such channel, its classes name no sizes, a class has fewer than
-        `MIN_IMAGES` sessions or images, or recorded sizes follow the diameter more closely.
+    The result is None if the model has no such channel, its classes name no sizes, a class has
+    fewer than `MIN_IMAGES` sessions or images, or recorded sizes follow the diameter more closely.
     """
     sizes, channels = class_sizes(card.classes), card.patches.channels
     if sizes is None or FREE_CHANNEL not in channels:
@@ -211,35 +202,21 @@ def _common_error(residual: np.ndarray) -> np.ndarray:
 def add_apparent_size(
     card: ModelCard,
     tensors: dict[str, np.ndarray],
-    part: PatchSet,
+    part: PatchSet,  # clusters, raw channel in atoms per nm²
     device: torch.device,
     session: str = "image",
 ) -> ModelCard:
-    """Return the card of a model with the apparent size fitted to labelled clusters.
-
-    Parameters
-    ----------
-    part : PatchSet
-        Clusters, raw channel in atoms per nm².
-    """
+    """Return the card of a model with the apparent size fitted to labelled clusters."""
     embedding = embed_clusters(card, tensors, part, device)
     names = part.table[session].to_numpy(str)
     return replace(card, apparent_size=fit_apparent_size(embedding, part, card, names))
 
 
 def embed_clusters(
-    card: ModelCard, tensors: dict[str, np.ndarray], part: PatchSet, device: torch.device
-) -> np.ndarray:
-    """Return the features of clusters.
-
-    Parameters
-    ----------
-    part : PatchSet
-        N clusters, raw channel in atoms per nm².
-
-    Returns
-    -------
-    ndarray of shape (N, D)
-        Embedding.
-    """
+    card: ModelCard,
+    tensors: dict[str, np.ndarray],
+    part: PatchSet,  # N clusters, raw channel in atoms per nm²
+    device: torch.device,
+) -> np.ndarray:  # (N, D): embedding
+    """Return the features of clusters."""
     return Classifier(card, tensors, device).predict(part.patches).embedding

@@ -44,26 +44,15 @@ _MIN_PROBABILITY = 1e-9
 def finalize_model(
     card: ModelCard,
     tensors: dict[str, np.ndarray],
+    # Mixtures of training images, raw channel in counts. Without it, the class means of the
+    # embedding in ``tensors`` are kept.
     train: PatchSet | None,
     held_out: PatchSet,
     device: torch.device,
+    # Card of the model that training started from, to whose calibration it is shrunk
     start: ModelCard | None = None,
-) -> tuple[ModelCard, dict[str, np.ndarray]]:
-    """Add to a trained network all that makes it a model: calibration, limits and scores.
-
-    Parameters
-    ----------
-    train : PatchSet, optional
-        Mixtures of training images, raw channel in counts. Without it, the class means of the
-        embedding in ``tensors`` are kept.
-    start : ModelCard, optional
-        Card of the model that training started from, to whose calibration it is shrunk.
-
-    Returns
-    -------
-    tensors : dict of str to ndarray
-        With the class means of the embedding.
-    """
+) -> tuple[ModelCard, dict[str, np.ndarray]]:  # tensors: with the class means of the embedding
+    """Add to a trained network all that makes it a model: calibration, limits and scores."""
     card = fit_calibration(card, tensors, held_out, device, start)
     if train is not None:
         tensors = {**tensors, **class_means(card, tensors, train, device)}
@@ -286,15 +275,12 @@ def _count_error(images: Sequence[HeldOutPredictions]) -> CountError | None:
 
 
 def class_means(
-    card: ModelCard, tensors: dict[str, np.ndarray], train: PatchSet, device: torch.device
+    card: ModelCard,
+    tensors: dict[str, np.ndarray],
+    train: PatchSet,  # training clusters, raw channel in counts
+    device: torch.device,
 ) -> dict[str, np.ndarray]:
-    """Compute class means of the embedding, and a whitening by the common covariance.
-
-    Parameters
-    ----------
-    train : PatchSet
-        Training clusters, raw channel in counts.
-    """
+    """Compute class means of the embedding, and a whitening by the common covariance."""
     images = predict_images(card, tensors, train, device, right_scales)
     embedding = stack_labelled(images, [s.embedding for s in images]).astype(np.float64)
     label = stack_labels(images)

@@ -114,16 +114,12 @@ def _rescaled(
     return replace(image, known=known, embedding=best.embedding)
 
 
-def patches_in_unit(part: PatchSet, rows: np.ndarray, unit: float) -> dict[str, np.ndarray]:
-    """Return the patches of some rows, the raw channel divided by a unit of the intensity.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n,)
-        Rows of the set.
-    unit : float
-        Intensity of one atom in counts nm².
-    """
+def patches_in_unit(
+    part: PatchSet,
+    rows: np.ndarray,  # (n,): rows of the set
+    unit: float,  # intensity of one atom in counts nm²
+) -> dict[str, np.ndarray]:
+    """Return the patches of some rows, the raw channel divided by a unit of the intensity."""
     patches = {c: p[rows] for c, p in part.patches.items()}
     if "raw" in patches:
         patches["raw"] = (patches["raw"] / unit).astype(np.float32)

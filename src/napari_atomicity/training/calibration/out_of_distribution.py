@@ -29,15 +29,11 @@ _FAR = 5.0
 
 
 def can_fit_out_of_distribution(
-    clusters: PatchSet, others: Sequence[PatchSet], classes: Sequence[str]
+    clusters: PatchSet,
+    others: Sequence[PatchSet],  # sets with aggregates and unknown objects
+    classes: Sequence[str],
 ) -> bool:
-    """Return whether there are enough examples of each outcome, and the classes name their sizes.
-
-    Parameters
-    ----------
-    others : sequence of PatchSet
-        Sets with aggregates and unknown objects.
-    """
+    """Return whether there are enough examples of each outcome, and the classes name their sizes."""
     if not others or class_sizes(classes) is None:
         return False
     truth = np.concatenate([part.table["truth"].to_numpy(object) for part in others])
@@ -49,29 +45,18 @@ def can_fit_out_of_distribution(
 def fit_out_of_distribution(
     card: ModelCard,
     tensors: dict[str, np.ndarray],
-    clusters: PatchSet,
+    clusters: PatchSet,  # clusters of the classes, from held-out images; raw channel in counts
+    # Sets of which the clusters with ``truth`` "aggregate" are aggregates, and those with a
+    # ``truth`` that is no class are unknown. Clusters of the classes are left out.
     others: Sequence[PatchSet],
     device: torch.device,
     seed: int = 0,
-) -> dict[str, np.ndarray]:
+) -> dict[str, np.ndarray]:  # the tensors with those of `models.out_of_distribution`
     """Fit the second network.
 
     Every outcome has the same weight, and among the unknown every set of ``others``. As with the
     distance, at most one in two hundred of the labelled clusters is rejected, on images that a fit
     was not trained on.
-
-    Parameters
-    ----------
-    clusters : PatchSet
-        Clusters of the classes, from held-out images; raw channel in counts.
-    others : sequence of PatchSet
-        Sets of which the clusters with ``truth`` "aggregate" are aggregates, and those with a
-        ``truth`` that is no class are unknown. Clusters of the classes are left out.
-
-    Returns
-    -------
-    dict of str to ndarray
-        The tensors with those of `models.out_of_distribution`.
     """
     tensors = {k: v for k, v in tensors.items() if not k.startswith("outside.")}
     inside = predict_images(card, tensors, clusters, device)

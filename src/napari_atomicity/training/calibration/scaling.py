@@ -181,17 +181,14 @@ def find_scale(image: pd.DataFrame, reference: ScaleReference) -> float:
 
 
 def with_reference_scale(
-    part: PatchSet, classes: Sequence[str], reference: ScaleReference
+    part: PatchSet,
+    classes: Sequence[str],  # classes in order of size
+    reference: ScaleReference,
 ) -> PatchSet:
     """Correct `KNOWN_SCALE` for classes that are brighter or fainter than their number of atoms.
 
     An analysis compares intensities with those of the reference, which contain what an outline does
     not catch. The known scale must be the one that the analysis would find.
-
-    Parameters
-    ----------
-    classes : sequence of str
-        Classes in order of size.
     """
     excess = np.array([np.log(atoms_of(c) or 1) for c in classes]) - reference.log_intensity
     of_cluster = part.table["truth"].map(dict(zip(classes, excess, strict=True))).astype(float)
@@ -242,20 +239,11 @@ def intensity_in_atoms(table: pd.DataFrame) -> np.ndarray:
 
 
 def fit_class_diameters(
-    train: PatchSet, classes: Sequence[str], reference: ScaleReference
-) -> tuple[tuple[float, ...], ...]:
-    """Fit the densities of the diameters of the classes to complete, isolated clusters.
-
-    Parameters
-    ----------
-    classes : sequence of str
-        Classes in order of size.
-
-    Returns
-    -------
-    tuple of tuple of float, shape (n_classes, n_residuals)
-        For `ModelCard.diameter_density`.
-    """
+    train: PatchSet,
+    classes: Sequence[str],  # classes in order of size
+    reference: ScaleReference,
+) -> tuple[tuple[float, ...], ...]:  # (n_classes, n_residuals): for `ModelCard.diameter_density`
+    """Fit the densities of the diameters of the classes to complete, isolated clusters."""
     table = train.table[usable(train.table) & train.table["truth"].isin(list(classes))]
     label = table["truth"].map(list(classes).index).to_numpy(int)
     return fit_diameter_density(table["diameter_nm"].to_numpy(float), label, reference)

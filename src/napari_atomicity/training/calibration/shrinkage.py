@@ -100,19 +100,15 @@ def shrink_means(
 
 
 def shrink_covariances(
-    start: np.ndarray, x: np.ndarray, label: np.ndarray, image: np.ndarray
+    # (C, 2, 2): covariances of the model that training starts from, which count as
+    # `IMAGES_OF_COVARIANCE`
+    start: np.ndarray,
+    x: np.ndarray,  # (2, N): measured values of the clusters
+    # label, image, each (N,): class index and image of each cluster
+    label: np.ndarray,
+    image: np.ndarray,
 ) -> tuple[Covariance, ...]:
-    """Combine covariances of the classes with those within images.
-
-    Parameters
-    ----------
-    start : ndarray of shape (C, 2, 2)
-        Covariances of the model that training starts from, which count as `IMAGES_OF_COVARIANCE`.
-    x : ndarray of shape (2, N)
-        Measured values of the clusters.
-    label, image : ndarray of shape (N,)
-        Class index and image of each cluster.
-    """
+    """Combine covariances of the classes with those within images."""
     frame = pd.DataFrame(x.T)
     within = (frame - frame.groupby([label, image]).transform("mean")).to_numpy().T
     out = np.array(start, float)
@@ -165,18 +161,15 @@ def shrink_correlation(
 
 
 def class_prior(
-    card: ModelCard, means: Sequence[float], classes: Sequence[str], common: float, own: float
+    card: ModelCard,  # card of the model that training starts from
+    means: Sequence[float],
+    # Classes of the new model. Those that the model lacks are interpolated in ln(atoms), of unit
+    # slope beyond.
+    classes: Sequence[str],
+    common: float,
+    own: float,
 ) -> ClassPrior | None:
-    """Return means of classes by those of a model; None if a class names no number of atoms.
-
-    Parameters
-    ----------
-    card : ModelCard
-        Card of the model that training starts from.
-    classes : sequence of str
-        Classes of the new model. Those that the model lacks are interpolated in ln(atoms), of unit
-        slope beyond.
-    """
+    """Return means of classes by those of a model; None if a class names no number of atoms."""
     sizes, known = class_sizes(classes), class_sizes(card.classes)
     mean, at = np.array(means), None if known is None else np.log(known)
     shared = np.array([c in card.classes for c in classes])
@@ -245,20 +238,16 @@ def shrink_scale_reference(
 
 
 def shrink_apparent_size(
-    embedding: np.ndarray, table: pd.DataFrame, classes: Sequence[str], start: ModelCard
+    # (N, n_features): features of the clusters. Those that give the apparent size are of the same
+    # weights as in the model that training starts from.
+    embedding: np.ndarray,
+    table: pd.DataFrame,
+    classes: Sequence[str],
+    start: ModelCard,
 ) -> ApparentSize | None:
     """Fit the apparent sizes of the classes, shrunk to a model whose features are unchanged.
 
-    Parameters
-    ----------
-    embedding : ndarray of shape (N, n_features)
-        Features of the clusters. Those that give the apparent size are of the same weights as in
-        the model that training starts from.
-
-    Returns
-    -------
-    ApparentSize or None
-        None if the model has none, or its classes can't be compared with these.
+    The result is None if the model has none, or its classes can't be compared with these.
     """
     of_start = start.apparent_size
     if of_start is None:
