@@ -108,10 +108,7 @@ class DispersionResult:
         return f"<DispersionResult of {self.atoms.image}: {len(self.table)} atoms{reason}>"
 
     def is_current(self, atoms: ImageAtoms, settings: DispersionSettings) -> bool:
-        """Return whether the result still holds for these atoms and settings.
-
-        The result is the True if both are unchanged.
-        """
+        """Return whether the result still holds: atoms and settings are unchanged."""
         return self.atoms is atoms and self.settings == settings
 
 

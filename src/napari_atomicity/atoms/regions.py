@@ -121,7 +121,7 @@ def integrate_regions(
 ) -> np.ndarray:
     """Integrate regions of any shape, each enlarged by `TAIL_NM`, like `integrate`.
 
-    The result is the (N,) counts times nm²; NaN where the region is empty or too little of the
+    The result, (N,), is in counts times nm²; NaN where the region is empty or too little of the
     ring is left.
     """
     found = np.full(len(regions), np.nan)

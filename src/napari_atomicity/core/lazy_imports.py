@@ -18,7 +18,7 @@ def lazy_attributes(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Make ``__getattr__`` and ``__dir__`` of a package (PEP 562).
 
-    The result is ``__getattr__`` and ``__dir__``, which lists public names and imported modules
+    The results are ``__getattr__`` and ``__dir__``, which lists public names and imported modules
     only.
     """
     here = vars(sys.modules[package])

@@ -112,7 +112,7 @@ def neighbouring_blocks(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Find the two blocks whose centres enclose a position along an axis.
 
-    The result is ``weight``: weight of the second one, between 0 and 1.
+    The results are the indices of both, and the weight of the second one, between 0 and 1.
     """
     place = np.clip((position + 0.5) / block - 0.5, 0, n - 1)
     low = np.minimum(place.astype(int), max(n - 2, 0))
@@ -188,7 +188,7 @@ def local_noise(
     response: np.ndarray,  # (Y, X): filtered image with a mean near zero
     block_px: int,  # edge length of a block in pixels
 ) -> np.ndarray:  # (Y, X), float32
-    """Estimate the robust local standard deviation of a filtered image: see `estimate_noise_grid`."""
+    """Estimate the local standard deviation of a filtered image: see `estimate_noise_grid`."""
     step = noise_sampling_step(block_px)
     grid = estimate_noise_grid(
         response[::step, ::step], block_px, response.shape, np.abs(response).max(initial=0.0)

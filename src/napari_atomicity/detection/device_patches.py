@@ -56,7 +56,7 @@ def patches_for_device(
 ) -> Patches:
     """Extract patches on a device if it is a GPU with enough memory, otherwise on the CPU.
 
-    The result maps channel to patches of shape (N, size_px, size_px), float32: tensors on the
+    The result maps each channel to its patches (N, size_px, size_px), float32: tensors on the
     device, or arrays from the CPU. Raises `CalibrationError` if the pixel size is unknown.
     """
     tile_px = _TILE_PX

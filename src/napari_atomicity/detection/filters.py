@@ -152,7 +152,7 @@ def find_local_maxima(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the positive pixels that none of their eight neighbours exceeds.
 
-    The result has shape (N,): places in the image without its outermost pixels, from top to
+    The results are the rows and columns (N,) in the image without its outermost pixels, from top to
     bottom.
     """
     found = np.empty((image.shape[0] - 2, image.shape[1] - 2), bool)

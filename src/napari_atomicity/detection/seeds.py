@@ -180,7 +180,7 @@ def _search_octave(
 ) -> tuple[np.ndarray, list[BackgroundGrid], np.ndarray | None]:
     """Find the maxima of an octave, tile by tile.
 
-    The result has shape (N, 4): y, x, response and index of the scale of each maximum.
+    The result, (N, 4), has y, x, response and index of the scale of each maximum.
     """
     samples = [_Sample(noise_block, octave.shape) for _ in range(count)]
     next_grid: np.ndarray | None = None

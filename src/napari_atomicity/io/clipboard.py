@@ -142,8 +142,7 @@ def _rounded(value: float, decimals: int | None) -> str:
 def html_table(ratios: pd.DataFrame) -> str:
     """Format class ratios as an HTML table for word processors and spreadsheets.
 
-    The result is the one table with fractions in per cent, which spreadsheets read as numbers; the
-    methods are the last rows.
+    Fractions are in per cent, which spreadsheets read as numbers; the methods are the last rows.
     """
     # Not by pandas, whose styles are in a separate element that programs ignore when they paste.
     head = ("Scope", "Class", "Clusters", "Fraction / %", "Low / %", "High / %")

@@ -26,9 +26,9 @@ def read_points(
 ) -> Points:
     """Read one table of points, or all CSV files of a folder as one.
 
-    The result is the table has the columns of the file. That of a folder also has the column
-    ``image``, derived from the names of files if they lack it: ``field1_atoms`` is of
-    ``field1.tif``. Raises `ReadError` if the file does not exist or is not a table.
+    The table has the columns of the file. That of a folder also has the column ``image``, derived
+    from the names of files if they lack it: ``field1_atoms`` is of ``field1.tif``. Raises
+    `ReadError` if the file does not exist or is not a table.
     """
     path = Path(path)
     if not path.is_dir():

@@ -25,8 +25,7 @@ MIN_DIFFERENCE = 1e-3
 
 
 def diameter_log_likelihood(
-    # ndarray of any shape: logarithms of diameters in nm, without errors that are common to an
-    # image
+    # Logarithms of diameters in nm, of any shape, without errors that are common to an image
     log_diameter: np.ndarray,
     card: ModelCard,  # card with a scale reference
 ) -> np.ndarray:
@@ -36,8 +35,8 @@ def diameter_log_likelihood(
     ratio is linear in the log diameter, as of two normal densities of equal variance, and zero at
     the threshold. Without thresholds, it is zero halfway between the two means.
 
-    The result has shape (..., n_classes): log likelihoods, up to a term that all classes have in
-    common. NaN where the diameter is.
+    The log likelihoods, (..., n_classes), are up to a term that all classes have in common, and NaN
+    where the diameter is.
     """
     if card.scale is None:
         raise ModelError(f"{card.name} has no scale", advice="Get the model again")

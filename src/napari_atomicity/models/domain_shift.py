@@ -152,9 +152,8 @@ def two_sample_test(reference: np.ndarray, here: np.ndarray, seed: int = 0) -> t
 
 
 def compare(
-    # embedding, label, each (N, D): and (N,) indices of the most probable classes
-    embedding: np.ndarray,
-    label: np.ndarray,
+    embedding: np.ndarray,  # (N, D)
+    label: np.ndarray,  # (N,): indices of the most probable classes
     patches: Mapping[str, np.ndarray],  # channel → (N, P, P); raw in atoms per nm²
     tensors: Mapping[str, np.ndarray],
     patch_nm: float,  # edge length of a patch

@@ -139,8 +139,8 @@ def place_by_references(
 def reference_map(model: str | Classifier = "default") -> pd.DataFrame:
     """Return the reference points of a model's map.
 
-    The result has the columns ``umap_1``, ``umap_2``, ``label``. Raises `ModelError` if the model
-    cannot be loaded.
+    The columns are ``umap_1``, ``umap_2``, ``label``. Raises `ModelError` if the model cannot be
+    loaded.
     """
     classifier = _classifier(model)
     position = classifier.reference_map

@@ -250,7 +250,7 @@ def class_sizes(classes: Sequence[str]) -> np.ndarray | None:
 def opinions(known: Measured, label: np.ndarray) -> pd.DataFrame:
     """Return the label of each estimator, and the fraction of them that disagree with ``label``.
 
-    The result is ``label_diameter``, ``label_mixture``, ``label_network`` ("" where silent), and
+    The columns are ``label_diameter``, ``label_mixture``, ``label_network`` ("" where silent), and
     ``disagreement``: the share of those that speak and say something else than ``label``.
     """
     columns = {"diameter": diameter, "mixture": constrained_mixture, "network": network}

@@ -241,7 +241,7 @@ def contrast_of(
 ) -> float:
     """Return the contrast of an atom that follows from the cross-sections.
 
-    The result is the peak of the atom over the mean level of the carbon, for
+    It is the peak of the atom over the mean level of the carbon, as in
     `AtomFieldSettings.contrast`.
     """
     peak = float(probe(_with_width(settings), 0.01, 80).max()) * cross_section_nm2(element)

@@ -178,7 +178,7 @@ def make_session(
     folder: str | PathLike[str],  # folder for the images of `SESSION`, calibrated TIFF files
     seed: int = 0,
 ) -> Path:
-    """Write four images that are recorded alike: two mixtures of unknown fractions, two references."""
+    """Write four images recorded alike: two mixtures of unknown fractions, two references."""
     library = lattice_pieces(seed=seed)
     for number, (name, mixture) in enumerate(SESSION.items()):
         _write_field(library, mixture, seed + number, Path(folder) / name, 512)

@@ -138,7 +138,7 @@ _CONTACT_NM = 1.6
 def truth_table(settings: MovieTruthSettings, courses: Courses, image: str) -> pd.DataFrame:
     """Return the truth: a row for each frame and cluster in the field.
 
-    The result comes with the columns ``frame``, ``truth_id``, ``state``, ``label`` and others.
+    The result has the columns ``frame``, ``truth_id``, ``state``, ``label`` and others.
     """
     t, n = courses.states.shape
     frame, cluster = (a.ravel() for a in np.meshgrid(np.arange(t), np.arange(n), indexing="ij"))
@@ -180,8 +180,8 @@ def simulate_tables(
     Probabilities follow from the predictions of such a classifier by Bayes' rule with the same
     prior for all classes: they are calibrated, and independent from frame to frame.
 
-    The result is ``table, truth``: a row per detection, and per cluster in the field; ``truth_id``
-    is the number of the true cluster in both, -1 for false detections.
+    The tables have a row per detection, and a row per cluster in the field; ``truth_id`` is the
+    number of the true cluster in both, -1 for false detections.
     """
     rng = np.random.default_rng(seed)
     courses = draw_courses(settings, rng)

@@ -22,8 +22,8 @@ def variance_factor(
 ) -> np.ndarray:
     """Compute the variance of resampled fractions relative to that of independent clusters.
 
-    The result has shape (classes,): factors, at least 1. Classes with fractions of 0 or 1 have no
-    variance and get the factor of all classes together.
+    The factors, (classes,), are at least 1. Classes with fractions of 0 or 1 have no variance and
+    get the factor of all classes together.
     """
     of_counting = fraction * (1 - fraction) / n
     scatter = resampled.var(axis=0)

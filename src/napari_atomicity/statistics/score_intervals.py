@@ -184,8 +184,7 @@ def resample_scores(
 ) -> dict[str, np.ndarray]:
     """Compute the scores of resampled images and, within them, resampled clusters.
 
-    The results have shape (B,): the names of `SUMMARY` → score of each resample, NaN where
-    undefined.
+    The result maps the names of `SUMMARY` to the scores (B,) of the resamples, NaN where undefined.
     """
     values = _scores(*_resample(pairs, n_bootstrap, seed))
     return {name: values[score] for score, name in SUMMARY.items()}
@@ -218,8 +217,8 @@ def score_differences(
     Both methods have the same images and clusters in each resample, so that what makes an image
     difficult for both does not count.
 
-    The result maps the names of `SUMMARY` → ``difference`` (first minus second), ``low`` and
-    ``high``; None where undefined. Raises `ValueError` if the rows are not those of the same
+    The result maps the names of `SUMMARY` to ``difference`` (first minus second), ``low`` and
+    ``high``, or to None where undefined. Raises `ValueError` if the rows are not those of the same
     clusters.
     """
     value, values = resample_differences(first, second, n_bootstrap, seed)

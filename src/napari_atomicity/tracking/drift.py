@@ -62,8 +62,7 @@ def measure_shift(
     The correlation of two unrelated frames of n independent grains is about 1 / √n. The limit is
     much higher, since the shift is the best of many.
 
-    The result has shape (2,) or None: shift (y, x) in pixels; None without significant
-    correlation.
+    The result is the shift (y, x) in pixels, or None without significant correlation.
     """
     if one is None or other is None:
         return None

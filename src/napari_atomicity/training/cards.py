@@ -71,7 +71,7 @@ def recorded_session(part: PatchSet, name: str) -> dict[str, Any]:
 
     With it a later session of the same instrument has a prior of its scale.
 
-    The result has intensity of one atom in counts nm² with its 95 % interval, and the standard
+    The result has the intensity of one atom in counts nm² with its 95 % interval, and the standard
     deviation of its logarithm between the images.
     """
     log_scale = np.log(part.table.groupby("image")[KNOWN_SCALE].first().to_numpy(float))
@@ -123,8 +123,9 @@ def check_scales(
 ) -> dict[str, float]:
     """Compare the scales that an analysis of all images finds with the known ones.
 
-    The result has numbers of ``images``, of those whose scale is ``off`` (see `scale_is_off`) and
-    of those whose scale is ``certain``, and the median ``clusters_per_image`` that tell the scale.
+    The result has the numbers of ``images``, of those whose scale is ``off`` (see `scale_is_off`)
+    and of those whose scale is ``certain``, and the median ``clusters_per_image`` that tell the
+    scale.
     """
     whole = PatchSet.join(sets)
     images = predict_as_used(card, tensors, whole, choose_device(device), one_session=True)

@@ -118,7 +118,7 @@ OnEpoch = Callable[[list[dict[str, float]]], None]
 
 def fit_network(
     network: AtomicityNet,  # with random weights, or those to start from
-    # train, held_out: channel → (N, P, P), and (N,) class indices
+    # train, held_out: channel → (N, P, P), and class indices (N,)
     train: tuple[dict[str, Tensor], Tensor],
     held_out: tuple[dict[str, Tensor], Tensor],
     settings: TrainingSettings,
@@ -142,8 +142,8 @@ def fit_network(
     Every epoch has its own seed, so that a resumed fit ends with the same weights as one without
     interruption.
 
-    The result has per epoch: its number and the largest one, loss, and of held-out images loss,
-    accuracy, share off by one, error in atoms.
+    The result has for each epoch its number and the largest one, the loss, and of held-out images
+    loss, accuracy, share off by one and error in atoms.
     """
     network.to(device)
     for channel in frozen:

@@ -222,8 +222,7 @@ def prepare_sets(
 ) -> tuple[dict[str, PatchSet], list[str]]:
     """Prepare the sets of labelled patches of a request, or read those that are kept.
 
-    The result is ``sets``: "train", "held_out" and, from simulation, "test" and objects of no
-    class.
+    The sets are "train", "held_out" and, from simulation, "test" and objects of no class.
     """
     names = ["train", "held_out"]
     if isinstance(request.source, SimulationSource):

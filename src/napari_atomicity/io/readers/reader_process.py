@@ -47,8 +47,8 @@ def read_in_process(read: Callable[[Path], RawImage], path: Path) -> RawImage | 
 
     The result is None if the image is large and is to be opened by ``read`` in this process; the
     other process opened it without an error. Raises `ReadError` if reading takes too much time or
-    memory, or ends the process. Raises `AtomicityError` or `PermissionError`: Raised by ``read``.
-    Raises `ForeignError`: For any other exception of ``read``.
+    memory, or ends the process. `AtomicityError` and `PermissionError` of ``read`` are raised here,
+    and `ForeignError` for any other exception of it.
     """
     process = _take()
     try:

@@ -84,7 +84,7 @@ def balance(
 
 
 def balance_between(
-    # first, second, each (N, 2): each, from `centre_and_outline`, of the same clusters
+    # first, second, each (N, 2): from `centre_and_outline`, of the same clusters
     first: np.ndarray,
     second: np.ndarray,
     image: np.ndarray,

@@ -237,7 +237,7 @@ def _fit_classes(
     weight: np.ndarray,
     offset: np.ndarray,  # (1, J): offsets of the images from which the fits start, besides zero
 ) -> tuple[float, PeakMixtures]:
-    """Return the log evidence of peaks at the classes, averaged over classes that occur and scales."""
+    """Return the log evidence of peaks at the classes, a mean over occurring classes and scales."""
     start = counts.class_mean + np.tile(error, 2)[:, None]
     offsets = np.repeat([0.0, 1.0], len(error))[:, None] * offset
     locked = fit_mixtures(counts, start, POSITION_SCATTER, offsets)
@@ -362,7 +362,7 @@ def scale_error_of_counts(
     # Mean and standard deviation of the session's ln scale, from an earlier session
     prior: tuple[float, float] | None = None,
 ) -> float:  # 0 if the ratios of three sizes or more fit the classes, which then tell the scale
-    """Return the standard deviation of ln scale for numbers of atoms that may be between classes."""
+    """Return the standard deviation of ln scale for atom numbers that may be between classes."""
     if fit is None or (fit.fits and not session.relies_on_sizes):
         return 0.0
     scale = scale_without_classes(session.measured, reference, session.spread, prior)

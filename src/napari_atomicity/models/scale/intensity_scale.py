@@ -241,7 +241,7 @@ def _as_arrays(reference: ScaleReference) -> tuple[np.ndarray, ...]:
 
 def _maximise(
     statistics: np.ndarray, solutions: _Solutions, reference: ScaleReference, n_iterations: int
-) -> tuple[_Solutions, np.ndarray]:  # posterior: (S,): their log posteriors before it
+) -> tuple[_Solutions, np.ndarray]:  # log posteriors (S,) before it
     """Iterate expectation-maximisation of S solutions at once."""
     shift, shares, spread = solutions
     scatter2 = reference.diameter_scatter**2

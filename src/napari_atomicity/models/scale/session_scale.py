@@ -457,8 +457,8 @@ def _test_known(
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Test known compositions.
 
-    The result has shape (n_images,): of each composition, NaN without; and whether its clusters
-    contradict it.
+    The results have a value for each image, (n_images,): that of its composition, NaN without; and
+    whether its clusters contradict it.
     """
     stated_shares = {
         i: with_tolerance(x.shares)

@@ -34,7 +34,7 @@ def merge(
 ) -> list[np.ndarray]:
     """Join the marks of several annotators in one image to sites.
 
-    The results have shape (N,): site of each mark of each annotator, numbered from 0 in the order
+    The results, (N,) for each annotator, are the sites of the marks, numbered from 0 in the order
     of y, then x, of the mean positions. Raises `ValueError` as `matching.match` does.
     """
     points = [np.asarray(p, float).reshape(-1, 2) for p in points]

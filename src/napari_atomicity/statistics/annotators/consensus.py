@@ -98,7 +98,7 @@ class Places:
         units: Units,
         sites: pd.DataFrame,  # sites, as from `annotation_sites.merge_annotations`
     ) -> np.ndarray:  # (units, P)
-        """Count the places of each kind in each unit; empty ones are spread evenly over an image."""
+        """Count the places of each kind in each unit; empty ones spread evenly over an image."""
         out = np.zeros((units.n, len(self.kinds)))
         for i, image in enumerate(self._images):
             here = np.flatnonzero(sites["image"] == image)

@@ -196,7 +196,7 @@ def sizes(group_id: np.ndarray) -> np.ndarray:
 def size_distribution(group_size: np.ndarray) -> pd.DataFrame:
     """Count the groups of each size.
 
-    The result has a row per size that occurs: ``size, kind, groups, atoms, share_of_groups,
+    The result has a row per size that occurs, with ``size, kind, groups, atoms, share_of_groups,
     share_of_atoms``.
     """
     size, groups = np.unique(np.asarray(group_size, np.int64), return_counts=True)
@@ -287,9 +287,9 @@ def clusters_of_atoms(
 def atoms_of_clusters(atoms: pd.DataFrame, clusters: pd.DataFrame) -> pd.DataFrame:
     """List the atoms that each cluster contains.
 
-    The result has rows and index of ``clusters``: ``atom_ids`` (a list) and ``n_atoms_found``
-    (int64). The latter is not the number of atoms in the cluster, because many atoms are not
-    resolved.
+    The result has the rows and the index of ``clusters``, and the columns ``atom_ids`` (a list) and
+    ``n_atoms_found`` (int64). The latter is not the number of atoms in the cluster, because many
+    atoms are not resolved.
     """
     inside = atoms[atoms["cluster_id"].notna()]
     held: dict[tuple, list[int]] = {}

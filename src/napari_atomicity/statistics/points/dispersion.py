@@ -388,7 +388,7 @@ def dispersion(
     # (N,): calibrated probabilities of the atoms, if there are no candidates; None or NaN is
     # certain
     probabilities: np.ndarray | None = None,
-    # candidates_nm, candidate_probabilities, each (M, 2) and (M,): atoms and candidates below the
+    # candidates_nm (M, 2) and candidate_probabilities (M,): atoms and candidates below the
     # threshold. Without them missed atoms are ignored.
     candidates_nm: np.ndarray | None = None,
     candidate_probabilities: np.ndarray | None = None,

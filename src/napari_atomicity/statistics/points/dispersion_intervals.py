@@ -319,7 +319,7 @@ def _moments(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 def _statistics(parts: Sequence[tuple[DrawnPattern, np.ndarray | None]]) -> np.ndarray:
     """Compute the mean and median distance, the mean extent, and the fraction of each kind.
 
-    The result has shape (`_SHARES` + number of kinds,): extents are those of groups of two or more
+    The result has shape (`_SHARES` + number of kinds,). Extents are those of groups of two or more
     atoms.
     """
     times = np.concatenate(

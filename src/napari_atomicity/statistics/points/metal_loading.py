@@ -120,8 +120,8 @@ def surface_density(
 ) -> tuple[Estimate, bool]:
     """Return the density of the atoms in the sample, corrected for missed atoms where possible.
 
-    The result is ``density``: atoms per nm² of support, with its interval at the level of the row;
-    NaN without support.
+    The density is in atoms per nm² of support, with its interval at the level of the row; it is NaN
+    without support. The second result says whether it is corrected.
     """
 
     def estimate(value: str, ends: str) -> Estimate:

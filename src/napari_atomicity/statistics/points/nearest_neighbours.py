@@ -67,7 +67,7 @@ def nearest_neighbour_distribution(
 ) -> np.ndarray:
     """Compute G(r), the edge-corrected distribution function of nearest-neighbour distances.
 
-    The result has shape (R,): fraction of points with a neighbour within r; NaN if every point is
+    The result, (R,), is the fraction of points with a neighbour within r; NaN if every point is
     nearer to the boundary than to its neighbour. For a random pattern of density λ it is 1 -
     exp(-λπr²).
     """

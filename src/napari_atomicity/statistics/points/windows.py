@@ -184,8 +184,8 @@ def block_coverage(
 ) -> np.ndarray:
     """Return the fraction of each block of pixels that belongs to the support.
 
-    The result has shape (ceil(Y / block), ceil(X / block)), float: pixels beyond the mask are off
-    the support.
+    The result has shape (ceil(Y / block), ceil(X / block)). Pixels beyond the mask are off the
+    support.
     """
     if block == 1:
         return mask.astype(float)

@@ -167,7 +167,7 @@ class Evidence:
     def counts(self) -> np.ndarray:
         """Return the numbers of clusters per image and class.
 
-        The result has shape (images, 2 K): numbers of uncertain labels, then of certain ones.
+        The result, (images, 2 K), has the numbers of uncertain labels, then those of certain ones.
         """
         group = self.label + self.n_classes * self.certain
         n_images = int(self.image.max(initial=-1)) + 1

@@ -51,7 +51,7 @@ def finalize_model(
     device: torch.device,
     # Card of the model that training started from, to whose calibration it is shrunk
     start: ModelCard | None = None,
-) -> tuple[ModelCard, dict[str, np.ndarray]]:  # tensors: with the class means of the embedding
+) -> tuple[ModelCard, dict[str, np.ndarray]]:  # with the class means of the embedding
     """Add to a trained network all that makes it a model: calibration, limits and scores."""
     card = fit_calibration(card, tensors, held_out, device, start)
     if train is not None:

@@ -33,7 +33,7 @@ def can_fit_out_of_distribution(
     others: Sequence[PatchSet],  # sets with aggregates and unknown objects
     classes: Sequence[str],
 ) -> bool:
-    """Return whether there are enough examples of each outcome, and the classes name their sizes."""
+    """Return whether each outcome has enough examples, and the classes name their sizes."""
     if not others or class_sizes(classes) is None:
         return False
     truth = np.concatenate([part.table["truth"].to_numpy(object) for part in others])
