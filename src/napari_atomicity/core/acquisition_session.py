@@ -236,15 +236,8 @@ def _folder_labels(folders: Iterable[str]) -> dict[str, str]:
 def parse_known(text: str) -> tuple[str, dict[str, float]]:
     """Parse a known sample such as ``ref_*.tif=Pt55`` or ``mix_*.tif=Pt19:1,Pt41:1``.
 
-    Parameters
-    ----------
-    text : str
-        Pattern of names of images, equals sign, composition.
-
-    Raises
-    ------
-    TableError
-        If the text does not have this form.
+    The pattern of names of images is before the equals sign, the composition after it. Raises
+    `TableError` if the text does not have this form.
     """
     pattern, equals, composition = text.partition("=")
     if not equals or not pattern.strip():

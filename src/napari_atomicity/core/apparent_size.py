@@ -64,10 +64,7 @@ class ApparentSize:
     def independent_clusters(self, number: int) -> float:
         """Return the number of independent clusters whose sizes tell as much.
 
-        Returns
-        -------
-        float
-            n / (1 + (n - 1) `correlation`), the effective sample size of cluster sampling.
+        It is n / (1 + (n - 1) `correlation`), the effective sample size of cluster sampling.
         """
         return number / (1 + (number - 1) * self.correlation) if number else 0.0
 

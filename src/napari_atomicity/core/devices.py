@@ -33,17 +33,9 @@ def devices() -> dict[str, str]:
 
 
 def choose_device(device: str = "auto") -> torch.device:
-    """Return the device of this name.
+    """Return the device "cpu", "cuda" or "mps"; "auto" selects CUDA, then MPS, then the CPU.
 
-    Parameters
-    ----------
-    device : str
-        "cpu", "cuda" or "mps"; "auto" selects CUDA, then MPS of Apple, then the CPU.
-
-    Raises
-    ------
-    ModelError
-        If the device is not available.
+    Raises `ModelError` if the device is not available.
     """
     available = devices()
     if device == "auto":

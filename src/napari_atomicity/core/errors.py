@@ -69,17 +69,14 @@ class TableError(AtomicityError):
 
 
 class SettingError(AtomicityError):
-    """A setting has a wrong value, or settings do not fit together.
+    """A setting has a wrong value, or settings do not fit together."""
 
-    Parameters
-    ----------
-    what : str
-        What is wrong, a sentence without a full stop.
-    advice : str, optional
-        What to do, a sentence without a full stop.
-    """
-
-    def __init__(self, what: str, names: Sequence[str], advice: str | None = None) -> None:
+    def __init__(
+        self,
+        what: str,  # what is wrong, a sentence without a full stop
+        names: Sequence[str],
+        advice: str | None = None,  # what to do, a sentence without a full stop
+    ) -> None:
         self.names = tuple(names)
         super().__init__(what, advice=advice)
 
@@ -149,20 +146,14 @@ FAILED = "failed_statistics"
 """Key of the parameters of an analysis and of the record of a run: statistic → error."""
 
 
-def attempt(failed: MutableMapping[str, str], name: str, compute: Callable[[], T]) -> T | None:
-    """Compute a statistic; keep its error instead of raising it.
+def attempt(
+    failed: MutableMapping[str, str],
+    name: str,  # for a message: "dispersion", "map", ...
+    compute: Callable[[], T],
+) -> T | None:
+    """Compute a statistic; keep its error under its name in ``failed`` instead of raising it.
 
-    Parameters
-    ----------
-    failed : mutable mapping of str to str
-        Gets the error under the name of the statistic.
-    name : str
-        What is computed, for a message: "dispersion", "map", ...
-
-    Raises
-    ------
-    Cancelled
-        If the computation was stopped.
+    Raises `Cancelled` if the computation was stopped.
     """
     try:
         return compute()

@@ -43,13 +43,10 @@ def _additional_colour(index: int) -> str:
 
 
 def colours(classes: Iterable[str]) -> dict[str, str]:
-    """Return the colours of the classes and of the labels that are no class.
+    """Return the colours ``"#rrggbb"`` of the classes and of the labels that are no class.
 
-    Returns
-    -------
-    dict of str to str
-        Label → ``"#rrggbb"``; the classes first, in order, then "unknown" (grey),
-        "aggregate" (pale green) and "" (light grey).
+    The classes are first, in order, then "unknown" (grey), "aggregate" (pale green) and "" (light
+    grey).
     """
     return dict(_palette(tuple(classes))[0])
 
@@ -57,13 +54,8 @@ def colours(classes: Iterable[str]) -> dict[str, str]:
 def symbols(classes: Iterable[str]) -> dict[str, str]:
     """Return the napari symbols of the classes and of the labels that are no class.
 
-    There are fewer symbols than colours: symbols repeat, but never with the same colour.
-
-    Returns
-    -------
-    dict of str to str
-        Label → name of a napari Points symbol; the classes first, then "unknown", "aggregate"
-        and "".
+    There are fewer symbols than colours: symbols repeat, but never with the same colour. The
+    classes are first, then "unknown", "aggregate" and "".
     """
     return dict(_palette(tuple(classes))[1])
 

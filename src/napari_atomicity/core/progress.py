@@ -25,15 +25,7 @@ _MIN_ELAPSED_S = 1.0
 
 
 def report(progress: Progress | None, done: int, total: int, message: str) -> None:
-    """Report progress to the caller.
-
-    Parameters
-    ----------
-    done, total : int
-        Finished and total number of steps.
-    message : str
-        Current step.
-    """
+    """Report to the caller that ``done`` of ``total`` steps are finished, and the current step."""
     if progress is not None:
         progress(done, total, message)
 

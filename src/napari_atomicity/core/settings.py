@@ -87,16 +87,13 @@ class Setting:
         return ""
 
 
-def setting(default: Any, label: str, help: str, **description: Any) -> Any:
-    """Define a field of a dataclass with a description.
-
-    Parameters
-    ----------
-    default : Any
-        Default value; `dataclasses.MISSING` if there is none.
-    label, help : str
-        Label in the form, empty for none, and explanation.
-    """
+def setting(
+    default: Any,  # `dataclasses.MISSING` if there is none
+    label: str,  # in the form; empty for none
+    help: str,  # explanation
+    **description: Any,
+) -> Any:
+    """Define a field of a dataclass with a description."""
     return field(default=default, metadata={"setting": Setting(label, help, **description)})
 
 

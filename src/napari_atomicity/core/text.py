@@ -8,14 +8,12 @@ def printable(text: object, instead: str = "\N{REPLACEMENT CHARACTER}") -> str:
     return "".join(c if c.isprintable() else instead for c in str(text))
 
 
-def pluralise(n: int, noun: str, of_many: str = "") -> str:
-    """Format a number with its noun, in the plural if needed: ``2 clusters``.
-
-    Parameters
-    ----------
-    of_many : str, optional
-        Plural, by default the noun with an s.
-    """
+def pluralise(
+    n: int,
+    noun: str,
+    of_many: str = "",  # plural; by default the noun with an s
+) -> str:
+    """Format a number with its noun, in the plural if needed: ``2 clusters``."""
     return f"{n} {noun if n == 1 else of_many or noun + 's'}"
 
 

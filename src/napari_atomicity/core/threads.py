@@ -33,11 +33,6 @@ def parallel_results(
     """Yield the results of `parallel_map` one by one, in one thread unless they are of the CPU.
 
     Once the generator is closed, no more pieces start.
-
-    Parameters
-    ----------
-    on_cpu : bool, optional
-        Whether ``work`` runs on the CPU.
     """
     n = torch.get_num_threads()
     if n == 1 or not on_cpu:

@@ -57,20 +57,12 @@ class BackgroundGrid:
     values: np.ndarray  # (rows, columns): value of each block
     block: tuple[float, float]  # height and width of a block in pixels
 
-    def at(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Evaluate the grid at all combinations of rows and columns.
-
-        Parameters
-        ----------
-        y : ndarray
-            Rows in pixels.
-        x : ndarray
-            Columns in pixels.
-
-        Returns
-        -------
-        ndarray of shape (len(y), len(x)), float32
-        """
+    def at(
+        self,
+        y: np.ndarray,  # rows in pixels
+        x: np.ndarray,  # columns in pixels
+    ) -> np.ndarray:  # (len(y), len(x)), float32
+        """Evaluate the grid at all combinations of rows and columns."""
         low, high, weight = neighbouring_blocks(y, self.block[0], len(self.values))
         first = self.values[low]
         first = first + (self.values[high] - first) * weight[:, None]

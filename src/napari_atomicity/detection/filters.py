@@ -50,19 +50,8 @@ def mirror_indices(start: int, stop: int, n: int) -> np.ndarray:
     return np.where(index < n, index, 2 * n - 2 - index)
 
 
-def select(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return ``image[rows][:, columns]``, fast for indices of few runs as of `mirror_indices`.
-
-    Parameters
-    ----------
-    image : ndarray of shape (Y, X)
-        The image.
-
-    Returns
-    -------
-    ndarray of shape (len(rows), len(columns))
-        May be a view.
-    """
+def select(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:  # may be a view
+    """Return ``image[rows][:, columns]``, fast for indices of few runs as of `mirror_indices`."""
     runs = [_runs(index) for index in (rows, columns)]
     view = image[runs[0][0][1], runs[1][0][1]]
     if view.shape == (len(rows), len(columns)):

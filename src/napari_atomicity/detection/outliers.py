@@ -106,12 +106,8 @@ def find_repairs(
 ) -> tuple[OutlierPixels, float]:
     """Find the outlier pixels of a frame, and the unit in which it is computed.
 
-    Returns
-    -------
-    outliers : OutlierPixels
-        Hot and dead pixels, dead rows and columns.
-    unit : float
-        A power of two, relative to the unit of the file; 1 for all usual magnitudes.
+    Outliers are hot and dead pixels, and dead rows and columns. The unit is a power of two,
+    relative to the unit of the file; it is 1 for all usual magnitudes.
     """
     ends = ends or find_extremes(micrograph, index)
     if not ends.n:
@@ -266,15 +262,7 @@ def _neighbour_medians(view: FrameView, points: np.ndarray) -> np.ndarray:
 
 
 class RepairedFrame:
-    """A frame without outlier pixels that is read in parts, in units of a power of two.
-
-    Parameters
-    ----------
-    outliers : OutlierPixels
-        Its outlier pixels.
-    unit : float
-        Unit of the pixels.
-    """
+    """A frame without outlier pixels that is read in parts, in units of a power of two."""
 
     dtype = np.dtype(np.float32)
 

@@ -92,14 +92,10 @@ def _terms(v: np.ndarray, u: np.ndarray) -> list[np.ndarray]:
 
 
 def find_shading(view: FrameView) -> tuple[Shading | None, bool]:
-    """Find the shading of a frame.
+    """Find the shading of a frame; None if there is none, or the noise does not confirm it.
 
-    Returns
-    -------
-    shading : Shading or None
-        None if the response is uniform, or if the noise does not confirm a shading.
-    ambiguous : bool
-        Whether the level changes in a way that may be shading, and the noise does not exclude it.
+    The second result says whether the level changes in a way that may be shading, and the noise
+    does not exclude it.
     """
     height, width = view.shape
     if min(height, width) < _MIN_SIDE_PX:
@@ -217,13 +213,7 @@ class RecordingEffects:
         return self.clipping is None and self.shading is None
 
     def cropped(self, top: int, left: int) -> RecordingEffects:
-        """Return the recording for a part of the frame.
-
-        Parameters
-        ----------
-        top, left : int
-            First pixel of the part in the frame.
-        """
+        """Return the recording for a part of the frame that begins at pixel (top, left)."""
         return replace(self, origin=(self.origin[0] + top, self.origin[1] + left))
 
     def repair(self, part: np.ndarray, top: int, left: int) -> np.ndarray:
@@ -321,14 +311,11 @@ def missing_pixels(micrograph: Micrograph) -> dict[str, Any]:
     return {MISSING_SHARE: missing} if missing else {}
 
 
-def recording_of(micrograph: Micrograph, index: int = 0) -> RecordingEffects:
-    """Find the effects of the recording of a frame; the result is cached with the image.
-
-    Parameters
-    ----------
-    micrograph : Micrograph
-        A calibrated image or stack.
-    """
+def recording_of(
+    micrograph: Micrograph,  # calibrated
+    index: int = 0,
+) -> RecordingEffects:
+    """Find the effects of the recording of a frame; the result is cached with the image."""
     found = _known.setdefault(micrograph, {})
     if index not in found:
         found[index] = _find_recording(micrograph, index)

@@ -67,18 +67,12 @@ def latex_fraction(
     return f"${fraction:.{digits}f}^{{+{up:.{digits}f}}}_{{-{down:.{digits}f}}}$"
 
 
-def latex_table(ratios: pd.DataFrame) -> str:
+def latex_table(
+    ratios: pd.DataFrame,  # from `statistics.ratios.ratios.class_ratios`
+) -> str:
     """Format class ratios as a LaTeX table for the packages booktabs and longtable.
 
-    Parameters
-    ----------
-    ratios : pandas.DataFrame
-        Class ratios from `statistics.ratios.ratios.class_ratios`. Several scopes are a column.
-
-    Returns
-    -------
-    str
-        The table, with methods and notes as comments. Long tables use longtable.
+    Methods and notes are comments. Long tables use longtable. Several scopes are a column.
     """
     # Rows of a scope stay together, in the order in which scopes first occur.
     ratios = ratios.iloc[np.argsort(pd.factorize(ratios["scope"])[0], kind="stable")]

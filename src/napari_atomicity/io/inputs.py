@@ -27,29 +27,22 @@ class Input:
     # the image, if it is in memory; then the path may be empty
     micrograph: Micrograph | None = None
 
-    def outcome(self, status: str, error: str | None = None, **known: Any) -> Outcome:
-        """Return the record of this image.
-
-        Parameters
-        ----------
-        status : str
-            "done", "failed" or "not reached".
-        error : str, optional
-            What went wrong.
-        **known : object
-            Further fields of `Outcome`.
-        """
+    def outcome(
+        self,
+        status: str,  # "done", "failed" or "not reached"
+        error: str | None = None,  # what went wrong
+        **known: Any,  # further fields of `Outcome`
+    ) -> Outcome:
+        """Return the record of this image."""
         path = str(self.path) if self.path.name else ""
         return Outcome(self.name, valid_text(path), status, error, **known)
 
-    def failed(self, error: Exception, known: Mapping[str, Any]) -> Outcome:
-        """Return the record of a failed image; the run continues with the next image.
-
-        Parameters
-        ----------
-        known : mapping of str to object
-            Further fields of `Outcome`.
-        """
+    def failed(
+        self,
+        error: Exception,
+        known: Mapping[str, Any],  # further fields of `Outcome`
+    ) -> Outcome:
+        """Return the record of a failed image; the run continues with the next image."""
         if not isinstance(error, AtomicityError):
             known = {**known, "traceback": "".join(traceback.format_exception(error))}
         return self.outcome("failed", format_error(error), **known)

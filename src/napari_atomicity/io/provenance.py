@@ -55,11 +55,8 @@ def now() -> str:
 def environment() -> dict[str, Any]:
     """Return versions and machine, without personal data and without slow imports.
 
-    Returns
-    -------
-    dict
-        ``napari-atomicity``, ``python``, ``platform``, ``machine``, ``cpu_count`` and
-        ``packages`` (name → version, None if it is not installed).
+    The keys are ``napari-atomicity``, ``python``, ``platform``, ``machine``, ``cpu_count`` and
+    ``packages`` (name → version, None if it is not installed).
     """
     return {
         "napari-atomicity": __version__,
@@ -118,10 +115,7 @@ def assign_sessions(
 ) -> list[Outcome]:
     """Return the outcomes with the session and the known composition of each image.
 
-    Parameters
-    ----------
-    outcomes : sequence of Outcome
-        Outcomes; those of images without a session stay as they are.
+    Those of images without a session stay as they are.
     """
     session_of = {image: session for session in sessions for image in session.images}
     return [
@@ -170,10 +164,7 @@ def read_run_record(folder: Path) -> RecordedRun | None:
 def analysed_images(table: Path) -> list[str] | None:
     """Return the images that the run which wrote a table analysed, even without a row in it.
 
-    Returns
-    -------
-    list of str or None
-        None if there is no ``run.json`` in its folder that names the table.
+    The result is None if no ``run.json`` in its folder names the table.
     """
     record = read_run_record(table.parent)
     if record is None or table.name not in record.outputs:
@@ -184,7 +175,7 @@ def analysed_images(table: Path) -> list[str] | None:
 def lost_images(folder: Path, paths: Iterable[Path]) -> list[str]:
     """Return the images whose results a new run in a folder would replace by those of others.
 
-    The result is the names of the images that the earlier run analysed and the new one does not.
+    The result has the names of the images that the earlier run analysed and the new one does not.
     """
     record = read_run_record(folder)
     if record is None:
@@ -225,39 +216,20 @@ def _has_content(path: Path, sha256: str | None) -> bool:
 def run_record(
     outcomes: Sequence[Outcome],
     *,
-    started: str,
+    started: str,  # started, finished: times as returned by `now`
     finished: str,
     parameters: dict[str, Any],
-    model: dict[str, Any] | None,
+    model: dict[str, Any] | None,  # provenance (`ModelCard.provenance`)
     device: str | None,
     outputs: Sequence[Path] = (),
-    interrupted: bool = False,
-    command: Sequence[str] | None = None,
+    interrupted: bool = False,  # whether the user stopped the run
+    command: Sequence[str] | None = None,  # by default that of this process
+    # Descriptions of the sessions whose images were labelled jointly
     sessions: Sequence[dict[str, Any]] = (),
+    # Statistics of all images that failed, and their errors; the record contains this mapping
     failed: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return the record of a run, sufficient to repeat it.
-
-    Parameters
-    ----------
-    started, finished : str
-        Times as returned by `now`.
-    model, device : dict or str, or None
-        Provenance of the model (`ModelCard.provenance`), and device of the network.
-    interrupted : bool
-        Whether the user stopped the run.
-    command : sequence of str, optional
-        Command line; by default that of this process.
-    sessions : sequence of dict, optional
-        Descriptions of the sessions whose images were labelled jointly.
-    failed : mapping of str to str, optional
-        Statistics of all images that failed, and their errors; the record contains this mapping.
-
-    Returns
-    -------
-    dict
-        The record, with types of JSON.
-    """
+    """Return the record of a run, with types of JSON, sufficient to repeat it."""
     return {
         "program": "napari-atomicity",
         "version": __version__,

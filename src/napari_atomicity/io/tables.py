@@ -161,16 +161,14 @@ def write_ratios(ratios: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
 
 
 def write_table(
-    table: pd.DataFrame, path: str | os.PathLike[str], columns: Sequence[Column] = ()
+    table: pd.DataFrame,
+    path: str | os.PathLike[str],
+    # A second sheet of a workbook lists their names, units and descriptions
+    columns: Sequence[Column] = (),
 ) -> Path:
     """Write any table atomically; raises the errors of `write_clusters`.
 
     Text that a spreadsheet would run is escaped: see the top of this module.
-
-    Parameters
-    ----------
-    columns : sequence of Column, optional
-        What the columns are: a second sheet of a workbook lists names, units and descriptions.
     """
     path = Path(path)
     write = _of_suffix(_WRITERS, path)

@@ -53,17 +53,9 @@ class WriterLock:
         return self._lock.is_locked or self._lease.is_locked
 
     def acquire(self) -> bool:
-        """Acquire the lock.
+        """Acquire the lock; return False if another process has it.
 
-        Returns
-        -------
-        bool
-            False if another process has it.
-
-        Raises
-        ------
-        OSError
-            If no lock can be made there.
+        Raises `OSError` if no lock can be made there.
         """
         try:
             self._lock.acquire()

@@ -203,7 +203,7 @@ def make_size_selected(
 def make_movie(n_frames: int = 8, seed: int = 0) -> Micrograph:
     """Simulate a short movie of clusters that move and change their size.
 
-    The result is the stack of frames with ``metadata["frame_time_s"]``.
+    The stack has ``metadata["frame_time_s"]``.
     """
     from .movies import MovieTruthSettings, simulate_movie
 

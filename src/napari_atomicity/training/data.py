@@ -70,7 +70,7 @@ def split_by_image(table: pd.DataFrame, share: float, rng: np.random.Generator) 
 
     Of every class that occurs in more than one image, some images remain for the training.
 
-    It is True for held-out rows, (N,).
+    The result, (N,), is True for held-out rows.
     """
     holds = table.groupby("truth")["image"].unique()
     held: set[str] = set()
@@ -92,7 +92,7 @@ def hold_out(table: pd.DataFrame, share: float, rng: np.random.Generator) -> np.
     Clusters of one image have its conditions in common. What is measured on such held-out clusters
     is not independent of the training.
 
-    It is True for held-out rows, (N,).
+    The result, (N,), is True for held-out rows.
     """
     held = split_by_image(table, share, rng).copy()  # that of pandas can be read-only
     for rows in table.groupby("truth").indices.values():

@@ -272,28 +272,15 @@ def columns(classes: Sequence[str] = ()) -> dict[str, str]:
     return {**BEFORE_PROBABILITIES, **probabilities, **AFTER_PROBABILITIES}
 
 
-def conform(table: pd.DataFrame, classes: Sequence[str] | None = None) -> pd.DataFrame:
+def conform(
+    table: pd.DataFrame,
+    classes: Sequence[str] | None = None,  # those of the probability columns; of the table if None
+) -> pd.DataFrame:
     """Return a copy with every column of the schema, in order and with the right dtype.
 
     Missing columns get the value for "not computed". Additional columns stay at the end; those of
-    `OPTIONAL` get their dtypes.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        A table that holds at least some of the columns.
-    classes : sequence of str, optional
-        Classes whose probability columns are wanted; by default those of the table.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The conforming table, with a new index.
-
-    Raises
-    ------
-    TableError
-        If the values of a column do not have its dtype.
+    `OPTIONAL` get their dtypes. The index is new. Raises `TableError` if the values of a column do
+    not have its dtype.
     """
     found = probability_columns(classes_of(table))
     wanted = found if classes is None else probability_columns(classes)
@@ -392,14 +379,8 @@ def format_disagreement(
     return ", ".join([*other[:1], *(text.replace(" says ", " ") for text in other[1:])])
 
 
-def class_confidence(label: Any, confidence: Any) -> np.ndarray:
-    """Return the confidence in a label; NaN for a label that is no class, which has none.
-
-    Returns
-    -------
-    ndarray of shape () or (N,)
-        What is shown beside the label.
-    """
+def class_confidence(label: Any, confidence: Any) -> np.ndarray:  # shape () or (N,)
+    """Return the confidence in a label; NaN for a label that is no class, which has none."""
     labels = np.asarray(label, object)
     no_class = np.zeros(labels.shape, bool)
     for other in ("", *NON_CLASS_LABELS):
@@ -408,13 +389,7 @@ def class_confidence(label: Any, confidence: Any) -> np.ndarray:
 
 
 def format_rows(table: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """Format number of atoms and disagreement of each cluster.
-
-    Returns
-    -------
-    counts : list of str
-        ``43 atoms (38–49)``; "" where the number is not known.
-    """
+    """Format number of atoms, ``43 atoms (38–49)`` or "", and disagreement of each cluster."""
     counts = [""] * len(table)
     if "n_atoms" in table.columns:
         numbers = table.reindex(columns=["n_atoms", "n_atoms_low", "n_atoms_high"])

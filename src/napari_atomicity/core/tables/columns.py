@@ -51,30 +51,16 @@ class Column:
 
 
 def conform_columns(
-    table: pd.DataFrame, columns: Sequence[Column], what: str, optional: Sequence[Column] = ()
+    table: pd.DataFrame,
+    columns: Sequence[Column],
+    what: str,  # name of the table for the error message, such as "cluster table"
+    # Columns that get their dtypes if the table has them; integers among them may stay integers
+    optional: Sequence[Column] = (),
 ) -> pd.DataFrame:
     """Return a copy of a table with every column of a schema, in order and in its dtype.
 
-    Columns that the table lacks hold missing values. Its other columns stay at the end.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        A table that holds at least some of the columns.
-    what : str
-        Name of the table for the error message, such as "cluster table".
-    optional : sequence of Column, optional
-        Columns that get their dtypes if the table has them; integers among them may stay integers.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The conforming table, with a new index.
-
-    Raises
-    ------
-    TableError
-        If the values of a column do not have its dtype.
+    Columns that the table lacks hold missing values. Its other columns stay at the end. The index
+    is new. Raises `TableError` if the values of a column do not have its dtype.
     """
     schema = {column.name: column for column in (*columns, *optional)}
     added = {column.name for column in optional}
@@ -128,20 +114,15 @@ def _convert_numbers(values: pd.Series, column: Column, what: str) -> pd.Series:
     return converted
 
 
-def check_columns(table: pd.DataFrame, columns: Sequence[Column], what: str, key: str) -> None:
+def check_columns(
+    table: pd.DataFrame,
+    columns: Sequence[Column],
+    what: str,  # name of the table for the error message
+    key: str,  # column that identifies a row among those of its image
+) -> None:
     """Check that a table has every column of a schema, all values it needs, and unique keys.
 
-    Parameters
-    ----------
-    what : str
-        Name of the table for the error message.
-    key : str
-        Column that identifies a row among those of its image.
-
-    Raises
-    ------
-    TableError
-        If it does not.
+    Raises `TableError` if it does not.
     """
     missing = [column.name for column in columns if column.name not in table.columns]
     if missing:

@@ -65,13 +65,7 @@ class TableCache:
         return self._parts.get(image)
 
     def relabel(self, image: str, table: pd.DataFrame) -> None:
-        """Update the labels of the clusters of an image.
-
-        Parameters
-        ----------
-        table : pandas.DataFrame
-            Its table; only ``label`` and ``label_corrected`` have changed.
-        """
+        """Update ``label`` and ``label_corrected`` of the clusters of an image."""
         before = self._parts[image]
         self._stale.setdefault(image, before)
         self._parts[image] = {

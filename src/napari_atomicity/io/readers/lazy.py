@@ -30,15 +30,13 @@ def is_large(shape: tuple[int, ...]) -> bool:
 
 
 class EncodedPixels:
-    """Pixels that are decoded when they are read; errors of the decoder become `ReadError`.
+    """Pixels that are decoded when they are read; errors of the decoder become `ReadError`."""
 
-    Parameters
-    ----------
-    array : zarr.Array
-        Array that decodes its tiles or strips.
-    """
-
-    def __init__(self, array: Any, path: Path) -> None:
+    def __init__(
+        self,
+        array: Any,  # zarr.Array that decodes its tiles or strips
+        path: Path,
+    ) -> None:
         self._array, self._path = array, path
         self.shape, self.dtype, self.chunks = array.shape, array.dtype, array.chunks
         self.ndim, self.size = len(array.shape), math.prod(array.shape)
@@ -80,20 +78,11 @@ def tiff_pixels(series: TiffPageSeries, number: int, path: Path) -> Any:
     return EncodedPixels(zarr.open(store, mode="r"), path)
 
 
-def pixels_of(recording: RawImage, path: Path) -> Any:
+def pixels_of(recording: RawImage, path: Path) -> Any:  # (Y, X) or (T, Y, X)
     """Return the pixels of an image without axes of length one before the last two.
 
-    Returns
-    -------
-    array-like of shape (Y, X) or (T, Y, X)
-        Numbers of any type.
-
-    Raises
-    ------
-    UnsuitableImageError
-        If the data are not numbers.
-    ReadError
-        If one frame is larger than the memory, or the image is too large for its file.
+    Raises `UnsuitableImageError` if the data are not numbers, and `ReadError` if one frame is
+    larger than the memory, or the image is too large for its file.
     """
     data = recording.data
     if np.dtype(data.dtype).kind not in "biufc":

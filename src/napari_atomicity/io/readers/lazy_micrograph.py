@@ -79,20 +79,12 @@ PIXELS = PixelCache()
 
 
 class LazyMicrograph(Micrograph):
-    """A micrograph of a project whose pixels are read when needed.
-
-    Parameters
-    ----------
-    shape : tuple of int or None
-        Shape of the data, (Y, X) or (T, Y, X), if it is known.
-    cache : PixelCache
-        Cache of the pixels.
-    """
+    """A micrograph of a project whose pixels are read when needed."""
 
     def __init__(
         self,
         path: Path,
-        shape: tuple[int, ...] | None,
+        shape: tuple[int, ...] | None,  # (Y, X) or (T, Y, X), if it is known
         pixel_size_nm: float | None = None,
         *,
         name: str,

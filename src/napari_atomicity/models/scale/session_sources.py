@@ -41,7 +41,7 @@ def fit_sources(
 ) -> list[ScaleSource]:
     """Find the scale of a session by each of its sources alone.
 
-    The result is that of the sources that the session has; none in a session of more than
+    Only sources that the session has are used; there are none in a session of more than
     `MAX_CLUSTERS`.
     """
     if sum(len(x.log_intensity) for x in images) > MAX_CLUSTERS:
