@@ -39,7 +39,6 @@ SCHEMA = (
 )
 """Columns of ``cluster_atoms.csv``."""
 COLUMNS = tuple(column.name for column in SCHEMA)
-"""Their names."""
 
 
 def find_clusters_of_atoms(
@@ -90,10 +89,7 @@ def make_cluster_table(
 ) -> pd.DataFrame:
     """Join the clusters of an image with their counts and their atoms.
 
-    Returns
-    -------
-    pandas.DataFrame
-        `COLUMNS`; ``atom_ids`` are joined by "|".
+    The columns are `COLUMNS`; ``atom_ids`` are joined by "|".
     """
     known = clusters[clusters["cluster_id"].isin(counted.index)].set_index("cluster_id", drop=False)
     held = atoms_of_clusters(atoms, known)

@@ -80,7 +80,6 @@ SCHEMA = (
 )
 """Columns of ``dispersion.csv``, see `atoms.dispersion.DISPERSION_SCHEMA`."""
 COLUMNS = tuple(column.name for column in SCHEMA)
-"""Their names."""
 _MEANS, _NUMBERS, _OTHERS, _BEYOND = 50, 70, 40, 0.5
 _MAX_TIMES = 12.0
 _KERNEL = 0.15
@@ -120,18 +119,7 @@ class Completeness:
 
 
 def estimate_completeness(added: InjectedAtoms, threshold: float) -> Completeness:
-    """Estimate the share of atoms that is detected at a threshold.
-
-    Parameters
-    ----------
-    threshold : float
-        Minimum probability of reported atoms.
-
-    Returns
-    -------
-    Completeness
-        Completeness, complete density and mean atom.
-    """
+    """Estimate completeness at a threshold of the probability, complete density and mean atom."""
     min_log_odds = float(logit(np.clip(threshold, 1e-6, 1 - 1e-6)))
     found = np.nan_to_num(added.score, nan=-np.inf) >= min_log_odds
     means = np.linspace(np.log(added.height.min()) - _BEYOND, np.log(added.height.max()), _MEANS)

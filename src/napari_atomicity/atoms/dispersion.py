@@ -129,13 +129,7 @@ class DispersionResults:
         return {image: s.reason for image, s in self.of.items() if s.dispersion is None}
 
     def rows(self, loading: LoadingSettings | None = None) -> pd.DataFrame:
-        """Return the rows of ``dispersion.csv``, see `dispersion_rows`.
-
-        Parameters
-        ----------
-        loading : LoadingSettings, optional
-            Metal and support, for the metal loading in wt%.
-        """
+        """Return the rows of ``dispersion.csv``, see `dispersion_rows`."""
         found = [
             (image, len(one.atoms.table), one.dispersion, one.completeness)
             for image, one in self.of.items()

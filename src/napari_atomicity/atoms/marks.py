@@ -304,8 +304,6 @@ def mark_at(
         Image.
     y_px, x_px : float
         Position in pixels, kept as it is.
-    pixel_size_nm : float
-        Edge length of a pixel.
     index : int, default 0
         Index of the frame in a stack.
 

@@ -39,8 +39,6 @@ def integrate(
     ----------
     pixels : ndarray of shape (Y, X)
         Image, finite.
-    pixel_size_nm : float
-        Edge length of a pixel.
     positions : ndarray of shape (N, 2)
         Centres (y, x) in pixels.
     sources : ndarray of bool, shape (Y, X), optional
@@ -159,8 +157,6 @@ def make_cluster_mask(
     ----------
     shape : tuple of int
         (Y, X) of a frame, or (T, Y, X) of a stack.
-    pixel_size_nm : float
-        Edge length of a pixel.
     outlines : sequence of ndarray of shape (M, 2), optional
         Polygons (y, x) in pixels, one per cluster in table order.
 

@@ -37,7 +37,6 @@ import pandas as pd
 from scipy import stats
 
 MAX_COMPONENTS = 3
-"""Maximum number of components."""
 MARGIN = 10.0
 """Minimum difference of the criterion of a mixture from that of any single distribution."""
 MIN_COMPONENT_ATOMS, MIN_COMPONENT_SHARE = 8, 0.08

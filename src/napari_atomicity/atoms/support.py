@@ -63,8 +63,6 @@ def support_mask(pixels: np.ndarray, pixel_size_nm: float) -> np.ndarray:
     ----------
     pixels : ndarray of shape (Y, X)
         Intensities of one frame. Pixels that are not finite are not support.
-    pixel_size_nm : float
-        Edge length of a pixel in nm.
 
     Returns
     -------
@@ -219,8 +217,6 @@ def is_on_support(support: np.ndarray, table: pd.DataFrame, pixel_size_nm: float
     ----------
     support : ndarray of bool, shape (Y, X) or (T, Y, X)
         Pixels of the support.
-    pixel_size_nm : float
-        Pixel size in nm.
 
     Returns
     -------

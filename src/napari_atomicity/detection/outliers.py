@@ -98,7 +98,6 @@ class OutlierPixels:
 
 
 NONE = OutlierPixels(np.empty((0, 2), int), np.empty(0))
-"""No outlier pixels."""
 
 
 def find_repairs(
@@ -289,8 +288,6 @@ def repair(
     ----------
     part : ndarray of shape (Y, X)
         Recorded pixels.
-    outliers : OutlierPixels
-        Outlier pixels of the frame.
     top, left : int, optional
         Position of the first pixel in the frame.
 

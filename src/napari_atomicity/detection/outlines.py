@@ -195,8 +195,6 @@ def grow_regions(
 
     Parameters
     ----------
-    tile : Tile
-        Part of the frame.
     seeds : ndarray of shape (N, 2)
         Positions (y, x) in the frame.
     noise : BackgroundGrid

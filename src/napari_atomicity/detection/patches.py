@@ -161,8 +161,6 @@ def extract_patches(
     ----------
     micrograph : Micrograph
         A calibrated image or stack.
-    settings : PatchSettings
-        Field of view, grid, channels.
     intensity_per_atom : float
         Integrated intensity of one atom in counts nm². The raw channel is divided by it, so that it
         is in atoms per nm² and its integral is a number of atoms.

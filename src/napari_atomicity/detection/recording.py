@@ -246,8 +246,6 @@ class RecordingEffects:
             Pixels from `repair` with a margin of `margin_px` where the frame has one.
         top, left : int
             Position of the first pixel.
-        pixel_nm : float
-            Edge length of a pixel in nm.
 
         Returns
         -------

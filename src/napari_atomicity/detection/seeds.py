@@ -380,8 +380,6 @@ def prepare(
     ----------
     pixels : array_like of shape (Y, X)
         Intensities; see `Frame`.
-    pixel_size_nm : float
-        Edge length of a pixel in nm.
     """
     return Frame(pixels, pixel_size_nm, *grid_of(pixel_size_nm, settings), recording)
 

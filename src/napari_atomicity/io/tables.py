@@ -36,7 +36,6 @@ from .reference_ratios import normalise_reference, parse_reference
 MAX_BYTES = 200_000_000
 """Maximum size of an unpacked workbook."""
 MAX_COLUMNS = 10_000
-"""Maximum number of columns of a table."""
 _MAX_ROWS, _MAX_CELLS, _MAX_TEXT = 1_048_576, 20_000_000, 32_767
 
 

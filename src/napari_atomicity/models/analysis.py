@@ -258,14 +258,12 @@ class Analysis:
         return class_ratios(self.table, method=method, **{**own, **options})
 
 
-def limits_of(analyses: Iterable[Analysis], keep_ratios: bool = False) -> dict[str, ImageLimits]:
-    """Return what limits the use of the labels of each image, for `class_ratios`.
-
-    Parameters
-    ----------
-    keep_ratios : bool, optional
-        Whether fractions are given even if a session does not fit the classes of the model.
-    """
+def limits_of(
+    analyses: Iterable[Analysis],
+    # Whether fractions are given even if a session does not fit the classes of the model
+    keep_ratios: bool = False,
+) -> dict[str, ImageLimits]:
+    """Return what limits the use of the labels of each image, for `class_ratios`."""
     return {
         a.micrograph.name: ImageLimits.from_parameters(a.parameters, keep_ratios) for a in analyses
     }

@@ -31,8 +31,6 @@ def fit_map(embedding: np.ndarray, seed: int = 0) -> np.ndarray:
     ----------
     embedding : ndarray of shape (n_references, n_features)
         Reference embeddings.
-    seed : int, optional
-        Seed of the random number generator.
 
     Returns
     -------
@@ -93,15 +91,11 @@ def place(embedding: np.ndarray, model: str | Classifier = "default") -> np.ndar
 
 
 def place_again(
-    table: pd.DataFrame, embedding: np.ndarray, model: str | Classifier
+    table: pd.DataFrame,
+    embedding: np.ndarray,  # (n_clusters, n_features)
+    model: str | Classifier,
 ) -> pd.DataFrame:
-    """Return a table with the positions of new embeddings, if it has positions at all.
-
-    Parameters
-    ----------
-    embedding : ndarray of shape (n_clusters, n_features)
-        New embeddings of its clusters.
-    """
+    """Return a table with the positions of new embeddings, if it has positions at all."""
     if not table["umap_1"].notna().any():
         return table
     x, y = place(embedding, model).astype(float).T  # as the schema says

@@ -187,16 +187,13 @@ def _silent(known: Measured) -> np.ndarray:
 # ---- the continuous count
 
 
-def count_atoms(known: Measured) -> np.ndarray:
+def count_atoms(
+    known: Measured,
+) -> np.ndarray:  # (N, 3): count, lower and upper end; NaN where nothing is known
     """How many atoms each cluster holds, on a continuous scale, with a 95 % interval.
 
     A cluster that stands alone is counted by its intensity, so that sizes between and beyond the
     classes make sense; one that touches another by the network's probabilities.
-
-    Returns
-    -------
-    ndarray
-        (N, 3): count, lower and upper end; NaN where nothing is known.
     """
     sizes = known.sizes
     if sizes is None or known.scale is None:

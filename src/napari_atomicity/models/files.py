@@ -81,18 +81,14 @@ def format_card(card: Card) -> str:
     return to_json(card.to_dict()) + "\n"
 
 
-def write_weights_and_card(path: Path, weights: bytes, card: str) -> None:
+def write_weights_and_card(
+    path: Path,
+    weights: bytes,
+    card: str,  # content of the file beside it
+) -> None:
     """Write weights and the file of their card, or neither.
 
-    Parameters
-    ----------
-    card : str
-        Content of the file beside it.
-
-    Raises
-    ------
-    AtomicityError
-        If a file can't be written.
+    Raises `AtomicityError` if a file can't be written.
     """
     with atomic_write(path) as temporary:
         temporary.write_bytes(weights)
@@ -118,15 +114,7 @@ class _AnyKind:
 def read_card(path: Path, card_type: type[AnyCard]) -> AnyCard:
     """Read the card of a weights file.
 
-    Parameters
-    ----------
-    card_type : type
-        Card of the kind of model that is needed.
-
-    Raises
-    ------
-    ModelError
-        If it is missing or damaged, or of a model of another kind.
+    Raises `ModelError` if it is missing or damaged, or of a model of another kind.
     """
     card_path = path.with_suffix(".json")
     try:

@@ -216,24 +216,15 @@ class Classifier:
         self.batch_size, self.half = usual_batch_size(device), half_precision(device)
 
     def class_maps(
-        self, patches: Patches, label: str, *, symmetries: bool = False
-    ) -> dict[str, np.ndarray]:
+        self,
+        patches: Patches,  # channel → (N, P, P) float32
+        label: str,
+        *,
+        symmetries: bool = False,
+    ) -> dict[str, np.ndarray]:  # channel → (N, h, w) float32
         """Compute Grad-CAM of a chosen class.
 
-        Parameters
-        ----------
-        patches : mapping of str to ndarray
-            Channel → (N, P, P) float32.
-
-        Returns
-        -------
-        dict of str to ndarray
-            Channel → (N, h, w) float32.
-
-        Raises
-        ------
-        ModelError
-            If the model has no such class.
+        Raises `ModelError` if the model has no such class.
         """
         if label not in self.card.classes:
             raise ModelError(
@@ -343,21 +334,15 @@ class Classifier:
         return probabilities, embedding, maps
 
 
-def load_classifier(model: str | Path = "default", device: str = "auto") -> Classifier:
+def load_classifier(
+    # "default" (dual channel), "raw" (single channel), another name that `atomicity models` lists,
+    # or the path of a .safetensors file
+    model: str | Path = "default",
+    device: str = "auto",  # "auto", "cpu", "cuda" or "mps"
+) -> Classifier:
     """Load a model; it is cached for the next call.
 
-    Parameters
-    ----------
-    model : str or Path, optional
-        "default" (dual channel), "raw" (single channel), another name that `atomicity models`
-        lists, or the path of a .safetensors file.
-    device : str, optional
-        "auto", "cpu", "cuda" or "mps".
-
-    Raises
-    ------
-    ModelError
-        If the model is missing or damaged, or the device is not there.
+    Raises `ModelError` if the model is missing or damaged, or the device is not there.
     """
     path = find_model(model).resolve()
     modified, where = path.stat().st_mtime_ns, choose_device(device)

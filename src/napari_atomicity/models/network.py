@@ -103,21 +103,13 @@ def _averaged(branch: nn.Module, x: Tensor) -> Tensor:
 
 
 class AtomicityNet(nn.Module):
-    """Patches of one or more channels to class logits.
-
-    Parameters
-    ----------
-    channels : sequence of str
-        Names of the channels, "raw" and "LCN".
-    width : int, optional
-        Features of the first layer; the embedding has 4 × width per channel.
-    """
+    """Patches of one or more channels to class logits."""
 
     def __init__(
         self,
-        channels: Sequence[str],
+        channels: Sequence[str],  # "raw" and "LCN"
         n_classes: int,
-        width: int = 16,
+        width: int = 16,  # features of the first layer; the embedding has 4 × width per channel
         raw_unit: str = PatchSettings.raw_unit,
     ) -> None:
         super().__init__()
@@ -156,16 +148,15 @@ class AtomicityNet(nn.Module):
         bright = torch.quantile(x.float().flatten(1), BRIGHT_QUANTILE, dim=1)[:, None, None]
         return x / bright.clamp(min=torch.finfo(x.dtype).tiny)
 
-    def class_maps(self, maps: dict[str, Tensor], classes: Tensor) -> dict[str, Tensor]:
+    def class_maps(
+        self,
+        maps: dict[str, Tensor],  # of the forward pass
+        classes: Tensor,
+    ) -> dict[str, Tensor]:
         """Grad-CAM of a class for every patch: channel → (N, h, w), non-negative.
 
         The gradient of a logit with respect to a pooled feature map is its head weight divided by
         the number of the map's pixels; so is the scale here.
-
-        Parameters
-        ----------
-        maps : dict of str to Tensor
-            Of the forward pass.
         """
         out, start = {}, 0
         for channel in self.channels:

@@ -53,14 +53,13 @@ def placed(embedding: np.ndarray, tensors: Mapping[str, np.ndarray]) -> Place:
     return Place(white, np.sqrt(np.clip(squared, 0, None)))
 
 
-def features(known: Measured, place: Place, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Compute the input (N, F) of the second network; raise `ModelError` without a scale.
-
-    Parameters
-    ----------
-    tensors : mapping of str to ndarray
-        With ``outside.centre`` (D,) and ``outside.axes`` (D, `COMPONENTS`).
-    """
+def features(
+    known: Measured,
+    place: Place,
+    # With ``outside.centre`` (D,) and ``outside.axes`` (D, `COMPONENTS`)
+    tensors: Mapping[str, np.ndarray],
+) -> np.ndarray:
+    """Compute the input (N, F) of the second network; raise `ModelError` without a scale."""
     sizes = known.sizes
     if sizes is None or known.scale is None:
         raise ModelError(
@@ -144,19 +143,13 @@ def margins(x: np.ndarray, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def out_of_distribution(
-    known: Measured, embedding: np.ndarray, tensors: Mapping[str, np.ndarray]
+    known: Measured,
+    embedding: np.ndarray,  # (N, D)
+    tensors: Mapping[str, np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compute out-of-distribution scores of clusters, and detect aggregates.
+    """Compute out-of-distribution scores (N,) of clusters, and detect aggregates.
 
-    Parameters
-    ----------
-    embedding : ndarray of shape (N, D)
-        Their embeddings.
-
-    Returns
-    -------
-    score
-        (N,); beyond 1 a cluster is given no class.
+    A cluster with a score beyond 1 is given no class.
     """
     n = len(known.table)
     score, aggregate = np.zeros(n), np.zeros(n, bool)

@@ -171,22 +171,14 @@ def label_solutions(
     table: pd.DataFrame,
     classifier: Classifier,
     scale: ConstrainedMixture | None,
+    # From `predict_solutions`, the most probable solution first
     predictions: Sequence[ScaledPrediction],
+    # Estimator of `estimators.LABELS_FROM` that gives labels and probabilities
     labels_from: str = COMBINATION,
 ) -> pd.DataFrame:
     """Label clusters with predictions for the solutions of the scale, unless it is too uncertain.
 
-    Parameters
-    ----------
-    predictions : sequence of ScaledPrediction
-        From `predict_solutions`, the most probable solution first.
-    labels_from : str, optional
-        Estimator of `estimators.LABELS_FROM` that gives labels and probabilities.
-
-    Returns
-    -------
-    DataFrame
-        Table with new predictions; corrections remain.
+    The table has new predictions; corrections remain.
     """
     best = predictions[0].prediction
     if scale is None or not has_solutions(classifier.card, scale):
@@ -199,25 +191,15 @@ def label_solutions(
 def predicted_class_maps(
     table: pd.DataFrame,
     classifier: Classifier,
-    patches: Mapping[str, np.ndarray],
+    patches: Mapping[str, np.ndarray],  # channel → (N, P, P) float32
     prediction: Prediction,
     *,
     symmetries: bool = False,
-) -> dict[str, np.ndarray]:
+) -> dict[str, np.ndarray]:  # channel → (N, h, w) float32
     """Return the class maps of the predicted class of each cluster.
 
     The maps of a prediction are of the class that the network alone predicts. Where intensity and
     diameter lead to another label, the maps are computed again.
-
-    Parameters
-    ----------
-    patches : mapping of str to ndarray
-        Channel → (N, P, P) float32.
-
-    Returns
-    -------
-    dict of str to ndarray
-        Channel → (N, h, w) float32.
     """
     explained = explained_classes(table)
     by_network = np.nan_to_num(prediction.probabilities, nan=-1.0).argmax(axis=1)

@@ -265,8 +265,6 @@ def scatter_atoms(
     ----------
     shape : tuple of int
         Height and width in pixels.
-    pixel_nm : float
-        Edge length of a pixel.
     positions_nm : ndarray of shape (N, 2)
         Positions (y, x).
     cross_sections_nm2 : ndarray of shape (N,)
@@ -314,8 +312,6 @@ def scatter_carbon(
     ----------
     thickness_nm : ndarray of shape (Y, X)
         Local thickness.
-    pixel_nm : float
-        Edge length of a pixel.
     rng : numpy.random.Generator
         Source of the positions.
     order : float, optional
@@ -374,10 +370,6 @@ def record(
     ----------
     scattered : ndarray of shape (Y, X)
         Share of the beam that reaches the detector.
-    pixel_nm : float
-        Edge length of a pixel.
-    microscope, scan : Microscope, Scan
-        Imaging conditions.
 
     Returns
     -------

@@ -62,19 +62,12 @@ class RateFit:
     steps: int  # number of steps between frames in all tracks
     estimated: bool = True
 
-    def rate(self, n_states: int, frame_time: float = 1.0) -> tuple[float, float, float]:
-        """Return changes per cluster and unit of time, with the limits of the interval.
-
-        Parameters
-        ----------
-        frame_time : float, default 1.0
-            Frame time in s; 1 for rates per frame.
-
-        Returns
-        -------
-        tuple of float
-            Rate, lower and upper limit.
-        """
+    def rate(
+        self,
+        n_states: int,
+        frame_time: float = 1.0,  # in s; 1 for rates per frame
+    ) -> tuple[float, float, float]:  # rate, lower and upper limit
+        """Return changes per cluster and unit of time, with the limits of the interval."""
         return tuple(  # type: ignore[return-value]
             rate_of_change(q, n_states) / frame_time for q in (self.change, self.low, self.high)
         )

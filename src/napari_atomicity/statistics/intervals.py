@@ -120,14 +120,11 @@ def adjusted_interval(
     return np.where(low < 0.1 / n, 0.0, low), np.maximum(high, highest)
 
 
-def percentile_interval(drawn: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Return the percentile interval of bootstrap draws; NaN if none is finite.
-
-    Parameters
-    ----------
-    drawn : ndarray of shape (B,)
-        Values in bootstrap draws.
-    """
+def percentile_interval(
+    drawn: np.ndarray,  # (B,)
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Return the percentile interval of bootstrap draws; NaN if none is finite."""
     drawn = drawn[np.isfinite(drawn)]
     if not len(drawn):
         return np.nan, np.nan

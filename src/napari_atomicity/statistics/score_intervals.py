@@ -19,7 +19,6 @@ from .intervals import percentile_interval
 LEVEL = 0.95
 """Coverage of the intervals."""
 N_BOOTSTRAP = 1000
-"""Number of resamples."""
 MIN_SCATTER = 1e-12
 """Scatter of the true fractions below which they count as equal, and R² is undefined."""
 SUMMARY = {
@@ -41,14 +40,10 @@ class LabelPairs:
     samples: Sequence[str]  # all samples in order, also those without clusters
 
     def counts(self) -> tuple[np.ndarray, np.ndarray]:
-        """Count the pairs of each image.
+        """Count the pairs of each image, and return the index (n_images,) of its sample.
 
-        Returns
-        -------
-        counts : ndarray of shape (n_images, n_classes + 1, n_classes + 1), int
-            Rows by true and columns by predicted class; the last ones are of no class.
-        sample : ndarray of shape (n_images,), int
-            Index of the sample of each image.
+        The counts, (n_images, n_classes + 1, n_classes + 1), have rows by true and columns by
+        predicted class; the last ones are of no class.
         """
         n = len(self.classes)
         true, predicted = _labels_by_index(self)
@@ -73,17 +68,12 @@ def _labels_by_index(pairs: LabelPairs) -> tuple[np.ndarray, np.ndarray]:
 def pair_labels(
     truth: pd.DataFrame,
     predicted: pd.DataFrame,
+    # (n_predicted,), int: index in ``truth`` of the partner of each predicted cluster, or -1
     partner: np.ndarray,
     sample_of: pd.Series,
     classes: Sequence[str],
 ) -> LabelPairs:
-    """Pair the labels of true and predicted clusters.
-
-    Parameters
-    ----------
-    partner : ndarray of shape (n_predicted,), int
-        Index in ``truth`` of the partner of each predicted cluster, or -1.
-    """
+    """Pair the labels of true and predicted clusters."""
     matched = partner >= 0
     labels = pd.Series(predicted["label"].to_numpy(object)[matched], index=partner[matched])
     of_truth = pd.DataFrame(
@@ -101,10 +91,7 @@ def pair_labels(
 def sample_ratios(pairs: LabelPairs) -> dict[str, Any]:
     """Compare the class fractions of each sample with the true ones.
 
-    Returns
-    -------
-    dict
-        Ready for JSON; R² is None if all true fractions are equal.
+    The result is ready for JSON; R² is None if all true fractions are equal.
     """
     counts, sample = pairs.counts()
     together = np.zeros((1, len(pairs.samples), *counts.shape[1:]))
@@ -135,11 +122,6 @@ def score_intervals(
     pairs: LabelPairs, level: float = LEVEL, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
 ) -> tuple[dict[str, Any], dict[str, dict[str, dict[str, float | None]]]]:
     """Compute bootstrap intervals of accuracy and ratios.
-
-    Parameters
-    ----------
-    pairs : LabelPairs
-        True and predicted labels.
 
     Returns
     -------

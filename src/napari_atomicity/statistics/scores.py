@@ -269,20 +269,15 @@ def _stem(image: str) -> str:
 
 
 def truth_names(
-    images: Iterable[str], known: list[str], begins: bool = False
+    images: Iterable[str],
+    known: list[str],
+    # Whether ``field1`` also matches the only ``field1_labels``: a name that continues with a
+    # character that is neither letter nor digit
+    begins: bool = False,
 ) -> dict[str, str | None]:
     """Find the name in the truth of each image: the same one, or the only one with the same stem.
 
-    Parameters
-    ----------
-    begins : bool
-        Whether ``field1`` also matches the only ``field1_labels``: a name that continues with a
-        character that is neither letter nor digit.
-
-    Raises
-    ------
-    TableError
-        If a name matches several images, or several match one.
+    Raises `TableError` if a name matches several images, or several match one.
     """
     by_stem: dict[str, list[str]] = {}
     for name in known:

@@ -59,14 +59,11 @@ class OnCorrected:
         return counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
 
 
-def on_corrected(table: pd.DataFrame, classes: Sequence[str]) -> OnCorrected:
-    """Compare manual with predicted labels.
-
-    Parameters
-    ----------
-    classes : sequence of str
-        Classes in order; other labels follow.
-    """
+def on_corrected(
+    table: pd.DataFrame,
+    classes: Sequence[str],  # in order; other labels follow
+) -> OnCorrected:
+    """Compare manual with predicted labels."""
     by_person = table[table["label_corrected"] != ""]
     both = by_person[by_person["label_predicted"] != ""]
     person, machine = both["label_corrected"].astype(str), both["label_predicted"].astype(str)

@@ -21,18 +21,7 @@ from .score_text import SCALE_NOT_FOUND, scale_is_found
 
 
 def new_card(request: TrainRequest, sets: dict[str, PatchSet], classes: list[str]) -> ModelCard:
-    """Return the card of a model before it is trained.
-
-    Parameters
-    ----------
-    sets : dict of str to PatchSet
-        Sets of labelled patches.
-
-    Returns
-    -------
-    ModelCard
-        With name, classes, geometry and texts.
-    """
+    """Return the card of a model before it is trained, with name, classes, geometry and texts."""
     source, names = request.source, ", ".join(classes)
     images = sorted({str(i) for part in sets.values() for i in part.table["image"].unique()})
     match source:

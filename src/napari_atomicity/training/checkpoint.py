@@ -23,14 +23,12 @@ class Checkpoint:
     path: Path  # A .safetensors file; its metadata hold the rest of the state as JSON
     key: str  # key of the request: a file of another request is ignored
 
-    def save(self, state: dict[str, Any], parts: dict[str, dict[str, Tensor]]) -> None:
-        """Write the state completely or not at all.
-
-        Parameters
-        ----------
-        state : dict of str to Any
-            Content for JSON; Python's floats are restored exactly.
-        """
+    def save(
+        self,
+        state: dict[str, Any],  # content for JSON; Python's floats are restored exactly
+        parts: dict[str, dict[str, Tensor]],
+    ) -> None:
+        """Write the state completely or not at all."""
         from safetensors.torch import save
 
         tensors = {

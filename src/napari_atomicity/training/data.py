@@ -127,11 +127,6 @@ def match(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Match detections to the truth within half a diameter, at least `MATCH_NM`.
 
-    Parameters
-    ----------
-    pixel_nm : float
-        Edge length of a pixel.
-
     Returns
     -------
     rows, truths : ndarray of shape (n_pairs,)

@@ -64,22 +64,14 @@ def labelled_files(data_dir: Path) -> list[LabelledFile]:
 
 def read_labelled(
     files: Sequence[LabelledFile],
-    data_dir: Path,
+    data_dir: Path,  # their folder, or the file itself; images are named by their path in it
     pixel_size_nm: float | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Iterator[tuple[LabelledFile, Micrograph]]:
     """Read labelled files, one after the other.
 
-    Parameters
-    ----------
-    data_dir : Path
-        Their folder, or the file itself; images are named by their path in it.
-
-    Raises
-    ------
-    ReadError
-        If a file can't be read.
+    Raises `ReadError` if a file can't be read.
     """
     from ..io.images import load
 

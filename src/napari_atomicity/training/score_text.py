@@ -35,15 +35,7 @@ def scale_is_found(
 def describe_accuracy(card: ModelCard) -> str:
     """Describe the accuracy of a new model on images as an analysis finds them, and its limits.
 
-    Parameters
-    ----------
-    card : ModelCard
-        Card with the scores of `training.run.train`.
-
-    Returns
-    -------
-    str
-        One sentence or several.
+    The result is one sentence or several.
     """
     scores = card.scores
     if "test" in scores:
@@ -65,15 +57,7 @@ def describe_accuracy(card: ModelCard) -> str:
 def describe_comparisons(card: ModelCard) -> str:
     """Describe the share of correct labels under conditions other than those of an analysis.
 
-    Parameters
-    ----------
-    card : ModelCard
-        Card with the scores of `training.run.train`.
-
-    Returns
-    -------
-    str
-        One sentence; "" if the model was not trained on recorded images.
+    The result is one sentence; "" if the model was not trained on recorded images.
     """
     scores = card.scores
     if "test" in scores or "held_out_known_scale" not in scores:
@@ -90,17 +74,9 @@ def describe_comparisons(card: ModelCard) -> str:
 
 
 def describe_gain(card: ModelCard) -> str:
-    """Compare a new model with the one that its training started from.
+    """Compare a new model with the one that its training started from, in two sentences.
 
-    Parameters
-    ----------
-    card : ModelCard
-        Card with the scores of `training.run.train`.
-
-    Returns
-    -------
-    str
-        Two sentences; "" if the models were not compared.
+    The result is "" if the models were not compared.
     """
     gain = card.scores.get("gain")
     if gain is None:

@@ -20,17 +20,13 @@ from ...detection.background import block_mean, enlarge
 
 # ---- scale space by Fourier transform: the computing time does not depend on the scale
 class ScaleSpace:
-    """Gaussian scale space of one frame.
+    """Gaussian scale space of one frame."""
 
-    Parameters
-    ----------
-    frame : ndarray of shape (Y, X), float32
-        Finite intensities.
-    reach_px : float
-        Largest sigma used; the frame is mirrored accordingly beyond its edges.
-    """
-
-    def __init__(self, frame: np.ndarray, reach_px: float) -> None:
+    def __init__(
+        self,
+        frame: np.ndarray,  # (Y, X), float32, finite
+        reach_px: float,  # largest sigma used; the frame is mirrored accordingly beyond its edges
+    ) -> None:
         self._shape = frame.shape
         pad = [min(int(np.ceil(4 * reach_px)), n - 1) for n in frame.shape]
         full = [
@@ -126,8 +122,6 @@ def local_contrast(
     ----------
     image : ndarray of float32, shape (Y, X)
         Image, finite.
-    pixel_size_nm : float
-        Edge length of a pixel.
     background_nm, window_nm : float
         Standard deviations of the windows.
 
@@ -155,21 +149,11 @@ def level(image: np.ndarray) -> np.ndarray:
     return np.asarray(np.tanh(1.5 * (image - middle) / spread), np.float32)
 
 
-def contrast_channels(image: np.ndarray, pixel_size_nm: float) -> np.ndarray:
-    """Compute the input of the network: local contrast at two widths, and the intensity level.
-
-    Parameters
-    ----------
-    image : ndarray of float32, shape (Y, X)
-        Image, finite.
-    pixel_size_nm : float
-        Edge length of a pixel.
-
-    Returns
-    -------
-    ndarray
-        (3, Y, X) float32.
-    """
+def contrast_channels(
+    image: np.ndarray,  # (Y, X), float32, finite
+    pixel_size_nm: float,
+) -> np.ndarray:  # (3, Y, X), float32
+    """Compute the input of the network: local contrast at two widths, and the intensity level."""
     scale = float(np.abs(image - image.mean()).max(initial=0.0))
     if not scale > 0:
         return np.zeros((3, *image.shape), np.float32)
@@ -190,8 +174,6 @@ def scale_space_response(
     ----------
     image : ndarray of float32, shape (Y, X)
         Image, finite.
-    pixel_size_nm : float
-        Edge length of a pixel.
 
     Returns
     -------
@@ -229,8 +211,6 @@ def find_candidates(
     ----------
     image : ndarray of shape (Y, X)
         Image, finite.
-    pixel_size_nm : float
-        Edge length of a pixel.
     settings : CandidateSettings, optional
         Scales, surroundings, threshold.
 

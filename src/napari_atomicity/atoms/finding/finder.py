@@ -37,19 +37,14 @@ _LEVELS = 127.0
 class AtomModel:
     """An atom model on a device.
 
-    Parameters
-    ----------
-    tensors : mapping of str to ndarray
-        Arrays by name, as of `quantize_weights`.
-
-    Raises
-    ------
-    ModelError
-        If the weights do not match the card.
+    Raises `ModelError` if the weights do not match the card.
     """
 
     def __init__(
-        self, card: AtomCard, tensors: Mapping[str, np.ndarray], device: torch.device
+        self,
+        card: AtomCard,
+        tensors: Mapping[str, np.ndarray],  # arrays by name, as of `quantize_weights`
+        device: torch.device,
     ) -> None:
         self.card = card
         self.device = device
@@ -83,8 +78,6 @@ class AtomModel:
         ----------
         image : ndarray of float32, shape (Y, X)
             Image, finite.
-        pixel_size_nm : float
-            Edge length of a pixel.
         quick : int, optional
             Number of a quick computation with `QUICK_PASSES` networks and views only, which
             changes scores by about 0.2. Successive numbers use different ones.
@@ -159,8 +152,6 @@ class AtomModel:
         ----------
         image : ndarray of float32, shape (Y, X)
             Image, finite.
-        pixel_size_nm : float
-            Edge length of a pixel.
         quick : int, optional
             See `score_map`.
 
@@ -286,20 +277,15 @@ def save_atom_model(path: Path, card: AtomCard, networks: Sequence[AtomNet]) -> 
     return save_model(path, card, quantize_weights(networks))
 
 
-def load_atom_model(model: str | Path = "default", device: str = "auto") -> AtomModel:
+def load_atom_model(
+    # "default", another name listed by `atomicity models`, or the path of a .safetensors file
+    model: str | Path = "default",
+    device: str = "auto",  # "auto", "cpu", "cuda" or "mps"
+) -> AtomModel:
     """Load an atom model; recently used models stay in memory.
 
-    Parameters
-    ----------
-    model : str or pathlib.Path, default "default"
-        "default", another name listed by `atomicity models`, or the path of a .safetensors file.
-    device : str, default "auto"
-        "auto", "cpu", "cuda" or "mps".
-
-    Raises
-    ------
-    ModelError
-        If the model is missing, damaged or of another kind, or the device is not available.
+    Raises `ModelError` if the model is missing, damaged or of another kind, or the device is not
+    available.
     """
     path = find_model(SHIPPED.get(str(model), model)).resolve()
     return _load(path, path.stat().st_mtime_ns, str(choose_device(device)))

@@ -55,8 +55,6 @@ def fit_spots(
         Image, finite.
     points : ndarray of shape (N, 2)
         Initial positions (y, x) in pixels.
-    pixel_size_nm : float
-        Edge length of a pixel.
     sigma_nm : float, optional
         Initial standard deviation.
 
@@ -240,8 +238,6 @@ def snap_to_spot(
     ----------
     frame : ndarray of shape (Y, X)
         Image.
-    pixel_size_nm : float
-        Edge length of a pixel.
 
     Returns
     -------

@@ -23,15 +23,14 @@ PRIOR_LOGIT = -4.0
 
 
 class JoiningConvolution(nn.Conv2d):
-    """A 3 × 3 convolution of upsampled features and of others at the full sampling.
+    """A 3 × 3 convolution of upsampled features and of others at the full sampling."""
 
-    Parameters
-    ----------
-    coarse, fine, outputs : int
-        Number of features at half the sampling, of those at the full sampling, and of the output.
-    """
-
-    def __init__(self, coarse: int, fine: int, outputs: int) -> None:
+    def __init__(
+        self,
+        coarse: int,  # number of features at half the sampling
+        fine: int,  # number of those at the full sampling
+        outputs: int,  # number of features of the output
+    ) -> None:
         super().__init__(coarse + fine, outputs, 3, padding=1, bias=False)
         self.coarse = coarse
 
@@ -85,17 +84,14 @@ def _down(inputs: int, outputs: int, dropout: float = 0.0) -> nn.Sequential:
 
 
 class AtomNet(nn.Module):
-    """A U-Net of four levels.
+    """A U-Net of four levels."""
 
-    Parameters
-    ----------
-    width : int, default 16
-        Number of features of the first level; the next have twice and four times as many.
-    dropout : float, default 0.1
-        Dropout probability in the two deepest levels.
-    """
-
-    def __init__(self, channels: int = 3, width: int = 16, dropout: float = 0.1) -> None:
+    def __init__(
+        self,
+        channels: int = 3,
+        width: int = 16,  # features of the first level; the next have twice and four times as many
+        dropout: float = 0.1,  # probability in the two deepest levels
+    ) -> None:
         super().__init__()
         self.stem = nn.Conv2d(channels, width, 6, stride=2, padding=2)
         self.down = nn.ModuleList(

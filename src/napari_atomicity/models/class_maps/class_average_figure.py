@@ -152,23 +152,15 @@ TABLES = {"profiles": "class-profiles", "balances": "centre-outline"}
 
 
 def write_averages(
-    averages: Averages, folder: Path, about: str = "", *, normalised: bool = False
+    averages: Averages,
+    folder: Path,  # created if necessary
+    about: str = "",  # end of the names of the files, such as "-Pt55"
+    *,
+    normalised: bool = False,  # whether each map is scaled to its own maximum
 ) -> list[Path]:
     """Write the figure as PNG, SVG and PDF, and its numbers as CSV.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder, created if necessary.
-    about : str, optional
-        End of the names of the files, such as "-Pt55".
-    normalised : bool, optional
-        Whether each map is scaled to its own maximum.
-
-    Raises
-    ------
-    AtomicityError
-        If a file cannot be written.
+    Raises `AtomicityError` if a file cannot be written.
     """
     if not averages.items:
         return []

@@ -67,14 +67,13 @@ class Averages:
     unit: str  # "radius" or "nm": of reaches and distances
     left_out: dict[str, int]  # reason → number of clusters that were not used
 
-    def get(self, label: str, channel: str, quantity: str = "class map") -> Average | None:
-        """Return one average, if it exists.
-
-        Parameters
-        ----------
-        quantity : str, optional
-            "patch" or "class map".
-        """
+    def get(
+        self,
+        label: str,
+        channel: str,
+        quantity: str = "class map",  # "patch" or "class map"
+    ) -> Average | None:
+        """Return one average, if it exists."""
         wanted = (label, channel, quantity)
         found = [a for a in self.items if (a.label, a.channel, a.quantity) == wanted]
         return found[0] if found else None

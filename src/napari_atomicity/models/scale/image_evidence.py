@@ -116,11 +116,6 @@ def image_evidence(
 
     Without the anchor it is kept: the next image of the session needs it again, in a similar range.
 
-    Parameters
-    ----------
-    reference : ApparentSize
-        Distributions of the classes.
-
     Returns
     -------
     log_evidence : ndarray of shape (n_scales, n_errors)

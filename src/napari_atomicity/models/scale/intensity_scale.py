@@ -81,12 +81,9 @@ class ConstrainedMixture:
     def describe(self) -> dict[str, Any]:
         """Return the scale as parameters of an analysis.
 
-        Returns
-        -------
-        dict
-            "intensity_per_atom", "certainty_of_scale", and "scale_solutions": weights and shares
-            of the solutions, from which intervals of ratios follow
-            (`statistics.ratios.scale_solutions`); None if only the best one counts.
+        These are "intensity_per_atom", "certainty_of_scale", and "scale_solutions": weights and
+        shares of the solutions, from which intervals of ratios follow
+        (`statistics.ratios.scale_solutions`); None if only the best one counts.
         """
         solutions = None
         if 0 < self.certainty < SURE_FOR_RATIOS:
@@ -99,16 +96,15 @@ class ConstrainedMixture:
         }
 
     def probabilities(
-        self, intensity: np.ndarray, diameter_nm: np.ndarray, with_shares: bool = True
+        self,
+        intensity: np.ndarray,
+        diameter_nm: np.ndarray,
+        # Whether a class that is common in the image is likelier beforehand
+        with_shares: bool = True,
     ) -> np.ndarray:
         """Class probabilities (N, C) of clusters, averaged over the solutions.
 
-        Parameters
-        ----------
-        intensity, diameter_nm : ndarray of shape (N,)
-            Rows that are not positive come out as NaN.
-        with_shares : bool, optional
-            Whether a class that is common in the image is likelier beforehand.
+        Rows of intensity and diameter (N,) that are not positive come out as NaN.
         """
         p = self.solution_probabilities(intensity, diameter_nm, with_shares)
         return np.einsum("k,knc->nc", self.weight, p)

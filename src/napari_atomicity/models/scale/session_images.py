@@ -103,19 +103,11 @@ def find_scales(
     images: Sequence[ImageMeasurements],
     tables: Sequence[pd.DataFrame],
     reference: ApparentSize,
-    scale: ScaleReference,
+    scale: ScaleReference,  # reference of intensities and diameters
 ) -> list[ConstrainedMixture]:
     """Find the scales of the images of a session of which nothing else is known.
 
-    Parameters
-    ----------
-    scale : ScaleReference
-        Reference of intensities and diameters.
-
-    Returns
-    -------
-    list of ConstrainedMixture
-        Scale of each image: a solution for each mode of its posterior.
+    The scale of each image has a solution for each mode of its posterior.
     """
     pairs = zip(fit_session(images, reference).images, tables, strict=True)
     return [mixture_of_modes(modes, table, scale) for modes, table in pairs]
@@ -128,11 +120,6 @@ def mixture_of_modes(
 
     The common error of the diameters follows from the clusters in each mode, by one step of
     expectation-maximisation with the classes by intensity, under its prior.
-
-    Parameters
-    ----------
-    reference : ScaleReference
-        Distributions of intensities and diameters.
     """
     rows = np.asarray(usable(table))
     u = np.log(table["integrated_intensity"].to_numpy(float)[rows])

@@ -291,17 +291,10 @@ class SessionScale:
 def fit_session(
     images: Sequence[ImageMeasurements],
     reference: ApparentSize,
+    # Mean and standard deviation of the session's ln scale, from an earlier session
     prior: tuple[float, float] | None = None,
 ) -> SessionScale:
-    """Find the scales of all images of a session jointly.
-
-    Parameters
-    ----------
-    reference : ApparentSize
-        Distributions of the classes.
-    prior : tuple of float, optional
-        Mean and standard deviation of the session's ln scale, from an earlier session.
-    """
+    """Find the scales of all images of a session jointly."""
     steps = _scale_steps(images, reference)
     grid = steps.scales
     kernels = [_spread_kernel(grid, spread) for spread, _ in SPREADS]

@@ -42,18 +42,12 @@ class Units:
         rng = np.random.default_rng(seed)
         self.draws = rng.multinomial(self.n, np.full(self.n, 1 / max(self.n, 1)), _N_BOOTSTRAP)
 
-    def of(self, image: str, points: np.ndarray) -> np.ndarray:
-        """Return the unit of each point of an image.
-
-        Parameters
-        ----------
-        points : ndarray of shape (N, 2)
-            Positions (y, x) in nm.
-
-        Returns
-        -------
-        ndarray of shape (N,), int
-        """
+    def of(
+        self,
+        image: str,
+        points: np.ndarray,  # (N, 2): positions (y, x) in nm
+    ) -> np.ndarray:  # (N,), int
+        """Return the unit of each point of an image."""
         first = self._number[image] * self.per_image
         if self.per_image == 1 or not len(points):
             return np.full(len(points), first)
@@ -63,20 +57,13 @@ class Units:
         return np.asarray(first + y * _TILES + x)
 
     def counts(
-        self, a: pd.DataFrame, b: pd.DataFrame, images: Iterable[str], tolerance_nm: float
-    ) -> np.ndarray:
-        """Count matched points, and all points, in each unit.
-
-        Parameters
-        ----------
-        tolerance_nm : float
-            Maximum distance of a pair in nm.
-
-        Returns
-        -------
-        ndarray of shape (n, 3)
-            Matched points, points of ``a``, points of ``b``.
-        """
+        self,
+        a: pd.DataFrame,
+        b: pd.DataFrame,
+        images: Iterable[str],
+        tolerance_nm: float,  # maximum distance of a pair
+    ) -> np.ndarray:  # (n, 3): matched points, points of ``a``, points of ``b``
+        """Count matched points, and all points, in each unit."""
         out = np.zeros((self.n, 3))
         for image in images:
             p, q = (positions(table, image) for table in (a, b))
@@ -95,16 +82,13 @@ class Units:
         whole = drawn[:, 1] + drawn[:, 2]
         return np.divide(2 * drawn[:, 0], whole, out=np.full(len(whole), np.nan), where=whole > 0)
 
-    def share(self, name: str, counts: np.ndarray, of: int) -> dict[str, float]:
-        """Compute matched points as a fraction of all points, with its interval.
-
-        Parameters
-        ----------
-        counts : ndarray of shape (n, 3)
-            Counts from `counts`.
-        of : int
-            1 for the fraction of ``a``, 2 for that of ``b``.
-        """
+    def share(
+        self,
+        name: str,
+        counts: np.ndarray,  # (n, 3): from `counts`
+        of: int,  # 1 for the fraction of ``a``, 2 for that of ``b``
+    ) -> dict[str, float]:
+        """Compute matched points as a fraction of all points, with its interval."""
         matched, whole = counts[:, 0].sum(), counts[:, of].sum()
         drawn = self.draws @ counts
         there = drawn[:, of] > 0
@@ -117,18 +101,14 @@ def positions(table: pd.DataFrame, image: str) -> np.ndarray:
     return table.loc[table["image"] == image, ["y_nm", "x_nm"]].to_numpy(float)
 
 
-def with_ends(name: str, value: float, drawn: np.ndarray) -> dict[str, float]:
+def with_ends(
+    name: str,
+    value: float,
+    drawn: np.ndarray,  # (B,): its values in bootstrap draws
+) -> dict[str, float]:
     """Return a figure and the ends of its 95 % interval, which includes the figure.
 
-    Parameters
-    ----------
-    drawn : ndarray of shape (B,)
-        Its values in bootstrap draws.
-
-    Returns
-    -------
-    dict of str to float
-        ``name``, ``name_low`` and ``name_high``.
+    The keys are ``name``, ``name_low`` and ``name_high``.
     """
     value, (low, high) = float(value), percentile_interval(drawn)
     return {

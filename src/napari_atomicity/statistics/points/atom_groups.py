@@ -172,10 +172,7 @@ def grouped(table: pd.DataFrame, distance_nm: float = GROUP_DISTANCE_NM) -> pd.D
 def group_table(table: pd.DataFrame) -> pd.DataFrame:
     """Make a table with a row per group from an atom table.
 
-    Returns
-    -------
-    pandas.DataFrame
-        Columns of `GROUP_SCHEMA`, in the order of images and numbers of the groups.
+    The columns are `GROUP_SCHEMA`; rows are in the order of images and numbers of the groups.
     """
     keys = ["image", "frame", "group_id"]
     places = ["y_px", "x_px", "y_nm", "x_nm"]

@@ -53,7 +53,6 @@ from .atom_groups import KINDS
 from .dispersion_evidence import DrawnPattern, ImageEvidence
 
 RESAMPLES = 400
-"""Number of bootstrap resamples."""
 MEDIAN_FACTOR = 1.68
 """Variance of the median relative to that of the mean, of independent distances (Rayleigh's
 distribution): 1 / (4 n f²) with f the density at the median, over (2 - π/2) / n."""

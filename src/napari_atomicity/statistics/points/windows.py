@@ -82,14 +82,10 @@ class ObservationWindow:
         inside[inside] = self.mask[row[inside], column[inside]]
         return inside
 
-    def random(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw independent points, uniform on the support.
-
-        Returns
-        -------
-        ndarray of shape (n, 2)
-            Positions (y, x) in nm.
-        """
+    def random(
+        self, n: int, rng: np.random.Generator
+    ) -> np.ndarray:  # (n, 2): positions (y, x) in nm
+        """Draw independent points, uniform on the support."""
         flat = self._pixels[rng.integers(len(self._pixels), size=n)]
         corner = np.stack(np.divmod(flat, self.mask.shape[1]), axis=1) - 0.5
         return np.asarray((corner + rng.random((n, 2))) * self.pixel_size_nm)

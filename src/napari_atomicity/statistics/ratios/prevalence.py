@@ -196,15 +196,11 @@ class Method:
 
 
 def unavailable(
-    method: str, card: ModelCard | None, counted: pd.DataFrame | None = None
+    method: str,
+    card: ModelCard | None,  # of the model that classified the clusters
+    counted: pd.DataFrame | None = None,
 ) -> str | None:
-    """Return why a method can't be used, as text; None if it can.
-
-    Parameters
-    ----------
-    card : ModelCard, optional
-        Card of the model that classified the clusters, if available.
-    """
+    """Return why a method can't be used, as text; None if it can."""
     missing = METHODS[method].missing
     if missing is None:
         return None

@@ -89,14 +89,12 @@ class ImageLimits:
     other_pixel_size: bool = False  # whether its pixel size was changed since it was analysed
 
     @classmethod
-    def from_parameters(cls, parameters: Mapping[str, Any], keep_ratios: bool = False) -> Self:
-        """Build from the parameters of an analysis.
-
-        Parameters
-        ----------
-        keep_ratios : bool, optional
-            Whether fractions are given even if the session does not fit.
-        """
+    def from_parameters(
+        cls,
+        parameters: Mapping[str, Any],
+        keep_ratios: bool = False,  # whether fractions are given even if the session does not fit
+    ) -> Self:
+        """Build from the parameters of an analysis."""
         session = parameters.get("session", {})
         sample = session.get("known_sample", {})
         certainty = parameters.get("certainty_of_scale")
@@ -185,19 +183,13 @@ def ratio_notes(
     return reasons
 
 
-def session_doubts(session: Mapping[str, Any]) -> list[str]:
-    """Return why the labels of a session may be wrong together.
+def session_doubts(
+    # From `session_labels.describe_scale`; empty if the image was labelled by itself
+    session: Mapping[str, Any],
+) -> list[str]:
+    """Return why the labels of a session may be wrong together, and what to do for each reason.
 
-    Parameters
-    ----------
-    session : mapping of str to Any
-        What the record of an image says of its session, from `session_labels.describe_scale`;
-        empty if it was labelled by itself.
-
-    Returns
-    -------
-    list of str
-        One reason each, with what to do; empty if nothing speaks against the labels.
+    The list is empty if nothing speaks against the labels, or if the image was labelled by itself.
     """
     found = []
     if session.get("misfit"):

@@ -200,20 +200,15 @@ def reference_for(reference: pd.DataFrame, scope: str) -> dict[str, float]:
     return {}
 
 
-def check_reference(reference: pd.DataFrame, images: Sequence[str], classes: Sequence[str]) -> None:
+def check_reference(
+    reference: pd.DataFrame,  # columns ``scope, class, fraction``
+    images: Sequence[str],
+    classes: Sequence[str],
+) -> None:
     """Check that a reference applies to these images and classes.
 
-    One file may serve many samples, so scopes without images are permitted.
-
-    Parameters
-    ----------
-    reference : pandas.DataFrame
-        Columns ``scope, class, fraction``.
-
-    Raises
-    ------
-    TableError
-        If no scope matches an image, or a class of the matching scopes is unknown.
+    One file may serve many samples, so scopes without images are permitted. Raises `TableError` if
+    no scope matches an image, or a class of the matching scopes is unknown.
     """
     scopes = dict.fromkeys(map(str, reference["scope"]))
     fitting = [scope for scope in scopes if scope == ALL or images_of(scope, images)]

@@ -33,13 +33,8 @@ class ScaleSolutions:
         in_range = len(draws) == N_DRAWS and max(draws) < len(weights)
         return cls(weights, shares, draws if in_range else ())
 
-    def shifts(self, seed: int) -> np.ndarray:
-        """Return the differences of the shares from those of the best solution, in each draw.
-
-        Returns
-        -------
-        ndarray of shape (N_DRAWS, n_classes)
-        """
+    def shifts(self, seed: int) -> np.ndarray:  # (N_DRAWS, n_classes)
+        """Return the differences of the shares from those of the best solution, in each draw."""
         draws = np.array(self.draws, int)
         if not len(draws):
             ends = np.cumsum(self.weights) / np.sum(self.weights)

@@ -24,17 +24,8 @@ def merge_tracks(table: pd.DataFrame) -> pd.DataFrame:
     the movie, so that a rate that was given does not apply. The probabilities of a track are means
     over its frames. It is corrected if one of its clusters is. It touches the border, or is
     excluded, if most of its clusters do. Clusters of a tracked movie that are in no track are
-    omitted; other images are unchanged.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        A cluster table, possibly of several images.
-
-    Returns
-    -------
-    pandas.DataFrame
-        With the column `PATH` if there are tracks: an array for each track, otherwise None.
+    omitted; other images are unchanged. If there are tracks, the column `PATH` has an array for
+    each track, otherwise None.
     """
     tracked = tracked_rows(table)
     if not tracked.any():
@@ -83,10 +74,7 @@ def time_fractions(
 def describe_clusters(table: pd.DataFrame, n_frames: int) -> str:
     """Format the number of clusters of one image: "8 clusters in 10 frames".
 
-    Returns
-    -------
-    str
-        The number of tracks of a movie, or the median per frame of a stack without tracks.
+    It is the number of tracks of a movie, or the median per frame of a stack without tracks.
     """
     n, where = len(table), ""
     if n_frames > 1:

@@ -41,19 +41,12 @@ def calibration_bins(confidence: np.ndarray) -> np.ndarray:
 def scores(
     card: ModelCard,
     tensors: dict[str, np.ndarray],
-    part: PatchSet,
+    part: PatchSet,  # raw channel in counts
     device: torch.device,
+    # Classifies the images; by default each image is analysed alone
     predict: PredictImages = predict_as_used,
 ) -> dict[str, Any]:
-    """Compute accuracy, confusion, calibration and coverage on labelled images.
-
-    Parameters
-    ----------
-    part : PatchSet
-        Labelled clusters, raw channel in counts.
-    predict : callable, optional
-        Classifies the images. Default: each image is analysed alone.
-    """
+    """Compute accuracy, confusion, calibration and coverage on labelled images."""
     images = predict(card, tensors, part, device)
     label = stack_labels(images)
     p = stack_labelled(images, [combination(s.known) for s in images])

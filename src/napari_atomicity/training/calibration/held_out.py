@@ -32,18 +32,13 @@ class HeldOutPredictions:
 def predict_images(
     card: ModelCard,
     tensors: dict[str, np.ndarray],
-    part: PatchSet,
+    part: PatchSet,  # raw channel in counts
     device: torch.device,
     find_scales: FindScales = scales_by_image,
 ) -> list[HeldOutPredictions]:
     """Classify a patch set image by image.
 
     Clusters at the border have no label: they are only a part of the cluster of their class.
-
-    Parameters
-    ----------
-    part : PatchSet
-        Labelled clusters, raw channel in counts.
     """
     classifier = Classifier(card, tensors, device)
     images = []
@@ -66,21 +61,15 @@ def predict_images(
 def predict_as_used(
     card: ModelCard,
     tensors: dict[str, np.ndarray],
-    part: PatchSet,
+    part: PatchSet,  # raw channel in counts
     device: torch.device,
     *,
+    # Whether all images are one session; else each image is analysed alone
     one_session: bool = False,
 ) -> list[HeldOutPredictions]:
     """Classify a patch set as an analysis of its images does.
 
     With an apparent size on the card, probabilities are averaged over the solutions of the scale.
-
-    Parameters
-    ----------
-    part : PatchSet
-        Labelled clusters, raw channel in counts.
-    one_session : bool, optional
-        Whether all images are one session. Default: each image is analysed alone.
     """
     alone = predict_images(card, tensors, part, device)
     references = session_references(card)

@@ -198,14 +198,9 @@ def with_reference_scale(
 
 
 def scale_patches(part: PatchSet, reference: ScaleReference) -> tuple[PatchSet, np.ndarray]:
-    """Divide every image's raw channel by its intensity per atom (`find_scale`).
+    """Divide the raw channel of every image by its intensity per atom (`find_scale`).
 
-    Returns
-    -------
-    part : PatchSet
-        With the raw channel in atoms per nm².
-    scale : ndarray of shape (N,)
-        Intensity per atom.
+    The results are the set in atoms per nm², and the intensity per atom (N,).
     """
     scale = np.ones(len(part))
     for _, rows in part.table.groupby("image", sort=False).indices.items():
