@@ -408,7 +408,7 @@ def page(scores: pd.DataFrame, card: ModelCard) -> list[str]:
         f"{span(sets[name], 0)} of *{c.title}*" for name, c in CONDITIONS.items() if name in sets
     )
     lines += [f"Sets: {', '.join(numbers)}. {{download}}`Their scores <{SCORES.name}>`.", ""]
-    if sets.nunique() > 1:
+    if len(set(sets)) > 1:
         lines += [
             "Not every number of images was trained on all sets. The tables of accuracy and of "
             "confidence are means over different sets, so their columns cannot be compared; the "
