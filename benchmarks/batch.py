@@ -27,8 +27,9 @@ import tifffile
 from measuring import machine, options, timed, write
 from napari_atomicity.io.inputs import named_inputs
 from napari_atomicity.models.inference import load_classifier
+from napari_atomicity.pipeline.run_request import RunRequest
 from napari_atomicity.pipeline.runs.batch import run_batch
-from napari_atomicity.pipeline.runs.serial import RunRequest, analyse_one
+from napari_atomicity.pipeline.runs.one_image import analyse_one
 from napari_atomicity.simulation.recipes import draw_recipe, write_recipe
 
 SIZE_PX, PIXEL_NM = 384, 0.05

@@ -22,7 +22,8 @@ from measuring import machine, options, timed, write
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.models.inference import load_classifier
 from napari_atomicity.pipeline.analysis import analyse
-from napari_atomicity.pipeline.runs.serial import RunRequest, analyse_images
+from napari_atomicity.pipeline.run_request import RunRequest
+from napari_atomicity.pipeline.runs.engine import analyse_images
 
 STAGES = ("detect", "patches", "network")
 

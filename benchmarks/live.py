@@ -28,8 +28,8 @@ from measuring import machine, options, write
 from napari_atomicity import load
 from napari_atomicity.pipeline.live.live import LiveUpdate
 from napari_atomicity.pipeline.live.watch import Watch
+from napari_atomicity.pipeline.run_request import RunRequest
 from napari_atomicity.pipeline.runs.dask_workers import available_cores
-from napari_atomicity.pipeline.runs.serial import RunRequest
 from napari_atomicity.simulation.example_data import example_path
 
 PIECES = 4

@@ -190,9 +190,11 @@ def actions(viewer: object, size_px: int, n: int) -> dict[str, Callable[[], obje
         "undo that by key": key(Qt.Key.Key_Z, control),
         "move the view": camera,
         "class map on or off": maps,
-        "hide a label": lambda: setattr(binding, "hidden", binding.hidden ^ {"Pt41"}),
+        "hide a label": lambda: setattr(
+            binding.clusters, "hidden", binding.clusters.hidden ^ {"Pt41"}
+        ),
         "delete one by hand": lambda: state.clusters.remove_ids("field", [ids[3]]),
-        "undo the deletion": lambda: binding.undo(),
+        "undo the deletion": binding.edits.undo,
         "analyse again": renewed,
     }
 
@@ -237,7 +239,7 @@ def main() -> None:
         settle(app, binding.state)
 
         def take(binding: Binding = binding, layer: object = layer) -> None:
-            binding.ensure_image(layer)
+            binding.canvas.ensure_image(layer)
 
         def show(binding: Binding = binding, analysis: Analysis = analysis) -> None:
             binding.state.clusters.set_analysis(analysis, soon=True)  # as the dock Analyse does

@@ -17,8 +17,8 @@ from napari_atomicity.atoms.table import conform as conform_atoms
 from napari_atomicity.core.tables.cluster_table import settle_labels
 from napari_atomicity.io.tables import read_clusters, write_clusters
 from napari_atomicity.models.analysis import Analysis
+from napari_atomicity.pipeline.run_request import RunRequest
 from napari_atomicity.pipeline.runs.batch import run_batch
-from napari_atomicity.pipeline.runs.serial import RunRequest
 from napari_atomicity.project import EditKind, ImageEdit
 from napari_atomicity.project.annotation_packs import export_pack
 from napari_atomicity.simulation.field_settings import FieldSettings

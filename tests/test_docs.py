@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from every_dock import all_docks
 from PIL import Image
 
 from documentation import DOCS, PAGES, ROOT, blocks, name_of, shell_lines
@@ -23,7 +24,6 @@ from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.core.tables.cluster_table import columns
 from napari_atomicity.detection import DetectionSettings
 from napari_atomicity.gui.panels.dock_windows import TabbedDock
-from napari_atomicity.gui.workbench import all_docks
 from napari_atomicity.project import Project
 from napari_atomicity.reporting.plots.registry import PLOTS
 

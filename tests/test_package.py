@@ -48,7 +48,7 @@ def test_the_core_needs_neither_qt_nor_napari_nor_extras():
         "import sys\n"
         f"for name in {window + extras}:\n"
         "    sys.modules[name] = None\n"
-        "import napari_atomicity.pipeline.runs.serial, napari_atomicity.pipeline.live.watch\n"
+        "import napari_atomicity.pipeline.runs.engine, napari_atomicity.pipeline.live.watch\n"
         "import napari_atomicity.state.window_state\n"
         "import napari_atomicity.models.embedding\n"
         "import napari_atomicity.io.images, napari_atomicity.reporting.report\n"

@@ -314,7 +314,7 @@ class Day:
         )
         studio.select()
         studio.show_class_maps()
-        points = studio.binding.points_layer(state.current)
+        points = studio.binding.canvas.layer(state.current, "clusters")
         check(studio.viewer.layers.selection.active is points, "keys are those of the clusters")
         with studio.alone(Classify, IMAGE_PX):
             studio.viewer.reset_view(margin=0.02)

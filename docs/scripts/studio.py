@@ -244,7 +244,7 @@ class Studio:
     def show_class_maps(self, *channels: str) -> None:
         """Have the layers of these channels visible, and no others."""
         for channel in ("raw", "LCN"):
-            layer = self.binding.class_map_layer(self.state.current, channel)
+            layer = self.binding.canvas.layer(self.state.current, f"class map {channel}")
             if layer is not None:
                 layer.visible = channel in channels
         self.settle()

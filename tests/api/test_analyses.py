@@ -94,7 +94,7 @@ def test_a_correction_concerns_one_image(analyses):
 
 def test_the_files_are_those_of_the_command(analyses, folder, tiny_model, tmp_path):
     from napari_atomicity.pipeline.run_request import RunRequest
-    from napari_atomicity.pipeline.runs.serial import analyse_images
+    from napari_atomicity.pipeline.runs.engine import analyse_images
 
     names = [path.name for path in analyses.save(tmp_path / "python")]
     request = RunRequest(model=str(tiny_model), device="cpu", known=("ref.tif=Pt70",))

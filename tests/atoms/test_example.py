@@ -52,7 +52,7 @@ def test_detections_on_bright_clusters_are_said_and_left_out(found, truth):
     assert 0 < (apart < 0.3).sum() <= told.n_on_clusters <= (apart < 1.5).sum()
     assert told.kinds["atoms"].sum() == len(place) - told.n_on_clusters
     in_groups = told.kinds.query("kind != 'isolated'")["groups"].sum()
-    assert extent_data(atoms.outside_clusters)["groups"].sum() == in_groups
+    assert extent_data(atoms.not_in_clusters)["groups"].sum() == in_groups
     spread = compute_image_dispersion(atoms, DispersionSettings(simulations=1))
     assert spread.dispersion.n_off_support == told.n_on_clusters + told.n_off_support
     assert told.area_nm2 == pytest.approx(spread.dispersion.area_nm2)

@@ -25,7 +25,7 @@ from napari_atomicity.io.provenance import Outcome, analysed_images
 from napari_atomicity.io.readers.read_limits import ReadLimits, read_limits
 from napari_atomicity.io.reference_ratios import parse_reference
 from napari_atomicity.io.tables import write_clusters
-from napari_atomicity.pipeline.runs import serial
+from napari_atomicity.pipeline.runs import engine
 from napari_atomicity.statistics.ratios.ratio_notes import CONDITIONS_DIFFER
 from napari_atomicity.statistics.ratios.ratios import class_ratios
 from napari_atomicity.statistics.ratios.reference import compare
@@ -44,14 +44,14 @@ def ends(monkeypatch, tmp_path):
         (tmp_path / name).touch()
 
     def set_end(outcomes=(), interrupted=False, error=None):
-        def analyse_images(paths, out, request, progress, stop, on_outcome):
+        def analyse_images(paths, out, request, progress, stop, on_outcome, overwrite):
             asked.append((list(paths), out, request))
             if error is not None:
                 raise error
             for outcome in outcomes:
                 on_outcome(outcome, synthetic_analysis() if outcome.status == "done" else None)
             table = synthetic_analysis().table
-            return serial.Run(
+            return engine.Run(
                 table,
                 class_ratios(table),
                 list(outcomes),
@@ -60,7 +60,7 @@ def ends(monkeypatch, tmp_path):
             )
 
         asked = []
-        monkeypatch.setattr(serial, "analyse_images", analyse_images)
+        monkeypatch.setattr(engine, "analyse_images", analyse_images)
         return asked
 
     return set_end
@@ -88,7 +88,7 @@ def test_ratios_and_reference_are_passed_on_and_told(ends, monkeypatch):
     asked = ends([GOOD])
     analysis = synthetic_analysis()
     table = analysis.table.assign(conditions_differ=True)
-    analyse_images = serial.analyse_images
+    analyse_images = engine.analyse_images
 
     def compared(*args, **kwargs):
         known = parse_reference("Pt19:Pt70 = 1:3")
@@ -97,7 +97,7 @@ def test_ratios_and_reference_are_passed_on_and_told(ends, monkeypatch):
             run, ratios=class_ratios(table), comparison=compare(table, known)
         )
 
-    monkeypatch.setattr(serial, "analyse_images", compared)
+    monkeypatch.setattr(engine, "analyse_images", compared)
     result = atomicity(
         "analyse", "a.tif", "--out", "o", "--ratios", "em", "--reference", "r.csv", "--json"
     )

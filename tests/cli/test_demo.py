@@ -29,6 +29,7 @@ def test_the_demo_without_a_display(tmp_path):
     assert "Traceback" not in done.stderr
     summary = json.loads(done.stdout)
     expected = {"clusters.csv", "clusters.parquet", "ratios.csv", "report.html", "run.json"}
+    expected |= {"clusters", "failures.csv", ".atomicity.lock"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {*expected, "napari.png"}
     table = read_clusters(tmp_path / "out" / "clusters.csv")
     assert len(table) == summary["clusters"] > 20

@@ -21,7 +21,7 @@ TOOK_S = 10.0
 FORKS = multiprocessing.get_context("forkserver")
 """Commands start from a process that has imported what they import."""
 FORKS.set_forkserver_preload([
-    "test_ending", "napari_atomicity.cli.commands", "napari_atomicity.pipeline.runs.serial",
+    "test_ending", "napari_atomicity.cli.commands", "napari_atomicity.pipeline.runs.engine",
     "napari_atomicity.pipeline.runs.batch", "napari_atomicity.pipeline.live.watch",
 ])  # fmt: skip
 

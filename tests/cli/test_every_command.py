@@ -60,7 +60,7 @@ OF_0_1 = Path(__file__).parents[1] / "compatibility" / "samples"
 IMPORTED = (
     "api.analysing", "models.files", "pipeline.adaptation.runs", "pipeline.atom_runs",
     "pipeline.explanations", "pipeline.installed_models", "pipeline.live.watch",
-    "pipeline.runs.batch", "pipeline.runs.serial", "project.annotation_packs",
+    "pipeline.runs.batch", "pipeline.runs.engine", "project.annotation_packs",
     "project.filled_packs", "reporting.report", "reporting.score_figures", "simulation.recipes",
     "state.annotators", "statistics.annotators.human_parity", "training.run",
     "validation.benchmark_scores", "validation.run",

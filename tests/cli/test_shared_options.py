@@ -53,7 +53,7 @@ def test_a_settings_file_has_flat_keys_and_tables_by_command(asked):
         """.replace("no-such", "umap")
     )
     assert atomicity("analyse", "a.tif", "--out", "o", *file).exit_code == 0
-    images, out, request = asked[0]
+    images, out, request, _ = asked[0]
     assert (images, out) == ([Path("a.tif")], Path("o"))
     assert (request.device, request.detection.threshold, request.umap) == ("cpu", 7.5, False)
 
@@ -70,7 +70,7 @@ def test_every_option_can_be_in_the_file_and_the_command_line_wins(asked):
         precision = 0.9
         """)
     assert atomicity("analyse", *file, "--pixel-size-nm", 0.1).exit_code == 0
-    images, out, request = asked[0]
+    images, out, request, _ = asked[0]
     assert (images, out, request.known) == ([Path("a.tif")], Path("o"), ("a*=Pt55", "b*=Pt19"))
     assert (request.average_frames, request.pixel_size_nm) == (4, 0.1)
     assert not request.detection.split_touching
@@ -175,11 +175,11 @@ def test_a_run_can_be_repeated_from_its_record_with_a_typed_reference(
     # the same images replace their results; other images need --overwrite
     options = ("--out", "2", "--model", tiny_model, "--pixel-size-nm", 0.1, "--no-umap")
     assert atomicity("analyse", images, *options, "--quiet").stderr == ""
-    before = {path: path.read_bytes() for path in Path("2").iterdir()}
+    before = {path: path.read_bytes() for path in Path("2").rglob("*") if path.is_file()}
     for command in ("analyse", "atoms"):
         refused = atomicity(command, images / "b.tif", "--out", "2")
         assert refused.exit_code == 2 and "--overwrite" in refused.stderr
-    assert {path: path.read_bytes() for path in Path("2").iterdir()} == before
+    assert before == {path: path.read_bytes() for path in Path("2").rglob("*") if path.is_file()}
     done = atomicity("analyse", images / "b.tif", *options, "--overwrite")
     assert done.exit_code == 0
     assert set(read_clusters(Path("2", "clusters.csv"))["image"]) == {"b.tif"}

@@ -70,7 +70,7 @@ def test_a_day(window, qtbot, settle, tmp_path, monkeypatch):
     assert len(table) > 30
     assert (table["label"] != "").all()
     assert table["umap_1"].notna().all()
-    points = binding_of(viewer).points_layer(image)
+    points = binding_of(viewer).canvas.layer(image, "clusters")
     assert len(points.data) == len(table)
 
     # Three labels by a click and a key each; the last one taken back.

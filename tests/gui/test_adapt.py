@@ -240,10 +240,10 @@ def test_images_change_together_also_if_one_undoes_at_once(
     new = dock.result.found.card.model_id
     assert [ids(dock, name) for name in names] == [{new}, {new}]
     qtbot.mouseClick(dock.sides[BEFORE], Qt.MouseButton.LeftButton)
-    dock.binding.undo()
+    dock.binding.edits.undo()
     settle(viewer)
     assert [ids(dock, name) for name in names] == [{new}, {new}]
-    dock.binding.undo()
+    dock.binding.edits.undo()
     settle(viewer)
     assert new not in ids(dock, "field") | ids(dock, "other")
 
@@ -287,7 +287,7 @@ def test_clusters_that_come_later_are_shown_to_the_adapted_model(
     show_analysis(viewer, analysed)
     settle(viewer)
     press(dock, dock.button)
-    layer = dock.binding.points_layer("field")
+    layer = dock.binding.canvas.layer("field", "clusters")
     layer.add(np.array([[300.0, 300.0]]))
     settle(viewer)
     row = dock.state.table("field").iloc[-1]

@@ -19,9 +19,9 @@ from napari_atomicity import load
 from napari_atomicity.atoms.analysis import AtomAnalysis, with_neighbours
 from napari_atomicity.atoms.table import MODEL, PERSON, conform
 from napari_atomicity.core.micrograph import Micrograph
-from napari_atomicity.gui.viewer.atoms.atom_style import GROUP
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers import compat
+from napari_atomicity.gui.viewer.layers.atom_style import GROUP
 from napari_atomicity.project import Project
 from napari_atomicity.state.review_queue import ReviewRequest, build
 from napari_atomicity.state.reviewing import Reviewing
@@ -93,7 +93,7 @@ def add_image(viewer, pixels, name="field"):
     units = ("pixel",) * (pixels.ndim - 2) + ("nm", "nm")
     layer = viewer.add_image(pixels, name=name, scale=scale, units=units)
     binding = binding_of(viewer)
-    binding.ensure_image(layer)
+    binding.canvas.ensure_image(layer)
     return binding
 
 
@@ -174,7 +174,7 @@ def table(binding, image="field") -> pd.DataFrame:
 
 def consistent(binding, image="field") -> bool:
     """The points are the table, row by row, and so is the selection."""
-    layer, rows = binding.atoms.points_layer(image), binding.state.atoms.table(image)
+    layer, rows = binding.canvas.layer(image, "atoms"), binding.state.atoms.table(image)
     np.testing.assert_allclose(layer.data[:, -2:], rows[["y_px", "x_px"]])
     ids = layer.features["atom_id"].tolist()
     assert ids == rows["atom_id"].tolist()
@@ -187,7 +187,7 @@ def consistent(binding, image="field") -> bool:
 # ---- what is drawn
 def test_atoms_are_rings_in_register_with_the_image(analysed, viewer):
     layer = viewer.layers["field atoms"]
-    assert layer is analysed.atoms.points_layer("field") is viewer.layers.selection.active
+    assert layer is analysed.canvas.layer("field", "atoms") is viewer.layers.selection.active
     assert consistent(analysed)
     assert len(layer.data) == 4  # the fifth lies below the threshold
     np.testing.assert_allclose(layer.scale, [PIXEL_NM, PIXEL_NM])
@@ -206,7 +206,7 @@ def test_the_threshold_takes_and_gives_at_once(analysed):
 
 
 def test_marks_and_doubts_look_different(analysed):
-    atoms, layer = analysed.state.atoms, analysed.atoms.points_layer("field")
+    atoms, layer = analysed.state.atoms, analysed.canvas.layer("field", "atoms")
     atoms.confirm([("field", 2)])
     atoms.set_uncertain([("field", 3)])
     looks = [str(s) for s in layer.symbol]
@@ -217,7 +217,7 @@ def test_marks_and_doubts_look_different(analysed):
 
 
 def test_the_colour_tells_what_is_asked_for(analysed):
-    view, layer = analysed.atoms, analysed.atoms.points_layer("field")
+    view, layer = analysed.atoms, analysed.canvas.layer("field", "atoms")
     heard = []
     view.colouring_changed.connect(heard.append)
     by_confidence = layer.border_color.copy()
@@ -235,7 +235,7 @@ def test_the_colour_tells_what_is_asked_for(analysed):
 
 
 def test_selection_goes_both_ways(analysed, viewer):
-    layer, atoms = analysed.atoms.points_layer("field"), analysed.state.atoms
+    layer, atoms = analysed.canvas.layer("field", "atoms"), analysed.state.atoms
     heard = []
     atoms.selection_changed.connect(heard.append)
     layer.selected_data = {1}
@@ -280,24 +280,24 @@ def test_ten_thousand_atoms_are_drawn(viewer):
     assert consistent(binding) and 4000 < len(table(binding)) < 6000
     atoms.set_threshold("field", 0.0)
     assert consistent(binding) and len(table(binding)) == 10_000
-    layer = binding.atoms.points_layer("field")
+    layer = binding.canvas.layer("field", "atoms")
     atoms.select({("field", 7)})
     assert set(layer.selected_data) == {6}
 
 
 # ---- napari's own tools
 def test_deleting_points_is_an_edit(analysed, viewer, press):
-    layer = analysed.atoms.points_layer("field")
+    layer = analysed.canvas.layer("field", "atoms")
     layer.mode = "select"
     layer.selected_data = {0, 2}
     press(KEY.Key_Delete)
     assert table(analysed).index.tolist() == [2, 4] and consistent(analysed)
-    analysed.undo()
+    analysed.edits.undo()
     assert table(analysed).index.tolist() == [1, 2, 3, 4] and consistent(analysed)
 
 
 def test_points_of_naparis_own_tool_are_marks(analysed, viewer):
-    layer = analysed.atoms.points_layer("field")
+    layer = analysed.canvas.layer("field", "atoms")
     layer.mode = "add"
     click(viewer, 80, 80)
     row = table(analysed).loc[6]
@@ -309,8 +309,8 @@ def test_points_of_naparis_own_tool_are_marks(analysed, viewer):
     row = table(analysed).loc[6]
     np.testing.assert_allclose([row["y_px"], row["x_px"]], [84, 83], atol=2 * precision_px(viewer))
     assert consistent(analysed)
-    analysed.undo()
-    analysed.undo()
+    analysed.edits.undo()
+    analysed.edits.undo()
     assert 6 not in table(analysed).index and consistent(analysed)
 
 
@@ -323,7 +323,7 @@ def marking(analysed):
 
 def test_a_click_adds_the_spot_that_was_meant(marking, viewer, press):
     atoms = marking.state.atoms
-    layer = marking.atoms.points_layer("field")
+    layer = marking.canvas.layer("field", "atoms")
     atoms.remove([("field", 3)])
     click(viewer, 52.3, 61.5)  # beside the third spot, which nobody sees now
     assert marking.state.atoms.selection == {("field", 3)}
@@ -359,7 +359,7 @@ def test_what_lies_beside_the_image_is_no_atom(marking, viewer):
 
 
 def test_a_place_where_the_model_sees_something_hidden_is_one_atom_in_every_way(marking, viewer):
-    atoms, layer = marking.state.atoms, marking.atoms.points_layer("field")
+    atoms, layer = marking.state.atoms, marking.canvas.layer("field", "atoms")
     atoms.remove([("field", 3)])
     click(viewer, *(PLACES[2] + 1), ALT)
     assert atoms.selection == {("field", 3)}
@@ -384,7 +384,7 @@ def test_no_atom_leaves_the_image(marking, viewer, press):
     marking.atoms._points.move({("field", 4): tuple(shape + 50.0)})
     window = ObservationWindow(np.ones(shape, bool), PIXEL_NM)
     assert window.contains(table(marking)[["y_nm", "x_nm"]].to_numpy()).all()
-    marking.atoms.points_layer("field").add([[-3.0, 20.0], [70.0, 70.0]])
+    marking.canvas.layer("field", "atoms").add([[-3.0, 20.0], [70.0, 70.0]])
     assert len(table(marking)) == 5 and consistent(marking)
 
 
@@ -438,7 +438,7 @@ def test_keys_do_the_rest(marking, viewer, press):
 
 
 def test_naparis_keys_do_nothing_meanwhile_and_come_back(marking, viewer, press):
-    layer = marking.atoms.points_layer("field")
+    layer = marking.canvas.layer("field", "atoms")
     layer.selected_data = {0}
     press(KEY.Key_1, KEY.Key_2, KEY.Key_3, KEY.Key_A, KEY.Key_P)
     assert layer.mode == "pan_zoom" and len(table(marking)) == 4
@@ -544,7 +544,7 @@ def test_without_a_pixel_size_it_is_said(viewer):
     layer = viewer.add_image(spots(), name="field")
     binding = binding_of(viewer)
     binding.atoms.marking = True
-    assert binding.image_of(layer) == "field"
+    assert binding.canvas.image_of(layer) == "field"
     centre = compat.camera(viewer).center
     canvas = viewer.window._qt_viewer.canvas.native
     QTest.mouseClick(canvas, LEFT, PLAIN, canvas.rect().center())
@@ -571,7 +571,7 @@ def test_the_magnifier_shows_what_is_around_the_mouse(marking, viewer, press, qt
     marking.atoms.magnifier_changed.connect(heard.append)
     press(KEY.Key_L)
     assert marking.atoms.magnifier and heard == [True]
-    widget = marking.atoms.magnifier_widget
+    widget = marking.atoms._magnifier.widget
     hover(viewer, PLACES[2, 0] + 1, PLACES[2, 1])
     near = PLACES[2] + (1, 0)
     qtbot.waitUntil(
@@ -595,7 +595,7 @@ def test_the_magnifier_shows_what_is_around_the_mouse(marking, viewer, press, qt
     qtbot.waitUntil(lambda: widget.pos() != before)
     assert widget.geometry().left() > 100
     press(KEY.Key_L)
-    assert not marking.atoms.magnifier and marking.atoms.magnifier_widget is None
+    assert not marking.atoms.magnifier and marking.atoms._magnifier.widget is None
 
 
 # ---- support
@@ -616,7 +616,7 @@ SQUARE = [(30, 40), (30, 80), (70, 80), (70, 40)]
 
 def test_the_support_is_shown_and_corrected(analysed, viewer, qtbot, press):
     view, atoms = analysed.atoms, analysed.state.atoms
-    assert view.support_layer("field") is None
+    assert analysed.canvas.layer("field", "support") is None
     view.show_support = True
     vacuum = viewer.layers["field vacuum"]
     np.testing.assert_array_equal(vacuum.data != 0, ~atoms.of("field").support)
@@ -644,7 +644,7 @@ def test_the_support_is_shown_and_corrected(analysed, viewer, qtbot, press):
     assert not vacuum.data[50, 60]
     view.show_support = False
     assert not vacuum.visible and not layer.visible
-    analysed.undo()
+    analysed.edits.undo()
     view.show_support = True
     assert vacuum.visible and vacuum.data[50, 60] and len(layer.data) == 1
 
@@ -747,7 +747,7 @@ def test_layers_are_handed_on(opened, viewer, settle):
     assert not len(layer.data) and not viewer.layers["c.tif vacuum"].data.any()
     go(opened, "a.tif", settle)
     assert consistent(opened, "a.tif") and len(layer.data) == 4
-    assert opened.atoms.points_layer("b.tif") is None
+    assert opened.canvas.layer("b.tif", "atoms") is None
 
 
 def test_marking_goes_on_in_the_next_image_and_undo_goes_back(opened, viewer, settle, press):
@@ -779,7 +779,7 @@ def test_an_atom_of_another_image_is_gone_to(opened, viewer, settle):
 def test_blind_no_candidate_is_seen_and_marks_are_ones_own(opened, viewer, settle, press):
     opened.state.set_blind(True)
     settle(viewer)
-    assert not len(opened.atoms.points_layer("a.tif").data)
+    assert not len(opened.canvas.layer("a.tif", "atoms").data)
     opened.atoms.marking = True
     assert "blind" in compat.text_overlay(viewer).text
     click(viewer, *(PLACES[2] + (1, 1)))
@@ -814,7 +814,7 @@ def test_where_nothing_may_be_changed_marking_is_refused(
         settle(other)
         binding.atoms.marking = True
         assert not binding.atoms.marking
-        layer = binding.atoms.points_layer("a.tif")
+        layer = binding.canvas.layer("a.tif", "atoms")
         layer.selected_data = {0}
         layer.remove_selected()
         assert consistent(binding, "a.tif") and len(layer.data) == 4

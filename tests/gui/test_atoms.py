@@ -741,7 +741,7 @@ def test_the_switches_are_those_of_the_viewer(found, settled):
     assert view.show_support and part.add_button.isVisible()
     for button, adds in ((part.take_button, False), (part.add_button, True)):
         click(button)
-        layer = view.support_layer("field")
+        layer = found.binding.canvas.layer("field", "support")
         assert view.support_adds is adds and layer.mode == "add_polygon_lasso"
         assert found.binding.viewer.layers.selection.active is layer
     view.marking = view.magnifier = view.show_support = False

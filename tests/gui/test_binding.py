@@ -27,7 +27,7 @@ from napari_atomicity.statistics.ratios.ratios import class_ratios
 @pytest.fixture
 def analysed(viewer, image_layer, model, settle):
     binding = binding_of(viewer)
-    name = binding.ensure_image(image_layer)
+    name = binding.canvas.ensure_image(image_layer)
     binding.state.clusters.set_analysis(analyse(binding.state.micrograph(name)))
     settle(viewer)
     return binding
@@ -35,7 +35,7 @@ def analysed(viewer, image_layer, model, settle):
 
 def consistent(binding, image="field"):
     """The points are the table, row by row."""
-    layer, table = binding.points_layer(image), binding.state.table(image)
+    layer, table = binding.canvas.layer(image, "clusters"), binding.state.table(image)
     np.testing.assert_allclose(layer.data[:, -2:], table[["y_px", "x_px"]])
     assert layer.features["cluster_id"].tolist() == table["cluster_id"].tolist()
     assert layer.features["label"].tolist() == table["label"].tolist()
@@ -66,7 +66,7 @@ def test_unknown_clusters_are_seen_on_any_background(analysed, viewer, image_lay
 
 def test_layers_lie_in_register_with_the_image(analysed, viewer, image_layer, qtbot):
     # The texts come last: they are written when there is time.
-    qtbot.waitUntil(lambda: analysed.texts_layer("field") is not None)
+    qtbot.waitUntil(lambda: analysed.canvas.layer("field", "texts") is not None)
     names = [layer.name for layer in viewer.layers]
     assert names == [
         "field",
@@ -86,7 +86,7 @@ def test_layers_lie_in_register_with_the_image(analysed, viewer, image_layer, qt
 
 
 def test_deleting_points_is_an_edit(analysed):
-    layer = analysed.points_layer("field")
+    layer = analysed.canvas.layer("field", "clusters")
     gone = set(layer.features["cluster_id"].iloc[[1, 3]])
     layer.selected_data = {1, 3}
     layer.remove_selected()
@@ -98,7 +98,7 @@ def test_deleting_points_is_an_edit(analysed):
 
 
 def test_an_added_point_is_measured_and_classified(analysed, viewer, settle):
-    layer = analysed.points_layer("field")
+    layer = analysed.canvas.layer("field", "clusters")
     before = set(analysed.state.table("field")["cluster_id"])
     layer.selected_data = {0}
     layer.add([80.0, 80.0])
@@ -120,7 +120,7 @@ def test_an_added_point_is_measured_and_classified(analysed, viewer, settle):
 
 
 def test_a_moved_point_is_measured_again(analysed, viewer, settle):
-    layer = analysed.points_layer("field")
+    layer = analysed.canvas.layer("field", "clusters")
     before = analysed.state.table("field")
     layer.selected_data = {2}
     layer._set_drag_start({2}, layer.data[2])
@@ -142,7 +142,7 @@ def test_a_moved_point_is_measured_again(analysed, viewer, settle):
 
 
 def test_selection_goes_both_ways_without_echo(analysed):
-    layer, state = analysed.points_layer("field"), analysed.state
+    layer, state = analysed.canvas.layer("field", "clusters"), analysed.state
     heard = []
     state.selection_changed.connect(heard.append)
     layer.selected_data = {4}
@@ -154,16 +154,16 @@ def test_selection_goes_both_ways_without_echo(analysed):
 
 
 def test_hidden_labels_are_not_drawn_and_stay_hidden(analysed):
-    layer = analysed.points_layer("field")
+    layer = analysed.canvas.layer("field", "clusters")
     label = layer.features["label"].iloc[0]
-    analysed.hidden = frozenset({label})
+    analysed.clusters.hidden = frozenset({label})
     assert (layer.shown == (layer.features["label"] != label)).all()
     analysed.state.clusters.relabel([("field", 2)], "unknown")
     assert (layer.shown == (layer.features["label"] != label)).all()
 
 
 def test_corrections_show(analysed):
-    layer = analysed.points_layer("field")
+    layer = analysed.canvas.layer("field", "clusters")
     analysed.state.clusters.relabel([("field", 1)], "Pt70")
     assert layer.border_width[0] == pytest.approx(2 * layer.border_width[1])
     np.testing.assert_allclose(layer.border_color[0, :3], to_rgb(colour_of("Pt70", CLASSES)))
@@ -174,10 +174,10 @@ def test_texts_only_where_they_can_be_read(analysed, viewer, qtbot):
     from napari_atomicity.gui.viewer.layers import compat
 
     def texts():
-        layer = analysed.texts_layer("field")
+        layer = analysed.canvas.layer("field", "texts")
         return [] if layer is None or not len(layer.data) else list(layer.text.values)
 
-    layer, table = analysed.points_layer("field"), analysed.state.table("field")
+    layer, table = analysed.canvas.layer("field", "clusters"), analysed.state.table("field")
     compat.camera(viewer).zoom = 100
     compat.camera(viewer).center = (0, 40 * PIXEL_NM, 40 * PIXEL_NM)
     half_px = np.array(compat.canvas_size(viewer)) / 100 / 2 / PIXEL_NM
@@ -206,7 +206,7 @@ def test_a_class_map_of_another_class(analysed, viewer, settle):
     before = viewer.layers["field class map LCN"].data
     analysed.state.explained_class = "Pt70"
     settle(viewer)
-    assert analysed.class_map_layer("field", "LCN").data is not before
+    assert analysed.canvas.layer("field", "class map LCN").data is not before
     names = [layer.name for layer in viewer.layers if "class map" in layer.name]
     assert names == ["field class map raw of Pt70", "field class map LCN of Pt70"]
 
@@ -216,7 +216,7 @@ def test_calibrating_later_moves_all_layers(viewer, model, settle):
 
     layer = viewer.add_image(blobs(), name="bare")
     binding = binding_of(viewer)
-    assert binding.state.micrograph(binding.ensure_image(layer)).pixel_size_nm is None
+    assert binding.state.micrograph(binding.canvas.ensure_image(layer)).pixel_size_nm is None
     calibration.calibrate(layer, PIXEL_NM)
     assert binding.state.micrograph("bare").pixel_size_nm == PIXEL_NM
 
@@ -233,7 +233,7 @@ def test_results_are_called_outdated_only_while_the_pixel_size_differs(
 ):
     messages: list[str] = []
     monkeypatch.setattr("napari_atomicity.gui.viewer.canvas.show_info", messages.append)
-    state, image = binding_of(viewer).state, binding_of(viewer).ensure_image(image_layer)
+    state, image = binding_of(viewer).state, binding_of(viewer).canvas.ensure_image(image_layer)
     state.clusters.set_analysis(analyse(state.micrograph(image)))
     settle(viewer)
     image_layer.scale = [2 * PIXEL_NM] * 2
@@ -253,25 +253,25 @@ def test_a_stack_keeps_its_frames(viewer, model, settle):
     )
     binding = binding_of(viewer)
     binding.state.clusters.set_analysis(
-        analyse(binding.state.micrograph(binding.ensure_image(layer)))
+        analyse(binding.state.micrograph(binding.canvas.ensure_image(layer)))
     )
     settle(viewer)
-    points = binding.points_layer("film")
+    points = binding.canvas.layer("film", "clusters")
     assert set(points.data[:, 0]) == {0, 1}
-    assert binding.outlines_layer("film").data.shape[1:] == (2, 3)
-    assert binding.class_map_layer("film", "raw").data.shape == stack.shape
+    assert binding.canvas.layer("film", "outlines").data.shape[1:] == (2, 3)
+    assert binding.canvas.layer("film", "class map raw").data.shape == stack.shape
     assert consistent(binding, "film")
 
 
 def test_the_image_looked_at_lies_in_front_of_the_others(analysed, viewer, image_layer, settle):
-    points = analysed.points_layer("field")
-    analysed.class_map_layer("field", "LCN").visible = True
-    analysed.outlines_visible = False
+    points = analysed.canvas.layer("field", "clusters")
+    analysed.canvas.layer("field", "class map LCN").visible = True
+    analysed.overlays.outlines_visible = False
     options = {"scale": image_layer.scale, "units": image_layer.units}
     second = viewer.add_image(blobs(1), name="second", **options)
     beside = viewer.add_image(blobs(2), name="beside", translate=(0, 1000), **options)
     for layer in (second, beside):
-        name = analysed.ensure_image(layer)
+        name = analysed.canvas.ensure_image(layer)
         analysed.state.clusters.set_analysis(analyse(analysed.state.micrograph(name)))
         settle(viewer)
     assert not image_layer.visible and not points.visible
@@ -279,9 +279,9 @@ def test_the_image_looked_at_lies_in_front_of_the_others(analysed, viewer, image
     viewer.layers.selection.active = points
     assert analysed.state.current == "field"
     assert image_layer.visible and points.visible
-    assert analysed.class_map_layer("field", "LCN").visible
-    assert not analysed.outlines_layer("field").visible
-    assert not second.visible and not analysed.points_layer("second").visible
+    assert analysed.canvas.layer("field", "class map LCN").visible
+    assert not analysed.canvas.layer("field", "outlines").visible
+    assert not second.visible and not analysed.canvas.layer("second", "clusters").visible
     assert beside.visible
     viewer.layers.remove(image_layer)
     assert analysed.state.current == "second"
@@ -289,7 +289,7 @@ def test_the_image_looked_at_lies_in_front_of_the_others(analysed, viewer, image
 
 
 def test_an_image_is_hidden_and_shown_in_one_update_of_the_scene(analysed, viewer, monkeypatch):
-    layers = analysed.layers_of("field")
+    layers = analysed.canvas.layers.get("field")
     shown = [layer for layer in viewer.layers if layer.visible]
     nodes = [viewer.window._qt_viewer.canvas.layer_to_visual[layer].node for layer in shown]
     update, updates = VispyCanvas._update_scenegraph, []
@@ -311,7 +311,7 @@ def test_an_image_is_hidden_and_shown_in_one_update_of_the_scene(analysed, viewe
 
 
 def test_all_layers_can_be_deleted_at_once(analysed, viewer, qtbot):
-    qtbot.waitUntil(lambda: analysed.texts_layer("field") is not None)
+    qtbot.waitUntil(lambda: analysed.canvas.layer("field", "texts") is not None)
     viewer.layers.select_all()
     viewer.layers.remove_selected()
     qtbot.waitUntil(lambda: not len(viewer.layers))
@@ -335,7 +335,7 @@ def test_a_measurement_that_is_cancelled_leaves_no_trace(
     monkeypatch.setattr(
         "napari_atomicity.gui.viewer.clusters.manual_editing.measure_places", _endless(at_work)
     )
-    layer = analysed.points_layer("field")
+    layer = analysed.canvas.layer("field", "clusters")
     if how == "add":
         layer.add([10, 10])
     else:
@@ -398,27 +398,27 @@ def written(layer):
 
 
 def test_a_layer_written_in_part_is_as_one_written_anew(analysed, viewer):
-    state, layer = analysed.state, analysed.points_layer("field")
+    state, layer = analysed.state, analysed.canvas.layer("field", "clusters")
     ids = state.table("field")["cluster_id"].tolist()
     state.clusters.relabel([("field", i) for i in ids[::3]], "Pt70")
     state.clusters.remove_ids("field", ids[2:4])
     state.select([("field", ids[0]), ("field", ids[-1])])
     state.history.undo()
-    analysed.hidden = frozenset({"Pt70"})
+    analysed.clusters.hidden = frozenset({"Pt70"})
     state.clusters.relabel([("field", ids[1])], "Pt19")
     state.clusters.remove_ids("field", [ids[5]])
-    assert analysed.points_layer("field") is layer
+    assert analysed.canvas.layer("field", "clusters") is layer
     found = written(layer)
     viewer.layers.remove(layer)
-    analysed.refresh("field")
-    anew = analysed.points_layer("field")
+    analysed.clusters.refresh("field")
+    anew = analysed.canvas.layer("field", "clusters")
     assert anew is not layer
     np.testing.assert_equal(found, written(anew))
     assert consistent(analysed)
 
 
 def test_a_change_of_the_points_is_drawn_once(analysed):
-    state, layer = analysed.state, analysed.points_layer("field")
+    state, layer = analysed.state, analysed.canvas.layer("field", "clusters")
     ids = state.table("field")["cluster_id"].tolist()
     drawn = []
     # All that makes napari draw the points again.
@@ -430,20 +430,20 @@ def test_a_change_of_the_points_is_drawn_once(analysed):
     assert drawn == ["set_data"]
     state.select([("field", i) for i in ids[:5]])
     assert drawn == ["set_data"] * 2
-    analysed.refresh("field")
+    analysed.clusters.refresh("field")
     assert drawn == ["set_data"] * 2
 
 
 def seen_outlines(binding):
     """How many strokes of the outlines have a colour, of how many."""
-    alpha = binding.outlines_layer("field").edge_color[:, 3]
+    alpha = binding.canvas.layer("field", "outlines").edge_color[:, 3]
     return int((alpha > 0).sum()), len(alpha)
 
 
 def test_outlines_that_go_and_come_back_are_not_drawn_anew(analysed, viewer, settle):
     state = analysed.state
     ids = state.table("field")["cluster_id"].tolist()
-    strokes = analysed.outlines_layer("field").data
+    strokes = analysed.canvas.layer("field", "outlines").data
     seen, n = seen_outlines(analysed)
     assert seen == n
     state.clusters.remove_ids("field", [ids[3]])
@@ -453,17 +453,17 @@ def test_outlines_that_go_and_come_back_are_not_drawn_anew(analysed, viewer, set
     settle(viewer)
     assert seen_outlines(analysed) == (n, n)
     label = state.table("field")["label"].iloc[0]
-    analysed.hidden = frozenset({label})
+    analysed.clusters.hidden = frozenset({label})
     settle(viewer)
     assert 0 < seen_outlines(analysed)[0] < n
-    analysed.hidden = frozenset()
+    analysed.clusters.hidden = frozenset()
     settle(viewer)
     assert seen_outlines(analysed) == (n, n)
-    assert analysed.outlines_layer("field").data is strokes
+    assert analysed.canvas.layer("field", "outlines").data is strokes
     again = analyse(state.micrograph("field"))
     state.clusters.set_analysis(again)
     settle(viewer)
-    assert analysed.outlines_layer("field").data is strokes
+    assert analysed.canvas.layer("field", "outlines").data is strokes
 
 
 def drawn_corners(viewer, layer) -> np.ndarray:
@@ -473,7 +473,7 @@ def drawn_corners(viewer, layer) -> np.ndarray:
 
 
 def test_other_outlines_are_drawn_whatever_their_colours(analysed, viewer, settle):
-    state, layer = analysed.state, analysed.outlines_layer("field")
+    state, layer = analysed.state, analysed.canvas.layer("field", "outlines")
     before, strokes, colours = drawn_corners(viewer, layer), layer.data, layer.edge_color.copy()
     now = state.analysis("field")
     state.clusters.set_analysis(replace(now, outlines=[o + 0.5 for o in now.outlines]))
@@ -488,7 +488,7 @@ def test_other_outlines_are_drawn_whatever_their_colours(analysed, viewer, settl
 
 
 def test_outlines_have_the_colours_of_their_labels(analysed, viewer, settle):
-    state, layer = analysed.state, analysed.outlines_layer("field")
+    state, layer = analysed.state, analysed.canvas.layer("field", "outlines")
     table = state.table("field")
     label = "Pt70" if table["label"].iloc[0] != "Pt70" else "Pt19"
     state.clusters.remove_ids("field", [table["cluster_id"].iloc[1]])
@@ -502,7 +502,7 @@ def test_outlines_have_the_colours_of_their_labels(analysed, viewer, settle):
 
 def test_a_selection_that_waits_is_not_taken_for_none(analysed, viewer, settle, monkeypatch):
     monkeypatch.setattr("napari_atomicity.gui.viewer.points_display._MAX_SELECTED_AT_ONCE", 2)
-    state, layer = analysed.state, analysed.points_layer("field")
+    state, layer = analysed.state, analysed.canvas.layer("field", "clusters")
     ids = state.table("field")["cluster_id"].tolist()
     chosen = {("field", i) for i in ids[4:9]}
     state.select(chosen)
@@ -548,7 +548,7 @@ def test_an_image_with_edits_that_are_saved_nowhere_is_not_removed_unasked(
 
 def test_many_points_are_selected_in_a_turn_of_their_own(analysed, viewer, settle, monkeypatch):
     monkeypatch.setattr("napari_atomicity.gui.viewer.points_display._MAX_SELECTED_AT_ONCE", 2)
-    state, layer = analysed.state, analysed.points_layer("field")
+    state, layer = analysed.state, analysed.canvas.layer("field", "clusters")
     ids = state.table("field")["cluster_id"].tolist()
     state.select([("field", i) for i in ids[4:9]])
     assert layer.selected_data == {4, 5, 6, 7, 8}

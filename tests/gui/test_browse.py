@@ -106,7 +106,7 @@ def test_a_folder_is_opened_with_states_and_thumbnails(opened, morning, viewer):
     assert rows["a.tif"].thumbnail is not None
     # The first one is looked at, calibrated.
     assert state.current == "a.tif"
-    layer = binding_of(viewer).source_layer("a.tif")
+    layer = binding_of(viewer).canvas.source_layer("a.tif")
     np.testing.assert_array_equal(layer.data, blobs(0).astype(np.uint16))
     np.testing.assert_allclose(layer.scale, PIXEL_NM)
 
@@ -221,7 +221,7 @@ def test_an_image_that_cannot_be_read_leaves_an_empty_canvas(opened, viewer, set
             assert analyse.result.text().startswith("broken.tif is being read, or cannot be")
             assert "broken.tif" in opened.state.status.message
             assert analyse.image_form.images.layer is None
-            binding_of(viewer).layers_changed.emit()
+            binding_of(viewer).canvas.layers_changed.emit()
             assert analyse.image_form.images.layer is None
             continue
         assert analyse.button.isEnabled() and "broken.tif" not in opened.state.status.message
@@ -287,7 +287,7 @@ def test_analyse_all_works_through_the_folder_the_open_one_first(opened, viewer,
     assert {words[n] for n in ("a.tif", "b.tif", "c.tif")} == {"12 clusters, reviewed 0"}
     assert "can't be read" in words["broken.tif"]
     assert opened.model.rows[0].shares
-    assert len(binding_of(viewer).points_layer("c.tif").data) == 12
+    assert len(binding_of(viewer).canvas.layer("c.tif", "clusters").data) == 12
     assert tuple(opened.state.history) == ()  # nobody wants to undo that sixty times
     (run,) = opened.state.project.runs()
     assert (run["what"], run["images"], run["failed"]) == ("analyse all", 4, 1)
@@ -329,8 +329,8 @@ def test_it_is_said_whether_the_session_fits_the_classes(
 def elsewhere(monkeypatch, model):
     """Other processes, whose work is done in this one; where they were asked for."""
     from napari_atomicity.pipeline.runs import batch, dask_workers as cluster
+    from napari_atomicity.pipeline.runs.one_image import analyse_one
     from napari_atomicity.pipeline.runs.sent_model import SentModel
-    from napari_atomicity.pipeline.runs.serial import analyse_one
 
     asked = []
 
@@ -442,13 +442,17 @@ def test_a_pixel_size_is_a_step_of_undo(opened, viewer, qtbot, settle, morning):
     assert "pixel size 0.06 nm" in step.description and step.images == ("b.tif",)
     click_row(opened, 0)
     settle(viewer)
-    for change, size_nm in ((bound.undo, PIXEL_NM), (bound.redo, 0.06), (bound.undo, PIXEL_NM)):
+    for change, size_nm in (
+        (bound.edits.undo, PIXEL_NM),
+        (bound.edits.redo, 0.06),
+        (bound.edits.undo, PIXEL_NM),
+    ):
         change()
         settle(viewer)
         assert state.current == "b.tif"
         assert state.micrograph("b.tif").pixel_size_nm == pytest.approx(size_nm)
         assert form.pixel_size.value() == pytest.approx(size_nm)
-        layer = bound.source_layer("b.tif")
+        layer = bound.canvas.source_layer("b.tif")
         assert calibration.pixel_size_nm(layer) == pytest.approx(size_nm)
         assert is_in_view(viewer, layer)
     state.close_project()
@@ -539,7 +543,7 @@ def test_from_image_to_image_by_key_on_the_same_layers(opened, viewer, qtbot, se
     assert viewer.layers[0].name == "b.tif"
     assert "b.tif clusters" in viewer.layers
     np.testing.assert_array_equal(viewer.layers["b.tif"].data, blobs(1)[::-1].astype(np.uint16))
-    points = binding_of(viewer).points_layer("b.tif")
+    points = binding_of(viewer).canvas.layer("b.tif", "clusters")
     table = opened.state.table("b.tif")
     np.testing.assert_allclose(points.data, table[["y_px", "x_px"]])
     QTest.keyClick(canvas, Qt.Key.Key_PageUp)
@@ -582,8 +586,8 @@ def test_reopened_all_is_as_it_was(opened, morning, viewer, qtbot, settle, make_
     state.select([("b.tif", 3), ("c.tif", 1)])
     camera = compat.camera(viewer)
     camera.center, camera.zoom = (0.0, 4.0, 5.0), 31.0
-    binding.hidden = frozenset(["Pt19"])
-    binding.class_map_layer("b.tif", "raw").visible = False
+    binding.clusters.hidden = frozenset(["Pt19"])
+    binding.canvas.layer("b.tif", "class map raw").visible = False
     embedding = Embedding(viewer)
     viewer.window.add_dock_widget(embedding, name="Embedding")
     embedding.colour_combo.setCurrentText("confidence")
@@ -609,8 +613,8 @@ def test_reopened_all_is_as_it_was(opened, morning, viewer, qtbot, settle, make_
     camera = compat.camera(again)
     np.testing.assert_allclose(camera.center[-2:], (4.0, 5.0), atol=1e-6)
     assert camera.zoom == pytest.approx(31.0)
-    assert binding_of(again).hidden == {"Pt19"}
-    assert not binding_of(again).class_map_layer("b.tif", "raw").visible
+    assert binding_of(again).clusters.hidden == {"Pt19"}
+    assert not binding_of(again).canvas.layer("b.tif", "class map raw").visible
     assert row_words(dock)["b.tif"] == "12 clusters, reviewed 1"
     assert scatter.colour_combo.currentText() == "confidence"
     assert scatter.scatter.view == pytest.approx((1.0, 2.0, 3.0, 4.0))
@@ -641,7 +645,7 @@ def test_a_project_opens_with_its_image_if_another_layer_was_in_view(
     binding = binding_of(viewer)
     opened.state.clusters.set_analysis(analyse_image(opened.state.micrograph("a.tif")))
     viewer.add_image(blobs(1), name="other")
-    binding.source_layer("a.tif").visible = False
+    binding.canvas.source_layer("a.tif").visible = False
     viewer.reset_view()
     settle(viewer)
     opened.projects.leave()
@@ -649,7 +653,7 @@ def test_a_project_opens_with_its_image_if_another_layer_was_in_view(
     viewer.layers.clear()
     opened.open(str(morning))
     settle(viewer)
-    source = binding.source_layer(opened.state.current)
+    source = binding.canvas.source_layer(opened.state.current)
     assert source.visible and is_in_view(viewer, source)
 
 
@@ -667,7 +671,7 @@ def test_the_first_image_fills_the_view_whatever_other_layers_there_are(
     )  # fmt: skip
     opened.open(str(folder))
     settle(viewer)
-    source = binding_of(viewer).source_layer("small.tif")
+    source = binding_of(viewer).canvas.source_layer("small.tif")
     low, high = source.extent.world[:, -2:]
     camera, size = compat.camera(viewer), np.array(compat.canvas_size(viewer))
     assert ((high - low) * camera.zoom / size).max() > 0.7
@@ -720,9 +724,9 @@ def test_a_second_window_says_that_it_is_one(
     assert not any(button.isEnabled() for button in buttons)
     alone.close()
     binding = binding_of(second)
-    qtbot.waitUntil(lambda: binding.points_layer("a.tif") is not None)
+    qtbot.waitUntil(lambda: binding.canvas.layer("a.tif", "clusters") is not None)
     settle(second)
-    points = binding.points_layer("a.tif")
+    points = binding.canvas.layer("a.tif", "clusters")
     points.selected_data = {0}
     points.remove_selected()
     assert len(points.data) == 12  # it is still there, and the person was told
@@ -913,7 +917,7 @@ def test_a_person_who_closes_the_window_is_asked_first(
     state, projects = browse.state, browse.projects
     assert projects.may_close()
     viewer.open(str(morning / "a.tif"), plugin="napari-atomicity")
-    image = binding_of(viewer).ensure_image(viewer.layers[0])
+    image = binding_of(viewer).canvas.ensure_image(viewer.layers[0])
     state.clusters.set_analysis(made_up(6, image))
     assert projects.may_close()  # that can be had again
     state.clusters.relabel([(image, 2)], "Pt41")

@@ -44,7 +44,7 @@ def analysed(viewer, tmp_path):
     write(tmp_path / "a.tif")
     viewer.open(str(tmp_path / "a.tif"), plugin="napari-atomicity")
     binding = binding_of(viewer)
-    image = binding.ensure_image(viewer.layers[0])
+    image = binding.canvas.ensure_image(viewer.layers[0])
     binding.state.clusters.set_analysis(made_up(6, image))
     return binding.projects, image
 

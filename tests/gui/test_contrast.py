@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from every_dock import all_docks
 from qtpy.QtGui import QColor, QPalette
 from qtpy.QtWidgets import QAbstractButton, QAbstractItemView, QComboBox, QLabel, QLineEdit, QWidget
 from synthetic import made_up
@@ -11,7 +12,6 @@ from napari_atomicity.gui.controls.drawing import MIN_CONTRAST, contrast, faint,
 from napari_atomicity.gui.panels.dock_windows import show_dock
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer.binding import state_of
-from napari_atomicity.gui.workbench import all_docks
 from napari_atomicity.state.window_state import Status, TaskState
 
 ROLES = QPalette.ColorRole

@@ -10,6 +10,7 @@ import pytest
 from qtpy.QtCore import QPoint, QRect, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog
+from waiting import draw_now
 
 from napari_atomicity.atoms import dispersion as module
 from napari_atomicity.atoms.analysis import AtomAnalysis
@@ -96,7 +97,7 @@ def settled(qtbot):
             return not (waits or running(dock.state, dock._task))
 
         qtbot.waitUntil(rests)
-        dock.view.draw_now()
+        draw_now(dock.view)
         return dock
 
     return wait

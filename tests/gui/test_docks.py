@@ -87,7 +87,7 @@ def test_classes_can_be_averaged_over_the_symmetries(analysed, viewer, dock, qtb
         qtbot.mouseClick(classify.step.button, Qt.MouseButton.LeftButton)
         settle(viewer)
         assert analysed.state.analysis("field").symmetries == wanted
-    analysed.undo()
+    analysed.edits.undo()
     assert analysed.state.analysis("field").symmetries
 
 
@@ -155,7 +155,7 @@ def test_one_press_of_the_button_does_everything(analysed, viewer):
 
 
 def test_three_labels_by_key_and_one_taken_back(analysed, viewer):
-    state, layer = analysed.state, analysed.points_layer("field")
+    state, layer = analysed.state, analysed.canvas.layer("field", "clusters")
     for index, key in ((0, "5"), (1, "1"), (2, "0")):
         layer.selected_data = {index}
         press(viewer, key)
@@ -172,7 +172,7 @@ def test_three_labels_by_key_and_one_taken_back(analysed, viewer):
 
 
 def test_an_aggregate_is_labelled_by_key_and_nothing_else_is_selected(analysed, viewer, dock):
-    state, layer = analysed.state, analysed.points_layer("field")
+    state, layer = analysed.state, analysed.canvas.layer("field", "clusters")
     classify = dock(Classify)
     assert "A aggregate" in compat.text_overlay(viewer).text
     layer.selected_data = {1}
@@ -207,7 +207,7 @@ def test_conditions_that_differ_are_said_beside_the_labels(analysed, dock, viewe
 
 
 def test_the_delete_key_deletes_and_one_does_not(analysed, viewer):
-    layer = analysed.points_layer("field")
+    layer = analysed.canvas.layer("field", "clusters")
     layer.selected_data = {3}
     press(viewer, "1")
     assert len(layer.data) == N_CLUSTERS
@@ -219,7 +219,7 @@ def test_the_delete_key_deletes_and_one_does_not(analysed, viewer):
 def test_out_of_label_mode_napari_has_its_keys_back(analysed, viewer, dock):
     classify = dock(Classify)
     classify.corrections.label_mode.setChecked(False)
-    layer = analysed.points_layer("field")
+    layer = analysed.canvas.layer("field", "clusters")
     assert layer.keymap == {}
     assert layer.mode == "pan_zoom"
     assert not compat.text_overlay(viewer).visible
@@ -257,8 +257,8 @@ def test_the_legend_counts_selects_and_hides(analysed, dock):
     ids = table.loc[table["label"] == "Pt70", "cluster_id"]
     assert analysed.state.selection == {("field", i) for i in ids}
     rows["Pt70"].setCheckState(0, Qt.CheckState.Unchecked)
-    assert analysed.hidden == {"Pt70"}
-    assert (analysed.points_layer("field").shown == (table["label"] != "Pt70")).all()
+    assert analysed.clusters.hidden == {"Pt70"}
+    assert (analysed.canvas.layer("field", "clusters").shown == (table["label"] != "Pt70")).all()
 
 
 def test_label_by_menu_and_undo_by_button(analysed, viewer, dock, qtbot):
@@ -291,10 +291,10 @@ def test_detect_finds_and_classify_waits_for_it(viewer, image_layer, model, dock
     qtbot.mouseClick(detect.step.button, Qt.MouseButton.LeftButton)
     settle(viewer)
     binding = binding_of(viewer)
-    assert len(binding.points_layer("field").data) == N_CLUSTERS
+    assert len(binding.canvas.layer("field", "clusters").data) == N_CLUSTERS
     assert f"{N_CLUSTERS} clusters" in detect.result.text.text()
     detect.result.outlines.setChecked(False)
-    assert not binding.outlines_layer("field").visible
+    assert not binding.canvas.layer("field", "outlines").visible
     qtbot.mouseClick(classify.step.button, Qt.MouseButton.LeftButton)
     settle(viewer)
     assert (binding.state.table("field")["label"] != "").all()
@@ -310,7 +310,7 @@ def test_without_calibration_it_asks(viewer, model, dock, qtbot, settle):
     qtbot.mouseClick(analyse.button, Qt.MouseButton.LeftButton)
     settle(viewer)
     assert calibration.pixel_size_nm(layer) == pytest.approx(PIXEL_NM)
-    points = binding_of(viewer).points_layer("bare")
+    points = binding_of(viewer).canvas.layer("bare", "clusters")
     np.testing.assert_allclose(points.scale, [PIXEL_NM, PIXEL_NM])
     assert points.units == layer.units
     assert analyse.image_form.hint == ""

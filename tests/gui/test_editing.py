@@ -56,7 +56,7 @@ def click_cluster(viewer, y: float, x: float, modifiers=Qt.KeyboardModifier.NoMo
     table = binding.state.table("field")
     row = int(np.argmin(np.hypot(table["y_px"] - y, table["x_px"] - x)))
     canvas = viewer.window._qt_viewer.canvas.native
-    place = on_canvas(viewer, binding.points_layer("field"), row)
+    place = on_canvas(viewer, binding.canvas.layer("field", "clusters"), row)
     QTest.mouseClick(canvas, LEFT, modifiers, place)
     return int(table["cluster_id"].iloc[row])
 
@@ -64,7 +64,7 @@ def click_cluster(viewer, y: float, x: float, modifiers=Qt.KeyboardModifier.NoMo
 def test_a_plain_click_selects_only_what_is_clicked(shown):
     """Also if it is one of several selected clusters: the next key would label all of them."""
     binding = binding_of(shown)
-    state, layer = binding.state, binding.points_layer("field")
+    state, layer = binding.state, binding.canvas.layer("field", "clusters")
     shown.layers.selection.active = layer
     for mode in ("select", "pan_zoom"):
         layer.mode = mode
@@ -79,7 +79,7 @@ def test_a_plain_click_selects_only_what_is_clicked(shown):
 
 
 def test_the_status_line_has_the_keys_of_label_mode(shown):
-    mode, points = binding_of(shown).label_mode, binding_of(shown).points_layer("field")
+    mode, points = binding_of(shown).label_mode, binding_of(shown).canvas.layer("field", "clusters")
     assert "0 unknown" in shown.help and "use <" not in shown.help
     points.mode = "add"
     assert "0 unknown" in shown.help and "use <" not in shown.help
@@ -159,7 +159,7 @@ def test_split_by_a_click_and_a_key_and_back(shown, settle):
     np.testing.assert_allclose(two["x_px"], [35, 45], atol=2.5)
     assert (two["label_predicted"] != "").all()  # the model has looked at them
     assert state.selection == {("field", i) for i in two["cluster_id"]}
-    assert len(binding_of(shown).points_layer("field").data) == len(before) + 1
+    assert len(binding_of(shown).canvas.layer("field", "clusters").data) == len(before) + 1
     press(shown, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     settle(shown)
     assert state.table("field").equals(before)
@@ -205,7 +205,7 @@ def test_a_missed_cluster_is_added_by_a_click(shown, settle):
     assert lost not in set(state.table("field")["cluster_id"])
     n = len(state.table("field"))
     press(shown, Qt.Key.Key_P)
-    layer = binding.points_layer("field")
+    layer = binding.canvas.layer("field", "clusters")
     assert layer.mode == "add"
     world = layer.data_to_world((120, 120))
     camera, size = compat.camera(shown), compat.canvas_size(shown)
@@ -226,7 +226,7 @@ def test_a_missed_cluster_is_added_by_a_click(shown, settle):
 
 def on_screen(viewer, y: float, x: float) -> QPoint:
     """Where a place of the image is on the canvas."""
-    world = binding_of(viewer).points_layer("field").data_to_world((y, x))
+    world = binding_of(viewer).canvas.layer("field", "clusters").data_to_world((y, x))
     camera, size = compat.camera(viewer), compat.canvas_size(viewer)
     row, column = (np.asarray(world) - camera.center[-2:]) * camera.zoom + np.array(size) / 2
     return QPoint(round(column), round(row))
@@ -244,7 +244,7 @@ def test_a_cluster_is_added_once_however_often_it_is_clicked(shown, settle):
     settle(shown)
     added = state.table("field").iloc[len(before) :]
     assert sorted(added["y_px"].round(-1)) == [80, 120]
-    points = binding_of(shown).points_layer("field")
+    points = binding_of(shown).canvas.layer("field", "clusters")
     assert len(points.data) == len(before) + 2
     QTest.mouseClick(canvas, LEFT, Qt.KeyboardModifier.NoModifier, on_screen(shown, 120, 200))
     settle(shown)
@@ -297,7 +297,7 @@ def test_a_cluster_dragged_onto_bare_support_is_unknown(shown, settle):
 
 def test_the_canvas_says_what_a_click_does(shown, settle):
     binding = binding_of(shown)
-    layer, overlay = binding.points_layer("field"), compat.text_overlay(shown)
+    layer, overlay = binding.canvas.layer("field", "clusters"), compat.text_overlay(shown)
     assert overlay.visible and overlay.text.startswith("Label mode")
     press(shown, Qt.Key.Key_P)
     assert (
@@ -333,7 +333,7 @@ def test_an_excluded_region_leaves_the_counts_visibly(shown, settle, qtbot):
     gone = (away & counted(table.drop(columns="excluded"))).sum()
     assert gone > 0
     assert class_ratios(table, scope="all")["count"].sum() == before - gone
-    points = binding.points_layer("field")
+    points = binding.canvas.layer("field", "clusters")
     assert (points.border_color[away.to_numpy(), 3] < 0.5).all()
     assert (points.border_color[~away.to_numpy(), 3] > 0.9).all()
     # Moved and undone like anything else.
@@ -371,7 +371,10 @@ def test_what_makes_no_sense_is_said_and_changes_nothing(shown, settle, qtbot, m
 
 def test_a_region_is_drawn_with_the_mouse_and_the_keys_come_back(shown, settle, qtbot):
     binding = binding_of(shown)
-    points, canvas = binding.points_layer("field"), shown.window._qt_viewer.canvas.native
+    points, canvas = (
+        binding.canvas.layer("field", "clusters"),
+        shown.window._qt_viewer.canvas.native,
+    )
     press(shown, Qt.Key.Key_E)
     layer = shown.layers.selection.active
     assert layer is shown.layers["field regions"]
@@ -405,7 +408,7 @@ def test_a_region_is_drawn_with_the_mouse_and_the_keys_come_back(shown, settle, 
 
 
 def selected_ids(binding) -> set[int]:
-    layer = binding.points_layer("field")
+    layer = binding.canvas.layer("field", "clusters")
     return set(layer.features["cluster_id"].to_numpy()[list(layer.selected_data)].tolist())
 
 

@@ -532,6 +532,11 @@ def adapted(state, image: str, shift: float = 3.0):
     return replace(analysis, table=table)
 
 
+def moving(dock: Embedding) -> bool:
+    """Whether the points are on their way to other places."""
+    return dock.scatter._transition._way is not None
+
+
 def test_before_and_after_an_adaptation_the_points_wander(dock, state, qtbot):
     state.clusters.set_analysis(made_up(10, "second", seed=3))
     dock.update_now()
@@ -549,8 +554,8 @@ def test_before_and_after_an_adaptation_the_points_wander(dock, state, qtbot):
     show = dock.scatter._transition._show
     dock.scatter._transition._show = lambda xy: (seen.append(xy[0, 0]), show(xy))
     QTest.mouseClick(dock.before_button, LEFT)
-    assert dock.scatter.moving
-    qtbot.waitUntil(lambda: not dock.scatter.moving)
+    assert moving(dock)
+    qtbot.waitUntil(lambda: not moving(dock))
     assert dock.scatter.positions == pytest.approx(old)
     assert len(seen) > 1 and (np.diff([new[0, 0], *seen]) <= 0).all(), "on the way, not back"
     assert dock.scatter._points._data["a_position"][:, :2] == pytest.approx(old)
@@ -561,7 +566,7 @@ def test_before_and_after_an_adaptation_the_points_wander(dock, state, qtbot):
     dock.update_now()
     assert dock.scatter.positions == pytest.approx(old)
     QTest.mouseClick(dock.before_button, LEFT)
-    qtbot.waitUntil(lambda: not dock.scatter.moving)
+    qtbot.waitUntil(lambda: not moving(dock))
     assert dock.scatter.positions == pytest.approx(new)
 
 
@@ -718,7 +723,7 @@ def test_image_and_map_show_the_same_selection(viewer, reference, qtbot, settle)
     with qtbot.waitExposed(dock):
         dock.show()
     settle(viewer)
-    points = binding_of(viewer).points_layer("field")
+    points = binding_of(viewer).canvas.layer("field", "clusters")
     ids = state.table("field")["cluster_id"].to_numpy()
 
     drag(dock.scatter, box_around(state, "Pt41"), SHIFT)

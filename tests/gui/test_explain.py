@@ -12,6 +12,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog, QLabel
 from synthetic import CLASSES, made_up
+from waiting import draw_now
 
 from napari_atomicity.core.errors import ModelError
 from napari_atomicity.core.palette import colour_of
@@ -446,7 +447,7 @@ def test_class_averages_follow_labels(averages, state, dock, averaged):
 
 def profile_axes(page):
     """The axes of the radial profiles, one for each channel."""
-    page.profiles.draw_now()
+    draw_now(page.profiles)
     return page.profiles.figure.axes
 
 

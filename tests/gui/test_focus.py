@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+from every_dock import all_docks
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication, QTableView, QWidget
 from synthetic import made_up
@@ -13,7 +14,6 @@ from napari_atomicity.gui.controls.forms import CollapsibleSection
 from napari_atomicity.gui.panels.dock_windows import show_dock
 from napari_atomicity.gui.panels.workbench_bar import WorkbenchBar, workbench_bar
 from napari_atomicity.gui.viewer.binding import binding_of
-from napari_atomicity.gui.workbench import all_docks
 
 
 def tab_order(dock: QWidget) -> list[QWidget]:

@@ -134,18 +134,18 @@ def test_undo_of_the_first_pixel_size_returns_to_pixels(viewer, analyse, qtbot):
     layer, form = viewer.add_image(blobs(), name="bare"), analyse.image_form
     binding = binding_of(viewer)
     state = binding.state
-    binding.ensure_image(layer)
+    binding.canvas.ensure_image(layer)
     qtbot.mouseClick(form.ruler.button, Qt.MouseButton.LeftButton)
     viewer.layers["bare ruler"].add_lines(np.array([[10.0, 10.0], [40.0, 50.0]]))
     form.ruler.length.setValue(2.0)
     form.ruler.length.editingFinished.emit()
     assert len(state.history) == 1
     assert state.micrograph("bare").pixel_size_nm == pytest.approx(0.04)
-    binding.undo()
+    binding.edits.undo()
     assert state.micrograph("bare").pixel_size_nm is None
     assert calibration.pixel_size_nm(layer) is None and tuple(layer.scale) == (1, 1)
     assert form.pixel_size.value() == 0 and not form.ready
-    binding.redo()
+    binding.edits.redo()
     assert calibration.pixel_size_nm(layer) == pytest.approx(0.04)
     assert form.pixel_size.value() == pytest.approx(0.04)
 
@@ -154,7 +154,7 @@ def test_a_layer_in_other_units_is_calibrated_in_one_step(viewer, analyse):
     micrometres = {"scale": (5e-5, 5e-5), "units": ("um", "um")}
     layer, form = viewer.add_image(blobs(), name="field", **micrometres), analyse.image_form
     state = binding_of(viewer).state
-    binding_of(viewer).ensure_image(layer)
+    binding_of(viewer).canvas.ensure_image(layer)
     form.pixel_size.setValue(0.06)
     form.take()
     assert [s.edits[0].after for s in state.history] == [pytest.approx(0.06)]

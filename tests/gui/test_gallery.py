@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from mouse import move
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QPoint, QRect, Qt
 from qtpy.QtGui import QAction, QColor, QCursor, QKeySequence
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
@@ -38,6 +38,7 @@ from napari_atomicity.gui.gallery.order import (
     regrouped,
 )
 from napari_atomicity.gui.gallery.painter import GalleryGrid
+from napari_atomicity.gui.gallery.view import GalleryView
 from napari_atomicity.gui.viewer.binding import state_of
 from napari_atomicity.io.contrast import stretch
 from napari_atomicity.reporting.patch_pictures import compose
@@ -407,10 +408,17 @@ def test_a_band_selects_what_it_touches(dock, state):
     assert state.selection == (set(keys[1:3]) | block) - {keys[0], keys[1]}
 
 
+def header_rect(view: GalleryView, name: str) -> QRect:
+    """Rectangle of the header of a group, in the viewport."""
+    section = view.gallery.arrangement.names.index(name)
+    top = view._grid.header_top(section, view.verticalOffset())
+    return QRect(0, top, view.viewport().width(), view._grid.header)
+
+
 def test_a_click_on_a_header_selects_the_group(dock, state):
-    QTest.mouseClick(dock.view.viewport(), LEFT, PLAIN, dock.view.header_rect("Pt19").center())
+    QTest.mouseClick(dock.view.viewport(), LEFT, PLAIN, header_rect(dock.view, "Pt19").center())
     assert state.selection == of_label(state, "Pt19")
-    QTest.mouseClick(dock.view.viewport(), LEFT, CTRL, dock.view.header_rect("Pt30").center())
+    QTest.mouseClick(dock.view.viewport(), LEFT, CTRL, header_rect(dock.view, "Pt30").center())
     assert state.selection == of_label(state, "Pt19") | of_label(state, "Pt30")
 
 

@@ -14,6 +14,7 @@ from brightness import PIXEL_NM, blobs
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QMessageBox
+from waiting import draw_now
 
 from napari_atomicity.core.errors import ReadError
 from napari_atomicity.gui.docks.live.dock import RESULTS, Live
@@ -217,7 +218,7 @@ def test_a_change_of_the_session_is_accepted_with_one_click(dock, folder, qtbot,
     assert "session's first images" in dock.alarm.text() and "accept it" in dock.alarm.text()
     assert dock.history.change()[-1] > 1
     assert "change of the session now" in dock.strip.accessibleDescription()
-    dock.strip.draw_now()
+    draw_now(dock.strip)
     ratios, confidence, drift = dock.strip.figure.axes
     assert "12 images" in drift.get_xlabel() and "alarm" in drift.get_xlabel()
     assert all(len(line.get_xdata()) == 12 for line in confidence.lines)
@@ -317,7 +318,7 @@ def test_nothing_is_taken_into_a_project_that_is_only_read(
 
 
 def test_images_in_no_project_are_said_to_be_in_the_way(dock, viewer, folder, qtbot, settle):
-    binding_of(viewer).ensure_image(viewer.add_image(blobs(), name="by hand"))
+    binding_of(viewer).canvas.ensure_image(viewer.add_image(blobs(), name="by hand"))
     write(folder / "a.tif")
     press(dock)
     qtbot.waitUntil(lambda: dock.left_out.isVisible(), timeout=20_000)

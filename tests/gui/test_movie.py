@@ -46,7 +46,7 @@ def stack(viewer, analysed, settle):
     binding = binding_of(viewer)
     data, options, _ = layer_data(analysed.micrograph)
     layer = viewer.add_image(data, **options)
-    assert binding.ensure_image(layer) == "movie"
+    assert binding.canvas.ensure_image(layer) == "movie"
     binding.state.clusters.set_analysis(analysed)
     settle(viewer)
     return binding
@@ -94,10 +94,10 @@ def test_it_says_what_to_do(viewer, qtbot, settle):
     binding = binding_of(viewer)
     noise = np.random.default_rng(0).random((3, 32, 32))
     one = viewer.add_image(noise[0], scale=(0.1, 0.1), units=("nm", "nm"), name="one")
-    binding.ensure_image(one)
+    binding.canvas.ensure_image(one)
     qtbot.waitUntil(lambda: "single image" in dock.message.text())
     many = viewer.add_image(noise, scale=(1, 0.1, 0.1), units=("pixel", "nm", "nm"), name="many")
-    binding.ensure_image(many)
+    binding.canvas.ensure_image(many)
     qtbot.waitUntil(lambda: dock.message.text() == NOT_ANALYSED)
     settle(viewer)
     assert not dock.button.isEnabled()
@@ -155,12 +155,12 @@ def test_ratios_count_tracks_and_browse_says_how_many_clusters(
 
 def test_undo_takes_tracks_and_their_layer_away(tracked, viewer, qtbot, settle):
     assert "movie tracks" in viewer.layers
-    tracked.binding.undo()
+    tracked.binding.edits.undo()
     settle(viewer)
     qtbot.waitUntil(lambda: tracked.message.text() == NOT_TRACKED)
     assert "movie tracks" not in viewer.layers
     assert not tracked.body.isVisible()
-    tracked.binding.redo()
+    tracked.binding.edits.redo()
     settle(viewer)
     qtbot.waitUntil(lambda: "movie tracks" in viewer.layers)
     qtbot.waitUntil(lambda: tracked.found is not None)
@@ -334,7 +334,7 @@ def test_layers_go_with_the_image(tracked, viewer, settle):
 
 
 def test_layers_for_the_next_image_of_a_project_have_no_tracks(tracked, viewer):
-    tracked.binding.layers_of("movie").clear()
+    tracked.binding.canvas.layers.get("movie").clear()
     assert "movie tracks" not in viewer.layers
     assert "movie clusters" in viewer.layers
     assert is_tracked(tracked.state.analysis("movie"))

@@ -13,6 +13,7 @@ from qtpy.QtGui import QHelpEvent, QMouseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 from synthetic import CLASSES, made_up
+from waiting import draw_now
 
 from napari_atomicity.gui.docks import plots as docks
 from napari_atomicity.gui.docks.plots import Plots
@@ -76,7 +77,7 @@ def flush(dock: Plots, settle, viewer) -> None:
     """All that has happened is drawn."""
     dock.update_now()
     settle(viewer)
-    dock.view.draw_now()
+    draw_now(dock.view)
 
 
 def centre(dock: Plots, row: int) -> QPoint:
@@ -267,7 +268,7 @@ def test_a_correction_counts_at_once_and_reliability_waits_for_enough(
         {(r.image, r.cluster_id): r.label_predicted for r in right.itertuples()}
     )
     qtbot.waitUntil(lambda: len(dock.view.data) > 0)
-    dock.view.draw_now()
+    draw_now(dock.view)
     assert dock.view.data["count"].sum() == MIN_CORRECTED
     assert dock.view.data["accuracy"].eq(1).all()
     assert "20 of 20 correct" in dock.view.accessibleDescription()

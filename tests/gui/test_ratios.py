@@ -13,6 +13,7 @@ from qtpy.QtCore import QPointF, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 from synthetic import CLASSES, made_up
+from waiting import draw_now
 
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.palette import colour_of
@@ -562,7 +563,7 @@ def test_the_parity_plot_names_the_point_at_the_mouse(dock):
     type_reference(dock, "Pt19:Pt70 = 3:1")
     plot = dock.parity
     plot.resize(300, 200)
-    plot.draw_now()
+    draw_now(plot)
     pairs = plot.data.set_index("class")
     texts = {
         name: f"{name} in field: {100 * row.fraction:.1f} %, reference {100 * row.reference:.1f} %"

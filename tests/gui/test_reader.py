@@ -103,7 +103,7 @@ def test_a_damaged_file_does_not_keep_others_from_opening(viewer, tif, errors):
 
 def test_the_view_is_fitted_to_an_image_that_is_opened(viewer, image_layer, model, tif, settle):
     binding = binding_of(viewer)
-    binding.ensure_image(image_layer)
+    binding.canvas.ensure_image(image_layer)
     binding.state.clusters.set_analysis(made_up(4, "field", size_px=96))
     binding.label_mode.on = True
     camera = compat.camera(viewer)

@@ -18,9 +18,14 @@ from napari_atomicity.core.progress import format_duration
 from napari_atomicity.gui.controls import shortcuts
 from napari_atomicity.gui.controls.line_table import Lines
 from napari_atomicity.gui.controls.shortcuts import Help
+from napari_atomicity.gui.docks.gallery import Gallery
 from napari_atomicity.gui.docks.review.dock import END, GO_ON, START, Review
 from napari_atomicity.gui.panels.workbench_bar import IS_BLIND, workbench_bar
+from napari_atomicity.gui.viewer.atoms.marking import Marking
 from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.gui.viewer.clusters.edit_commands import EditCommands
+from napari_atomicity.gui.viewer.clusters.label_actions import LabelActions, ReviewActions
+from napari_atomicity.gui.viewer.current_image import CurrentImage
 from napari_atomicity.gui.viewer.layers import compat
 from napari_atomicity.project import EditKind, ImageEdit, Project
 from napari_atomicity.state.edits import SetAnalysis
@@ -40,7 +45,7 @@ def shown(viewer):
         layer = viewer.add_image(
             analysis.micrograph.data, name=name, scale=(0.05, 0.05), units=("nm", "nm")
         )
-        binding.ensure_image(layer)
+        binding.canvas.ensure_image(layer)
         binding.state.clusters.set_analysis(analysis)
     return viewer
 
@@ -188,7 +193,7 @@ def test_keys_of_others_come_back_and_label_mode_goes_on(shown, state, dock, pre
     assert heard == []
     press(KEY.Key_Escape)
     assert "Label mode" in compat.text_overlay(shown).text
-    assert binding_of(shown).points_layer("one").mode == "select"
+    assert binding_of(shown).canvas.layer("one", "clusters").mode == "select"
     shown.layers.selection.active = shown.layers["one"]
     press(KEY.Key_N)
     assert heard == ["N"]
@@ -469,12 +474,22 @@ def test_all_shortcuts_in_a_window(shown, dock, press, qtbot):
         window.close()
 
 
+ACTIONS = {
+    "Label mode": LabelActions,
+    "Review": ReviewActions,
+    "Browse": CurrentImage,
+    "Undo": EditCommands,
+    "Gallery": Gallery,
+    "Marking": Marking,
+}
+
+
 def test_shortcuts_of_a_place_do_not_clash():
-    assert {"Label mode", "Review"} <= set(shortcuts.places())
+    assert set(ACTIONS) == set(shortcuts.places())
     for place, found in shortcuts.places().items():
         keys = Counter(key for s in found for key in s.keys)
         assert max(keys.values()) == 1, place
-        assert all(s.what and callable(s.run) for s in found)
+        assert all(s.what and callable(getattr(ACTIONS[place], s.method or s.name)) for s in found)
     assert shortcuts.format_key("Control-Shift-Z") == "Ctrl+Shift+Z"
 
 

@@ -3,7 +3,7 @@
 import pytest
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
-from napari_atomicity.gui.controls.save_dialogs import ask_for_file
+from napari_atomicity.gui.controls.save_dialogs import choose_file
 from napari_atomicity.gui.panels.table_files import OUTLINE_FILE_TYPES, RATIO_FILE_TYPES
 from napari_atomicity.state.window_state import WindowState
 
@@ -17,7 +17,7 @@ def choose(monkeypatch, tmp_path, qapp):
     def choose(name, kind, types):
         chosen = str(tmp_path / name) if name else "", kind
         monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: chosen)
-        return ask_for_file(WindowState(), None, "Save", "a", types)
+        return choose_file(WindowState(), None, "Save", "a", types)
 
     return choose
 

@@ -113,11 +113,11 @@ def test_analyse_all_ends_with_labels_from_the_session(analyse_all, viewer, sett
     assert told == ["Session morning: 3 images, 3 scales changed, 24 labels changed."]
     assert told[0] in dock.notes.text()
     # One step of undo.
-    binding_of(viewer).undo()
+    binding_of(viewer).edits.undo()
     settle(viewer)
     assert labels(state, ONE) != {"Pt41"} and steps(state) == []
     assert state.analysis(ONE).scale.certainty < 0.5
-    binding_of(viewer).redo()
+    binding_of(viewer).edits.redo()
     settle(viewer)
     assert labels(state, ONE) == {"Pt41"}
     assert len(told) == 1
@@ -161,7 +161,7 @@ def test_the_switch_is_remembered_and_images_then_stay_alone(
     state.sessions.group([ONE], "evening")
     settle(viewer)
     assert steps(state) == ["session evening of 1 image"]
-    binding_of(viewer).undo()
+    binding_of(viewer).edits.undo()
     # A label of a person stays, whatever the session says.
     state.clusters.relabel([(ONE, 1)], "Pt70")
     label_again()
@@ -195,13 +195,13 @@ def test_a_known_sample_and_other_sessions_label_again(
     assert (labels(state, ONE), labels(state, TWO)) == ({"Pt41"}, {"Pt30"})
     # Undo takes back the labels, then what was entered, and starts nothing.
     for n_left in (4, 3):
-        binding.undo()
+        binding.edits.undo()
         settle(viewer)
         assert len(state.history) == n_left
     assert state.sessions.get(ONE).known == {}
     assert len(state.history.undone) == 2
     for _ in range(2):
-        binding.redo()
+        binding.edits.redo()
         settle(viewer)
     assert labels(state, TWO) == {"Pt30"} and len(state.history) == 5
 
@@ -223,13 +223,13 @@ def test_a_known_sample_that_its_clusters_contradict_is_used_on_demand_only(
     updated(dock)
     assert warned[-1] in dock.notes.text()
     binding = binding_of(viewer)
-    binding.undo()
+    binding.edits.undo()
     settle(viewer)
     updated(dock)
     assert "known_sample" not in state.analysis(MIX).parameters["session"]
     assert "contradict" not in dock.notes.text() and len(warned) == 1
     assert "contradict" not in state.analysis(MIX).ratios()["note"][0]
-    binding.redo()
+    binding.edits.redo()
     settle(viewer)
     assert state.analysis(MIX).parameters["session"]["known_sample"] == test
     classify = Classify(viewer)
@@ -445,7 +445,7 @@ def test_a_second_run_changes_all_labels_of_a_session_at_once_or_none(
     settle(viewer)
     assert steps(state) == [JOINT, "analyse 3 images again"]
     assert (labels(state, ONE), labels(state, TWO)) == ({"Pt41"}, {"Pt30"})
-    binding_of(viewer).undo()
+    binding_of(viewer).edits.undo()
     settle(viewer)
     assert all(state.table(name).equals(table) for name, table in before.items())
 

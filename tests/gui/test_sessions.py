@@ -109,12 +109,12 @@ def test_images_are_grouped_split_joined_and_derived(
     entries = state.project.image_files.session_entries()
     assert entries == {"a.tif": SessionEntry("evening"), "b.tif": SessionEntry("evening")}
     for expected in ("evening", "morning (2)", "morning"):
-        binding_of(viewer).undo()
+        binding_of(viewer).edits.undo()
         assert row_sessions(opened)["c.tif"] == f"session {expected}"
-    binding_of(viewer).undo()
+    binding_of(viewer).edits.undo()
     assert set(row_sessions(opened).values()) == {"session morning"}
     assert state.project.image_files.session_entries() == {}
-    binding_of(viewer).redo()
+    binding_of(viewer).edits.redo()
     assert row_sessions(opened)["a.tif"] == "session evening"
 
 
@@ -146,7 +146,7 @@ def test_a_known_sample_is_entered_by_keys_checked_and_taken_back(
     answer(monkeypatch, "", wanted=False)
     menu = open_menu(opened, row=0)
     choose(menu, menu.known_action)
-    binding_of(viewer).undo()
+    binding_of(viewer).edits.undo()
     assert row_sessions(opened)["b.tif"] == "known: Pt55, session morning"
     asked = answer(monkeypatch, "")
     menu = open_menu(opened, row=0)
@@ -171,7 +171,7 @@ def test_the_error_of_the_pixel_size_is_of_the_session_and_taken_back(
     assert asked == [2.0, 1.0]
     (session,) = opened.state.sessions.groups()
     assert len(session.images) > 1 and session.pixel_size_error == 0.01
-    binding_of(viewer).undo()
+    binding_of(viewer).edits.undo()
     (session,) = opened.state.sessions.groups()
     assert session.pixel_size_error == 0.02
 

@@ -121,7 +121,7 @@ def test_the_docks_alone_show_the_same(analysed, viewer, settle):
     assert texts[0] == texts[1]
     analysed.detected.outlines.click()
     assert not updated(detect.result).outlines.isChecked()
-    assert not binding_of(viewer).outlines_layer("field").visible
+    assert not binding_of(viewer).canvas.layer("field", "outlines").visible
     classify.corrections.label_mode.click()
     assert not updated(analysed.corrections).label_mode.isChecked()
 
@@ -138,13 +138,13 @@ def test_the_legend_selects_hides_and_labels(analysed, viewer):
     QTest.keyClick(analysed.legend.tree, Qt.Key.Key_Return)
     assert len(binding.state.selection) == len(ids)
     click_row(analysed.legend, "Pt19", x=8)
-    assert binding.hidden == {"Pt19"}
+    assert binding.clusters.hidden == {"Pt19"}
     labels = analysed.corrections.labels
     labels.activated.emit(labels.findData("unknown"))
     assert rows_of(analysed.legend)["unknown"].text(2) == str(len(ids))
     chosen = binding.state.selection
     click_row(analysed.legend, "Pt19", x=8)
-    assert not binding.hidden and binding.state.selection == chosen
+    assert not binding.clusters.hidden and binding.state.selection == chosen
 
 
 def test_conditions_that_differ_are_shown_even_if_the_steps_are_folded(analysed, viewer, qtbot):

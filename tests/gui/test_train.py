@@ -13,6 +13,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor, QPalette
 from qtpy.QtWidgets import QMessageBox
 from synthetic import made_up
+from waiting import draw_now
 
 from napari_atomicity.core.progress import check
 from napari_atomicity.core.tables.cluster_table import corrected
@@ -299,7 +300,7 @@ def test_the_curve_is_seen_on_dark_and_on_light(dock, ground):
 
     assert pixels_of("#56b4e9") == 0
     dock.learnt.emit(HISTORY)
-    curve.draw_now()
+    draw_now(curve)
     assert pixels_of("#56b4e9") > 100 and pixels_of("#e69f00") > 30
     assert pixels_of(ink) > 30, "axes and text"
     assert curve.accessibleDescription().startswith("epoch 3 of")

@@ -41,7 +41,7 @@ def shown(viewer, settle):
     layer = viewer.add_image(
         analysis.micrograph.data, name=FIELD, scale=(PIXEL_SIZE_NM,) * 2, units=("nm", "nm")
     )
-    binding.ensure_image(layer)
+    binding.canvas.ensure_image(layer)
     binding.state.clusters.set_analysis(analysis)
     settle(viewer)
     return viewer
@@ -54,7 +54,7 @@ def binding(shown):
 
 @pytest.fixture
 def points(binding):
-    return binding.points_layer(FIELD)
+    return binding.canvas.layer(FIELD, "clusters")
 
 
 def on_screen(viewer, size_px):
@@ -107,7 +107,7 @@ def test_marks_of_hidden_labels_are_drawn_only_while_they_are_selected(shown, bi
         markers = shown.window._qt_viewer.canvas.layer_to_visual[points].node.points_markers
         return markers._data["a_fg_color"][:, 3] > 0
 
-    binding.hidden = frozenset({label})
+    binding.clusters.hidden = frozenset({label})
     np.testing.assert_array_equal(drawn(), ~hidden)
     # As a box around all of them does, and Ctrl+A.
     points.selected_data = set(range(len(hidden)))
@@ -216,7 +216,7 @@ def test_explain_and_a_key_show_and_hide_class_maps(shown, binding, qtbot):
     shown.window.add_dock_widget(dock, name="Explain")
     binding.state.select([(FIELD, 3)])
     dock.update_now()
-    raw, lcn = (binding.class_map_layer(FIELD, c) for c in ("raw", "LCN"))
+    raw, lcn = (binding.canvas.layer(FIELD, f"class map {c}") for c in ("raw", "LCN"))
     assert dock.maps_box.isChecked() and raw.visible and not lcn.visible
     dock.maps_box.click()
     assert not (raw.visible or lcn.visible)
@@ -232,7 +232,7 @@ def test_a_key_that_is_held_shows_the_image_without_class_maps_for_a_moment(
 ):
     shown.layers.selection.active = points
     binding.label_mode.on = True
-    raw = binding.class_map_layer(FIELD, "raw")
+    raw = binding.canvas.layer(FIELD, "class map raw")
     keys = shown.window._qt_viewer.canvas._key_map_handler
     for delay_s, shown_again in ((0.0, True), (60.0, False)):
         monkeypatch.setattr(get_settings().application, "hold_button_delay", delay_s)
@@ -255,7 +255,7 @@ def test_each_class_map_has_its_own_scale_unless_one_scale_is_chosen(shown, bind
     binding.state.select([(FIELD, int(found.table["cluster_id"].iloc[1]))])
     dock.update_now()
     y, x = found.table[["y_px", "x_px"]].iloc[1].round().astype(int)
-    raw = binding.class_map_layer(FIELD, "raw")
+    raw = binding.canvas.layer(FIELD, "class map raw")
     own = raw.data[y, x]
     assert own > 0.7 and dock.patches.tiles[1].top_of_bar < 0.1
     dock.scale_box.click()
@@ -278,7 +278,7 @@ def test_a_sentence_says_where_a_class_map_supports_the_class(radius, place):
 
 
 def test_there_is_no_colour_bar_without_class_maps(shown, binding, settle):
-    bar = getattr(binding.class_map_layer(FIELD, "raw"), "colorbar", None)
+    bar = getattr(binding.canvas.layer(FIELD, "class map raw"), "colorbar", None)
     if bar is None:
         pytest.skip("this napari has no colour bars")
     # As a blind annotator sees it.
@@ -299,14 +299,14 @@ def test_layer_and_canvas_say_of_which_class_the_maps_are(shown, binding, settle
     monkeypatch.setattr(
         "napari_atomicity.gui.viewer.overlays.classifier_of", lambda analysis: Model()
     )
-    raw, overlay = binding.class_map_layer(FIELD, "raw"), compat.text_overlay(shown)
+    raw, overlay = binding.canvas.layer(FIELD, "class map raw"), compat.text_overlay(shown)
     assert raw.name == f"{FIELD} class map raw"
     binding.state.explained_class = "Pt55"
     settle(shown)
-    assert binding.class_map_layer(FIELD, "raw") is raw
+    assert binding.canvas.layer(FIELD, "class map raw") is raw
     assert raw.name == f"{FIELD} class map raw of Pt55"
     assert overlay.visible and "Class maps of Pt55" in overlay.text
-    binding.class_maps_visible = False
+    binding.canvas.class_maps_visible = False
     assert "Class maps" not in overlay.text or not overlay.visible
     binding.state.explained_class = None
     settle(shown)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+from every_dock import all_docks
 from qtpy.QtCore import QPoint, QPointF, QSignalBlocker, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import (
@@ -20,7 +21,6 @@ from synthetic import made_up
 from napari_atomicity.gui.panels.dock_windows import show_dock
 from napari_atomicity.gui.panels.workbench_bar import WorkbenchBar, workbench_bar
 from napari_atomicity.gui.viewer.binding import binding_of
-from napari_atomicity.gui.workbench import all_docks
 
 CONTROLS = (QComboBox, QAbstractSpinBox, QSlider, QDial)
 

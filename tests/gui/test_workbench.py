@@ -107,7 +107,7 @@ def test_shortcuts_do_not_clash():
 def test_the_sample_opens_with_its_scale(viewer, model):
     (layer,) = viewer.open_sample(PLUGIN, "example")
     assert calibration.pixel_size_nm(layer) is not None
-    assert layer in binding_of(viewer).image_layers()
+    assert layer in binding_of(viewer).canvas.image_layers()
 
 
 def test_the_menu_opens_the_workspace_that_was_used_last(viewer, model, qtbot):
@@ -312,7 +312,7 @@ def test_a_click_selects_whichever_layer_is_active(
     binding.label_mode.on = label_mode
     if not label_mode:
         viewer.layers.selection.active = viewer.layers["field"]
-    layer = binding.points_layer("field")
+    layer = binding.canvas.layer("field", "clusters")
     canvas = viewer.window._qt_viewer.canvas.native
     qtbot.waitUntil(lambda: compat.canvas_size(viewer) == (canvas.height(), canvas.width()))
     viewer.reset_view()

@@ -37,14 +37,14 @@ def save(layers, path):
 
 def test_clusters_are_saved_as_the_whole_table(analysed, tmp_path):
     path = tmp_path / "clusters.csv"
-    assert save([analysed.points_layer("field")], path) == [str(path)]
+    assert save([analysed.canvas.layer("field", "clusters")], path) == [str(path)]
     table = analysed.state.table("field")
     pd.testing.assert_frame_equal(read_clusters(path), table.reset_index(drop=True))
 
 
-@pytest.mark.parametrize("kind", ["points", "outlines"])
+@pytest.mark.parametrize("kind", ["clusters", "outlines"])
 def test_outlines_are_saved(analysed, tmp_path, kind):
-    layer = getattr(analysed, f"{kind}_layer")("field")
+    layer = analysed.canvas.layer("field", kind)
     ids = analysed.state.table("field")["cluster_id"].tolist()
     save([layer], tmp_path / "field.zip")
     assert len(roifile.roiread(tmp_path / "field.zip")) == len(ids)
@@ -56,7 +56,10 @@ def test_outlines_are_saved(analysed, tmp_path, kind):
 
 
 def test_both_layers_of_an_image_are_saved_together(analysed, tmp_path):
-    layers = [analysed.points_layer("field"), analysed.outlines_layer("field")]
+    layers = [
+        analysed.canvas.layer("field", "clusters"),
+        analysed.canvas.layer("field", "outlines"),
+    ]
     assert save(layers, tmp_path / "field.csv")
     assert len(read_clusters(tmp_path / "field.csv")) == len(layers[0].data)
 

@@ -14,7 +14,7 @@ from napari_atomicity.pipeline.adaptation import watch as module
 from napari_atomicity.pipeline.adaptation.result import Adaptation
 from napari_atomicity.pipeline.adaptation.runs import named
 from napari_atomicity.pipeline.run_request import RunRequest
-from napari_atomicity.pipeline.runs import run_files
+from napari_atomicity.pipeline.runs import finalize
 from napari_atomicity.pipeline.runs.part_store import PartStore
 
 CHECKS = {"pseudo-labels left out": (0.5, 0.9), "surprise (-ln p)": (1.0, 0.5)}
@@ -23,7 +23,7 @@ CHECKS = {"pseudo-labels left out": (0.5, 0.9), "surprise (-ln p)": (1.0, 0.5)}
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Nothing is drawn."""
-    monkeypatch.setattr(run_files, "write_report", lambda path, *_, **__: path.write_text(""))
+    monkeypatch.setattr(finalize, "write_report", lambda path, *_, **__: path.write_text(""))
     monkeypatch.setattr(PartStore, "draw", lambda *_: None)
 
 

@@ -18,17 +18,18 @@ from typer.testing import CliRunner
 
 from napari_atomicity.cli import commands as cli
 from napari_atomicity.core.errors import AtomicityError, Cancelled, ModelError
+from napari_atomicity.core.progress import format_duration
 from napari_atomicity.io.images import load
 from napari_atomicity.io.inputs import Input
 from napari_atomicity.io.tables import concatenate, read_clusters, read_table
 from napari_atomicity.models.inference import load_classifier
-from napari_atomicity.pipeline.runs import batch as module, run_files, serial
-from napari_atomicity.pipeline.runs.batch import Throughput, analyse_part, duration, run_batch
+from napari_atomicity.pipeline.run_request import RunRequest
+from napari_atomicity.pipeline.runs import batch as module, engine, finalize
+from napari_atomicity.pipeline.runs.batch import analyse_part, run_batch
 from napari_atomicity.pipeline.runs.dask_workers import SchedulerLost, Workers
+from napari_atomicity.pipeline.runs.engine import Throughput, analyse_images
 from napari_atomicity.pipeline.runs.part_store import PartStore
 from napari_atomicity.pipeline.runs.sent_model import SentModel
-from napari_atomicity.pipeline.runs.serial import RunRequest, analyse_images
-from napari_atomicity.reporting.image_section import Section
 from pipeline.conftest import run_dask, write_film, write_image
 
 FILES = {
@@ -45,10 +46,8 @@ def real_report():
 @pytest.fixture(autouse=True)
 def quick(request, monkeypatch):
     if "real_report" not in request.fixturenames:
-        monkeypatch.setattr(module, "SHOWN", 0)
-        monkeypatch.setattr(serial, "image_section", lambda *_, **__: Section("", ""))
-        monkeypatch.setattr(serial, "select_examples", lambda *_: [])
-        monkeypatch.setattr(run_files, "write_report", lambda path, *_, **__: path.write_text(""))
+        monkeypatch.setattr(engine, "SHOWN", 0)
+        monkeypatch.setattr(finalize, "write_report", lambda path, *_, **__: path.write_text(""))
 
 
 @pytest.fixture
@@ -71,12 +70,16 @@ def parts(out: Path) -> dict[str, int]:
     return {p.name: p.stat().st_mtime_ns for p in (out / "clusters").glob("*.parquet")}
 
 
-def test_results_are_those_of_one_by_one_bit_for_bit(run, images, tmp_path, request_):
+@pytest.mark.parametrize("where", ["scheduler", "processes"])
+def test_results_are_those_of_one_by_one_bit_for_bit(run, images, tmp_path, request_, where):
     write_image(images / "empty.tif", n=0)
-    found = run()
+    found = run() if where == "scheduler" else run(scheduler=None, workers=2)
     analyse_images([images], tmp_path / "serial", request_)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
-    for name in ("clusters.csv", "clusters.parquet", "ratios.csv"):
+    folders = [tmp_path / "out", tmp_path / "serial"]
+    for folder in folders:
+        assert {path.name for path in folder.iterdir()} == FILES
+    assert parts(folders[0]).keys() == parts(folders[1]).keys()
+    for name in ("clusters.csv", "clusters.parquet", "ratios.csv", "failures.csv"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "serial" / name).read_bytes()
     table = read_clusters(tmp_path / "out" / "clusters.csv")
     assert len(table) == len(found.table) > 10 and table["label"].ne("").all()
@@ -258,7 +261,7 @@ def test_a_command_that_is_told_to_end_more_than_once_still_writes_all(
 
     monkeypatch.setattr(PartStore, "write", told_before(PartStore.write))
     monkeypatch.setattr(Workers, "_take_back", told_before(Workers._take_back))
-    monkeypatch.setattr(module, "finalize_batch", told_before(module.finalize_batch))
+    monkeypatch.setattr(engine, "finalize_run", told_before(engine.finalize_run))
     monkeypatch.setattr(PartStore, "write_failures", told_before(PartStore.write_failures))
     out = tmp_path / "out"
     ended = CliRunner().invoke(cli.app, command(images, out, tiny_model, address)[3:])
@@ -430,8 +433,8 @@ def test_the_report_is_that_of_one_by_one(real_report, images, tmp_path, request
 
 
 def test_of_many_images_the_report_shows_some(real_report, run, images, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "SHOWN", 2)
-    monkeypatch.setattr(module, "MANY_IMAGES", 2)
+    monkeypatch.setattr(engine, "SHOWN", 2)
+    monkeypatch.setattr(engine, "MANY_IMAGES", 2)
     run()
     report = (tmp_path / "out" / "report.html").read_text()
     assert "2 of 5 images" in report and "<!-- ratios -->" not in report
@@ -462,7 +465,7 @@ def test_whole_results_come_without_their_pixels(images, request_, monkeypatch):
     monkeypatch.setattr("napari_atomicity.io.readers.lazy.LARGE_PIXELS", 1000)
     item = Input("one", images / "0.tif")
     assert load(item.path).is_large
-    sent = pickle.dumps(module.analyse_whole(module.ImageTask(item, request_, "", True, False)))
+    sent = pickle.dumps(module.analyse_whole(engine.ImageTask(item, 1, request_, True, False)))
     outcome, found = pickle.loads(sent)
     assert outcome.status == "done" and len(found.table)
     got, own = found.micrograph, load(item.path)
@@ -484,4 +487,4 @@ def test_pace_and_what_is_left_are_told_once_they_are_known():
         pace.add_image()
     assert pace.format(6) == "6 of 10 images, 1.0 per min, 4 min left"
     assert pace.format(10) == "10 of 10 images, 1.0 per min"
-    assert [duration(s) for s in (89, 600, 9000)] == ["89 s", "10 min", "2 h 30 min"]
+    assert [format_duration(s) for s in (89, 600, 9000)] == ["89 s", "10 min", "2 h 30 min"]

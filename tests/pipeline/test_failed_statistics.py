@@ -16,6 +16,7 @@ from napari_atomicity.atoms import dispersion as atom_dispersion
 from napari_atomicity.atoms.dispersion import DispersionSettings, compute_dispersions
 from napari_atomicity.cli import commands as cli
 from napari_atomicity.core.errors import AtomicityError, Cancelled, attempt, format_failed
+from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.io.tables import read_clusters, read_table
 from napari_atomicity.pipeline import analysis, atom_runs
 from napari_atomicity.pipeline.atom_request import AtomRequest
@@ -23,7 +24,7 @@ from napari_atomicity.pipeline.atom_runs import find_atoms_in_images
 from napari_atomicity.pipeline.live import watch
 from napari_atomicity.pipeline.live.watch import Watch
 from napari_atomicity.pipeline.run_request import RunRequest
-from napari_atomicity.pipeline.runs import finalize, parts, run_files, serial, session_pass
+from napari_atomicity.pipeline.runs import finalize, parts, session_pass
 from napari_atomicity.simulation.example_data import atom_example_path
 from napari_atomicity.state import export as exports
 from support import synthetic_analysis
@@ -85,10 +86,10 @@ def test_atoms_are_written_whatever_fails_later(
     [
         (analysis, "embed_clusters", "map", True),
         (analysis, "_lone_atoms", "intensity of lone atoms", True),
-        (serial, "image_section", "section of the report", True),
-        (serial, "label_session", "labels of the session", True),
-        (run_files, "class_ratios", "ratios", False),
-        (run_files, "write_report", "report", False),
+        (parts, "image_section", "section of the report", True),
+        (session_pass, "fit_measurements", "scale of the session", True),
+        (finalize, "class_ratios", "ratios", False),
+        (finalize, "write_report", "report", False),
     ],
 )
 def test_clusters_are_written_whatever_fails_later(
@@ -128,7 +129,7 @@ def test_parts_of_a_batch_and_a_watched_folder_are_kept(images, tmp_path, tiny_m
     }
     analysed = analysis.analyse(load(images / "0.tif"), str(tiny_model), "cpu")
     outcome = run.outcomes[0]
-    part = parts.make_part(analysed, outcome, run_files.ModelCard("x", ("Pt19", "Pt70")))
+    part = parts.make_part(analysed, outcome, ModelCard("x", ("Pt19", "Pt70")))
     assert part.parquet is not None and part.drawing is None
     assert part.outcome.parameters["failed_statistics"]["section of the report"] == REASON
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -19,13 +20,17 @@ from napari_atomicity.core.errors import (
 )
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.io.tables import read_clusters, read_table
-from napari_atomicity.pipeline.runs import serial
-from napari_atomicity.pipeline.runs.serial import RunRequest, analyse_images
+from napari_atomicity.pipeline.run_request import RunRequest
+from napari_atomicity.pipeline.runs import engine, one_image
+from napari_atomicity.pipeline.runs.engine import analyse_images
 from napari_atomicity.statistics.ratios.ratio_notes import FEW_CLUSTERS
 from napari_atomicity.statistics.ratios.ratios import class_ratios
 from support import CLASSES, synthetic_analysis
 
-FILES = {"clusters.csv", "clusters.parquet", "ratios.csv", "report.html", "run.json"}
+FILES = {
+    "clusters.csv", "clusters.parquet", "ratios.csv", "failures.csv", "report.html", "run.json",
+}  # fmt: skip
+FOLDER = FILES | {"clusters", ".atomicity.lock"}
 
 
 class FakeClassifier:
@@ -53,8 +58,8 @@ def quick(monkeypatch):
             parameters["session"] = {"misfit": text, "peaks_atoms": [25.2, 47.6]}
         return replace(made, micrograph=micrograph, parameters=parameters)
 
-    monkeypatch.setattr(serial, "load_classifier", lambda model, device: FakeClassifier())
-    monkeypatch.setattr(serial, "analyse", analyse)
+    monkeypatch.setattr(engine, "load_classifier", lambda model, device: FakeClassifier())
+    monkeypatch.setattr(one_image, "analyse", analyse)
 
 
 @pytest.fixture
@@ -62,7 +67,11 @@ def image(tmp_path):
     def write(name, calibrated=True):
         path = tmp_path / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng(0).integers(0, 999, (32, 40)).astype(np.uint16)
+        pixels = (
+            np.random.default_rng(zlib.crc32(name.encode()))
+            .integers(0, 999, (32, 40))
+            .astype(np.uint16)
+        )
         metadata = {"unit": "nm"} if calibrated else {}
         resolution = (10, 10) if calibrated else None
         tifffile.imwrite(path, pixels, imagej=True, resolution=resolution, metadata=metadata)
@@ -75,7 +84,7 @@ def test_a_folder_becomes_tables_report_and_record(tmp_path, image):
     image("a.tif"), image("deep/b.tif")
     out = tmp_path / "out" / "new"
     run = analyse_images([tmp_path / "in"], out, command=["atomicity", "analyse"])
-    assert {path.name for path in out.iterdir()} == FILES
+    assert {path.name for path in out.iterdir()} == FOLDER
     table = read_clusters(out / "clusters.csv")
     pd.testing.assert_frame_equal(table, read_clusters(out / "clusters.parquet"))
     assert list(table["image"].unique()) == ["a.tif", "b.tif"]
@@ -140,9 +149,12 @@ def test_what_was_done_before_an_interruption_is_written(tmp_path, image, how):
 
 
 def test_stop_is_asked_before_each_image(tmp_path, image):
-    asked = iter([False, True])
+    done = []
     run = analyse_images(
-        [image("a.tif"), image("b.tif")], tmp_path / "out", stop=lambda: next(asked)
+        [image("a.tif"), image("b.tif")],
+        tmp_path / "out",
+        stop=lambda: bool(done),
+        on_outcome=lambda outcome, _: done.append(outcome),
     )
     assert [o.status for o in run.outcomes] == ["done", "not reached"]
 
@@ -158,7 +170,7 @@ def test_results_are_saved_if_the_run_is_stopped_while_it_draws(tmp_path, image)
     assert run.interrupted and not run.failed
     table = read_clusters(tmp_path / "out" / "clusters.csv")
     assert list(table["image"].unique()) == ["a.tif", "b.tif"]
-    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FOLDER
 
 
 def test_images_of_one_name_are_told_apart(tmp_path, image):
@@ -178,7 +190,7 @@ def test_a_name_that_is_no_text_is_escaped(tmp_path, image):
 
 def test_nothing_found_leaves_whole_but_empty_files(tmp_path):
     run = analyse_images([tmp_path], tmp_path / "out")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FOLDER
     assert run.failed and len(read_clusters(tmp_path / "out" / "clusters.csv")) == 0
     assert list(run.ratios["class"]) == list(CLASSES)
 
@@ -187,7 +199,27 @@ def test_an_earlier_result_is_replaced(tmp_path, image):
     analyse_images([image("a.tif"), image("b.tif")], tmp_path / "out")
     analyse_images([image("b.tif")], tmp_path / "out")
     assert set(read_clusters(tmp_path / "out" / "clusters.csv")["image"]) == {"b.tif"}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FOLDER
+
+
+def test_a_run_goes_on_where_an_earlier_one_stopped(tmp_path, image):
+    paths, done = [image("a.tif"), image("b.tif"), image("c.tif")], []
+
+    def tell(outcome, analysis):
+        done.append(outcome.image)
+
+    stopped = analyse_images(paths, tmp_path / "out", on_outcome=tell, stop=lambda: bool(done))
+    assert stopped.interrupted and done == ["a.tif"]
+    whole = analyse_images(paths, tmp_path / "out", on_outcome=tell)
+    assert done == ["a.tif", "b.tif", "c.tif"] and whole.reused == 1 and not whole.interrupted
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert all(f'id="{name}"' in report for name in done)
+    analyse_images(paths, tmp_path / "at once")
+    for name in ("clusters.csv", "clusters.parquet", "ratios.csv"):
+        files = [tmp_path / folder / name for folder in ("out", "at once")]
+        assert files[0].read_bytes() == files[1].read_bytes()
+    analyse_images(paths, tmp_path / "out", on_outcome=tell, overwrite=True)
+    assert done[3:] == ["a.tif", "b.tif", "c.tif"]
 
 
 def test_a_folder_that_can_not_be_is_refused_before_the_work(tmp_path, image):
@@ -200,7 +232,7 @@ def test_a_model_that_is_missing_is_refused_before_the_work(tmp_path, image, mon
     def load(model, device):
         raise ModelError(f"there is no model {model}")
 
-    monkeypatch.setattr(serial, "load_classifier", load)
+    monkeypatch.setattr(engine, "load_classifier", load)
     with pytest.raises(ModelError, match="there is no model x"):
         analyse_images([image("a.tif")], tmp_path / "out", RunRequest(model="x"))
 
@@ -218,13 +250,13 @@ def calibrated(monkeypatch):
     confusion = tuple(tuple(90 if i == j else 3 for j in range(n)) for i in range(n))
     card = ModelCard("fake", CLASSES, confusion=confusion, sha256="0" * 64)
     monkeypatch.setattr(FakeClassifier, "card", card)
-    analyse = serial.analyse
+    analyse = one_image.analyse
 
     def by_this_model(*args, **kwargs):
         made = analyse(*args, **kwargs)
         return replace(made, table=made.table.assign(model_id=card.model_id))
 
-    monkeypatch.setattr(serial, "analyse", by_this_model)
+    monkeypatch.setattr(one_image, "analyse", by_this_model)
 
 
 def test_the_ratios_are_found_as_asked(tmp_path, image, calibrated):
@@ -267,7 +299,7 @@ def test_a_reference_is_set_beside_what_is_found(tmp_path, image):
     paths = [image("a.tif"), image("b.tif"), image("z.tif", calibrated=False)]
     out = tmp_path / "out"
     run = analyse_images(paths, out, RunRequest(reference=str(known)))
-    assert {path.name for path in out.iterdir()} == FILES | {"reference.json"}
+    assert {path.name for path in out.iterdir()} == FOLDER | {"reference.json"}
     said = json.loads((out / "reference.json").read_text())
     assert said["not_compared"] == ["z.tif"]
     pooled = class_ratios(run.table, scope="all")
@@ -280,7 +312,7 @@ def test_a_reference_is_set_beside_what_is_found(tmp_path, image):
     assert {path.name for path in run.files} == FILES | {"reference.json"}
     # That of an earlier run would seem to be of this one.
     analyse_images(paths[:1], out)
-    assert {path.name for path in out.iterdir()} == FILES
+    assert {path.name for path in out.iterdir()} == FOLDER
 
 
 @pytest.mark.parametrize(

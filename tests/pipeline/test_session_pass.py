@@ -18,7 +18,7 @@ from napari_atomicity.models.inference import load_classifier
 from napari_atomicity.pipeline.analysis import analyse
 from napari_atomicity.pipeline.live.watch import Watch
 from napari_atomicity.pipeline.run_request import RunRequest
-from napari_atomicity.pipeline.runs import run_files
+from napari_atomicity.pipeline.runs import finalize
 from napari_atomicity.pipeline.runs.batch import run_batch
 from napari_atomicity.pipeline.runs.image_scale import ImageScale
 from napari_atomicity.pipeline.runs.part_store import PartStore
@@ -34,8 +34,8 @@ GAINS = (1.0, 1.2, 0.9, 1.05)
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Nothing is drawn."""
-    monkeypatch.setattr(run_files, "write_report", lambda path, *_, **__: path.write_text(""))
-    monkeypatch.setattr("napari_atomicity.pipeline.runs.batch.SHOWN", 0)
+    monkeypatch.setattr(finalize, "write_report", lambda path, *_, **__: path.write_text(""))
+    monkeypatch.setattr("napari_atomicity.pipeline.runs.engine.SHOWN", 0)
     monkeypatch.setattr(PartStore, "draw", lambda *_: None)
 
 

@@ -11,8 +11,8 @@ from napari_atomicity.core.errors import AtomicityError, ReadError
 from napari_atomicity.io.images import find_images, load
 from napari_atomicity.pipeline.live.watch import Watch
 from napari_atomicity.pipeline.run_request import RunRequest
-from napari_atomicity.pipeline.runs import run_files
-from napari_atomicity.pipeline.runs.serial import analyse_images
+from napari_atomicity.pipeline.runs import finalize
+from napari_atomicity.pipeline.runs.engine import analyse_images
 from ordinary_user import as_ordinary_user, folder_of_ordinary_user
 from pipeline.conftest import write_image
 from support import write_tiny_model
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes canno
 @pytest.fixture
 def folder(monkeypatch, read_here):
     """A folder of an ordinary user: images, and a model."""
-    monkeypatch.setattr(run_files, "write_report", lambda path, *_, **__: path.write_text(""))
+    monkeypatch.setattr(finalize, "write_report", lambda path, *_, **__: path.write_text(""))
     with folder_of_ordinary_user() as made:
         for i in range(3):
             write_image(made / "in" / f"{i}.tif", seed=i)

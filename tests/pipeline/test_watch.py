@@ -29,10 +29,11 @@ from napari_atomicity.pipeline.live import live as live_figures, watch as module
 from napari_atomicity.pipeline.live.control_chart import SESSION_CHANGED
 from napari_atomicity.pipeline.live.live import read_log
 from napari_atomicity.pipeline.live.watch import Watch
-from napari_atomicity.pipeline.runs import run_files, serial
+from napari_atomicity.pipeline.run_request import RunRequest
+from napari_atomicity.pipeline.runs import finalize
 from napari_atomicity.pipeline.runs.batch import run_batch
+from napari_atomicity.pipeline.runs.engine import analyse_images
 from napari_atomicity.pipeline.runs.part_store import PartStore
-from napari_atomicity.pipeline.runs.serial import RunRequest
 from napari_atomicity.tracking.files import FILES as MOVIE_FILES
 from pipeline.conftest import write_film, write_image
 from support import synthetic_analysis
@@ -42,7 +43,7 @@ from support import synthetic_analysis
 def quick(monkeypatch):
     """Nothing is drawn, and ratios are computed with each image however busy the machine is."""
     monkeypatch.setattr(live_figures, "QUICK_S", np.inf)
-    monkeypatch.setattr(run_files, "write_report", lambda path, *_, **__: path.write_text(""))
+    monkeypatch.setattr(finalize, "write_report", lambda path, *_, **__: path.write_text(""))
     monkeypatch.setattr(PartStore, "draw", lambda *_: None)
 
 
@@ -438,7 +439,7 @@ def test_stacks_have_the_files_that_analyse_writes(watch, images, tmp_path, tiny
     write_film(images / "film.tif")
     watch()
     analysed = tmp_path / "serial"
-    serial.analyse_images([images], analysed, RunRequest(str(tiny_model), "cpu", umap=False))
+    analyse_images([images], analysed, RunRequest(str(tiny_model), "cpu", umap=False))
     for name in ("clusters.csv", *MOVIE_FILES):
         assert (tmp_path / "out" / name).read_bytes() == (analysed / name).read_bytes()
     record = json.loads((tmp_path / "out" / "run.json").read_text())

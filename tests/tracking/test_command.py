@@ -17,8 +17,9 @@ from napari_atomicity.cli import commands as cli
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.io.images import load
 from napari_atomicity.io.readers.units import seconds
-from napari_atomicity.pipeline.runs import serial
-from napari_atomicity.pipeline.runs.serial import RunRequest, analyse_images
+from napari_atomicity.pipeline.run_request import RunRequest
+from napari_atomicity.pipeline.runs import engine, one_image
+from napari_atomicity.pipeline.runs.engine import analyse_images
 from napari_atomicity.tracking.files import FILES
 
 
@@ -40,8 +41,8 @@ def folder(tmp_path, monkeypatch):
         # a dictionary of its own: what is found is put into it
         return replace(made, micrograph=micrograph, table=mine, outlines=outlines, parameters={})
 
-    monkeypatch.setattr(serial, "load_classifier", lambda model, device: FakeClassifier())
-    monkeypatch.setattr(serial, "analyse", analyse)
+    monkeypatch.setattr(engine, "load_classifier", lambda model, device: FakeClassifier())
+    monkeypatch.setattr(one_image, "analyse", analyse)
     folder = tmp_path / "in"
     folder.mkdir()
     options = {"imagej": True, "resolution": (5, 5)}

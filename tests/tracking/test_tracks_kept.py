@@ -16,7 +16,7 @@ from napari_atomicity.state.analysis_store import with_predictions
 from napari_atomicity.state.export import Choices, export
 from napari_atomicity.state.window_state import WindowState
 from napari_atomicity.tracking import MovieSettings, analyse_movie, track_clusters
-from napari_atomicity.tracking.files import FILES, movie_tables, write_movies
+from napari_atomicity.tracking.files import FILES, write_movies
 from napari_atomicity.tracking.tracks import MOVIE, is_tracked
 
 
@@ -183,7 +183,6 @@ def test_files_of_movies_come_and_go(tmp_path, analysed):
     assert summary["movie.tif"]["rate"]["unit"] == "1/s"
     assert write_movies([], tmp_path) == []
     assert not any((tmp_path / name).exists() for name in FILES)
-    assert movie_tables([]) == {}
 
 
 def test_an_export_holds_the_tables_of_movies(tmp_path, analysed):

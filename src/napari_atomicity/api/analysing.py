@@ -19,7 +19,8 @@ from ..io.readers.arrays import is_array, is_signal, micrograph_of, unique_image
 from ..models.analysis import Analysis
 from ..pipeline.acquisition_sessions import SessionRules
 from ..pipeline.run_request import RunRequest
-from ..pipeline.runs.serial import RunResults, analyse_micrograph, analyse_one, without_pixels
+from ..pipeline.runs.in_memory import AnalysedImages
+from ..pipeline.runs.one_image import analyse_micrograph, analyse_one, without_pixels
 from .image_analysis import ImageAnalysis
 from .progress import automatic_progress
 from .session import Analyses
@@ -244,7 +245,7 @@ def _analyse_many(
     started = now()
     rules = SessionRules.read(request, classifier.card.classes)
     rules.check([item.name for item in inputs])
-    results = RunResults(classifier.card, request, rules, progress=progress, stop=stop)
+    results = AnalysedImages(classifier.card, request, rules)
 
     def step(item: Input) -> None:
         number = f"[{len(results.outcomes) + 1}/{len(inputs)}] {item.name}"
@@ -257,7 +258,7 @@ def _analyse_many(
 
     results.interrupted = for_each_image(inputs, step, stop=stop)
     if not results.interrupted:
-        results.label_sessions(classifier)
+        results.label_sessions(classifier, progress)
     results.outcomes = rules.with_sessions(results.outcomes)
     return Analyses(results, inputs, str(classifier.device), started)
 

@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import ModelError
 from ..detection.settings import DetectionSettings
-from ..io.inputs import Input, make_folder
+from ..io.inputs import Input
 from ..io.provenance import micrograph_fields
 from ..io.readers.arrays import unique_image_names
 from ..models.analysis import Analysis
 from ..pipeline.acquisition_sessions import SessionRules
 from ..pipeline.run_request import RunRequest
+from ..pipeline.runs.finalize import read_checked_reference
+from ..pipeline.runs.in_memory import AnalysedImages
 from ..pipeline.runs.run_files import RunInfo
-from ..pipeline.runs.serial import RunResults, read_checked_reference
 from ..reporting.image_warnings import analysis_fields
-from ..reporting.report import MANY_IMAGES
 from .progress import automatic_progress
 
 if TYPE_CHECKING:
     from ..core.progress import Progress
 
 
-def results_of(analyses: Iterable[Analysis]) -> tuple[RunResults, list[Input]]:
+def results_of(analyses: Iterable[Analysis]) -> tuple[AnalysedImages, list[Input]]:
     """Return analyses as the results of a run, from which its files are written.
 
     Parameters
@@ -57,7 +57,7 @@ def results_of(analyses: Iterable[Analysis]) -> tuple[RunResults, list[Input]]:
         labels=named[0].labels_from,
         detection=DetectionSettings(**parameters.get("detection", {})),
     )
-    results = RunResults(card, request, SessionRules())
+    results = AnalysedImages(card, request, SessionRules())
     results.analyses = {a.micrograph.name: a for a in named}
     inputs = [
         Input(a.micrograph.name, a.micrograph.path or Path(), micrograph=a.micrograph)
@@ -79,7 +79,7 @@ def _renamed(analysis: Analysis, name: str) -> Analysis:
 
 
 def save_results(
-    results: RunResults,
+    results: AnalysedImages,
     inputs: Sequence[Input],
     info: RunInfo,
     folder: str | PathLike[str],
@@ -93,7 +93,7 @@ def save_results(
 
     Parameters
     ----------
-    results : RunResults
+    results : AnalysedImages
         Analyses and outcomes, which stay as they are.
     method : str, optional
         "counted", "confusion" or "em".
@@ -109,22 +109,6 @@ def save_results(
         reference=None if reference is None else str(reference),
     )
     known_ratios = read_checked_reference(request, inputs, results.card)
-    make_folder(Path(folder))
     with automatic_progress(progress) as shown:
-        # Drawing empties the results: it works on a copy.
-        copy = replace(
-            results,
-            request=request,
-            small=len(inputs) > MANY_IMAGES,
-            progress=shown,
-            stop=None,
-            outcomes=list(results.outcomes),
-            analyses=dict(results.analyses),
-            tables=[],
-            sections=[],
-            movies=[],
-            examples=(),
-            scales={},
-        )
-        copy.draw()
-        return copy.finalize(Path(folder), inputs, known_ratios, info).files
+        copy = replace(results, request=request)
+        return copy.write(Path(folder), inputs, known_ratios, info, shown).files

@@ -17,8 +17,8 @@ from ..io.inputs import Input
 from ..io.provenance import Outcome, now
 from ..io.tables import concatenate
 from ..models.analysis import Analysis, limits_of
+from ..pipeline.runs.in_memory import AnalysedImages
 from ..pipeline.runs.run_files import RunInfo
-from ..pipeline.runs.serial import RunResults
 from ..statistics.ratios.ratios import class_ratios
 from .image_analysis import ImageAnalysis, new_axes, open_in_viewer
 from .saving import results_of, save_results
@@ -42,7 +42,7 @@ class Analyses:
 
     Parameters
     ----------
-    results : RunResults
+    results : AnalysedImages
         Analyses, outcomes and what the sessions have in common.
     inputs : sequence of Input
         All images, including those that failed.
@@ -60,7 +60,7 @@ class Analyses:
     >>> analyses["field_01.tif"].plot()
     """
 
-    results: RunResults
+    results: AnalysedImages
     inputs: Sequence[Input] = ()
     device: str = "cpu"
     started: str = field(default_factory=now)
@@ -322,7 +322,7 @@ class Session(Analyses):
 
     Parameters
     ----------
-    results, inputs, device, started : RunResults, sequence of Input, str, str
+    results, inputs, device, started : AnalysedImages, sequence of Input, str, str
         See `Analyses`.
     name : str
         Name of the session.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..atoms.finding.finder import AtomModel
     from ..core.model_card import ModelCard
     from ..pipeline.adaptation.result import Adaptation
-    from ..pipeline.runs.batch import BatchRun
+    from ..pipeline.runs.run_files import Run
     from ..tracking.following import TrackedMovie
     from ..tracking.settings import MovieSettings
 
@@ -320,7 +320,7 @@ def analyse_batch(
     workers: int | None = None,
     scheduler: str | None = None,
     **settings: Any,
-) -> BatchRun:
+) -> Run:
     """Analyse many images on many workers; images of an earlier run are not analysed again.
 
     A script that calls this needs ``if __name__ == "__main__":``, since workers are new processes.
@@ -345,7 +345,7 @@ def analyse_batch(
 
     Returns
     -------
-    BatchRun
+    Run
         Table, ratios, outcomes and files.
 
     Raises

@@ -76,7 +76,7 @@ class ImageAtoms:
         return with_neighbours(table, self.group_distance_nm)
 
     @cached_property
-    def outside_clusters(self) -> pd.DataFrame:
+    def not_in_clusters(self) -> pd.DataFrame:
         """Atom table without detections on bright clusters, with distances and groups of its own.
 
         Detections on what a person has added to the support stay.

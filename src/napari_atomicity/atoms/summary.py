@@ -51,7 +51,7 @@ class Summary:
 
 def summary(atoms: ImageAtoms) -> Summary:
     """Summarise the atoms of an image."""
-    every, table, support = atoms.table, atoms.outside_clusters, atoms.support
+    every, table, support = atoms.table, atoms.not_in_clusters, atoms.support
     by_person, uncertain = int((every["origin"] == PERSON).sum()), int(every["uncertain"].sum())
     # groups are numbered through all frames
     group_size = groups.sizes(table["group_id"].to_numpy())

@@ -18,12 +18,12 @@ def main() -> None:
     Ctrl-C ends the process at once until the command has begun: nothing is written before, and an
     exception in the middle of an import ends in a traceback or a crash.
     """
-    signal(SIGINT, _end_at_once)
+    signal(SIGINT, _end_immediately)
     from .commands import run
 
     run()
 
 
-def _end_at_once(*_: object) -> None:
+def _end_immediately(*_: object) -> None:
     os.write(2, b"atomicity: stopped\n")
     os._exit(130)

@@ -38,8 +38,7 @@ if TYPE_CHECKING:
     from ..models.analysis import Analysis
     from ..models.class_maps.class_averages import Averages
     from ..pipeline.explanations import ExplainRun
-    from ..pipeline.runs.batch import BatchRun
-    from ..pipeline.runs.serial import Run
+    from ..pipeline.runs.run_files import Run
 
 
 # ---- command ``atomicity explain``
@@ -168,7 +167,7 @@ def batch(
     run = start_batch(paths, out, wanted, workers, scheduler, patience_s, overwrite)
     if as_json:
         print_json(run.summary())
-    finish_batch(run, out)
+    finish(run, out)
 
 
 def start_batch(
@@ -179,7 +178,7 @@ def start_batch(
     scheduler: str | None = None,  # address of a dask scheduler, or its JSON file
     patience_s: float = 600.0,  # timeout in seconds for a worker or the scheduler
     overwrite: bool = False,
-) -> BatchRun:
+) -> Run:
     """Analyse images on workers and show the progress."""
     with without_collection():
         from ..pipeline.runs.batch import run_batch
@@ -205,7 +204,7 @@ def start_batch(
             fail(str(error), 2)
 
 
-def finish_batch(run: BatchRun, out: Path) -> None:
+def finish(run: Run, out: Path) -> None:
     """Print the number of images and clusters, and exit with the status of the run."""
     done = sum(outcome.status == "done" for outcome in run.outcomes)
     earlier = f", {run.reused} of them by an earlier run" if run.reused else ""
@@ -237,7 +236,8 @@ def analyse(
 ) -> None:
     """Detect clusters in images, classify them by number of atoms, and count the classes.
 
-    In stacks of frames, also track the clusters and their changes over time.
+    In stacks of frames, also track the clusters and their changes over time. If run again, analyse
+    only missing images.
     """
     number = _frames_of(average_frames)
     require_an_image(images)
@@ -245,18 +245,12 @@ def analyse(
     wanted = request(average_frames=number)
     if workers is not None and workers > 1:
         run = start_batch(images, out, wanted, workers, overwrite=overwrite)
-        _print(run, as_json)
-        finish_batch(run, out)
     else:
-        whole, _ = run_analysis(images, out, wanted)
-        _print(whole, as_json)
-        finish(whole, out)
-
-
-def _print(run: Run, as_json: bool) -> None:
+        run, _ = run_analysis(images, out, wanted, overwrite)
     _print_ratios(run)
     if as_json:
         print_json(run.summary())
+    finish(run, out)
 
 
 def _frames_of(text: str | None) -> int | str | None:
@@ -268,10 +262,12 @@ def _frames_of(text: str | None) -> int | str | None:
     return int(text)
 
 
-def run_analysis(images: list[Path], out: Path, request: RunRequest) -> tuple[Run, Analysis | None]:
-    """Analyse images and show the progress."""
+def run_analysis(
+    images: list[Path], out: Path, request: RunRequest, overwrite: bool = False
+) -> tuple[Run, Analysis | None]:
+    """Analyse images and show the progress; return the run and the last analysis."""
     with without_collection():
-        from ..pipeline.runs.serial import analyse_images
+        from ..pipeline.runs.engine import analyse_images
 
     last: list[Analysis] = []
 
@@ -282,7 +278,15 @@ def run_analysis(images: list[Path], out: Path, request: RunRequest) -> tuple[Ru
 
     with ConsoleProgress() as console, catch_signals(*SIGNALS) as stop:
         try:
-            run = analyse_images(images, out, request, console.progress, stop, on_outcome)
+            run = analyse_images(
+                images,
+                out,
+                request,
+                console.progress,
+                stop,
+                on_outcome,
+                overwrite=overwrite,
+            )
         except (ModelError, ReadError, TableError) as error:
             # wrong usage: no image can be analysed or compared
             fail(str(error), 2)
@@ -301,10 +305,3 @@ def _print_ratios(run: Run) -> None:
     r2, error = run.comparison.r2, run.comparison.mean_absolute_error
     shown = run.comparison.why_no_r2 if r2 is None else f"{r2:.3f}"
     say(f"compared with the reference: R² {shown}, mean absolute error {error:.3f}")
-
-
-def finish(run: Run, out: Path) -> None:
-    """Print the number of clusters, and exit with the status of the run."""
-    say(f"{len(run.table)} clusters; results in {out}")
-    say_doubts(run.outcomes)
-    exit_with_status(run, out / "report.html")

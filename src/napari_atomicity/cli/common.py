@@ -322,14 +322,14 @@ def refuse_to_overwrite(
 ) -> None:
     """Exit with status 2 if results of other images would be lost."""
     from ..io.inputs import named_inputs
-    from ..io.provenance import images_outside, lost_images
+    from ..io.provenance import images_of_other_folders, lost_images
 
     if overwrite or not (out / "run.json").is_file():
         return
     if watched is None:
         lost = lost_images(out, (item.path for item in named_inputs(images)))
     else:
-        lost = images_outside(out, watched)
+        lost = images_of_other_folders(out, watched)
     if lost:
         fail(
             f"{out}: this folder has results of other images, such as {lost[0]}. Choose another "

@@ -20,7 +20,7 @@ from .common import (
     print_json,
     say,
 )
-from .ending import end_at_once
+from .ending import end_immediately
 from .options import reads_images
 
 if TYPE_CHECKING:
@@ -42,12 +42,12 @@ def demo(
 ) -> None:
     """Analyse the example image of the package and show it in napari."""
     from ..core.extras import require_extra
-    from ..pipeline.runs.serial import RunRequest
+    from ..pipeline.run_request import RunRequest
     from ..simulation.example_data import example_path
 
     with require_extra("pyqt6", "opening napari"):
         import qtpy  # noqa: F401  (fails without a Qt binding)
-    run, analysis = run_analysis([example_path()], out, RunRequest())
+    run, analysis = run_analysis([example_path()], out, RunRequest(), overwrite=True)
     if run.interrupted or analysis is None:
         finish(run, out)
         raise typer.Exit(1)
@@ -98,7 +98,7 @@ def _show(analysis: Analysis, screenshot: Path, stay: bool) -> None:
     from ..gui.workbench import open_demo
 
     if stay:
-        end_at_once()
+        end_immediately()
         open_demo(analysis, screenshot=screenshot, block=True)
         return
 

@@ -176,7 +176,7 @@ def _interrupt_main_thread() -> None:
         _thread.interrupt_main()
 
 
-def end_at_once() -> None:
+def end_immediately() -> None:
     """Let the next signal end the process: nothing is unsaved, as while a window is open.
 
     The event loop of Qt does not run Python's handlers.

@@ -176,18 +176,6 @@ def enlarge(coarse: np.ndarray, shape: tuple[int, ...], factor: tuple[float, ...
     return BackgroundGrid(out, (factor[0], factor[1])).at(*(np.arange(n) for n in shape))
 
 
-def local_noise(
-    response: np.ndarray,  # (Y, X): filtered image with a mean near zero
-    block_px: int,  # edge length of a block in pixels
-) -> np.ndarray:  # (Y, X), float32
-    """Estimate the local standard deviation of a filtered image: see `estimate_noise_grid`."""
-    step = noise_sampling_step(block_px)
-    grid = estimate_noise_grid(
-        response[::step, ::step], block_px, response.shape, np.abs(response).max(initial=0.0)
-    )
-    return grid.at(*(np.arange(n) for n in response.shape))
-
-
 def noise_sampling_step(block_px: int) -> int:
     """Return the step in pixels at which the noise is sampled: small enough for a median."""
     return max(1, block_px // 24)

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from ..core.tables.cluster_table import documented_columns
 from .formulas import escape_formula, map_text
 
-DECIMALS = {"y_px": 1, "x_px": 1, "y_nm": 2, "x_nm": 2, "n_atoms": 1}
+DECIMALS = {c.name: c.decimals for c in documented_columns() if c.decimals is not None}
 """Decimals of columns that do not have a fixed number of digits."""
 
 MAX_TABULAR_ROWS = 40

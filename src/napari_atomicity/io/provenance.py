@@ -188,7 +188,7 @@ def lost_images(folder: Path, paths: Iterable[Path]) -> list[str]:
     ]
 
 
-def images_outside(folder: Path, watched: Path) -> list[str]:
+def images_of_other_folders(folder: Path, watched: Path) -> list[str]:
     """Return the images of an earlier run that are not of a watched folder.
 
     Deleted images of the folder are of it, and so are those of the same name and content, as in a

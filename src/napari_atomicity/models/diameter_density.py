@@ -97,10 +97,7 @@ class DiameterPosterior:
     # (n_clusters, n_classes): of each image; rows sum to less than 1 by the probability of no
     # class, and are NaN without a diameter
     probabilities: list[np.ndarray]
-    # shift, shift_sd: posterior mean and standard deviation of the shift of log diameter of the
-    # session
-    shift: float
-    shift_sd: float
+    shift: float  # posterior mean of the shift of log diameter of the session
 
 
 def diameter_posterior(
@@ -122,8 +119,7 @@ def diameter_posterior(
     for likelihood, of_image, (_, p) in zip(evidence, marginal, found, strict=True):
         weight = likelihood * (kernel.T @ (session / of_image))
         probabilities.append(np.einsum("t,tnc->nc", weight / weight.sum(), p))
-    mean = float(session @ SHIFTS)
-    return DiameterPosterior(probabilities, mean, float(np.sqrt(session @ (SHIFTS - mean) ** 2)))
+    return DiameterPosterior(probabilities, float(session @ SHIFTS))
 
 
 def _image_evidence(diameter_nm: np.ndarray, card: ModelCard) -> tuple[np.ndarray, np.ndarray]:

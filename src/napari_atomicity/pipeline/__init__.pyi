@@ -6,5 +6,5 @@ from .atom_runs import find_atoms_in_images as find_atoms_in_images
 from .measurements import measure_clusters as measure_clusters
 from .run_request import RunRequest as RunRequest
 from .runs.batch import run_batch as run_batch
-from .runs.serial import analyse_images as analyse_images
+from .runs.engine import analyse_images as analyse_images
 from .session_labels import label_session as label_session

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.errors import FAILED, ModelError, attempt
+from ..core.errors import FAILED, Cancelled, ModelError, attempt
 from ..core.model_card import ModelCard
-from ..core.progress import Progress, Stop, report
+from ..core.progress import Progress, Stop, check, report
 from ..core.tables.cluster_table import empty
 from ..io.files import RESULT, atomic_write, write_json
 from ..io.inputs import Input, make_folder, named_inputs
@@ -25,12 +25,14 @@ from ..io.tables import concatenate, write_clusters
 from ..models.analysis import Analysis
 from ..models.class_maps.class_average_figure import write_averages
 from ..models.class_maps.class_averages import Averages, of_analyses
-from ..models.inference import load_classifier
+from ..models.inference import Classifier, load_classifier
 from .acquisition_sessions import SessionRules
+from .analysis import with_failed
 from .explain_request import ExplainRequest
-from .image_step import add_unreached
+from .image_step import add_unreached, process_in_turn
+from .runs.in_memory import MAX_CLUSTERS, AnalysedImages
+from .runs.one_image import analyse_one, describe_outcome, without_pixels
 from .runs.run_files import RunInfo, WithOutcomes, summarise_outcomes
-from .runs.serial import ImageRun
 
 
 # ---- write class maps as an ImageJ stack
@@ -97,26 +99,92 @@ class ExplainRun(WithOutcomes):
         }
 
 
+@dataclass(frozen=True, eq=False)
+class _Result:
+    """Result of one image."""
+
+    outcome: Outcome
+    analysis: Analysis | None
+
+
 @dataclass(eq=False)
-class _Explanations(ImageRun):
+class _Explanations:
     """Analyses the images, labels those of each session, and computes their class maps."""
 
-    out_dir: Path = Path()
-    explained: Sequence[str] = (PREDICTED,)
-    kept: dict[str, list[Analysis]] = field(default_factory=dict)
+    classifier: Classifier
+    request: ExplainRequest
+    sessions: SessionRules
+    out_dir: Path
+    explained: Sequence[str]
+    progress: Progress | None
+    stop: Stop | None
+    outcomes: list[Outcome] = field(default_factory=list)
+    tables: list[pd.DataFrame] = field(default_factory=list)  # of the images that are explained
+    kept: dict[str, list[Analysis]] = field(default_factory=dict)  # what the averages need
     files: list[Path] = field(default_factory=list)
+    interrupted: bool = False
+    _images: AnalysedImages = field(init=False)  # whose class maps are not yet written
 
-    def process_labelled(
-        self, analysis: Analysis, outcome: Outcome, failed: dict[str, str]
+    def __post_init__(self) -> None:
+        self._images = AnalysedImages(self.classifier.card, self.request, self.sessions)
+
+    def process(
+        self,
+        inputs: Sequence[Input],
+        on_outcome: Callable[[Outcome, Analysis | None], None] | None,
     ) -> None:
+        """Analyse images one after the other, then label and explain them."""
+        self.interrupted = process_in_turn(
+            inputs, self.analyse, self.add, on_outcome, self.progress, self.stop
+        )
+        self.label_and_explain()
+
+    def analyse(self, item: Input, progress: Progress) -> _Result:
+        """Analyse an image."""
+        outcome, analysis, _ = analyse_one(item, self.classifier, self.request, progress, self.stop)
+        return _Result(outcome, None if analysis is None else without_pixels(analysis, item.path))
+
+    def add(self, result: _Result) -> None:
+        """Keep the result of an image; longer runs are labelled in blocks."""
+        images = self._images
+        images.outcomes.append(result.outcome)
+        if result.analysis is not None:
+            images.analyses[result.outcome.image] = result.analysis
+        if sum(len(analysis.table) for analysis in images.analyses.values()) > MAX_CLUSTERS:
+            self.label_and_explain()
+
+    def label_and_explain(self) -> None:
+        """Label the images that are kept, session by session, and write their class maps.
+
+        An interrupted run is saved soon: its images keep the labels that they have by themselves,
+        and have no class maps.
+        """
+        images = self._images
+        if not self.interrupted:
+            images.label_sessions(self.classifier, self.progress)
+        for i, outcome in enumerate(images.outcomes):
+            analysis = images.analyses.pop(outcome.image, None)
+            if analysis is not None:
+                report(self.progress, i, len(images.outcomes), f"Drawing {outcome.image}")
+                outcome = self._add_maps(analysis, outcome)
+            self.outcomes.append(outcome)
+        images.outcomes.clear()
+
+    def _add_maps(self, analysis: Analysis, outcome: Outcome) -> Outcome:
         """Write the class maps of an image and keep what the averages need."""
-        for name in self.explained:
-            attempt(failed, f"class maps ({name})", partial(self._explain, analysis, name))
+        self.tables.append(analysis.table)
+        failed: dict[str, str] = {}
+        try:
+            for name in () if self.interrupted else self.explained:
+                check(self.stop)
+                attempt(failed, f"class maps ({name})", partial(self._explain, analysis, name))
+        except Cancelled:
+            self.interrupted = True
+        return describe_outcome(outcome, with_failed(analysis, failed))
 
     def _explain(self, analysis: Analysis, name: str) -> None:
         maps = analysis.class_maps
         if name != PREDICTED:
-            assert self.classifier is not None
             symmetries = analysis.symmetries
             maps = self.classifier.class_maps(analysis.patches, name, symmetries=symmetries)
         if not len(analysis.table) or not maps:
@@ -129,14 +197,9 @@ class _Explanations(ImageRun):
         )
         self.kept.setdefault(name, []).append(kept)
 
-    @property
-    def _request(self) -> ExplainRequest:
-        assert isinstance(self.request, ExplainRequest)
-        return self.request
-
     def average(self, name: str) -> Averages:
         """Average the class maps of one kind, and write figure and tables."""
-        request = self._request
+        request = self.request
         averages = of_analyses(
             self.kept.pop(name, []),
             request.unit,
@@ -152,7 +215,7 @@ class _Explanations(ImageRun):
     def finalize_explanations(self, inputs: Sequence[Input], info: RunInfo) -> ExplainRun:
         """Average the class maps and write tables and record."""
         outcomes = self.sessions.with_sessions(add_unreached(self.outcomes, inputs))
-        table = concatenate([empty(self.card.classes), *self.tables])
+        table = concatenate([empty(self.classifier.card.classes), *self.tables])
         failed: dict[str, str] = {}
         averages = {}
         for name in () if info.interrupted else self.explained:
@@ -165,8 +228,8 @@ class _Explanations(ImageRun):
             outcomes,
             started=info.started,
             finished=now(),
-            parameters=self._request.parameters(),
-            model=self.card.provenance(),
+            parameters=self.request.parameters(),
+            model=self.classifier.card.provenance(),
             device=info.device,
             outputs=files,
             interrupted=info.interrupted,
@@ -214,16 +277,7 @@ def explain_images(
     sessions = SessionRules.read(request, classifier.card.classes)
     sessions.check([item.name for item in inputs])
     make_folder(out_dir)  # wrong usage writes nothing
-    results = _Explanations(
-        classifier.card,
-        request,
-        sessions,
-        progress=progress,
-        stop=stop,
-        classifier=classifier,
-        out_dir=out_dir,
-        explained=explained,
-    )
+    results = _Explanations(classifier, request, sessions, Path(out_dir), explained, progress, stop)
     results.process(inputs, on_outcome)
     info = RunInfo(started, str(classifier.device), results.interrupted, command)
     return results.finalize_explanations(inputs, info)

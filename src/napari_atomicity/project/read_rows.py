@@ -32,7 +32,7 @@ from .damage import (
     is_path,
     read_json,
 )
-from .rows import MEASURED, PREDICTED
+from .rows import MEASURED, PREDICTED, WITH_OWN_PLACE
 
 # ---- the analysis of an image as it is stored in a project
 
@@ -271,10 +271,12 @@ def _columns_of_image(
     probabilities = _probabilities(
         classes, found["model_id"].tolist(), texts["probabilities"][part]
     )
-    found |= probabilities
+    found |= probabilities | _measurements(texts["measurements"][part])
     order = tables.columns([name[2:] for name in probabilities])
-    ordered = {name: found[name] for name in dict.fromkeys([*order, *found])}
-    return ordered | _own_measurements(texts["measurements"][part])
+    for name in order:  # columns that are younger than the file
+        if name not in found and (column := tables.column_of(name)) is not None:
+            found[name] = column.fill(n)
+    return {name: found[name] for name in dict.fromkeys([*order, *found])}
 
 
 def _validate(parts: Iterable[Columns]) -> None:
@@ -288,19 +290,26 @@ def _validate(parts: Iterable[Columns]) -> None:
         _check_numbers(joined)
 
 
-def _own_measurements(texts: tuple[Any, ...]) -> dict[str, np.ndarray]:
-    """Return the columns of measurements of one's own; damaged values raise any error."""
-    columns: dict[str, np.ndarray] = {}
+def _measurements(texts: tuple[Any, ...]) -> dict[str, np.ndarray]:
+    """Return the columns that are stored together as JSON; damaged values raise any error."""
+    columns: dict[str, list[Any]] = {}
     for row, text in enumerate(texts):
         if text is None:
             continue
         for name, value in read_json(text, dict).items():
+            columns.setdefault(name, [None] * len(texts))[row] = value
+    found = {}
+    for name, values in columns.items():
+        if name in WITH_OWN_PLACE:
+            raise ValueError(f"the column {name} is stored twice")
+        if tables.column_of(name) is None:
             tables.check_own_column(name)
-            if value is not None and as_number(value) is None:
+            if any(value is not None and as_number(value) is None for value in values):
                 raise ValueError(f"the measurement {name} is no number")
-            values = columns.setdefault(name, np.full(len(texts), np.nan))
-            values[row] = np.nan if value is None else value
-    return columns
+            found[name] = np.array(values, float)
+        else:
+            found[name] = _column(name, tuple(values))
+    return found
 
 
 def _column(name: str, values: tuple[Any, ...]) -> np.ndarray:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ..core.tables import cluster_table as tables
 from ..io.files import plain
@@ -19,19 +20,36 @@ MEASURED = (
     "frame", "y_px", "x_px", "y_nm", "x_nm", "diameter_nm", "integrated_intensity",
     "eccentricity", "touches_border", "touches_neighbour",
 )  # fmt: skip
-"""Columns of the cluster table that no model has to do with."""
+"""Columns of the cluster table that no model has to do with, each with a column in the file."""
 LOGGED = (
     "cluster_id", "frame", "y_px", "x_px", "y_nm", "x_nm", "label_corrected", "label_predicted",
     "model_id",
 )  # fmt: skip
 """Columns that the log of corrections needs."""
-NOT_PREDICTED = ("excluded", "track_id", *tables.RECORDING)
-"""Optional columns that no model gives."""
 PREDICTED = (
     "label_predicted", "confidence", "prediction_set", "ood_score", "umap_1", "umap_2",
-    *(name for name in tables.OPTIONAL if name not in NOT_PREDICTED),
+    "conditions_differ", "n_atoms", "n_atoms_low", "n_atoms_high", "label_diameter",
+    "label_mixture", "label_network", "disagreement", "session_umap_1", "session_umap_2",
 )  # fmt: skip
-"""Columns that a model gives."""
+"""Columns that a model gives, each with a column in the file."""
+DERIVED = ("image", "label", "excluded")
+"""Columns that follow from the rest of the file."""
+WITH_OWN_PLACE = frozenset(
+    {*LOGGED, *MEASURED, *tables.RECORDING, *PREDICTED, *DERIVED, "track_id"}
+)
+"""Columns of the cluster table that have a column in the file or follow from it."""
+
+
+def measurements_of(table: pd.DataFrame) -> list[str]:
+    """Return the columns that are stored together as JSON: all without a column in the file."""
+    return [
+        str(name)
+        for name in table.columns
+        if name not in WITH_OWN_PLACE
+        and not str(name).startswith("p_")
+        and (tables.column_of(str(name)) is not None or table[name].dtype.kind in "fiub")
+    ]
+
 
 LABEL, REMOVE, ADD, MOVE = "label", "remove", "add", "move"
 _UNDOES = {LABEL: LABEL, MOVE: MOVE, REMOVE: ADD, ADD: REMOVE}
@@ -98,7 +116,7 @@ def _write_clusters(
         [(new[i]["label_corrected"], new[i].get("track_id"), image_id, i) for i in only_label],
     )
     whole = [i for i in changed if i not in set(only_label)]
-    written, own = (*MEASURED, *tables.RECORDING), tables.own_columns(after.table)
+    written, own = (*MEASURED, *tables.RECORDING), measurements_of(after.table)
     db.executemany(
         f"INSERT OR REPLACE INTO clusters (image_id, cluster_id, {', '.join(written)}, "
         "label_corrected, track_id, model_id, outline, measurements) "
@@ -107,7 +125,7 @@ def _write_clusters(
             (
                 image_id, i, *map(new[i].get, written),
                 new[i]["label_corrected"], new[i].get("track_id"), new[i]["model_id"] or None,
-                outlines[i], _own_measurements(new[i], own),
+                outlines[i], _measurements(new[i], own),
             )
             for i in whole
         ],
@@ -115,8 +133,8 @@ def _write_clusters(
     return whole
 
 
-def _own_measurements(row: dict[str, Any], names: list[str]) -> str | None:
-    """Return the measurements of one's own of a cluster as JSON; None if there are none."""
+def _measurements(row: dict[str, Any], names: list[str]) -> str | None:
+    """Return the columns of a cluster that are stored together as JSON; None if there are none."""
     return json.dumps(plain({name: row[name] for name in names})) if names else None
 
 
@@ -175,7 +193,7 @@ def same_clusters(before: Analysis | None, after: Analysis | None) -> bool:
     if before is None or after is None or before.regions is not after.regions:
         return False
     a, b = before.table, after.table
-    own = {*tables.own_columns(a), *tables.own_columns(b)}
+    own = {*measurements_of(a), *measurements_of(b)}
     for name in ("track_id", *tables.RECORDING, *own):
         present = [name in table.columns for table in (a, b)]
         if any(present) and not (all(present) and a[name].equals(b[name])):
@@ -205,9 +223,13 @@ def write_predictions(
     rows = rows_of(after, cluster_ids)
     classes = tables.classes_of(after.table)
     _insert_predictions(db, image_id, rows, classes)
+    together = measurements_of(after.table)
     db.executemany(
-        "UPDATE clusters SET model_id = ? WHERE image_id = ? AND cluster_id = ?",
-        [(row["model_id"] or None, image_id, i) for i, row in rows.items()],
+        "UPDATE clusters SET model_id = ?, measurements = ? WHERE image_id = ? AND cluster_id = ?",
+        [
+            (row["model_id"] or None, _measurements(row, together), image_id, i)
+            for i, row in rows.items()
+        ],
     )
     if _has_new_record(before, after, cluster_ids):
         # Unless it was undone meanwhile.

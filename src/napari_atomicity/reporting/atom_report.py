@@ -165,21 +165,25 @@ def describe_atom_methods(
         )
     loading = settings.get("loading") or {}
     if loading.get("support_thickness_nm") is not None:
-        metal = loading["metal"]
-        uncertainty = loading["support_thickness_uncertainty"]
-        paragraphs.append(
-            f"The metal loading by weight is n M / (n M + N_A ρ t), with the density n of the "
-            f"atoms per area of the support, M = {ATOMIC_WEIGHTS_G_MOL[metal]:g} g/mol ({metal}), "
-            f"and a support of t = {loading['support_thickness_nm']:g} nm and "
-            f"ρ = {loading['support_density_g_cm3']:g} g/cm³ as stated. Its interval includes "
-            "detection, completeness where it is known, sampling, and "
-            + (
-                f"a relative standard uncertainty of {100 * uncertainty:g} % of t ρ."
-                if uncertainty
-                else "no uncertainty of t and ρ."
-            )
-        )
+        paragraphs.append(_describe_loading(loading))
     return paragraphs
+
+
+def _describe_loading(loading: Mapping[str, Any]) -> str:
+    """Describe how the metal loading by weight is computed, and what its interval includes."""
+    metal, uncertainty = loading["metal"], loading["support_thickness_uncertainty"]
+    support = (
+        f"a relative standard uncertainty of {100 * uncertainty:g} % of t ρ"
+        if uncertainty
+        else "no uncertainty of t and ρ"
+    )
+    return (
+        f"The metal loading by weight is n M / (n M + N_A ρ t), with the density n of the "
+        f"atoms per area of the support, M = {ATOMIC_WEIGHTS_G_MOL[metal]:g} g/mol ({metal}), "
+        f"and a support of t = {loading['support_thickness_nm']:g} nm and "
+        f"ρ = {loading['support_density_g_cm3']:g} g/cm³ as stated. Its interval includes "
+        f"detection, completeness where it is known, sampling, and {support}."
+    )
 
 
 def _span(values: Sequence[float]) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -19,31 +18,12 @@ from ..atoms.injection import InjectedAtoms
 from ..atoms.marks import ImageAtoms, Mark, finite_or_none
 from ..atoms.species import Species
 from ..atoms.table import concat_atom_tables, empty_table
-from ..core.micrograph import Micrograph
 from ..core.text import pluralise
-from .edits import AtomEdit, SetAtoms, SetMarks
+from .edits import SetAtoms, SetMarks
+from .window_images import WindowImages
 
 AtomKey = tuple[str, int]
 """An atom everywhere in the session: (image name, atom_id)."""
-
-
-class _History(Protocol):
-    """What applies edits."""
-
-    def do(self, *edits: AtomEdit, description: str | None = None, group: object = None) -> None:
-        """Apply edits as one step."""
-        ...
-
-
-class _Owner(Protocol):
-    """What the store uses of the state of a window."""
-
-    @property
-    def history(self) -> _History: ...
-
-    def finish(self) -> None: ...
-
-    def micrograph(self, image: str) -> Micrograph: ...
 
 
 class AtomStore:
@@ -57,8 +37,13 @@ class AtomStore:
     selection_changed = Signal(frozenset)
     focus_requested = Signal(tuple)
 
-    def __init__(self, state: _Owner) -> None:
+    def __init__(
+        self,
+        state: WindowImages,
+        do: Callable[..., None],  # `History.do`
+    ) -> None:
         self._state = state
+        self._do = do
         self._of: dict[str, ImageAtoms] = {}
         self._next_id: dict[str, int] = {}
         self._selection: frozenset[AtomKey] = frozenset()
@@ -101,7 +86,7 @@ class AtomStore:
         before = self._of.get(image)
         start = before or ImageAtoms(image, analysis.pixel_size_nm)
         after = start.with_analysis(analysis, self._next_id.get(image, 1))
-        self._state.history.do(SetAtoms(image, before, after, description), group=group)
+        self._do(SetAtoms(image, before, after, description), group=group)
 
     def set_threshold(self, image: str, threshold: float) -> None:
         """Set the operating point; all values of one slider movement are one step."""
@@ -114,7 +99,7 @@ class AtomStore:
         edit = SetAtoms(
             image, before, before.with_threshold(threshold), f"threshold of atoms in {image}"
         )
-        self._state.history.do(edit, group=self._sliding[1])
+        self._do(edit, group=self._sliding[1])
 
     def end_sliding(self) -> None:
         """End the slider movement: the next one is another step."""
@@ -152,7 +137,7 @@ class AtomStore:
         self._state.finish()
         before = self._of.get(image)
         if before is not None:
-            self._state.history.do(SetAtoms(image, before, change(before), description))
+            self._do(SetAtoms(image, before, change(before), description))
 
     def begin(self, image: str) -> ImageAtoms:
         """Return the atoms of an image to be marked by hand; there are none at first.
@@ -207,12 +192,12 @@ class AtomStore:
                 edits.append(self._edit(image, after, ""))
         n = sum(len(edit.after) for edit in edits)
         if edits:
-            self._state.history.do(*edits, description=f"{verb} {pluralise(n, 'atom')}")
+            self._do(*edits, description=f"{verb} {pluralise(n, 'atom')}")
 
     def _mark(self, image: str, marks: Mapping[int, Mark | None], description: str) -> None:
         self._state.finish()
         if marks and image in self._of:
-            self._state.history.do(self._edit(image, marks, description))
+            self._do(self._edit(image, marks, description))
 
     def _edit(self, image: str, after: Mapping[int, Mark | None], description: str) -> SetMarks:
         before = self._of[image].marks

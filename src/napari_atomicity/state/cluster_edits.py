@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..atoms.marks import ImageAtoms
 from ..core.micrograph import Micrograph
 from ..core.tables import cluster_table as tables
 from ..core.tables.cluster_table import Key
 from ..core.text import pluralise
 from ..models.analysis import Analysis
-from ..project import EditKind, ImageEdit, Project
+from ..project import EditKind, ImageEdit
 from ..tracking.tracks import tracking_of
-from .analysis_store import AnalysisStore, blinded, inherit, still_there, with_predictions
-from .chunked_steps import ChunkedSteps, is_long
-from .cluster_rows import ClusterRows, bare_rows, ids_of, insert_rows, remove_rows, take_rows
+from .analysis_store import inherit, still_there, with_predictions
+from .chunked_steps import is_long
+from .cluster_rows import ClusterRows, bare_rows, ids_of, insert_rows, take_rows
 from .edits import (
     AddClusters,
     Edit,
@@ -33,111 +32,18 @@ from .edits import (
 )
 from .history import History
 from .project_saver import ClusterChange
-
-
-# ---- what a blind annotator sees: neither predictions nor the labels of others
-class BlindMode:
-    """Holds the analyses and atoms that blind mode hides."""
-
-    def __init__(self) -> None:
-        self.hidden: dict[str, Analysis] | None = None
-        self._hidden_atoms: dict[str, ImageAtoms] = {}
-
-    @property
-    def active(self) -> bool:
-        """Whether predictions and the labels of others are hidden."""
-        return self.hidden is not None
-
-    def start(
-        self,
-        project: Project,  # holds what the annotator has labelled and marked blind before
-        annotator: str,
-        analyses: dict[str, Analysis],
-        atoms: dict[str, ImageAtoms],
-    ) -> tuple[dict[str, Analysis], dict[str, ImageAtoms]]:
-        """Hide analyses and atoms; return those that the annotator sees."""
-        labels, removed = project.blind_labels(annotator)
-        shown = {
-            n: blinded(remove_rows(a, removed[n]) if n in removed else a, labels.get(n, {}))
-            for n, a in analyses.items()
-        }
-        marks = project.atoms.blind_marks(annotator)
-        unmarked = {n: ImageAtoms(n, a.pixel_size_nm) for n, a in atoms.items()}
-        self.hidden, self._hidden_atoms = analyses, atoms
-        return shown, {**unmarked, **marks}
-
-    def stop(self, project: Project) -> tuple[dict[str, Analysis], dict[str, ImageAtoms]]:
-        """Return what was hidden, with the labels that count now."""
-        hidden, atoms = self.hidden or {}, self._hidden_atoms
-        self.clear()
-        labels = project.labels()
-        return {n: with_labels(a, labels.get(n, {})) for n, a in hidden.items()}, atoms
-
-    def change_annotator(
-        self, project: Project, annotator: str
-    ) -> tuple[dict[str, Analysis], dict[str, ImageAtoms]]:
-        """Return what another blind annotator sees."""
-        return self.start(project, annotator, *self.stop(project))
-
-    def clear(self) -> None:
-        """Leave blind mode and forget what was hidden."""
-        self.hidden, self._hidden_atoms = None, {}
-
-    def forget(self, image: str) -> None:
-        """Forget what is hidden of an image."""
-        self._hidden_atoms.pop(image, None)
-        if self.hidden is not None:
-            self.hidden.pop(image, None)
-
-    def set_micrograph(self, image: str, micrograph: Micrograph) -> None:
-        """Replace the micrograph of a hidden analysis."""
-        if self.hidden is not None and image in self.hidden:
-            self.hidden[image] = replace(self.hidden[image], micrograph=micrograph)
-
-
-def with_labels(analysis: Analysis, labels: Mapping[int, str]) -> Analysis:
-    """Return the analysis with these labels of people, and no others; itself if they are equal."""
-    now = analysis.table.set_index("cluster_id")["label_corrected"]
-    new = {int(i): labels.get(i, "") for i in now.index if labels.get(i, "") != now[i]}
-    changed = Relabel(analysis.micrograph.name, {}, new).apply(analysis) if new else analysis
-    assert changed is not None
-    return changed
-
-
-class _Owner(Protocol):
-    """What the edits use of the state of a window."""
-
-    @property
-    def store(self) -> AnalysisStore: ...
-
-    @property
-    def history(self) -> History: ...
-
-    @property
-    def steps(self) -> ChunkedSteps: ...
-
-    @property
-    def project(self) -> Project | None: ...
-
-    @property
-    def annotator(self) -> str: ...
-
-    @property
-    def blind(self) -> bool: ...
-
-    @property
-    def images(self) -> list[str]: ...
-
-    def add_image(self, micrograph: Micrograph) -> str: ...
-
-    def ensure_writable(self) -> None: ...
+from .window_images import WindowImages, with_labels
 
 
 class ClusterEdits:
     """Changes the clusters of a window, each time by one step of its history."""
 
-    def __init__(self, state: _Owner) -> None:
+    def __init__(
+        self, state: WindowImages, history: History, add_image: Callable[[Micrograph], object]
+    ) -> None:
         self._state = state
+        self._history = history
+        self._add_image = add_image
 
     # ---- by a model
     def set_analysis(
@@ -156,14 +62,14 @@ class ClusterEdits:
         state, image = self._state, analysis.micrograph.name
         state.steps.finish()
         if image not in state.images:
-            state.add_image(analysis.micrograph)
+            self._add_image(analysis.micrograph)
         state.ensure_writable()
         edits = self._new_analysis(analysis, description)
         if undoable or state.store.get(image) is not None:
-            state.history.ensure_not_blind()
-            state.history.run(edits, long=soon)
+            self._history.ensure_not_blind()
+            self._history.run(edits, long=soon)
         elif not state.blind:
-            state.history.apply_without_undo(edits, soon)
+            self._history.apply_without_undo(edits, soon)
 
     def _new_analysis(self, analysis: Analysis, description: str) -> Iterator[Edit]:
         """Yield the edit that sets a new result with the corrections of the old one."""
@@ -190,7 +96,7 @@ class ClusterEdits:
             return project.manual_edits(image)
         added: set[int] = set()
         removed: dict[int, pd.DataFrame] = {}
-        for edit in self._state.history.edits_of(image):
+        for edit in self._history.edits_of(image):
             if isinstance(edit, AddClusters):
                 added |= edit.cluster_ids
             elif isinstance(edit, RemoveClusters):
@@ -209,13 +115,13 @@ class ClusterEdits:
             rows = still_there(analysis, result)
             edit = ImageEdit(image, EditKind.ANALYSIS, self._state.annotator, ids_of(rows))
             change = ClusterChange(edit, analysis, insert_rows(analysis, rows))
-            self._state.history.record_by_model(change)
+            self._history.record_by_model(change)
 
     def replace_predictions(self, result: Analysis, description: str = "classify") -> None:
         """Replace the predictions of the clusters of an image, as one step."""
         self._state.steps.finish()
         for edit in self._new_predictions([result], description):
-            self._state.history.do(edit)
+            self._history.do(edit)
 
     def replace_all_predictions(
         self,
@@ -225,10 +131,10 @@ class ClusterEdits:
     ) -> None:
         """Replace the predictions of several images, as one step that may run in parts."""
         self._state.ensure_writable()
-        self._state.history.ensure_not_blind()
+        self._history.ensure_not_blind()
         new = (edit for a in analyses for edit in self._new_analysis(a, description))
         edits = chain(new, self._new_predictions(results, description))
-        self._state.history.run(edits, description, long=True)
+        self._history.run(edits, description, long=True)
 
     def set_session(self, image: str, session: Mapping[str, Any]) -> None:
         """Set what the session of an image tells of it; not a step of undo."""
@@ -238,7 +144,7 @@ class ClusterEdits:
             edit = ImageEdit(image, EditKind.ANALYSIS, self._state.annotator, frozenset())
             parameters = {**analysis.parameters, "session": dict(session)}
             after = replace(analysis, parameters=parameters)
-            self._state.history.record_by_model(ClusterChange(edit, analysis, after))
+            self._history.record_by_model(ClusterChange(edit, analysis, after))
 
     def _new_predictions(self, results: Iterable[Analysis], description: str) -> Iterator[Edit]:
         for result in results:
@@ -264,7 +170,7 @@ class ClusterEdits:
         self._state.steps.finish()
         rows = self._new_rows(image, table, outlines)
         edit = AddClusters(image, None, rows, f"add {pluralise(len(table), 'cluster')}")
-        self._state.history.do(edit)
+        self._history.do(edit)
         return rows.table["cluster_id"].tolist()
 
     def _new_rows(self, image: str, table: pd.DataFrame, outlines: list[np.ndarray]) -> ClusterRows:
@@ -289,7 +195,7 @@ class ClusterEdits:
         before = take_rows(analysis, replaced)
         after = self._new_rows(image, table, outlines)
         text = f"{verb} {pluralise(len(replaced), 'cluster')}"
-        self._state.history.do(ReplaceClusters(image, before, after, text), group=group)
+        self._history.do(ReplaceClusters(image, before, after, text), group=group)
         return after.table["cluster_id"].tolist()
 
     def move(self, image: str, table: pd.DataFrame, outlines: list[np.ndarray]) -> None:
@@ -314,7 +220,7 @@ class ClusterEdits:
             table = table.assign(track_id=table["cluster_id"].map(track))
         after = bare_rows(tables.settle_labels(table), outlines)
         edit = ReplaceClusters(image, before, after, f"move {pluralise(len(table), 'cluster')}")
-        self._state.history.do(edit)
+        self._history.do(edit)
 
     def set_tracks(self, tracked: Analysis) -> None:
         """Set which clusters of different frames are the same, as one step."""
@@ -323,7 +229,7 @@ class ClusterEdits:
         analysis = self._state.store.get(image)
         if analysis is not None:
             edit = SetTracks(image, tracking_of(analysis), tracking_of(tracked))
-            self._state.history.do(edit)
+            self._history.do(edit)
 
     def regions(self, image: str) -> tuple[np.ndarray, ...]:
         """Return the excluded regions, polygons (M, 2) in pixels (y, x)."""
@@ -338,7 +244,7 @@ class ClusterEdits:
             after = tuple(np.asarray(p, float) for p in polygons)
             n = len(after)
             text = f"exclude {pluralise(n, 'region')} of {image}"
-            self._state.history.do(SetRegions(image, analysis.regions, after, text))
+            self._history.do(SetRegions(image, analysis.regions, after, text))
 
     def relabel(self, keys: Iterable[Key], label: str) -> None:
         """Label clusters, as one step."""
@@ -350,7 +256,7 @@ class ClusterEdits:
         by_image: dict[str, dict[int, str]] = {}
         for (image, cluster_id), label in labels.items():
             by_image.setdefault(image, {})[cluster_id] = label
-        self._state.history.run(self._relabels(by_image), description, long=is_long(by_image))
+        self._history.run(self._relabels(by_image), description, long=is_long(by_image))
 
     def _relabels(self, by_image: Mapping[str, Mapping[int, str]]) -> Iterator[Edit]:
         for image, new in by_image.items():
@@ -366,7 +272,7 @@ class ClusterEdits:
         by_image: dict[str, list[int]] = {}
         for image, cluster_id in keys:
             by_image.setdefault(image, []).append(cluster_id)
-        self._state.history.run(self._removals(by_image), long=is_long(by_image))
+        self._history.run(self._removals(by_image), long=is_long(by_image))
 
     def _removals(self, by_image: Mapping[str, Sequence[int]]) -> Iterator[Edit]:
         for image, ids in by_image.items():

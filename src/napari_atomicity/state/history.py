@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Protocol, overload
+from typing import Any, overload
+
+import pandas as pd
 
 from ..core.errors import AtomicityError
 from ..core.tables import cluster_table as tables
@@ -14,9 +16,9 @@ from ..core.tables.table_cache import columns_of
 from ..core.text import pluralise
 from ..models.analysis import Analysis
 from ..project import EditKind
-from .analysis_store import AnalysisStore, mark_excluded
+from .analysis_store import mark_excluded
 from .atom_store import AtomKey, AtomStore
-from .chunked_steps import MAX_IMAGES, ChunkedSteps, Work, exceeds_limits
+from .chunked_steps import MAX_IMAGES, Work, exceeds_limits
 from .edits import (
     AtomEdit,
     Edit,
@@ -30,6 +32,7 @@ from .edits import (
     with_author,
 )
 from .project_saver import (
+    LABEL_COLUMNS,
     AnnotationChange,
     AtomChange,
     Change,
@@ -37,8 +40,10 @@ from .project_saver import (
     PixelSizeChange,
     ProjectSaver,
     SessionChange,
+    changed_parts,
 )
 from .session_store import PixelSizes, SessionStore
+from .window_images import WindowImages
 
 _ALLOWED_BLIND = Relabel | RemoveClusters | SetMarks | SetPixelSize
 
@@ -77,48 +82,22 @@ class Step:
         return frozenset() if None in ids else frozenset().union(*filter(None, ids))
 
 
-class _Owner(Protocol):
-    """What the history uses of the state of a window."""
-
-    @property
-    def store(self) -> AnalysisStore: ...
-
-    @property
-    def atoms(self) -> AtomStore: ...
-
-    @property
-    def sessions(self) -> SessionStore: ...
-
-    @property
-    def pixel_sizes(self) -> PixelSizes: ...
-
-    @property
-    def saver(self) -> ProjectSaver: ...
-
-    @property
-    def steps(self) -> ChunkedSteps: ...
-
-    @property
-    def annotator(self) -> str: ...
-
-    @property
-    def blind(self) -> bool: ...
-
-    @property
-    def selected(self) -> Selection: ...
-
-    def ensure_writable(self) -> None: ...
-
-    def select_again(self, selected: Selection) -> None: ...
-
-    def notify(self, changes: Sequence[Change]) -> Work: ...
-
-
 class History(Sequence[Step]):
     """The steps that were done, oldest first, and those that were undone."""
 
-    def __init__(self, state: _Owner) -> None:
+    def __init__(
+        self,
+        state: WindowImages,
+        atoms: AtomStore,
+        sessions: SessionStore,
+        pixel_sizes: PixelSizes,
+        saver: ProjectSaver,
+    ) -> None:
         self._state = state
+        self._atoms = atoms
+        self._sessions = sessions
+        self._pixel_sizes = pixel_sizes
+        self._saver = saver
         self._done: list[Step] = []
         self._undone: list[Step] = []
 
@@ -188,12 +167,12 @@ class History(Sequence[Step]):
         """Save and show what a model found of known clusters; it is not a step of undo."""
         assert change.after is not None  # a model removes no image
         changes = [replace(change, after=checked(change.after, thoroughly=True))]
-        for part in (self._save_and_install(changes), self._state.notify(changes)):
+        for part in (self._save_and_install(changes), self._notify(changes)):
             for _ in part:
                 pass
 
     def _do(self, edits: Iterable[Edit | AtomEdit], description: str | None, group: object) -> Work:
-        author, selected = self._state.annotator, self._state.selected
+        author, selected = self._state.annotator, self._selected
         done, changes = yield from self._replay(edits, _applied, author)
         if not done:
             return
@@ -204,11 +183,11 @@ class History(Sequence[Step]):
             self._done.pop()
         self._done.append(step)
         self._undone.clear()
-        yield from self._state.notify(changes)
+        yield from self._notify(changes)
 
     def _apply_without_undo(self, edits: Iterable[Edit]) -> Work:
         _, changes = yield from self._replay(edits, _applied, self._state.annotator)
-        yield from self._state.notify(changes)
+        yield from self._notify(changes)
 
     # ---- undo and redo
     def undo(self) -> Step | None:
@@ -240,23 +219,23 @@ class History(Sequence[Step]):
         self._state.steps.run(self._go_to(n_done), _are_long(steps))
 
     def _undo(self) -> Work:
-        step, selected = self._done[-1], self._state.selected
+        step, selected = self._done[-1], self._selected
         undone, changes = yield from self._replay(
             reversed(step.edits), _reverted, is_undo=True, known=True
         )
         self._done.pop()
         edits = tuple(reversed(undone))
         self._undone.append(replace(step, edits=edits, selection=selected))
-        self._state.select_again(step.selection)
-        yield from self._state.notify(changes)
+        self._select_again(step.selection)
+        yield from self._notify(changes)
 
     def _redo(self) -> Work:
-        step, selected = self._undone[-1], self._state.selected
+        step, selected = self._undone[-1], self._selected
         done, changes = yield from self._replay(step.edits, _applied_again, known=True)
         self._undone.pop()
         self._done.append(replace(step, edits=tuple(done), selection=selected))
-        self._state.select_again(step.selection)
-        yield from self._state.notify(changes)
+        self._select_again(step.selection)
+        yield from self._notify(changes)
 
     def _go_to(self, n_done: int) -> Work:
         while len(self._done) > n_done:
@@ -309,7 +288,7 @@ class History(Sequence[Step]):
 
     def _save_and_install(self, changes: Sequence[Change]) -> Work:
         """Write changes into the project, then into memory."""
-        yield from self._state.saver.save(changes)
+        yield from self._saver.save(changes)
         for change in changes:
             if isinstance(change, AnnotationChange):
                 continue  # the project alone has them
@@ -324,10 +303,57 @@ class History(Sequence[Step]):
     def _store_of(self, edit: Edit | AtomEdit) -> Any:
         """Return the store of what an edit changes."""
         if isinstance(edit, SetSession):
-            return self._state.sessions
+            return self._sessions
         if isinstance(edit, SetPixelSize):
-            return self._state.pixel_sizes
-        return self._state.atoms if isinstance(edit, SetAtoms | SetMarks) else self._state.store
+            return self._pixel_sizes
+        return self._atoms if isinstance(edit, SetAtoms | SetMarks) else self._state.store
+
+    # ---- what others see of an edit
+    def _notify(self, changes: Sequence[Change]) -> Work:
+        """Emit the signals of changes that are installed; deselect clusters that were removed."""
+        yield True  # the views are updated in a part of their own
+        images, columns, rows = changed_parts(changes)
+        self._state.changed.emit(images, columns, rows)
+        for image in dict.fromkeys(c.edit.image for c in changes if isinstance(c, AtomChange)):
+            self._atoms.notify(image)
+        calibrated = [c.edit.image for c in changes if isinstance(c, PixelSizeChange)]
+        for image in calibrated:
+            self._pixel_sizes.changed.emit(image)
+        if calibrated:
+            self._state.images_changed.emit()
+        yield False
+        if columns is LABEL_COLUMNS:
+            return
+        selected = {key[0] for key in self._state.selection}
+        known = {
+            i: set(self._state.table(i)["cluster_id"].tolist()) for i in images if i in selected
+        }
+        removed = [k for k in self._state.selection if k[0] in known and k[1] not in known[k[0]]]
+        if removed:
+            self._state.select(self._state.selection.difference(removed))
+
+    @property
+    def _selected(self) -> Selection:
+        """Keys of the selected clusters and atoms."""
+        return self._state.selection, self._atoms.selection
+
+    def _select_again(self, selected: Selection) -> None:
+        """Select what was selected before a step, as far as it is still there."""
+        if selected == self._selected:
+            return
+        clusters, atoms = selected
+        self._state.select(
+            self._present(clusters, lambda image: self._state.table(image)["cluster_id"])
+        )
+        self._atoms.select(self._present(atoms, lambda image: self._atoms.table(image)["atom_id"]))
+
+    def _present(
+        self, keys: frozenset[tuple[str, int]], ids: Callable[[str], pd.Series]
+    ) -> list[tuple[str, int]]:
+        """Return the keys of objects that the tables of their images have."""
+        images = {image for image, _ in keys}.intersection(self._state.images)
+        known = {image: set(ids(image).tolist()) for image in images}
+        return [key for key in keys if key[1] in known.get(key[0], ())]
 
     def ensure_not_blind(self) -> None:
         """Raise `AtomicityError` in blind mode, in which few edits are allowed."""

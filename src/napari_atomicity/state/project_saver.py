@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from ..atoms.marks import ImageAtoms, Mark
 from ..core.acquisition_session import SessionEntry
@@ -15,11 +14,11 @@ from ..core.tables.cluster_table import Key
 from ..core.tables.table_cache import Columns
 from ..models.analysis import Analysis
 from ..project import EditKind, ImageEdit, Project
-from .analysis_store import AnalysisStore
 from .atom_store import AtomStore
 from .chunked_steps import MAX_IMAGES, Work
 from .edits import AtomEdit, Edit, SetAnnotation, SetPixelSize, SetSession
 from .session_store import SessionStore
+from .window_images import WindowImages
 
 LABEL_COLUMNS = frozenset({"label", "label_corrected"})
 """Columns that a correction changes."""
@@ -93,33 +92,19 @@ def changed_parts(
     return images, LABEL_COLUMNS if only_labels else None, frozenset(rows)
 
 
-class _Owner(Protocol):
-    """What the saver reads of the state of a window."""
-
-    @property
-    def store(self) -> AnalysisStore: ...
-
-    @property
-    def atoms(self) -> AtomStore: ...
-
-    @property
-    def sessions(self) -> SessionStore: ...
-
-    @property
-    def project(self) -> Project | None: ...
-
-    @property
-    def annotator(self) -> str: ...
-
-    @property
-    def blind(self) -> bool: ...
-
-
 class ProjectSaver:
     """Writes every edit into the project before the call of the edit returns."""
 
-    def __init__(self, state: _Owner, on_message: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        state: WindowImages,
+        atoms: AtomStore,
+        sessions: SessionStore,
+        on_message: Callable[[str], None],
+    ) -> None:
         self._state = state
+        self._atoms = atoms
+        self._sessions = sessions
         self._on_message = on_message
         self._unsaved: dict[str, Analysis | None] = {}
         self._unsaved_labels: dict[str, list[ClusterChange]] = {}
@@ -155,9 +140,9 @@ class ProjectSaver:
             if project.has(name):
                 if name in state.store.analyses:
                     self._unsaved[name] = None
-                if name in state.atoms.images:
+                if name in self._atoms.images:
                     self._unsaved_atoms[name] = None
-                if name in state.sessions.entries:
+                if name in self._sessions.entries:
                     self._unsaved_sessions.add(name)
             del self._not_added[name]
 
@@ -265,7 +250,7 @@ class ProjectSaver:
         """Write all that has changed in images since they were last written."""
         state = self._state
         for image in self._unsaved_sessions:
-            project.image_files.set_session(image, state.sessions.get(image), state.annotator)
+            project.image_files.set_session(image, self._sessions.get(image), state.annotator)
         for image, size_nm in self._unsaved_sizes.items():
             project.image_files.set_pixel_size(image, size_nm)
         now = {c.edit.image: c.after for c in kept if isinstance(c, ClusterChange)}
@@ -278,7 +263,7 @@ class ProjectSaver:
             yield False
         for image, was in list(self._unsaved_atoms.items()):
             edit = ImageEdit(image, EditKind.ATOMS, state.annotator)
-            after = atoms.get(image, state.atoms.of(image))
+            after = atoms.get(image, self._atoms.of(image))
             project.atoms.record(edit, was, after, blind=state.blind)
             yield False
 

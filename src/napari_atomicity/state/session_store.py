@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
-from psygnal import Signal, SignalInstance
+from psygnal import Signal
 
 from ..core.acquisition_session import (
     AcquisitionSession,
@@ -17,38 +17,11 @@ from ..core.acquisition_session import (
     format_composition,
     group_images,
 )
-from ..core.micrograph import Micrograph
 from ..core.text import pluralise
 from ..models.analysis import Analysis
 from ..statistics.ratios.ratio_notes import CHANGED_PIXEL_SIZE as CHANGED
 from .edits import SetPixelSize, SetSession
-
-
-class _History(Protocol):
-    """What applies edits."""
-
-    def do(self, *edits: SetSession | SetPixelSize, description: str | None = None) -> None: ...
-
-
-class _Owner(Protocol):
-    """What the stores use of the state of a window."""
-
-    @property
-    def history(self) -> _History: ...
-
-    @property
-    def images(self) -> list[str]: ...
-
-    @property
-    def images_changed(self) -> SignalInstance: ...
-
-    def analysis(self, image: str) -> Analysis | None: ...
-
-    def finish(self) -> None: ...
-
-    def micrograph(self, image: str) -> Micrograph: ...
-
-    def replace_micrograph(self, micrograph: Micrograph) -> None: ...
+from .window_images import WindowImages
 
 
 class SessionStore:
@@ -57,8 +30,13 @@ class SessionStore:
     Only what a person enters is stored, as edits; the rest is derived when it is needed.
     """
 
-    def __init__(self, state: _Owner) -> None:
+    def __init__(
+        self,
+        state: WindowImages,
+        do: Callable[..., None],  # `History.do`
+    ) -> None:
         self._state = state
+        self._do = do
         self._entries: dict[str, SessionEntry] = {}
         self._groups: list[AcquisitionSession] | None = None
         state.images_changed.connect(self._invalidate)
@@ -107,7 +85,7 @@ class SessionStore:
         images = list(images)
         # The others are named too: a derived name may change when images are added.
         others = [i for session in self.groups() if session.name == name for i in session.images]
-        self._do(
+        self._set(
             {i: replace(self.get(i), session=name) for i in dict.fromkeys([*others, *images])},
             f"session {name} of {pluralise(len(images), 'image')}",
         )
@@ -115,7 +93,7 @@ class SessionStore:
     def derive(self, images: Iterable[str]) -> None:
         """Derive the sessions of images from their files again."""
         images = list(images)
-        self._do(
+        self._set(
             {image: replace(self.get(image), session="") for image in images},
             f"derive the session of {pluralise(len(images), 'image')}",
         )
@@ -124,7 +102,7 @@ class SessionStore:
         """Set the known composition of the sample in images."""
         images = list(images)
         known = format_composition(composition) if composition else "no known sample"
-        self._do(
+        self._set(
             {
                 image: replace(self.get(image), known=dict(composition), keep_known=False)
                 for image in images
@@ -136,7 +114,7 @@ class SessionStore:
         """Set whether known samples in images are used even if their clusters contradict them."""
         known = [image for image in images if self.get(image).known]
         verb = "use" if keep else "test"
-        self._do(
+        self._set(
             {image: replace(self.get(image), keep_known=keep) for image in known},
             f"{verb} the known sample in {pluralise(len(known), 'image')}",
         )
@@ -155,7 +133,7 @@ class SessionStore:
         """Set values of the entries of all images of the sessions of some."""
         wanted = set(images)
         members = [i for s in self.groups() if wanted.intersection(s.images) for i in s.images]
-        self._do(
+        self._set(
             {image: replace(self.get(image), **values) for image in members},
             f"{what} for {pluralise(len(members), 'image')}",
         )
@@ -168,7 +146,7 @@ class SessionStore:
             number += 1
         return f"{name} ({number})"
 
-    def _do(self, entries: Mapping[str, SessionEntry], description: str) -> None:
+    def _set(self, entries: Mapping[str, SessionEntry], description: str) -> None:
         self._state.finish()
         edits = [
             SetSession(image, self.get(image), entry)
@@ -176,7 +154,7 @@ class SessionStore:
             if entry != self.get(image)
         ]
         if edits:
-            self._state.history.do(*edits, description=description)
+            self._do(*edits, description=description)
 
 
 class PixelSizes:
@@ -187,8 +165,13 @@ class PixelSizes:
 
     changed = Signal(str)
 
-    def __init__(self, state: _Owner) -> None:
+    def __init__(
+        self,
+        state: WindowImages,
+        do: Callable[..., None],  # `History.do`
+    ) -> None:
         self._state = state
+        self._do = do
 
     def get(self, image: str) -> float | None:
         """Return the pixel size of an image in nm; None if it is not known."""
@@ -198,7 +181,7 @@ class PixelSizes:
         """Set the pixel size of an image in nm."""
         self._state.finish()
         edit = SetPixelSize(image, self.get(image), size_nm, f"pixel size {size_nm:.5g} nm")
-        self._state.history.do(edit)
+        self._do(edit)
 
     def has_changed(self, image: str) -> bool:
         """Return whether the analysis of an image refers to another pixel size."""

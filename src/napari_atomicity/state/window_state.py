@@ -7,37 +7,29 @@ returns (`project_saver`). Qt and napari are not used here.
 
 from __future__ import annotations
 
-import getpass
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
-import pandas as pd
 from psygnal import Signal
 
 from ..atoms.marks import ImageAtoms
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
 from ..core.tables.cluster_table import Key
-from ..core.tables.table_cache import Columns, TableCache
+from ..core.tables.table_cache import TableCache
 from ..io.readers.lazy_micrograph import LazyMicrograph
 from ..models.analysis import Analysis
 from ..project import MergeReport, Project, ProjectContents
-from .analysis_store import AnalysisStore
 from .atom_store import AtomStore
-from .chunked_steps import ChunkedSteps, Work
-from .cluster_edits import BlindMode, ClusterEdits
-from .history import History, Selection, Step
-from .project_saver import (
-    LABEL_COLUMNS,
-    AtomChange,
-    Change,
-    PixelSizeChange,
-    ProjectSaver,
-    changed_parts,
-)
+from .cluster_edits import ClusterEdits
+from .edits import AtomEdit, Edit
+from .history import History, Step
+from .project_saver import LABEL_COLUMNS, ProjectSaver
 from .session_store import PixelSizes, SessionStore
+from .window_images import WindowImages, user_name
 
 
 # ---- what a window is busy with
@@ -64,34 +56,17 @@ class Status:
 __all__ = ["Status", "Step", "TaskState", "WindowState", "user_name"]
 
 
-def user_name() -> str:
-    """Return the name of the user of this computer."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container without a name for its user
-        return "somebody"
-
-
-class WindowState:
+class WindowState(WindowImages):
     """Images, analyses, selection and status of one window.
 
-    Signals: ``changed(images, columns, rows)``, once after each step, undo, new result or merge:
-    the cluster tables of these images (a tuple of names; empty if only atoms or the log of
-    corrections have changed), in these columns (a frozenset of names; None: any) and rows (a
-    frozenset of keys; None: any); or with `SESSION_COLUMNS` and no rows, what a person entered of
-    the acquisition sessions of these images.
-    ``images_changed()``; ``current_changed(image name or None)``;
-    ``selection_changed(frozenset of keys)``; ``status_changed(Status)``;
-    ``map_options_changed()``: class or scale of the class maps;
+    Signals, besides those of `WindowImages`: ``current_changed(image name or None)``;
+    ``status_changed(Status)``; ``map_options_changed()``: class or scale of the class maps;
     ``focus_requested(key)``: show this cluster;
     ``project_changed()``: another project or none, or blind mode changed;
     ``annotator_changed()``; ``saved_changed(message)``: "" if all edits are in the project.
     """
 
-    changed = Signal(tuple, object, object)
-    images_changed = Signal()
     current_changed = Signal(object)
-    selection_changed = Signal(frozenset)
     status_changed = Signal(Status)
     map_options_changed = Signal()
     focus_requested = Signal(tuple)
@@ -100,36 +75,24 @@ class WindowState:
     saved_changed = Signal(str)
 
     def __init__(self) -> None:
-        self._micrographs: dict[str, Micrograph] = {}
+        super().__init__()
         self._current: str | None = None
-        self._selection: frozenset[Key] = frozenset()
         self._explained_class: str | None = None
         self._same_map_scale = False
         self._status = Status()
-        self._project: Project | None = None
-        self._annotator = user_name()
-        self._blind = BlindMode()
         self.epoch = 0
-        self.store = AnalysisStore()
-        self.steps = ChunkedSteps()
-        self.history = History(self)
-        self.atoms = AtomStore(self)
-        self.sessions = SessionStore(self)
-        self.pixel_sizes = PixelSizes(self)
-        self.clusters = ClusterEdits(self)
-        self.saver = ProjectSaver(self, lambda message: self.saved_changed.emit(message))
+        self.atoms = AtomStore(self, self._do)
+        self.sessions = SessionStore(self, self._do)
+        self.pixel_sizes = PixelSizes(self, self._do)
+        self.saver = ProjectSaver(self, self.atoms, self.sessions, self.saved_changed.emit)
+        self.history = History(self, self.atoms, self.sessions, self.pixel_sizes, self.saver)
+        self.clusters = ClusterEdits(self, self.history, self.add_image)
+
+    def _do(self, *edits: Edit | AtomEdit, **options: Any) -> None:
+        """Apply edits; see `History.do`. The stores, which it needs, are made before it."""
+        self.history.do(*edits, **options)
 
     # ---- project
-    @property
-    def project(self) -> Project | None:
-        """The project in which all edits are saved; None: they are in memory only."""
-        return self._project
-
-    @property
-    def read_only(self) -> bool:
-        """Whether nothing can be changed, because another window has the project open."""
-        return self._project is not None and self._project.read_only
-
     @property
     def annotator(self) -> str:
         """Name of the person who corrects; in blind mode another person is blind as well."""
@@ -231,11 +194,6 @@ class WindowState:
         self.changed.emit(tuple(images), LABEL_COLUMNS, None)
         return report
 
-    @property
-    def blind(self) -> bool:
-        """Whether predictions and the labels of others are hidden."""
-        return self._blind.hidden is not None
-
     def set_blind(self, on: bool) -> None:
         """Hide or show predictions and the labels of others; blind labels are kept apart."""
         if on == self.blind:
@@ -294,19 +252,6 @@ class WindowState:
         return self.saver.message
 
     # ---- images
-    @property
-    def images(self) -> list[str]:
-        """Names of the images, in order."""
-        return list(self._micrographs)
-
-    def micrograph(self, image: str) -> Micrograph:
-        """Return the micrograph of an image."""
-        return self._micrographs[image]
-
-    def replace_micrograph(self, micrograph: Micrograph) -> None:
-        """Replace the micrograph of an image by one of the same name; emits no signal."""
-        self._micrographs[micrograph.name] = micrograph
-
     def add_image(self, micrograph: Micrograph) -> str:
         """Add an image or replace the one of the same name."""
         self.finish()
@@ -345,103 +290,11 @@ class WindowState:
             self.current_changed.emit(image)
 
     # ---- analyses
-    def analysis(self, image: str) -> Analysis | None:
-        """Return the analysis of an image, if there is one."""
-        return self.store.get(image)
-
-    def generation(self, image: str) -> int:
-        """Return a number that grows with every change of an image's analysis."""
-        return self.store.generation(image)
-
-    def table(self, image: str | None = None) -> pd.DataFrame:
-        """Return the cluster table of one image, or of all."""
-        if image is not None:
-            return self.store.table(image)
-        return self.store.joined_table(self._micrographs)
-
-    def columns(self, image: str) -> Columns | None:
-        """Return the cluster table of an image as read-only arrays by name."""
-        return self.store.columns(image)
-
     def classes(self) -> list[str]:
         """Return the classes of all analyses, in order."""
         return self.store.classes(self._blind.hidden)
 
-    # ---- steps
-    def finish(self) -> None:
-        """Run the step that is under way to its end."""
-        self.steps.finish()
-
-    @property
-    def busy(self) -> bool:
-        """Whether a step is under way."""
-        return self.steps.busy
-
-    def ensure_writable(self) -> None:
-        """Finish the step under way; raise `AtomicityError` if nothing can be changed."""
-        self.finish()
-        if self.read_only:
-            raise AtomicityError(
-                "this project is read-only: it is open in another window, or may not be written",
-                None if self._project is None else self._project.path,
-                "Close the other window, or work on a copy",
-            )
-
-    def notify(self, changes: Sequence[Change]) -> Work:
-        """Emit the signals of changes that are installed; deselect clusters that were removed."""
-        yield True  # the views are updated in a part of their own
-        images, columns, rows = changed_parts(changes)
-        self.changed.emit(images, columns, rows)
-        for image in dict.fromkeys(c.edit.image for c in changes if isinstance(c, AtomChange)):
-            self.atoms.notify(image)
-        calibrated = [c.edit.image for c in changes if isinstance(c, PixelSizeChange)]
-        for image in calibrated:
-            self.pixel_sizes.changed.emit(image)
-        if calibrated:
-            self.images_changed.emit()
-        yield False
-        if columns is LABEL_COLUMNS:
-            return
-        selected = {key[0] for key in self._selection}
-        known = {i: set(self.table(i)["cluster_id"].tolist()) for i in images if i in selected}
-        removed = [k for k in self._selection if k[0] in known and k[1] not in known[k[0]]]
-        if removed:
-            self.select(self._selection.difference(removed))
-
     # ---- selection
-    @property
-    def selection(self) -> frozenset[Key]:
-        """Keys of the selected clusters."""
-        return self._selection
-
-    def select(self, keys: Iterable[Key]) -> None:
-        """Select these clusters and no others."""
-        selection = frozenset((image, int(i)) for image, i in keys)
-        if selection != self._selection:
-            self._selection = selection
-            self.selection_changed.emit(selection)
-
-    @property
-    def selected(self) -> Selection:
-        """Keys of the selected clusters and atoms."""
-        return self._selection, self.atoms.selection
-
-    def select_again(self, selected: Selection) -> None:
-        """Select what was selected before a step, as far as it is still there."""
-        if selected == self.selected:
-            return
-        clusters, atoms = selected
-        self.select(self._present(clusters, lambda image: self.table(image)["cluster_id"]))
-        self.atoms.select(self._present(atoms, lambda image: self.atoms.table(image)["atom_id"]))
-
-    def _present(
-        self, keys: frozenset[tuple[str, int]], ids: Callable[[str], pd.Series]
-    ) -> list[tuple[str, int]]:
-        """Return the keys of objects that the tables of their images have."""
-        images = {image for image, _ in keys}.intersection(self._micrographs)
-        known = {image: set(ids(image).tolist()) for image in images}
-        return [key for key in keys if key[1] in known.get(key[0], ())]
-
     def choose(self, image: str) -> None:
         """Make an image current as a person does who wants to see it.
 

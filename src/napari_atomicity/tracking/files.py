@@ -101,11 +101,6 @@ class MovieResult:
         return MovieResult(image, tables, self.summary)
 
 
-def movie_tables(movies: Sequence[TrackedMovie]) -> dict[str, pd.DataFrame]:
-    """Concatenate the tables of movies, by file name; empty without any movie."""
-    return _concat_tables([MovieResult.of(movie) for movie in movies])
-
-
 def _concat_tables(found: Sequence[MovieResult]) -> dict[str, pd.DataFrame]:
     if not found:
         return {}

@@ -53,10 +53,6 @@ class ScaleSpace:
         transfer: np.ndarray = np.exp(half * self._ky2) * np.exp(half * self._kx2)
         return transfer
 
-    def gaussian(self, sigma_px: float) -> np.ndarray:
-        """Return the frame blurred by a Gaussian of ``sigma_px``."""
-        return self._inverse(self._gaussian_transfer(sigma_px))
-
     def laplacian(self, sigma_px: float) -> np.ndarray:
         """Return the scale-normalised negative Laplacian of Gaussian: positive at bright blobs.
 

@@ -30,47 +30,89 @@ NO_TRACK = -1
 
 _TABLE = "cluster table"
 _BEFORE_PROBABILITIES = (
-    Column("image", TEXT, "", "name of the image"),
+    Column("image", TEXT, "", "name of the image", in_table=True),
     Column("frame", "int64", "", "index of the frame in a stack, 0 for a single image"),
-    Column("cluster_id", "int64", "", "number of the cluster in its image, unique, never reused"),
+    Column(
+        "cluster_id",
+        "int64",
+        "",
+        "number of the cluster in its image, unique, never reused",
+        in_viewer=True,
+        in_table=True,
+    ),
     Column(
         "y_px",
         "float64",
         "px",
         "vertical centre (the centre of the top-left pixel is 0, 0)",
         nullable=False,
+        decimals=1,
     ),
-    Column("x_px", "float64", "px", "horizontal centre", nullable=False),
-    Column("y_nm", "float64", "nm", "vertical centre"),
-    Column("x_nm", "float64", "nm", "horizontal centre"),
-    Column("diameter_nm", "float64", "nm", "equivalent circular diameter of the outline"),
+    Column("x_px", "float64", "px", "horizontal centre", nullable=False, decimals=1),
+    Column("y_nm", "float64", "nm", "vertical centre", decimals=2),
+    Column("x_nm", "float64", "nm", "horizontal centre", decimals=2),
+    Column(
+        "diameter_nm",
+        "float64",
+        "nm",
+        "equivalent circular diameter of the outline",
+        in_viewer=True,
+        in_table=True,
+    ),
     Column(
         "integrated_intensity",
         "float64",
         "detector counts times nm²",
         "sum over the outline of (intensity - local background) times the pixel area",
+        in_viewer=True,
+        in_table=True,
     ),
-    Column("eccentricity", "float64", "", "eccentricity of the outline, 0 (circle) to 1"),
-    Column("touches_border", "bool", "", "the outline is cut by the edge of the image"),
-    Column("touches_neighbour", "bool", "", "the outline touches that of another cluster"),
+    Column(
+        "eccentricity",
+        "float64",
+        "",
+        "eccentricity of the outline, 0 (circle) to 1",
+        in_viewer=True,
+    ),
+    Column(
+        "touches_border", "bool", "", "the outline is cut by the edge of the image", in_viewer=True
+    ),
+    Column(
+        "touches_neighbour",
+        "bool",
+        "",
+        "the outline touches that of another cluster",
+        in_viewer=True,
+    ),
     Column(
         "label",
         TEXT,
         "",
         "label that counts: the correction if there is one, otherwise the prediction",
+        in_viewer=True,
+        in_table=True,
     ),
     Column(
         "label_predicted",
         TEXT,
         "",
         "label of the model, never overwritten; empty before classification",
+        in_viewer=True,
     ),
-    Column("label_corrected", TEXT, "", "label given by a person; empty without a correction"),
+    Column(
+        "label_corrected",
+        TEXT,
+        "",
+        "label given by a person; empty without a correction",
+        in_viewer=True,
+    ),
     Column(
         "confidence",
         "float64",
         "",
         'calibrated probability of label_predicted; 0 for "unknown" and "aggregate"',
+        in_viewer=True,
+        in_table=True,
     ),
 )
 PROBABILITY = Column("p_<class>", "float64", "", "calibrated probability of each class")
@@ -80,6 +122,8 @@ _AFTER_PROBABILITIES = (
         TEXT,
         "",
         'labels that can not be ruled out, joined by "|"',
+        in_viewer=True,
+        in_table=True,
     ),
     Column(
         "ood_score",
@@ -87,10 +131,12 @@ _AFTER_PROBABILITIES = (
         "",
         "OOD score: distance from the training data in the embedding, relative to the limit of "
         "the model: above 1 is out of distribution",
+        in_viewer=True,
+        in_table=True,
     ),
     Column("umap_1", "float64", "", "first coordinate in the map of the embedding"),
     Column("umap_2", "float64", "", "second coordinate in the map of the embedding"),
-    Column("model_id", TEXT, "", "model that predicted the label"),
+    Column("model_id", TEXT, "", "model that predicted the label", in_table=True),
 )
 SCHEMA = (*_BEFORE_PROBABILITIES, *_AFTER_PROBABILITIES)
 """Columns that every table has; the probabilities of the classes come before the last five."""
@@ -107,6 +153,8 @@ OPTIONAL_SCHEMA = (
         "float64",
         "",
         "number of atoms on a continuous scale, also between and beyond the classes",
+        decimals=1,
+        in_table=True,
     ),
     Column(
         "n_atoms_low",

@@ -32,6 +32,9 @@ class Column:
     # and NaN for other numbers
     missing_value: Any = None
     nullable: bool = True  # whether a row may lack a value
+    decimals: int | None = None  # decimals in the window and the clipboard; default: four digits
+    in_viewer: bool = False  # whether napari shows it as a feature of the points
+    in_table: bool = False  # whether the table of the window shows it by default
 
     @property
     def default(self) -> Any:

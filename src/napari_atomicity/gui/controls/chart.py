@@ -72,13 +72,6 @@ class Chart(Drawing):
         if self.isVisible():
             self._timer.start(wait_ms)
 
-    def draw_now(self) -> None:
-        """Draw the figure without delay."""
-        self._timer.stop()
-        for _ in self._steps():
-            pass
-        self._work = None
-
     def _go_on(self) -> None:
         """Run the next step of drawing, and let the window handle events between steps."""
         if self._work is None:

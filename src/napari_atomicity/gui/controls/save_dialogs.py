@@ -33,7 +33,7 @@ class PathField(QLineEdit):
         self.button.setToolTip(f"Choose the {'file' if file_types else 'folder'}.")
         self.button.setAccessibleName(f"Choose {about}")
         self.button.setMaximumWidth(int(3.5 * self.button.fontMetrics().averageCharWidth()) + 16)
-        self.button.clicked.connect(self._ask)
+        self.button.clicked.connect(self._show_dialog)
         self.setAccessibleName(self.button.accessibleName())
         self.editingFinished.connect(self._on_edited)
 
@@ -63,7 +63,7 @@ class PathField(QLineEdit):
             self._last = self.text()
             self.chosen.emit()
 
-    def _ask(self) -> None:
+    def _show_dialog(self) -> None:
         if not self._file_types:
             path = QFileDialog.getExistingDirectory(self, self._title, self.text())
         elif self._new:
@@ -104,7 +104,7 @@ def _dropped(event: QDropEvent) -> str:
 _FOLDER, _PROJECT = "exports/folder", "exports/project"
 
 
-def ask_for_file(
+def choose_file(
     state: WindowState, parent: QWidget | None, title: str, name: str, types: str
 ) -> Path | None:
     """Ask for a file to write, whose name gets a suffix of its type; None if cancelled."""
@@ -138,7 +138,7 @@ def _suffixes(types: str) -> list[str]:
     return re.findall(r"\*(\.\w+)", types)
 
 
-def ask_for_new_folder(dock: Any, title: str, suffix: str) -> Path | None:
+def choose_new_folder(dock: Any, title: str, suffix: str) -> Path | None:
     """Ask for a folder to make, named after the project; None if cancelled.
 
     Several files always get a folder of their own: they would be lost among the images.
@@ -146,7 +146,7 @@ def ask_for_new_folder(dock: Any, title: str, suffix: str) -> Path | None:
     project = dock.state.project
     stem = "atomicity" if project is None else project.path.stem
     name = _free_name(_folder(dock.state), f"{stem}-{suffix}")
-    return ask_for_file(dock.state, dock, title, name, "Folder (*)")
+    return choose_file(dock.state, dock, title, name, "Folder (*)")
 
 
 def _folder(state: WindowState) -> Path:

@@ -15,278 +15,134 @@ from .forms import scrolling
 
 @dataclass(frozen=True)
 class Shortcut:
-    """Keys and the function that each of them calls."""
+    """Keys and the method that each of them calls."""
 
     keys: tuple[str, ...]  # keys as napari writes them
     what: str
     name: str  # name by which buttons refer to the shortcut
-    # called with the object that carries out the actions of the mode, and with the key
-    run: Callable[[Any, str], object]
+    method: str = ""  # of the object that carries out the actions of the mode; by default `name`
+    takes: Callable[[str], object] | None = None  # makes the argument of the method from the key
     repeats: bool = False  # whether the shortcut runs again while its key is held down
     reverts: bool = False  # whether it runs again when its key is released after it was held down
+
+    def run(self, actions: Any, key: str) -> None:
+        """Call the method of the object that carries out the actions of the mode."""
+        method = getattr(actions, self.method or self.name)
+        if self.takes is None:
+            method()
+        else:
+            method(self.takes(key))
 
 
 _NUMBERS = tuple("123456789")
 _REDO = ("Control-Shift-Z", "Control-Y")
+_STEPS = {"PageDown": 1, "PageUp": -1}
 
 LABEL_MODE: tuple[Shortcut, ...] = (
-    Shortcut(
-        _NUMBERS,
-        "label the selected clusters as this class",
-        "label",
-        lambda actions, key: actions.label(int(key)),
-    ),
-    Shortcut(
-        ("0",),
-        "label the selected clusters as unknown",
-        "unknown",
-        lambda actions, key: actions.label(0),
-    ),
+    Shortcut(_NUMBERS, "label the selected clusters as this class", "label", takes=int),
+    Shortcut(("0",), "label the selected clusters as unknown", "unknown", "label", takes=int),
     # napari's A selects all points in view; its Ctrl+A and Shift+A do so too.
     Shortcut(
         ("A",),
         "label the selected clusters as aggregates (Ctrl+A selects all)",
         "aggregate",
-        lambda actions, key: actions.label_aggregate(),
+        "label_aggregate",
     ),
-    Shortcut(
-        ("U",),
-        "remove the manual labels of the selected clusters",
-        "unlabel",
-        lambda actions, key: actions.unlabel(),
-    ),
-    Shortcut(
-        ("X", "Delete", "Backspace"),
-        "delete the selected clusters",
-        "delete",
-        lambda actions, key: actions.delete(),
-    ),
-    Shortcut(
-        ("P",),
-        "add clusters by clicking; P again stops",
-        "add",
-        lambda actions, key: actions.add(),
-    ),
-    Shortcut(
-        ("S",),
-        "split each selected cluster into two",
-        "split",
-        lambda actions, key: actions.split(),
-    ),
-    Shortcut(
-        ("M",),
-        "merge the selected clusters into one",
-        "merge",
-        lambda actions, key: actions.merge(),
-    ),
-    Shortcut(
-        ("E",),
-        "exclude a region: draw around it",
-        "exclude",
-        lambda actions, key: actions.exclude(),
-    ),
-    Shortcut(("Control-Z",), "undo", "undo", lambda actions, key: actions.undo()),
-    Shortcut(_REDO, "redo", "redo", lambda actions, key: actions.redo()),
-    Shortcut(
-        ("N",),
-        "go to the next least certain cluster",
-        "next",
-        lambda actions, key: actions.next(),
-    ),
+    Shortcut(("U",), "remove the manual labels of the selected clusters", "unlabel"),
+    Shortcut(("X", "Delete", "Backspace"), "delete the selected clusters", "delete"),
+    Shortcut(("P",), "add clusters by clicking; P again stops", "add"),
+    Shortcut(("S",), "split each selected cluster into two", "split"),
+    Shortcut(("M",), "merge the selected clusters into one", "merge"),
+    Shortcut(("E",), "exclude a region: draw around it", "exclude"),
+    Shortcut(("Control-Z",), "undo", "undo"),
+    Shortcut(_REDO, "redo", "redo"),
+    Shortcut(("N",), "go to the next least certain cluster", "next"),
     Shortcut(
         ("C",),
         "show or hide the class maps; while held, for a moment",
         "class maps",
-        lambda actions, key: actions.toggle_class_maps(),
+        "toggle_class_maps",
         reverts=True,
     ),
-    Shortcut(("F1",), "show all shortcuts", "help", lambda actions, key: actions.help()),
+    Shortcut(("F1",), "show all shortcuts", "help"),
 )
 """Bound to the points layers of clusters and atoms while label mode is on."""
 
 REVIEW: tuple[Shortcut, ...] = (
-    Shortcut(
-        _NUMBERS,
-        "label the cluster as this class",
-        "label",
-        lambda actions, key: actions.label(int(key)),
-    ),
-    Shortcut(
-        ("0",),
-        "label the cluster as unknown",
-        "unknown",
-        lambda actions, key: actions.label(0),
-    ),
-    Shortcut(
-        ("A",),
-        "label the cluster as an aggregate",
-        "aggregate",
-        lambda actions, key: actions.label_aggregate(),
-    ),
-    Shortcut(
-        ("X", "Delete", "Backspace"),
-        "delete the cluster",
-        "remove",
-        lambda actions, key: actions.remove(),
-    ),
-    Shortcut(
-        ("Enter", "Space"),
-        "confirm the predicted label",
-        "agree",
-        lambda actions, key: actions.agree(),
-    ),
-    Shortcut(
-        ("N", "Right"),
-        "skip to the next cluster without an answer",
-        "next",
-        lambda actions, key: actions.next(),
-    ),
-    Shortcut(
-        ("B", "Left"),
-        "go back to the previous cluster",
-        "back",
-        lambda actions, key: actions.back(),
-    ),
-    Shortcut(
-        ("P",),
-        "add clusters by clicking; P again stops",
-        "add",
-        lambda actions, key: actions.add(),
-    ),
-    Shortcut(
-        ("U",),
-        "remove the manual label",
-        "unlabel",
-        lambda actions, key: actions.unlabel(),
-    ),
-    Shortcut(
-        ("Control-Z",),
-        "undo and show the cluster concerned",
-        "undo",
-        lambda actions, key: actions.undo(),
-    ),
-    Shortcut(_REDO, "redo", "redo", lambda actions, key: actions.redo()),
-    Shortcut(("Escape",), "end the review", "end", lambda actions, key: actions.end()),
+    Shortcut(_NUMBERS, "label the cluster as this class", "label", takes=int),
+    Shortcut(("0",), "label the cluster as unknown", "unknown", "label", takes=int),
+    Shortcut(("A",), "label the cluster as an aggregate", "aggregate", "label_aggregate"),
+    Shortcut(("X", "Delete", "Backspace"), "delete the cluster", "remove"),
+    Shortcut(("Enter", "Space"), "confirm the predicted label", "agree"),
+    Shortcut(("N", "Right"), "skip to the next cluster without an answer", "next"),
+    Shortcut(("B", "Left"), "go back to the previous cluster", "back"),
+    Shortcut(("P",), "add clusters by clicking; P again stops", "add"),
+    Shortcut(("U",), "remove the manual label", "unlabel"),
+    Shortcut(("Control-Z",), "undo and show the cluster concerned", "undo"),
+    Shortcut(_REDO, "redo", "redo"),
+    Shortcut(("Escape",), "end the review", "end"),
     Shortcut(
         ("C",),
         "show or hide the class maps; while held, for a moment",
         "class maps",
-        lambda actions, key: actions.toggle_class_maps(),
+        "toggle_class_maps",
         reverts=True,
     ),
-    Shortcut(("F1",), "show all shortcuts", "help", lambda actions, key: actions.help()),
+    Shortcut(("F1",), "show all shortcuts", "help"),
 )
 """Bound to the whole canvas during a review, except in layers in which a person draws."""
 
 BROWSE: tuple[Shortcut, ...] = (
-    Shortcut(("PageDown",), "next image", "next_image", lambda image, key: image.step(1)),
-    Shortcut(("PageUp",), "previous image", "previous_image", lambda image, key: image.step(-1)),
+    Shortcut(("PageDown",), "next image", "next_image", "step", takes=_STEPS.get),
+    Shortcut(("PageUp",), "previous image", "previous_image", "step", takes=_STEPS.get),
 )
 """Bound to the whole canvas once Browse is open."""
 
 UNDO: tuple[Shortcut, ...] = (
-    Shortcut(("Control-Z",), "undo", "undo", lambda edits, key: edits.undo()),
-    Shortcut(_REDO, "redo", "redo", lambda edits, key: edits.redo()),
+    Shortcut(("Control-Z",), "undo", "undo"),
+    Shortcut(_REDO, "redo", "redo"),
 )
 """Bound to the whole canvas once a dock is open, except where a layer has keys of its own."""
 
 GALLERY: tuple[Shortcut, ...] = (
+    Shortcut(_NUMBERS, "label the selected tiles as this class", "label", takes=int),
+    Shortcut(("0",), "label the selected tiles as unknown", "unknown", "label", takes=int),
+    Shortcut(("A",), "label the selected tiles as aggregates", "aggregate", "label_aggregate"),
+    Shortcut(("U",), "remove the manual labels of the selected tiles", "unlabel"),
+    Shortcut(("X", "Delete"), "delete the clusters of the selected tiles", "delete"),
+    Shortcut(("Control-Z",), "undo", "undo", repeats=True),
+    Shortcut(_REDO, "redo", "redo", repeats=True),
     Shortcut(
-        _NUMBERS,
-        "label the selected tiles as this class",
-        "label",
-        lambda actions, key: actions.label(int(key)),
+        ("Control-A",), "select all tiles that are shown", "select all", "select_all", repeats=True
     ),
-    Shortcut(
-        ("0",),
-        "label the selected tiles as unknown",
-        "unknown",
-        lambda actions, key: actions.label(0),
-    ),
-    Shortcut(
-        ("A",),
-        "label the selected tiles as aggregates",
-        "aggregate",
-        lambda actions, key: actions.label_aggregate(),
-    ),
-    Shortcut(
-        ("U",),
-        "remove the manual labels of the selected tiles",
-        "unlabel",
-        lambda actions, key: actions.unlabel(),
-    ),
-    Shortcut(
-        ("X", "Delete"),
-        "delete the clusters of the selected tiles",
-        "delete",
-        lambda actions, key: actions.delete(),
-    ),
-    Shortcut(("Control-Z",), "undo", "undo", lambda actions, key: actions.undo(), repeats=True),
-    Shortcut(_REDO, "redo", "redo", lambda actions, key: actions.redo(), repeats=True),
-    Shortcut(
-        ("Control-A",),
-        "select all tiles that are shown",
-        "select all",
-        lambda actions, key: actions.select_all(),
-        repeats=True,
-    ),
-    Shortcut(
-        ("Return",),
-        "show the cluster in the image",
-        "focus",
-        lambda actions, key: actions.show_in_image(),
-        repeats=True,
-    ),
+    Shortcut(("Return",), "show the cluster in the image", "focus", "show_in_image", repeats=True),
 )
 """Bound to the gallery while it has the focus."""
 
 MARKING: tuple[Shortcut, ...] = (
-    Shortcut(
-        ("Delete", "Backspace"),
-        "delete the selected atoms",
-        "delete",
-        lambda actions, key: actions.delete(),
-    ),
+    Shortcut(("Delete", "Backspace"), "delete the selected atoms", "delete"),
     Shortcut(
         ("U",),
         "mark the selected atoms as uncertain, or as certain again",
         "uncertain",
-        lambda actions, key: actions.toggle_uncertain(),
+        "toggle_uncertain",
     ),
     Shortcut(
-        ("C",),
-        "confirm the selected atoms: the threshold no longer applies to them",
-        "confirm",
-        lambda actions, key: actions.confirm(),
+        ("C",), "confirm the selected atoms: the threshold no longer applies to them", "confirm"
     ),
-    Shortcut(
-        ("Tab",),
-        "go to the next least certain candidate",
-        "next",
-        lambda actions, key: actions.next(),
-    ),
-    Shortcut(
-        ("Shift-Tab",),
-        "go back to the previous candidate",
-        "back",
-        lambda actions, key: actions.back(),
-    ),
+    Shortcut(("Tab",), "go to the next least certain candidate", "next"),
+    Shortcut(("Shift-Tab",), "go back to the previous candidate", "back"),
     Shortcut(
         ("Left", "Right", "Up", "Down"),
         "move the selected atoms by half a pixel",
         "nudge",
-        lambda actions, key: actions.nudge(key),
+        takes=str,
     ),
-    Shortcut(
-        ("L",),
-        "show or hide the magnifier",
-        "magnifier",
-        lambda actions, key: actions.toggle_magnifier(),
-    ),
-    Shortcut(("Control-Z",), "undo", "undo", lambda actions, key: actions.undo()),
-    Shortcut(_REDO, "redo", "redo", lambda actions, key: actions.redo()),
-    Shortcut(("Escape",), "stop marking", "end", lambda actions, key: actions.end()),
-    Shortcut(("F1",), "show all shortcuts", "help", lambda actions, key: actions.help()),
+    Shortcut(("L",), "show or hide the magnifier", "magnifier", "toggle_magnifier"),
+    Shortcut(("Control-Z",), "undo", "undo"),
+    Shortcut(_REDO, "redo", "redo"),
+    Shortcut(("Escape",), "stop marking", "end"),
+    Shortcut(("F1",), "show all shortcuts", "help"),
 )
 """Bound to the whole canvas while atoms are marked, except in layers in which a person draws."""
 

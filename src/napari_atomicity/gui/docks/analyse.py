@@ -149,7 +149,7 @@ class Analyse(Dock):
             return
         settings, image = entries
         request = replace(settings, model=self.models.model)
-        self.binding.set_engine(image, request.model, request.device)
+        self.binding.manual_editing.set_engine(image, (request.model, request.device))
         self.start(
             analyse_image,
             self.state.micrograph(image),

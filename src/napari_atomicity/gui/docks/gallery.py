@@ -272,11 +272,11 @@ class Gallery(RowsDock):
 
     def undo(self) -> None:
         """Undo the last step."""
-        self.binding.undo()
+        self.binding.edits.undo()
 
     def redo(self) -> None:
         """Redo the step that was undone last."""
-        self.binding.redo()
+        self.binding.edits.redo()
 
     def select_all(self) -> None:
         """Select all tiles that are shown."""

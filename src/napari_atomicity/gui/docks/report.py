@@ -29,7 +29,7 @@ from ...statistics.ratios.prevalence import METHODS
 from ...statistics.ratios.ratio_notes import ImageLimits
 from ...statistics.ratios.ratios import class_ratios
 from ..controls.forms import ComboBox, folded, labelled, main_button, new_form
-from ..controls.save_dialogs import ask_for_new_folder
+from ..controls.save_dialogs import choose_new_folder
 from ..controls.settings import remember
 from ..controls.settings_form import form_of
 from ..panels.dock import Dock
@@ -225,7 +225,7 @@ class Report(Dock):
         choices = self.attempt(self.choices)
         if choices is None:
             return
-        chosen = ask_for_new_folder(self, "Folder to make for the report", "report")
+        chosen = choose_new_folder(self, "Folder to make for the report", "report")
         if chosen is None:
             return
         self.start(

@@ -84,7 +84,7 @@ def _layer_of(binding: Binding, image: str) -> Points:
     table = state.table(image)
     table = table[table["cluster_id"].isin(_ids(binding, image))].reset_index(drop=True)
     size_nm = state.micrograph(image).calibrated()
-    source = binding.source_layer(image)
+    source = binding.canvas.source_layer(image)
     n_axes = 2 if source is None else source.ndim
     place: dict[str, Any]
     if source is None:  # an image of a project that is not shown

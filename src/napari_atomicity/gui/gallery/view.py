@@ -222,12 +222,6 @@ class GalleryView(QAbstractItemView):
         x, y = self._grid.corner(index.row())
         return QRect(x, y - self.verticalOffset(), int(self._grid.step), self._grid.cell[1])
 
-    def header_rect(self, name: str) -> QRect:
-        """Return the rectangle of the header of a group, in the viewport."""
-        section = self.gallery.arrangement.names.index(name)
-        top = self._grid.header_top(section, self.verticalOffset())
-        return QRect(0, top, self.viewport().width(), self._grid.header)
-
     def indexAt(self, point: QPoint) -> QModelIndex:  # noqa: N802
         cell = self._grid.cell_at(point.x(), point.y() + self.verticalOffset())
         return QModelIndex() if cell is None else self.gallery.index(cell)

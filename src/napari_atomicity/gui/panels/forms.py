@@ -161,8 +161,8 @@ class ImageCombo(ComboBox):
         super().__init__(parent)
         self._binding = binding
         self._layers: list[weakref.ref[Image]] = []
-        follow(self, binding.layers_changed, self._refill)
-        follow(self, binding.image_activated, self._show)
+        follow(self, binding.canvas.layers_changed, self._refill)
+        follow(self, binding.canvas.image_activated, self._show)
         follow(self, binding.state.current_changed, self._show_current)
         self.currentIndexChanged.connect(self._on_index)
         self.activated.connect(self._uncover)  # by a person only
@@ -177,7 +177,7 @@ class ImageCombo(ComboBox):
 
     def _refill(self) -> None:
         before = self.layer
-        layers = self._binding.image_layers()
+        layers = self._binding.canvas.image_layers()
         self.blockSignals(True)
         self.clear()
         self._layers = [weakref.ref(x) for x in layers]
@@ -195,12 +195,12 @@ class ImageCombo(ComboBox):
         """Return whether an image is read, or cannot be: the image before is not meant."""
         project = self._binding.state.project
         in_project = image is not None and project is not None and project.has(image)
-        return in_project and self._binding.source_layer(image) is None
+        return in_project and self._binding.canvas.source_layer(image) is None
 
     def _show_current(self, image: str | None) -> None:
         if self.waits_for(image):
             self.setCurrentIndex(-1)
-        elif (layer := self._binding.source_layer(image)) is not None:
+        elif (layer := self._binding.canvas.source_layer(image)) is not None:
             self._show(layer)
 
     def _show(self, layer: Image) -> None:
@@ -264,7 +264,7 @@ class ImageForm(QWidget):
     def image(self) -> str | None:
         """Name of the chosen image; None if it is not in the state. No layer: the current one."""
         state, layer = self._binding.state, self.images.layer
-        name = state.current if layer is None else self._binding.image_of(layer)
+        name = state.current if layer is None else self._binding.canvas.image_of(layer)
         return name if name in state.images else None
 
     def take(self) -> str:
@@ -277,10 +277,10 @@ class ImageForm(QWidget):
             raise AtomicityError("there is no image", advice="Open a micrograph first")
         known = calibration.pixel_size_nm(layer)
         if known is None or abs(known - size) > _ROUNDING_NM:
-            self._binding.calibrate(layer, size)
+            self._binding.canvas.calibrate(layer, size)
             self._binding.viewer.reset_view()
         self._typed.pop(layer, None)
-        image = self._binding.ensure_image(layer)
+        image = self._binding.canvas.ensure_image(layer)
         self._on_image()
         return image
 
@@ -314,7 +314,7 @@ class ImageForm(QWidget):
         if layer is not None:
             size, typed = calibration.pixel_size_nm(layer), self._typed.get(layer)
             guess = calibration.suggested_nm(layer)
-            in_file = self._binding.size_in_file_nm(layer) if size is None else None
+            in_file = self._binding.canvas.size_in_file_nm(layer) if size is None else None
         shown = typed or size or guess or in_file or 0.0
         if abs(self.pixel_size.value() - shown) > _ROUNDING_NM:
             with QSignalBlocker(self.pixel_size):

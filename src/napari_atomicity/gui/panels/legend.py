@@ -77,7 +77,7 @@ class LabelLegend(ImagePanel):
                 row.setText(_COUNT, str(counts.get(name, 0)))
                 row.setText(_CORRECTED, str(corrected.get(name, 0) or "") if name else "")
                 row.setText(_KEY, keys.get(name, ""))
-                hidden = name in self.binding.hidden
+                hidden = name in self.binding.clusters.hidden
                 row.setCheckState(
                     _NAME, Qt.CheckState.Unchecked if hidden else Qt.CheckState.Checked
                 )
@@ -104,7 +104,7 @@ class LabelLegend(ImagePanel):
         """Select the clusters of a row's label."""
         image = self.image
         name = item.data(_NAME, Qt.ItemDataRole.UserRole)
-        if image is not None and name not in self.binding.hidden:
+        if image is not None and name not in self.binding.clusters.hidden:
             table = self.state.table(image)
             ids = table.loc[table["label"] == name, "cluster_id"]
             self.state.select((image, int(i)) for i in ids)
@@ -113,8 +113,12 @@ class LabelLegend(ImagePanel):
         self._is_tick = True
         name = item.data(_NAME, Qt.ItemDataRole.UserRole)
         shown = item.checkState(_NAME) == Qt.CheckState.Checked
-        hidden = self.binding.hidden - {name} if shown else self.binding.hidden | {name}
-        self.binding.hidden = frozenset(hidden)
+        hidden = (
+            self.binding.clusters.hidden - {name}
+            if shown
+            else self.binding.clusters.hidden | {name}
+        )
+        self.binding.clusters.hidden = frozenset(hidden)
 
 
 def _new_row(name: str, classes: list[str]) -> QTreeWidgetItem:

@@ -206,7 +206,7 @@ class ClassifyStep(_Step):
         if image is None or analysis is None or settings is None:
             return
         request = replace(settings, model=self._models.model)
-        self.binding.set_engine(image, request.model, request.device)
+        self.binding.manual_editing.set_engine(image, (request.model, request.device))
         self.start(
             classify_image,
             analysis,
@@ -235,7 +235,7 @@ class DetectionResult(ImagePanel):
         self.outlines.setToolTip(
             "Draw the outline in which each cluster was measured. Default: on."
         )
-        self.outlines.setChecked(binding.outlines_visible)
+        self.outlines.setChecked(binding.overlays.outlines_visible)
         self.outlines.toggled.connect(self._show_outlines)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -248,10 +248,10 @@ class DetectionResult(ImagePanel):
         if analysis is not None:
             self.text.setText(_describe(analysis))
         with QSignalBlocker(self.outlines):
-            self.outlines.setChecked(self.binding.outlines_visible)
+            self.outlines.setChecked(self.binding.overlays.outlines_visible)
 
     def _show_outlines(self, shown: bool) -> None:
-        self.binding.outlines_visible = shown
+        self.binding.overlays.outlines_visible = shown
 
 
 def _describe(analysis: Analysis) -> str:

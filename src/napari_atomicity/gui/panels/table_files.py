@@ -18,7 +18,7 @@ from ...io.images import unique_names
 from ...io.outline_files import write_outlines
 from ...io.tables import describe_columns, write_table
 from ...models.analysis import Analysis
-from ..controls.save_dialogs import ask_for_file
+from ..controls.save_dialogs import choose_file
 from ..tasks import start
 
 FILE_TYPES = "CSV (*.csv);;Excel workbook (*.xlsx);;Parquet (*.parquet)"
@@ -45,7 +45,7 @@ def copy_table(content: str | QMimeData, n_rows: int) -> None:
 
 def choose_table_path(dock: Any, name: str, types: str) -> Path | None:
     """Ask for the file of a table of a dock; None if the user cancels."""
-    return ask_for_file(dock.state, dock, f"Export {name}", name, types)
+    return choose_file(dock.state, dock, f"Export {name}", name, types)
 
 
 def write_in_worker(dock: Any, write: Callable[[Any, Path], Path], table: Any, path: Path) -> None:

@@ -79,17 +79,17 @@ class AnnotatorForm(FollowingWidget):
     def _on_name(self) -> None:
         n_steps = len(self.state.history)
         attempt(lambda: setattr(self.state, "annotator", self.name.text()))
-        self._tell_of_lost_steps(n_steps)
+        self._warn_of_lost_steps(n_steps)
         settings().setValue(ANNOTATOR, self.state.annotator)
         self.refresh()
 
     def _on_blind(self, on: bool) -> None:
         n_steps = len(self.state.history)
         attempt(lambda: self.state.set_blind(on))
-        self._tell_of_lost_steps(n_steps)
+        self._warn_of_lost_steps(n_steps)
         self.refresh()
 
-    def _tell_of_lost_steps(self, n: int) -> None:
+    def _warn_of_lost_steps(self, n: int) -> None:
         """Say how many steps can't be undone any more, because other labels are shown now."""
         if n and not len(self.state.history):
             kept = "is saved but" if n == 1 else "are saved but"
@@ -234,21 +234,21 @@ class UndoButtons(FollowingWidget):
         self._binding = binding
         self._undone: tuple[Step, ...] = ()
         self.undo = QPushButton("Undo")
-        self.undo.clicked.connect(binding.undo)
+        self.undo.clicked.connect(binding.edits.undo)
         self.redo = QPushButton("Redo")
-        self.redo.clicked.connect(binding.redo)
+        self.redo.clicked.connect(binding.edits.redo)
         row = QHBoxLayout(self)
         row.setContentsMargins(6, 0, 6, 0)
         for button in (self.undo, self.redo):
             # After a click the keys of the canvas go on working.
             button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
             row.addWidget(button)
-        bind_to_viewer(binding.viewer, UNDO, binding)
+        bind_to_viewer(binding.viewer, UNDO, binding.edits)
 
     def refresh(self) -> None:
         keys = {shortcut.name: format_key(shortcut.keys[0]) for shortcut in UNDO}
         history = self.state.history
-        self._tell_of_lost_steps()
+        self._warn_of_lost_steps()
         for button, steps in ((self.undo, history), (self.redo, history.undone)):
             button.setEnabled(bool(steps) and not self.state.read_only)
             what = steps[-1].description if steps else "nothing"
@@ -256,7 +256,7 @@ class UndoButtons(FollowingWidget):
             button.setToolTip(f"{button.text()}: {what} ({key}).")
             button.setAccessibleDescription(what)
 
-    def _tell_of_lost_steps(self) -> None:
+    def _warn_of_lost_steps(self) -> None:
         """Say how many undone steps an edit has put out of reach."""
         history, before = self.state.history, self._undone
         self._undone = history.undone

@@ -13,7 +13,7 @@ from ...reporting.plots.base import Look, marker, style_axes
 from ...reporting.plots.cluster_map import draw_map
 from ...reporting.plots.registry import SUFFIXES
 from ..controls.questions import attempt
-from ..controls.save_dialogs import ask_for_file
+from ..controls.save_dialogs import choose_file
 from .legend import ColourScale, Entry
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def choose_and_save(dock: Any, name: str, write: Callable[[Path], object]) -> No
 def choose_path(dock: Any, title: str, name: str, suffixes: Mapping[str, str]) -> Path | None:
     """Ask for the file of a figure; None if the user cancels."""
     types = ";;".join(f"{what} (*{suffix})" for suffix, what in suffixes.items())
-    return ask_for_file(dock.state, dock, title, f"{name}.png", types)
+    return choose_file(dock.state, dock, title, f"{name}.png", types)
 
 
 def map_drawing(legend: list[Entry] | ColourScale) -> Callable[[Axes, DataFrame, Look], None]:

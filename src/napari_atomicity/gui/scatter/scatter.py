@@ -92,10 +92,6 @@ class Transition(QObject):
         self._timer.setInterval(_STEP_MS)
         self._timer.timeout.connect(self._step)
 
-    @property
-    def under_way(self) -> bool:
-        return self._way is not None
-
     def start(self, here: np.ndarray, there: np.ndarray, duration_ms: int = MOVE_MS) -> None:
         """Start a transition; a running one stops at its current positions."""
         self._way = here, there
@@ -130,16 +126,11 @@ class FrameLimiter(QObject):
         self._draw_some = draw_some
         self._n = 0
         self._whole_ms = 0.0
-        self._hurried = False
+        self.hurried = False  # whether some points are left out
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
         self._rest.setInterval(_REST_MS)
         self._rest.timeout.connect(self.rest)
-
-    @property
-    def hurried(self) -> bool:
-        """Whether some points are left out."""
-        return self._hurried
 
     def begin(self, n: int) -> None:
         """Start with n new points."""
@@ -149,7 +140,7 @@ class FrameLimiter(QObject):
     @property
     def wants_time(self) -> bool:
         """Whether the duration of the next frame is needed."""
-        return self._n > MIN_POINTS and not self._hurried
+        return self._n > MIN_POINTS and not self.hurried
 
     def note(self, frame_ms: float) -> None:
         """Record the duration of a frame of all points."""
@@ -157,21 +148,21 @@ class FrameLimiter(QObject):
 
     def hurry(self) -> None:
         """Draw fewer points during motion if needed."""
-        if not self._hurried and self._whole_ms > FRAME_MS:
+        if not self.hurried and self._whole_ms > FRAME_MS:
             n = max(MIN_POINTS, int(self._n * FRAME_MS / self._whole_ms))
             if n < self._n:
-                self._hurried = True
+                self.hurried = True
                 # In their order, so that the stacking of points is kept.
                 chosen = np.random.default_rng(0).choice(self._n, n, replace=False)
                 self._draw_some(np.sort(chosen))
-        if self._hurried:
+        if self.hurried:
             self._rest.start()
 
     def rest(self) -> None:
         """Draw all points again after motion."""
         self._rest.stop()
-        if self._hurried:
-            self._hurried = False
+        if self.hurried:
+            self.hurried = False
             self._draw_some(None)
 
 
@@ -361,11 +352,6 @@ class Scatter(QWidget):
         if end.shape != self._xy.shape or np.isnan(end[self._rows]).any():
             raise ValueError("points can only move between finite positions")
         self._transition.start(self._xy, end, duration_ms)
-
-    @property
-    def moving(self) -> bool:
-        """Whether a transition is running."""
-        return self._transition.under_way
 
     def _show_places(self, xy: np.ndarray) -> None:
         self._xy, self._tree = xy, None

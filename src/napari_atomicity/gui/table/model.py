@@ -18,17 +18,10 @@ from ...state.window_state import WindowState
 from ..controls.cluster_rows import SelectableRows, kept_order, label_order
 from ..controls.drawing import glyph_icon
 
+_FIRST = ("image", "cluster_id", "label", "confidence", "n_atoms")
 USUAL = (
-    "image",
-    "cluster_id",
-    "label",
-    "confidence",
-    "n_atoms",
-    "diameter_nm",
-    "integrated_intensity",
-    "prediction_set",
-    "ood_score",
-    "model_id",
+    *_FIRST,
+    *(c.name for c in tables.documented_columns() if c.in_table and c.name not in _FIRST),
 )
 """Columns that are shown by default."""
 

@@ -8,13 +8,10 @@ an edit of the state.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
-from napari.layers import Image, Points, Vectors
 from napari.utils.notifications import show_info
-from psygnal import SignalInstance
 from qtpy.QtCore import QTimer
 
 from ...core.tables.cluster_table import Key
@@ -34,11 +31,10 @@ from .clusters.regions import RegionEditor
 from .current_image import CurrentImage
 from .layers import compat, picking
 from .layers.layer_group import ROLE, is_removing_layers
-from .layers.layers import ImageLayers
 from .layers.micrographs import is_micrograph
-from .layers.tracks import TrackView
 from .overlays import Overlays
 from .projects import Projects, may_remove_image
+from .tracks import TrackView
 from .turns import StepRunner
 
 # ---- the view of a window as a project stores it: image, selection, camera, visible layers
@@ -144,12 +140,16 @@ def state_of(viewer: Any) -> WindowState:
 
 
 class Binding:
-    """Keep the layers of a viewer and the state of its window the same."""
+    """Keep the layers of a viewer and the state of its window the same.
+
+    Docks and shortcuts use its parts: `canvas` (layers of images), `clusters` and `overlays` (what
+    is drawn), `edits` (what buttons and keys do), `atoms`, `tracks`, `label_mode`, `projects`.
+    """
 
     def __init__(self, viewer: Any) -> None:
         self.state = state = WindowState()
         state.annotator = str(settings().value(ANNOTATOR) or "")
-        self._canvas = canvas = Canvas(viewer, state)
+        self.canvas = canvas = Canvas(viewer, state)
         self._runner = StepRunner()
         state.steps.run_chunked = self._runner.start
         self._epoch = state.epoch
@@ -161,21 +161,21 @@ class Binding:
         # Before its parts: they must find the layers of the previous project removed.
         state.project_changed.connect(self._on_project)
         state.focus_requested.connect(self._on_focus)
-        self._manual_editing = ManualEditing(state)
-        self._overlays = Overlays(canvas, self._manual_editing.engine)
+        self.manual_editing = ManualEditing(state)
+        self.overlays = Overlays(canvas, self.manual_editing.engine)
         self._regions = RegionEditor(canvas)
-        self._clusters = ClusterDisplay(canvas, self._overlays, self._regions, self._manual_editing)
-        self._runner.refused.connect(self._clusters.refresh_all)
-        self._edits = EditCommands(canvas, self._clusters, self._manual_editing, self._regions)
-        self.current_image = CurrentImage(canvas, self._overlays)
+        self.clusters = ClusterDisplay(canvas, self.overlays, self._regions, self.manual_editing)
+        self._runner.refused.connect(self.clusters.refresh_all)
+        self.edits = EditCommands(canvas, self.clusters, self.manual_editing, self._regions)
+        self.current_image = CurrentImage(canvas, self.overlays)
         self.current_image.layers_ready.connect(self._on_layers_ready)
-        self.label_mode = LabelMode(canvas, self._edits)
+        self.label_mode = LabelMode(canvas, self.edits)
         self.projects = Projects(state, getattr(viewer.window, "_qt_window", None))
         self._view_settings = ViewSettings(
-            canvas, self._clusters, self._overlays, self.current_image, self.label_mode
+            canvas, self.clusters, self.overlays, self.current_image, self.label_mode
         )
         self.projects.remember("view", self._view_settings.get, self._view_settings.restore)
-        self.atoms = AtomView(canvas, self.current_image, self.label_mode, self._edits)
+        self.atoms = AtomView(canvas, self.current_image, self.label_mode, self.edits)
         self.tracks = TrackView(canvas)
         self.refresher = Refresher(
             {
@@ -190,8 +190,8 @@ class Binding:
                 "saved_changed": state.saved_changed,
                 "atoms_changed": state.atoms.changed,
                 "atom_selection_changed": state.atoms.selection_changed,
-                "hidden_changed": self.hidden_changed,
-                "outlines_changed": self._overlays.outlines_changed,
+                "hidden_changed": self.clusters.hidden_changed,
+                "outlines_changed": self.overlays.outlines_changed,
                 "label_mode_changed": self.label_mode.changed,
                 "colouring_changed": self.atoms.colouring_changed,
                 "marking_changed": self.atoms.marking_changed,
@@ -207,120 +207,27 @@ class Binding:
     @property
     def viewer(self) -> Any:
         """The viewer; None once it is closed and deleted."""
-        return self._canvas.viewer
+        return self.canvas.viewer
 
     @property
     def settled(self) -> bool:
         """Whether the window is up to date: nothing runs or waits."""
-        shown = (self._clusters, self._canvas.turns, self.current_image, self._overlays)
+        shown = (self.clusters, self.canvas.turns, self.current_image, self.overlays)
         parts: tuple[Any, ...] = (*shown, self.state, self.tracks, self.refresher)
         waiting = any(part.busy for part in parts)
         return not (waiting or tasks.running(self.state) or is_removing_layers(self.viewer))
-
-    # ---- signals
-    @property
-    def layers_changed(self) -> SignalInstance:
-        """Emitted when Image layers are added, removed, renamed or calibrated."""
-        return self._canvas.layers_changed
-
-    @property
-    def image_activated(self) -> SignalInstance:
-        """Emitted with an Image layer that has become active and may hold a micrograph."""
-        return self._canvas.image_activated
-
-    @property
-    def hidden_changed(self) -> SignalInstance:
-        """Emitted when other labels are hidden."""
-        return self._clusters.hidden_changed
-
-    # ---- layers of images
-    def image_layers(self) -> list[Image]:
-        """Return the Image layers that may hold a micrograph, in the order of the layer list."""
-        return self._canvas.image_layers()
-
-    def image_of(self, layer: Any) -> str | None:
-        """Return the name of the image that a layer holds or was made for."""
-        return self._canvas.image_of(layer)
-
-    def ensure_image(self, layer: Image) -> str:
-        """Add the image of a layer to the state if it is new or has changed; return its name."""
-        return self._canvas.ensure_image(layer)
-
-    def calibrate(self, layer: Image, size_nm: float) -> None:
-        """Write a pixel size in nm to a layer."""
-        self._canvas.calibrate(layer, size_nm)
-
-    def size_in_file_nm(self, layer: Image) -> float | None:
-        """Return the pixel size in nm that the file of a layer gives; None if it is not known."""
-        return self._canvas.size_in_file_nm(layer)
-
-    def layers_of(self, image: str) -> ImageLayers | None:
-        """Return the layers of an image."""
-        return self._canvas.layers.get(image)
-
-    def source_layer(self, image: str | None) -> Image | None:
-        """Return the layer that holds the micrograph."""
-        return self._canvas.source_layer(image)
-
-    def points_layer(self, image: str) -> Points | None:
-        """Return the layer ``<image> clusters``."""
-        return self._canvas.layer(image, "clusters")
-
-    def texts_layer(self, image: str) -> Points | None:
-        """Return the layer ``<image> texts``."""
-        return self._canvas.layer(image, "texts")
-
-    def outlines_layer(self, image: str) -> Vectors | None:
-        """Return the layer ``<image> outlines``."""
-        return self._canvas.layer(image, "outlines")
-
-    def class_map_layer(self, image: str, channel: str) -> Image | None:
-        """Return the layer ``<image> class map <channel>``."""
-        return self._canvas.layer(image, f"class map {channel}")
 
     # ---- edits
     def accepts(self, analysis: Analysis) -> bool:
         """Return whether a result belongs to an image as it is now; if not, show why."""
         image = analysis.micrograph.name
-        now = self._canvas.micrograph(image)
+        now = self.canvas.micrograph(image)
         if now is None:
             return False
         if now.pixel_size_nm not in (None, analysis.micrograph.pixel_size_nm):
             show_info(f"The pixel size of {image} has changed. Start the analysis again.")
             return False
         return True
-
-    def attempt(self, edit: Callable[[], object]) -> bool:
-        """Carry out an edit and return whether it was accepted; show the error if not."""
-        return self._edits.attempt(edit)
-
-    def set_engine(self, image: str, model: str, device: str) -> None:
-        """Choose the model that classifies clusters added by hand."""
-        self._manual_editing.set_engine(image, (model, device))
-
-    def add_by_clicking(self) -> None:
-        """Switch whether a click adds a cluster or selects one."""
-        self._edits.add_by_clicking()
-
-    def exclude_regions(self) -> None:
-        """Start to draw excluded regions."""
-        self._edits.exclude_regions()
-
-    def split_selected(self) -> None:
-        """Split each selected cluster of the current image into two."""
-        self._edits.split_selected()
-
-    def merge_selected(self) -> None:
-        """Merge the selected clusters of the current image into one."""
-        self._edits.merge_selected()
-
-    def undo(self) -> None:
-        """Undo the last step, or cancel the measurement of an added cluster."""
-        self._edits.undo()
-
-    def redo(self) -> None:
-        """Redo the step that was undone last."""
-        self._edits.redo()
 
     # ---- selection and display
     def select_at(self, world: Any, extend: bool = False) -> None:
@@ -329,69 +236,38 @@ class Binding:
             return
         if self.atoms.in_front and self.atoms.select_at(world, extend):
             return
-        found = self._clusters.select_at(world, extend) or self.atoms.select_at(world, extend)
+        found = self.clusters.select_at(world, extend) or self.atoms.select_at(world, extend)
         if not found and not extend:
             self.state.select(())
 
-    def refresh(self, image: str) -> None:
-        """Write the layers of an image again."""
-        self._clusters.refresh(image)
-
-    @property
-    def hidden(self) -> frozenset[str]:
-        """Labels whose clusters are not drawn."""
-        return self._clusters.hidden
-
-    @hidden.setter
-    def hidden(self, labels: frozenset[str]) -> None:
-        self._clusters.hidden = labels
-
-    @property
-    def outlines_visible(self) -> bool:
-        """Whether the outlines of all images are shown."""
-        return self._overlays.outlines_visible
-
-    @outlines_visible.setter
-    def outlines_visible(self, visible: bool) -> None:
-        self._overlays.outlines_visible = visible
-
-    @property
-    def class_maps_visible(self) -> bool:
-        """Whether class maps are shown over the current image."""
-        return self._canvas.class_maps_visible
-
-    @class_maps_visible.setter
-    def class_maps_visible(self, visible: bool) -> None:
-        self._canvas.class_maps_visible = visible
-
     # ---- events of viewer and state
     def _on_layers(self, event: Any) -> None:
-        self._canvas.layers_changed.emit()
+        self.canvas.layers_changed.emit()
 
     def _on_inserted(self, event: Any) -> None:
         layer = event.value
-        self._canvas.calibrate_from_file(layer)
+        self.canvas.calibrate_from_file(layer)
         if is_micrograph(layer) and layer.source.path is not None:
-            QTimer.singleShot(0, partial(self._canvas.fit_opened, layer))
-        self._canvas.layers_changed.emit()
+            QTimer.singleShot(0, partial(self.canvas.fit_opened, layer))
+        self.canvas.layers_changed.emit()
 
     def _on_removed(self, event: Any) -> None:
-        layer, canvas = event.value, self._canvas
+        layer, canvas = event.value, self.canvas
         image, role = canvas.image_of(layer), layer.metadata.get(ROLE)
         if role is not None and role["kind"] == "regions" and not canvas.is_writing:
             QTimer.singleShot(0, partial(self._regions.clear_if_deleted, role["image"]))
         if image is not None and role is None:
             if has_unstored_edits(self.state, image):
                 # napari is still removing the layer
-                QTimer.singleShot(0, partial(self._ask_to_remove, image, layer, event.index))
+                QTimer.singleShot(0, partial(self._confirm_removal, image, layer, event.index))
             else:
                 self._remove_image(image)
         canvas.layers_changed.emit()
 
-    def _ask_to_remove(self, image: str, layer: Any, index: int) -> None:
+    def _confirm_removal(self, image: str, layer: Any, index: int) -> None:
         """Remove an image whose edits are saved nowhere, or put its layer back."""
         viewer = self.viewer
-        if viewer is None or image not in self._canvas.layers:
+        if viewer is None or image not in self.canvas.layers:
             return  # the viewer was closed
         if not compat.is_shown(viewer) or may_remove_image(image):
             self._remove_image(image)
@@ -401,17 +277,17 @@ class Binding:
     def _remove_image(self, image: str) -> None:
         """Remove an image from the window, with its layers; a project keeps it."""
         tasks.cancel_about(self.state, image)
-        known = self._canvas.detach(image)
-        if self._canvas.is_in_project(image):
+        known = self.canvas.detach(image)
+        if self.canvas.is_in_project(image):
             if self.state.current == image:  # not if another one takes its place
                 self.state.current = None
         else:
-            self._manual_editing.forget(image)
+            self.manual_editing.forget(image)
             self.state.remove_image(image)
         known.remove()
 
     def _on_active(self, event: Any) -> None:
-        canvas = self._canvas
+        canvas = self.canvas
         if canvas.is_writing:
             return
         image = canvas.image_of(event.value)
@@ -421,15 +297,15 @@ class Binding:
             canvas.image_activated.emit(event.value)
 
     def _on_layers_ready(self, image: str) -> None:
-        self._clusters.show(image)
+        self.clusters.show(image)
         self.atoms.on_layers_created(image)
         self.tracks.on_layers_created(image)
-        self._canvas.layers_changed.emit()
+        self.canvas.layers_changed.emit()
         self.refresher.resume()
 
     def _on_project(self) -> None:
         """Remove the layers of the previous project."""
-        canvas, viewer = self._canvas, self.viewer
+        canvas, viewer = self.canvas, self.viewer
         # In the same epoch the images were only saved in a new project.
         if viewer is None or self._epoch == self.state.epoch:
             return
@@ -442,7 +318,7 @@ class Binding:
             elif image not in self.state.images and known.source in viewer.layers:
                 viewer.layers.remove(known.source)
         for image in list(canvas.layers):
-            self._clusters.show(image)
+            self.clusters.show(image)
 
     def _on_focus(self, key: Key) -> None:
         image, cluster_id = key

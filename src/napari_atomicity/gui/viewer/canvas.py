@@ -141,7 +141,10 @@ class Canvas:
         return next((name for name, i in self.layers.items() if i.source is layer), None)
 
     def layer(self, image: str | None, kind: str) -> Any:
-        """Return the layer of a kind that was made for an image; None if there is none."""
+        """Return the layer of a kind that was made for an image; None if there is none.
+
+        Kinds are "clusters", "texts", "outlines" and "class map raw" or of another channel.
+        """
         known = self.layers.get(image or "")
         return None if known is None else known.present(kind)
 

@@ -24,7 +24,7 @@ from ...state.unstored_edits import images_with_unstored_edits
 from ...state.window_state import WindowState
 from .. import tasks
 from ..controls.questions import confirm, front_window
-from ..controls.save_dialogs import ask_for_file
+from ..controls.save_dialogs import choose_file
 from .models import add_model, install_models, model_folder, open_with_models, wants_models
 
 # ---- questions on edits that are not saved, asked before they would be lost
@@ -139,13 +139,13 @@ def choose_project_file(state: WindowState) -> Path | None:
     images = [*images_with_unstored_edits(state), *state.images]
     paths = [Path(path) for i in images if (path := state.micrograph(i).path) is not None]
     default = str(paths[0].with_suffix(SUFFIX)) if paths else f"session{SUFFIX}"
-    return ask_for_file(state, None, "Save as project", default, f"Projects (*{SUFFIX})")
+    return choose_file(state, None, "Save as project", default, f"Projects (*{SUFFIX})")
 
 
 def save_table(state: WindowState) -> bool:
     """Ask for a file and write the cluster table; return whether it was written."""
     types = "Tables (*.csv *.xlsx *.parquet)"
-    file = ask_for_file(state, None, "Save the cluster table", "clusters.csv", types)
+    file = choose_file(state, None, "Save the cluster table", "clusters.csv", types)
     if file is None:
         return False
     try:

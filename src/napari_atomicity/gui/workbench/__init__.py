@@ -1,13 +1,12 @@
 """The workbench: three workspaces of docks, the switch between them, and the demo's window."""
 
-from .layout import WORKSPACES, Workspace, all_docks
+from .layout import WORKSPACES, Workspace
 from .window import Workbench, browse_in, open_demo, open_workbench, show_analysis
 
 __all__ = [
     "WORKSPACES",
     "Workbench",
     "Workspace",
-    "all_docks",
     "browse_in",
     "open_demo",
     "open_workbench",

@@ -19,7 +19,6 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollBar,
     QTabWidget,
-    QWidget,
 )
 
 from ...core.from_dict import dataclass_from_json
@@ -28,7 +27,6 @@ from ..controls.settings import settings
 from ..panels.dock_windows import (
     NOT_PLACED,
     RIGHT,
-    dock_class,
     dock_names,
     main_window,
     open_dock,
@@ -86,11 +84,6 @@ WORKSPACES = (
 def workspace(name: str) -> Workspace:
     """Return the workspace of a name; the first one if there is none of that name."""
     return next((w for w in WORKSPACES if w.name == name), WORKSPACES[0])
-
-
-def all_docks() -> tuple[type[QWidget], ...]:
-    """Return every dock of the manifest, in the order of the menu."""
-    return tuple(dock_class(name) for name in dock_names())
 
 
 # ---- the way through the work with clusters: what is done, and what is next

@@ -54,9 +54,9 @@ def show_analysis(viewer: Any, analysis: Analysis) -> Binding:
     """
     binding = binding_of(viewer)
     image = analysis.micrograph.name
-    if binding.source_layer(image) is None:
+    if binding.canvas.source_layer(image) is None:
         data, options, _ = layer_data(analysis.micrograph)
-        binding.ensure_image(viewer.add_image(data, **options))
+        binding.canvas.ensure_image(viewer.add_image(data, **options))
     binding.state.clusters.set_analysis(analysis, f"analyse {image}")
     corrected = analysis.table[analysis.table["label_corrected"] != ""]
     now = binding.state.table(image).set_index("cluster_id")["label_corrected"].to_dict()
@@ -96,8 +96,8 @@ def open_demo(analysis: Analysis, screenshot: str | Path | None = None, block: b
 
 
 def _complete(binding: Binding, image: str, analysis: Analysis) -> bool:
-    points = binding.points_layer(image)
-    maps = [binding.class_map_layer(image, c) for c in analysis.class_maps]
+    points = binding.canvas.layer(image, "clusters")
+    maps = [binding.canvas.layer(image, f"class map {c}") for c in analysis.class_maps]
     return (
         points is not None
         and len(points.data) == len(analysis.table)

@@ -44,9 +44,7 @@ class Average:
     channel: str
     quantity: str
     clusters: int  # how many clusters have finite values
-    # image, image_error: (S, S): over ``2 reach`` in each direction
-    image: np.ndarray
-    image_error: np.ndarray
+    image: np.ndarray  # (S, S): over ``2 reach`` in each direction
     reach: float  # from the centre to the edge, in radii of the cluster or in nm
     r: np.ndarray  # (K,): distances from the centre, in the unit of ``reach``
     # profile, profile_error: (K,): means over rings
@@ -213,7 +211,7 @@ def _average(
     reach = REACH_RADII if in_radii else field_of_view_nm / 2
     scale = radius_nm if in_radii else np.ones(len(radius_nm))
     r = reach * (np.arange(_STEPS) + 0.5) / _STEPS
-    mean, error = mean_and_error(on_grid(values, field_of_view_nm, reach * scale))
+    mean, _ = mean_and_error(on_grid(values, field_of_view_nm, reach * scale))
     profile, profile_error = mean_and_error(
         radial_profiles(values, field_of_view_nm, scale[:, None] * r)
     )
@@ -224,7 +222,6 @@ def _average(
         *names,
         len(values),
         mean,
-        error,
         reach,
         r,
         profile,

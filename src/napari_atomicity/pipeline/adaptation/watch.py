@@ -230,11 +230,14 @@ class AdaptingWatch:
         outcomes = {outcome.image: outcome for run in runs for outcome in run.outcomes}
         failed = {name: text for run in runs for name, text in run.failed_statistics.items()}
         last = runs[-1]
-        fields = {**last.fields(), "outcomes": list(outcomes.values()), "failed_statistics": failed}
+        fields = {
+            **vars(last),
+            "outcomes": list(outcomes.values()),
+            "failed_statistics": failed,
+            "analysed": sum(run.analysed for run in runs),
+        }
         return AdaptedRun(
             **fields,
-            analysed=sum(run.analysed for run in runs),
-            waiting=last.waiting,
             stages=tuple(
                 {"model_id": model, "results": str(folder), "images": len(images)}
                 for folder, model, images in self._results()

@@ -23,8 +23,7 @@ from ...models.domain_shift import MIN_CLUSTERS, FeatureSummary
 from ...reporting.image_warnings import LOW_CONFIDENCE
 from ...statistics.ratios.ratio_notes import ImageLimits
 from ...statistics.ratios.ratios import class_ratios, counted
-from ..runs.finalize import drop_columns
-from ..runs.serial import Run
+from ..runs.run_files import Run
 from .arrivals import FileFingerprint
 from .control_chart import SESSION_CHANGED, Reading
 
@@ -33,6 +32,10 @@ N_BOOTSTRAP = 200
 MANY_UNKNOWN = 0.5
 """Where so many clusters are like nothing that the model has learnt, it is out of its domain."""
 LIVE = "live.csv"
+DROPPED_COLUMNS = (
+    "y_px", "x_px", "y_nm", "x_nm", "eccentricity", "prediction_set",
+)  # fmt: skip
+"""Columns that running ratios do not need."""
 _BUSY = 10.0
 QUICK_S = 0.1
 """Ratios that take less time are computed with each image."""
@@ -137,7 +140,7 @@ class Running:
         """Add or replace the table of an image."""
         again = image in self._tables
         self._limits[image] = limits or ImageLimits()
-        self._tables[image] = drop_columns(table)
+        self._tables[image] = table.drop(columns=list(DROPPED_COLUMNS))
         if again or self._together is None or not len(table):
             self._together = None if again else self._together
         else:

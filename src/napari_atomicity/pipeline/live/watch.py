@@ -28,10 +28,10 @@ from ...statistics.ratios.ratios import refuse_unavailable
 from ..acquisition_sessions import SessionRules
 from ..analysis import analyse, with_failed
 from ..run_request import RunRequest
+from ..runs.one_image import analyse_one
 from ..runs.part_store import PartStore
 from ..runs.parts import Part, make_part, model_hash
 from ..runs.run_files import RunInfo
-from ..runs.serial import analyse_one
 from ..runs.session_pass import NewLabels, make_labelled_part
 from .arrivals import (
     PATIENCE_S,
@@ -245,7 +245,7 @@ class Watch:
             while True:
                 check(stop)
                 self._apply_accepted()
-                if self._hand_over():
+                if self._leave_to_another_run():
                     return
                 interval = max(RESCAN_S if watcher.listens else self._poll_s, 10 * scan_s)
                 arrivals.look(watcher.now())
@@ -288,7 +288,7 @@ class Watch:
             self._notice(f"resuming: {len(self._images.stems)} images of earlier sessions")
         return files
 
-    def _hand_over(self) -> bool:
+    def _leave_to_another_run(self) -> bool:
         """Return whether the images since a change are left to another run."""
         changed = self._changed
         if self._on_change is None or SESSION_CHANGED not in self._alarm or not changed.is_new:
@@ -457,4 +457,4 @@ class Watch:
                 started, self.request.device, waiting > 0 and not self.handed_over, command
             )
             run, analysed = images.finalize(info), self.analysed
-        return LiveRun(**run.fields(), analysed=analysed, waiting=waiting)
+        return LiveRun(**vars(run), analysed=analysed, waiting=waiting)

@@ -22,8 +22,9 @@ from ...models.scale.session_images import mixture_of_modes, require_references
 from ...models.scale.session_scale import fit_session
 from ...statistics.ratios.ratio_notes import ImageLimits
 from ...statistics.ratios.ratios import class_ratios
-from ..runs.finalize import PartIndex, finalize_batch
+from ..runs.finalize import finalize_run
 from ..runs.image_scale import ImageScale
+from ..runs.part_index import PartIndex
 from ..runs.run_files import Run, RunInfo
 from ..runs.session_pass import SessionPass, analyse_again
 from ..session_labels import describe_scale, is_same_scale, with_known_shares
@@ -230,12 +231,12 @@ class WatchedImages(PartIndex):
         """Label the images of each session jointly, now that all are known."""
         sessions = SessionPass(self, lambda: classifier, progress, exact_drawings=False)
         try:
-            for labels in sessions.run(self._inputs(), self.stems):
-                draw = self.store.is_drawn(self.stems[labels.item.name])
+            drawn = {name for name, stem in self.stems.items() if self.store.is_drawn(stem)}
+            for labels in sessions.run(self._inputs(), drawn):
+                draw = labels.item.name in drawn
                 sessions.add(labels, analyse_again(labels, classifier, self.request, draw))
         except KeyboardInterrupt:
-            self.joint.clear()
-            self.summaries.clear()  # labels may be those of the images by themselves
+            sessions.forget()
 
     def _inputs(self) -> list[Input]:
         names = sorted({*self.stems, *self.failed})
@@ -246,7 +247,7 @@ class WatchedImages(PartIndex):
         inputs = self._inputs()
         names = [item.name for item in inputs]
         log = (LIVE,) if (self.store.folder / LIVE).exists() else ()
-        return finalize_batch(self, inputs, info, names, more_files=log)
+        return finalize_run(self, inputs, info, names, more_files=log)
 
     def _path_of(self, name: str) -> Path:
         if name in self.paths:

@@ -51,7 +51,7 @@ from .parts import (
     stem_of,
 )
 
-# ---- images that could not be analysed: rows of ``part_store.csv``
+# ---- images that could not be analysed: rows of ``failures.csv``
 
 FAILURES = "failures.csv"
 FAILURE_COLUMNS = ("image", "path", "error", "sha256", "size_bytes", "modified", "seen")
@@ -82,7 +82,7 @@ class Failure:
         return cls(outcome, None if size is None else int(size), row["modified"], str(row["seen"]))
 
     def row(self) -> dict[str, Any]:
-        """Of ``part_store.csv``."""
+        """Of ``failures.csv``."""
         said = self.outcome
         return {
             "image": said.image,
@@ -306,6 +306,10 @@ class PartStore:
         except OSError:
             return None
 
+    def lacks_drawing(self, stem: str) -> bool:
+        """Return whether the drawing of an image was postponed or is outdated."""
+        return not self.is_drawn(stem) and bool(self.about(stem).get("to_draw"))
+
     def is_drawn(self, stem: str) -> bool:
         """Return whether an image was drawn for the report."""
         return (self.drawings / f"{stem}.json").is_file()
@@ -349,12 +353,12 @@ class PartStore:
 
     # ---- failures
     def write_failures(self, failures: Iterable[Failure]) -> Path:
-        """``part_store.csv``, a row for each image that could not be analysed."""
+        """``failures.csv``, a row for each image that could not be analysed."""
         rows = pd.DataFrame([one.row() for one in failures], columns=list(FAILURE_COLUMNS))
         return write_table(rows, self.folder / FAILURES)
 
     def failures(self) -> list[Failure]:
-        """Read ``part_store.csv``; empty if it does not exist or is invalid."""
+        """Read ``failures.csv``; empty if it does not exist or is invalid."""
         try:
             found = read_table(self.folder / FAILURES)
             rows = found[list(FAILURE_COLUMNS)].astype(object).where(found.notna(), None)

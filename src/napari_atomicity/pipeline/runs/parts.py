@@ -118,10 +118,12 @@ def make_part(
     small: bool = True,
     about: dict[str, Any] | None = None,  # more that the part says of itself: see `pack_part`
     stored: ImageScale | None = None,
+    scale: bool = True,  # whether it has the scale of the image by itself, for its session
 ) -> Part:
     """Create the part of an analysed image."""
     failed: dict[str, str] = {}
-    stored = stored or attempt(failed, "scale", lambda: ImageScale.of(analysis, card))
+    if scale and stored is None:
+        stored = attempt(failed, "scale", lambda: ImageScale.of(analysis, card))
     movie = attempt(failed, "movie", lambda: analyse_if_tracked(analysis))
     drawing = None
     if draw:
@@ -185,16 +187,15 @@ def read_metadata(schema: pa.Schema) -> dict[str, Any]:
     return dict(json.loads(schema.metadata[_META]))
 
 
-def concatenate_parts(parts: Sequence[pa.Table], like: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Join parts to one cluster table, with the columns of ``like`` if given.
+def concatenate_parts(parts: Sequence[pa.Table]) -> pd.DataFrame:
+    """Join parts to one cluster table.
 
     Parts are joined before they become a table, which takes a tenth of the time.
     """
     # What is said of a part is not of all, and of the index there is nothing to say.
     bare = [part.replace_schema_metadata(None) for part in parts]
     frame = pa.concat_tables(bare, promote_options="default").to_pandas()
-    found = tables.conform(frame)
-    return found if like is None else tables.conform(found.reindex(columns=like.columns))
+    return tables.conform(frame)
 
 
 def outcome_from(values: Mapping[str, Any]) -> Outcome:

@@ -1,29 +1,17 @@
-"""Files of a run: tables, report and record."""
+"""Result of a run over images, and the circumstances of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from ...core.errors import FAILED, attempt
-from ...core.model_card import ModelCard
-from ...io.files import write_json
-from ...io.provenance import Outcome, attempt_report, now, run_record
-from ...io.tables import write_ratios
-from ...reporting.examples import ClusterExample
-from ...reporting.image_section import Section
-from ...reporting.plots.session import SessionSummary
-from ...reporting.report import ReportData, write_report
-from ...statistics.ratios.ratio_notes import ImageLimits
-from ...statistics.ratios.ratios import COLUMNS, class_ratios
-from ...statistics.ratios.reference import Comparison, compare
-from ..run_request import RunRequest
-
-TABLES = ("clusters.csv", "clusters.parquet", "ratios.csv")
+from ...core.errors import FAILED
+from ...io.provenance import Outcome
+from ...statistics.ratios.reference import Comparison
 
 
 class WithOutcomes:
@@ -49,10 +37,9 @@ class Run(WithOutcomes):
     comparison: Comparison | None = None  # comparison of the ratios with a reference
     # statistics of all images that failed, and their errors
     failed_statistics: dict[str, str] = field(default_factory=dict)
-
-    def fields(self) -> dict[str, Any]:
-        """Return the fields, for a run with more of them."""
-        return {name: getattr(self, name) for name in Run.__dataclass_fields__}
+    reused: int = 0  # number of images that an earlier run had analysed
+    # reason why the run ended early other than an interruption: the scheduler is lost
+    problem: str | None = None
 
     def summary(self) -> dict[str, Any]:
         """Summarise the run as plain values for JSON."""
@@ -65,6 +52,8 @@ class Run(WithOutcomes):
             "ratios": self.ratios.to_dict("records"),
             FAILED: self.failed_statistics,
             "reference": None if self.comparison is None else self.comparison.to_dict(),
+            "reused": self.reused,
+            "problem": self.problem,
         }
 
 
@@ -94,99 +83,3 @@ class RunInfo(NamedTuple):
     command: Sequence[str] | None = None  # command line; that of this process if None
     # descriptions of the sessions whose images were labelled jointly
     sessions: Sequence[dict[str, Any]] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class ReportContent:
-    """Content of the report beside the tables: see `reporting.report.write_report`."""
-
-    sections: Sequence[Section] = ()  # sections of single images
-    examples: Sequence[ClusterExample] = ()
-    scales: Mapping[str, float] = field(default_factory=dict)  # image → intensity of one atom
-    sessions: Sequence[SessionSummary] = ()  # sessions whose images were labelled jointly
-
-
-def finalize_run(
-    out_dir: Path,
-    request: RunRequest,
-    card: ModelCard,
-    table: pd.DataFrame,  # clusters of all images; only the columns for ratios and plots are needed
-    outcomes: list[Outcome],
-    write_tables: Callable[[Path, Path], None],  # writes all clusters to a CSV and a Parquet file
-    info: RunInfo,
-    content: ReportContent,
-    reference: pd.DataFrame | None = None,
-    more_files: Sequence[str] = (),
-) -> Run:
-    """Compute the ratios of all images and write tables, report and, last, the record.
-
-    Raises `AtomicityError` if a file cannot be written.
-    """
-    analysed = [o.image for o in outcomes if o.status == "done"]
-    keep = request.keep_ratios
-    limits = {o.image: ImageLimits.from_parameters(o.parameters, keep) for o in outcomes}
-    method: dict[str, Any] = {"method": request.ratios, "card": card, "limits": limits}
-    failed: dict[str, str] = {}
-    ratios = attempt(failed, "ratios", lambda: class_ratios(table, images=analysed, **method))
-    ratios = pd.DataFrame(columns=COLUMNS) if ratios is None else ratios
-    comparison = None
-    if reference is not None:
-        # Images that failed are named too: their scope is then empty and not unknown.
-        names = [o.image for o in outcomes]
-        comparison = attempt(
-            failed, "comparison", lambda: compare(table, reference, names, **method)
-        )
-    run = Run(table, ratios, outcomes, [], info.interrupted, comparison, failed)
-    run.files.extend(_file_names(out_dir, more_files, comparison is not None))
-    _write_run(run, out_dir, request, card, write_tables, info, content)
-    return run
-
-
-def _file_names(out_dir: Path, more_files: Sequence[str], compared: bool) -> list[Path]:
-    """Return the files of a run; the record is the last one."""
-    others = [*more_files, *(["reference.json"] if compared else [])]
-    return [out_dir / name for name in [*TABLES, "report.html", *others, "run.json"]]
-
-
-def _write_run(
-    run: Run,
-    out_dir: Path,
-    request: RunRequest,
-    card: ModelCard,
-    write_tables: Callable[[Path, Path], None],
-    info: RunInfo,
-    content: ReportContent,
-) -> None:
-    """Write the files of a run; the record comes last, so that its existence implies the others."""
-    record = run_record(
-        run.outcomes,
-        started=info.started,
-        finished=now(),
-        parameters=asdict(request),
-        model=card.provenance(),
-        device=info.device,
-        outputs=run.files,
-        interrupted=info.interrupted,
-        command=info.command,
-        sessions=info.sessions,
-        failed=run.failed_statistics,
-    )
-    csv, parquet, ratios, html = run.files[:4]
-    write_tables(csv, parquet)
-    write_ratios(run.ratios, ratios)
-    data = ReportData(
-        run.table,
-        run.ratios,
-        record,
-        run.comparison,
-        card=card,
-        examples=list(content.examples),
-        scales=content.scales,
-        sessions=content.sessions,
-    )
-    attempt_report(record, run.files, html, lambda: write_report(html, content.sections, data))
-    if run.comparison is not None:
-        write_json(out_dir / "reference.json", run.comparison.to_dict())
-    else:  # a file of an earlier run would seem to belong to this one
-        (out_dir / "reference.json").unlink(missing_ok=True)
-    write_json(run.files[-1], record)

@@ -37,10 +37,10 @@ from ..session_labels import (
     summarise_session,
     with_known_shares,
 )
-from .finalize import PartIndex
 from .image_scale import ImageScale
+from .one_image import analyse_one, describe_outcome
+from .part_index import PartIndex
 from .parts import Part, make_part, pack_part
-from .serial import analyse_one
 
 SAME_CONFIDENCE = 0.1
 """Changes of confidences with which a drawing that may be approximate is not drawn again."""
@@ -79,23 +79,38 @@ class SessionPass:
     # whether images in the report are drawn again, which takes another analysis, even if no label
     # has changed and no confidence by more than `SAME_CONFIDENCE`
     exact_drawings: bool = True
+    # names of the images that still lack the labels of their session
+    unlabelled: set[str] = field(default_factory=set)
     _scales: dict[str, ConstrainedMixture] = field(default_factory=dict)
 
     def run(self, inputs: Sequence[Input], shown: Collection[str]) -> list[NewLabels]:
-        """Label the images jointly that can be labelled without the network."""
-        if self.images.card.scale is None:
-            return []
+        """Label the images jointly; return those to analyse again, for their labels or drawing.
+
+        Only images whose labels need the network, and ``shown`` ones whose drawing was postponed or
+        is outdated, are analysed again.
+        """
+        store = self.images.store
         inputs = [item for item in inputs if item.name in self.images.stems]
-        self._find_scales([self.images.outcome(item) for item in inputs])
+        if self.images.card.scale is not None:
+            self._find_scales([self.images.outcome(item) for item in inputs])
+        self.unlabelled.update(item.name for item in inputs)
         left = []
         for done, item in enumerate(inputs):
             check(self.stop)
             report(self.progress, done, len(inputs), "Labelling the images of each session jointly")
-            about = self.images.store.about(self.images.stems[item.name])
+            stem = self.images.stems[item.name]
+            about = store.about(stem)
             labels = NewLabels(item, self._scales.get(item.name), about)
-            if about.get("labelled", "") != labels.key and not self._label(labels, shown):
+            if about.get("labelled", "") == labels.key or self._label(labels):
+                self.unlabelled.discard(item.name)
+            if item.name in self.unlabelled or (item.name in shown and store.lacks_drawing(stem)):
                 left.append(labels)
         return left
+
+    def forget(self) -> None:
+        """Describe no session: labels may be those of the images by themselves."""
+        self.images.joint.clear()
+        self.images.summaries.clear()
 
     # ---- scales
     def _find_scales(self, outcomes: Sequence[Outcome]) -> None:
@@ -135,8 +150,8 @@ class SessionPass:
                 self._scales[name] = scale
 
     # ---- labels
-    def _label(self, labels: NewLabels, shown: Collection[str]) -> bool:
-        """Write the part of an image with new labels; return whether that is all."""
+    def _label(self, labels: NewLabels) -> bool:
+        """Write the part of an image with new labels; return False if that needs the network."""
         images, name = self.images, labels.item.name
         stem = images.stems[name]
         stored = images.image_scale(name)
@@ -148,15 +163,16 @@ class SessionPass:
         new = own if labels.scale is None else stored.label(before, labels.scale, classifier, by)
         if own is None or new is None:
             return False
-        if images.store.is_drawn(stem) and (self.exact_drawings or _looks_different(before, new)):
-            if name in shown:
-                return False
+        about = _metadata(labels, own, new)
+        outdated = self.exact_drawings or _looks_different(before, new)
+        if outdated and images.store.is_drawn(stem):
             images.store.undraw(stem)
+            about["to_draw"] = True
         scale = labels.scale or stored.scale
         outcome = images.store.outcome(stem)
         parameters = {**outcome.parameters, **scale.describe()}
         outcome = replace(outcome, parameters=parameters, warnings=image_warnings(new, parameters))
-        about = {**_metadata(labels, own, new), "scale": scale.intensity_per_atom}
+        about["scale"] = scale.intensity_per_atom
         images.store.write(stem, Part(outcome, pack_part(new, outcome, about)))
         return True
 
@@ -164,14 +180,18 @@ class SessionPass:
         """Store an image that was analysed again; if that failed, its labels remain."""
         name = labels.item.name
         stem = self.images.stems[name]
+        problem = None
         if isinstance(part, Exception):
-            self.images.problems[name] = str(part)
+            problem = str(part)
         elif part.parquet is None or part.outcome.sha256 is None:
-            self.images.problems[name] = part.outcome.error or "it could not be analysed"
+            problem = part.outcome.error or "it could not be analysed"
         elif self.images.key(part.outcome.sha256) != stem[:32]:
-            self.images.problems[name] = "the file has changed"
+            problem = "the file has changed"
         else:
             self.images.store.write(stem, part)
+            self.unlabelled.discard(name)
+        if problem is not None and name in self.unlabelled:
+            self.images.problems[name] = problem
 
 
 def analyse_again(
@@ -180,13 +200,15 @@ def analyse_again(
     request: RunRequest,
     draw: bool = False,
     small: bool = True,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
 ) -> Part:
     """Analyse an image, and label it with the scale that it has in its session."""
 
     def pack(analysis: Analysis, outcome: Outcome) -> Part:
         return make_labelled_part(labels, analysis, outcome, classifier, draw, small)[0]
 
-    outcome, _, part = analyse_one(labels.item, classifier, request, then=pack)
+    outcome, _, part = analyse_one(labels.item, classifier, request, progress, stop, pack)
     return Part(outcome) if part is None else part
 
 
@@ -202,12 +224,7 @@ def make_labelled_part(
     stored, own = ImageScale.of(analysis, classifier.card), analysis.table
     if labels.scale is not None:
         analysis = apply_scale(analysis, classifier, labels.scale)
-    outcome = replace(
-        outcome,
-        parameters=analysis.parameters,
-        seconds=analysis.seconds,
-        warnings=image_warnings(analysis.table, analysis.parameters),
-    )
+    outcome = describe_outcome(outcome, analysis)
     about = _metadata(labels, own, analysis.table)
     part = make_part(analysis, outcome, classifier.card, draw, small, about, stored)
     return part, analysis

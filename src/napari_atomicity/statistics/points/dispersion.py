@@ -69,9 +69,9 @@ class RandomnessTest:
     """Summary functions of points and of random points, and the index of Clark and Evans."""
 
     n: int  # number of points on the support
-    # ``G`` (`nearest_neighbours.nearest_neighbour_distribution`), ``neighbours`` (the fraction of
-    # points with a neighbour within r, without edge correction, as a histogram shows it), ``L`` and
-    # ``g``
+    # ``G`` (edge-corrected distribution of nearest-neighbour distances, see
+    # `nearest_neighbours`), ``neighbours`` (the fraction of points with a neighbour within r,
+    # without edge correction, as a histogram shows it), ``L`` and ``g``
     curves: dict[str, SummaryCurve]
     mean_nm: float  # mean nearest-neighbour distance of the points in nm
     # (S,): mean nearest-neighbour distance of each random pattern in nm

@@ -1,4 +1,4 @@
-"""Nearest-neighbour distances of a point pattern, and the index of Clark and Evans.
+"""Nearest-neighbour distances of a point pattern.
 
 The distribution function G uses the estimator of Hanisch [1]_: a distance counts if it does not
 exceed the distance of the point to the boundary of the support, because then no point beyond the
@@ -10,10 +10,6 @@ References
 .. [1] K.-H. Hanisch, "Some remarks on estimators of the distribution function of nearest neighbour
    distance in stationary spatial point processes", Statistics 15, 409-412 (1984); the estimator
    D4 in A. Baddeley, E. Rubak and R. Turner, "Spatial Point Patterns", CRC Press (2015), ch. 8.
-.. [2] P. J. Clark and F. C. Evans, "Distance to nearest neighbor as a measure of spatial
-   relationships in populations", Ecology 35, 445-453 (1954); edge correction for a rectangle:
-   K. P. Donnelly, "Simulations to determine the variance and edge effect of total
-   nearest-neighbour distance", in Simulation Studies in Archaeology (1978).
 """
 
 from __future__ import annotations
@@ -21,7 +17,6 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import KDTree
 
-from ...core.errors import AtomicityError
 from .windows import ObservationWindow, check_points
 
 
@@ -60,23 +55,6 @@ def hanisch_weights(
     return np.asarray(np.where(safe & (area > 0), 1 / np.where(area > 0, area, 1), 0.0))
 
 
-def nearest_neighbour_distribution(
-    points_nm: np.ndarray,  # (N, 2): points (y, x) in nm
-    window: ObservationWindow,
-    r_nm: np.ndarray,  # (R,): distances in nm
-) -> np.ndarray:
-    """Compute G(r), the edge-corrected distribution function of nearest-neighbour distances.
-
-    The result, (R,), is the fraction of points with a neighbour within r; NaN if every point is
-    nearer to the boundary than to its neighbour. For a random pattern of density λ it is 1 -
-    exp(-λπr²).
-    """
-    points = check_points(points_nm)[window.contains(points_nm)]
-    distance = nearest_neighbours(points)
-    weight = hanisch_weights(points, distance, window)
-    return cumulative_fraction(distance, weight, r_nm)
-
-
 def cumulative_fraction(
     # distance, weight, each (N,): distances in nm, and their weights
     distance: np.ndarray,
@@ -90,39 +68,3 @@ def cumulative_fraction(
     order = np.argsort(distance)
     summed = np.concatenate([[0.0], np.cumsum(weight[order])])
     return np.asarray(summed[np.searchsorted(distance[order], r_nm, side="right")] / total)
-
-
-def clark_evans_donnelly(points_nm: np.ndarray, window: ObservationWindow) -> tuple[float, float]:
-    """Compute the index of Clark and Evans on a rectangle, with Donnelly's edge correction [2]_.
-
-    This closed form validates the simulation; it holds for about seven points or more.
-
-    Parameters
-    ----------
-    points_nm : ndarray of shape (N, 2)
-        Points (y, x) in nm.
-
-    Returns
-    -------
-    index : float
-        Mean distance divided by that of random points; NaN for fewer than two points.
-    z : float
-        Deviation of the mean distance from that of random points, in standard deviations.
-
-    Raises
-    ------
-    AtomicityError
-        If the support is not a rectangle.
-    """
-    if not window.is_rectangle:
-        raise AtomicityError("Donnelly's edge correction requires a rectangular support")
-    points = check_points(points_nm)[window.contains(points_nm)]
-    n, area = len(points), window.area_nm2
-    if n < 2:
-        return np.nan, np.nan
-    low_y, high_y, low_x, high_x = window.bounds_nm
-    edge = 2 * (high_y - low_y + high_x - low_x)
-    expected = 0.5 * np.sqrt(area / n) + (0.0514 + 0.041 / np.sqrt(n)) * edge / n
-    variance = 0.0703 * area / n**2 + 0.037 * edge * np.sqrt(area / n**5)
-    mean = nearest_neighbours(points).mean()
-    return float(mean / expected), float((mean - expected) / np.sqrt(variance))

@@ -136,15 +136,6 @@ def ripley_k(
     return pairs.ripley_k(r, window.area_nm2)
 
 
-def ripley_l(
-    points_nm: np.ndarray,  # (N, 2): points (y, x) in nm
-    window: ObservationWindow,
-    r_nm: np.ndarray,  # (R,): distances in nm
-) -> np.ndarray:  # (R,): L in nm; r for a random pattern
-    """Compute L(r) = √(K(r) / π); see `ripley_k`."""
-    return np.asarray(np.sqrt(ripley_k(points_nm, window, r_nm) / np.pi))
-
-
 def pair_correlation(
     points_nm: np.ndarray,  # (N, 2): points (y, x) in nm
     window: ObservationWindow,

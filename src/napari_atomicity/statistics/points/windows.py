@@ -66,12 +66,6 @@ class ObservationWindow:
         low_y, high_y, low_x, high_x = (ends * self.pixel_size_nm).tolist()
         return low_y, high_y, low_x, high_x
 
-    @property
-    def is_rectangle(self) -> bool:
-        """Whether the support fills its bounding box."""
-        low_y, high_y, low_x, high_x = self.bounds_nm
-        return bool(np.isclose((high_y - low_y) * (high_x - low_x), self.area_nm2))
-
     def contains(self, points_nm: np.ndarray) -> np.ndarray:
         """Return whether each point lies on the support, as (N,) bool."""
         points = check_points(points_nm)
@@ -203,11 +197,6 @@ def check_points(points_nm: np.ndarray) -> np.ndarray:
     if not np.isfinite(points).all():
         raise AtomicityError("positions of atoms are missing or infinite")
     return points
-
-
-def point_density(points_nm: np.ndarray, window: ObservationWindow) -> float:
-    """Return the number of points per nm² of the support."""
-    return float(np.count_nonzero(window.contains(points_nm))) / window.area_nm2
 
 
 # ---- map of the density of atoms on their support, by a Gaussian kernel with edge correction

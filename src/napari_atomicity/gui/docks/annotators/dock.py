@@ -40,7 +40,7 @@ from ...controls.forms import (
 )
 from ...controls.line_table import Lines, table_of
 from ...controls.refresher import follow
-from ...controls.save_dialogs import ask_for_new_folder
+from ...controls.save_dialogs import choose_new_folder
 from ...controls.settings import remember
 from ...panels.dock import Dock
 from ...tasks import start
@@ -171,7 +171,7 @@ class Disputes(QWidget):
 
     def _show_mark(self, image: str) -> None:
         """Mark the position in its image, once that is displayed."""
-        place, source = self._marked, self.binding.source_layer(image)
+        place, source = self._marked, self.binding.canvas.source_layer(image)
         if self._mark is not None or place is None or place["image"] != image or source is None:
             return
         point = place[["frame", "y_px", "x_px"]].to_numpy(float)[-source.ndim :]
@@ -385,7 +385,7 @@ class Annotators(Dock):
         """Write the comparison into a chosen folder."""
         if self.compared is None:
             return
-        chosen = ask_for_new_folder(self, "Folder to make for the comparison", "agreement")
+        chosen = choose_new_folder(self, "Folder to make for the comparison", "agreement")
         if chosen is None:
             return
         self.start(

@@ -31,7 +31,7 @@ from ....state.annotators import Annotations
 from ....state.window_state import WindowState
 from ...controls.forms import ComboBox, labelled, new_form, selectable_label
 from ...controls.questions import choose_answer
-from ...controls.save_dialogs import ask_for_file
+from ...controls.save_dialogs import choose_file
 from ...controls.settings import remember
 from ...tasks import start
 from .text import format_taken
@@ -167,7 +167,7 @@ class Packs(QWidget):
         if not names:
             self._show_result("No image matches: choose others.")
             return
-        chosen = ask_for_file(self.state, self, "Folder to make", "atoms-pack", "Folder (*)")
+        chosen = choose_file(self.state, self, "Folder to make", "atoms-pack", "Folder (*)")
         if chosen is None:
             return
         start(
@@ -224,7 +224,7 @@ class Packs(QWidget):
         self.state.atoms.skip_to(free)
         if len(taken.came):
             self.tolerance.setValue(taken.tolerance_nm)
-        unit, doubted = self._ask_unit(taken.in_doubt), list(taken.in_doubt)
+        unit, doubted = self._choose_unit(taken.in_doubt), list(taken.in_doubt)
         if unit is not None:
             taken = replace(taken, in_doubt={})
         text = "\n".join(filter(None, (before, format_taken(taken))))
@@ -233,7 +233,7 @@ class Packs(QWidget):
         if unit is not None:
             self._read(doubted, unit, text)
 
-    def _ask_unit(self, in_doubt: Mapping[Path, str]) -> Unit | None:
+    def _choose_unit(self, in_doubt: Mapping[Path, str]) -> Unit | None:
         """Ask for the unit of packs; None: they are not imported."""
         if not in_doubt:
             return None

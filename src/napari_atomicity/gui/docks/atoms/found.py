@@ -25,8 +25,8 @@ from ... import tasks
 from ...controls.bars import Bar, BarChart
 from ...controls.forms import ComboBox, labelled, wrapped_label
 from ...controls.settings_form import form_of
-from ...viewer.atoms.atom_style import COLOURINGS
 from ...viewer.binding import Binding
+from ...viewer.layers.atom_style import COLOURINGS
 from .column_chart import ChartColumn, ColumnChart
 from .jobs import describe_species, figures, inject_test_atoms, same_places
 
@@ -300,7 +300,9 @@ class FoundPart(QWidget):
     def _on_distance(self, distance_nm: float) -> None:
         if self._atoms is not None:
             image = self._atoms.image
-            done = self._binding.attempt(lambda: self._book.set_group_distance(image, distance_nm))
+            done = self._binding.edits.attempt(
+                lambda: self._book.set_group_distance(image, distance_nm)
+            )
             if not done:
                 with QSignalBlocker(self.distance):
                     self.distance.setValue(self._atoms.group_distance_nm)
@@ -312,7 +314,7 @@ class FoundPart(QWidget):
         """Select the atoms of the groups in a column."""
         if self._atoms is None:
             return
-        table, size = self._atoms.outside_clusters, index + 1
+        table, size = self._atoms.not_in_clusters, index + 1
         of_size = table["group_size"] >= size if size == MAX_SIZES else table["group_size"] == size
         image = self._atoms.image
         self._book.select((image, i) for i in table.loc[of_size, "atom_id"].tolist())
@@ -321,7 +323,7 @@ class FoundPart(QWidget):
         """Select the atoms of the groups in a column of extents."""
         if self._atoms is None:
             return
-        image, table = self._atoms.image, self._atoms.outside_clusters
+        image, table = self._atoms.image, self._atoms.not_in_clusters
         inside = GROUP_EXTENTS.members(table, self._extents) == index
         self._book.select((image, i) for i in table.loc[inside, "atom_id"].tolist())
 

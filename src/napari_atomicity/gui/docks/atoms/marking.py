@@ -153,7 +153,7 @@ class MarkingPart(QWidget):
                 raise AtomicityError(self._state.unsaved, advice="Solve this problem first")
             project.atoms.mark_as_viewed([image], self._state.annotator, reviewed)
 
-        if self._binding.attempt(note):
+        if self._binding.edits.attempt(note):
             if reviewed:
                 self._show_done(True)
             else:

@@ -276,7 +276,7 @@ class ThresholdPart(QWidget):
 
     def _set(self, threshold: float) -> None:
         image = self._image
-        if image is not None and not self._binding.attempt(
+        if image is not None and not self._binding.edits.attempt(
             lambda: self._book.set_threshold(image, threshold)
         ):
             self.show_atoms(self._book.of(image))  # back to where it is

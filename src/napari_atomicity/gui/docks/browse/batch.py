@@ -66,7 +66,7 @@ class AnalyseAll(ImageQueue):
     def take(self, image: str, analysis: Analysis) -> None:
         if image not in self.state.images:
             return
-        self.binding.set_engine(image, self._request.model, self._request.device)
+        self.binding.manual_editing.set_engine(image, (self._request.model, self._request.device))
         if self._place is not None and isinstance(analysis.micrograph, LazyMicrograph):
             self.state.follow_file(image, analysis.micrograph)
         if not self.binding.accepts(analysis):
@@ -114,7 +114,7 @@ class AnalyseAll(ImageQueue):
             self._session_labels.start(self._images, held, again)
         elif held:
             replace_all = self.state.clusters.replace_all_predictions
-            self.binding.attempt(partial(replace_all, (), again, held.values()))
+            self.binding.edits.attempt(partial(replace_all, (), again, held.values()))
         settings = asdict(self._request)
         names = ("detection", "model", "device", "symmetries", "labels")
         sessions = [asdict(session) for session in self.state.sessions.groups()]

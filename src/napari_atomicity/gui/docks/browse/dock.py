@@ -37,7 +37,7 @@ from ... import tasks
 from ...controls.forms import folded, in_scroll_area, labelled, main_button, new_form, wrapped_label
 from ...controls.questions import choose_answer, confirm
 from ...controls.refresher import follow
-from ...controls.save_dialogs import ask_for_file
+from ...controls.save_dialogs import choose_file
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
 from ...controls.shortcuts import BROWSE, bind_to_viewer
@@ -98,7 +98,7 @@ class FirstStart(Panel):
     def wanted(self) -> bool:
         """Whether there is neither a project nor an image, in a layer or in the state."""
         state = self.state
-        return state.project is None and not state.images and not self.binding.image_layers()
+        return state.project is None and not state.images and not self.binding.canvas.image_layers()
 
     def choose_image(self) -> None:
         """Ask for an image and open it in this viewer."""
@@ -185,7 +185,7 @@ class Browse(Dock):
         self._files_timer.timeout.connect(self._refresh_files)
         follow(self, self.projects.surveyed, self._refresh_files)
         follow(self, self.projects.notes_changed, self.invalidate)
-        follow(self, self.binding.layers_changed, self._show_first_start)
+        follow(self, self.binding.canvas.layers_changed, self._show_first_start)
         follow(self, self.session_labels.message_changed, self.invalidate)
         follow(self, self.batch.changed, self._on_batch)
         follow(self, self.state.atoms.changed, self.model.refresh_image)
@@ -437,7 +437,7 @@ class Browse(Dock):
         if isinstance(error, WriteError) and Path(path).is_dir():
             name = f"{Path(path).name}{SUFFIX}"
             title = "Where to create the project"
-            file = ask_for_file(self.state, self, title, name, f"Projects (*{SUFFIX})")
+            file = choose_file(self.state, self, title, name, f"Projects (*{SUFFIX})")
             if file is not None:
                 self.projects.open(path, file)
 
@@ -475,7 +475,7 @@ class Browse(Dock):
         if project is None:
             return
         name = f"{project.path.stem}-copy{SUFFIX}"
-        file = ask_for_file(self.state, self, "Save a copy", name, f"Projects (*{SUFFIX})")
+        file = choose_file(self.state, self, "Save a copy", name, f"Projects (*{SUFFIX})")
         if file is not None:
             self.start(
                 copy_project, project, file,
@@ -503,7 +503,7 @@ class Browse(Dock):
         name, wanted = QInputDialog.getItem(self, "Share a model", "Which one?", names, 0, False)
         if not wanted:
             return
-        path = ask_for_file(
+        path = choose_file(
             self.state, self, "Share a model", f"{name}.safetensors", "Models (*.safetensors)"
         )
         if path is not None:

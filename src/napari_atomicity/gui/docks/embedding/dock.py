@@ -359,9 +359,9 @@ class Embedding(Dock):
         left, bottom, width, height = map(float, view) if view else (0.0, 0.0, 0.0, 0.0)
         self._stored_look = {**look, "view": (left, bottom, width, height) if view else None}
         if not self.outdated():
-            self._show_stored_look()
+            self._show_saved_look()
 
-    def _show_stored_look(self) -> None:
+    def _show_saved_look(self) -> None:
         look, self._stored_look = self._stored_look, None
         if look is None:
             return
@@ -409,7 +409,7 @@ class Embedding(Dock):
         if self._shows_reference != (self._reference() is not None):
             self._show_reference()
         self._map.follow_model()
-        self._show_stored_look()
+        self._show_saved_look()
 
     def refresh_selection(self) -> None:
         self.scatter.set_highlight(self._rows.of(self.state.selection))
@@ -477,10 +477,6 @@ class Embedding(Dock):
         self.scatter.set_names(*names_of_map(points, self._reference()))
 
     # ---- keys and rows
-    def _rows_of(self, keys: frozenset[Key]) -> np.ndarray:
-        """Return the rows of the plot that show these clusters."""
-        return self._rows.of(keys)
-
     def _keys_of(self, rows: np.ndarray) -> set[Key]:
         return self._rows.keys(rows)
 

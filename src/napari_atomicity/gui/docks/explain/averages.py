@@ -48,7 +48,7 @@ from ...controls.drawing import Drawing, paint_glyph, small
 from ...controls.forms import ComboBox, scrolling
 from ...controls.questions import attempt
 from ...controls.refresher import FollowingWidget
-from ...controls.save_dialogs import ask_for_new_folder
+from ...controls.save_dialogs import choose_new_folder
 from ...panels.ratio_bars import ALL_IMAGES, THIS_IMAGE
 from ...panels.table_files import FILE_TYPES, choose_table_path
 from ...scatter.save import choose_path
@@ -511,7 +511,7 @@ class ClassAverages(FollowingWidget):
         """Write picture and tables into a chosen folder, as `atomicity explain` does."""
         if self.averages is None:
             return
-        folder = ask_for_new_folder(self, "Folder to make for the class averages", "class-averages")
+        folder = choose_new_folder(self, "Folder to make for the class averages", "class-averages")
         if folder is not None:
             start(
                 self.state,

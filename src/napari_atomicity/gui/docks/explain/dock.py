@@ -196,7 +196,7 @@ class Explain(Dock):
             "them, or the image without them, for a moment). The brighter, the more a region "
             "supports the class. Default: on."
         )
-        self.maps_box.clicked.connect(partial(setattr, self.binding, "class_maps_visible"))
+        self.maps_box.clicked.connect(partial(setattr, self.binding.canvas, "class_maps_visible"))
         self.scale_box = QCheckBox("Same scale")
         self.scale_box.setToolTip(
             "Show all class maps of an image on one scale, to compare their strengths, here and "
@@ -269,7 +269,7 @@ class Explain(Dock):
     # ---- showing
     def refresh(self) -> None:
         self._fill_classes()
-        self.maps_box.setChecked(self.binding.class_maps_visible)
+        self.maps_box.setChecked(self.binding.canvas.class_maps_visible)
         self.scale_box.setChecked(self.state.same_map_scale)
         if self._shown not in self.state.selection:
             self._shown = next(iter(self._in_order()), None)

@@ -127,7 +127,7 @@ class TakingIn(ImageQueue):
         image = analysis.micrograph.name
         self.state.add_contents({image: stored})
         self.binding.projects.surveyed.emit((image,))
-        self.binding.set_engine(image, *self._engine)
+        self.binding.manual_editing.set_engine(image, self._engine)
         if self.binding.accepts(analysis):
             try:
                 self.state.clusters.set_analysis(

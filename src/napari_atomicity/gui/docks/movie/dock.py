@@ -34,7 +34,7 @@ from ... import tasks
 from ...controls.forms import CollapsibleSection, ComboBox, main_button, spin_box
 from ...controls.line_table import Lines, table_of
 from ...controls.refresher import follow_event
-from ...controls.save_dialogs import ask_for_new_folder
+from ...controls.save_dialogs import choose_new_folder
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
@@ -42,7 +42,7 @@ from ...panels.forms import busy, may_analyse
 from ...tasks import format_error, start
 from ...viewer.binding import Binding
 from ...viewer.layers.micrographs import layer_data
-from ...viewer.layers.tracks import BY_ATOMICITY, BY_TRACK
+from ...viewer.tracks import BY_ATOMICITY, BY_TRACK
 from .curves import MAX_CURVES, counts_over_time, curves_of
 from .plot import TimePlot
 
@@ -90,8 +90,8 @@ class FrameAveraging(QWidget):
 
     def average(self) -> None:
         """Make a new image of registered frames of the current stack."""
-        layers = [x for x in self._binding.image_layers() if x.ndim == 3]
-        source = self._binding.source_layer(self._state.current or "")
+        layers = [x for x in self._binding.canvas.image_layers() if x.ndim == 3]
+        source = self._binding.canvas.source_layer(self._state.current or "")
         layer = source if source in layers else (layers[-1] if layers else None)
         if layer is None:
             show_error(NO_IMAGE)
@@ -99,7 +99,7 @@ class FrameAveraging(QWidget):
         value = int(self.n_averaged.value())
         frames: int | str = ALL if value == self.n_averaged.minimum() else value
         try:
-            image = self._binding.ensure_image(layer)
+            image = self._binding.canvas.ensure_image(layer)
             micrograph = self._state.micrograph(image)
             micrograph.calibrated()
         except AtomicityError as error:
@@ -121,7 +121,7 @@ class FrameAveraging(QWidget):
 
     def _show_averaged(self, mean: Micrograph) -> None:
         data, options, _ = layer_data(mean)
-        self._binding.ensure_image(self._binding.viewer.add_image(data, **options))
+        self._binding.canvas.ensure_image(self._binding.viewer.add_image(data, **options))
 
 
 NO_STACK = "{} is a single image, not a movie."
@@ -331,7 +331,7 @@ class Movie(Dock):
         if len(a) != len(b) or any((a[n].to_numpy() != b[n].to_numpy()).any() for n in _SAME):
             show_info(f"The clusters of {image} have changed during tracking: press Track again.")
             return
-        self.binding.attempt(partial(self.state.clusters.set_tracks, tracked))
+        self.binding.edits.attempt(partial(self.state.clusters.set_tracks, tracked))
 
     def _take(self, wanted: tuple[Any, ...], found: TrackedMovie) -> None:
         if not self._same(wanted):
@@ -433,7 +433,7 @@ class Movie(Dock):
             self.plot.show_frame(int(viewer.dims.current_step[0]))
 
     def _on_frame_selected(self, frame: int) -> None:
-        source = self.binding.source_layer(self.state.current or "")
+        source = self.binding.canvas.source_layer(self.state.current or "")
         if source is not None and source.ndim == 3:
             self.binding.viewer.dims.set_point(0, source.data_to_world((frame, 0, 0))[0])
 
@@ -445,7 +445,7 @@ class Movie(Dock):
         """Write the tables of the movie into a chosen folder."""
         if self.found is None:
             return
-        chosen = ask_for_new_folder(self, "Folder to make for the tables of the movie", "movie")
+        chosen = choose_new_folder(self, "Folder to make for the tables of the movie", "movie")
         if chosen is not None:
             tasks.start(
                 self.state,

@@ -123,20 +123,25 @@ class Editing(FollowingWidget):
                 "add",
                 "Add",
                 "Click at a missed cluster. It is outlined, measured and classified.",
-                binding.add_by_clicking,
+                binding.edits.add_by_clicking,
             ),
             (
                 "split",
                 "Split",
                 "Split each selected cluster into two.",
-                binding.split_selected,
+                binding.edits.split_selected,
             ),
-            ("merge", "Merge", "Merge the selected clusters into one.", binding.merge_selected),
+            (
+                "merge",
+                "Merge",
+                "Merge the selected clusters into one.",
+                binding.edits.merge_selected,
+            ),
             (
                 "exclude",
                 "Exclude…",
                 "Draw around contamination or vacuum to exclude clusters in it.",
-                binding.exclude_regions,
+                binding.edits.exclude_regions,
             ),
         ):
             button = QPushButton(text)

@@ -14,10 +14,10 @@ from ....atoms.marks import Mark, mark_at
 from ....state.atom_store import AtomKey, marks_of
 from ...controls.questions import attempt
 from ..canvas import Canvas
+from ..layers import atom_style
+from ..layers.atom_style import contains
 from ..layers.points import ATOMS, PointsView
 from ..points_display import PointsDisplay
-from . import atom_style
-from .atom_style import contains
 from .support import SupportEditor
 
 _EDGE_PX = 0.49

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.colors import to_hex
-from napari.layers import Points, Shapes
 from napari.utils.notifications import show_info
 from psygnal import Signal
 from qtpy.QtCore import QPoint, QPointF, QRectF, Qt, QTimer
@@ -25,11 +24,10 @@ from ..clusters.edit_commands import EditCommands
 from ..clusters.labelling import LabelMode
 from ..current_image import CurrentImage
 from ..key_events import MouseMoves
+from ..layers import atom_style
+from ..layers.atom_style import pixel_at
 from ..layers.points import ATOMS
-from ..layers.polygons import SUPPORT
-from . import atom_style
 from .atom_points import AtomPoints
-from .atom_style import pixel_at
 from .marking import Marking
 from .support import SupportEditor
 
@@ -320,11 +318,6 @@ class AtomView:
         self.magnifier = not self.magnifier
 
     @property
-    def magnifier_widget(self) -> Magnifier | None:
-        """The widget over the canvas while the magnifier is on."""
-        return self._magnifier.widget
-
-    @property
     def show_support(self) -> bool:
         """Whether vacuum is shown and the support can be corrected."""
         return self._support.visible
@@ -370,14 +363,6 @@ class AtomView:
         return atom_style.legend(self.state.atoms.table(image or ""), self.colour_by)
 
     # ---- layers
-    def points_layer(self, image: str) -> Points | None:
-        """Return the layer ``<image> atoms``."""
-        return self._canvas.layer(image, ATOMS.name)
-
-    def support_layer(self, image: str) -> Shapes | None:
-        """Return the layer ``<image> support``."""
-        return self._canvas.layer(image, SUPPORT.name)
-
     def on_layers_created(self, image: str) -> None:
         """Show the atoms of an image that has got its layers."""
         self._points.show(image)

@@ -6,6 +6,9 @@ delete points), but not while a person draws. Each action is one edit of the sta
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -14,6 +17,7 @@ import pandas as pd
 from napari.layers import Labels, Shapes
 from napari.utils.notifications import show_info
 from psygnal import Signal
+from qtpy.QtCore import QEvent, QObject
 
 from ....atoms.finding.localisation import snap_to_spot
 from ....atoms.marks import SAME_NM
@@ -21,15 +25,17 @@ from ....atoms.table import PERSON
 from ....core.text import pluralise
 from ....state.atom_store import AtomKey, marks_of
 from ....state.window_state import WindowState
-from ...controls.shortcuts import MARKING, format_line
+from ...controls.shortcuts import MARKING, Shortcut, format_line
 from ..canvas import Canvas
 from ..clusters.edit_commands import EditCommands
 from ..clusters.label_actions import EditActions
 from ..clusters.labelling import KeyMode, LabelMode, focus_canvas
-from ..key_events import CanvasKeys, CanvasMouse
+from ..key_events import as_key_event, key_name
+from ..layers import compat
+from ..layers.atom_style import contains, pixel_at
 from .atom_points import OUTSIDE_IMAGE, AtomPoints
-from .atom_style import contains, pixel_at
 
+_CLICK_PX = 4
 _NUDGE_PX = 0.5
 _NUDGES = {"Left": (0, -1), "Right": (0, 1), "Up": (-1, 0), "Down": (1, 0)}
 
@@ -319,3 +325,69 @@ def _has_atom_at(table: pd.DataFrame, frame: int, y: float, x: float, size_nm: f
     distance = np.hypot(table["y_px"].to_numpy(float) - y, table["x_px"].to_numpy(float) - x)
     distance = distance[table["frame"].to_numpy(int) == frame]
     return bool(len(distance)) and float(distance.min()) * size_nm < SAME_NM
+
+
+class CanvasKeys(QObject):
+    """Send the keys of shortcuts to a target, and no letters or digits to napari."""
+
+    def __init__(self, target: Marking, shortcuts: tuple[Shortcut, ...], canvas: QObject) -> None:
+        super().__init__()
+        self._target = weakref.ref(target)
+        self._canvas = canvas
+        self._shortcuts = {key: shortcut for shortcut in shortcuts for key in shortcut.keys}
+        canvas.installEventFilter(self)
+
+    def end(self) -> None:
+        """Stop handling keys."""
+        with suppress(RuntimeError):  # Qt has deleted the canvas
+            self._canvas.removeEventFilter(self)
+        self.deleteLater()
+
+    def eventFilter(self, canvas: QObject | None, event: QEvent | None) -> bool:  # noqa: N802
+        target = self._target()
+        kinds = (QEvent.Type.KeyPress, QEvent.Type.ShortcutOverride)
+        if event is None or event.type() not in kinds or target is None or not target.takes_keys:
+            return False
+        event = as_key_event(event)
+        name = key_name(event)
+        shortcut = self._shortcuts.get(name)
+        # napari's letters and digits would delete atoms or change what a click does.
+        if shortcut is None and not (len(name) == 1 and name.isalnum()):
+            return False
+        event.accept()
+        if shortcut is not None and event.type() == QEvent.Type.KeyPress:
+            target.run(shortcut, name)
+        return True
+
+
+class CanvasMouse:
+    """Send clicks and drags to a target; an entry of ``mouse_drag_callbacks``."""
+
+    def __init__(self, target: Marking) -> None:
+        self._target = weakref.ref(target)
+
+    def __call__(self, viewer: Any, event: Any) -> Iterator[None]:
+        target = self._target()
+        if target is None or not target.takes_clicks or event.button != 1:
+            return
+        start, moved = np.asarray(event.pos, float), False
+        key = target.key_at(event.position)
+        camera = compat.camera(viewer)
+        pans = camera.mouse_pan
+        try:
+            if key is not None:
+                camera.mouse_pan = False
+            yield
+            while event.type == "mouse_move":
+                far = np.linalg.norm(np.asarray(event.pos, float) - start) > _CLICK_PX
+                moved = moved or bool(far)
+                if moved and key is not None:
+                    target.drag(key, event.position)
+                yield
+        finally:
+            camera.mouse_pan = pans
+        if moved and key is not None:
+            target.drop(key, event.position)
+        elif not moved:
+            extend, exactly = "Shift" in event.modifiers, "Alt" in event.modifiers
+            target.click(event.position, key, extend, exactly)

@@ -35,7 +35,7 @@ class EditCommands:
         """Carry out an edit; if it is refused, show the error and the unchanged image."""
         return attempt(edit, lambda: self._clusters.refresh(self.state.current or ""))
 
-    def add_by_clicking(self, otherwise: str = "select") -> None:
+    def add_by_clicking(self, *, otherwise: str = "select") -> None:
         """Switch whether a click adds a cluster; `otherwise` is the mode of the layer if not."""
         layer = self.canvas.layer(self.state.current, "clusters")
         if layer is None:
@@ -73,14 +73,14 @@ class EditCommands:
         if self._manual_editing.cancel_last():
             return
         step = self._replay(self.state.history.undo)
-        self._tell("Undone", "undo", step)
+        self._show_message("Undone", "undo", step)
 
     def redo(self) -> None:
         """Redo the step that was undone last."""
         step = self._replay(self.state.history.redo)
-        self._tell("Redone", "redo", step)
+        self._show_message("Redone", "redo", step)
 
-    def _tell(self, done: str, verb: str, step: Step | None) -> None:
+    def _show_message(self, done: str, verb: str, step: Step | None) -> None:
         """Show what was undone or redone; a blind annotator must not be reminded of a label."""
         what = "" if step is None or self.state.blind else f": {step.description}"
         self.canvas.show_message(f"{done}{what}" if step else f"Nothing to {verb}")

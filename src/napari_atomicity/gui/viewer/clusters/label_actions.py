@@ -101,7 +101,7 @@ class ReviewActions(LabelActions):
     def _others_are_selected(self) -> bool:
         return bool(self._state.selection - {self._review.key})
 
-    def _is_elsewhere(self) -> bool:
+    def _is_in_another_image(self) -> bool:
         """Show the cluster again if another image is displayed: an answer would be given unseen."""
         if self._review.key[0] == self._state.current:
             return False
@@ -116,14 +116,14 @@ class ReviewActions(LabelActions):
         if self._others_are_selected():
             super()._relabel(label)
             self._review.show()
-        elif label is not None and not self._is_elsewhere():
+        elif label is not None and not self._is_in_another_image():
             self._review.answer(label)
 
     def unlabel(self) -> None:
         """Remove the manual label of the cluster."""
         if self._others_are_selected():
             self._relabel("")
-        elif not self._is_elsewhere() and not self._review.take_back():
+        elif not self._is_in_another_image() and not self._review.take_back():
             self._show_message("This cluster has no manual label. B goes back, Ctrl+Z undoes.")
 
     def remove(self) -> None:
@@ -131,7 +131,7 @@ class ReviewActions(LabelActions):
         if self._others_are_selected():
             self._state.clusters.remove(self._state.selection)
             self._review.show()
-        elif not self._is_elsewhere():
+        elif not self._is_in_another_image():
             self._review.not_a_cluster()
 
     def agree(self) -> None:
@@ -145,7 +145,7 @@ class ReviewActions(LabelActions):
                 {k: predicted[k] for k in selected if predicted.get(k)}
             )
             self._review.show()
-        elif not self._is_elsewhere() and not self._review.agree():
+        elif not self._is_in_another_image() and not self._review.agree():
             self._show_message("There is no prediction to agree with")
 
     def next(self) -> None:

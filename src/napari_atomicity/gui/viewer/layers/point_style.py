@@ -14,22 +14,13 @@ import pandas as pd
 from matplotlib.colors import to_rgb
 
 from ....core import palette
-from ....core.tables.cluster_table import class_confidence, format_rows
+from ....core.tables.cluster_table import SCHEMA, class_confidence, format_rows
 from ....models.analysis import Analysis
 
+_FIRST_FEATURES = ("cluster_id", "label", "label_predicted", "label_corrected", "confidence")
 FEATURES = (
-    "cluster_id",
-    "label",
-    "label_predicted",
-    "label_corrected",
-    "confidence",
-    "diameter_nm",
-    "integrated_intensity",
-    "eccentricity",
-    "touches_border",
-    "touches_neighbour",
-    "prediction_set",
-    "ood_score",
+    *_FIRST_FEATURES,
+    *(c.name for c in SCHEMA if c.in_viewer and c.name not in _FIRST_FEATURES),
 )
 """Columns of the table that the points show in napari's own features table."""
 TEXT_FEATURES = ("count", "otherwise")

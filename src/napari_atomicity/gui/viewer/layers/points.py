@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 from napari.layers import Points
 
-from ..atoms import atom_style
-from ..atoms.atom_style import pixel_at
-from . import compat, point_style
+from . import atom_style, compat, point_style
+from .atom_style import pixel_at
 from .layer_group import LayerGroup
 from .status_line import describe_points, format_atom, format_cluster
 

@@ -8,12 +8,12 @@ from napari.layers import Tracks
 from napari.utils import Colormap
 from qtpy.QtCore import QTimer
 
-from ....core.palette import colours
-from ....core.tables.cluster_table import NO_TRACK
-from ....models.analysis import Analysis
-from ....tracking.tracks import is_tracked
-from ..canvas import Canvas
-from .layers import ImageLayers
+from ...core.palette import colours
+from ...core.tables.cluster_table import NO_TRACK
+from ...models.analysis import Analysis
+from ...tracking.tracks import is_tracked
+from .canvas import Canvas
+from .layers.layers import ImageLayers
 
 KIND = "tracks"
 BY_ATOMICITY, BY_TRACK = "atomicity", "track"

@@ -1,0 +1,93 @@
+"""Step of every run: read and analyse one image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ...core.errors import attempt
+from ...core.micrograph import Micrograph
+from ...core.progress import Progress, Stop
+from ...io.inputs import Input
+from ...io.provenance import Outcome
+from ...io.readers.lazy_micrograph import LazyMicrograph
+from ...models.analysis import Analysis
+from ...models.inference import Classifier
+from ...reporting.image_warnings import analysis_fields, image_warnings
+from ...tracking.files import average_if_stack, track_if_stack
+from ..analysis import analyse, with_failed
+from ..image_step import process_image
+from ..run_request import RunRequest
+
+T = TypeVar("T")
+
+
+def analyse_one(
+    item: Input,
+    classifier: Classifier,
+    request: RunRequest,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+    then: Callable[[Analysis, Outcome], T] | None = None,
+) -> tuple[Outcome, Analysis | None, T | None]:
+    """Read and analyse one image; convert any error to its outcome."""
+
+    def step(micrograph: Micrograph, known: dict[str, Any]) -> tuple[Outcome, Analysis, T | None]:
+        analysis = analyse_micrograph(micrograph, classifier, request, progress, stop)
+        outcome = item.outcome("done", **known, **analysis_fields(analysis))
+        return outcome, analysis, None if then is None else then(analysis, outcome)
+
+    return process_image(item, step, request.pixel_size_nm, progress)
+
+
+def describe_outcome(outcome: Outcome, analysis: Analysis) -> Outcome:
+    """Return the outcome of an image with the parameters and warnings of its analysis."""
+    return replace(
+        outcome,
+        parameters=analysis.parameters,
+        seconds=analysis.seconds,
+        warnings=image_warnings(analysis.table, analysis.parameters),
+    )
+
+
+def without_pixels(analysis: Analysis, path: Path) -> Analysis:
+    """Replace the micrograph by one that reads its pixels on demand; it is small to transfer."""
+    whole = analysis.micrograph
+    stored = LazyMicrograph(
+        path,
+        whole.shape,
+        whole.pixel_size_nm,
+        name=whole.name,
+        sha256=whole.sha256,
+        metadata=whole.metadata,
+    )
+    return replace(analysis, micrograph=stored)
+
+
+def analyse_micrograph(
+    micrograph: Micrograph,
+    classifier: Classifier,
+    request: RunRequest,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Analysis:
+    """Analyse an image with the settings of a run, and track the clusters of a stack.
+
+    Raises `CalibrationError`, `ModelError` or `Cancelled` as `pipeline.analysis.analyse` does.
+    """
+    micrograph = average_if_stack(micrograph, request.average_frames, progress, stop)
+    analysis = analyse(
+        micrograph,
+        classifier,
+        progress=progress,
+        stop=stop,
+        settings=request.detection,
+        umap=request.umap,
+        symmetries=request.symmetries,
+        labels_from=request.labels,
+    )
+    failed: dict[str, str] = {}
+    tracked = attempt(failed, "tracks", lambda: track_if_stack(analysis, progress, stop))
+    return tracked or with_failed(analysis, failed)

@@ -1,0 +1,12 @@
+"""Every dock of the manifest."""
+
+from __future__ import annotations
+
+from qtpy.QtWidgets import QWidget
+
+from napari_atomicity.gui.panels.dock_windows import dock_class, dock_names
+
+
+def all_docks() -> tuple[type[QWidget], ...]:
+    """Every dock, in the order of the menu."""
+    return tuple(dock_class(name) for name in dock_names())
