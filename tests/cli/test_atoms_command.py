@@ -127,7 +127,12 @@ def test_two_images_and_a_bad_one(finder, tmp_path, monkeypatch):
     record = json.loads((out / "run.json").read_text())
     assert record["status"] == "partly failed" and record["model"]["model_id"] == "stub-1"
     assert [i["atoms"] for i in record["images"]] == [7, 7, None]
-    assert set(record["outputs"]) >= {"atoms.csv", "dispersion.csv", "run.json", "a.tif atoms.png"}
+    assert set(record["outputs"]) >= {
+        "atoms.csv",
+        "dispersion.csv",
+        "run.json",
+        "figures/a.tif atoms.png",
+    }
     shown = [f"{image} {kind}" for image in ("a.tif", "b.tif")
              for kind in ("atoms", "density", "dispersion", "groups")]  # fmt: skip
     figures = {f"{name}.{kind}" for name in (*shown, "dispersion", "groups", "images")

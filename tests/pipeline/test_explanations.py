@@ -61,7 +61,7 @@ def test_class_maps_of_all_clusters_and_their_averages_are_written(
     record = json.loads((out / "run.json").read_text())
     assert record["images_done"] == 5 and record["images_failed"] == 1
     assert record["model"]["model_id"].startswith("tiny-")
-    assert set(record["outputs"]) >= AVERAGES | TABLES | {"0.tif-class-maps.tif"}
+    assert set(record["outputs"]) >= AVERAGES | TABLES | {"class_maps/0.tif-class-maps.tif"}
 
 
 def test_maps_of_a_chosen_class_are_those_of_the_network(images, tmp_path, request_of, tiny_model):

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from napari_atomicity.core.errors import AtomicityError, ReadError
 from napari_atomicity.io.provenance import Outcome, analysed_images, run_record
+from napari_atomicity.io.result_folder import ResultFolder
 from napari_atomicity.pipeline.acquisition_sessions import read_earlier_scale
-from napari_atomicity.pipeline.atom_runs import _remove_older
 from napari_atomicity.pipeline.live.watch import SessionReference
 from napari_atomicity.pipeline.runs.dask_workers import address_of
 from napari_atomicity.tracking.settings import MovieSettings
@@ -31,7 +31,7 @@ def record(folder):
             run_record(
                 [Outcome("a.tif", "a.tif", "done"), Outcome("b.tif", "b.tif", "failed")],
                 started="", finished="", parameters={}, model=model, device="cpu",
-                outputs=[table], sessions=[SESSION],
+                kind="atoms", outputs=[table.name], sessions=[SESSION],
             )
         )
     )  # fmt: skip
@@ -80,7 +80,9 @@ def test_any_change_of_a_record_gives_what_it_holds_or_an_error(tmp_path, data):
         assert error.path == file
     found = analysed_images(tmp_path / "atoms.csv")
     assert found is None or all(isinstance(name, str) for name in found)
-    _remove_older(tmp_path, [])
+    results = ResultFolder(tmp_path, "atoms")
+    results.finish([], started="", finished="", parameters={}, model=None, device=None)
+    assert file.exists()
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"reference_since": 1e400}', "[" * 100_000, "null"])

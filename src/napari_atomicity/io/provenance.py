@@ -6,7 +6,7 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +15,7 @@ from typing import Any
 
 from .._version import __version__
 from ..core.acquisition_session import AcquisitionSession, instrument_settings
-from ..core.errors import FAILED, ReadError, attempt, count_failed
+from ..core.errors import FAILED, ReadError, count_failed
 from ..core.from_dict import dataclass_from_json
 from ..core.micrograph import Micrograph
 from .files import read_document
@@ -144,8 +144,9 @@ class RecordedImage:
 class RecordedRun:
     """What is read of ``run.json``; `run_record` returns all of it."""
 
-    outputs: tuple[str, ...]
+    outputs: tuple[str, ...]  # paths below the folder
     images: tuple[RecordedImage, ...]
+    kind: str = ""
     model: dict[str, Any] | None = None
 
 
@@ -221,7 +222,8 @@ def run_record(
     parameters: dict[str, Any],
     model: dict[str, Any] | None,  # provenance (`ModelCard.provenance`)
     device: str | None,
-    outputs: Sequence[Path] = (),
+    kind: str = "",  # the command that makes such results
+    outputs: Sequence[str] = (),  # paths below the folder of the results
     interrupted: bool = False,  # whether the user stopped the run
     command: Sequence[str] | None = None,  # by default that of this process
     # Descriptions of the sessions whose images were labelled jointly
@@ -233,10 +235,11 @@ def run_record(
     return {
         "program": "napari-atomicity",
         "version": __version__,
+        "kind": kind,
         "command": list(sys.argv if command is None else command),
         "started": started,
         "finished": finished,
-        "status": _status(outcomes, interrupted, failed),
+        "status": record_status(outcomes, interrupted, failed),
         "parameters": parameters,
         "model": model,
         "device": device,
@@ -245,12 +248,12 @@ def run_record(
         "images": [asdict(outcome) for outcome in outcomes],
         FAILED: {} if failed is None else failed,
         "sessions": list(sessions),
-        "outputs": [path.name for path in outputs],
+        "outputs": list(outputs),
         "environment": environment(),
     }
 
 
-def _status(
+def record_status(
     outcomes: Sequence[Outcome], interrupted: bool, failed: Mapping[str, str] | None
 ) -> str:
     """Return the status of a run for its record."""
@@ -259,15 +262,3 @@ def _status(
     n = count_failed(outcome.parameters for outcome in outcomes)
     incomplete = n or failed or any(outcome.status == "failed" for outcome in outcomes)
     return PARTLY if incomplete else "done"
-
-
-def attempt_report(
-    record: dict[str, Any], files: list[Path], html: Path, write: Callable[[], Path]
-) -> None:
-    """Write the report; if that fails, the record says so, and no earlier report remains."""
-    attempt(record[FAILED], "report", write)
-    if "report" in record[FAILED]:
-        html.unlink(missing_ok=True)
-        files.remove(html)
-        record["outputs"] = [name for name in record["outputs"] if name != html.name]
-        record["status"] = "interrupted" if record["status"] == "interrupted" else PARTLY

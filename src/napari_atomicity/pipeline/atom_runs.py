@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,10 +42,10 @@ from ..core.processes import spawn_pool
 from ..core.progress import Progress, Stop, check, for_each_image, report
 from ..core.text import pluralise
 from ..detection.filters import thread_count
-from ..io.files import write_json
 from ..io.inputs import Input, make_folder, named_inputs
-from ..io.provenance import Outcome, attempt_report, now, read_run_record, run_record
+from ..io.provenance import Outcome, now
 from ..io.readers.read_limits import ReadLimits, free_memory_bytes, read_limits, set_read_limits
+from ..io.result_folder import REPORT, ResultFolder
 from ..io.tables import read_clusters, write_table
 from ..reporting.atom_figures import image_figures, run_figures
 from ..reporting.atom_report import atom_section_images, write_atom_report
@@ -451,34 +452,25 @@ class _AtomFiles:
         report(progress, 0, 0, "Writing tables and figures")
         outcomes = add_unreached([result.outcome for result in self.results], inputs)
         table = conform(concat_atom_tables(r.table for r in self.results if r.table is not None))
-        failed: dict[str, str] = {}
-        rows, of_all = _dispersion_rows(self.results, self.request, failed)
-        files = self._write_tables(table, rows)
-        drawn = attempt(failed, "figures", lambda: self._draw(rows, of_all)) or {}
-        files += [path for two in drawn.values() for path in two]
-        files += [path for result in self.results for path in result.pictures]
-        files += [self.folder / "report.html", self.folder / "run.json"]
-        _remove_older(self.folder, files)
-        record = run_record(
+        results = ResultFolder(self.folder, ATOMS)
+        rows, of_all = _dispersion_rows(self.results, self.request, results.failed)
+        results.add(*self._write_tables(table, rows))
+        drawn = attempt(results.failed, "figures", lambda: self._draw(rows, of_all)) or {}
+        results.add(*chain(*drawn.values(), *(result.pictures for result in self.results)))
+        pictures = {r.outcome.image: r.drawn for r in self.results if r.drawn is not None}
+        charts = {name: two[-1] for name, two in drawn.items()}
+        results.finish(
             outcomes,
+            lambda record: write_atom_report(results / REPORT, record, rows, pictures, charts),
             started=started,
             finished=now(),
             parameters=asdict(self.request),
             model=self.model.card.provenance(),
             device=str(self.model.device),
-            outputs=files,
             interrupted=interrupted,
             command=command,
-            failed=failed,
         )
-        pictures = {r.outcome.image: r.drawn for r in self.results if r.drawn is not None}
-        charts = {name: two[-1] for name, two in drawn.items()}
-        html = files[-2]
-        attempt_report(
-            record, files, html, lambda: write_atom_report(html, record, rows, pictures, charts)
-        )
-        write_json(files[-1], record)
-        return AtomRun(table, rows, outcomes, files, interrupted, failed)
+        return AtomRun(table, rows, outcomes, results.files, interrupted, results.failed)
 
     def _draw(
         self, rows: pd.DataFrame, of_all: DispersionStatistics | None
@@ -518,23 +510,3 @@ def _dispersion_rows(
     of_all = attempt(failed, name, lambda: pool_images(known, request.seed)) if known else None
     found = [(r.outcome.image, r.outcome.atoms, r.dispersion, r.completeness) for r in analysed]
     return dispersion_rows(found, of_all, request.loading), of_all
-
-
-def _remove_older(folder: Path, files: Sequence[Path]) -> None:
-    """Take away what an earlier run wrote here and this one doesn't: it would seem to be of this.
-
-    Only what its record names: anything else is somebody's own.
-    """
-    for name in _written_before(folder):
-        path = folder / ("figures" if name.endswith((".png", ".svg")) else "") / name
-        if path not in files and path.is_file():
-            path.unlink()
-
-
-def _written_before(folder: Path) -> list[str]:
-    """Names of the files of an earlier run for atoms; none if the record is of another command."""
-    known = read_run_record(folder)
-    if known is None or (known.model or {}).get("kind") != ATOMS:
-        return []
-    # A name with folders could lead out of this one.
-    return [name for name in known.outputs if name == Path(name).name and "\0" not in name]

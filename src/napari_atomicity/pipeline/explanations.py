@@ -17,10 +17,11 @@ from ..core.errors import FAILED, Cancelled, ModelError, attempt
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, report
 from ..core.tables.cluster_table import empty
-from ..io.files import RESULT, atomic_write, write_json
+from ..io.files import RESULT, atomic_write
 from ..io.inputs import Input, make_folder, named_inputs
 from ..io.outline_files import plain_name
-from ..io.provenance import Outcome, now, run_record
+from ..io.provenance import Outcome, now
+from ..io.result_folder import ResultFolder
 from ..io.tables import concatenate, write_clusters
 from ..models.analysis import Analysis
 from ..models.class_maps.class_average_figure import write_averages
@@ -216,28 +217,27 @@ class _Explanations:
         """Average the class maps and write tables and record."""
         outcomes = self.sessions.with_sessions(add_unreached(self.outcomes, inputs))
         table = concatenate([empty(self.classifier.card.classes), *self.tables])
-        failed: dict[str, str] = {}
+        results = ResultFolder(self.out_dir, "explain")
         averages = {}
         for name in () if info.interrupted else self.explained:
-            found = attempt(failed, f"class averages ({name})", partial(self.average, name))
+            compute = partial(self.average, name)
+            found = attempt(results.failed, f"class averages ({name})", compute)
             if found is not None:
                 averages[name] = found
-        clusters = write_clusters(table, self.out_dir / "clusters.csv")
-        files = [clusters, *self.files, self.out_dir / "run.json"]
-        record = run_record(
+        results.add(write_clusters(table, results / "clusters.csv"), *self.files)
+        results.finish(
             outcomes,
             started=info.started,
             finished=now(),
             parameters=self.request.parameters(),
             model=self.classifier.card.provenance(),
             device=info.device,
-            outputs=files,
             interrupted=info.interrupted,
             command=info.command,
-            failed=failed,
         )
-        write_json(files[-1], record)
-        return ExplainRun(table, averages, outcomes, files, info.interrupted, failed)
+        return ExplainRun(
+            table, averages, outcomes, results.files, info.interrupted, results.failed
+        )
 
 
 def _about(name: str) -> str:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..io.files import to_json, write_text
-from ..io.inputs import make_folder
 from ..io.tables import concatenate
 from ..models.analysis import Analysis, limits_of
 from .charts import as_image, write_figure
@@ -48,37 +47,40 @@ class AdaptationContent:
 
 
 def write_adaptation_report(
-    folder: Path, content: AdaptationContent, record: Mapping[str, Any]
-) -> list[Path]:
-    """Write ``report.html`` and ``figures/`` (PNG and SVG).
-
-    Raises `AtomicityError` if a file cannot be written.
-    """
-    make_folder(folder / "figures")
-    files, charts = [], []
-    for name in SHOWN:
-        figure = compare_sides(PLOTS[name], content)
-        if figure is None:
-            continue
-        files += write_figure(figure, folder / "figures" / name)
-        title = PLOTS[name].title
-        charts.append(
-            {
-                "title": title,
-                "image": as_image(files[-1], "chart", f"{title}, before and after"),
-                "caption": PLOTS[name].explanation,
-            }
-        )
+    path: Path,
+    content: AdaptationContent,
+    charts: Mapping[str, Path],  # from `write_charts`
+    record: Mapping[str, Any],
+) -> Path:
+    """Write the report; raise `AtomicityError` if it cannot be written."""
+    shown = [
+        {
+            "title": PLOTS[name].title,
+            "image": as_image(file, "chart", f"{PLOTS[name].title}, before and after"),
+            "caption": PLOTS[name].explanation,
+        }
+        for name, file in charts.items()
+    ]
     html = get_template("adaptation.html.j2").render(
         content=content,
         facts=[text for text in content.facts if text],
-        charts=charts,
+        charts=shown,
         record=record,
         record_json=to_json(record),
         failed=[image for image in record["images"] if image["status"] == "failed"],
         more_images=max(0, len(content.before) - MAX_IMAGES),
     )
-    return [write_text(folder / "report.html", html), *files]
+    return write_text(path, html)
+
+
+def write_charts(folder: Path, content: AdaptationContent) -> dict[str, list[Path]]:
+    """Write each plot that has data as PNG and SVG; return the files by the name of the plot."""
+    figures = {name: compare_sides(PLOTS[name], content) for name in SHOWN}
+    return {
+        name: write_figure(figure, folder / name)
+        for name, figure in figures.items()
+        if figure is not None
+    }
 
 
 def compare_sides(plot: Plot, content: AdaptationContent) -> Figure | None:

@@ -16,21 +16,15 @@ from typing import Any
 import pandas as pd
 
 from ..core.acquisition_session import AcquisitionSession
-from ..core.errors import FAILED, AtomicityError, Cancelled, ModelError, attempt, format_failed
+from ..core.errors import Cancelled, ModelError, attempt
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, for_each_image, report
 from ..core.settings import setting
 from ..core.tables.cluster_table import classes_of
 from ..io.files import write_json
 from ..io.inputs import make_folder
-from ..io.provenance import (
-    Outcome,
-    assign_sessions,
-    attempt_report,
-    micrograph_fields,
-    now,
-    run_record,
-)
+from ..io.provenance import Outcome, assign_sessions, micrograph_fields, now
+from ..io.result_folder import REPORT, ResultFolder
 from ..io.tables import concatenate, write_clusters, write_ratios, write_table
 from ..models.analysis import Analysis, limits_of
 from ..models.files import model_files, read_card
@@ -243,15 +237,13 @@ class _Export:
     """One export under way: what was found, and what has been written."""
 
     contents: Contents
-    out_dir: Path
     choices: Choices
     card: ModelCard | None
     progress: Progress | None
     stop: Stop | None
     sessions: Sequence[SessionSummary] = ()
     started: str = field(default_factory=now)
-    files: list[Path] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)  # of the ratios and the comparison
 
     def __post_init__(self) -> None:
         analyses, choices = self.contents.analyses, self.choices
@@ -287,26 +279,25 @@ class _Export:
         check(self.stop)
         report(self.progress, done, total, message)
 
-    def tables(self) -> None:
+    def write_tables(self, results: ResultFolder) -> None:
         suffixes = ["csv", "parquet", *(["xlsx"] if self.choices.excel else [])]
         for suffix in suffixes:
             self.say(f"Writing clusters.{suffix}")
-            self.files.append(write_clusters(self.table, self.out_dir / f"clusters.{suffix}"))
+            results.add(write_clusters(self.table, results / f"clusters.{suffix}"))
         for suffix in [*suffixes, *(["tex"] if self.choices.latex else [])]:
             self.say(f"Writing ratios.{suffix}")
-            self.files.append(write_ratios(self.ratios, self.out_dir / f"ratios.{suffix}"))
+            results.add(write_ratios(self.ratios, results / f"ratios.{suffix}"))
         if self.comparison is not None:
-            path = self.out_dir / "reference.json"
-            self.files.append(write_json(path, self.comparison.to_dict()))
+            results.add(write_json(results / "reference.json", self.comparison.to_dict()))
         log = self.contents.corrections
         if log is not None and len(log):
-            self.files.append(write_table(log, self.out_dir / "corrections.csv"))
+            results.add(write_table(log, results / "corrections.csv"))
         found = (analyse_if_tracked(a, self.progress, self.stop) for a in self.contents.analyses)
-        self.files += write_movies([movie for movie in found if movie is not None], self.out_dir)
+        results.add(*write_movies([movie for movie in found if movie is not None], results.folder))
 
-    def figures(self) -> None:
-        """Every plot that has something to show."""
-        folder, look = self.out_dir / "figures", Look(self.classes)
+    def write_figures(self, results: ResultFolder) -> None:
+        """Write every plot that has something to show."""
+        folder, look = results / "figures", Look(self.classes)
         context: dict[str, Any] = {
             "classes": self.classes,
             "scales": scales_of(self.contents.analyses),
@@ -318,9 +309,8 @@ class _Export:
             self.say(f"Drawing {plot.title.lower()}", number, len(PLOTS))
             data = plot.data(self.table, **context)
             if len(data):
-                self.files += [
-                    save_plot(plot, data, folder / f"{name}{suffix}", look) for suffix in SUFFIXES
-                ]
+                for suffix in SUFFIXES:
+                    results.add(save_plot(plot, data, folder / f"{name}{suffix}", look))
         of_all = ratios_of_scope(self.ratios, None, self.images)
         pairs = None if self.comparison is None else self.comparison.pairs
         drawn = (
@@ -330,7 +320,7 @@ class _Export:
         )
         for name, figure in zip(CHARTS, drawn, strict=True):
             if figure is not None:
-                self.files += write_figure(figure, folder / name)
+                results.add(*write_figure(figure, folder / name))
 
     def outcomes(self) -> list[Outcome]:
         done = []
@@ -347,7 +337,8 @@ class _Export:
             )
         return [*assign_sessions(done, self.contents.sessions), *self.contents.others]
 
-    def record(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    def circumstances(self) -> dict[str, Any]:
+        """Return the keywords of `io.provenance.run_record`."""
         chosen = asdict(self.choices)
         reference = self.choices.reference
         chosen["reference"] = None if reference is None else reference.to_dict("records")
@@ -358,17 +349,14 @@ class _Export:
         }
         models = [a.parameters.get("model") for a in self.contents.analyses]
         model = next((m for m in models if m), None)
-        return run_record(
-            outcomes,
-            started=self.started,
-            finished=now(),
-            parameters=chosen,
-            model=model if self.card is None else self.card.provenance(),
-            device=", ".join(sorted(devices)) or None,
-            outputs=[*self.files, self.out_dir / "run.json"],
-            command=[],
-            failed=self.failed,
-        )
+        return {
+            "started": self.started,
+            "finished": now(),
+            "parameters": chosen,
+            "model": model if self.card is None else self.card.provenance(),
+            "device": ", ".join(sorted(devices)) or None,
+            "command": [],
+        }
 
     def sections(self, outcomes: Sequence[Outcome]) -> tuple[list[Section], list[ClusterExample]]:
         """Of each image its section and, of all, the foremost examples; one image at a time."""
@@ -403,50 +391,47 @@ class _Export:
         found = sampled_accuracy(sample, self.table, log)
         return found if found is not None and found.overall.n else None
 
-    def write(self) -> list[Path]:
-        # The record comes last: where it lies, all of the rest is of the same export.
-        (self.out_dir / "run.json").unlink(missing_ok=True)
+    def write(self, out_dir: Path) -> list[Path]:
+        """Write everything that was chosen; return the files."""
+        results = ResultFolder(out_dir, "export")
+        results.failed.update(self.failed)
         outcomes = self.outcomes()
-        self.tables()
+        self.write_tables(results)
         if self.choices.figures:
-            attempt(self.failed, "figures", self.figures)
-        path = self.out_dir / "report.html"
-        sections, found = self.sections(outcomes) if self.choices.report else ([], [])
+            attempt(results.failed, "figures", partial(self.write_figures, results))
+        write_page = None
         if self.choices.report:
-            self.files.append(path)
-        record = self.record(outcomes)
-        if self.choices.report:
+            drawn = self.sections(outcomes)
             self.say("Writing the report")
-            log = self.contents.corrections
-            data = ReportData(
-                self.table,
-                self.ratios,
-                record,
-                self.comparison,
-                card=self.card,
-                examples=list(found),
-                corrections=log,
-                agreement=None if log is None else agreement_table(log),
-                sample=self.sample(),
-                scales=scales_of(self.contents.analyses),
-                title=self.choices.title or self.contents.name,
-                sessions=self.sessions,
-            )
-            attempt_report(record, self.files, path, lambda: write_report(path, sections, data))
-        self._remove_stale()
-        self.files.append(write_json(self.out_dir / "run.json", record))
-        if self.failed:
-            texts = " ".join(format_failed({FAILED: self.failed}))
-            raise AtomicityError(texts.rstrip("."), advice="All else is in the folder")
-        return self.files
+            write_page = partial(self.write_page, results / REPORT, *drawn)
+        results.finish(outcomes, write_page, **self.circumstances())
+        results.raise_failed()
+        return results.files
 
-    def _remove_stale(self) -> None:
-        """Files of an earlier export, which would seem to be of this one."""
-        names = ["reference.json", "corrections.csv", "clusters.xlsx", "ratios.xlsx", "ratios.tex"]
-        figures = [f"figures/{n}{s}" for n in (*PLOTS, *CHARTS) for s in SUFFIXES]
-        for name in [*names, "report.html", *figures]:
-            if self.out_dir / name not in self.files:
-                (self.out_dir / name).unlink(missing_ok=True)
+    def write_page(
+        self,
+        path: Path,
+        sections: list[Section],
+        examples: list[ClusterExample],
+        record: dict[str, Any],
+    ) -> None:
+        """Write the report."""
+        log = self.contents.corrections
+        data = ReportData(
+            self.table,
+            self.ratios,
+            record,
+            self.comparison,
+            card=self.card,
+            examples=examples,
+            corrections=log,
+            agreement=None if log is None else agreement_table(log),
+            sample=self.sample(),
+            scales=scales_of(self.contents.analyses),
+            title=self.choices.title or self.contents.name,
+            sessions=self.sessions,
+        )
+        write_report(path, sections, data)
 
 
 def export(
@@ -474,4 +459,4 @@ def export(
     folder = Path(out_dir)
     make_folder(folder)
     choices = choices or Choices()
-    return _Export(contents, folder, choices, card, progress, stop, sessions).write()
+    return _Export(contents, choices, card, progress, stop, sessions).write(folder)

@@ -113,16 +113,14 @@ def _concat_tables(found: Sequence[MovieResult]) -> dict[str, pd.DataFrame]:
 
 
 def write_movies(movies: Sequence[TrackedMovie], folder: Path) -> list[Path]:
-    """Write `FILES`; without any movie, delete those of an earlier run."""
+    """Write `FILES`; nothing without any movie."""
     return write_movie_results([MovieResult.of(movie) for movie in movies], folder)
 
 
 def write_movie_results(found: Sequence[MovieResult], folder: Path) -> list[Path]:
-    """Write `FILES` of earlier results; without any, delete those of an earlier run."""
+    """Write `FILES` of earlier results; nothing without any."""
     folder = Path(folder)
     if not found:
-        for name in FILES:
-            (folder / name).unlink(missing_ok=True)
         return []
     files = [write_table(table, folder / name) for name, table in _concat_tables(found).items()]
     write_json(folder / SUMMARY, {one.image: one.summary for one in found})

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
     QComboBox,
@@ -130,45 +128,62 @@ def new_form() -> QFormLayout:
     return form
 
 
-class _IgnoreWheel:
-    """Leave the wheel to the form around a control: scrolling must not change a value."""
+class _WheelFilter(QObject):
+    """Leaves the wheel to the form around a control: scrolling must not change a value."""
 
-    def wheelEvent(self, event: Any) -> None:  # noqa: N802
+    def eventFilter(self, control: QObject, event: QEvent) -> bool:  # noqa: N802
+        if event.type() != QEvent.Type.Wheel:
+            return False
         event.ignore()
+        return True
 
 
-class ComboBox(_IgnoreWheel, QComboBox):
-    """A combo box that ignores the wheel and does not grow with long entries."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(8)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+def ignore_wheel(control: QWidget) -> None:
+    """Let a control ignore the wheel."""
+    control.installEventFilter(_WheelFilter(control))
 
 
-class SpinBox(_IgnoreWheel, QDoubleSpinBox):
-    """A field for a real number that ignores the wheel."""
+def adjust_combo(combo: QComboBox) -> None:
+    """Let a combo box ignore the wheel, and not grow with long entries."""
+    combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    combo.setMinimumContentsLength(8)
+    combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    combo.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    ignore_wheel(combo)
 
 
-class Slider(_IgnoreWheel, QSlider):
-    """A horizontal slider that ignores the wheel."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(Qt.Orientation.Horizontal, parent)
-
-
-def spin_box(low: float, high: float, value: float, decimals: int, suffix: str) -> SpinBox:
-    """Make a field for a real number."""
-    box = SpinBox()
+def adjust_number(box: QDoubleSpinBox, decimals: int, suffix: str) -> None:
+    """Let a field for a real number ignore the wheel, and set what it shows."""
     box.setDecimals(decimals)
-    box.setRange(low, high)
-    box.setValue(value)
     box.setSingleStep(10.0 ** (1 - decimals))
     box.setSuffix(suffix)
     box.setKeyboardTracking(False)
     box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    ignore_wheel(box)
+
+
+class ComboBox(QComboBox):
+    """A combo box that ignores the wheel and does not grow with long entries."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        adjust_combo(self)
+
+
+class Slider(QSlider):
+    """A horizontal slider that ignores the wheel."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(Qt.Orientation.Horizontal, parent)
+        ignore_wheel(self)
+
+
+def spin_box(low: float, high: float, value: float, decimals: int, suffix: str) -> QDoubleSpinBox:
+    """Make a field for a real number."""
+    box = QDoubleSpinBox()
+    adjust_number(box, decimals, suffix)
+    box.setRange(low, high)
+    box.setValue(value)
     return box
 
 

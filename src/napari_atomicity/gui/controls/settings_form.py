@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import is_dataclass
 from typing import Any, Generic, TypeVar
 
+from magicgui.widgets import CheckBox, ComboBox, FloatSpinBox
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QWidget
 
 from ...core.settings import Setting, default_of, settings_of
-from .forms import ComboBox, SpinBox, labelled, new_form, spin_box
+from .forms import adjust_combo, adjust_number, labelled, new_form
 from .settings import remember
 
 S = TypeVar("S")
@@ -28,7 +29,8 @@ class SettingsForm(QWidget, Generic[S]):
         self._settings, known = settings, settings_of(settings)
         self.form: QFormLayout = new_form()
         self.setLayout(self.form)
-        self.controls: dict[str, Any] = {}
+        self.controls: dict[str, Any] = {}  # the Qt widgets
+        self._widgets: dict[str, CheckBox | ComboBox | FloatSpinBox] = {}
         self._names = names or tuple(name for name, one in known.items() if one.label)
         self._nested: dict[str, SettingsForm[Any]] = {}
         for name in self._names:
@@ -40,20 +42,22 @@ class SettingsForm(QWidget, Generic[S]):
                 self._nested[name] = nested
                 self.controls.update(nested.controls)
             else:
-                self.controls[name] = self._add(known[name], default)
+                self._widgets[name] = widget = _new_widget(known[name], default)
+                self.controls[name] = widget.native
+                self._add(known[name], default, widget)
 
-    def _add(self, about: Setting, default: Any) -> QWidget:
+    def _add(
+        self, about: Setting, default: Any, widget: CheckBox | ComboBox | FloatSpinBox
+    ) -> None:
         """Add the row of a setting."""
-        control = _new_control(about, default)
-        if isinstance(control, QCheckBox) and not about.text:
-            control.setToolTip(about.tooltip(default))
-            self.form.addRow(control)
+        if isinstance(widget, CheckBox) and not about.text:
+            widget.tooltip = about.tooltip(default)
+            self.form.addRow(widget.native)
         else:
-            labelled(self.form, about.label, control, about.tooltip(default))
+            labelled(self.form, about.label, widget.native, about.tooltip(default))
         if about.key:
-            remember(about.key, control, shared=True)
-        _signal_of(control).connect(self.changed)
-        return control
+            remember(about.key, widget.native, shared=True)
+        widget.changed.connect(lambda _: self.changed.emit())
 
     def values(self) -> dict[str, Any]:
         """Return the values of the controls by name of the field."""
@@ -69,17 +73,14 @@ class SettingsForm(QWidget, Generic[S]):
     def _value(self, name: str) -> Any:
         if name in self._nested:
             return self._nested[name].settings()
-        control = self.controls[name]
-        if isinstance(control, QCheckBox):
-            return control.isChecked()
-        if isinstance(control, QComboBox):
-            return control.currentData()
-        default, number = default_of(self._settings, name), control.value()
-        if default is None and number == control.minimum():
-            return None
+        value, default = self._widgets[name].value, default_of(self._settings, name)
         about = settings_of(self._settings)[name]
+        if isinstance(default, bool) or about.choices:
+            return value
+        if default is None and value == self._widgets[name].native.minimum():
+            return None
         is_whole = isinstance(default, int) or (default is None and not about.decimals)
-        return round(number / about.factor) if is_whole else number / about.factor
+        return round(value / about.factor) if is_whole else value / about.factor
 
 
 def form_of(settings: type[S], *names: str) -> SettingsForm[S]:
@@ -90,28 +91,19 @@ def form_of(settings: type[S], *names: str) -> SettingsForm[S]:
     return SettingsForm(settings, names)
 
 
-def _signal_of(control: Any) -> Any:
-    """Return the signal of a control for another value."""
-    if isinstance(control, QCheckBox):
-        return control.toggled
-    return control.currentIndexChanged if isinstance(control, QComboBox) else control.valueChanged
-
-
-def _new_control(about: Setting, default: Any) -> QCheckBox | ComboBox | SpinBox:
+def _new_widget(about: Setting, default: Any) -> CheckBox | ComboBox | FloatSpinBox:
     if isinstance(default, bool):
-        box = QCheckBox(about.text or about.label)
-        box.setChecked(default)
-        return box
+        return CheckBox(value=default, text=about.text or about.label)
     if about.choices:
-        combo = ComboBox()
-        for value, text in about.choices.items():
-            combo.addItem(text, value)
-        combo.setCurrentIndex(combo.findData(default))
+        combo = ComboBox(choices=[(text, value) for value, text in about.choices.items()])
+        combo.value = default
+        adjust_combo(combo.native)
         return combo
     low, high = about.form_range or (about.min or 0.0, about.max or 1e9)
-    number = low if default is None else about.factor * default
-    field = spin_box(low, high, number, about.decimals, about.suffix)
-    field.setSpecialValueText(about.text)
+    field = FloatSpinBox(min=low, max=high)
+    adjust_number(field.native, about.decimals, about.suffix)
+    field.native.setSpecialValueText(about.text)
+    field.value = low if default is None else about.factor * default
     if about.step is not None:
-        field.setSingleStep(about.step)
+        field.step = about.step
     return field

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...io.files import write_json
-from ...io.inputs import make_folder
-from ...io.provenance import Outcome, now, run_record
+from ...io.provenance import Outcome, now
+from ...io.result_folder import REPORT, ResultFolder
 from ...io.tables import write_ratios
-from ...reporting.adaptation_report import AdaptationContent, write_adaptation_report
+from ...reporting.adaptation_report import (
+    AdaptationContent,
+    write_adaptation_report,
+    write_charts,
+)
 from . import text as adaptation_text
 from .settings import AdaptRequest
 
@@ -31,27 +35,32 @@ def write_report(
     Raises `AtomicityError` if a file cannot be written.
     """
     assert request.report is not None
-    folder = request.report
-    make_folder(folder)
-    before = found.before[0].card
-    names = [f"ratios-{side}.csv" for side in ("before", "after")]
-    sides = (found.before, found.after)
-    tables = [
-        write_ratios(adaptation_text.image_ratios(side), folder / name)
-        for side, name in zip(sides, names, strict=True)
-    ]
-    record = run_record(
+    results = ResultFolder(request.report, "adapt")
+    sides = {"before": found.before, "after": found.after}
+    for name, analyses in sides.items():
+        ratios = adaptation_text.image_ratios(analyses)
+        results.add(write_ratios(ratios, results / f"ratios-{name}.csv"))
+    content = describe(found)
+    drawn = write_charts(results / "figures", content)
+    results.add(*chain(*drawn.values()))
+    charts = {name: files[-1] for name, files in drawn.items()}
+    card = found.before[0].card
+
+    def write_page(record: dict[str, Any]) -> None:
+        record["adaptation"] = dict(summary)
+        write_adaptation_report(results / REPORT, content, charts, record)
+
+    results.finish(
         outcomes,
+        write_page,
         started=started,
         finished=now(),
         parameters={k: v for k, v in asdict(request).items() if k != "report"},
-        model=None if before is None else before.provenance(),
+        model=None if card is None else card.provenance(),
         device=str(found.before[0].parameters.get("device", request.device)),
-        outputs=[folder / "report.html", *tables, folder / "run.json"],
     )
-    record["adaptation"] = dict(summary)
-    written = write_adaptation_report(folder, describe(found), record)
-    return (*written, *tables, write_json(folder / "run.json", record))
+    results.raise_failed()
+    return tuple(results.files)
 
 
 def describe(found: Adaptation) -> AdaptationContent:

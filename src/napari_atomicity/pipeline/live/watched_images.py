@@ -247,7 +247,7 @@ class WatchedImages(PartIndex):
         inputs = self._inputs()
         names = [item.name for item in inputs]
         log = (LIVE,) if (self.store.folder / LIVE).exists() else ()
-        return finalize_run(self, inputs, info, names, more_files=log)
+        return finalize_run(self, inputs, info, names, kind="watch", more_files=log)
 
     def _path_of(self, name: str) -> Path:
         if name in self.paths:

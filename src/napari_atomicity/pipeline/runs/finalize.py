@@ -15,23 +15,21 @@ from ...core.model_card import ModelCard
 from ...core.tables.cluster_table import empty
 from ...io.files import write_json
 from ...io.inputs import Input
-from ...io.provenance import Outcome, attempt_report, now, run_record
+from ...io.provenance import Outcome, now
+from ...io.result_folder import REPORT, ResultFolder
 from ...io.tables import read_reference, write_clusters, write_ratios
 from ...reporting.examples import ClusterExample, top_examples
 from ...reporting.image_section import Section, insert_ratios
 from ...reporting.report import ReportData, write_report
 from ...statistics.ratios.ratio_notes import ImageLimits
 from ...statistics.ratios.ratios import COLUMNS, class_ratios, refuse_unavailable
-from ...statistics.ratios.reference import check_reference, compare
-from ...tracking.files import FILES as MOVIE_FILES, write_movie_results
+from ...statistics.ratios.reference import Comparison, check_reference, compare
+from ...tracking.files import write_movie_results
 from ..run_request import RunRequest
 from ..session_labels import describe_sessions
 from .part_index import PartIndex
-from .part_store import FAILURES
 from .parts import concatenate_parts
 from .run_files import Run, RunInfo
-
-TABLES = ("clusters.csv", "clusters.parquet", "ratios.csv")
 
 
 def read_checked_reference(
@@ -63,13 +61,14 @@ def finalize_run(
     info: RunInfo,  # for the record; the devices of the parts replace its device
     shown: Collection[str],  # names of the images with a section in the report, if they were drawn
     reference: pd.DataFrame | None = None,
-    more_files: Sequence[str] = (),
+    kind: str = "analyse",  # of the record
+    more_files: Sequence[str] = (),  # that exist already
 ) -> Run:
     """Write the files of a run from the parts; remove parts that belong to no image any more.
 
     Raises `AtomicityError` if a file cannot be written.
     """
-    store, card = images.store, images.card
+    store = images.store
     joined = _join_parts(images, inputs)
     stems = [images.stems[item.name] for item in inputs if item.name in images.stems]
     outcomes = images.sessions.with_sessions([images.outcome(item) for item in inputs])
@@ -80,14 +79,18 @@ def finalize_run(
     )
     failures = [images.failed[item.name] for item in inputs if item.name in images.failed]
     movies = [movie for stem in stems if (movie := store.movie(stem)) is not None]
-    run = _compute_ratios(joined.table, outcomes, images.request, card, info, reference)
-    compared = ["reference.json"] if run.comparison is not None else []
-    more = [FAILURES, *more_files, *(MOVIE_FILES if movies else ()), *compared]
-    run.files.extend(store.folder / name for name in [*TABLES, "report.html", *more, "run.json"])
+    results = ResultFolder(store.folder, kind)
+    ratios = _compute_ratios(joined.table, outcomes, images, reference, results.failed)
+    results.add(
+        write_clusters(joined.table, results / "clusters.csv"),
+        write_clusters(joined.table, results / "clusters.parquet"),
+        write_ratios(ratios[0], results / "ratios.csv"),
+        store.write_failures(failures),
+        *(results / name for name in more_files),
+        *write_movie_results(movies, store.folder),
+    )
     drawn = [item for item in inputs if item.name in shown]
-    store.write_failures(failures)
-    write_movie_results(movies, store.folder)
-    _write_run(run, images, info, joined, drawn)
+    run = _write_run(results, outcomes, ratios, images, info, joined, drawn)
     if not info.interrupted:
         done = [item.path for item in inputs if item.name in images.stems]
         store.tidy(stems, done, all_done=not failures)
@@ -97,68 +100,67 @@ def finalize_run(
 def _compute_ratios(
     table: pd.DataFrame,
     outcomes: list[Outcome],
-    request: RunRequest,
-    card: ModelCard,
-    info: RunInfo,
+    images: PartIndex,
     reference: pd.DataFrame | None,
-) -> Run:
+    failed: dict[str, str],
+) -> tuple[pd.DataFrame, Comparison | None]:
     """Compute the ratios of all images, and compare them with a reference."""
+    request = images.request
     analysed = [o.image for o in outcomes if o.status == "done"]
     keep = request.keep_ratios
     limits = {o.image: ImageLimits.from_parameters(o.parameters, keep) for o in outcomes}
-    method: dict[str, Any] = {"method": request.ratios, "card": card, "limits": limits}
-    failed: dict[str, str] = {}
+    method: dict[str, Any] = {"method": request.ratios, "card": images.card, "limits": limits}
     ratios = attempt(failed, "ratios", lambda: class_ratios(table, images=analysed, **method))
     ratios = pd.DataFrame(columns=COLUMNS) if ratios is None else ratios
-    comparison = None
-    if reference is not None:
-        # Images that failed are named too: their scope is then empty and not unknown.
-        names = [o.image for o in outcomes]
-        comparison = attempt(
-            failed, "comparison", lambda: compare(table, reference, names, **method)
-        )
-    return Run(table, ratios, outcomes, [], info.interrupted, comparison, failed)
+    if reference is None:
+        return ratios, None
+    # Images that failed are named too: their scope is then empty and not unknown.
+    names = [o.image for o in outcomes]
+    compute = partial(compare, table, reference, names, **method)
+    return ratios, attempt(failed, "comparison", compute)
 
 
 def _write_run(
-    run: Run, images: PartIndex, info: RunInfo, joined: _Joined, drawn: Sequence[Input]
-) -> None:
-    """Write the files of a run; the record comes last, so that its existence implies the others."""
-    record = run_record(
-        run.outcomes,
+    results: ResultFolder,
+    outcomes: list[Outcome],
+    ratios: tuple[pd.DataFrame, Comparison | None],
+    images: PartIndex,
+    info: RunInfo,
+    joined: _Joined,
+    drawn: Sequence[Input],
+) -> Run:
+    """Write comparison, report and record."""
+    table, (found, comparison) = joined.table, ratios
+    if comparison is not None:
+        results.add(write_json(results / "reference.json", comparison.to_dict()))
+    sections, examples = _read_drawings(images, drawn, joined)
+
+    def write_page(record: dict[str, Any]) -> None:
+        data = ReportData(
+            table,
+            found,
+            record,
+            comparison,
+            card=images.card,
+            examples=examples,
+            scales=joined.scales,
+            sessions=images.summaries,
+        )
+        write_report(results / REPORT, sections, data)
+
+    results.finish(
+        outcomes,
+        write_page,
         started=info.started,
         finished=now(),
         parameters=asdict(images.request),
         model=images.card.provenance(),
         device=info.device,
-        outputs=run.files,
         interrupted=info.interrupted,
         command=info.command,
         sessions=info.sessions,
-        failed=run.failed_statistics,
     )
-    csv, parquet, ratios, html = run.files[:4]
-    write_clusters(run.table, csv)
-    write_clusters(run.table, parquet)
-    write_ratios(run.ratios, ratios)
-    sections, examples = _read_drawings(images, drawn, joined)
-    data = ReportData(
-        run.table,
-        run.ratios,
-        record,
-        run.comparison,
-        card=images.card,
-        examples=examples,
-        scales=joined.scales,
-        sessions=images.summaries,
-    )
-    attempt_report(record, run.files, html, lambda: write_report(html, sections, data))
-    compared = images.store.folder / "reference.json"
-    if run.comparison is not None:
-        write_json(compared, run.comparison.to_dict())
-    else:  # a file of an earlier run would seem to belong to this one
-        compared.unlink(missing_ok=True)
-    write_json(run.files[-1], record)
+    return Run(table, found, outcomes, results.files, info.interrupted, comparison, results.failed)
 
 
 @dataclass(frozen=True, eq=False)
