@@ -1,6 +1,7 @@
 """How long the window is blocked by what a person does: the longest turn of the event loop.
 
     python -m napari_atomicity.cli.display python benchmarks/window.py [--clusters 200 2000 20000]
+    ... benchmarks/window.py --without dims        # without one measure for a responsive window
 
 A real window with every dock open and an analysis made up in memory, so that neither detection
 nor the network is waited for. Every event that Qt delivers is timed. Three figures per action:
@@ -11,12 +12,14 @@ nor the network is waited for. Every event that Qt delivers is timed. Three figu
   card would, so this is no measure of a real screen.
 - *done*: from the action until nothing is left to do, tasks in the background included.
 
-The best of several repeats is printed.
+The best of several repeats is printed. ``--without`` switches one of our measures for a responsive
+window off (`MEASURES`), so that its gain in a turn is the difference between two runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import tempfile
 import time
 from collections.abc import Callable
@@ -121,6 +124,78 @@ def made_up(
     )
 
 
+# ---- measures for a responsive window, and how each is switched off
+def _without_dims() -> None:
+    from napari_atomicity.gui.viewer.layers import compat
+
+    compat.one_update_of_dims = lambda _: contextlib.nullcontext()
+
+
+def _without_scene() -> None:
+    from napari_atomicity.gui.viewer.layers import compat
+
+    compat.one_update_of_scene = lambda _: contextlib.nullcontext()
+
+
+def _without_insertion() -> None:
+    from napari_atomicity.gui.viewer.layers import compat
+
+    def insert(layers: object, index: int, layer: object) -> None:
+        active = layers.selection.active
+        layers.insert(index, layer)
+        if active is not None:
+            layers.selection.active = active
+
+    compat.insert_without_activating = insert
+
+
+def _without_parts() -> None:
+    from napari_atomicity.state.chunked_steps import ChunkedSteps
+
+    run = ChunkedSteps.run
+    ChunkedSteps.run = lambda self, work, long: run(self, work, False)
+
+
+def _without_removal_by_turn() -> None:
+    from napari_atomicity.gui.viewer.layers import layer_group
+
+    def remove(viewer: Callable[[], object], layers: list) -> None:
+        for layer in (reference() for reference in layers):
+            if layer is not None and layer in viewer().layers:
+                viewer().layers.remove(layer)
+        layer_group._REMOVALS[viewer()] -= 1
+
+    layer_group._remove_next = remove
+
+
+def _without_turns() -> None:
+    from napari_atomicity.gui.viewer.turns import TurnQueue
+
+    TurnQueue.add = lambda self, key, work: work()
+
+
+def _without_writing_in_place() -> None:
+    from napari_atomicity.gui.viewer.layers import layers, points
+
+    def write(layer: object, properties: dict) -> list[str]:
+        for name, values in properties.items():
+            setattr(layer, name, values)
+        return list(properties)
+
+    layers.write_properties = points.write_properties = write
+
+
+MEASURES = {
+    "dims": _without_dims,  # one update of napari's dims for all layers that are written
+    "scene": _without_scene,  # one update of the scene for all layers that are shown or hidden
+    "insertion": _without_insertion,  # a new layer is not activated
+    "parts": _without_parts,  # changes of thousands of clusters in parts
+    "removal": _without_removal_by_turn,  # layers of an image are removed one in each turn
+    "turns": _without_turns,  # layers of an image are written one in each turn
+    "in place": _without_writing_in_place,  # colours of points are written into napari's arrays
+}
+
+
 def settle(app: Timed, state: object) -> None:
     """Let the window work until no task runs and nothing is left in the queue."""
     from napari_atomicity.gui import tasks
@@ -195,6 +270,8 @@ def actions(viewer: object, size_px: int, n: int) -> dict[str, Callable[[], obje
         ),
         "delete one by hand": lambda: state.clusters.remove_ids("field", [ids[3]]),
         "undo the deletion": binding.edits.undo,
+        "hide the image": binding.canvas.layers["field"].hide,
+        "show the image": binding.canvas.layers["field"].unhide,
         "analyse again": renewed,
     }
 
@@ -206,12 +283,15 @@ def main() -> None:
         "--size", type=int, help="edge of the image in pixels; as many as the clusters need if None"
     )
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--without", choices=MEASURES)
     options = parser.parse_args()
     about, rows = machine(), []
     # As for a new user: the docks that somebody left open are not measured.
     remembered = tempfile.TemporaryDirectory()
     QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, remembered.name)
     app = Timed()
+    if options.without is not None:
+        MEASURES[options.without]()
 
     import napari
 
@@ -257,13 +337,17 @@ def main() -> None:
         for _ in range(options.repeats):
             for name, action in actions(viewer, size_px, n).items():
                 note(name, measure(app, binding.state, action))
+        note(
+            "remove its layers", measure(app, binding.state, binding.canvas.layers["field"].remove)
+        )
         for name, runs in found.items():
             best = [min(getattr(r, f) for r in runs) for f in ("turn", "cpu", "painting", "done")]
             print(f"{n:8d}  {name:<20} {best[0]:8.1f} {best[1]:8.1f} {best[2]:9.1f} {best[3]:8.1f}")
             rows.append({"clusters": n, "action": name, "ms": best})
         viewer.close()
         app.processEvents()
-    write("window", {"rows": rows}, about)
+    if options.without is None:
+        write("window", {"rows": rows}, about)
 
 
 if __name__ == "__main__":

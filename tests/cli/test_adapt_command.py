@@ -18,9 +18,9 @@ from napari_atomicity.models.files import find_model, read_model
 from napari_atomicity.models.inference import load_classifier
 from napari_atomicity.pipeline.adaptation import runs as adapting, text as adaptation_text
 from napari_atomicity.pipeline.adaptation.result import Adaptation
+from napari_atomicity.pipeline.adaptation.runs import read_corrections, with_corrections
 from napari_atomicity.pipeline.adaptation.settings import AdaptRequest
 from napari_atomicity.pipeline.analysis import analyse
-from napari_atomicity.pipeline.corrections import read_corrections, with_corrections
 from napari_atomicity.pipeline.session_labels import label_session
 from napari_atomicity.simulation.example_data import example_path
 from support import synthetic_analysis

@@ -50,7 +50,7 @@ def read_cluster_table(path: Path) -> pd.DataFrame:
 def corrections_for_adapt(path: Path) -> pd.DataFrame:
     """Read corrected labels as ``atomicity adapt --corrections`` does."""
     from napari_atomicity.models.files import read_model
-    from napari_atomicity.pipeline.corrections import read_corrections
+    from napari_atomicity.pipeline.adaptation.runs import read_corrections
 
     return read_corrections(path, read_model(MODEL)[0])
 

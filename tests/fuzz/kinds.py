@@ -303,10 +303,9 @@ def read_parts(folder: Path) -> None:
 def tables(samples: Path, folder: Path, rng: np.random.Generator) -> Attempt:
     """Tables of clusters, atoms, ratios and corrections as CSV, XLSX and Parquet."""
     from napari_atomicity.core.model_card import ModelCard
-    from napari_atomicity.io.points import read_points
-    from napari_atomicity.io.tables import read_clusters, read_reference
+    from napari_atomicity.io.tables import read_clusters, read_points, read_reference
     from napari_atomicity.models.files import read_card
-    from napari_atomicity.pipeline.corrections import read_corrections
+    from napari_atomicity.pipeline.adaptation.runs import read_corrections
 
     path = Path(shutil.copy(some(rng, tuple(sorted(samples.iterdir()))), folder))
     if path.suffix == ".csv":

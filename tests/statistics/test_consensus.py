@@ -13,8 +13,14 @@ from hypothesis import given, settings, strategies as st
 from napari_atomicity.core.errors import TableError
 from napari_atomicity.io.files import to_json
 from napari_atomicity.statistics.annotators.annotation_sites import merge
-from napari_atomicity.statistics.annotators.consensus import consensus
-from napari_atomicity.statistics.annotators.dawid_skene import NO, NOT_LOOKED, UNCERTAIN, YES, fit
+from napari_atomicity.statistics.annotators.consensus import (
+    NO,
+    NOT_LOOKED,
+    UNCERTAIN,
+    YES,
+    consensus,
+    fit,
+)
 from napari_atomicity.statistics.annotators.human_parity import compare_with_annotators
 from napari_atomicity.statistics.matching import match
 

@@ -8,7 +8,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ..core.errors import TableError
+from ..core.errors import DependencyError, TableError
+from ..core.palette import colour_of
 from ..core.tables.cluster_table import NON_CLASS_LABELS, classes_of
 from ..models.analysis import Analysis
 
@@ -219,8 +220,6 @@ class ImageAnalysis(Analysis):
         DependencyError
             If HyperSpy is not installed.
         """
-        from .hyperspy_signal import signal_of
-
         return signal_of(self)
 
     def open_in(self, viewer: Any = None) -> Any:
@@ -262,3 +261,54 @@ def open_in_viewer(analyses: Iterable[Analysis], viewer: Any = None) -> Any:
     for analysis in analyses:
         show_analysis(viewer, analysis)
     return viewer
+
+
+# ---- the image as a HyperSpy signal
+_COLUMNS = (
+    "cluster_id", "frame", "y_nm", "x_nm", "diameter_nm", "integrated_intensity", "label",
+    "label_predicted", "confidence",
+)  # fmt: skip
+"""Columns of the cluster table in the metadata of a signal."""
+
+
+def signal_of(analysis: Analysis) -> Any:
+    """Return an image as a HyperSpy signal with calibrated axes and a marker per cluster.
+
+    Returns
+    -------
+    hyperspy.signals.Signal2D
+        Markers are those of the first frame.
+
+    Raises
+    ------
+    DependencyError
+        If HyperSpy is not installed.
+    """
+    try:
+        import hyperspy.api as hs
+    except ImportError as error:
+        raise DependencyError(
+            "HyperSpy is not installed", advice="Install it: pip install hyperspy"
+        ) from error
+
+    micrograph, table = analysis.micrograph, analysis.table
+    signal = hs.signals.Signal2D(micrograph.data)
+    for axis, name in zip(signal.axes_manager.signal_axes, ("x", "y"), strict=True):
+        axis.name = name
+        if micrograph.pixel_size_nm is not None:
+            axis.scale, axis.units = micrograph.pixel_size_nm, "nm"
+    signal.metadata.General.title = micrograph.name
+    values = {name: table[name].tolist() for name in _COLUMNS}
+    signal.metadata.add_dictionary({"Atomicity": values})
+    first = table[table["frame"] == 0]
+    if len(first) and not micrograph.is_stack:
+        unit = micrograph.pixel_size_nm or 1.0
+        classes = classes_of(table)
+        markers = hs.plot.markers.Points(
+            offsets=first[["x_px", "y_px"]].to_numpy(float) * unit,
+            sizes=30,
+            facecolors="none",
+            edgecolors=[colour_of(label, classes) for label in first["label"]],
+        )
+        signal.add_marker(markers, permanent=True, plot_marker=False)
+    return signal

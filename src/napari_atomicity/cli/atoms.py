@@ -110,8 +110,8 @@ def evaluate_atoms(
     pixel_size_nm: float | None,  # pixel size of positions that are given in pixels only
 ) -> bool:
     """Print the scores of a table of atoms."""
-    from ..io.points import read_points, read_predicted_and_true
     from ..io.provenance import analysed_images
+    from ..io.tables import read_points, read_predicted_and_true
     from ..statistics.matching import TOLERANCE_NM
     from ..statistics.point_scores import evaluate_points, is_points, prepare_points
 

@@ -214,7 +214,7 @@ def evaluate(
     first = scores[0]
     report_not_analysed(first)
     if figures is not None:
-        from ..reporting.score_figures import write_score_figures
+        from ..validation.figures import write_score_figures
 
         written = [path for one in scores for path in write_score_figures(one, figures)]
         say(f"{len(written)} figures in {figures}")

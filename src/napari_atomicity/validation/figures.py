@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -11,18 +12,19 @@ import pandas as pd
 
 from ..core.palette import colours
 from ..core.text import printable
-from ..reporting.charts import INK, draw_confusion
+from ..io.inputs import make_folder
+from ..reporting.charts import INK, confusion_chart, draw_confusion, parity_chart, write_figure
 from ..reporting.plots.base import Look, style_axes
 from ..reporting.plots.cluster_map import draw_map
 from ..reporting.plots.confidence import draw_reliability, reliability_data
 from ..reporting.plots.parity import draw_parity, parity_limit
 from ..reporting.plots.registry import style
-from ..reporting.score_figures import ratio_pairs
 from .data import GROUPS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
 
 GROUP_COLOURS = dict(zip(GROUPS, ("#0072b2", "#009e73", "#d55e00"), strict=True))
 GROUP_MARKERS = dict(zip(GROUPS, ("o", "s", "D"), strict=True))
@@ -240,3 +242,48 @@ def panels(
         figure.supxlabel(x_label, fontsize=8)
         figure.supylabel(y_label, fontsize=8)
     return figure
+
+
+# ---- figures of the scores of a cluster table
+def write_score_figures(scores: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write the figures of one column of labels as PNG and SVG.
+
+    Raises `AtomicityError` if a file cannot be written.
+    """
+    make_folder(folder)
+    confusion = scores["classification"]["confusion"]
+    classes = confusion["classes"]
+    counts = pd.DataFrame(confusion["counts"], index=classes, columns=classes)
+    charts = {
+        "confusion": confusion_chart(counts, "True label"),
+        "ratios": parity_chart(ratio_pairs(scores["ratios"]["table"]), classes),
+    }
+    written = []
+    for name, figure in charts.items():
+        if figure is not None:
+            written += write_figure(figure, folder / f"{name}-{scores['column']}")
+    return written
+
+
+def ratio_pairs(samples: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> pd.DataFrame:
+    """Return the fractions of samples as pairs for `plot_parity`."""
+    columns = ["scope", "class", "reference", "fraction", "fraction_low", "fraction_high"]
+    rows = [
+        (
+            name,
+            label,
+            fraction,
+            of["predicted"][label],
+            of.get("predicted_low", of["predicted"])[label],
+            of.get("predicted_high", of["predicted"])[label],
+        )
+        for name, of in samples.items()
+        for label, fraction in of["true"].items()
+    ]
+    pairs = pd.DataFrame(rows, columns=columns)
+    for end in ("fraction_low", "fraction_high"):
+        pairs[end] = pairs[end].astype(float).fillna(pairs["fraction"])
+    # Bars cannot end on the other side of their point.
+    pairs["fraction_low"] = pairs[["fraction_low", "fraction"]].min(axis=1)
+    pairs["fraction_high"] = pairs[["fraction_high", "fraction"]].max(axis=1)
+    return pairs

@@ -6,27 +6,37 @@ that a window opens without this delay.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from os import PathLike
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from ...core.errors import ReadError, TableError
 from ...core.micrograph import Micrograph
 from ...core.model_card import ModelCard
 from ...core.progress import Progress, Stop, check, prefixed, report
+from ...core.tables import cluster_table as tables
 from ...io.provenance import Outcome, now
+from ...io.result_folder import REPORT, ResultFolder
+from ...io.tables import read_table, write_ratios
 from ...models.analysis import Analysis
 from ...models.files import find_model, hashed, read_model, save_model
+from ...reporting.adaptation_report import (
+    AdaptationContent,
+    write_adaptation_report,
+    write_charts,
+)
 from ...reporting.image_warnings import image_warnings
+from ...statistics.scores import match_nearest
 from ..analysis import analyse, classify_clusters, embed_clusters
-from ..corrections import read_corrections, with_corrections
 from ..session_labels import label_session
+from . import text as adaptation_text
 from .settings import COMBINED, AdaptRequest
-from .text import summarise_analyses
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +44,8 @@ if TYPE_CHECKING:
     from ...io.inputs import Input
     from ...models.inference import Classifier
     from .result import Adaptation
+
+    pass
 
 
 def adapt_images(
@@ -135,8 +147,8 @@ class AdaptRun:
             **found.summary(),
             "model_id": found.card.model_id if found.has_model else None,
             "corrections_lost": self.corrections_lost,
-            "before": summarise_analyses(found.before),
-            "after": summarise_analyses(found.after),
+            "before": adaptation_text.summarise_analyses(found.before),
+            "after": adaptation_text.summarise_analyses(found.after),
             "report": [path.name for path in self.files],
             "images": [
                 {"image": o.image, "path": o.path, "status": o.status, "error": o.error}
@@ -163,7 +175,6 @@ def adapt_files(
     """
     from ...models.inference import load_classifier
     from .fine_tuning import refuse_unadaptable
-    from .report import write_report
 
     started = now()
     card, tensors = read_model(find_model(request.model))
@@ -268,3 +279,146 @@ def _analyse_files(
     if not analyses:
         raise ReadError("no image could be analysed")
     return outcomes, analyses
+
+
+# ---- the report of an adaptation
+def write_report(
+    request: AdaptRequest,
+    found: Adaptation,
+    summary: Mapping[str, Any],  # from `runs.AdaptRun.summary`
+    outcomes: Sequence[Outcome],
+    started: str,
+) -> tuple[Path, ...]:
+    """Write the report of an adaptation into the folder of the request.
+
+    Raises `AtomicityError` if a file cannot be written.
+    """
+    assert request.report is not None
+    results = ResultFolder(request.report, "adapt")
+    sides = {"before": found.before, "after": found.after}
+    for name, analyses in sides.items():
+        ratios = adaptation_text.image_ratios(analyses)
+        results.add(write_ratios(ratios, results / f"ratios-{name}.csv"))
+    content = describe(found)
+    drawn = write_charts(results / "figures", content)
+    results.add(*chain(*drawn.values()))
+    charts = {name: files[-1] for name, files in drawn.items()}
+    card = found.before[0].card
+
+    def write_page(record: dict[str, Any]) -> None:
+        record["adaptation"] = dict(summary)
+        write_adaptation_report(results / REPORT, content, charts, record)
+
+    results.finish(
+        outcomes,
+        write_page,
+        started=started,
+        finished=now(),
+        parameters={k: v for k, v in asdict(request).items() if k != "report"},
+        model=None if card is None else card.provenance(),
+        device=str(found.before[0].parameters.get("device", request.device)),
+    )
+    results.raise_failed()
+    return tuple(results.files)
+
+
+def describe(found: Adaptation) -> AdaptationContent:
+    """Return the content of the report of an adaptation."""
+    confidence = [adaptation_text.mean_confidence(side) for side in (found.before, found.after)]
+    return AdaptationContent(
+        verdict=adaptation_text.format_verdict(found),
+        accepted=found.accepted,
+        facts=(
+            adaptation_text.format_shift(found.shift),
+            adaptation_text.format_learnt(found),
+            adaptation_text.format_ranges(found),
+            adaptation_text.format_confidence(*confidence) if found.accepted else "",
+        ),
+        warning=adaptation_text.format_missing(found),
+        checks=adaptation_text.check_rows(found),
+        classes=found.card.classes,
+        before=found.before,
+        after=found.after if found.accepted else (),
+    )
+
+
+# ---- corrected labels from a cluster table
+_POSITION = ["y_px", "x_px"]
+_MIN_TOLERANCE_NM = 0.3
+"""A correction is of the nearest cluster within half its diameter, or this."""
+
+
+def read_corrections(path: Path, card: ModelCard) -> pd.DataFrame:
+    """Read the rows of a cluster table with corrected labels.
+
+    Raises `ReadError` if the file is missing or no table. Raises `TableError` if columns are
+    missing, nothing is corrected, or a label is none that the model can give.
+    """
+    table = read_table(path)
+    missing = [c for c in ("image", *_POSITION, "label_corrected") if c not in table.columns]
+    if missing:
+        raise TableError(
+            f"the corrections lack the columns {', '.join(missing)}",
+            path,
+            "Give a cluster table, as Ratios exports it",
+        )
+    table = table.assign(label_corrected=table["label_corrected"].fillna(""))
+    table = table[table["label_corrected"] != ""].reset_index(drop=True)
+    if table.empty:
+        raise TableError("no cluster of this table is corrected", path, "Correct some first")
+    strange = set(table["label_corrected"]) - {*card.classes, *tables.NON_CLASS_LABELS}
+    if strange:
+        raise TableError(
+            f"{card.name!r} has no class {sorted(strange)[0]!r}",
+            path,
+            f"Its classes are {', '.join(card.classes)}",
+        )
+    return table if "frame" in table.columns else table.assign(frame=0)
+
+
+def with_corrections(
+    analyses: Sequence[Analysis], given: pd.DataFrame
+) -> tuple[list[Analysis], int]:
+    """Apply the labels of a table to analyses, and count the labels without a cluster.
+
+    A row is of the image that bears its name, or the name of its file with or without suffix, if
+    that is one image only; and of the nearest cluster of the frame, within half its diameter.
+    """
+    called = [_names_of(a.micrograph) for a in analyses]
+    owner: dict[str, int] = {}
+    for name in given["image"].unique():
+        exact = [i for i, a in enumerate(analyses) if a.micrograph.name == name]
+        candidates = exact or [i for i, names in enumerate(called) if name in names]
+        if len(candidates) == 1:
+            owner[name] = candidates[0]
+    of_image = given["image"].map(owner)
+    found, out = 0, []
+    for i, analysis in enumerate(analyses):
+        own = given[of_image == i]
+        table = analysis.table
+        corrected = table["label_corrected"].to_numpy(object).copy()
+        for frame in np.intersect1d(own["frame"], table["frame"]):
+            here = np.flatnonzero(table["frame"] == frame)
+            there = table.iloc[here]
+            rows = own[own["frame"] == frame]
+            limit_nm = np.maximum(there["diameter_nm"].to_numpy(float) / 2, _MIN_TOLERANCE_NM)
+            partner = match_nearest(
+                rows[_POSITION].to_numpy(float),
+                there[_POSITION].to_numpy(float),
+                limit_nm / analysis.micrograph.calibrated(),
+            )
+            good = partner >= 0
+            corrected[here[partner[good]]] = rows["label_corrected"].to_numpy(object)[good]
+            found += int(good.sum())
+        table = tables.settle_labels(table.assign(label_corrected=corrected))
+        out.append(replace(analysis, table=table))
+    return out, len(given) - found
+
+
+def _names_of(micrograph: Micrograph) -> set[str]:
+    """Return the names of an image in tables: "a.tif", "day1/a.tif", with or without suffix."""
+    names = {micrograph.name}
+    if micrograph.path is not None:
+        parts = micrograph.path.absolute().parts
+        names |= {"/".join(parts[i:]) for i in range(1, len(parts))}
+    return names | {PurePosixPath(name).with_suffix("").as_posix() for name in names}

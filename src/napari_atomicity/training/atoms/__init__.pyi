@@ -17,12 +17,13 @@ from .examples import (
     simulate_field_of_atoms as simulate_field_of_atoms,
     vary_imaging as vary_imaging,
 )
-from .fit import FIELD_PX as FIELD_PX, train_network as train_network
 from .folds import (
+    FIELD_PX as FIELD_PX,
     MAX_NETWORKS as MAX_NETWORKS,
     assign_folds as assign_folds,
     predict_folds as predict_folds,
     predict_held_out as predict_held_out,
+    train_network as train_network,
 )
 from .labelled import (
     CLEAR_CONTRAST as CLEAR_CONTRAST,
