@@ -137,6 +137,20 @@ def test_the_schema_is_known(tmp_path):
         assert check_schema(db, path)
 
 
+def test_a_column_that_was_added_later_is_the_same(path):
+    with sqlite3.connect(path) as db:
+        for table, column in (
+            ("images", "regions TEXT NOT NULL DEFAULT '[]'"),
+            ("clusters", "measurements TEXT"),
+            ("image_sessions", "pixel_size_error REAL"),
+        ):
+            db.execute(f"ALTER TABLE {table} DROP COLUMN {column.split()[0]}")
+            db.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
+    db.close()
+    with Project(path) as project:
+        assert project.names == []
+
+
 @pytest.mark.parametrize("version", range(1, SCHEMA))
 def test_an_older_schema_is_refused_and_untouched(path, version):
     with sqlite3.connect(path) as db:
