@@ -56,7 +56,7 @@ SUFFIXES = {
 }  # fmt: skip
 """Suffix of each input that a person gives; empty for a folder."""
 FIELD = {"shape_px": [64, 64], "mixture": {"Pt5": 1.0}}
-OF_0_1 = Path(__file__).parents[1] / "compatibility" / "samples"
+OF_0_2 = Path(__file__).parents[1] / "compatibility" / "samples"
 IMPORTED = (
     "api.analysing", "models.files", "pipeline.adaptation.runs", "pipeline.atom_runs",
     "pipeline.explanations", "pipeline.installed_models", "pipeline.live.watch",
@@ -83,7 +83,7 @@ def inputs(tiny_model):
         for path in (tiny_model, tiny_model.with_suffix(".json")):
             shutil.copy(path, folder / f"model{path.suffix}")
         write_clusters(synthetic_analysis().table, folder / "table.csv")
-        shutil.copytree(OF_0_1 / "packs" / "bo", folder / "pack")
+        shutil.copytree(OF_0_2 / "packs" / "bo", folder / "pack")
         (folder / "benchmark").mkdir()
         recipe = {"classes": ["Pt5"], "isomers_per_class": 1, "fields": {"a.tif": FIELD}}
         (folder / "settings.json").write_text(json.dumps(recipe))

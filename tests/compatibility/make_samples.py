@@ -1,9 +1,9 @@
-"""Write the sample files of version 0.1, once, with the code of version 0.1.
+"""Write the sample files of version 0.2, once, with the code of version 0.2.
 
-Samples made by newer code prove nothing about files of version 0.1: do not run this again. It is
-kept to show how the samples were made. It needs commit c6be385 and a folder that does not exist::
+Samples made by newer code prove nothing about files of version 0.2: do not run this again. It is
+kept to show how the samples were made. It needs a folder that does not exist, and several minutes::
 
-    PYTHONPATH=src:tests python tests/compatibility/make_samples.py /tmp/samples-0.1
+    PYTHONPATH=src:tests python tests/compatibility/make_samples.py /tmp/samples-0.2
 """
 
 from __future__ import annotations
@@ -13,32 +13,33 @@ import os
 import shutil
 import sys
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import tifffile
-from napari_atomicity.annotation_packs import export_pack, read_packs
-from napari_atomicity.atoms.added import AddedAtoms
-from napari_atomicity.many import batch
-from napari_atomicity.model.card import PatchSettings
-from napari_atomicity.movies import track_clusters
-from napari_atomicity.session import Session
-from test_files_of_0_1 import MODIFIED_NS, content_of_project, write_expected
+from test_files_of_0_2 import MODIFIED_NS, content_of_project, write_expected
 from typer.testing import CliRunner
 
 from napari_atomicity import Project, analyse, cli, load
 from napari_atomicity.atoms.analysis import find_atoms
 from napari_atomicity.atoms.finding.finder import load_atom_model
+from napari_atomicity.atoms.injection import InjectedAtoms
 from napari_atomicity.atoms.marks import mark_at
 from napari_atomicity.atoms.species import Species
+from napari_atomicity.core.acquisition_session import EarlierScale
 from napari_atomicity.detection.manual import measure_at, split as split_cluster
 from napari_atomicity.io.tables import read_clusters, write_clusters
+from napari_atomicity.pipeline.runs import engine
+from napari_atomicity.project.annotation_packs import export_pack
+from napari_atomicity.project.filled_packs import read_packs
 from napari_atomicity.project.opening import survey
 from napari_atomicity.simulation.fields import FieldSettings, simulate_field
-from napari_atomicity.training import fit, request as training
-from napari_atomicity.training.atoms import AtomRecipe, AtomTrainingSettings, train_atoms
+from napari_atomicity.state.window_state import WindowState
+from napari_atomicity.tracking.following import track_clusters
+from napari_atomicity.training import classifier, request, run as training
+from napari_atomicity.training.atoms.run import train_atoms
+from napari_atomicity.training.atoms.settings import AtomRecipe, AtomTrainingSettings
 from support import lattice_isomer
 
 PIXEL_NM = 0.06
@@ -80,14 +81,13 @@ def make_cluster_model(folder: Path, work: Path) -> Path:
         for i in range(4):
             pixels = simulated(20 * i + len(label) + int(label[2:]), 360, {label: 1.0})
             write_tiff(work / "sizes" / label / f"{i}.tif", pixels.astype(np.uint16))
-    training.PatchSettings = partial(PatchSettings, size_px=32)
-    fit.REPLAYED_PER_CLASS = 8
-    settings_for = training.settings_for
-    training.settings_for = lambda *known: replace(settings_for(*known), width=4)
+    classifier.REPLAYED_PER_CLASS = 8
+    for module in (classifier, training):
+        module.settings_for = lambda *known: replace(request.settings_for(*known), width=4)
     path = folder / "tiny.safetensors"
     atomicity(
         "train", "--data", work / "sizes", "--out", path, "--start", "scratch", "--epochs", 12,
-        "--device", "cpu",
+        "--patch-px", 32, "--device", "cpu",
     )  # fmt: skip
     return path
 
@@ -157,56 +157,66 @@ def make_project(samples: Path, model: Path, atom_model: Path) -> None:
     """A project with all that people do, and what another person did on a copy of it."""
     path = samples / "project" / "morning.atomicity"
     make_images(path.parent)
-    session = Session()
+    state = WindowState()
     project = Project(path)
     project.add_paths([path.parent])
     survey(project, project.names)
-    session.open_project(project, project.load_all())
-    session.annotator = "Ada"
+    state.open_project(project, project.load_all())
+    state.annotator = "Ada"
     for name in project.names:
         umap = name != "film.tif"
         found = analyse(load(path.parent / name), str(model), "cpu", umap=umap)
-        session.set_analysis(found, undoable=False)
-    session.set_tracks(track_clusters(session.analysis("film.tif")))
+        if name == "a.tif":  # measurements of one's own, and the map of a session
+            places = found.table[["y_nm", "x_nm"]].to_numpy(float).T
+            own = dict(zip(("session_umap_1", "session_umap_2"), places, strict=True))
+            table = found.table.assign(peak=np.arange(len(found.table)) / 8.0, **own)
+            found = replace(found, table=table)
+        state.clusters.set_analysis(found, undoable=False)
+    state.clusters.set_tracks(track_clusters(state.analysis("film.tif")))
 
     def ids(image: str) -> list[int]:
-        return session.table(image)["cluster_id"].tolist()
+        return state.table(image)["cluster_id"].tolist()
 
     first = ids("a.tif")
-    session.relabel([("a.tif", first[0]), ("a.tif", first[1])], "Pt70")
-    session.relabel([("a.tif", first[2])], "Pt19")
-    session.relabel([("a.tif", first[3])], "unknown")
-    session.undo()
-    session.relabel([("a.tif", first[4])], "aggregate")
-    session.relabel([("a.tif", first[4])], "")
-    session.remove_clusters("a.tif", [first[5]])
-    session.remove_clusters("a.tif", [first[6]])
-    session.undo()
-    added = measure_at(session.micrograph("a.tif"), 0, 40.0, 130.0)
-    session.add_clusters("a.tif", added.table, added.outlines)
-    session.relabel([("a.tif", ids("a.tif")[-1])], "Pt19")
-    analysis = session.analysis("a.tif")
-    moved = measure_at(session.micrograph("a.tif"), 0, *place_of(analysis, first[7]) + 2)
-    session.move_clusters("a.tif", moved.table.assign(cluster_id=first[7]), moved.outlines)
-    session.set_regions("a.tif", [np.array([(0, 0), (0, 60), (90, 60), (90, 0)])])
+    state.clusters.relabel([("a.tif", first[0]), ("a.tif", first[1])], "Pt70")
+    state.clusters.relabel([("a.tif", first[2])], "Pt19")
+    state.clusters.relabel([("a.tif", first[3])], "unknown")
+    state.history.undo()
+    state.clusters.relabel([("a.tif", first[4])], "aggregate")
+    state.clusters.relabel([("a.tif", first[4])], "")
+    state.clusters.remove_ids("a.tif", [first[5]])
+    state.clusters.remove_ids("a.tif", [first[6]])
+    state.history.undo()
+    added = measure_at(state.micrograph("a.tif"), 0, 40.0, 130.0)
+    state.clusters.add("a.tif", added.table, added.outlines)
+    state.clusters.relabel([("a.tif", ids("a.tif")[-1])], "Pt19")
+    analysis = state.analysis("a.tif")
+    moved = measure_at(state.micrograph("a.tif"), 0, *place_of(analysis, first[7]) + 2)
+    state.clusters.move("a.tif", moved.table.assign(cluster_id=first[7]), moved.outlines)
+    state.clusters.set_regions("a.tif", [np.array([(0, 0), (0, 60), (90, 60), (90, 0)])])
 
     second = ids("b.tif")
-    outline = session.analysis("b.tif").outlines[0]
-    halves = split_cluster(session.micrograph("b.tif"), 0, outline)
-    session.replace_clusters("b.tif", [second[0]], halves.table, halves.outlines, "split")
-    session.annotator = "Bo"
-    session.relabel([("b.tif", second[1]), ("a.tif", first[0])], "Pt19")
-    session.set_blind(True)
-    session.relabel([("a.tif", first[1]), ("b.tif", second[2])], "Pt19")
-    session.remove_clusters("a.tif", [first[8]])
-    session.set_blind(False)
-    session.annotator = "Ada"
+    outline = state.analysis("b.tif").outlines[0]
+    halves = split_cluster(state.micrograph("b.tif"), 0, outline)
+    state.clusters.replace("b.tif", [second[0]], halves.table, halves.outlines, "split")
+    state.annotator = "Bo"
+    state.clusters.relabel([("b.tif", second[1]), ("a.tif", first[0])], "Pt19")
+    state.set_blind(True)
+    state.clusters.relabel([("a.tif", first[1]), ("b.tif", second[2])], "Pt19")
+    state.clusters.remove_ids("a.tif", [first[8]])
+    state.set_blind(False)
+    state.annotator = "Ada"
+    state.sessions.group(["a.tif", "b.tif"], "evening")
+    state.sessions.set_known(["a.tif"], {"Pt19": 1, "Pt70": 1})
+    state.sessions.keep_known(["a.tif"], True)
+    state.sessions.set_earlier(["a.tif"], EarlierScale(2.5, 0.1, "yesterday"))
+    state.sessions.set_pixel_size_error(["b.tif"], 0.02)
     film = ids("film.tif")
-    session.relabel([("film.tif", film[0])], "Pt70")
+    state.clusters.relabel([("film.tif", film[0])], "Pt70")
 
-    make_marks(session, project, samples, atom_model)
+    make_marks(state, project, samples, atom_model)
     project.flush()
-    project.add_model(
+    project.model_files.add(
         # a small one: a project keeps any file with its card
         "mine",
         atom_model.read_bytes(),
@@ -218,17 +228,17 @@ def make_project(samples: Path, model: Path, atom_model: Path) -> None:
     # What another person did on a copy, and the merge of it.
     copy = path.with_name("of-cleo.atomicity")
     project.copy(copy)
-    other = Session()
+    other = WindowState()
     theirs = Project(copy)
     other.open_project(theirs, theirs.load_all())
     other.annotator = "Cleo"
-    other.relabel([("a.tif", first[9]), ("a.tif", first[0])], "Pt19")
-    other.remove_clusters("b.tif", [second[3]])
+    other.clusters.relabel([("a.tif", first[9]), ("a.tif", first[0])], "Pt19")
+    other.clusters.remove_ids("b.tif", [second[3]])
     theirs.flush()
     other.close_project()
     Project(copy).close()
-    session.merge(copy)
-    session.close_project()
+    state.merge(copy)
+    state.close_project()
     with Project(path):  # waits until it is closed
         pass
     for rest in path.parent.iterdir():
@@ -241,21 +251,21 @@ def place_of(analysis, cluster_id: int) -> np.ndarray:
     return table.loc[cluster_id, ["y_px", "x_px"]].to_numpy(float)
 
 
-def make_marks(session: Session, project: Project, samples: Path, atom_model: Path) -> None:
+def make_marks(state: WindowState, project: Project, samples: Path, atom_model: Path) -> None:
     """Atoms found by a model and marked by people, in an image of atoms within the project."""
     shutil.copy(samples / "atoms" / "images" / "s.tif", project.path.parent / "s.tif")
     (name,) = project.add_paths([project.path.parent / "s.tif"])
-    session.add_stored(survey(project, [name]))
+    state.add_contents(survey(project, [name]))
     found = find_atoms(load(project.path.parent / name), load_atom_model(atom_model, "cpu"))
-    atoms = session.atoms
+    atoms = state.atoms
     atoms.set_analysis(found)
     atoms.set_threshold(name, 0.4)
     atoms.end_sliding()
-    frame = np.asarray(session.micrograph(name).frame(0))
+    frame = np.asarray(state.micrograph(name).frame(0))
     atoms.add(name, [mark_at(frame, 30.0, 44.0, 0.03), mark_at(frame, 90.0, 101.0, 0.03)])
     there = atoms.table(name)["atom_id"].tolist()
     atoms.remove([(name, there[0]), (name, there[1])])
-    session.undo()
+    state.history.undo()
     atoms.remove([(name, there[2])])
     atoms.set_uncertain([(name, there[3])])
     atoms.confirm([(name, there[4])])
@@ -268,7 +278,7 @@ def make_marks(session: Session, project: Project, samples: Path, atom_model: Pa
     two = np.log([0.8 * usual, 1.6 * usual])
     atoms.set_species(name, Species(two, np.full(2, 0.1), np.array([0.6, 0.4]), 30, {"one": 1.5}))
     six = np.linspace(0.2, 1.5, 6)
-    injected = AddedAtoms(
+    injected = InjectedAtoms(
         100.0,
         0.09,
         six,
@@ -284,15 +294,15 @@ def make_marks(session: Session, project: Project, samples: Path, atom_model: Pa
         0.0,
     )
     atoms.set_added(name, injected)
-    session.set_blind(True)
+    state.set_blind(True)
     atoms.add(name, [mark_at(frame, 60.0, 61.0, 0.03)])
     atoms.add(name, [mark_at(frame, 20.0, 100.0, 0.03)])
-    session.set_blind(False)
+    state.set_blind(False)
     filled = read_packs([samples / "packs" / "ada.zip", samples / "packs" / "bo"])
     for who, marks in filled.marks.groupby("annotator"):
         own = marks[marks["image"] == name]
-        project.take_in_marks(name, f"{who} by pack", own, f"pack of {who}")
-    project.note_looked([name], "Dee")
+        project.atoms.add_marks(name, f"{who} by pack", own, f"pack of {who}")
+    project.atoms.mark_as_viewed([name], "Dee")
 
 
 # ---- packs
@@ -353,10 +363,12 @@ def make_stores(samples: Path, model: Path, work: Path) -> None:
     """The folders of `atomicity batch` and `atomicity watch`."""
     common = ("--model", model, "--device", "cpu", "--no-umap")
     images = [samples / "project" / name for name in ("a.tif", "b.tif", "film.tif")]
-    batch.MANY_IMAGES = 0  # small pictures
     atomicity("batch", *images, "--out", samples / "batch", "--workers", 1, *common)
-    for drawing in sorted((samples / "batch" / "clusters" / "_report").iterdir())[1:]:
-        drawing.unlink()  # one is enough
+    parts = samples / "batch" / "clusters"
+    (film,) = (parts / "_movie").iterdir()
+    for drawing in (parts / "_report").iterdir():
+        if drawing.stem != film.stem:  # one is enough
+            drawing.unlink()
     watched = samples / "watched"
     watched.mkdir()
     # The same images as far as content goes: they are not kept twice.
@@ -385,7 +397,8 @@ def make_stores(samples: Path, model: Path, work: Path) -> None:
 
 
 def slim(samples: Path) -> None:
-    """Leave out pictures and reports, which nothing reads."""
+    """Leave out pictures and reports, which nothing reads, and parts like those of the batch."""
+    shutil.rmtree(samples / "analyse" / "clusters")
     for path in samples.rglob("*"):
         if path.name in ("report.html", ".atomicity.lock") or path.suffix in (".svg", ".png"):
             path.unlink()
@@ -399,6 +412,7 @@ def main(samples: Path) -> None:
         raise SystemExit(f"{samples} exists already")
     work = samples.with_name(samples.name + "-work")
     work.mkdir()
+    engine.MANY_IMAGES = 0  # small pictures
     (samples / "models").mkdir(parents=True)
     model = make_cluster_model(samples / "models", work)
     atom_model = make_atom_model(samples / "models", work)

@@ -60,11 +60,7 @@ def read_image(path: Path) -> None:
 def projects(samples: Path, folder: Path, rng: np.random.Generator) -> Attempt:
     """Project files, opened with all images or merged into another project."""
     shutil.copytree(samples, folder, dirs_exist_ok=True)
-    (folder / "old.atomicity").unlink()
-    old = rng.random() < 0.2
     path = folder / "morning.atomicity"
-    if old:
-        shutil.copy(samples / "old.atomicity", path)
     expected, kind = log_of(path), rng.random()
     if kind < 0.6:
         change.mutate_cells(path, rng)
@@ -210,7 +206,6 @@ def packs(samples: Path, folder: Path, rng: np.random.Generator) -> Attempt:
     """Filled packs, imported into a project by `take_in_packs`."""
     project = folder / "project"
     shutil.copytree(samples / "project", project)
-    (project / "old.atomicity").unlink()
 
     def changed(name: str, raw: bytes) -> bytes:
         text = raw.decode("utf-8", "replace")

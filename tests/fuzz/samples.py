@@ -21,11 +21,10 @@ from microscope_files import (
     save_velox,
     signal,
 )
-from napari_atomicity import Project
 from napari_atomicity.io.tables import write_clusters
 from napari_atomicity.simulation.recipes import draw_recipe
 
-OF_0_1 = Path(__file__).parents[1] / "compatibility" / "samples"
+OF_0_2 = Path(__file__).parents[1] / "compatibility" / "samples"
 SIZE = 32
 
 
@@ -138,26 +137,22 @@ def write_microscope(folder: Path) -> None:
     save_ser(folder / "a_1.ser", data)
 
 
-# ---- other kinds: what version 0.1 wrote, and the same as this version writes it
+# ---- other kinds: what version 0.2 wrote
 def make_projects(folder: Path) -> None:
-    """A project with its images, as version 0.1 wrote it and in the current schema."""
-    shutil.copytree(OF_0_1 / "project", folder, dirs_exist_ok=True)
-    shutil.copy(folder / "morning.atomicity", folder / "old.atomicity")
-    Project(folder / "morning.atomicity").close()
-    for path in [*folder.glob("morning*backup*"), *folder.glob("*.lock"), *folder.glob("*.window")]:
-        path.unlink()
+    """A project with its images."""
+    shutil.copytree(OF_0_2 / "project", folder, dirs_exist_ok=True)
 
 
 def make_models(folder: Path) -> None:
     """A model of clusters and one of atoms."""
-    shutil.copytree(OF_0_1 / "models", folder, dirs_exist_ok=True)
+    shutil.copytree(OF_0_2 / "models", folder, dirs_exist_ok=True)
 
 
 def make_packs(folder: Path) -> None:
     """A filled pack as an archive and one as a folder, and the project they belong to."""
-    shutil.copytree(OF_0_1 / "packs" / "bo", folder / "bo")
+    shutil.copytree(OF_0_2 / "packs" / "bo", folder / "bo")
     with (
-        zipfile.ZipFile(OF_0_1 / "packs" / "ada.zip") as archive,
+        zipfile.ZipFile(OF_0_2 / "packs" / "ada.zip") as archive,
         zipfile.ZipFile(folder / "cleo.zip", "w") as renamed,
     ):
         for name in archive.namelist():  # the project has marks of Ada
@@ -171,14 +166,14 @@ def make_settings(folder: Path) -> None:
     recipe = draw_recipe(3)
     fields = {name: {"seed": seed, **asdict(s)} for name, (seed, s) in recipe.fields.items()}
     of_library = {"seed": recipe.seed, "isomers_per_class": recipe.isomers_per_class}
-    content = {"version": "0.1", "classes": recipe.classes, **of_library, "fields": fields}
+    content = {"version": "0.2", "classes": recipe.classes, **of_library, "fields": fields}
     (folder / "settings.json").write_text(json.dumps(content))
 
 
 def make_runs(folder: Path) -> None:
     """The folders of a run, a batch and a watched folder; the run has two sessions."""
     for name in ("analyse", "batch", "watch"):
-        shutil.copytree(OF_0_1 / name, folder / name)
+        shutil.copytree(OF_0_2 / name, folder / name)
     path = folder / "analyse" / "run.json"
     record = json.loads(path.read_text("utf-8"))
     scale = {"intensity_per_atom": 3.0, "intensity_per_atom_low": 2.8,
@@ -195,5 +190,5 @@ def make_tables(folder: Path) -> None:
         "analyse/clusters.csv", "analyse/clusters.parquet", "corrections/corrected.csv",
         "corrections/corrected.xlsx", "reference.csv", "atoms/found/atoms.csv",
     ):  # fmt: skip
-        shutil.copy(OF_0_1 / source, folder)
+        shutil.copy(OF_0_2 / source, folder)
     write_clusters(read_clusters(folder / "clusters.csv"), folder / "clusters.xlsx")

@@ -90,7 +90,7 @@ def said() -> str:
 
 # ---- who has looked
 def test_each_image_says_who_has_marked_what(opened, project):
-    three(project).mark_as_viewed(["b.tif"], "Ada")
+    three(project).atoms.mark_as_viewed(["b.tif"], "Ada")
     dock = opened()
     looked = dock.looked
     assert looked.lines.headers == ["Image", "Ada", "Bo", "Cleo"]

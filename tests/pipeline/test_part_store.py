@@ -9,7 +9,7 @@ import pytest
 from napari_atomicity.pipeline.runs.part_store import PartStore
 
 SAMPLE = Path(__file__).parents[1] / "compatibility" / "samples" / "batch"
-STEM = "83230ad5e9bffa8746addbec0670d7e7-a314c6b64b84"
+(STEM,) = (path.stem for path in (SAMPLE / "clusters" / "_movie").iterdir())
 """A stack: it has a table, a drawing and a movie."""
 
 

@@ -14,10 +14,9 @@ from bench import analysed, write_image
 from napari_atomicity import load
 from napari_atomicity.core.acquisition_session import EarlierScale, SessionEntry
 from napari_atomicity.core.errors import AtomicityError, ReadError
-from napari_atomicity.core.tables.cluster_table import SESSION_MAP
 from napari_atomicity.project import EditKind, ImageEdit, Project
 from napari_atomicity.project.contents import label_that_counts
-from napari_atomicity.project.schema import SCHEMA, STEPS
+from napari_atomicity.project.schema import SCHEMA
 from napari_atomicity.state.analysis_store import mark_excluded
 from napari_atomicity.state.project_saver import SESSION_COLUMNS
 from napari_atomicity.state.window_state import WindowState
@@ -224,25 +223,6 @@ def test_a_new_value_of_a_measurement_alone_is_stored(folder, project, state):
     assert (stored(project)["peak"] == 2.5).all()
 
 
-def drop_session_map(db):
-    for column in SESSION_MAP:
-        db.execute(f"ALTER TABLE predictions DROP COLUMN {column}")
-
-
-def test_a_project_without_measurements_of_ones_own_is_read_and_upgraded(project):
-    project.close()
-    with sqlite3.connect(project.path) as db:  # as an earlier version wrote it
-        db.execute("ALTER TABLE clusters DROP COLUMN measurements")
-        for column in ("keep_known", "pixel_size_error"):
-            db.execute(f"ALTER TABLE image_sessions DROP COLUMN {column}")
-        drop_session_map(db)
-        db.execute("PRAGMA user_version = 7")
-    with Project(project.path, read_only=True) as old:
-        assert len(old.load("a.tif").analysis.table) == 12
-    with Project(project.path) as upgraded:
-        assert upgraded.backup is not None and len(upgraded.load("a.tif").analysis.table) == 12
-
-
 @pytest.mark.parametrize(
     "value", ["no JSON", "[]", '{"peak": "high"}', '{"label": 1}', '{"peak": Infinity}']
 )
@@ -262,36 +242,6 @@ def test_another_image_in_the_place_of_an_analysed_one_is_refused(folder, projec
         _ = project.load("a.tif").micrograph.data
     with pytest.raises(AtomicityError, match="another image"):
         project.image_files.relocate("a.tif", folder / "c.tif")
-
-
-def test_an_older_form_is_brought_up_to_date_after_a_backup(folder, tmp_path):
-    path = tmp_path / "old.atomicity"
-    with sqlite3.connect(path) as db:
-        STEPS[0](db)
-        db.execute("PRAGMA application_id = 0x41746F6D")
-        db.execute("PRAGMA user_version = 1")
-        db.execute(
-            "INSERT INTO images (name, path, relative_path, position, added) VALUES "
-            "('a.tif', ?, 'morning/a.tif', 1, '2026-01-01')",
-            (str(folder / "a.tif"),),
-        )
-        db.execute(
-            "INSERT INTO corrections (time, annotator, image_id, cluster_id, frame, what, label, "
-            "label_predicted, model_id) VALUES ('2026-01-01', 'Ada', 1, 7, 0, 'label', 'Pt55', "
-            "'Pt41', 'm')"
-        )
-    before = path.read_bytes()
-    with Project(path) as project:
-        assert project.backup == tmp_path / "old.v1-backup.atomicity"
-        assert project.names == ["a.tif"]
-        (row,) = project.corrections().to_dict("records")
-        assert (row["label"], row["blind"], row["merged"]) == ("Pt55", False, False)
-    with sqlite3.connect(tmp_path / "old.v1-backup.atomicity") as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (1,)
-        assert db.execute("SELECT label FROM corrections").fetchall() == [("Pt55",)]
-    with sqlite3.connect(path) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (SCHEMA,)
-    assert before[:16] == b"SQLite format 3\x00"
 
 
 def test_a_newer_form_is_refused_and_untouched(project):
@@ -843,21 +793,3 @@ def test_sessions_of_another_project_are_merged_where_this_one_has_none(project,
     found = project.image_files.session_entries()
     assert found["a.tif"] == three.sessions.get("a.tif") == SessionEntry("mine", {"Pt55": 1})
     assert found["b.tif"] == SessionEntry("theirs")
-
-
-def test_a_project_without_sessions_is_read_without_an_upgrade(project, three):
-    three.sessions.group(["a.tif"], "evening")
-    project.close()
-    with sqlite3.connect(project.path) as db:  # as version 0.1 wrote it
-        db.execute("DROP TABLE image_sessions")
-        for column in ("clipped", "response", "measurements"):
-            db.execute(f"ALTER TABLE clusters DROP COLUMN {column}")
-        drop_session_map(db)
-        db.execute("PRAGMA user_version = 4")
-    with Project(project.path, read_only=True) as old:
-        assert old.image_files.session_entries() == {}
-        assert old.load("a.tif").analysis is not None
-    with Project(project.path) as upgraded:
-        assert upgraded.backup is not None
-        upgraded.image_files.set_session("a.tif", SessionEntry("night"), "Ada")
-        assert upgraded.image_files.session_entries() == {"a.tif": SessionEntry("night")}

@@ -10,7 +10,7 @@ import pytest
 from napari_atomicity.core.errors import ReadError
 from napari_atomicity.project import Project
 from napari_atomicity.project.connection import check_schema
-from napari_atomicity.project.schema import APPLICATION_ID, SCHEMA, STEPS
+from napari_atomicity.project.schema import APPLICATION_ID, SCHEMA, create_tables
 
 HOSTILE = {
     "a trigger": "CREATE TRIGGER t AFTER INSERT ON corrections BEGIN DELETE FROM clusters; END",
@@ -39,7 +39,6 @@ HOSTILE = {
         "'label TEXT NOT NULL,', 'label TEXT NOT NULL ON CONFLICT IGNORE,') "
         "WHERE name = 'corrections'"
     ),
-    "another version": "PRAGMA user_version = 3",
     "a negative version": "PRAGMA user_version = -1",
     "no version": "PRAGMA user_version = 0",
 }
@@ -124,20 +123,46 @@ def test_pipes_and_folders_are_no_projects(tmp_path):
             Project(path)
 
 
-@pytest.mark.parametrize("version", range(1, SCHEMA + 1))
-def test_the_schema_of_every_version_is_known(tmp_path, version):
-    path = tmp_path / "old.atomicity"
+def test_the_schema_is_known(tmp_path):
+    path = tmp_path / "new.atomicity"
     with sqlite3.connect(path) as db:
-        for step in STEPS[:version]:
-            step(db)
-        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        db.execute(f"PRAGMA user_version = {version}")
+        create_tables(db)
         db.execute("ANALYZE")
+        assert db.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
+        assert db.execute("PRAGMA user_version").fetchone() == (SCHEMA,)
     db.close()
     with Project(path) as project:
         assert project.names == []
     with sqlite3.connect(path) as db:
-        assert check_schema(db, path) == SCHEMA
+        assert check_schema(db, path)
+
+
+def test_a_column_that_was_added_later_is_the_same(path):
+    with sqlite3.connect(path) as db:
+        for table, column in (
+            ("images", "regions TEXT NOT NULL DEFAULT '[]'"),
+            ("clusters", "measurements TEXT"),
+            ("image_sessions", "pixel_size_error REAL"),
+        ):
+            db.execute(f"ALTER TABLE {table} DROP COLUMN {column.split()[0]}")
+            db.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
+    db.close()
+    with Project(path) as project:
+        assert project.names == []
+
+
+@pytest.mark.parametrize("version", range(1, SCHEMA))
+def test_an_older_schema_is_refused_and_untouched(path, version):
+    with sqlite3.connect(path) as db:
+        db.execute(f"PRAGMA user_version = {version}")
+    db.close()
+    before = path.read_bytes()
+    for read_only in (False, True):
+        said = rf"p\.atomicity: .*development version.*schema {version};.* Analyse the images again"
+        with pytest.raises(ReadError, match=said):
+            Project(path, read_only=read_only)
+    assert path.read_bytes() == before
+    assert not path.with_name("p.atomicity-wal").exists()
 
 
 def test_a_project_whose_content_is_only_in_the_log_is_read(path, tmp_path):

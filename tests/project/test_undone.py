@@ -124,8 +124,8 @@ def test_an_edit_undone_twice_does_not_hide_a_cluster(results, action):
         assert set(state.table("a.tif")["cluster_id"]) == set(first.table["cluster_id"]) - {8}
 
 
-def test_a_split_that_an_earlier_version_undid_does_not_hide_the_cluster(results):
-    """The log of an earlier version does not say which entries an undo of a split takes back."""
+def test_an_undo_of_a_split_that_names_no_entries_does_not_hide_the_cluster(results):
+    """An undo that finds no entry of its author does not say which entries it takes back."""
     folder, first, again = results()
     state, project = started(folder, first, "earlier")
     act(state, again, "split", 4, "")

@@ -128,7 +128,7 @@ def test_a_bad_pack_does_not_keep_the_others_out(project, tmp_path):
 
 
 def test_the_pixel_size_is_the_projects(project, tmp_path):
-    described(project).set_pixel_size("a.tif", 0.2)
+    described(project).image_files.set_pixel_size("a.tif", 0.2)
     take_in_packs(project, [filled(tmp_path, "Ada", a="20,10")])
     said = annotations_in(project)
     assert said.marks[["y_nm", "x_nm"]].to_numpy().tolist() == [[2.0, 4.0]]
@@ -136,7 +136,7 @@ def test_the_pixel_size_is_the_projects(project, tmp_path):
 
 
 def test_a_pack_of_a_project_has_its_sizes_and_what_the_model_found(project, tmp_path):
-    described(project).set_pixel_size("b.tif", 0.3)
+    described(project).image_files.set_pixel_size("b.tif", 0.3)
     images = project.images()[:2]
     atoms = atoms_at([(10, 20)]).assign(image="b.tif")
     archive = pack_images(images, tmp_path / "out", "Ada", atoms, 0.1)
@@ -154,7 +154,7 @@ def test_a_pack_of_a_project_has_its_sizes_and_what_the_model_found(project, tmp
 
 # ---- the comparison
 def test_people_and_the_model_are_compared_where_all_have_looked(project):
-    three(project).mark_as_viewed(["b.tif"], "Ada")
+    three(project).atoms.mark_as_viewed(["b.tif"], "Ada")
     found = compare(annotations_in(project), {"a.tif": atoms_at([*PLACES[:4], (5, 150)])})
     assert found.consensus.annotators == ("Ada", "Bo", "Cleo")
     assert len(found.consensus.sites) == 6

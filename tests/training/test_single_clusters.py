@@ -226,7 +226,7 @@ def test_no_patches_give_no_scores_and_no_warning():
         assert network(patches).logits.shape == (0, 3)
 
 
-def test_a_card_says_its_unit_only_if_it_is_another_than_that_of_version_0_1():
+def test_a_card_says_its_unit_only_if_it_is_not_the_usual_one():
     usual = ModelCard("m", ("Pt19", "Pt70"))
     assert "raw_unit" not in usual.to_dict()["patches"]
     own = ModelCard("m", ("Pt19", "Pt70"), PatchSettings(raw_unit="patch"))

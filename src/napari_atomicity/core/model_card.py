@@ -75,7 +75,7 @@ class Card:
         """Return the card as a dictionary for JSON, with the properties of all cards at the end."""
         values = asdict(self)
         common = {of_all.name: values.pop(of_all.name) for of_all in fields(Card)[1:]}
-        # Cards of version 0.1 have no such entries, and their hash does not change.
+        # Left out where empty: the hash of a card, part of the key of results, stays the same.
         later = ("license", "doi")
         return {**values, **{k: v for k, v in common.items() if v or k not in later}}
 
@@ -184,7 +184,7 @@ class ModelCard(Card):
     # estimators by thresholds, fitted on the same clusters: see `models.thresholds`
     thresholds: dict[str, tuple[float, ...]] = field(default_factory=dict)
     # (n_classes, n_residuals): density of log diameter in each class, at distances from its mean:
-    # see `models.diameter_density`. Empty on cards of earlier versions
+    # see `models.diameter_density`. Without it, thresholds or normal densities are used
     diameter_density: tuple[
         Annotated[tuple[Positive, ...], Len(N_RESIDUALS, N_RESIDUALS)], ...
     ] = ()
@@ -222,10 +222,9 @@ class ModelCard(Card):
         dataclass_from_dict(_Scores, self.scores)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the card as a dictionary for JSON.
+        """Return the card as a dictionary for JSON, without properties that few cards have.
 
-        Properties that version 0.1 did not have are omitted where they are empty, so that the hash
-        of a card of that version is the same.
+        The hash of a card is part of the key of results: a card without them keeps its hash.
         """
         later = ("apparent_size", "diameter_density")
         values = super().to_dict()

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime
-from functools import lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
 
 import pandas as pd
@@ -21,7 +21,7 @@ import pandas as pd
 from ..core.errors import AtomicityError, ReadError, WriteError, reason_of
 from ..io.files import regular_file
 from ..io.writer_lock import WriterLock
-from .schema import APPLICATION_ID, READABLE_SCHEMA, SCHEMA, STEPS, upgrade
+from .schema import APPLICATION_ID, SCHEMA, create_tables
 
 # ---- check that a SQLite file has the tables of a project and nothing else
 
@@ -37,17 +37,17 @@ def harden(db: sqlite3.Connection) -> None:
         db.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)  # type: ignore[attr-defined]
 
 
-def check_schema(db: sqlite3.Connection, path: Path) -> int:
-    """Compare a file with what this program writes.
+def check_schema(db: sqlite3.Connection, path: Path) -> bool:
+    """Compare a file with what this program writes; return whether it has tables, False if empty.
 
-    Raises `ReadError` if the file is another database, of a newer version, or has other tables than
+    Raises `ReadError` if the file is another database, of another version, or has other tables than
     a project.
     """
     mark = db.execute("PRAGMA application_id").fetchone()[0]
     version = db.execute("PRAGMA user_version").fetchone()[0]
     found = _entries(db)
     if not (mark or version or found):
-        return 0
+        return False
     if mark != APPLICATION_ID:
         raise ReadError("this is a database, but no project of napari-atomicity", path)
     if version > SCHEMA:
@@ -57,10 +57,17 @@ def check_schema(db: sqlite3.Connection, path: Path) -> int:
             path,
             "Install the newer version; nothing was changed",
         )
-    expected = _expected(max(version, 0))
+    if 0 < version < SCHEMA:
+        raise ReadError(
+            "this project was written by a development version of napari-atomicity (schema "
+            f"{version}; this version reads {SCHEMA})",
+            path,
+            "Analyse the images again in a new project; nothing was changed",
+        )
+    expected = _expected()
     wrong = [key for key in (*expected, *found) if found.get(key) != expected.get(key)]
-    if wrong:
-        kind, name = wrong[0]
+    if wrong or version != SCHEMA:
+        kind, name = wrong[0] if wrong else ("version", str(version))
         raise ReadError(
             f"this is no valid project: its {kind} {name[:60]!r} is not as napari-atomicity "
             "writes it",
@@ -68,15 +75,14 @@ def check_schema(db: sqlite3.Connection, path: Path) -> int:
             "Another program changed the file, or it is damaged. Get the original from its author; "
             "nothing was changed",
         )
-    return version
+    return True
 
 
-@lru_cache
-def _expected(version: int) -> dict[tuple[str, str], str]:
-    """Return the entries of a file of some version of the schema."""
+@cache
+def _expected() -> dict[tuple[str, str], str]:
+    """Return the entries of a new file."""
     with closing(sqlite3.connect(":memory:")) as db:
-        for step in STEPS[:version]:
-            step(db)
+        create_tables(db)
         return _entries(db)
 
 
@@ -230,7 +236,7 @@ class ProjectConnection:
     """Connections to the SQLite file of a project.
 
     Raises `WriteError` if the file can't be created. Raises `AtomicityError` if the file can't be
-    opened. Raises `ReadError` if the file is not a project, is damaged, or was written by a newer
+    opened. Raises `ReadError` if the file is not a project, is damaged, or was written by another
     version.
     """
 
@@ -239,7 +245,6 @@ class ProjectConnection:
         self._draft = tempfile.TemporaryDirectory(prefix="atomicity-") if draft else None
         self._place = Path(self._draft.name) / path.name if self._draft else path
         self.holder = ""
-        self.backup: Path | None = None
         self.finish_first: Callable[[], None] | None = None
         self._local = threading.local()
         self._connections: list[tuple[sqlite3.Connection, threading.RLock]] = []
@@ -252,7 +257,12 @@ class ProjectConnection:
         self._lock = WriterLock(Path(f"{path}.lock"))
         self.read_only = read_only or not (draft or self._acquire_lock())
         try:
-            self._upgrade(self._check_content())
+            if self._check_content():
+                with self.reading() as db:  # opens the file
+                    db.execute("SELECT count(*) FROM sqlite_master")
+            else:
+                with self.writing(in_draft=True) as db:
+                    create_tables(db)
             self._identity = FileIdentity(self._place)
         except BaseException:
             self.close()
@@ -289,13 +299,13 @@ class ProjectConnection:
             if path.exists() and not os.access(path, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
-    def _check_content(self) -> int:
-        """Return the schema of the file, 0 if it is new; the file is not changed.
+    def _check_content(self) -> bool:
+        """Return whether the file has tables, False if it is new; the file is not changed.
 
         Raises `ReadError` if it is not a project, or holds what a project does not.
         """
         if not self.path.exists():
-            return 0
+            return False
         if not self.path.is_file():  # a folder, or a device or pipe, which would never be read
             raise ReadError("this is no project file", self.path)
         try:
@@ -304,7 +314,7 @@ class ProjectConnection:
         except OSError as error:
             raise ReadError(f"could not be read ({error.strerror or error})", self.path) from error
         if not start:
-            return 0
+            return False
         if start != b"SQLite format 3\x00":
             raise ReadError("this is no project file", self.path)
         # Without a log the file is read alone: SQLite would leave an empty log.
@@ -317,25 +327,6 @@ class ProjectConnection:
                 return check_schema(db, self.path)
         except (sqlite3.Error, UnicodeDecodeError) as error:  # messages quote damaged bytes
             raise self._database_error(error) from error
-
-    def _upgrade(self, version: int) -> None:
-        """Bring the tables of an older file to the current schema, after a backup."""
-        if version == SCHEMA:
-            with self.reading() as db:  # opens the file
-                db.execute("SELECT count(*) FROM sqlite_master")
-            return
-        if self.read_only:
-            if version >= READABLE_SCHEMA:
-                return
-            raise ReadError(
-                "this project is of an older version, and is open elsewhere",
-                self.path,
-                "Close the other window, so that the project can be upgraded",
-            )
-        if version:
-            self.backup = self._back_up(version)
-        with self.writing(in_draft=True) as db:
-            upgrade(db, version)
 
     def create_file(self) -> None:
         """Create the file of a draft, before the first change is written.
@@ -371,14 +362,6 @@ class ProjectConnection:
         self._connected()
         self._identity = FileIdentity(self.path)
         folder.cleanup()
-
-    def _back_up(self, version: int) -> Path:
-        """Copy the file before it is upgraded; return the path of the copy."""
-        free, i = self.path.with_suffix(f".v{version}-backup{SUFFIX}"), 1
-        while free.exists():
-            free, i = self.path.with_suffix(f".v{version}-backup-{i}{SUFFIX}"), i + 1
-        self.copy(free)
-        return free
 
     # ---- connections
     def connect(self) -> sqlite3.Connection:

@@ -27,11 +27,7 @@ from .damage import as_number, as_shape, as_text, damage_as_error, is_path, read
 
 # ---- what people entered of the acquisition sessions of a project's images
 def read_entries(db: sqlite3.Connection) -> dict[int, SessionEntry]:
-    """Return image id → entry, of images that have one.
-
-    A file of an older version that is read without an upgrade has none. Damaged entries are left
-    out with a warning.
-    """
+    """Return image id → entry of images that have one, without damaged ones (with a warning)."""
     return {image_id: entry for image_id, (entry, *_) in _rows(db).items()}
 
 
@@ -80,14 +76,8 @@ def merge_entries(
 
 
 def _rows(db: sqlite3.Connection) -> dict[int, tuple[SessionEntry, str, str]]:
-    columns = {name for _, name, *_ in db.execute("PRAGMA table_info(image_sessions)")}
-    if not columns:
-        return {}
-    earlier = "earlier" if "earlier" in columns else "''"
-    keep = "keep_known" if "keep_known" in columns else "0"
-    error = "pixel_size_error" if "pixel_size_error" in columns else "NULL"
     rows = db.execute(
-        f"SELECT image_id, session, known, {earlier}, {keep}, {error}, annotator, time "
+        "SELECT image_id, session, known, earlier, keep_known, pixel_size_error, annotator, time "
         "FROM image_sessions"
     )
     found = {}

@@ -160,11 +160,6 @@ def _update_paths(
 
 def _notes(project: Project) -> list[str]:
     notes = []
-    if project.backup is not None:
-        notes.append(
-            f"The project was of an older version. It was brought up to date; a copy of what it "
-            f"was is {project.backup.name}."
-        )
     if project.read_only:
         notes.append(
             f"Read-only: this project is open in another window, by {project.holder}. Close that "

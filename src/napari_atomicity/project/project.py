@@ -16,7 +16,6 @@ import logging
 import os
 import sqlite3
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -41,32 +40,6 @@ from .damage import as_text, damage_as_error, read_json
 from .images import ImageIndex
 from .read_contents import read_all, read_contents, read_labelled
 from .read_rows import read_positions, with_probabilities
-
-# ---- names of `Project` in version 0.1
-
-RENAMED = {
-    "describe": "image_files.update_metadata",
-    "fail": "image_files.set_error",
-    "set_pixel_size": "image_files.set_pixel_size",
-    "name_at": "image_files.name_at",
-    "missing": "image_files.missing",
-    "find_moved": "image_files.find_moved",
-    "relocate": "image_files.relocate",
-    "add_model": "model_files.add",
-    "models": "model_files.names",
-    "model_file": "model_files.read",
-    "format_blind": "blind_labels",
-    "by_hand": "manual_edits",
-    "places": "positions",
-    "marks": "atoms.marks",
-    "blind_marks": "atoms.blind_marks",
-    "annotations": "atoms.annotations",
-    "take_in_marks": "atoms.add_marks",
-    "free_atom_ids": "atoms.free_ids",
-    "mark_as_viewed": "atoms.mark_as_viewed",
-}
-"""Name in version 0.1 → where it is now."""
-
 
 # ---- settings and runs of a project
 
@@ -183,8 +156,6 @@ class Project:
         Whether the file can only be read.
     holder : str
         Which other process has the file open, if it is read-only for that reason.
-    backup : Path or None
-        Copy of a file of an older version, made before it was upgraded.
     image_files : ImageIndex
         Files of the images, their metadata, and where they were moved.
     atoms : AtomRecords
@@ -197,7 +168,7 @@ class Project:
     AtomicityError
         If the file can't be created or opened.
     ReadError
-        If the file is not a project, is damaged, or was written by a newer version.
+        If the file is not a project, is damaged, or was written by another version.
     """
 
     def __init__(
@@ -209,7 +180,6 @@ class Project:
             closing.join()
         self._file = ProjectConnection(self.path, read_only, draft and not self.path.exists())
         self.read_only, self.holder = self._file.read_only, self._file.holder
-        self.backup = self._file.backup
         self._background: BackgroundWriter | None = None
         self._pictures = LazyPictures(self._file)
         try:
@@ -221,17 +191,6 @@ class Project:
         except BaseException:
             self.close()
             raise
-
-    def __getattr__(self, name: str) -> Any:
-        """Forward names of version 0.1, with a `DeprecationWarning`."""
-        if name not in RENAMED:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        new = RENAMED[name]
-        warnings.warn(f"Project.{name} is now Project.{new}", DeprecationWarning, stacklevel=2)
-        found: Any = self
-        for part in new.split("."):
-            found = getattr(found, part)
-        return found
 
     # ---- the file
     def set_finish_first(self, finish: Callable[[], None]) -> None:

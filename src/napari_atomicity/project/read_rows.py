@@ -213,21 +213,19 @@ def _checked_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
 
 def read_tables(db: sqlite3.Connection, images: Mapping[int, str]) -> dict[int, StoredRows]:
     """Read the cluster tables and the outlines of images; damaged values raise any error."""
-    stored = {row[1] for row in db.execute("PRAGMA table_info(clusters)")}
-    recording = [name for name in tables.RECORDING if name in stored]
-    measured = ["measurements"] if "measurements" in stored else []
-    own = ["cluster_id", *MEASURED, *recording, *measured, "label_corrected", "track_id", "outline"]
-    in_predictions = {row[1] for row in db.execute("PRAGMA table_info(predictions)")}
-    given = [name for name in PREDICTED if name in in_predictions]
+    own = [
+        *("cluster_id", *MEASURED, *tables.RECORDING),
+        *("measurements", "label_corrected", "track_id", "outline"),
+    ]
     rows = db.execute(
         f"SELECT c.image_id, {', '.join('c.' + name for name in own)}, coalesce(c.model_id, ''), "
-        f"{', '.join('p.' + name for name in given)}, probabilities FROM clusters c "
+        f"{', '.join('p.' + name for name in PREDICTED)}, probabilities FROM clusters c "
         "LEFT JOIN predictions p ON p.image_id = c.image_id AND p.cluster_id = c.cluster_id AND "
         f"p.model_id = c.model_id WHERE c.image_id IN ({', '.join('?' * len(images))}) "
         "ORDER BY c.image_id, c.cluster_id",
         list(images),
     ).fetchall()
-    names = ["image_id", *own, "model_id", *given, "probabilities"]
+    names = ["image_id", *own, "model_id", *PREDICTED, "probabilities"]
     values = dict(zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True))
     first = np.searchsorted(values.pop("image_id"), [list(images), [i + 1 for i in images]])
     outlines = [np.frombuffer(o, np.float32).reshape(-1, 2) for o in values.pop("outline")]

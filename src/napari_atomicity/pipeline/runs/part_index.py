@@ -58,7 +58,7 @@ class PartIndex:
         return stem
 
     def can_label(self, stem: str) -> bool:
-        """Return whether a part has what its session needs; parts of earlier versions lack it."""
+        """Return whether a part has what its session needs: a scale that can be read."""
         no_scale = self.card.scale is None or self.request.session == "none"
         return no_scale or self._read_scale(stem) is not None
 

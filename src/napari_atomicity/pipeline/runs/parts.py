@@ -59,7 +59,7 @@ def key_of(sha256: str, model: str, request: RunRequest) -> str:
         "average_frames": request.average_frames,
         "detection": asdict(request.detection),
     }
-    if request.symmetries:  # without them the key is that of versions that did not know them
+    if request.symmetries:  # a setting at its default leaves the key as it is
         parts["symmetries"] = True
     if request.labels != COMBINATION:
         parts["labels"] = request.labels
