@@ -7,6 +7,10 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+# Modules that take `load_classifier` by name must not be imported first while it is replaced.
+import napari_atomicity.pipeline.explanations
+import napari_atomicity.pipeline.live.watch
+import napari_atomicity.pipeline.runs.batch  # noqa: F401
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.core.progress import check, report
