@@ -1,7 +1,7 @@
 """How long the window is blocked by what a person does: the longest turn of the event loop.
 
     python -m napari_atomicity.cli.display python benchmarks/window.py [--clusters 200 2000 20000]
-    ... benchmarks/window.py --without dims        # without one measure for a responsive window
+    ... benchmarks/window.py --without scene       # without one measure for a responsive window
 
 A real window with every dock open and an analysis made up in memory, so that neither detection
 nor the network is waited for. Every event that Qt delivers is timed. Three figures per action:
@@ -125,12 +125,6 @@ def made_up(
 
 
 # ---- measures for a responsive window, and how each is switched off
-def _without_dims() -> None:
-    from napari_atomicity.gui.viewer.layers import compat
-
-    compat.one_update_of_dims = lambda _: contextlib.nullcontext()
-
-
 def _without_scene() -> None:
     from napari_atomicity.gui.viewer.layers import compat
 
@@ -186,7 +180,6 @@ def _without_writing_in_place() -> None:
 
 
 MEASURES = {
-    "dims": _without_dims,  # one update of napari's dims for all layers that are written
     "scene": _without_scene,  # one update of the scene for all layers that are shown or hidden
     "insertion": _without_insertion,  # a new layer is not activated
     "parts": _without_parts,  # changes of thousands of clusters in parts
@@ -284,6 +277,7 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--without", choices=MEASURES)
+    parser.add_argument("--others", type=int, default=0, help="number of other, hidden images")
     options = parser.parse_args()
     about, rows = machine(), []
     # As for a new user: the docks that somebody left open are not measured.
@@ -314,6 +308,8 @@ def main() -> None:
 
         analysis = made_up(n, size_px)
 
+        for i in range(options.others):
+            viewer.add_image(np.zeros((64, 64), np.uint16), name=f"other {i}", visible=False)
         data, layer_options, _ = layer_data(analysis.micrograph)
         layer = viewer.add_image(data.astype(np.uint16), **layer_options)
         settle(app, binding.state)

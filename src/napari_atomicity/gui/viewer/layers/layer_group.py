@@ -85,15 +85,6 @@ class LayerGroup:
         there = layer is not None and viewer is not None and layer in viewer.layers
         return layer if there else None
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Context in which the data of layers are written: events of layers are ignored."""
-        if self.blocker:  # what is around this block ends with the update
-            yield
-            return
-        with self.blocker(), compat.one_update_of_dims(self.viewer):
-            yield
-
     # ---- visibility and removal
     def remove(self, keep: Collection[str] = ()) -> None:
         """Remove all layers but the micrograph from the viewer, each in its own turn.
@@ -146,7 +137,7 @@ class LayerGroup:
     def show_another(self, image: str, data: np.ndarray, options: dict[str, Any]) -> None:
         """Show another image on the same layers, which is faster than making new layers."""
         source = self.source
-        with self.writing():
+        with self.blocker():
             self.clear()
             self.image = image
             source.data = data
@@ -163,14 +154,14 @@ class LayerGroup:
 
     def clear_class_maps(self) -> None:
         """Empty the class maps but keep their layers."""
-        with self.writing():
+        with self.blocker():
             for layer in self.derived():
                 if layer.metadata[ROLE]["kind"].startswith("class map"):
                     layer.data = np.zeros((2,) * layer.ndim, np.float32)
 
     def clear(self) -> None:
         """Empty the layers that were made from an analysis but keep them for the next image."""
-        with self.writing():
+        with self.blocker():
             for layer in self.derived():
                 kind = layer.metadata[ROLE]["kind"]
                 if kind == "texts":

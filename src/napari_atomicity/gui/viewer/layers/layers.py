@@ -133,7 +133,7 @@ class TextLayer:
         places[:, 1] -= screen_px * (widths * _CHARACTER_PX + _GAP_PX) / 2
         if layer.ndim == 3:
             places = np.column_stack([table["frame"].to_numpy(float), places])
-        with self._group.writing():
+        with self._group.blocker():
             # Never more texts than points, not even between two assignments.
             layer.text = {"string": {"constant": ""}}
             with layer.events.set_data.blocker():  # it is drawn when all is written
@@ -208,23 +208,20 @@ class TextLayer:
 
     def _contrasting(self, points: Points, rows: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         """Return black or white for each text, (N, 4), whichever differs from what lies below."""
-        source = self._group.source
+        source, screen_px = self._group.source, self._group.screen_px()
         background = get_theme(self._group.viewer.theme).canvas.as_rgb_tuple()
         luminance = np.full(len(rows), np.array(background[:3]) @ _LUMINANCE / 255)
-        for i, (y, x) in enumerate(np.round(boxes * self._group.screen_px()).astype(int)):
-            if 0 <= y < source.data.shape[-2] and 0 <= x < source.data.shape[-1]:
-                luminance[i] = self._luminance_at(points.data[rows[i]], y, x)
+        centres = np.round(boxes * screen_px).astype(int)
+        inside = ((centres >= 0) & (centres < source.data.shape[-2:])).all(axis=1)
+        luminance[inside] = 0
+        if isinstance(source.data, np.ndarray):  # other arrays would read their file
+            half = max(1, round(_LINE_PX / 2 * screen_px))
+            means = []
+            for point, (y, x) in zip(points.data[rows[inside]], centres[inside], strict=True):
+                frame = source.data[round(float(point[0]))] if source.ndim == 3 else source.data
+                means.append(frame[max(y - half, 0) : y + half, max(x - half, 0) : x + half].mean())
+            luminance[inside] = displayed_luminance(source, np.array(means))
         return np.where(luminance[:, None] < 0.5, to_rgba("white"), to_rgba("black"))
-
-    def _luminance_at(self, point: np.ndarray, y: int, x: int) -> float:
-        """Return the luminance of the image around a pixel of the frame of a point."""
-        source = self._group.source
-        if not isinstance(source.data, np.ndarray):  # other arrays would read their file
-            return 0.0
-        frame = source.data[round(float(point[0]))] if source.ndim == 3 else source.data
-        half = max(1, round(_LINE_PX / 2 * self._group.screen_px()))
-        window = frame[max(y - half, 0) : y + half, max(x - half, 0) : x + half]
-        return float(displayed_luminance(source, np.array([window.mean()]))[0])
 
 
 VACUUM = "vacuum"
@@ -332,7 +329,7 @@ class ImageLayers(LayerGroup):
             if not np.array_equal(layer.data, vectors):
                 self._uncoloured = True
                 # It is drawn with its colours.
-                with self.writing(), layer.events.set_data.blocker():
+                with self.blocker(), layer.events.set_data.blocker():
                     layer.data = vectors
 
     def new_outlines(self, ndim: int, visible: bool) -> None:
@@ -412,7 +409,7 @@ class ImageLayers(LayerGroup):
         kind = f"class map {channel}"
         layer, name = self.present(kind), f"{self.image} {kind}" + (f" of {label}" if label else "")
         if layer is not None:
-            with self.writing():
+            with self.blocker():
                 layer.data = data
             layer.name = name
             compat.show_colour_bar(layer, _COLOUR_BAR_PX)

@@ -99,7 +99,7 @@ class PointsView:
         self._border_px = properties["border_width"]
         self._shown = properties.get("shown", np.ones(len(data), bool))
         self._measure_screen()
-        with self._group.writing():
+        with self._group.blocker():
             if moved:
                 layer.selected_data.replace_selection(())
                 with layer.events.set_data.blocker():  # it is drawn when all is written
