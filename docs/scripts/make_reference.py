@@ -18,11 +18,11 @@ from typing import Any
 import typer
 
 from napari_atomicity.atoms import cluster_atoms, completeness, table as atom_table
-from napari_atomicity.atoms.dispersion import DispersionSettings
+from napari_atomicity.atoms.dispersion import STATISTICS_SCHEMA, DispersionSettings
 from napari_atomicity.cli.commands import app
 from napari_atomicity.core.settings import settings_of
-from napari_atomicity.core.tables import cluster_table, ratio_columns
-from napari_atomicity.core.tables.columns import markdown_table
+from napari_atomicity.core.tables import cluster_table
+from napari_atomicity.core.tables.columns import RATIO_SCHEMA, markdown_table
 from napari_atomicity.detection import DetectionSettings
 from napari_atomicity.gui.controls.shortcuts import places, rows
 from napari_atomicity.io.images import READERS
@@ -30,7 +30,7 @@ from napari_atomicity.io.readers.read_limits import ReadLimits
 from napari_atomicity.pipeline.adaptation.settings import AdaptRequest
 from napari_atomicity.pipeline.atom_request import AtomRequest
 from napari_atomicity.pipeline.run_request import RunRequest
-from napari_atomicity.statistics.points import atom_groups, dispersion_columns, metal_loading
+from napari_atomicity.statistics.points import atom_groups, metal_loading
 from napari_atomicity.statistics.points.loading_settings import LoadingSettings
 from napari_atomicity.tracking import MovieSettings
 from napari_atomicity.training import TrainRequest
@@ -40,11 +40,11 @@ FOLDER = Path(__file__).resolve().parents[1] / "reference" / "generated"
 
 TABLES = {
     "clusters": cluster_table.documented_columns(),
-    "ratios": ratio_columns.SCHEMA,
+    "ratios": RATIO_SCHEMA,
     "atoms": atom_table.SCHEMA,
     "atom_groups": atom_groups.GROUP_SCHEMA,
     "cluster_atoms": cluster_atoms.SCHEMA,
-    "dispersion": dispersion_columns.SCHEMA,
+    "dispersion": STATISTICS_SCHEMA,
     "completeness": completeness.SCHEMA,
     "metal_loading": metal_loading.SCHEMA,
 }

@@ -25,8 +25,8 @@ import pandas as pd
 from pandas.io.parsers import TextParser  # type: ignore[attr-defined]
 
 from ..core.errors import AtomicityError, ReadError, TableError
-from ..core.tables import cluster_table as tables, ratio_columns
-from ..core.tables.columns import Column
+from ..core.tables import cluster_table as tables
+from ..core.tables.columns import RATIO_SCHEMA, Column
 from .files import atomic_write, regular_file, write_text
 from .formulas import escape_formula, has_text, map_text, unescape_formula
 from .reference_ratios import normalise_reference, parse_reference
@@ -156,7 +156,7 @@ def write_ratios(ratios: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
         from .clipboard import latex_table
 
         return write_text(path, latex_table(ratios))
-    return write_table(ratios, path, ratio_columns.SCHEMA)
+    return write_table(ratios, path, RATIO_SCHEMA)
 
 
 def write_table(

@@ -63,8 +63,7 @@ import pandas as pd
 from ...core.errors import ModelError
 from ...core.progress import Stop, check
 from ...core.tables.cluster_table import ALL, NON_CLASS_LABELS, classes_of
-from ...core.tables.columns import conform_columns, flags
-from ...core.tables.ratio_columns import SCHEMA
+from ...core.tables.columns import RATIO_SCHEMA, conform_columns, flags
 from ..intervals import (
     adjusted_interval,
     mixed_interval,
@@ -137,8 +136,8 @@ MIN_CLIPPED_FRACTION = 0.01
 """Mean fraction of clipped pixels of the clusters of an image from which that is noted."""
 MIN_SATURATED_FRACTION = 0.5
 """Median fraction from which fractions of the classes are withheld."""
-COLUMNS = [column.name for column in SCHEMA]
-"""Columns of a table of ratios; see `core.tables.ratio_columns`."""
+COLUMNS = [column.name for column in RATIO_SCHEMA]
+"""Columns of a table of ratios; see `core.tables.columns`."""
 
 
 def class_ratios(
@@ -320,7 +319,7 @@ class _RatioSource:
             blocks.append(self._rows(scope))
         names = blocks[0] if blocks else ()
         columns = {name: np.concatenate([b[name] for b in blocks]) for name in names}
-        return conform_columns(pd.DataFrame(columns), SCHEMA, "table of ratios")
+        return conform_columns(pd.DataFrame(columns), RATIO_SCHEMA, "table of ratios")
 
     def _rows(self, scope: str) -> dict[str, np.ndarray]:
         """Return the rows of a scope as arrays by column."""
