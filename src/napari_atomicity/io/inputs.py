@@ -26,6 +26,7 @@ class Input:
     error: str | None = None  # why there is no image
     # the image, if it is in memory; then the path may be empty
     micrograph: Micrograph | None = None
+    pixel_size_nm: float | None = None  # replaces that of the file, and of the run
 
     def outcome(
         self,
