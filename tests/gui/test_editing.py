@@ -407,6 +407,24 @@ def test_a_region_is_drawn_with_the_mouse_and_the_keys_come_back(shown, settle, 
         assert shown.layers.selection.active is points
 
 
+def test_a_region_without_an_area_is_refused(shown, settle, qtbot, errors):
+    binding = binding_of(shown)
+    points = binding.canvas.layer("field", "clusters")
+    canvas = shown.window._qt_viewer.canvas.native
+    press(shown, Qt.Key.Key_E)
+    layer, n_steps = shown.layers["field regions"], len(binding.state.history)
+    first, second = (on_canvas(shown, points, i) for i in (0, 1))
+    for corner in (first, second, first + (second - first) / 2, first):
+        QTest.mouseMove(canvas, corner)
+        QTest.mouseClick(canvas, LEFT, pos=corner)
+    press(shown, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: bool(errors))
+    assert "what was drawn in field has no area. Draw around" in errors[0]
+    assert binding.state.clusters.regions("field") == () and len(layer.data) == 0
+    assert len(binding.state.history) == n_steps
+    assert shown.layers.selection.active is layer  # and can be drawn again
+
+
 def selected_ids(binding) -> set[int]:
     layer = binding.canvas.layer("field", "clusters")
     return set(layer.features["cluster_id"].to_numpy()[list(layer.selected_data)].tolist())
