@@ -401,8 +401,9 @@ class Movie(Dock):
         assert self.found is not None
         of_event = [{int(t) for t in x.split("|")} for x in self.found.events["tracks"]]
         self.events.faint = {i for i, t in enumerate(of_event) if chosen and not t & chosen}
-        last = self.events.index(max(len(of_event) - 1, 0), len(movie_text.EVENT_HEADERS) - 1)
-        self.events.dataChanged.emit(self.events.index(0, 0), last)
+        if of_event:
+            last = self.events.index(len(of_event) - 1, len(movie_text.EVENT_HEADERS) - 1)
+            self.events.dataChanged.emit(self.events.index(0, 0), last)
 
     def select_whole(self) -> None:
         """Select the selected tracks in all frames."""
