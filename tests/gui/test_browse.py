@@ -301,6 +301,7 @@ def test_messages_go_by_themselves_also_if_another_one_follows(
 ):
     """Also in a window that is not the active one, where napari lets them stay over the image."""
     monkeypatch.setattr(messages, "SHOWN_MS", 300)
+    monkeypatch.setattr(messages.QCursor, "pos", lambda: QPoint(-1, -1))  # not over them
     settle(viewer)
     messages.show_info("an earlier message")
     qtbot.mouseClick(opened.analyse_button, LEFT)

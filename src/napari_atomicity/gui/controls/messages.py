@@ -8,6 +8,7 @@ from napari._qt.dialogs.qt_notification import NapariQtNotification
 from napari.utils import notifications
 from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
+from qtpy.QtGui import QCursor
 
 SHOWN_MS = 15_000
 
@@ -28,7 +29,8 @@ def _close(shown: NapariQtNotification) -> None:
     """Close a message unless it is being read."""
     if not isalive(shown) or not shown.isVisible():
         return
-    if shown.underMouse() or shown.property("expanded"):
+    is_under_mouse = shown.rect().contains(shown.mapFromGlobal(QCursor.pos()))
+    if is_under_mouse or shown.property("expanded"):
         QTimer.singleShot(SHOWN_MS, partial(_close, shown))
     else:
         shown.close_with_fade()
