@@ -27,7 +27,7 @@ def show_info(message: str) -> None:
 
 def _close(shown: NapariQtNotification) -> None:
     """Close a message unless it is being read."""
-    if not isalive(shown) or not shown.isVisible():
+    if not isalive(shown):
         return
     is_under_mouse = shown.rect().contains(shown.mapFromGlobal(QCursor.pos()))
     if is_under_mouse or shown.property("expanded"):
