@@ -116,6 +116,7 @@ def test_one_click_adapts_and_one_goes_back_and_forth(dock, viewer, analysed, pr
     assert found.card.name == "tiny-adapted-1"
     assert ids(dock) == {new} and dock.sides[AFTER].isChecked()
     assert dock.state.history[-1].description == "adapt field"
+    assert all(chart.width() > 0.8 * dock.panel.width() for chart in dock.charts)  # long bars
     after = dock.state.table("field")
     np.testing.assert_allclose(places(dock), found.after[0].embedding[:, :2], rtol=1e-6)
 

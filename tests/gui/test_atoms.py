@@ -744,6 +744,18 @@ def test_the_switches_are_those_of_the_viewer(found, settled):
         layer = found.binding.canvas.layer("field", "support")
         assert view.support_adds is adds and layer.mode == "add_polygon_lasso"
         assert found.binding.viewer.layers.selection.active is layer
+    # Another image without atoms has no support, whatever is shown in this one.
+    shown = found.binding.viewer
+    shown.add_image(np.random.default_rng(0).normal(100, 5, (64, 64)), name="no size")
+    other = found.binding.canvas.ensure_image(shown.layers["no size"])
+    found.binding.state.current = other
+    settled()
+    assert not (part.support.isChecked() or part.support.isEnabled())
+    assert "no pixel size" in part.support.toolTip() and not part.add_button.isVisible()
+    found.binding.state.current = "field"
+    settled()
+    assert part.support.isChecked() and part.support.isEnabled() and part.add_button.isVisible()
+    assert "no pixel size" not in part.support.toolTip()
     view.marking = view.magnifier = view.show_support = False
     settled()
     assert not (part.button.isChecked() or part.loupe.isChecked() or part.support.isChecked())

@@ -14,6 +14,7 @@ import pytest
 import tifffile
 from brightness import PIXEL_NM, blobs
 from mouse import LEFT
+from napari._qt.dialogs.qt_notification import NapariQtNotification
 from qtpy.QtCore import QEvent, QMimeData, QPoint, QPointF, QRect, Qt, QTimer, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent, QImage, QPainter
 from qtpy.QtTest import QTest
@@ -29,6 +30,7 @@ from waiting import updated
 
 from napari_atomicity import load
 from napari_atomicity.core.errors import AtomicityError
+from napari_atomicity.gui.controls import messages
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.docks.embedding.dock import Embedding
@@ -292,6 +294,25 @@ def test_analyse_all_works_through_the_folder_the_open_one_first(opened, viewer,
     (run,) = opened.state.project.runs()
     assert (run["what"], run["images"], run["failed"]) == ("analyse all", 4, 1)
     assert run["detection"]["threshold"] > 0
+
+
+def test_messages_go_by_themselves_also_if_another_one_follows(
+    opened, viewer, qtbot, settle, monkeypatch
+):
+    """Also in a window that is not the active one, where napari lets them stay over the image."""
+    monkeypatch.setattr(messages, "SHOWN_MS", 300)
+    monkeypatch.setattr(messages.QCursor, "pos", lambda: QPoint(-1, -1))  # not over them
+    settle(viewer)
+    messages.show_info("an earlier message")
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+
+    def are_shown() -> list[bool]:
+        texts = [shown.message.text() for shown in NapariQtNotification._instances]
+        return [any(x in y for y in texts) for x in ("an earlier message", "3 of 4 images")]
+
+    qtbot.waitUntil(lambda: are_shown()[1], timeout=30_000)
+    settle(viewer)
+    qtbot.waitUntil(lambda: are_shown() == [False, False], timeout=10_000)
 
 
 SESSION = {"answer": "fits", "misfit": "", "size_error": 0.0, "size_error_sd": 0.07}

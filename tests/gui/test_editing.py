@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
 from itertools import pairwise
 
 import numpy as np
@@ -405,6 +408,56 @@ def test_a_region_is_drawn_with_the_mouse_and_the_keys_come_back(shown, settle, 
         assert shown.layers.selection.active is layer
         press(shown, key)
         assert shown.layers.selection.active is points
+
+
+def test_polygons_are_compiled_before_a_region_is_drawn(viewer, monkeypatch, qtbot):
+    """In a thread, as soon as there are clusters: it takes seconds in a new process."""
+    compiled_in = []
+    monkeypatch.setattr(compat, "COMPILE_AFTER_MS", 0)
+    monkeypatch.setattr(
+        compat, "compile_shapes", lambda: compiled_in.append(threading.current_thread())
+    )
+    compat.compile_shapes_soon.cache_clear()
+    label_mode = binding_of(viewer).label_mode
+    for on in (True, False, True):
+        label_mode.on = on
+    qtbot.waitUntil(lambda: bool(compiled_in))
+    assert len(compiled_in) == 1 and compiled_in[0] is not threading.main_thread()
+
+
+def test_what_is_compiled_is_all_that_the_first_region_needs():
+    script = """
+from time import perf_counter
+import numpy as np
+from napari.layers import Shapes
+from napari_atomicity.gui.viewer.layers.compat import compile_shapes
+compile_shapes()
+start = perf_counter()
+layer = Shapes(ndim=3)
+layer.add_polygons([np.random.rand(9, 3) * [0, 9, 9]], edge_color=[(1, 0, 0, 1)])
+layer.add([[0, 1, 1], [0, 5, 9], [0, 8, 3]], shape_type="path")
+print(perf_counter() - start)
+"""
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert float(found.stdout) < 0.5, found.stderr
+
+
+def test_a_region_without_an_area_is_refused(shown, settle, qtbot, errors):
+    binding = binding_of(shown)
+    points = binding.canvas.layer("field", "clusters")
+    canvas = shown.window._qt_viewer.canvas.native
+    press(shown, Qt.Key.Key_E)
+    layer, n_steps = shown.layers["field regions"], len(binding.state.history)
+    first, second = (on_canvas(shown, points, i) for i in (0, 1))
+    for corner in (first, second, first + (second - first) / 2, first):
+        QTest.mouseMove(canvas, corner)
+        QTest.mouseClick(canvas, LEFT, pos=corner)
+    press(shown, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: bool(errors))
+    assert "what was drawn in field has no area. Draw around" in errors[0]
+    assert binding.state.clusters.regions("field") == () and len(layer.data) == 0
+    assert len(binding.state.history) == n_steps
+    assert shown.layers.selection.active is layer  # and can be drawn again
 
 
 def selected_ids(binding) -> set[int]:

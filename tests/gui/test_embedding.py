@@ -36,7 +36,7 @@ from napari_atomicity.gui.scatter.looks import (
 )
 from napari_atomicity.gui.scatter.mouse import LASSO, PAN, RECTANGLE, extent, rows_in_polygon
 from napari_atomicity.gui.scatter.scatter import FRAME_MS, FrameLimiter
-from napari_atomicity.gui.viewer.binding import state_of
+from napari_atomicity.gui.viewer.binding import binding_of, state_of
 from napari_atomicity.project import Project
 
 LEFT = Qt.MouseButton.LeftButton
@@ -223,6 +223,45 @@ def test_clicks_select_add_take_away_and_clear(dock, state):
     assert state.selection.isdisjoint(nearest) and len(state.selection) == 1
     QTest.mouseClick(scatter.canvas.native, LEFT, PLAIN, QPoint(3, 3))
     assert state.selection == frozenset()
+
+
+def test_a_click_on_a_cluster_of_another_image_shows_it_before_a_key_labels_it(
+    dock, state, viewer, settle
+):
+    binding = binding_of(viewer)
+    for seed, name in enumerate(("second", "third"), 3):
+        layer = viewer.add_image(np.ones((64, 64)), name=name, scale=(0.05, 0.05), units="nm")
+        assert binding.canvas.ensure_image(layer) == name
+        state.clusters.set_analysis(made_up(10, name, seed=seed))
+    state.current = "third"
+    binding.label_mode.on = True
+    settle(viewer)
+    updated(dock)
+    dock.scatter.fit()
+    row = int(np.flatnonzero((dock._table["image"] == "second").to_numpy())[0])
+    QTest.mouseClick(
+        dock.scatter.canvas.native, LEFT, PLAIN, at(dock.scatter, dock.scatter.positions[row])
+    )
+    settle(viewer)
+    ((image, cluster_id),) = state.selection
+    before = state.table()
+    assert image == state.current
+    layer = binding.canvas.layer(image, "clusters")
+    assert layer.visible and viewer.layers.selection.active is layer
+    ids = layer.features["cluster_id"].to_numpy()[list(layer.selected_data)]
+    assert ids.tolist() == [cluster_id]
+    QTest.keyClick(viewer.window._qt_viewer.canvas.native, Qt.Key.Key_2)
+    settle(viewer)
+    changed = (state.table()["label_corrected"] != before["label_corrected"]).to_numpy()
+    (at_row,) = np.flatnonzero(changed)
+    labelled = state.table().iloc[at_row]
+    assert (labelled["image"], labelled["cluster_id"]) == (image, cluster_id)
+    # A cluster of the shown image moves nothing; with Shift, clusters of several are selected.
+    asked = []
+    state.focus_requested.connect(asked.append)
+    dock._on_selected(np.array([row]), "replace")
+    dock._on_selected(np.flatnonzero((dock._table["image"] == "third").to_numpy())[:1], "add")
+    assert asked == [] and len(state.selection) == 2
 
 
 def test_the_nearest_point_is_picked_also_after_zooming(dock):

@@ -17,7 +17,10 @@ from qtpy.QtWidgets import QMessageBox
 from waiting import draw_now
 
 from napari_atomicity.core.errors import ReadError
+from napari_atomicity.gui.docks.analyse import Analyse
+from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.docks.live.dock import RESULTS, Live
+from napari_atomicity.gui.docks.live.taking_in import MAX_WAITING
 from napari_atomicity.gui.docks.live.watching import MAX_ROWS, LiveHistory
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.models.domain_shift import FeatureSummary
@@ -392,3 +395,90 @@ def test_a_card_without_a_limit_has_no_drift():
     history.add({"drift": 1.0, "drift_limit": float("nan"), "alarm": float("nan")})
     assert np.isnan(history.drift()[0])
     assert history.alarms == [""]
+
+
+def test_a_pixel_size_entered_in_the_project_is_that_of_the_image(
+    dock, viewer, folder, qtbot, settle, tmp_path
+):
+    # Entered in the window; the file has another one.
+    binding = binding_of(viewer)
+    write(folder / "wrong.tif")
+    write(folder / "right.tif", seed=1)
+    binding.projects.open(folder)
+    qtbot.waitUntil(lambda: set(binding.state.images) == {"right.tif", "wrong.tif"}, timeout=20_000)
+    settle(viewer)
+    binding.state.choose("wrong.tif")
+    settle(viewer)
+    analyse = Analyse(viewer)
+    qtbot.addWidget(analyse)
+    analyse.show()
+    field = analyse.image_form.pixel_size
+    field.setFocus()
+    field.lineEdit().selectAll()
+    QTest.keyClicks(field.lineEdit(), str(1.1 * PIXEL_NM))
+    QTest.keyClick(field, Qt.Key.Key_Return)
+    settle(viewer)
+    assert binding.state.pixel_sizes.get("wrong.tif") == pytest.approx(1.1 * PIXEL_NM)
+    # Known to the project also after it was closed; the watch opens it again.
+    binding.projects.leave()
+    settle(viewer)
+    press(dock)
+    qtbot.waitUntil(lambda: len(dock.history.rows) == 2, timeout=60_000)
+    qtbot.waitUntil(
+        lambda: all(map(binding.state.analysis, ("right.tif", "wrong.tif"))), timeout=20_000
+    )
+    stop(dock, qtbot)
+    settle(viewer)
+    sizes = {n: binding.state.analysis(n).micrograph.pixel_size_nm for n in binding.state.images}
+    record = json.loads((folder / RESULTS / "run.json").read_text())
+    written = {image["image"]: image["pixel_size_nm"] for image in record["images"]}
+    expected = pytest.approx({"right.tif": PIXEL_NM, "wrong.tif": 1.1 * PIXEL_NM}, rel=1e-4)
+    assert written == expected and sizes == expected
+    assert not binding.state.pixel_sizes.has_changed("wrong.tif")
+    # Changed after it was analysed: the next session analyses the image again, and only this one.
+    binding.state.pixel_sizes.set("wrong.tif", 0.9 * PIXEL_NM)
+    press(dock)
+    qtbot.waitUntil(lambda: "wrong.tif: 12 clusters" in dock.status_label.text(), timeout=20_000)
+    stop(dock, qtbot)
+    settle(viewer)
+    assert "1 image analysed" in dock.status_label.text()
+    new = binding.state.analysis("wrong.tif").micrograph.pixel_size_nm
+    assert new == pytest.approx(0.9 * PIXEL_NM)
+
+
+def test_another_image_under_the_same_name_has_the_pixel_size_of_its_file(
+    dock, viewer, folder, qtbot, settle
+):
+    state = binding_of(viewer).state
+    write(folder / "latest.tif")
+    press(dock)
+    qtbot.waitUntil(lambda: state.analysis("latest.tif") is not None, timeout=20_000)
+    settle(viewer)
+    state.pixel_sizes.set("latest.tif", 1.1 * PIXEL_NM)
+    first = state.micrograph("latest.tif").sha256
+    write(folder / "latest.tif", seed=1)
+    qtbot.waitUntil(lambda: state.analysis("latest.tif").micrograph.sha256 != first, timeout=20_000)
+    settle(viewer)
+    assert state.micrograph("latest.tif").pixel_size_nm == pytest.approx(PIXEL_NM, rel=1e-4)
+
+
+def test_files_that_failed_are_listed_in_browse_at_once(dock, viewer, folder, qtbot, settle):
+    browse = Browse(viewer)
+    qtbot.addWidget(browse)
+    browse.show()
+    for i in range(MAX_WAITING + 2):
+        (folder / f"broken_{i:02}.dm4").write_bytes(b"nothing like an image" * (50 + i))
+    write(folder / "good.tif")
+    press(dock)
+    state = binding_of(viewer).state
+    qtbot.waitUntil(lambda: state.analysis("good.tif") is not None, timeout=60_000)
+    (folder / "late.png").write_bytes(b"no picture" * 50)
+    failed = {*(f"broken_{i:02}.dm4" for i in range(MAX_WAITING + 2)), "late.png"}
+
+    def errors():
+        rows = {row.name: row for row in browse.model.rows}
+        return {name for name in failed if name in rows and "can't be read" in rows[name].words}
+
+    qtbot.waitUntil(lambda: errors() == failed, timeout=60_000)
+    stop(dock, qtbot)
+    settle(viewer)

@@ -14,6 +14,7 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QApplication, QInputDialog, QMessageBox
 from sized import SizedClassifier, write_clusters
 from test_browse import browse, click_row, opened
+from test_sessions import type_known
 from waiting import updated
 
 from napari_atomicity.core.errors import Cancelled
@@ -83,13 +84,13 @@ def label_again(opened, viewer, settle):
 
 
 @pytest.fixture
-def enter_known(opened, viewer, settle, monkeypatch):
+def enter_known(opened, viewer, settle):
     """Enter a known sample in the menu of a row."""
 
     def run(image: str, text: str):
-        monkeypatch.setattr(QInputDialog, "getText", lambda *a, **k: (text, True))
         click_row(opened, opened.state.images.index(image))
         settle(viewer)
+        type_known(text)
         opened.session_menu.known_action.trigger()
         settle(viewer)
 
@@ -322,6 +323,51 @@ def test_one_image_is_labelled_by_what_the_session_knows(
         qtbot.mouseClick(classify.step.button, LEFT)
         settle(viewer)
         assert (labels(state, ONE) == {"Pt41"}) is together
+
+
+def test_a_session_has_one_note_also_if_one_image_is_analysed_again(
+    opened, analyse_all, morning, viewer, qtbot, settle
+):
+    state = analyse_all().state
+    binding = binding_of(viewer)
+    analyse = Analyse(viewer)
+    viewer.window.add_dock_widget(analyse, name="Analyse")
+    qtbot.waitUntil(analyse.isVisible)
+
+    def records():
+        own = ("unlike_the_others", "draws", "known_sample")
+        found = [state.analysis(image).parameters["session"] for image in (MIX, ONE, TWO)]
+        return [{k: v for k, v in record.items() if k not in own} for record in found]
+
+    before = records()
+    assert before == [before[0]] * 3
+    click_row(opened, state.images.index(MIX))
+    settle(viewer)
+    limit = float(np.median(state.table(MIX)["diameter_nm"]))
+    analyse.form.controls["diameter_max_nm"].setValue(limit)  # larger clusters are left out
+    qtbot.mouseClick(analyse.button, LEFT)
+    settle(viewer)
+    after = records()
+    assert after == [after[0]] * 3 and after != before
+    # One step, of the image that was analysed.
+    assert steps(state)[-1] == f"analyse {MIX}" and state.history[-1].images == (MIX,)
+    for expected, edit in ((before, binding.edits.undo), (after, binding.edits.redo)):
+        edit()
+        settle(viewer)
+        assert records() == expected
+    # Classify does the same.
+    classify = Classify(viewer)
+    viewer.window.add_dock_widget(classify, name="Classify")
+    state.clusters.remove([(MIX, int(i)) for i in state.table(MIX)["cluster_id"][:5]])
+    qtbot.mouseClick(classify.step.button, LEFT)
+    settle(viewer)
+    last = records()
+    assert last == [last[0]] * 3 and last != after
+    opened.projects.leave()
+    settle(viewer)
+    opened.open(str(morning))
+    settle(viewer)
+    assert records() == last
 
 
 def test_labelling_is_cancelled(analyse_all, opened, viewer, qtbot, settle, monkeypatch, told):

@@ -8,11 +8,12 @@ from mouse import LEFT
 from qtpy.QtCore import QPoint, Qt, QTimer
 from qtpy.QtGui import QContextMenuEvent
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QInputDialog
+from qtpy.QtWidgets import QApplication, QInputDialog, QLabel
 from test_browse import browse, click_row, morning, opened
 from waiting import updated
 
 from napari_atomicity.core.acquisition_session import SessionEntry
+from napari_atomicity.gui.controls.questions import TextQuestion
 from napari_atomicity.gui.viewer.binding import binding_of
 
 SHIFT, CONTROL = Qt.KeyboardModifier.ShiftModifier, Qt.KeyboardModifier.ControlModifier
@@ -48,6 +49,33 @@ def choose(menu, action) -> None:
     """Click an entry of a menu that is open."""
     assert action.isEnabled(), action.text()
     QTest.mouseClick(menu, LEFT, pos=menu.actionGeometry(action).center())
+
+
+def type_known(*texts: str) -> list[tuple[str, str, str]]:
+    """Type texts into the next question for a known sample, press OK for each, then cancel.
+
+    In the list: the question, the text that was there, and why it was refused.
+    """
+    asked: list[tuple[str, str, str]] = []
+    timer = QTimer(QApplication.instance(), interval=20)
+
+    def type_all() -> None:
+        dialog = QApplication.activeModalWidget()
+        if not isinstance(dialog, TextQuestion):
+            return  # not open yet
+        timer.stop()
+        for text in texts:
+            refused = dialog.reason.text() if dialog.reason.isVisible() else ""
+            asked.append((dialog.findChild(QLabel).text(), dialog.field.text(), refused))
+            dialog.field.selectAll()
+            QTest.keyClick(dialog.field, Qt.Key.Key_Delete)
+            QTest.keyClicks(dialog.field, text)
+            QTest.keyClick(dialog.field, Qt.Key.Key_Return)
+        QTest.keyClick(dialog, Qt.Key.Key_Escape)
+
+    timer.timeout.connect(type_all)
+    timer.start()
+    return asked
 
 
 def answer(monkeypatch, text: str, wanted: bool = True) -> list[tuple]:
@@ -122,36 +150,38 @@ def test_a_known_sample_is_entered_by_keys_checked_and_taken_back(
     opened,
     viewer,
     settle,
-    monkeypatch,
     errors,
 ):
     click_row(opened, 0)
     click(opened, 1, SHIFT)
     settle(viewer)
     menu = open_menu(opened)
-    asked = answer(monkeypatch, "Pt19:1, Pt55:1")
+    asked = type_known("Pt19:1, Pt55:1")
     QTest.keyClick(menu, Qt.Key.Key_K)
-    assert "Pt55, or Pt19:1" in asked[0][1]
+    assert "Pt55, or Pt19:1" in asked[0][0]
     rows = row_sessions(opened)
     assert rows["a.tif"] == rows["b.tif"] == "known: Pt19 50 %, Pt55 50 %, session morning"
-    answer(monkeypatch, "Pt55")
+    # What is refused stays in the open dialog, with the reason, until it is right.
+    asked = type_known("Pt19,Pt55", "Pt55")
     menu = open_menu(opened, row=0)
     choose(menu, menu.known_action)
     assert row_sessions(opened)["b.tif"] == "known: Pt55, session morning"
-    for nonsense in ("Pt19,Pt55", "a lot"):
-        answer(monkeypatch, nonsense)
-        menu = open_menu(opened, row=0)
-        choose(menu, menu.known_action)
-    assert len(errors) == 1 and "'Pt19,Pt55' is not a composition" in errors[0]
-    answer(monkeypatch, "", wanted=False)
+    assert [text for _, text, _ in asked] == ["Pt19:1, Pt55:1", "Pt19,Pt55"]
+    assert asked[0][2] == "" and "'Pt19,Pt55' is not a composition" in asked[1][2]
+    assert errors == []
+    type_known("Pt19:1,")  # and cancelled
+    menu = open_menu(opened, row=0)
+    choose(menu, menu.known_action)
+    assert row_sessions(opened)["b.tif"] == "known: Pt55, session morning"
+    type_known("a lot")
     menu = open_menu(opened, row=0)
     choose(menu, menu.known_action)
     binding_of(viewer).edits.undo()
     assert row_sessions(opened)["b.tif"] == "known: Pt55, session morning"
-    asked = answer(monkeypatch, "")
+    asked = type_known("")
     menu = open_menu(opened, row=0)
     choose(menu, menu.known_action)
-    assert asked[0][2] == "Pt55"
+    assert asked[0][1] == "Pt55"
     assert set(row_sessions(opened).values()) == {"session morning"}
 
 
@@ -181,16 +211,15 @@ def test_a_class_that_no_model_has_is_refused(
     viewer,
     qtbot,
     settle,
-    monkeypatch,
-    errors,
 ):
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
     settle(viewer)
-    answer(monkeypatch, "Pt56")
+    asked = type_known("Pt56", "Pt57")
     menu = open_menu(opened, row=0)
     choose(menu, menu.known_action)
-    assert "no class Pt56" in errors[0]
+    assert asked[1][1] == "Pt56" and "no class Pt56" in asked[1][2]
+    assert opened.state.sessions.get("a.tif").known == {}
     (run,) = opened.state.project.runs()
     assert [session["name"] for session in run["sessions"]] == ["morning"]
 

@@ -362,6 +362,11 @@ def test_wrong_entries_are_refused(dock, folder, tmp_path, viewer, qtbot, settle
     dock.mixtures.choose(str(tmp_path / "missing"))
     press(dock, qtbot, viewer, settle)
     assert "missing: there is no such file or folder" in errors[-1]
+    dock.mixtures.choose("")
+    dock.request_form.controls["folds"].setValue(5)  # of 4 images
+    press(dock, qtbot, viewer, settle)
+    assert "in 5 parts needs 5" in errors[-1]
+    assert not (tmp_path / "results").exists()  # wrong usage writes nothing
     assert dock.button.text() == "Validate" and dock.button.isEnabled()
 
 

@@ -13,7 +13,8 @@ from mouse import on_canvas
 from npe2 import PluginManager
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage
-from qtpy.QtWidgets import QScrollArea, QTabBar, QTabWidget
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication, QDockWidget, QScrollArea, QTabBar, QTabWidget
 
 from napari_atomicity import analyse
 from napari_atomicity.core.micrograph import Micrograph
@@ -88,6 +89,29 @@ def window(make_napari_viewer, qtbot):
         return open_workbench(viewer, name)
 
     return open_
+
+
+def test_tab_visits_no_dock_that_is_behind_another(window, settle):
+    """Qt treats docks behind a tab as visible, also those of napari at the left."""
+    viewer = window()
+    main = viewer.window._qt_window
+    settle(viewer)
+    QApplication.processEvents()
+    QApplication.setActiveWindow(main)
+    workbench_bar(viewer).setFocus()
+    unseen, visited = [], 0
+    for _ in range(150):
+        control = main.focusWidget() or main
+        QTest.keyClick(control, Qt.Key.Key_Tab)
+        now = main.focusWidget()
+        if now is not None and now is not control:
+            visited += 1
+            dock = now
+            while dock is not None and not isinstance(dock, QDockWidget):
+                dock = dock.parentWidget()
+            if dock is not None and dock.visibleRegion().isEmpty():
+                unseen.append((dock.objectName(), now.objectName()))
+    assert visited > 20 and not unseen
 
 
 def test_every_command_of_the_manifest_exists(manifest):

@@ -1,11 +1,13 @@
 """Limits of time and memory for reading a file, and the process that can be ended."""
 
+import gc
 import os
 import struct
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -115,6 +117,15 @@ def test_a_process_that_was_killed_is_replaced(tmp_path):
             child.kill()
             child.wait()
     warm(tmp_path)
+
+
+def test_a_process_that_is_ended_leaves_no_open_file(tmp_path):
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always", ResourceWarning)
+        warm(tmp_path)
+        reader_process._kill_idle()
+        gc.collect()
+    assert not [w for w in warned if "BufferedReader" in str(w.message)]
 
 
 def test_no_process_remains_after_the_end(tmp_path):

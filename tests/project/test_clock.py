@@ -68,6 +68,10 @@ def test_no_time_that_is_shown_becomes_negative(monkeypatch):
     report = progress.with_time_left(lambda done, total, message: said.append(message))
     for done in (0, 1, 2):
         report(done, 3, "Analysing")
-    assert said == ["Analysing", "Analysing, 6 s left", "Analysing, 2 s left"]
+    assert said == [
+        "Analysing",
+        "Analysing, 6 s of this step left",
+        "Analysing, 2 s of this step left",
+    ]
     monkeypatch.undo()
     assert live.compute_latency_s(FileFingerprint(10, 10**19)) == 0.0

@@ -302,3 +302,4 @@ def test_wrong_usage(folders, tmp_path):
     assert result.exit_code == 1 and "there is no method 'tea'" in result.output
     result = atomicity("validate", "--out", tmp_path / "out", *data, "--folds", "5")
     assert result.exit_code == 1 and "in 5 parts needs 5" in result.output
+    assert not (tmp_path / "out").exists()

@@ -36,7 +36,10 @@ def prefixed(progress: Progress | None, before: str) -> Progress:
 
 
 def with_time_left(progress: Progress | None) -> Progress:
-    """Return a progress function that adds the time left to the message of a counted step."""
+    """Return a progress function that adds the time left of a counted step to its message.
+
+    Others may follow, as the calibration follows the training: the time is said to be of this step.
+    """
     began: dict[tuple[int, str], tuple[float, int]] = {}
 
     def report_with_time(done: int, total: int, message: str) -> None:
@@ -44,7 +47,7 @@ def with_time_left(progress: Progress | None) -> Progress:
         elapsed_s = time.monotonic() - start_s
         if first < done < total and elapsed_s > _MIN_ELAPSED_S:
             left_s = elapsed_s / (done - first) * (total - done)
-            message = f"{message}, {format_duration(left_s)} left"
+            message = f"{message}, {format_duration(left_s)} of this step left"
         report(progress, done, total, message)
 
     return report_with_time

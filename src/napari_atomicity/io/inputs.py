@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -26,6 +27,7 @@ class Input:
     error: str | None = None  # why there is no image
     # the image, if it is in memory; then the path may be empty
     micrograph: Micrograph | None = None
+    pixel_size_nm: float | None = None  # replaces that of the file, and of the run
 
     def outcome(
         self,
@@ -53,10 +55,28 @@ def make_folder(path: Path) -> None:
 
     Raises `AtomicityError` if it can not be created or is not writable.
     """
-    try:
+    with _unwritable_as_error(path):
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
+
+
+def check_folder(path: Path) -> None:
+    """Check that a folder is writable, or can be created; nothing is left there.
+
+    Raises `AtomicityError` if it is neither.
+    """
+    with _unwritable_as_error(path):
+        absolute = path.absolute()
+        existing = next((p for p in (absolute, *absolute.parents) if p.exists()), absolute)
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+
+
+@contextmanager
+def _unwritable_as_error(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise AtomicityError(
             f"this folder can't be written to ({error.strerror or error})",

@@ -57,7 +57,7 @@ def process_image(
     try:
         report(progress, 0, 0, "Reading")
         source = item.path if item.micrograph is None else item.micrograph
-        micrograph = load(source, pixel_size_nm, name=item.name)
+        micrograph = load(source, item.pixel_size_nm or pixel_size_nm, name=item.name)
         known |= micrograph_fields(micrograph)
         return analyse(micrograph, known)
     except Cancelled:

@@ -238,6 +238,13 @@ def take_in_analysed(project: Project, analysis: Analysis) -> tuple[ProjectConte
     return stored, replace(analysis, micrograph=stored.micrograph, table=table)
 
 
+def take_in_failed(project: Project, path: Path, error: str) -> ProjectContents:
+    """Add a file that could not be read or analysed elsewhere, with the error."""
+    names = project.add_paths([path]) or [project.image_files.name_at(path)]
+    project.image_files.set_error(names[0], error)
+    return project.load(names[0])
+
+
 def thumbnail(micrograph: Micrograph, edge_px: int = THUMBNAIL_PX) -> bytes:
     """Return a PNG of the first frame, with a longer edge of `edge_px` pixels."""
     from ..io.contrast import to_8_bit

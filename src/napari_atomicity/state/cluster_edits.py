@@ -28,6 +28,7 @@ from .edits import (
     ReplaceClusters,
     SetAnalysis,
     SetRegions,
+    SetSessionRecord,
     SetTracks,
 )
 from .history import History
@@ -52,22 +53,24 @@ class ClusterEdits:
         description: str = "analyse",
         undoable: bool = True,  # false for a first result that is not a step of undo
         soon: bool = False,  # whether it may run in parts (`chunked_steps`)
+        records: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         """Replace the analysis of an image by a new result.
 
-        Clusters that were known before keep their ids and corrections, and excluded regions stay.
-        Clusters that a person has added or labelled stay even if they were not found again;
-        clusters that a person has removed do not come back.
+        Its session may tell something new of other images, too (`records`). Clusters that
+        were known before keep their ids and corrections, and excluded regions stay. Clusters that a
+        person has added or labelled stay even if they were not found again; clusters that a person
+        has removed do not come back.
         """
         state, image = self._state, analysis.micrograph.name
         state.steps.finish()
         if image not in state.images:
             self._add_image(analysis.micrograph)
         state.ensure_writable()
-        edits = self._new_analysis(analysis, description)
+        edits = chain(self._new_analysis(analysis, description), self._new_records(records or {}))
         if undoable or state.store.get(image) is not None:
             self._history.ensure_not_blind()
-            self._history.run(edits, long=soon)
+            self._history.run(edits, description, long=soon)
         elif not state.blind:
             self._history.apply_without_undo(edits, soon)
 
@@ -117,11 +120,19 @@ class ClusterEdits:
             change = ClusterChange(edit, analysis, insert_rows(analysis, rows))
             self._history.record_by_model(change)
 
-    def replace_predictions(self, result: Analysis, description: str = "classify") -> None:
-        """Replace the predictions of the clusters of an image, as one step."""
+    def replace_predictions(
+        self,
+        result: Analysis,
+        description: str = "classify",
+        records: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Replace the predictions of the clusters of an image, as one step.
+
+        Its session may tell something new of other images, too (`records`).
+        """
         self._state.steps.finish()
-        for edit in self._new_predictions([result], description):
-            self._history.do(edit)
+        edits = list(self._new_predictions([result], description))
+        self._history.do(*edits, *self._new_records(records or {}), description=description)
 
     def replace_all_predictions(
         self,
@@ -153,6 +164,12 @@ class ClusterEdits:
             if analysis is not None:
                 after = with_predictions(analysis, result)
                 yield SetAnalysis(image, analysis, after, description, EditKind.PREDICTION)
+
+    def _new_records(self, records: Mapping[str, Mapping[str, Any]]) -> Iterator[Edit]:
+        for image, record in records.items():
+            analysis = self._state.store.get(image)
+            if analysis is not None and (before := analysis.parameters.get("session")) != record:
+                yield SetSessionRecord(image, before, record)
 
     def install_labels(self, labels: Mapping[str, Mapping[int, str]]) -> list[str]:
         """Show the labels that count after a merge; return the images where any has changed."""

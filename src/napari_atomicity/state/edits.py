@@ -92,6 +92,28 @@ class SetAnalysis(Edit[Analysis]):
 
 
 @dataclass(frozen=True, eq=False)
+class SetSessionRecord(Edit[Analysis]):
+    """Set what its session tells of an image whose labels stay; None: nothing."""
+
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+    description: str = "session"
+    kind: EditKind = EditKind.ANALYSIS
+
+    def _set(self, now: Analysis | None, old: Any, new: Any) -> Analysis | None:
+        if now is None:
+            return None
+        parameters = {k: v for k, v in now.parameters.items() if k != "session"}
+        told = {} if new is None else {"session": dict(new)}
+        return replace(now, parameters={**parameters, **told})
+
+    @property
+    def cluster_ids(self) -> frozenset[int]:
+        """Clusters that the edit may change."""
+        return frozenset()
+
+
+@dataclass(frozen=True, eq=False)
 class Relabel(Edit[Analysis]):
     """Label clusters; "" takes the label away."""
 

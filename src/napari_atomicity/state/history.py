@@ -29,6 +29,7 @@ from .edits import (
     SetMarks,
     SetPixelSize,
     SetSession,
+    SetSessionRecord,
     with_author,
 )
 from .project_saver import (
@@ -72,8 +73,13 @@ class Step:
 
     @property
     def images(self) -> tuple[str, ...]:
-        """Names of the images that the step concerns."""
-        return tuple(dict.fromkeys(edit.image for edit in self.edits))
+        """Names of the images that the step concerns, not those of its session."""
+        edits = (edit for edit in self.edits if not isinstance(edit, SetSessionRecord))
+        return tuple(dict.fromkeys(edit.image for edit in edits))
+
+    def changes(self, image: str) -> bool:
+        """Return whether the step changes anything of an image."""
+        return any(edit.image == image for edit in self.edits)
 
     @property
     def cluster_ids(self) -> frozenset[int]:
@@ -127,8 +133,8 @@ class History(Sequence[Step]):
 
     def forget(self, image: str) -> None:
         """Forget the steps that concern an image."""
-        self._done = [step for step in self._done if image not in step.images]
-        self._undone = [step for step in self._undone if image not in step.images]
+        self._done = [step for step in self._done if not step.changes(image)]
+        self._undone = [step for step in self._undone if not step.changes(image)]
 
     # ---- do
     def do(
@@ -405,7 +411,7 @@ def _are_long(steps: Sequence[Step]) -> bool:
         for e in step.edits
         if isinstance(e, Relabel | RemoveClusters)
     )
-    return exceeds_limits(sum(len(step.images) for step in steps), changed)
+    return exceeds_limits(sum(len({e.image for e in step.edits}) for step in steps), changed)
 
 
 def _applied(edit: Edit, analysis: Analysis | None) -> tuple[Edit, Analysis | None]:

@@ -14,7 +14,7 @@ from ..core.errors import AtomicityError
 from ..core.patches import PatchSettings
 from ..core.progress import Progress, Stop
 from ..io.files import write_json
-from ..io.inputs import make_folder
+from ..io.inputs import check_folder, make_folder
 from ..io.provenance import environment, now
 from ..models.files import find_model, read_model
 from .data import (
@@ -114,7 +114,7 @@ class CrossValidation:
         )
         if not overwrite:
             store.refuse_others()
-        make_folder(out)  # before the images are read
+        check_folder(out)  # before the images are read
         prepared, left_out = self.prepare(out / FIGURES, progress, stop)
         jobs = self._plan(prepared)
         store.create()

@@ -18,6 +18,7 @@ from ..io.tables import write_table
 from ..simulation.field_settings import FieldSettings
 from ..simulation.fields import simulate_field
 from ..simulation.imaging import Microscope
+from ..simulation.metals import import_ase
 from ..simulation.recipes import write_field
 from ..simulation.sessions import random_image_settings
 from ..simulation.structures import Isomer, read_or_build_library
@@ -147,6 +148,7 @@ def simulate_data(
     """
     if _has_data(folder, settings, overwrite):
         return
+    import_ase("atoms")  # before anything is written
     make_folder(folder)
     write_json(folder / STARTED, asdict(settings))
 

@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from napari.utils.notifications import show_error
-from qtpy.QtWidgets import QApplication, QMainWindow, QMessageBox, QWidget
+from qtpy.QtWidgets import (
+    QApplication,
+    QDialog,
+    QDialogButtonBox,
+    QLabel,
+    QLineEdit,
+    QMainWindow,
+    QMessageBox,
+    QVBoxLayout,
+    QWidget,
+)
 
 from ...core.errors import AtomicityError
+from .forms import wrapped_label
 
 
 # ---- errors of what a user does, shown as messages
@@ -45,3 +56,38 @@ def choose_answer(parent: QWidget, title: str, text: str, choices: Mapping[str, 
     box.setDefaultButton(next(iter(buttons)))
     box.exec()
     return buttons.get(box.clickedButton(), "")
+
+
+class TextQuestion(QDialog):
+    """Asks for a text; one that is refused stays, with the reason below the field."""
+
+    def __init__(
+        self, parent: QWidget, title: str, question: str, text: str, take: Callable[[str], object]
+    ) -> None:
+        super().__init__(parent)
+        self._take = take
+        self.setWindowTitle(title)
+        label = QLabel(question)
+        self.field = QLineEdit(text)
+        label.setBuddy(self.field)
+        self.reason = wrapped_label("Why the text is refused", plain=True, visible=False)
+        button = QDialogButtonBox.StandardButton
+        self.buttons = QDialogButtonBox(button.Ok | button.Cancel)
+        self.buttons.accepted.connect(self.accept)
+        self.buttons.rejected.connect(self.reject)
+        self.field.textEdited.connect(self.reason.hide)
+        layout = QVBoxLayout(self)
+        for widget in (label, self.field, self.reason, self.buttons):
+            layout.addWidget(widget)
+        self.field.selectAll()
+
+    def accept(self) -> None:
+        """Take the text and close, or say why it is refused."""
+        try:
+            self._take(self.field.text())
+        except AtomicityError as error:
+            self.reason.setText(f"⚠ {error}")
+            self.reason.show()
+            self.field.setFocus()
+        else:
+            super().accept()

@@ -24,7 +24,7 @@ from ..panels.corrections import Corrections
 from ..panels.dock import Dock
 from ..panels.forms import ImageForm, add_model_row, may_analyse
 from ..panels.legend import LabelLegend
-from ..panels.session_labels import session_of
+from ..panels.session_labels import LabelledImage, session_of
 from ..panels.session_scale import IntensitySection
 from ..panels.steps import (
     NO_CLUSTER,
@@ -32,7 +32,7 @@ from ..panels.steps import (
     ConditionsWarning,
     DetectionResult,
     DetectStep,
-    analyse_image,
+    analyse_in_session,
     conditions_differ,
 )
 
@@ -151,7 +151,7 @@ class Analyse(Dock):
         request = replace(settings, model=self.models.model)
         self.binding.manual_editing.set_engine(image, (request.model, request.device))
         self.start(
-            analyse_image,
+            analyse_in_session,
             self.state.micrograph(image),
             request,
             session=session_of(self.state, image),
@@ -161,12 +161,15 @@ class Analyse(Dock):
             about=image,
         )
 
-    def _done(self, analysis: Analysis) -> None:
+    def _done(self, labelled: LabelledImage) -> None:
+        analysis = labelled.analysis
         image = analysis.micrograph.name
         if not self.binding.accepts(analysis):
             return
         is_first = self.state.analysis(image) is None
-        self.state.clusters.set_analysis(analysis, f"analyse {image}", soon=True)
+        self.state.clusters.set_analysis(
+            analysis, f"analyse {image}", soon=True, records=labelled.records_in(self.state)
+        )
         self._then(image, is_first)
 
     def _then(self, image: str, is_first: bool) -> None:

@@ -8,7 +8,6 @@ import napari
 import numpy as np
 import pandas as pd
 from napari.layers import Points
-from napari.utils.notifications import show_info
 from napari.viewer import Viewer
 from qtpy.QtCore import QPoint, Qt, QTimer
 from qtpy.QtGui import QShowEvent
@@ -30,6 +29,7 @@ from ...io.outline_files import OUTLINE_WRITERS
 from ...models.analysis import Analysis
 from ...state.cluster_rows import ids_of_image
 from ..controls.cluster_rows import in_numbers
+from ..controls.messages import show_info
 from ..controls.settings import settings
 from ..panels.rows_dock import RowsDock
 from ..panels.table_files import (

@@ -167,6 +167,9 @@ class TabbedDock(QWidget):
         return self.tabs.currentWidget().build()
 
 
+_SKIPPED = "atomicity_skipped_when_behind"
+
+
 def open_dock(viewer: Any, display_name: str) -> QDockWidget:
     """Return a dock of the window, opened if need be; its content is built when it is seen."""
     dock = open_docks(viewer).get(display_name)
@@ -180,6 +183,7 @@ def open_dock(viewer: Any, display_name: str) -> QDockWidget:
         _make_tab(main_window(viewer), dock)
         keep_room(dock.widget())  # so that the docks keep their sizes
         dock.visibilityChanged.connect(partial(_rest, dock))
+        skip_when_behind(dock)
         # Workspaces remember where docks are; napari writes its settings at each move of a dock,
         # which would make the switch between workspaces several times slower.
         save_area = getattr(dock, "_update_default_dock_area", None)
@@ -209,6 +213,19 @@ def _rest(dock: QDockWidget, seen: bool) -> None:
             room.build()
         if room.isHidden() == seen:
             room.setVisible(seen)
+
+
+def skip_when_behind(dock: QDockWidget) -> None:
+    """Let Tab pass over a dock while its tab is behind others, which Qt treats as visible."""
+    if not dock.property(_SKIPPED):
+        dock.setProperty(_SKIPPED, True)
+        dock.visibilityChanged.connect(partial(_set_enabled, dock))
+
+
+def _set_enabled(dock: QDockWidget, seen: bool) -> None:
+    for part in (dock.titleBarWidget(), dock.widget()):
+        if part is not None:
+            part.setEnabled(seen)
 
 
 def _scroll_tabs(main: Any) -> None:

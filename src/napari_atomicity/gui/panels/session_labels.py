@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
-from napari.utils.notifications import show_info, show_warning
+from napari.utils.notifications import show_warning
 from psygnal import Signal
 from qtpy.QtCore import QObject
 
@@ -19,6 +20,7 @@ from ...reporting.plots.session import contradictions
 from ...state.project_saver import SESSION_COLUMNS
 from ...state.window_state import WindowState
 from .. import tasks
+from ..controls.messages import show_info
 from ..controls.refresher import follow
 from ..controls.settings import settings
 from ..viewer.binding import Binding
@@ -156,22 +158,47 @@ def label_sessions(
     return changes
 
 
+@dataclass(frozen=True, eq=False)
+class LabelledImage:
+    """A new analysis of an image, and what its session now tells of the others."""
+
+    analysis: Analysis
+    records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def records_in(self, state: WindowState) -> dict[str, Mapping[str, Any]]:
+        """Return the records of images that are still in the session, with the same model."""
+        session = state.sessions.session_of(self.analysis.micrograph.name)
+        return {
+            image: record
+            for image, record in self.records.items()
+            if image in session.images
+            and (now := state.analysis(image)) is not None
+            and model_of(now) == model_of(self.analysis)
+        }
+
+
 def label_with_session(
     analysis: Analysis,
     session: SessionImages | None,
     progress: Progress | None = None,
     stop: Stop | None = None,
-) -> Analysis:
-    """Label a new analysis with what its session knows of the scale; the others stay."""
+) -> LabelledImage:
+    """Label a new analysis with what its session knows of the scale; other labels stay.
+
+    What the session tells, as whether it fits the classes, is the same for all its images.
+    """
     if session is None or not model_of(analysis):
-        return analysis
+        return LabelledImage(analysis)
     name = analysis.micrograph.name
     same = session.of_model(model_of(analysis)).analyses
     others = tuple(a for a in same if a.micrograph.name != name)
     labelled = _label(
         replace(session, analyses=(*others, analysis)), progress, stop, only=frozenset({name})
     )
-    return analysis if labelled is None else labelled[-1]
+    if labelled is None:
+        return LabelledImage(analysis)
+    *rest, analysis = labelled
+    return LabelledImage(analysis, {a.micrograph.name: a.parameters["session"] for a in rest})
 
 
 def _label(

@@ -23,7 +23,7 @@ from ..viewer.binding import Binding
 from .dock import ImagePanel
 from .dock_windows import show_dock
 from .forms import ImageForm, ModelCombo, busy, may_analyse
-from .session_labels import SessionImages, label_with_session, session_of
+from .session_labels import LabelledImage, SessionImages, label_with_session, session_of
 
 
 # ---- the analysis of one image, or its second step, as a task of the window
@@ -32,14 +32,12 @@ def analyse_image(
     request: RunRequest,
     progress: Progress | None = None,
     stop: Stop | None = None,
-    *,
-    session: SessionImages | None = None,
 ) -> Analysis:
     """Analyse an image; run in a worker."""
     tasks.cap_torch_threads()
     if isinstance(micrograph, LazyMicrograph):
         micrograph = micrograph.with_file_metadata()
-    analysis = analyse(
+    return analyse(
         micrograph,
         request.model,
         request.device,
@@ -49,6 +47,18 @@ def analyse_image(
         symmetries=request.symmetries,
         labels_from=request.labels,
     )
+
+
+def analyse_in_session(
+    micrograph: Micrograph,
+    request: RunRequest,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+    *,
+    session: SessionImages | None = None,
+) -> LabelledImage:
+    """Analyse an image and label it with its session; run in a worker."""
+    analysis = analyse_image(micrograph, request, progress, stop)
     return label_with_session(analysis, session, progress, stop)
 
 
@@ -59,7 +69,7 @@ def classify_image(
     stop: Stop | None = None,
     *,
     session: SessionImages | None = None,
-) -> Analysis:
+) -> LabelledImage:
     """Classify all clusters of an image and place them in the map; run in a worker."""
     tasks.cap_torch_threads()
     found = classify_clusters(
@@ -71,8 +81,8 @@ def classify_image(
         symmetries=request.symmetries,
         labels_from=request.labels,
     )
-    found = label_with_session(found, session, progress, stop)
-    return embed_clusters(found, request.model, stop)
+    labelled = label_with_session(found, session, progress, stop)
+    return replace(labelled, analysis=embed_clusters(labelled.analysis, request.model, stop))
 
 
 NO_CLUSTER = "No cluster was found. A lower threshold finds fainter ones."
@@ -218,8 +228,10 @@ class ClassifyStep(_Step):
             about=image,
         )
 
-    def _show_result(self, result: Analysis) -> None:
-        self.state.clusters.replace_predictions(result, f"classify {result.micrograph.name}")
+    def _show_result(self, labelled: LabelledImage) -> None:
+        result, records = labelled.analysis, labelled.records_in(self.state)
+        description = f"classify {result.micrograph.name}"
+        self.state.clusters.replace_predictions(result, description, records)
         self.binding.label_mode.on = True
 
 

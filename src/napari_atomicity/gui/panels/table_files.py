@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from napari.utils.notifications import show_info
 from qtpy.QtCore import QMimeData
 from qtpy.QtWidgets import QApplication
 
@@ -18,6 +17,7 @@ from ...io.images import unique_names
 from ...io.outline_files import write_outlines
 from ...io.tables import describe_columns, write_table
 from ...models.analysis import Analysis
+from ..controls.messages import show_info
 from ..controls.save_dialogs import choose_file
 from ..tasks import start
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari.utils.notifications import show_info
 from pandas import DataFrame
 
 from ...reporting.plots.base import Look, marker, style_axes
 from ...reporting.plots.cluster_map import draw_map
 from ...reporting.plots.registry import SUFFIXES
+from ..controls.messages import show_info
 from ..controls.questions import attempt
 from ..controls.save_dialogs import choose_file
 from .legend import ColourScale, Entry

@@ -11,7 +11,6 @@ import weakref
 from functools import lru_cache, partial
 from typing import Any
 
-from napari.utils.notifications import show_info
 from qtpy.QtCore import QTimer
 
 from ...core.tables.cluster_table import Key
@@ -19,6 +18,7 @@ from ...models.analysis import Analysis
 from ...state.unstored_edits import has_unstored_edits
 from ...state.window_state import WindowState
 from .. import tasks
+from ..controls.messages import show_info
 from ..controls.refresher import Refresher
 from ..controls.settings import ANNOTATOR, settings
 from .atoms.atoms import AtomView

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Image
-from napari.utils.notifications import show_info
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
 from ...core.micrograph import Micrograph
 from ...state.window_state import WindowState
 from .. import tasks
+from ..controls.messages import show_info
 from ..controls.questions import attempt
 from .layers import calibration, compat, picking
 from .layers.layer_group import ROLE, EventBlocker

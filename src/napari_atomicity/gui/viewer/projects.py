@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from napari.utils.notifications import show_info, show_warning
+from napari.utils.notifications import show_warning
 from psygnal import Signal
 from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QObject, QTimer
@@ -23,6 +23,7 @@ from ...project.opening import add_paths
 from ...state.unstored_edits import images_with_unstored_edits
 from ...state.window_state import WindowState
 from .. import tasks
+from ..controls.messages import show_info
 from ..controls.questions import confirm, front_window
 from ..controls.save_dialogs import choose_file
 from .models import add_model, install_models, model_folder, open_with_models, wants_models

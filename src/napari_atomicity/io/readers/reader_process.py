@@ -169,9 +169,13 @@ class _Process:
         return _Reply(about, data)
 
     def kill(self) -> None:
-        """End it."""
+        """End it, and close its pipes."""
         self._popen.kill()
         self._popen.wait()
+        for pipe in (self._popen.stdin, self._popen.stdout):
+            with suppress(OSError):  # a request that was not sent
+                assert pipe is not None
+                pipe.close()
 
 
 class _Reply:
@@ -228,6 +232,7 @@ def _take() -> _Process:
             process = _idle.pop()
             if process.alive:
                 return process
+            process.kill()
     return _Process()
 
 

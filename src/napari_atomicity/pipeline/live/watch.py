@@ -46,7 +46,7 @@ from .arrivals import (
 )
 from .control_chart import FIRST, SESSION_CHANGED, ChangedImages, ControlChart, Reading
 from .live import Conditions, LiveRun, LiveUpdate, Log, compute_latency_s, conditions_of, row_of
-from .watched_images import LiveSessions, WatchedImages
+from .watched_images import KnownPixelSize, LiveSessions, WatchedImages
 
 
 # ---- first analysis of a process, which compiles and loads what later ones need
@@ -133,7 +133,8 @@ class Watch:
     is that of `pipeline.runs.batch`. Files in ``known`` need no analysis (path → size and time in
     ns). ``on_change(analyses)`` is called between images while the conditions are not those of the
     reference, with the last images since the change. If it returns True, these images are not part
-    of the results, and the run ends: see `handed_over`.
+    of the results, and the run ends: see `handed_over`. ``known_pixel_size`` gives the pixel sizes
+    of files that a person has calibrated; one of the request replaces them.
 
     Raises `ReadError` if the folder does not exist. Raises `ValueError` if there are too few
     reference images. Raises `AtomicityError` if ``out_dir`` cannot be written.
@@ -155,6 +156,7 @@ class Watch:
         known: Mapping[Path, tuple[int, int]] | None = None,
         leave_out: Path | None = None,
         on_change: Callable[[Sequence[Analysis]], bool] | None = None,
+        known_pixel_size: KnownPixelSize | None = None,
     ) -> None:
         self.folder = Path(folder).absolute()
         self._reference = SessionReference(Path(out_dir), reference_images)
@@ -171,6 +173,7 @@ class Watch:
         self._new_reference = new_reference
         self._known, self._leave_out = dict(known or {}), leave_out or self.store.folder
         self._on_change, self._changed = on_change, ChangedImages()
+        self._known_pixel_size = known_pixel_size
         self.handed_over = False
         self.analysed = 0
 
@@ -208,7 +211,13 @@ class Watch:
             card = classifier.card
             sessions = SessionRules.read(self.request, card.classes)
             self._images = WatchedImages(
-                self.store, self.request, card, model_hash(card), sessions, folder=self.folder
+                self.store,
+                self.request,
+                card,
+                model_hash(card),
+                sessions,
+                folder=self.folder,
+                known_pixel_size=self._known_pixel_size,
             )
             self._sessions, self._log = LiveSessions(self._images), Log(self.store.folder)
 
@@ -312,7 +321,7 @@ class Watch:
         """Analyse a file; return None if it is gone or is tried again later."""
         assert self._arrivals is not None
         self._analysing = True  # remains so after an interruption
-        arrivals, item = self._arrivals, Input(self._images.name_of(path), path)
+        arrivals, item = self._arrivals, self._images.input_at(path)
         live = None
         known = self._images.adopt(item)
         if known is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from ...core.acquisition_session import AcquisitionSession
 from ...core.errors import Cancelled, TableError
 from ...core.progress import Progress
 from ...core.tables.cluster_table import ALL, empty
-from ...io.images import valid_text
+from ...io.images import sha256_of, valid_text
 from ...io.inputs import Input
 from ...io.provenance import Outcome
 from ...models.analysis import Analysis
@@ -116,6 +116,10 @@ class LiveSessions:
         return earlier
 
 
+KnownPixelSize = Callable[[Path], tuple[float, str | None] | None]
+"""``known(path)``: the pixel size in nm that a person has set for a file, and the hash of the file
+that it was set for; None if there is none."""
+
 SHOWN = 40
 """Number of last images with a section in the report."""
 
@@ -125,6 +129,7 @@ class WatchedImages(PartIndex):
     """Stored images of a watched folder; a sink of `for_each_image`."""
 
     folder: Path = Path()
+    known_pixel_size: KnownPixelSize | None = None
     paths: dict[str, Path] = field(default_factory=dict)
     drawn: list[str] = field(default_factory=list)
     running: Running = field(init=False)
@@ -135,6 +140,23 @@ class WatchedImages(PartIndex):
     def name_of(self, path: Path) -> str:
         """Return the name of an image: its path in the watched folder."""
         return valid_text(path.relative_to(self.folder).as_posix())
+
+    def pixel_size_of(self, path: Path, sha256: str | None = None) -> float | None:
+        """Return the pixel size that a person has set for a file; None for that of the file."""
+        if self.known_pixel_size is None or self.request.pixel_size_nm is not None:
+            return None
+        known = self.known_pixel_size(path)
+        if known is None:
+            return None
+        size_nm, of_file = known
+        try:  # a microscope may write another image under the same name
+            return size_nm if of_file in (None, sha256 or sha256_of(path)) else None
+        except OSError:  # the reader has a better message
+            return None
+
+    def input_at(self, path: Path) -> Input:
+        """Return the image of a file."""
+        return Input(self.name_of(path), path, pixel_size_nm=self.pixel_size_of(path))
 
     # ---- earlier sessions
     def resume(self) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -158,8 +180,9 @@ class WatchedImages(PartIndex):
             name = self.name_of(path)
             if name != outcome.image:  # a batch has other names
                 continue
-            if not self.can_label(stem):  # it is analysed again
-                continue
+            size_nm = self.pixel_size_of(path, outcome.sha256)
+            if not self.can_label(stem) or size_nm not in (None, outcome.pixel_size_nm):
+                continue  # it is analysed again
             self.stems[name], self.paths[name] = stem, path
             self.running.set(name, table, ImageLimits.from_parameters(outcome.parameters))
             yield path, about
@@ -234,6 +257,7 @@ class WatchedImages(PartIndex):
             drawn = {name for name, stem in self.stems.items() if self.store.is_drawn(stem)}
             for labels in sessions.run(self._inputs(), drawn):
                 draw = labels.item.name in drawn
+                labels = replace(labels, item=self.input_at(labels.item.path))
                 sessions.add(labels, analyse_again(labels, classifier, self.request, draw))
         except KeyboardInterrupt:
             sessions.forget()

@@ -54,6 +54,8 @@ class PartIndex:
         stem = self.store.adopt(key, item)
         if stem is None or not self.can_label(stem):
             return None
+        if item.pixel_size_nm not in (None, self.store.outcome(stem).pixel_size_nm):
+            return None
         self.register(item, stem)
         return stem
 

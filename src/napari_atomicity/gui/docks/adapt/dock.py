@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 from qtpy.QtWidgets import (
-    QGridLayout,
     QInputDialog,
     QLabel,
     QLineEdit,
@@ -187,8 +186,8 @@ class Adapt(Dock):
         self.sides = tuple(QPushButton(words) for words in ("Before", "After"))
         self.charts = tuple(BarChart() for _ in self.sides)
         self.confidences = tuple(QLabel() for _ in self.sides)
-        columns = QGridLayout()
-        columns.setContentsMargins(0, 0, 0, 0)
+        both = QVBoxLayout()  # not side by side, where bars would be short
+        both.setContentsMargins(0, 0, 0, 0)
         for which, name in enumerate(("before", "after")):
             button = self.sides[which]
             button.setCheckable(True)
@@ -200,9 +199,8 @@ class Adapt(Dock):
             self.enable_when(button, self._is_accepted)
             self.charts[which].setAccessibleName(f"Ratios {name} the adaptation")
             self.confidences[which].setAccessibleName(f"Mean confidence {name} the adaptation")
-            for row, widgets in enumerate((self.sides, self.charts, self.confidences)):
-                columns.addWidget(widgets[which], row, which)
-            columns.setColumnStretch(which, 1)
+            for widget in (button, self.charts[which], self.confidences[which]):
+                both.addWidget(widget)
         self.sides[BEFORE].clicked.connect(self.show_before)
         self.sides[AFTER].clicked.connect(self.show_after)
         self.save_button = QPushButton("Save model…")
@@ -223,7 +221,7 @@ class Adapt(Dock):
         layout = QVBoxLayout(self.panel)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.verdict)
-        layout.addLayout(columns)
+        layout.addLayout(both)
         for widget in (
             self.keep_button,
             self.shift,

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QMenu, QPushButton
 
 from ....atoms.analysis import AtomAnalysis
@@ -19,6 +18,7 @@ from ....models.files import available_cards
 from ....pipeline.atom_request import AtomRequest
 from ... import tasks
 from ...controls.forms import CollapsibleSection, folded, labelled, main_button
+from ...controls.messages import show_info
 from ...controls.questions import confirm
 from ...controls.settings import remember
 from ...controls.settings_form import form_of

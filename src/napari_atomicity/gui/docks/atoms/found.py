@@ -6,7 +6,6 @@ import math
 from html import escape
 
 import pandas as pd
-from napari.utils.notifications import show_info
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
@@ -24,6 +23,7 @@ from ....statistics.points.atom_groups import KINDS, kind_of
 from ... import tasks
 from ...controls.bars import Bar, BarChart
 from ...controls.forms import ComboBox, labelled, wrapped_label
+from ...controls.messages import show_info
 from ...controls.settings_form import form_of
 from ...viewer.binding import Binding
 from ...viewer.layers.atom_style import COLOURINGS

@@ -12,6 +12,7 @@ from ....core.errors import AtomicityError
 from ... import tasks
 from ...controls.forms import wrapped_label
 from ...viewer.binding import Binding
+from ...viewer.layers.compat import compile_shapes_soon
 from .cluster_links import unchanged
 
 BLIND = (
@@ -23,6 +24,13 @@ OPEN = (
     "the dock <i>Annotators</i>."
 )
 DONE, NOT_DONE = "Set image as reviewed", "Set image as not reviewed"
+SUPPORT = (
+    "Show the support, and correct it by drawing. Vacuum is excluded from densities. Default: off."
+)
+NOT_FOUND = "Find the atoms of this image first: this detects the support, too."
+NO_SIZE = (
+    "This image has no pixel size. Enter it above and find the atoms: this detects the support."
+)
 NO_PROJECT = "Open a folder or a project first: it stores which images are reviewed."
 
 
@@ -47,10 +55,6 @@ class MarkingPart(QWidget):
         self.loupe.setToolTip("Magnify the region under the mouse. Default: off.")
         self.support = QCheckBox("Support")
         self.support.toggled.connect(partial(setattr, binding.atoms, "show_support"))
-        self.support.setToolTip(
-            "Show the support, and correct it by drawing. Vacuum is excluded from densities. "
-            "Default: off."
-        )
         self.add_button = QPushButton("Add")
         self.add_button.clicked.connect(partial(self._draw, True))
         self.add_button.setToolTip("Draw around a region to add to the support; Esc cancels.")
@@ -86,16 +90,25 @@ class MarkingPart(QWidget):
 
     # ---- changes of the state
     def _show_switches(self) -> None:
-        view = self._binding.atoms
+        view, image = self._binding.atoms, self._state.current
+        atoms = self._state.atoms.of(image)
+        has_support = atoms is not None and atoms.analysis is not None
+        if has_support:
+            compile_shapes_soon()
+        shows_support = view.show_support and has_support
         for button, on in (
             (self.button, view.marking),
             (self.loupe, view.magnifier),
-            (self.support, view.show_support),
+            (self.support, shows_support),
         ):
             with QSignalBlocker(button):
                 button.setChecked(on)
-        self.add_button.setVisible(view.show_support)
-        self.take_button.setVisible(view.show_support)
+        self.support.setEnabled(has_support)
+        lacks_size = image in self._state.images and self._state.pixel_sizes.get(image) is None
+        find_first = NO_SIZE if lacks_size else NOT_FOUND
+        self.support.setToolTip(SUPPORT if has_support else find_first)
+        self.add_button.setVisible(shows_support)
+        self.take_button.setVisible(shows_support)
 
     def show_atoms(self, atoms: ImageAtoms | None, any_image: bool) -> None:
         """Show the switches of the viewer and the review state of the current image."""
@@ -104,7 +117,6 @@ class MarkingPart(QWidget):
         project = state.project
         kept = image is not None and project is not None and project.has(image)
         self.button.setEnabled(any_image and not state.read_only)
-        self.support.setEnabled(atoms is not None and atoms.analysis is not None)
         self.hint.setText(BLIND if state.blind else OPEN)
         self.done_button.setEnabled(kept and any_image and not state.read_only)
         if not kept or project is None:

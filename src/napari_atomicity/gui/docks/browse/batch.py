@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from functools import partial
 
-from napari.utils.notifications import show_info
-
 from ....core.errors import AtomicityError
 from ....core.progress import Executor, Progress, Stop
 from ....core.text import pluralise
@@ -14,6 +12,7 @@ from ....io.readers.lazy_micrograph import LazyMicrograph
 from ....models.analysis import Analysis
 from ....pipeline.run_request import RunRequest
 from ... import tasks
+from ...controls.messages import show_info
 from ...panels.image_queue import ImageQueue
 from ...panels.session_labels import ANALYSE_ALL, SessionLabels, labels_together
 from ...panels.steps import analyse_image

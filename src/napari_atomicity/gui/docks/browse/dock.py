@@ -8,7 +8,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from napari.utils.notifications import show_info
 from qtpy.QtCore import QItemSelectionModel, QModelIndex, QPoint, Qt, QTimer
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
@@ -35,6 +34,7 @@ from ....pipeline.run_request import RunRequest
 from ....project import SUFFIX, Project, project_file
 from ... import tasks
 from ...controls.forms import folded, in_scroll_area, labelled, main_button, new_form, wrapped_label
+from ...controls.messages import show_info
 from ...controls.questions import choose_answer, confirm
 from ...controls.refresher import follow
 from ...controls.save_dialogs import choose_file

@@ -20,7 +20,7 @@ from ....core.acquisition_session import (
 )
 from ....pipeline.acquisition_sessions import read_earlier_scale, scale_of_session
 from ....state.window_state import WindowState
-from ...controls.questions import attempt
+from ...controls.questions import TextQuestion, attempt
 from ...panels.session_scale import session_of_image
 from .image_list import ImageModel
 
@@ -172,14 +172,15 @@ class SessionMenu(QMenu):
     def _enter_known(self) -> None:
         images, state = self.selected(), self._state
         known = state.sessions.get(images[0]).known
-        text, wanted = QInputDialog.getText(
+        question = TextQuestion(
             self._list,
             "Known sample",
             f"Clusters in the sample, by number: {KNOWN_EXAMPLE}.\nEmpty if it is not known.",
-            text=format_composition(known) if known else "",
+            format_composition(known) if known else "",
+            partial(self._set_known, images),
         )
-        if wanted:
-            attempt(lambda: self._set_known(images, text))
+        question.exec()
+        question.deleteLater()
 
     def _enter_pixel_size_error(self) -> None:
         images, sessions = self.selected(), self._state.sessions

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from napari.utils.notifications import show_info
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QHBoxLayout,
@@ -37,6 +36,7 @@ from ....statistics.points.loading_settings import LoadingSettings
 from ...controls.drawing import ProgressBar
 from ...controls.forms import CollapsibleSection, ComboBox, labelled, wrapped_label
 from ...controls.line_table import table_of
+from ...controls.messages import show_info
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock

@@ -497,7 +497,12 @@ class Embedding(Dock):
         self.scatter.tool = chosen[0] if chosen else PAN
 
     def _on_selected(self, rows: np.ndarray, mode: str) -> None:
-        self._select(self._keys_of(rows), mode)
+        keys = self._keys_of(rows)
+        self._select(keys, mode)
+        if mode == REPLACE and len(keys) == 1:
+            (key,) = keys
+            if key[0] != self.state.current:  # the next key labels it: not unseen
+                self.state.request_focus(key)
 
     def _select(self, keys: set[Key], mode: str) -> None:
         selection = self.state.selection

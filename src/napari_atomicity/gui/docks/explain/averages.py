@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import colormaps
-from napari.utils.notifications import show_info
 from qtpy.QtCore import QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QFont, QFontMetricsF, QImage, QPainter, QPaintEvent, QPen
 from qtpy.QtWidgets import (
@@ -46,6 +45,7 @@ from ....reporting.plots.base import Look, margins
 from ...controls.chart import Chart
 from ...controls.drawing import Drawing, paint_glyph, small
 from ...controls.forms import ComboBox, scrolling
+from ...controls.messages import show_info
 from ...controls.questions import attempt
 from ...controls.refresher import FollowingWidget
 from ...controls.save_dialogs import choose_new_folder

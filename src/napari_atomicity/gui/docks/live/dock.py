@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,16 +26,18 @@ from qtpy.QtWidgets import (
 from ....core.text import pluralise
 from ....pipeline.live.control_chart import FIRST, MIN_FIRST, SESSION_CHANGED
 from ....pipeline.run_request import RunRequest
+from ....project import project_file
 from ....reporting.plots.base import Look, draw_line, stack_panels
 from ... import tasks
 from ...controls.chart import Chart
 from ...controls.forms import folded, labelled, main_button, new_form, spin_box, wrapped_label
 from ...controls.questions import choose_answer
+from ...controls.refresher import follow
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
 from ...panels.forms import add_model_row, read_limits_form
-from .taking_in import TakingIn
+from .taking_in import FailedFile, TakingIn
 from .watching import LiveHistory, Watching, last_finite
 
 if TYPE_CHECKING:  # with it comes torch, which takes seconds
@@ -44,6 +46,7 @@ if TYPE_CHECKING:  # with it comes torch, which takes seconds
 
     from ....pipeline.live.live import LiveRun, LiveUpdate as Taken
     from ....pipeline.live.watch import Watch
+    from ....pipeline.live.watched_images import KnownPixelSize
 
 
 # ---- control chart of a live session: class ratios, confidence and conditions against the images
@@ -141,6 +144,9 @@ class Live(Dock):
         self._failed: dict[str, str] = {}
         self._alarmed, self._alarms = "", list[str]()
         self._engine = ("default", "auto")
+        self._pixel_sizes: dict[Path, tuple[float, str | None]] = {}
+        follow(self, self.state.pixel_sizes.changed, self._remember_pixel_sizes)
+        follow(self, self.state.project_changed, self._remember_pixel_sizes)
         self.content.addLayout(self._folder_row())
         self.button = self.add(main_button("Watch", self))
         self.button.clicked.connect(self.toggle)
@@ -266,7 +272,17 @@ class Live(Dock):
         reference = n if n >= MIN_FIRST else 0
         if not self._choose_project(folder):
             return
-        self._watch(folder, out if out.is_absolute() else folder / out, request, reference)
+        watch = partial(
+            self._watch, folder, out if out.is_absolute() else folder / out, request, reference
+        )
+        if self.state.project is None and not self.state.images and project_file(folder).exists():
+            # It may have pixel sizes that a person has entered.
+            task = self.binding.projects.open(folder)
+            if task is not None:
+                self.button.setEnabled(False)
+                task.finished.connect(watch)
+                return
+        watch()
 
     def _choose_project(self, folder: Path) -> bool:
         """Ask for the project of the images if one of another folder is open; False to cancel."""
@@ -291,10 +307,12 @@ class Live(Dock):
         self.history = LiveHistory()
         self._n_reference = reference_images
         self._failed.clear()
+        self._remember_pixel_sizes()
         for widget in (self.failures, self.alarm, self.accept_button, self.left_out):
             widget.hide()
         self._draw()
-        watching = Watching(partial(_make_watch, folder, out, request, reference_images))
+        known = self._known_pixel_size
+        watching = Watching(partial(_make_watch, folder, out, request, reference_images, known))
         watching.earlier.connect(self._on_earlier)
         watching.taken.connect(self._on_taken)
         watching.said.connect(self._say)
@@ -305,6 +323,20 @@ class Live(Dock):
         self._say("Waiting for images …")
         watching.start()
         self.update_enabled()
+
+    def _remember_pixel_sizes(self) -> None:
+        """Remember the pixel sizes of the images of the window by their files."""
+        micrographs = [self.state.micrograph(image) for image in self.state.images]
+        resolved = cache(Path.resolve)  # many images, few folders
+        self._pixel_sizes = {
+            resolved(m.path.parent) / m.path.name: (m.pixel_size_nm, m.sha256)
+            for m in micrographs
+            if m.path is not None and m.pixel_size_nm is not None
+        }
+
+    def _known_pixel_size(self, path: Path) -> tuple[float, str | None] | None:
+        """Return the pixel size of a file in the window and the hash of the file, in any thread."""
+        return self._pixel_sizes.get(path.parent.resolve() / path.name)
 
     def accept(self) -> None:
         """Accept the present conditions as the reference."""
@@ -333,6 +365,7 @@ class Live(Dock):
         if outcome.status == "failed":
             self._failed[outcome.image] = outcome.error or ""
             self._show_failures()
+            self.images.add(FailedFile(Path(outcome.path), outcome.error or ""), *self._engine)
             return
         if live.row is not None:
             self.history.add(live.row)
@@ -422,10 +455,19 @@ class Live(Dock):
         self.update_enabled()
 
 
-def _make_watch(folder: Path, out: Path, request: RunRequest, reference: int, notice: Any) -> Watch:
+def _make_watch(
+    folder: Path,
+    out: Path,
+    request: RunRequest,
+    reference: int,
+    known: KnownPixelSize,
+    notice: Any,
+) -> Watch:
     from ....pipeline.live.watch import Watch
 
-    return Watch(folder, out, request, notice=notice, reference_images=reference)
+    return Watch(
+        folder, out, request, notice=notice, reference_images=reference, known_pixel_size=known
+    )
 
 
 def _soon(latency_s: float) -> bool:

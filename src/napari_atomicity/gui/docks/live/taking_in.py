@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from psygnal import Signal
@@ -12,13 +14,21 @@ from ....core.errors import AtomicityError
 from ....core.progress import Progress, Stop
 from ....models.analysis import Analysis
 from ....project import ProjectContents
-from ....project.opening import take_in_analysed
+from ....project.opening import take_in_analysed, take_in_failed
 from ... import tasks
 from ...panels.image_queue import ImageQueue
 from ...viewer.binding import Binding
 
 MAX_WAITING = 12
 """More than so many are not kept for the window: files may come faster than it shows them."""
+
+
+@dataclass(frozen=True)
+class FailedFile:
+    """A file that could not be analysed, and why."""
+
+    path: Path
+    error: str
 
 
 class TakingIn(ImageQueue):
@@ -67,16 +77,18 @@ class TakingIn(ImageQueue):
             return "the open project is that of another folder"
         return "blind mode is on" if self.state.blind else ""
 
-    def add(self, analysis: Analysis, model: str, device: str) -> None:
+    def add(self, found: Analysis | FailedFile, model: str, device: str) -> None:
         """Take this one in after those that wait.
 
         Where nothing is open at all, the watched folder is opened as a project.
         """
         self._engine = (model, device)
-        if len(self._waiting) >= MAX_WAITING:
-            self._waiting.popleft()  # whole analyses are large; its results are on disk
-            self._leave_out(1)
-        self._waiting.append(analysis)
+        waiting = self._waiting_analyses()
+        if len(waiting) >= MAX_WAITING:  # whole analyses are large; its results are on disk
+            with suppress(ValueError):  # the worker has just taken it
+                self._waiting.remove(waiting[0])
+                self._leave_out(1)
+        self._waiting.append(found)
         nothing_open = self.state.project is None and not self.state.images
         if nothing_open and not self._opening:
             task = self.binding.projects.open(self._folder)
@@ -84,6 +96,10 @@ class TakingIn(ImageQueue):
                 self._opening = True
                 task.finished.connect(self._opened)
         self.finish()
+
+    def _waiting_analyses(self) -> list[Analysis]:
+        # Of a copy: the worker takes items meanwhile.
+        return [item for item in tuple(self._waiting) if isinstance(item, Analysis)]
 
     def _leave_out(self, n: int) -> None:
         self.n_left_out += n
@@ -105,28 +121,34 @@ class TakingIn(ImageQueue):
         if self._opening or self.running or not self._waiting:
             return
         if self.why_not:
-            n = len(self._waiting)
+            n = len(self._waiting_analyses())
             self._waiting.clear()
             self._leave_out(n)
         else:
             self.run()
 
-    def items(self) -> Iterator[Analysis]:
+    def items(self) -> Iterator[Analysis | FailedFile]:
         while self._waiting and not self.why_not:
             yield self._waiting.popleft()
 
     def step(
-        self, analysis: Analysis, progress: Progress, stop: Stop
-    ) -> tuple[ProjectContents, Analysis]:
+        self, item: Analysis | FailedFile, progress: Progress, stop: Stop
+    ) -> tuple[ProjectContents, Analysis | None]:
         project = self.state.project
         assert project is not None
-        return take_in_analysed(project, analysis)
+        if isinstance(item, FailedFile):
+            return take_in_failed(project, item.path, item.error), None
+        return take_in_analysed(project, item)
 
-    def take(self, _: Analysis, found: tuple[ProjectContents, Analysis]) -> None:
+    def take(
+        self, _: Analysis | FailedFile, found: tuple[ProjectContents, Analysis | None]
+    ) -> None:
         stored, analysis = found
-        image = analysis.micrograph.name
+        image = stored.micrograph.name
         self.state.add_contents({image: stored})
         self.binding.projects.surveyed.emit((image,))
+        if analysis is None:
+            return
         self.binding.manual_editing.set_engine(image, self._engine)
         if self.binding.accepts(analysis):
             try:
@@ -140,5 +162,5 @@ class TakingIn(ImageQueue):
             self.state.current = image
             self.binding.label_mode.on = True
 
-    def fail(self, _: Analysis, error: BaseException) -> None:
+    def fail(self, _: Analysis | FailedFile, error: BaseException) -> None:
         tasks.logger.error("%s", error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from napari.utils.notifications import show_error, show_info
+from napari.utils.notifications import show_error
 from qtpy.QtCore import QModelIndex, QSignalBlocker
 from qtpy.QtWidgets import (
     QHBoxLayout,
@@ -33,6 +33,7 @@ from ....tracking.tracks import clusters_of, is_tracked
 from ... import tasks
 from ...controls.forms import CollapsibleSection, ComboBox, main_button, spin_box
 from ...controls.line_table import Lines, table_of
+from ...controls.messages import show_info
 from ...controls.refresher import follow_event
 from ...controls.save_dialogs import choose_new_folder
 from ...controls.settings import remember
@@ -400,8 +401,9 @@ class Movie(Dock):
         assert self.found is not None
         of_event = [{int(t) for t in x.split("|")} for x in self.found.events["tracks"]]
         self.events.faint = {i for i, t in enumerate(of_event) if chosen and not t & chosen}
-        last = self.events.index(max(len(of_event) - 1, 0), len(movie_text.EVENT_HEADERS) - 1)
-        self.events.dataChanged.emit(self.events.index(0, 0), last)
+        if of_event:
+            last = self.events.index(len(of_event) - 1, len(movie_text.EVENT_HEADERS) - 1)
+            self.events.dataChanged.emit(self.events.index(0, 0), last)
 
     def select_whole(self) -> None:
         """Select the selected tracks in all frames."""

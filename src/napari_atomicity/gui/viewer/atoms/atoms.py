@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.colors import to_hex
-from napari.utils.notifications import show_info
 from psygnal import Signal
 from qtpy.QtCore import QPoint, QPointF, QRectF, Qt, QTimer
 from qtpy.QtGui import QColor, QImage, QPainter, QPaintEvent, QPen
@@ -19,6 +18,7 @@ from scipy.ndimage import gaussian_filter
 from ....atoms.finding.localisation import snap_to_spot
 from ....core.errors import AtomicityError
 from ....state.atom_store import AtomKey
+from ...controls.messages import show_info
 from ..canvas import Canvas
 from ..clusters.edit_commands import EditCommands
 from ..clusters.labelling import LabelMode

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from napari.layers import Labels, Shapes
-from napari.utils.notifications import show_info
 from psygnal import Signal
 from qtpy.QtCore import QEvent, QObject
 
@@ -25,6 +24,7 @@ from ....atoms.table import PERSON
 from ....core.text import pluralise
 from ....state.atom_store import AtomKey, marks_of
 from ....state.window_state import WindowState
+from ...controls.messages import show_info
 from ...controls.shortcuts import MARKING, Shortcut, format_line
 from ..canvas import Canvas
 from ..clusters.edit_commands import EditCommands

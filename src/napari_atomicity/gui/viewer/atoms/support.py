@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from napari.layers import Shapes
-from napari.utils.notifications import show_info
 
+from ...controls.messages import show_info
 from ..canvas import Canvas
 from ..clusters.edit_commands import EditCommands
 from ..clusters.regions import PolygonEditor

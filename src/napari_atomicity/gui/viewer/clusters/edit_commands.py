@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from napari.utils.notifications import show_error, show_info
+from napari.utils.notifications import show_error
 
 from ....core.errors import AtomicityError
 from ....state.window_state import Step
+from ...controls.messages import show_info
 from ...controls.questions import attempt
 from ..canvas import Canvas
 from .clusters import ClusterDisplay

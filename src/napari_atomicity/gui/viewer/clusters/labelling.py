@@ -146,6 +146,8 @@ class LabelMode(KeyMode):
     def _switch(self, on: bool) -> None:
         self._on = on
         self._rebind()
+        if on:  # there are clusters, around which a region may be drawn
+            compat.compile_shapes_soon()
 
     @property
     def review(self) -> Reviewing | None:

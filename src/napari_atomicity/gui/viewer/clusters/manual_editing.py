@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from napari.layers import Points
 from napari.layers.base import ActionType
-from napari.utils.notifications import show_info
 from psygnal import Signal
 
 from ....detection import Detection, DetectionSettings
@@ -18,6 +17,7 @@ from ....models.analysis import Analysis
 from ....state.cluster_rows import only, take_rows, unclassified
 from ....state.window_state import WindowState
 from ... import tasks
+from ...controls.messages import show_info
 from ...controls.questions import attempt
 from ..layers.layers import ImageLayers
 from ..overlays import Engine, classify_some, measure_places, split_or_merge

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from napari.layers import Shapes
 from qtpy.QtCore import QTimer
 
+from ....core.errors import AtomicityError
 from ...controls.questions import attempt
 from ..canvas import Canvas
 from ..layers import compat
@@ -30,6 +32,16 @@ def _draw_by_clicks(layer: Shapes, event: Any) -> Iterator[None]:
         yield
     if starts and layer._is_creating and len(layer.data[-1]) <= 2:
         compat.continue_click_by_click(layer)
+
+
+def _count_lines(polygons: tuple[Polygons, ...]) -> int:
+    """Count the polygons whose corners are on a line, up to half a pixel."""
+    n = 0
+    for polygon in (p for of_colour in polygons for p in of_colour):
+        centred = polygon - polygon.mean(axis=0)
+        across = np.linalg.svd(centred, full_matrices=False)[2][-1]
+        n += bool(np.ptp(centred @ across) < 0.5)
+    return n
 
 
 class PolygonEditor:
@@ -122,7 +134,16 @@ class PolygonEditor:
 
     def attempt(self, known: ImageLayers, polygons: tuple[Polygons, ...]) -> bool:
         """Edit the state and return whether that is accepted; show the error if not."""
-        return attempt(lambda: self.edit_state(known.image, polygons), lambda: self.write(known))
+
+        def edit() -> None:
+            if _count_lines(polygons) > _count_lines(self.in_state(known.image)):
+                raise AtomicityError(
+                    f"what was drawn in {known.image} has no area",
+                    advice="Draw around a region, or click three corners that are not on a line",
+                )
+            self.edit_state(known.image, polygons)
+
+        return attempt(edit, lambda: self.write(known))
 
     def on_drawn(self, layer: Shapes, n_new: int) -> None:
         """React to an edit that has added polygons."""

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
+from napari.layers import Shapes
 from qtpy.compat import isalive
+from qtpy.QtCore import QTimer
+
+COMPILE_AFTER_MS = 3000
+"""First, the window shows what there is."""
+_CORNERS = np.array([[0.0, 0.0], [0.0, 9.0], [8.0, 9.0], [7.0, 1.0]])
 
 
 def scale_bar(viewer: Any) -> Any:
@@ -46,6 +54,29 @@ def on_canvas_size(viewer: Any, run: Callable[..., object]) -> None:
     events = getattr(getattr(viewer, "canvas", None), "events", None)
     if hasattr(events, "size"):
         events.size.connect(run)
+
+
+@cache
+def compile_shapes_soon() -> None:
+    """Compile what napari compiles with numba for the first polygon of a process, in a thread.
+
+    In the window's thread, this would take seconds when a person begins to draw.
+    """
+
+    def start() -> None:
+        # Not a daemon: the compiler must not be at work while the process ends.
+        threading.Thread(target=compile_shapes, name="compile shapes").start()
+
+    QTimer.singleShot(COMPILE_AFTER_MS, start)
+
+
+def compile_shapes() -> None:
+    """Draw a polygon and a path in layers that nobody sees, of an image and of a stack."""
+    for ndim in (2, 3):  # arrays of a stack are not contiguous: other functions
+        layer = Shapes(ndim=ndim)
+        corners = np.column_stack([*np.zeros((ndim - 2, len(_CORNERS))), _CORNERS])
+        layer.add_paths([corners])
+        layer.add_polygons([corners])
 
 
 def has_window(viewer: Any) -> bool:
