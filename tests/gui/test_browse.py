@@ -303,11 +303,13 @@ def test_messages_go_by_themselves_also_if_another_one_follows(
     monkeypatch.setattr(messages, "SHOWN_MS", 300)
     monkeypatch.setattr(messages.QCursor, "pos", lambda: QPoint(-1, -1))  # not over them
     settle(viewer)
+    others = set(NapariQtNotification._instances)  # of earlier tests
     messages.show_info("an earlier message")
     qtbot.mouseClick(opened.analyse_button, LEFT)
 
     def are_shown() -> list[bool]:
-        texts = [shown.message.text() for shown in NapariQtNotification._instances]
+        own = [shown for shown in NapariQtNotification._instances if shown not in others]
+        texts = [shown.message.text() for shown in own]
         return [any(x in y for y in texts) for x in ("an earlier message", "3 of 4 images")]
 
     qtbot.waitUntil(lambda: are_shown()[1], timeout=30_000)

@@ -33,4 +33,4 @@ def _close(shown: NapariQtNotification) -> None:
     if is_under_mouse or shown.property("expanded"):
         QTimer.singleShot(SHOWN_MS, partial(_close, shown))
     else:
-        shown.close_with_fade()
+        shown.close()
