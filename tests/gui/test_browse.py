@@ -30,7 +30,7 @@ from waiting import updated
 
 from napari_atomicity import load
 from napari_atomicity.core.errors import AtomicityError
-from napari_atomicity.gui.controls import messages
+from napari_atomicity.gui.controls import questions
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.docks.embedding.dock import Embedding
@@ -300,11 +300,11 @@ def test_messages_go_by_themselves_also_if_another_one_follows(
     opened, viewer, qtbot, settle, monkeypatch
 ):
     """Also in a window that is not the active one, where napari lets them stay over the image."""
-    monkeypatch.setattr(messages, "SHOWN_MS", 300)
-    monkeypatch.setattr(messages.QCursor, "pos", lambda: QPoint(-1, -1))  # not over them
+    monkeypatch.setattr(questions, "SHOWN_MS", 300)
+    monkeypatch.setattr(questions.QCursor, "pos", lambda: QPoint(-1, -1))  # not over them
     settle(viewer)
     others = set(NapariQtNotification._instances)  # of earlier tests
-    messages.show_info("an earlier message")
+    questions.show_info("an earlier message")
     qtbot.mouseClick(opened.analyse_button, LEFT)
 
     def are_shown() -> list[bool]:

@@ -20,8 +20,7 @@ from napari_atomicity.core.errors import ReadError
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.docks.live.dock import RESULTS, Live
-from napari_atomicity.gui.docks.live.taking_in import MAX_WAITING
-from napari_atomicity.gui.docks.live.watching import MAX_ROWS, LiveHistory
+from napari_atomicity.gui.docks.live.watching import MAX_ROWS, MAX_WAITING, LiveHistory
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.models.domain_shift import FeatureSummary
 from napari_atomicity.pipeline.live import watch

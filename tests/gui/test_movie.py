@@ -17,8 +17,13 @@ from qtpy.QtWidgets import QFileDialog
 from napari_atomicity.gui.docks.analyse import summary
 from napari_atomicity.gui.docks.browse.image_list import row_of
 from napari_atomicity.gui.docks.movie import dock as module
-from napari_atomicity.gui.docks.movie.curves import counts_over_time, curves_of
-from napari_atomicity.gui.docks.movie.dock import NOT_ANALYSED, NOT_TRACKED, Movie
+from napari_atomicity.gui.docks.movie.dock import (
+    NOT_ANALYSED,
+    NOT_TRACKED,
+    Movie,
+    counts_over_time,
+    curves_of,
+)
 from napari_atomicity.gui.docks.ratios.dock import Ratios
 from napari_atomicity.gui.panels.legend import LabelLegend
 from napari_atomicity.gui.tasks import running

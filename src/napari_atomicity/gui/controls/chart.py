@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qtpy.QtCore import QPoint, QTimer
+from qtpy.QtCore import QPoint
 from qtpy.QtGui import QImage, QPainter, QPaintEvent, QPalette, QResizeEvent, QShowEvent
 from qtpy.QtWidgets import QWidget
 
 from ...reporting.plots.base import Look
 from ...reporting.plots.registry import style
 from .drawing import Drawing
+from .refresher import single_shot
 
 if TYPE_CHECKING:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -39,9 +40,7 @@ class Chart(Drawing):
         self._canvas: FigureCanvasAgg | None = None
         self._image: QImage | None = None
         self._work: Iterator[None] | None = None
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self._go_on)
+        self._timer = single_shot(self._go_on, owner=self)
 
     def show_chart(
         self, draw: Callable[[Figure, Look], object] | None, description: str = ""

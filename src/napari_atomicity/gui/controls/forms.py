@@ -8,6 +8,7 @@ from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
     QFormLayout,
+    QHBoxLayout,
     QLabel,
     QLayout,
     QPushButton,
@@ -117,6 +118,24 @@ def labelled(form: QFormLayout, text: str, field: QWidget, tooltip: str, row: in
     field.setToolTip(tooltip)
     field.setAccessibleName(text)
     form.insertRow(row, label, field)
+
+
+STRETCH = None
+"""Place in a row that takes the width that is left."""
+
+
+def new_row(*parts: QWidget | QLayout | tuple[QWidget | QLayout, int] | None) -> QHBoxLayout:
+    """Return a row of widgets and layouts, each with its stretch unless this is 0."""
+    row = QHBoxLayout()
+    for part in parts:
+        item, stretch = part if isinstance(part, tuple) else (part, 0)
+        if item is STRETCH:
+            row.addStretch(1)
+        elif isinstance(item, QLayout):
+            row.addLayout(item, stretch)
+        else:
+            row.addWidget(item, stretch)
+    return row
 
 
 def new_form() -> QFormLayout:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSize, Qt, QTimer
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSize, Qt
 from qtpy.QtGui import QPalette
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
 from ...core.palette import colour_of, symbol_of
 from .drawing import faint, glyph_icon
+from .refresher import single_shot
 
 
 class Lines(QAbstractTableModel):
@@ -117,9 +118,7 @@ def _fit_wrapped_rows(view: QTableView, most_rows: int) -> None:
         view.setFixedHeight(header.sizeHint().height() + high + bar + 4)
 
     # Once after all columns have their widths.
-    later = QTimer(view)
-    later.setSingleShot(True)
-    later.timeout.connect(fit)
+    later = single_shot(fit, owner=view)
     view.model().modelReset.connect(later.start)
     view.model().layoutChanged.connect(lambda *_: later.start())
     header.sectionResized.connect(lambda *_: later.start())

@@ -20,6 +20,17 @@ from qtpy.QtWidgets import QWidget
 # function before Qt deletes the widget and calls it.
 
 
+def single_shot(
+    slot: Callable[[], object], interval_ms: int = 0, owner: QObject | None = None
+) -> QTimer:
+    """Return a timer that calls a function once after each start."""
+    timer = QTimer(owner)
+    timer.setSingleShot(True)
+    timer.setInterval(interval_ms)
+    timer.timeout.connect(slot)
+    return timer
+
+
 def follow(owner: QObject, signal: SignalInstance, slot: Callable[..., Any]) -> None:
     """Call a bound method of a widget at every emission, as long as the widget exists.
 
@@ -80,9 +91,7 @@ class Refresher(QObject):
         super().__init__()
         self.counts: dict[ChangeSignal, int] = dict.fromkeys(signals, 0)
         self._widgets: list[ref[FollowingWidget]] = []
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self._refresh)
+        self._timer = single_shot(self._refresh, owner=self)
         self.postponed = False
         for name, signal in signals.items():
             signal.connect(partial(self._count, name))
@@ -149,9 +158,7 @@ class FollowingWidget(QWidget):
         super().__init__(parent)
         self._refresher = refresher
         self._counts: dict[str, int] = {}
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self._update_if_visible)
+        self._timer = single_shot(self._update_if_visible, owner=self)
         refresher.add(self)
 
     def refresh(self) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from ...core.errors import format_failed
 from ...models.analysis import Analysis
@@ -18,7 +18,7 @@ from ...statistics.ratios.track_counts import (
     merge_tracks,
     stacks_without_tracks,
 )
-from ..controls.forms import CollapsibleSection, folded, main_button
+from ..controls.forms import CollapsibleSection, folded, main_button, new_row
 from ..controls.settings_form import form_of
 from ..panels.corrections import Corrections
 from ..panels.dock import Dock
@@ -120,9 +120,7 @@ class Analyse(Dock):
         steps = QWidget()
         layout = QVBoxLayout(steps)
         layout.setContentsMargins(0, 0, 0, 0)
-        row = QHBoxLayout()
-        row.addWidget(self.detect)
-        row.addWidget(self.classify)
+        row = new_row(self.detect, self.classify)
         layout.addLayout(row)
         for panel in (self.legend, self.corrections, self.detected, self.intensity):
             layout.addWidget(panel)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QHBoxLayout
-
 from ...pipeline.run_request import RunRequest
+from ..controls.forms import new_row
 from ..controls.settings_form import form_of
 from ..panels.corrections import Corrections
 from ..panels.dock import Dock
@@ -23,9 +22,7 @@ class Classify(Dock):
         self.models.setAccessibleName("Model")
         self.form = form_of(RunRequest, "device", "symmetries", "labels")
         self.step = ClassifyStep(self.binding, self.models, self.form)
-        row = QHBoxLayout()
-        row.addWidget(self.models, 1)
-        row.addWidget(self.step)
+        row = new_row((self.models, 1), self.step)
         self.content.addLayout(row)
         self.conditions = self.add(ConditionsWarning(self.binding))
         self.legend = self.add(LabelLegend(self.binding))

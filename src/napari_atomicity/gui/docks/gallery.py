@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
 
 from ...core.tables.cluster_table import AGGREGATE, Key
 from ..controls.cluster_rows import in_numbers, label_order
-from ..controls.forms import ComboBox, Slider
+from ..controls.forms import ComboBox, Slider, new_row
 from ..controls.questions import attempt
 from ..controls.settings import remember, settings
 from ..controls.shortcuts import GALLERY, Shortcut, as_table
@@ -44,9 +44,7 @@ class Gallery(RowsDock):
             "Tiles stay in place when you label them. Sort again moves every tile to its current "
             "position and group."
         )
-        bottom = QHBoxLayout()
-        bottom.addWidget(self.note, 1)
-        bottom.addWidget(self.sort_again_button)
+        bottom = new_row((self.note, 1), self.sort_again_button)
 
         self.view = GalleryView(self.model)
         self.view.side = self.size_slider.value()

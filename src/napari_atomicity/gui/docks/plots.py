@@ -22,12 +22,12 @@ from ...reporting.plots.base import Look, Plot
 from ...reporting.plots.columns import columns_to_plot
 from ...reporting.plots.ratios import ORDERS, recording_time
 from ...reporting.plots.registry import COLUMN_PLOTS, PLOTS, save_plot, scales_of
-from ..controls.forms import ComboBox
+from ..controls.forms import ComboBox, new_row
 from ..controls.refresher import follow
 from ..controls.settings import remember
 from ..panels.dock import Dock
 from ..panels.ratio_bars import keeps_ratios
-from ..scatter.linked import HINT, Linked
+from ..scatter.rows import HINT, Linked
 from ..scatter.save import choose_and_save
 from ..scatter.view import PlotView
 from ..tasks import running, start
@@ -125,10 +125,7 @@ class Plots(Dock):
             "Save the plot: a picture (PNG), a drawing (SVG, PDF) or its data (CSV)."
         )
         self.save_button.clicked.connect(self.save)
-        tools = QHBoxLayout()
-        tools.addWidget(self.scope_combo, 1)
-        tools.addWidget(self.order_combo, 1)
-        tools.addWidget(self.save_button)
+        tools = new_row((self.scope_combo, 1), (self.order_combo, 1), self.save_button)
         self._controls = QHBoxLayout()
         self._controls.addWidget(self.plot_combo, 1)
         self._controls.addLayout(columns, 1)
@@ -143,10 +140,7 @@ class Plots(Dock):
             combo.setToolTip(
                 f"{axis}: a measurement of the clusters. Those of installed packages come first."
             )
-        row = QHBoxLayout()
-        row.addWidget(self.x_combo, 1)
-        row.addWidget(self.y_combo, 1)
-        return row
+        return new_row((self.x_combo, 1), (self.y_combo, 1))
 
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
         """Use one row for the controls where the dock is wide: below the canvas it is low."""

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from napari.layers import Points
 from napari.viewer import Viewer
-from qtpy.QtCore import QPoint, Qt, QTimer
+from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QHBoxLayout,
@@ -17,7 +17,6 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QMenu,
     QPushButton,
-    QWidget,
 )
 
 from ...core.errors import AtomicityError
@@ -29,7 +28,9 @@ from ...io.outline_files import OUTLINE_WRITERS
 from ...models.analysis import Analysis
 from ...state.cluster_rows import ids_of_image
 from ..controls.cluster_rows import in_numbers
-from ..controls.messages import show_info
+from ..controls.forms import new_row
+from ..controls.questions import show_info
+from ..controls.refresher import single_shot
 from ..controls.settings import settings
 from ..panels.rows_dock import RowsDock
 from ..panels.table_files import (
@@ -121,7 +122,7 @@ class Table(RowsDock):
         stored = settings().value("table/columns")
         self._chosen: list[str] = str(stored).split(",") if stored else list(USUAL)
         self._sized: set[str] = set()
-        self._typing = _single_shot(self, _TYPING_MS, self.apply_filter)
+        self._typing = single_shot(self.apply_filter, _TYPING_MS, self)
         top = self._new_filter_row()
         self.error = QLabel()
         self.error.setWordWrap(True)
@@ -155,10 +156,7 @@ class Table(RowsDock):
         self.columns_menu.setToolTipsVisible(True)
         self.columns_menu.aboutToShow.connect(self._fill_columns_menu)
         self.columns_button.setMenu(self.columns_menu)
-        row = QHBoxLayout()
-        row.addWidget(self.filter_line, 1)
-        row.addWidget(self.columns_button)
-        return row
+        return new_row((self.filter_line, 1), self.columns_button)
 
     def _new_buttons(self) -> QHBoxLayout:
         self.sort_again_button.setToolTip(
@@ -398,11 +396,3 @@ class Table(RowsDock):
     def add_layer(self) -> None:
         """Add the selected clusters as a new Points layer."""
         selected_as_layer(self.binding.viewer)
-
-
-def _single_shot(owner: QWidget, interval_ms: int, slot: Any) -> QTimer:
-    timer = QTimer(owner)
-    timer.setSingleShot(True)
-    timer.setInterval(interval_ms)
-    timer.timeout.connect(slot)
-    return timer

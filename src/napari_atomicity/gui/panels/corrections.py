@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QVBoxLayout
+from qtpy.QtWidgets import QCheckBox, QVBoxLayout
 
 from ...core import palette
 from ...core.tables.cluster_table import NON_CLASS_LABELS
 from ..controls.drawing import glyph_icon
-from ..controls.forms import ComboBox, wrapped_label
+from ..controls.forms import ComboBox, new_row, wrapped_label
 from ..controls.shortcuts import as_help
 from ..viewer.binding import Binding
 from .dock import Panel
@@ -34,9 +34,7 @@ class Corrections(Panel):
         self.labels.setAccessibleName("Set label of the selection")
         self.labels.activated.connect(self._on_label_chosen)
         self.selected = wrapped_label("Selection", lines=2)
-        row = QHBoxLayout()
-        row.addWidget(self.label_mode)
-        row.addWidget(self.labels, 1)
+        row = new_row(self.label_mode, (self.labels, 1))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from weakref import WeakMethod
 
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QObject, QPoint, QTimer
+from qtpy.QtCore import QObject, QPoint
 from qtpy.QtWidgets import QLabel, QPushButton, QScrollArea, QScrollBar, QVBoxLayout, QWidget
 
 from ...core.errors import AtomicityError
@@ -16,7 +16,7 @@ from ...models.analysis import Analysis
 from .. import tasks
 from ..controls.focus import set_reading_order
 from ..controls.forms import CollapsibleSection, in_scroll_area, wrapped_label
-from ..controls.refresher import ChangeSignal, FollowingWidget
+from ..controls.refresher import ChangeSignal, FollowingWidget, single_shot
 from ..viewer.binding import Binding, binding_of
 from .dock_windows import LazyDock, PanelStyle
 from .forms import ImageForm, busy
@@ -96,9 +96,7 @@ class Dock(Panel):
         super().__init__(binding_of(napari_viewer), parent)
         self._conditions: list[tuple[QWidget, WeakMethod[Callable[[], bool]] | None]] = []
         self._scroll_target: QWidget | None = None
-        self._scroll_timer = QTimer(self)
-        self._scroll_timer.setSingleShot(True)
-        self._scroll_timer.timeout.connect(self._scroll)
+        self._scroll_timer = single_shot(self._scroll, owner=self)
         PanelStyle(self, self.binding)
         workbench_bar(napari_viewer)  # a dock that is opened alone has the bar as well
         scrolls = self.scrolls and not embedded

@@ -20,7 +20,7 @@ from ...reporting.plots.session import contradictions
 from ...state.project_saver import SESSION_COLUMNS
 from ...state.window_state import WindowState
 from .. import tasks
-from ..controls.messages import show_info
+from ..controls.questions import show_info
 from ..controls.refresher import follow
 from ..controls.settings import settings
 from ..viewer.binding import Binding

@@ -17,7 +17,7 @@ from ...io.images import unique_names
 from ...io.outline_files import write_outlines
 from ...io.tables import describe_columns, write_table
 from ...models.analysis import Analysis
-from ..controls.messages import show_info
+from ..controls.questions import show_info
 from ..controls.save_dialogs import choose_file
 from ..tasks import start
 

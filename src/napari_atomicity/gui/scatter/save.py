@@ -11,8 +11,7 @@ from pandas import DataFrame
 from ...reporting.plots.base import Look, marker, style_axes
 from ...reporting.plots.cluster_map import draw_map
 from ...reporting.plots.registry import SUFFIXES
-from ..controls.messages import show_info
-from ..controls.questions import attempt
+from ..controls.questions import attempt, show_info
 from ..controls.save_dialogs import choose_file
 from .legend import ColourScale, Entry
 

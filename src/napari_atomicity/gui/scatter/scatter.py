@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QSizePolicy, QToolTip, QVBoxLayout, QWidget
 from scipy.spatial import cKDTree
 from vispy import gloo, scene
 
+from ..controls.refresher import single_shot
 from .mouse import PAN, ScatterMouse, extent, marker_size, smoothing
 
 # ---- text over a map, readable on any background
@@ -127,10 +128,7 @@ class FrameLimiter(QObject):
         self._n = 0
         self._whole_ms = 0.0
         self.hurried = False  # whether some points are left out
-        self._rest = QTimer(self)
-        self._rest.setSingleShot(True)
-        self._rest.setInterval(_REST_MS)
-        self._rest.timeout.connect(self.rest)
+        self._rest = single_shot(self.rest, _REST_MS, owner=self)
 
     def begin(self, n: int) -> None:
         """Start with n new points."""
@@ -211,9 +209,7 @@ class Scatter(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         self.setMinimumSize(120, 120)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        self._renewal = QTimer(self)
-        self._renewal.setSingleShot(True)
-        self._renewal.timeout.connect(self._renew_canvas)
+        self._renewal = single_shot(self._renew_canvas, owner=self)
         self._make_canvas()
         self._apply_theme()
 

@@ -15,10 +15,9 @@ from qtpy.QtCore import QTimer
 
 from ...core.tables.cluster_table import Key
 from ...models.analysis import Analysis
-from ...state.unstored_edits import has_unstored_edits
 from ...state.window_state import WindowState
 from .. import tasks
-from ..controls.messages import show_info
+from ..controls.questions import show_info
 from ..controls.refresher import Refresher
 from ..controls.settings import ANNOTATOR, settings
 from .atoms.atoms import AtomView
@@ -33,7 +32,7 @@ from .layers import compat, picking
 from .layers.layer_group import ROLE, is_removing_layers
 from .layers.micrographs import is_micrograph
 from .overlays import Overlays
-from .projects import Projects, may_remove_image
+from .projects import Projects, has_unstored_edits, may_remove_image
 from .tracks import TrackView
 from .turns import StepRunner
 

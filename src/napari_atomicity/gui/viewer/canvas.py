@@ -17,8 +17,7 @@ from qtpy.QtCore import QTimer
 from ...core.micrograph import Micrograph
 from ...state.window_state import WindowState
 from .. import tasks
-from ..controls.messages import show_info
-from ..controls.questions import attempt
+from ..controls.questions import attempt, show_info
 from .layers import calibration, compat, picking
 from .layers.layer_group import ROLE, EventBlocker
 from .layers.layers import ImageLayers

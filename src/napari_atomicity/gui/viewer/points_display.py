@@ -6,11 +6,10 @@ from collections.abc import Iterable, Set
 from functools import partial
 from typing import Any
 
-from qtpy.QtCore import QTimer
-
 from ...state.atom_store import AtomStore
 from ...state.cluster_rows import ids_of_image
 from ...state.window_state import WindowState
+from ..controls.refresher import single_shot
 from .canvas import Canvas
 from .layers import compat
 from .layers.points import PointsKind, PointsView
@@ -34,10 +33,7 @@ class PointsDisplay:
         self._state = canvas.state
         self._kind = kind
         self._owner = owner
-        self._zoom_timer = QTimer()
-        self._zoom_timer.setSingleShot(True)
-        self._zoom_timer.setInterval(_ZOOM_DELAY_MS)
-        self._zoom_timer.timeout.connect(self._fit_to_zoom)
+        self._zoom_timer = single_shot(self._fit_to_zoom, _ZOOM_DELAY_MS)
         compat.camera(canvas.viewer).events.zoom.connect(self._on_zoom)
         canvas.points_created.connect(self._on_created)
         owner.selection_changed.connect(self._on_selection)

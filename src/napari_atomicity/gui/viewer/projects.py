@@ -20,11 +20,10 @@ from ...core.progress import Progress, Stop
 from ...io.tables import write_clusters
 from ...project import SUFFIX, Opened, Project, ProjectContents, project_file, survey
 from ...project.opening import add_paths
-from ...state.unstored_edits import images_with_unstored_edits
+from ...state.edits import ReplaceClusters
 from ...state.window_state import WindowState
 from .. import tasks
-from ..controls.messages import show_info
-from ..controls.questions import confirm, front_window
+from ..controls.questions import confirm, front_window, show_info
 from ..controls.save_dialogs import choose_file
 from .models import add_model, install_models, model_folder, open_with_models, wants_models
 
@@ -553,3 +552,27 @@ def _weak(method: Callable[..., Any]) -> Callable[..., Any]:
         return None if dead or bound is None else bound(*args)
 
     return call
+
+
+# ---- edits that no project contains
+def images_with_unstored_edits(state: WindowState) -> list[str]:
+    """Return the images with manual edits that no project contains.
+
+    Manual edits are labels, added, removed or changed clusters, excluded regions, marks of atoms,
+    the support, and what was entered of the session. Results of models can be computed again.
+    """
+    return [image for image in state.images if has_unstored_edits(state, image)]
+
+
+def has_unstored_edits(state: WindowState, image: str) -> bool:
+    """Return whether an image has manual edits that no project contains."""
+    if state.project is not None and state.project.has(image):
+        return False
+    analysis, atoms = state.analysis(image), state.atoms.of(image)
+    return bool(
+        state.sessions.get(image)
+        or (atoms is not None and (atoms.marks or atoms.support_added or atoms.support_removed))
+        or (analysis is not None and analysis.regions)
+        or (analysis is not None and (analysis.table["label_corrected"] != "").any())
+        or any(isinstance(edit, ReplaceClusters) for edit in state.history.edits_of(image))
+    )

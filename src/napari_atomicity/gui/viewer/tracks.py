@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 from napari.layers import Tracks
 from napari.utils import Colormap
-from qtpy.QtCore import QTimer
 
 from ...core.palette import colours
 from ...core.tables.cluster_table import NO_TRACK
 from ...models.analysis import Analysis
 from ...tracking.tracks import is_tracked
+from ..controls.refresher import single_shot
 from .canvas import Canvas
 from .layers.layers import ImageLayers
 
@@ -37,9 +37,7 @@ class TrackView:
         # A layer that was removed by hand comes back only with other tracks.
         self._written: dict[str, np.ndarray] = {}
         self._waiting: set[str] = set()
-        self._timer = QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self._write_waiting)
+        self._timer = single_shot(self._write_waiting)
         canvas.state.changed.connect(self._on_change)
 
     @property

@@ -39,7 +39,7 @@ from ...controls.forms import (
     wrapped_label,
 )
 from ...controls.line_table import Lines, table_of
-from ...controls.messages import show_info
+from ...controls.questions import show_info
 from ...controls.refresher import follow
 from ...controls.save_dialogs import choose_new_folder
 from ...controls.settings import remember
@@ -48,9 +48,8 @@ from ...tasks import start
 from ...viewer.binding import Binding
 from ...viewer.layers import calibration, compat
 from ...viewer.layers.layer_group import ROLE
-from .coverage import Coverage
 from .packs import Packs, found_by_model
-from .results import Results, title
+from .results import Coverage, Results, title
 from .text import WHY, dispute_lines
 
 # ---- positions on which annotators or the model disagree, and the consensus as result

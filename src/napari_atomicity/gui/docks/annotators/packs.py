@@ -13,7 +13,6 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QDoubleSpinBox,
     QFileDialog,
-    QHBoxLayout,
     QLineEdit,
     QPushButton,
     QVBoxLayout,
@@ -29,7 +28,7 @@ from ....project.filled_packs import Unit
 from ....state.annotator_packs import TakenIn, pack_images, take_in_packs
 from ....state.annotators import Annotations
 from ....state.window_state import WindowState
-from ...controls.forms import ComboBox, labelled, new_form, selectable_label
+from ...controls.forms import ComboBox, labelled, new_form, new_row, selectable_label
 from ...controls.questions import choose_answer
 from ...controls.save_dialogs import choose_file
 from ...controls.settings import remember
@@ -129,9 +128,7 @@ class Packs(QWidget):
         self.import_button.clicked.connect(self.take_in)
         self.result = selectable_label("Result of the packs", plain=True, lines=2)
         self.result.hide()
-        row = QHBoxLayout()
-        row.addWidget(self.export_button)
-        row.addWidget(self.import_button)
+        row = new_row(self.export_button, self.import_button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(form)

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
-from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+import pandas as pd
+from qtpy.QtCore import QModelIndex, QSignalBlocker, Signal
+from qtpy.QtWidgets import QLabel, QMenu, QPushButton, QVBoxLayout, QWidget
 
-from ....state.annotators import AnnotatorComparison
-from ...controls.forms import CollapsibleSection, selectable_label, wrapped_label
+from ....state.annotator_packs import remove_annotator
+from ....state.annotators import Annotations, AnnotatorComparison
+from ...controls.forms import CollapsibleSection, new_row, selectable_label, wrapped_label
 from ...controls.line_table import Lines, table_of
-from .text import effect_lines, f1_table, format_agreement, format_expert, rater_lines
+from ...controls.questions import attempt
+from ...controls.refresher import FollowingWidget, follow
+from ...viewer.binding import Binding
+from .text import (
+    coverage_lines,
+    effect_lines,
+    f1_table,
+    format_agreement,
+    format_annotators,
+    format_expert,
+    rater_lines,
+)
 
 _F1 = (
     "F1 of the marks of two annotators: 1 if all marks match within the tolerance, 0 without any "
@@ -110,3 +125,138 @@ def _lines(columns: Sequence[tuple[str, str]], parent: QWidget) -> Lines:
     """Make the model of a table from pairs of header and tooltip."""
     headers, tooltips = zip(*columns, strict=True)
     return Lines(headers, tooltips, parent)
+
+
+# ---- how much each person has seen
+HOW = "To mark blind: enter your name and tick Blind, both at the top, then click the atoms."
+BLIND = "Blind: click the atoms in the image."
+_HIDDEN = (
+    "In blind mode, results of the model and of other annotators are hidden, and your marks are "
+    "stored separately."
+)
+DONE = "Set image as reviewed"
+NO_PROJECT = "Open a folder or a project first: marks are kept in its file."
+NOT_DONE = "Set image as not reviewed"
+_TOOLTIP = (
+    "Record that you have searched the whole image, so that unmarked positions count as no atom. "
+    "Needed for images without atoms; images with marks count as reviewed."
+)
+
+
+class Coverage(FollowingWidget):
+    """Marking, which images are reviewed, and a table of images and annotators.
+
+    Signals: ``noted()`` after an image was set as reviewed or not reviewed.
+    """
+
+    follows = ("current_changed", "annotator_changed", "project_changed")
+    noted = Signal()
+
+    def __init__(self, binding: Binding) -> None:
+        super().__init__(binding.refresher)
+        self.binding, self.state = binding, binding.state
+        self.annotations: Annotations | None = None
+        self._known = False
+        self.how = wrapped_label("How to mark atoms", lines=2)
+        self.how.setToolTip(_HIDDEN)
+        self.mark_button = QPushButton("Mark atoms")
+        self.mark_button.setCheckable(True)
+        self.mark_button.setToolTip(
+            "Click in the image to mark an atom, drag to move it, press Delete to remove it and U "
+            "to set it as uncertain. Default: off."
+        )
+        self.mark_button.toggled.connect(self._on_mark)
+        self.done_button = QPushButton(DONE)
+        self.done_button.clicked.connect(self.note)
+        self.words = wrapped_label("Images reviewed by each annotator", plain=True, lines=2)
+        self.lines = Lines((), (), self)
+        self.view = table_of(self.lines, "Images and annotators", 8)
+        self.view.setToolTip(
+            "Number of atoms marked by each annotator, uncertain ones with a ?. A dash: not "
+            "reviewed. Click to show the image."
+        )
+        self.remove_button = QPushButton("Remove marks of")
+        self.remove_button.setToolTip(
+            "Remove all blind marks of one annotator, such as those of a wrong pack. Undo (Ctrl+Z) "
+            "brings them back, and a pack can be imported again."
+        )
+        self.remove_button.setMenu(QMenu(self.remove_button))
+        self.view.clicked.connect(self._on_clicked)
+        self.view.activated.connect(self._on_clicked)
+        row = new_row(self.mark_button, (self.done_button, 1))
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.how)
+        layout.addLayout(row)
+        layout.addWidget(self.words)
+        layout.addWidget(self.view)
+        layout.addWidget(self.remove_button)
+        follow(self, binding.atoms.marking_changed, self._show_mark)
+
+    def show_annotations(self, annotations: Annotations | None) -> None:
+        """Show the annotations; in blind mode only those of the current annotator."""
+        self.annotations, state = annotations, self.state
+        names = [] if annotations is None else annotations.annotators
+        if state.blind:
+            names = [name for name in names if name == state.annotator]
+        self.how.setText(BLIND if state.blind else HOW)
+        if annotations is None or state.project is None:
+            self.words.setText("" if state.project is not None else NO_PROJECT)
+            self.lines.show([])
+        else:
+            self.words.setText(format_annotators(annotations, names))
+            images = state.project.names
+            self.lines.show(
+                coverage_lines(annotations, images, names) if names else [], ["Image", *names]
+            )
+        self.view.setVisible(bool(self.lines.lines))
+        menu = self.remove_button.menu()
+        menu.clear()
+        for name in names:
+            menu.addAction(name.replace("&", "&&"), partial(self._remove, name))
+        self.remove_button.setVisible(bool(names) and not state.blind and not state.read_only)
+        self.refresh()
+
+    def refresh(self) -> None:
+        state, image = self.state, self.state.current
+        here = state.project is not None and image is not None and state.project.has(image)
+        counts = None if self.annotations is None else self.annotations.counts
+        own = pd.Series([], dtype=int)
+        if counts is not None:
+            mine = (counts["image"] == image) & (counts["annotator"] == state.annotator)
+            own = counts.loc[mine, "marks"]
+        self._known, marked = len(own) > 0, bool(own.any())
+        free = here and state.blind and not state.read_only
+        self.done_button.setEnabled(free and not marked)
+        counted = "Image reviewed: it has marks" if marked else NOT_DONE
+        self.done_button.setText(counted if self._known else DONE)
+        why = "" if state.blind else " Tick Blind in the bar first: only blind marks are compared."
+        self.done_button.setToolTip(_TOOLTIP + why)
+        self.mark_button.setEnabled(image is not None and not state.read_only)
+
+    def note(self) -> None:
+        """Set the current image as reviewed, or as not reviewed."""
+        project, image = self.state.project, self.state.current
+        if project is None or image is None:
+            return
+        attempt(
+            lambda: project.atoms.mark_as_viewed([image], self.state.annotator, not self._known)
+        )
+        self.noted.emit()
+
+    def _remove(self, annotator: str) -> None:
+        attempt(lambda: remove_annotator(self.state, annotator))
+        self.noted.emit()
+
+    def _on_mark(self, on: bool) -> None:
+        self.binding.atoms.marking = on
+        self._show_mark(self.binding.atoms.marking)
+
+    def _show_mark(self, on: bool) -> None:
+        with QSignalBlocker(self.mark_button):
+            self.mark_button.setChecked(on)
+
+    def _on_clicked(self, index: QModelIndex) -> None:
+        image = self.lines.lines[index.row()][0]
+        if image in self.state.images:
+            self.state.current = image

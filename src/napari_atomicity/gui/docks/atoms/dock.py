@@ -17,9 +17,8 @@ from ....io.tables import write_table
 from ....models.files import available_cards
 from ....pipeline.atom_request import AtomRequest
 from ... import tasks
-from ...controls.forms import CollapsibleSection, folded, labelled, main_button
-from ...controls.messages import show_info
-from ...controls.questions import confirm
+from ...controls.forms import CollapsibleSection, folded, labelled, main_button, new_row
+from ...controls.questions import confirm, show_info
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
@@ -149,10 +148,7 @@ class Atoms(Dock):
         self.all_button = QPushButton("All images")
         self.all_button.clicked.connect(self.run_all)
         self.enable_when(self.all_button, self._can_find_all)
-        row = QHBoxLayout()
-        row.addWidget(self.button, 1)
-        row.addWidget(self.all_button)
-        return row
+        return new_row((self.button, 1), self.all_button)
 
     def _out(self) -> QHBoxLayout:
         self.export_button = QPushButton("Export")

@@ -22,8 +22,8 @@ from ....reporting.plots.dispersion import GROUP_EXTENTS
 from ....statistics.points.atom_groups import KINDS, kind_of
 from ... import tasks
 from ...controls.bars import Bar, BarChart
-from ...controls.forms import ComboBox, labelled, wrapped_label
-from ...controls.messages import show_info
+from ...controls.forms import STRETCH, ComboBox, labelled, new_row, wrapped_label
+from ...controls.questions import show_info
 from ...controls.settings_form import form_of
 from ...viewer.binding import Binding
 from ...viewer.layers.atom_style import COLOURINGS
@@ -222,11 +222,7 @@ class FoundPart(QWidget):
             "ten times as long as finding the atoms."
         )
         self.missed_button.clicked.connect(self._describe_missed)
-        row = QHBoxLayout()
-        row.addWidget(self.missed_button)
-        row.addWidget(self.species_button)
-        row.addStretch(1)
-        return row
+        return new_row(self.missed_button, self.species_button, STRETCH)
 
     # ---- changes of the state
     def show_atoms(self, atoms: ImageAtoms | None) -> None:

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton, QVBoxLayout, QWi
 from ....atoms.marks import ImageAtoms
 from ....core.errors import AtomicityError
 from ... import tasks
-from ...controls.forms import wrapped_label
+from ...controls.forms import new_row, wrapped_label
 from ...viewer.binding import Binding
 from ...viewer.layers.compat import compile_shapes_soon
 from .cluster_links import unchanged
@@ -74,9 +74,7 @@ class MarkingPart(QWidget):
             "second click reverts it."
         )
         self.done_words = wrapped_label("Review state of this image")
-        first = QHBoxLayout()
-        first.addWidget(self.button, 1)
-        first.addWidget(self.loupe)
+        first = new_row((self.button, 1), self.loupe)
         second = QHBoxLayout()
         for widget in (self.support, self.add_button, self.take_button):
             second.addWidget(widget)

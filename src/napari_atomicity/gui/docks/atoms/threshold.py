@@ -7,7 +7,7 @@ import weakref
 
 import numpy as np
 from napari.layers import Image
-from qtpy.QtCore import QSignalBlocker, QTimer
+from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QStyle, QVBoxLayout, QWidget
 
 from ....atoms.analysis import AtomAnalysis
@@ -15,7 +15,8 @@ from ....atoms.finding.pixel_size import PixelSizeProposal
 from ....atoms.marks import ImageAtoms
 from ....core.text import pluralise
 from ... import tasks
-from ...controls.forms import Slider, spin_box, wrapped_label
+from ...controls.forms import Slider, new_row, spin_box, wrapped_label
+from ...controls.refresher import single_shot
 from ...controls.settings import remember
 from ...panels.forms import ImageForm
 from ...viewer.binding import Binding
@@ -162,17 +163,10 @@ class ThresholdPart(QWidget):
         self._image: str | None = None
         self._analysis: AtomAnalysis | None = None
         # Mouse events are more frequent than redraws: only the last one of a turn is applied.
-        self._soon = self._timer(0, self.apply)
-        self._pause = self._timer(_PAUSE_MS, self._let_go)
+        self._soon = single_shot(self.apply, 0, self)
+        self._pause = single_shot(self._let_go, _PAUSE_MS, self)
         self._build()
         self._name_button()
-
-    def _timer(self, interval_ms: int, slot: object) -> QTimer:
-        timer = QTimer(self)
-        timer.setSingleShot(True)
-        timer.setInterval(interval_ms)
-        timer.timeout.connect(slot)
-        return timer
 
     def _build(self) -> None:
         self.words = wrapped_label("Atoms at the threshold")
@@ -214,10 +208,7 @@ class ThresholdPart(QWidget):
         self.precision.setToolTip(f"Expected precision, 0.05 to 1. Default: {PRECISION:g}.")
         remember("atoms/precision", self.precision)
         self.precision.valueChanged.connect(self._name_button)
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.best_button)
-        buttons.addWidget(self.precision_button, 1)
-        buttons.addWidget(self.precision)
+        buttons = new_row(self.best_button, (self.precision_button, 1), self.precision)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)

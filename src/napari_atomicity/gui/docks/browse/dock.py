@@ -33,9 +33,16 @@ from ....io.images import reader_of, suffixes
 from ....pipeline.run_request import RunRequest
 from ....project import SUFFIX, Project, project_file
 from ... import tasks
-from ...controls.forms import folded, in_scroll_area, labelled, main_button, new_form, wrapped_label
-from ...controls.messages import show_info
-from ...controls.questions import choose_answer, confirm
+from ...controls.forms import (
+    folded,
+    in_scroll_area,
+    labelled,
+    main_button,
+    new_form,
+    new_row,
+    wrapped_label,
+)
+from ...controls.questions import choose_answer, confirm, show_info
 from ...controls.refresher import follow
 from ...controls.save_dialogs import choose_file
 from ...controls.settings import remember
@@ -48,9 +55,8 @@ from ...panels.session_labels import TOGETHER, SessionLabels
 from ...panels.session_scale import session_of_image, show_answer
 from ...viewer.binding import Binding
 from ...viewer.models import write_model
-from .batch import AnalyseAll
+from .batch import AnalyseAll, place_of
 from .image_list import ROW_LINES, ImageDelegate, ImageModel
-from .remote_batch import place_of
 from .session_menu import SessionMenu
 
 # ---- what Browse shows while there is no image: the ways to begin
@@ -217,10 +223,7 @@ class Browse(Dock):
             self.actions_by_name[name] = menu.addAction(text)
             self.actions_by_name[name].triggered.connect(slot)
         self.more_button.setMenu(menu)
-        row = QHBoxLayout()
-        row.addWidget(self.open_button, 1)
-        row.addWidget(self.more_button)
-        return row
+        return new_row((self.open_button, 1), self.more_button)
 
     def _image_list(self) -> QListView:
         self.model = ImageModel(self.state, self)
@@ -255,11 +258,7 @@ class Browse(Dock):
             "background, starting with the open one. You can keep working."
         )
         self.analyse_button.clicked.connect(self.analyse_all)
-        row = QHBoxLayout()
-        row.addWidget(self.previous_button)
-        row.addWidget(self.next_button)
-        row.addWidget(self.analyse_button, 1)
-        return row
+        return new_row(self.previous_button, self.next_button, (self.analyse_button, 1))
 
     def _settings_form(self) -> QWidget:
         form = new_form()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
@@ -34,14 +34,22 @@ from ....reporting.plots.dispersion import DISPERSION_PLOTS
 from ....reporting.plots.registry import save_plot
 from ....statistics.points.loading_settings import LoadingSettings
 from ...controls.drawing import ProgressBar
-from ...controls.forms import CollapsibleSection, ComboBox, labelled, wrapped_label
+from ...controls.forms import (
+    STRETCH,
+    CollapsibleSection,
+    ComboBox,
+    labelled,
+    new_row,
+    wrapped_label,
+)
 from ...controls.line_table import table_of
-from ...controls.messages import show_info
+from ...controls.questions import show_info
+from ...controls.refresher import single_shot
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
 from ...panels.table_files import FILE_TYPES, choose_table_path, copy_table
-from ...scatter.linked import HINT, Linked
+from ...scatter.rows import HINT, Linked
 from ...scatter.save import choose_and_save
 from ...scatter.view import PlotView
 from ...tasks import format_error, running, start
@@ -162,9 +170,7 @@ class Dispersion(Dock):
         self._images: dict[str, ImageAtoms] = {}
         self._inputs: tuple[object, ...] = ()
         self._task = f"dispersion {id(self)}"
-        self._debounce = QTimer(self)
-        self._debounce.setSingleShot(True)
-        self._debounce.timeout.connect(self._compute)
+        self._debounce = single_shot(self._compute, owner=self)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.content.setContentsMargins(6, 6, 6, 6)
         self.content.addLayout(self._top())
@@ -219,11 +225,7 @@ class Dispersion(Dock):
         self.waiting = Waiting()
         self.waiting.cancelled.connect(self.cancel)
         # In one line, so that showing it does not move the content below.
-        top = QHBoxLayout()
-        top.addWidget(self.scope_combo, 1)
-        top.addWidget(self.waiting, 1)
-        top.addWidget(self.update_button)
-        return top
+        return new_row((self.scope_combo, 1), (self.waiting, 1), self.update_button)
 
     def _buttons(self) -> QHBoxLayout:
         self.copy_button = QPushButton("Copy")
@@ -237,11 +239,7 @@ class Dispersion(Dock):
             "pooled, as atomicity atoms writes it."
         )
         self.export_button.clicked.connect(self.export)
-        row = QHBoxLayout()
-        row.addWidget(self.copy_button)
-        row.addWidget(self.export_button)
-        row.addStretch(1)
-        return row
+        return new_row(self.copy_button, self.export_button, STRETCH)
 
     def _plots(self) -> QVBoxLayout:
         self.plot_combo = ComboBox()
@@ -258,9 +256,7 @@ class Dispersion(Dock):
             "Save the plot: a picture (PNG), a drawing (SVG, PDF) or its data (CSV)."
         )
         self.save_button.clicked.connect(self.save)
-        row = QHBoxLayout()
-        row.addWidget(self.plot_combo, 1)
-        row.addWidget(self.save_button)
+        row = new_row((self.plot_combo, 1), self.save_button)
         self.view = PlotView()
         self.view.setMinimumHeight(round(17 * self.fontMetrics().height()))
         self._linked = Linked(self.view, "atom_id", "atom")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.colors import to_rgba
-from qtpy.QtCore import QObject, QSignalBlocker, Qt, QTimer, Signal
+from qtpy.QtCore import QObject, QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy
 
 from ....core.palette import colours
@@ -27,7 +27,8 @@ from ....reporting.plots.cluster_map import map_data
 from ....reporting.plots.registry import PLOTS, save_plot
 from ....state.edits import SetAnalysis
 from ....state.window_state import WindowState
-from ...controls.forms import ComboBox
+from ...controls.forms import ComboBox, new_row
+from ...controls.refresher import single_shot
 from ...panels.dock import Dock
 from ...panels.forms import may_analyse
 from ...scatter.legend import ColourScale, Legend
@@ -220,10 +221,7 @@ class Embedding(Dock):
         self._map.placed.connect(self._on_placed)
         self._map.fitted.connect(self._show_session_map)
         self._map.reference_changed.connect(self._show_reference)
-        self._name_timer = QTimer(self)
-        self._name_timer.setSingleShot(True)
-        self._name_timer.setInterval(_NAMES_MS)
-        self._name_timer.timeout.connect(self._name_islands)
+        self._name_timer = single_shot(self._name_islands, _NAMES_MS, owner=self)
         self._build_form()
         self.binding.projects.remember("map", self._look, self._restore_look)
 
@@ -282,12 +280,7 @@ class Embedding(Dock):
             "(New map). Default: model map."
         )
         self.map_combo.currentIndexChanged.connect(self._on_map)
-        row = QHBoxLayout()
-        row.addWidget(label)
-        row.addWidget(self.colour_combo, 1)
-        row.addWidget(self.map_combo)
-        row.addWidget(self.before_button)
-        return row
+        return new_row(label, (self.colour_combo, 1), self.map_combo, self.before_button)
 
     def _new_tools(self) -> QHBoxLayout:
         self.lasso_button = QPushButton("Lasso")

@@ -44,9 +44,8 @@ from ....reporting.patch_pictures import COLORMAP, compose
 from ....reporting.plots.base import Look, margins
 from ...controls.chart import Chart
 from ...controls.drawing import Drawing, paint_glyph, small
-from ...controls.forms import ComboBox, scrolling
-from ...controls.messages import show_info
-from ...controls.questions import attempt
+from ...controls.forms import STRETCH, ComboBox, new_row, scrolling
+from ...controls.questions import attempt, show_info
 from ...controls.refresher import FollowingWidget
 from ...controls.save_dialogs import choose_new_folder
 from ...panels.ratio_bars import ALL_IMAGES, THIS_IMAGE
@@ -371,9 +370,7 @@ class ClassAverages(FollowingWidget):
         menu.addAction("Centre against outline…", self.export_balances)
         menu.addAction("All of these…", self.export_all)
         self.save_button.setMenu(menu)
-        bottom = QHBoxLayout()
-        bottom.addWidget(self.save_button)
-        bottom.addStretch(1)
+        bottom = new_row(self.save_button, STRETCH)
         outer.addLayout(bottom)
 
     def _new_options(self) -> QHBoxLayout:
@@ -393,11 +390,7 @@ class ClassAverages(FollowingWidget):
             combo.setMinimumContentsLength(6)
         label = QLabel("Over")
         label.setBuddy(self.scope_combo)
-        row = QHBoxLayout()
-        row.addWidget(label)
-        row.addWidget(self.scope_combo, 1)
-        row.addWidget(self.unit_combo, 1)
-        return row
+        return new_row(label, (self.scope_combo, 1), (self.unit_combo, 1))
 
     def _new_content(self) -> QWidget:
         self.note = QLabel()

@@ -30,7 +30,7 @@ from ....models.analysis import Analysis
 from ....state.cluster_rows import take_rows
 from ...controls.bars import BarChart
 from ...controls.drawing import glyph_icon
-from ...controls.forms import ComboBox, scrolling
+from ...controls.forms import STRETCH, ComboBox, new_row, scrolling
 from ...controls.patch_view import PatchTile, PatchView
 from ...panels.dock import Dock
 from ...tasks import start
@@ -125,10 +125,7 @@ class Explain(Dock):
         self.map_summary.setToolTip(MAP_SUMMARY_TOOLTIP)
         body.addWidget(self.map_summary)
         body.addLayout(self._new_class_choice())
-        boxes = QHBoxLayout()
-        boxes.addWidget(self.maps_box)
-        boxes.addWidget(self.scale_box)
-        boxes.addStretch(1)
+        boxes = new_row(self.maps_box, self.scale_box, STRETCH)
         body.addLayout(boxes)
         self.bars = BarChart()
         self.bars.setAccessibleName("Probabilities of the classes")
@@ -158,12 +155,7 @@ class Explain(Dock):
         self.focus_button = QPushButton("Show in image")
         self.focus_button.setToolTip("Move the view of the image to this cluster.")
         self.focus_button.clicked.connect(self._focus)
-        row = QHBoxLayout()
-        row.addWidget(self.previous_button)
-        row.addWidget(self.next_button)
-        row.addWidget(self.place, 1)
-        row.addWidget(self.focus_button)
-        return row
+        return new_row(self.previous_button, self.next_button, (self.place, 1), self.focus_button)
 
     def _new_header(self) -> QHBoxLayout:
         self.symbol = QLabel()
@@ -173,10 +165,7 @@ class Explain(Dock):
         self.title.setFont(font)
         self.title.setTextFormat(Qt.TextFormat.RichText)
         self.title.setWordWrap(True)
-        row = QHBoxLayout()
-        row.addWidget(self.symbol)
-        row.addWidget(self.title, 1)
-        return row
+        return new_row(self.symbol, (self.title, 1))
 
     def _new_class_choice(self) -> QHBoxLayout:
         self.class_combo = ComboBox()

@@ -30,15 +30,22 @@ from ....project import project_file
 from ....reporting.plots.base import Look, draw_line, stack_panels
 from ... import tasks
 from ...controls.chart import Chart
-from ...controls.forms import folded, labelled, main_button, new_form, spin_box, wrapped_label
+from ...controls.forms import (
+    folded,
+    labelled,
+    main_button,
+    new_form,
+    new_row,
+    spin_box,
+    wrapped_label,
+)
 from ...controls.questions import choose_answer
 from ...controls.refresher import follow
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
 from ...panels.forms import add_model_row, read_limits_form
-from .taking_in import FailedFile, TakingIn
-from .watching import LiveHistory, Watching, last_finite
+from .watching import FailedFile, LiveHistory, TakingIn, Watching, last_finite
 
 if TYPE_CHECKING:  # with it comes torch, which takes seconds
     from matplotlib.axes import Axes
@@ -203,10 +210,7 @@ class Live(Dock):
         self.choose.setToolTip("Choose the folder")
         self.choose.setAccessibleName("Choose the folder")
         self.choose.clicked.connect(self._choose_folder)
-        row = QHBoxLayout()
-        row.addWidget(self.folder, 1)
-        row.addWidget(self.choose)
-        return row
+        return new_row((self.folder, 1), self.choose)
 
     def _settings_form(self) -> QWidget:
         self.results = QLineEdit()

@@ -23,7 +23,7 @@ from qtpy.QtGui import (
 from qtpy.QtWidgets import QToolTip, QWidget
 
 from ...controls.drawing import Drawing, readable, small
-from .curves import TrackCurve
+from .dock import TrackCurve
 
 # Okabe and Ito's, told apart on dark and on light; dashes say it a second time.
 _COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#0072b2")

@@ -44,7 +44,7 @@ from ....statistics.ratios.reference import (
     reference_for,
 )
 from ...controls.bars import BarChart
-from ...controls.forms import ComboBox, labelled, new_form, wrapped_label
+from ...controls.forms import STRETCH, ComboBox, labelled, new_form, new_row, wrapped_label
 from ...controls.refresher import follow
 from ...controls.settings import remember
 from ...panels.dock import Dock
@@ -171,10 +171,7 @@ class Ratios(Dock):
         self.load_button.clicked.connect(self.load_reference)
         label = QLabel("Reference")
         label.setBuddy(self.reference_line)
-        row = QHBoxLayout()
-        row.addWidget(label)
-        row.addWidget(self.reference_line, 1)
-        row.addWidget(self.load_button)
+        row = new_row(label, (self.reference_line, 1), self.load_button)
         self.verdict = wrapped_label("Comparison with the reference", lines=2)
         self.parity = PlotView(lines=14)
         self.parity.setAccessibleName("Measured against reference fractions")
@@ -200,11 +197,7 @@ class Ratios(Dock):
         menu.addAction("Table (Word, Excel)", self.copy)
         menu.addAction("LaTeX", self.copy_latex)
         self.copy_button.setMenu(menu)
-        bottom = QHBoxLayout()
-        bottom.addWidget(self.export_button)
-        bottom.addWidget(self.copy_button)
-        bottom.addStretch(1)
-        return bottom
+        return new_row(self.export_button, self.copy_button, STRETCH)
 
     # ---- counting
     @property

@@ -27,8 +27,7 @@ from ....statistics.annotators.agreement import (
 )
 from ...controls.forms import ComboBox, wrapped_label
 from ...controls.line_table import Lines, table_of
-from ...controls.messages import show_info
-from ...controls.questions import attempt
+from ...controls.questions import attempt, show_info
 from ...controls.refresher import FollowingWidget, follow
 from ...panels.workbench_bar import NO_PROJECT
 from ...tasks import start

@@ -32,7 +32,14 @@ from ....statistics.annotators.agreement import removed_clusters
 from ....statistics.stratified_accuracy import Accuracy, Share
 from ...controls.bars import Bar, BarChart
 from ...controls.drawing import ProgressBar, glyph_icon
-from ...controls.forms import CollapsibleSection, ComboBox, labelled, main_button, wrapped_label
+from ...controls.forms import (
+    CollapsibleSection,
+    ComboBox,
+    labelled,
+    main_button,
+    new_row,
+    wrapped_label,
+)
 from ...controls.refresher import FollowingWidget
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
@@ -322,10 +329,7 @@ class Review(Dock):
         self.help_button = QPushButton("Keys…")
         self.help_button.setToolTip("All shortcuts (F1).")
         self.help_button.clicked.connect(self._show_help)
-        row = QHBoxLayout()
-        row.addWidget(self.button, 1)
-        row.addWidget(self.help_button)
-        return row
+        return new_row((self.button, 1), self.help_button)
 
     def _show_help(self) -> None:
         show_help(self.binding.viewer)

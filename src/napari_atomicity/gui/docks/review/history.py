@@ -6,7 +6,7 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
-from qtpy.QtCore import QAbstractListModel, QModelIndex, Qt, QTimer, Signal
+from qtpy.QtCore import QAbstractListModel, QModelIndex, Qt, Signal
 from qtpy.QtGui import QFont, QKeyEvent, QPalette
 from qtpy.QtWidgets import QAbstractItemView, QListView, QVBoxLayout, QWidget
 
@@ -14,7 +14,7 @@ from ....state.window_state import Step
 from ...controls.drawing import faint
 from ...controls.forms import wrapped_label
 from ...controls.questions import attempt
-from ...controls.refresher import FollowingWidget
+from ...controls.refresher import FollowingWidget, single_shot
 from ...viewer.binding import Binding
 
 START = "Initial state"
@@ -144,10 +144,7 @@ class EditHistory(FollowingWidget):
         layout.addWidget(self.empty)
         layout.addWidget(self.view)
         self._goal = self._expected = 0
-        self._walker = QTimer(self)
-        self._walker.setSingleShot(True)
-        self._walker.setInterval(0)
-        self._walker.timeout.connect(self._walk)
+        self._walker = single_shot(self._walk, owner=self)
 
     def refresh(self) -> None:
         self.model.show(tuple(self.state.history), self.state.history.undone)

@@ -8,14 +8,14 @@ from typing import Any
 
 from qtpy.QtCore import QModelIndex, Qt, QUrl
 from qtpy.QtGui import QDesktopServices, QResizeEvent
-from qtpy.QtWidgets import QHBoxLayout, QHeaderView, QPushButton, QTableView, QWidget
+from qtpy.QtWidgets import QHeaderView, QPushButton, QTableView, QWidget
 
 from ....core.progress import format_duration
 from ....core.text import pluralise
 from ....validation.existing_results import REPORT
 from ....validation.request import quick_note
 from ....validation.text import format_number, format_score
-from ...controls.forms import new_form, selectable_label
+from ...controls.forms import STRETCH, new_form, new_row, selectable_label
 from ...controls.line_table import Lines, table_of
 
 # ---- the table of the scores of all methods
@@ -153,10 +153,7 @@ class ResultPanel(QWidget):
         self.folder_button = QPushButton("Open folder")
         self.folder_button.setToolTip("Open the folder with report, figures and tables.")
         self.folder_button.clicked.connect(self._open_folder)
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.report_button)
-        buttons.addWidget(self.folder_button)
-        buttons.addStretch(1)
+        buttons = new_row(self.report_button, self.folder_button, STRETCH)
         form = new_form()
         self.setLayout(form)
         form.addRow(self.summary)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import to_hex
 from psygnal import Signal
-from qtpy.QtCore import QPoint, QPointF, QRectF, Qt, QTimer
+from qtpy.QtCore import QPoint, QPointF, QRectF, Qt
 from qtpy.QtGui import QColor, QImage, QPainter, QPaintEvent, QPen
 from qtpy.QtWidgets import QWidget
 from scipy.ndimage import gaussian_filter
@@ -18,7 +18,8 @@ from scipy.ndimage import gaussian_filter
 from ....atoms.finding.localisation import snap_to_spot
 from ....core.errors import AtomicityError
 from ....state.atom_store import AtomKey
-from ...controls.messages import show_info
+from ...controls.questions import show_info
+from ...controls.refresher import single_shot
 from ..canvas import Canvas
 from ..clusters.edit_commands import EditCommands
 from ..clusters.labelling import LabelMode
@@ -193,10 +194,7 @@ class CanvasMagnifier:
         self._widget: Magnifier | None = None
         self._world: Any = None
         self._mouse: Any = None
-        self._timer = QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_DELAY_MS)
-        self._timer.timeout.connect(self.update)
+        self._timer = single_shot(self.update, _DELAY_MS)
         canvas.viewer.mouse_move_callbacks.append(MouseMoves(self.follow))
         canvas.state.atoms.changed.connect(self._update_later)
 

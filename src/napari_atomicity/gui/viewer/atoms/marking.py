@@ -24,7 +24,7 @@ from ....atoms.table import PERSON
 from ....core.text import pluralise
 from ....state.atom_store import AtomKey, marks_of
 from ....state.window_state import WindowState
-from ...controls.messages import show_info
+from ...controls.questions import show_info
 from ...controls.shortcuts import MARKING, Shortcut, format_line
 from ..canvas import Canvas
 from ..clusters.edit_commands import EditCommands

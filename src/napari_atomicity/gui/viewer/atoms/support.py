@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from napari.layers import Shapes
 
-from ...controls.messages import show_info
+from ...controls.questions import show_info
 from ..canvas import Canvas
 from ..clusters.edit_commands import EditCommands
 from ..clusters.regions import PolygonEditor

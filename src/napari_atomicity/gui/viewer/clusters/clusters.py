@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from psygnal import Signal
-from qtpy.QtCore import QTimer
 
 from ....state.cluster_rows import unclassified
+from ...controls.refresher import single_shot
 from ..canvas import Canvas
 from ..layers import compat
 from ..layers.layers import ATOM_LAYERS, ImageLayers
@@ -45,10 +45,7 @@ class ClusterDisplay(PointsDisplay):
         self._regions = regions
         self._manual_editing = manual_editing
         self._contrast_changed = False
-        self._text_timer = QTimer()
-        self._text_timer.setSingleShot(True)
-        self._text_timer.setInterval(_TEXT_DELAY_MS)
-        self._text_timer.timeout.connect(self._write_texts)
+        self._text_timer = single_shot(self._write_texts, _TEXT_DELAY_MS)
         canvas.viewer.dims.events.current_step.connect(self._write_texts_later)
         compat.camera(canvas.viewer).events.connect(self._write_texts_later)
         canvas.viewer.events.theme.connect(self._write_texts_later)

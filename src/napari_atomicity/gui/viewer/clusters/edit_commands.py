@@ -8,8 +8,7 @@ from napari.utils.notifications import show_error
 
 from ....core.errors import AtomicityError
 from ....state.window_state import Step
-from ...controls.messages import show_info
-from ...controls.questions import attempt
+from ...controls.questions import attempt, show_info
 from ..canvas import Canvas
 from .clusters import ClusterDisplay
 from .manual_editing import ManualEditing

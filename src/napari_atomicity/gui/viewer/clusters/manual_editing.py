@@ -17,8 +17,7 @@ from ....models.analysis import Analysis
 from ....state.cluster_rows import only, take_rows, unclassified
 from ....state.window_state import WindowState
 from ... import tasks
-from ...controls.messages import show_info
-from ...controls.questions import attempt
+from ...controls.questions import attempt, show_info
 from ..layers.layers import ImageLayers
 from ..overlays import Engine, classify_some, measure_places, split_or_merge
 

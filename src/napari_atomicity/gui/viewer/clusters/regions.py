@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Shapes
-from qtpy.QtCore import QTimer
 
 from ....core.errors import AtomicityError
 from ...controls.questions import attempt
+from ...controls.refresher import single_shot
 from ..canvas import Canvas
 from ..layers import compat
 from ..layers.layers import ImageLayers
@@ -59,9 +59,7 @@ class PolygonEditor:
     def __init__(self, canvas: Canvas) -> None:
         self._canvas = canvas
         self._state = canvas.state
-        self._timer = QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self._take)
+        self._timer = single_shot(self._take)
 
     def in_state(self, image: str) -> tuple[Polygons, ...]:
         """Return the polygons of each colour as the state has them."""
