@@ -33,12 +33,10 @@ from example_session import CONTAMINATED, make_session
 from napari_atomicity.core.tables.cluster_table import AGGREGATE
 from napari_atomicity.gui.controls.shortcuts import Help
 from napari_atomicity.gui.docks.adapt.dock import Adapt
-from napari_atomicity.gui.docks.analyse import Analyse
+from napari_atomicity.gui.docks.analyse import Analyse, Classify, Detect
 from napari_atomicity.gui.docks.annotators.dock import Annotators
 from napari_atomicity.gui.docks.atoms.dock import Atoms
 from napari_atomicity.gui.docks.browse.dock import Browse
-from napari_atomicity.gui.docks.classify import Classify
-from napari_atomicity.gui.docks.detect import Detect
 from napari_atomicity.gui.docks.dispersion.dock import Dispersion
 from napari_atomicity.gui.docks.embedding.dock import Embedding
 from napari_atomicity.gui.docks.explain.dock import Explain

@@ -15,7 +15,7 @@ from synthetic import made_up
 
 from napari_atomicity import load
 from napari_atomicity.gui.docks.adapt.dock import AFTER, BEFORE, MIN_CLUSTERS, Adapt, free_name
-from napari_atomicity.gui.docks.classify import Classify
+from napari_atomicity.gui.docks.analyse import Classify
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer.models import card_of, classifier_of
 from napari_atomicity.gui.workbench import show_analysis

@@ -16,11 +16,9 @@ from qtpy.QtWidgets import QApplication
 from napari_atomicity.core import palette
 from napari_atomicity.core.errors import ModelError
 from napari_atomicity.core.progress import check
-from napari_atomicity.gui.docks.analyse import Analyse
+from napari_atomicity.gui.docks.analyse import Analyse, Classify, Detect
 from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.docks.browse.image_list import row_of
-from napari_atomicity.gui.docks.classify import Classify
-from napari_atomicity.gui.docks.detect import Detect
 from napari_atomicity.gui.docks.live.dock import Live
 from napari_atomicity.gui.docks.ratios.table import summary
 from napari_atomicity.gui.docks.table import Table

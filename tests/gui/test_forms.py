@@ -16,10 +16,9 @@ from napari_atomicity.detection import DetectionSettings
 from napari_atomicity.gui.controls.forms import wrapped_label
 from napari_atomicity.gui.controls.settings import settings
 from napari_atomicity.gui.controls.settings_form import form_of
-from napari_atomicity.gui.docks.analyse import Analyse
+from napari_atomicity.gui.docks.analyse import Analyse, Detect
 from napari_atomicity.gui.docks.atoms.dock import Atoms
 from napari_atomicity.gui.docks.browse.dock import Browse
-from napari_atomicity.gui.docks.detect import Detect
 from napari_atomicity.gui.docks.live.dock import Live
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers import calibration

@@ -18,9 +18,8 @@ from test_sessions import type_known
 from waiting import updated
 
 from napari_atomicity.core.errors import Cancelled
-from napari_atomicity.gui.docks.analyse import Analyse
+from napari_atomicity.gui.docks.analyse import Analyse, Classify
 from napari_atomicity.gui.docks.browse.dock import Browse
-from napari_atomicity.gui.docks.classify import Classify
 from napari_atomicity.gui.docks.report import write_all
 from napari_atomicity.gui.panels import session_labels
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar

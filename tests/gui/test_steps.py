@@ -13,9 +13,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QComboBox
 from waiting import updated
 
-from napari_atomicity.gui.docks.analyse import Analyse
-from napari_atomicity.gui.docks.classify import Classify
-from napari_atomicity.gui.docks.detect import Detect
+from napari_atomicity.gui.docks.analyse import Analyse, Classify, Detect
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.pipeline import measurements
 

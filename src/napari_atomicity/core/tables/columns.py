@@ -32,8 +32,11 @@ class Column:
     # and NaN for other numbers
     missing_value: Any = None
     nullable: bool = True  # whether a row may lack a value
-    decimals: int | None = None  # decimals in the window and the clipboard; default: four digits
-    in_viewer: bool = False  # whether napari shows it as a feature of the points
+    # decimals in the window and the clipboard; default: three in the window, four digits in the
+    # clipboard
+    decimals: int | None = None
+    # whether napari shows it as a feature of the points; not of columns that only some tables have
+    in_viewer: bool = False
     in_table: bool = False  # whether the table of the window shows it by default
 
     @property

@@ -22,9 +22,9 @@ from ..controls.forms import CollapsibleSection, folded, main_button, new_row
 from ..controls.settings_form import form_of
 from ..panels.corrections import Corrections
 from ..panels.dock import Dock
-from ..panels.forms import ImageForm, add_model_row, may_analyse
+from ..panels.forms import ImageForm, ModelCombo, add_model_row, may_analyse
 from ..panels.legend import LabelLegend
-from ..panels.session_labels import LabelledImage, session_of
+from ..panels.session_labels import LabelledAnalysis, session_of
 from ..panels.session_scale import IntensitySection
 from ..panels.steps import (
     NO_CLUSTER,
@@ -159,7 +159,7 @@ class Analyse(Dock):
             about=image,
         )
 
-    def _done(self, labelled: LabelledImage) -> None:
+    def _done(self, labelled: LabelledAnalysis) -> None:
         analysis = labelled.analysis
         image = analysis.micrograph.name
         if not self.binding.accepts(analysis):
@@ -180,3 +180,53 @@ class Analyse(Dock):
         if is_first and now is not None and len(now.table) and not self.state.selection:
             # So that Explain has something to explain. Later, a key would label what nobody chose.
             self.state.select({(image, typical_cluster(now))})
+
+
+# ---- the first step alone
+_MANUAL_EDITING = (
+    "To edit clusters manually, select the points layer: <b>+</b> adds a cluster where you click, "
+    "dragging a selected one moves it, <b>Delete</b> removes it. Each change is measured and "
+    "classified immediately; Ctrl+Z reverts it."
+)
+
+
+class Detect(Dock):
+    """Detection settings, the Detect button, and the number of clusters found."""
+
+    def build(self) -> None:
+        self.image_form = self.add(ImageForm(self.binding))
+        self.form = form_of(RunRequest, "detection")
+        self.step = self.add(DetectStep(self.binding, self.image_form, self.form))
+        self.hint = self.add_label(lines=2)
+        self.image_form.changed.connect(self._show_hint)
+        self._show_hint()
+        self.result = self.add(DetectionResult(self.binding, self.image_form))
+        self.add(self.form)
+        self.add_label(_MANUAL_EDITING)
+
+    def _show_hint(self) -> None:
+        self.hint.setText(self.image_form.hint)
+
+
+# ---- the second step alone
+class Classify(Dock):
+    """Model, legend with counts, label mode."""
+
+    def build(self) -> None:
+        self.models = ModelCombo()
+        self.models.setToolTip("Model. Default: the shipped one.")
+        self.models.setAccessibleName("Model")
+        self.form = form_of(RunRequest, "device", "symmetries", "labels")
+        self.step = ClassifyStep(self.binding, self.models, self.form)
+        row = new_row((self.models, 1), self.step)
+        self.content.addLayout(row)
+        self.conditions = self.add(ConditionsWarning(self.binding))
+        self.legend = self.add(LabelLegend(self.binding))
+        self.corrections = self.add(Corrections(self.binding))
+        self.intensity = self.add(IntensitySection(self.binding))
+        self.add(self.form)
+
+    def refresh(self) -> None:
+        analysis = self.state.analysis(self.state.current or "")
+        self.intensity.show_analysis(analysis)
+        self.conditions.setVisible(conditions_differ(None if analysis is None else analysis.table))

@@ -167,7 +167,7 @@ class TabbedDock(QWidget):
         return self.tabs.currentWidget().build()
 
 
-_SKIPPED = "atomicity_skipped_when_behind"
+_SKIPPED = "atomicity_skipped_when_hidden"
 
 
 def open_dock(viewer: Any, display_name: str) -> QDockWidget:
@@ -183,7 +183,7 @@ def open_dock(viewer: Any, display_name: str) -> QDockWidget:
         _make_tab(main_window(viewer), dock)
         keep_room(dock.widget())  # so that the docks keep their sizes
         dock.visibilityChanged.connect(partial(_rest, dock))
-        skip_when_behind(dock)
+        skip_when_hidden(dock)
         # Workspaces remember where docks are; napari writes its settings at each move of a dock,
         # which would make the switch between workspaces several times slower.
         save_area = getattr(dock, "_update_default_dock_area", None)
@@ -215,7 +215,7 @@ def _rest(dock: QDockWidget, seen: bool) -> None:
             room.setVisible(seen)
 
 
-def skip_when_behind(dock: QDockWidget) -> None:
+def skip_when_hidden(dock: QDockWidget) -> None:
     """Let Tab pass over a dock while its tab is behind others, which Qt treats as visible."""
     if not dock.property(_SKIPPED):
         dock.setProperty(_SKIPPED, True)

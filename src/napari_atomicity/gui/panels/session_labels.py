@@ -159,7 +159,7 @@ def label_sessions(
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledImage:
+class LabelledAnalysis:
     """A new analysis of an image, and what its session now tells of the others."""
 
     analysis: Analysis
@@ -182,13 +182,13 @@ def label_with_session(
     session: SessionImages | None,
     progress: Progress | None = None,
     stop: Stop | None = None,
-) -> LabelledImage:
+) -> LabelledAnalysis:
     """Label a new analysis with what its session knows of the scale; other labels stay.
 
     What the session tells, as whether it fits the classes, is the same for all its images.
     """
     if session is None or not model_of(analysis):
-        return LabelledImage(analysis)
+        return LabelledAnalysis(analysis)
     name = analysis.micrograph.name
     same = session.of_model(model_of(analysis)).analyses
     others = tuple(a for a in same if a.micrograph.name != name)
@@ -196,9 +196,9 @@ def label_with_session(
         replace(session, analyses=(*others, analysis)), progress, stop, only=frozenset({name})
     )
     if labelled is None:
-        return LabelledImage(analysis)
+        return LabelledAnalysis(analysis)
     *rest, analysis = labelled
-    return LabelledImage(analysis, {a.micrograph.name: a.parameters["session"] for a in rest})
+    return LabelledAnalysis(analysis, {a.micrograph.name: a.parameters["session"] for a in rest})
 
 
 def _label(

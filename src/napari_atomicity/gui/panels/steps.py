@@ -23,7 +23,7 @@ from ..viewer.binding import Binding
 from .dock import ImagePanel
 from .dock_windows import show_dock
 from .forms import ImageForm, ModelCombo, busy, may_analyse
-from .session_labels import LabelledImage, SessionImages, label_with_session, session_of
+from .session_labels import LabelledAnalysis, SessionImages, label_with_session, session_of
 
 
 # ---- the analysis of one image, or its second step, as a task of the window
@@ -56,7 +56,7 @@ def analyse_in_session(
     stop: Stop | None = None,
     *,
     session: SessionImages | None = None,
-) -> LabelledImage:
+) -> LabelledAnalysis:
     """Analyse an image and label it with its session; run in a worker."""
     analysis = analyse_image(micrograph, request, progress, stop)
     return label_with_session(analysis, session, progress, stop)
@@ -69,7 +69,7 @@ def classify_image(
     stop: Stop | None = None,
     *,
     session: SessionImages | None = None,
-) -> LabelledImage:
+) -> LabelledAnalysis:
     """Classify all clusters of an image and place them in the map; run in a worker."""
     tasks.cap_torch_threads()
     found = classify_clusters(
@@ -228,7 +228,7 @@ class ClassifyStep(_Step):
             about=image,
         )
 
-    def _show_result(self, labelled: LabelledImage) -> None:
+    def _show_result(self, labelled: LabelledAnalysis) -> None:
         result, records = labelled.analysis, labelled.records_in(self.state)
         description = f"classify {result.micrograph.name}"
         self.state.clusters.replace_predictions(result, description, records)

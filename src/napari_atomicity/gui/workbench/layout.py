@@ -32,7 +32,7 @@ from ..panels.dock_windows import (
     open_dock,
     open_docks,
     show_dock,
-    skip_when_behind,
+    skip_when_hidden,
 )
 from ..viewer.binding import Binding
 
@@ -279,7 +279,7 @@ def _arrange(viewer: Any, workspace: Workspace, height: int, others: Sequence[QD
 def _as_tabs(main: Any, group: list[QDockWidget]) -> None:
     """Make docks tabs of the first one, which is in front."""
     for dock in group:  # napari's own, too
-        skip_when_behind(dock)
+        skip_when_hidden(dock)
     for one, following in itertools.pairwise(group):
         main.tabifyDockWidget(one, following)
         following.show()
