@@ -6,6 +6,13 @@ from qtpy.QtWidgets import QWidget
 
 from napari_atomicity.gui.panels.dock_windows import dock_class, dock_names
 
+NAMES = {
+    "Adapt", "Analyse", "Annotators", "Atoms", "Browse", "Classify", "Detect", "Dispersion",
+    "Embedding", "Explain", "Gallery", "Live", "Movie", "Overview", "Plots", "Ratios",
+    "Report", "Review", "Table", "Train", "Validate",
+}  # fmt: skip
+"""Names of all docks; `test_workbench` compares them with the manifest."""
+
 
 def all_docks() -> tuple[type[QWidget], ...]:
     """Every dock, in the order of the menu."""

@@ -6,6 +6,7 @@ import gc
 import weakref
 
 import pytest
+from every_dock import NAMES
 from qtpy.QtCore import QPoint
 from qtpy.QtWidgets import (
     QAbstractButton,
@@ -20,12 +21,6 @@ from synthetic import made_up
 from napari_atomicity.gui.panels.dock import Dock
 from napari_atomicity.gui.panels.dock_windows import dock_class
 from napari_atomicity.gui.viewer.binding import state_of
-
-DOCKS = [
-    "Adapt", "Analyse", "Annotators", "Atoms", "Browse", "Classify", "Detect", "Dispersion",
-    "Embedding", "Explain", "Gallery", "Live", "Movie", "Overview", "Plots", "Ratios",
-    "Report", "Review", "Table", "Train", "Validate",
-]  # fmt: skip
 
 
 class Counter(Dock):
@@ -121,7 +116,7 @@ def settled_places(dock, qtbot) -> dict[QWidget, QPoint]:
 
 def test_no_control_moves_when_a_message_appears(viewer, state, settle, qtbot):
     moved = []
-    for name in sorted({*DOCKS} - {"Model", "Overview"}):  # docks of other docks
+    for name in sorted(NAMES - {"Overview"}):  # a dock of other docks
         dock = dock_class(name)(viewer)
         qtbot.addWidget(dock)
         dock.resize(420, 1000)
@@ -145,7 +140,7 @@ def test_no_control_moves_when_a_message_appears(viewer, state, settle, qtbot):
     assert not moved
 
 
-@pytest.mark.parametrize("name", DOCKS)
+@pytest.mark.parametrize("name", sorted(NAMES))
 def test_a_removed_dock_is_deleted_and_follows_nothing(name, viewer, state, settle, qtbot):
     signals = [
         state.changed, state.selection_changed, state.images_changed, state.current_changed,

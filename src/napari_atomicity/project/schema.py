@@ -45,7 +45,8 @@ CREATE TABLE images (
     regions TEXT NOT NULL DEFAULT '[]'
 );
 -- track_id: which clusters of a stack are one; NULL where they have not been linked.
--- measurements: one's own, and columns of the cluster table that have none here, as a JSON object, column → number; NULL where there are none.
+-- measurements: one's own, and columns of the cluster table that have none here, as a JSON object,
+-- column → value; NULL where there are none.
 CREATE TABLE clusters (
     image_id INTEGER NOT NULL REFERENCES images,
     cluster_id INTEGER NOT NULL,
