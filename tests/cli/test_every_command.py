@@ -61,9 +61,9 @@ IMPORTED = (
     "api.analysing", "models.files", "pipeline.adaptation.runs", "pipeline.atom_runs",
     "pipeline.explanations", "pipeline.installed_models", "pipeline.live.watch",
     "pipeline.runs.batch", "pipeline.runs.engine", "project.annotation_packs",
-    "project.filled_packs", "reporting.report", "reporting.score_figures", "simulation.recipes",
+    "project.filled_packs", "reporting.report", "simulation.recipes",
     "state.annotators", "statistics.annotators.human_parity", "training.run",
-    "validation.benchmark_scores", "validation.run",
+    "validation.benchmark_scores", "validation.figures", "validation.run",
 )  # fmt: skip
 """What commands import, so that it is imported once."""
 

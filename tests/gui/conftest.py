@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from brightness import PIXEL_NM, BrightnessClassifier, blobs, offer
 from napari._qt.qt_main_window import _QtMainWindow
+from napari._vispy.utils.gl import get_gl_extensions
 from napari.utils.notifications import NotificationSeverity, notification_manager
 from napari_caches import add_caches, drop_needless_work, release_closed_windows
 from qtpy import PYSIDE6
@@ -69,6 +70,15 @@ def closed_windows_released(qapp):
     """The collector would take seconds for what napari keeps of the windows of all tests."""
     yield
     release_closed_windows(qapp)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def graphics_known(qapp):
+    """napari asks the graphics card once, at the first image: here, before there is any window.
+
+    In windows that are not painted, the context of the present canvas may not be made yet.
+    """
+    get_gl_extensions()
 
 
 @pytest.fixture(autouse=True)

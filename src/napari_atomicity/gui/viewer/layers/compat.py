@@ -71,12 +71,14 @@ def compile_shapes_soon() -> None:
 
 
 def compile_shapes() -> None:
-    """Draw a polygon and a path in layers that nobody sees, of an image and of a stack."""
+    """Draw polygons and a path in layers that nobody sees, of an image and of a stack."""
+    crossing = _CORNERS[[0, 2, 1, 3]]
     for ndim in (2, 3):  # arrays of a stack are not contiguous: other functions
         layer = Shapes(ndim=ndim)
-        corners = np.column_stack([*np.zeros((ndim - 2, len(_CORNERS))), _CORNERS])
+        first = np.zeros((ndim - 2, len(_CORNERS)))
+        corners, crossed = (np.column_stack([*first, places]) for places in (_CORNERS, crossing))
         layer.add_paths([corners])
-        layer.add_polygons([corners])
+        layer.add_polygons([corners, crossed])
 
 
 def has_window(viewer: Any) -> bool:
