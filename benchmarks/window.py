@@ -150,16 +150,10 @@ def _without_parts() -> None:
     ChunkedSteps.run = lambda self, work, long: run(self, work, False)
 
 
-def _without_removal_by_turn() -> None:
-    from napari_atomicity.gui.viewer.layers import layer_group
+def _without_batch() -> None:
+    from napari_atomicity.gui.viewer.layers import compat
 
-    def remove(viewer: Callable[[], object], layers: list) -> None:
-        for layer in (reference() for reference in layers):
-            if layer is not None and layer in viewer().layers:
-                viewer().layers.remove(layer)
-        layer_group._REMOVALS[viewer()] -= 1
-
-    layer_group._remove_next = remove
+    compat.batched_update = lambda _: contextlib.nullcontext()
 
 
 def _without_turns() -> None:
@@ -183,7 +177,7 @@ MEASURES = {
     "scene": _without_scene,  # one update of the scene for all layers that are shown or hidden
     "insertion": _without_insertion,  # a new layer is not activated
     "parts": _without_parts,  # changes of thousands of clusters in parts
-    "removal": _without_removal_by_turn,  # layers of an image are removed one in each turn
+    "batch": _without_batch,  # one update of the scene for all layers that are removed
     "turns": _without_turns,  # layers of an image are written one in each turn
     "in place": _without_writing_in_place,  # colours of points are written into napari's arrays
 }

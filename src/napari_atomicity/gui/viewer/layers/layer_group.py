@@ -87,10 +87,10 @@ class LayerGroup:
 
     # ---- visibility and removal
     def remove(self, keep: Collection[str] = ()) -> None:
-        """Remove all layers but the micrograph from the viewer, each in its own turn.
+        """Remove all layers but the micrograph from the viewer, in a turn of their own.
 
-        napari takes 60 ms for each layer. It may also be removing the selected layers in this turn
-        and expects all of them to be present.
+        In this turn napari may be removing the selected layers, and expects all of them to be
+        present.
         """
         removed = {kind: self.present(kind) for kind in self._layers if kind not in keep}
         present = [layer for layer in removed.values() if layer is not None]
@@ -102,7 +102,7 @@ class LayerGroup:
         if queue:
             viewer = self._viewer()
             _REMOVALS[viewer] = _REMOVALS.get(viewer, 0) + 1
-            QTimer.singleShot(0, partial(_remove_next, self._viewer, queue))
+            QTimer.singleShot(0, partial(_remove, self._viewer, queue))
 
     def overlaps(self, other: LayerGroup) -> bool:
         """Return whether the two micrographs overlap in the scene."""
@@ -234,13 +234,13 @@ def is_removing_layers(viewer: Any) -> bool:
     return _REMOVALS.get(viewer, 0) > 0
 
 
-def _remove_next(viewer: weakref.ref[Any], layers: list[weakref.ref[Layer]]) -> None:
-    if viewer() is None:
+def _remove(viewer_reference: weakref.ref[Any], layers: list[weakref.ref[Layer]]) -> None:
+    viewer = viewer_reference()
+    if viewer is None:
         return
-    while layers:
-        layer = layers.pop(0)()
-        if layer is not None and layer in viewer().layers:
-            viewer().layers.remove(layer)
-            QTimer.singleShot(0, partial(_remove_next, viewer, layers))
-            return
-    _REMOVALS[viewer()] -= 1
+    with compat.batched_update(viewer.layers):
+        for reference in layers:
+            layer = reference()
+            if layer is not None and layer in viewer.layers:
+                viewer.layers.remove(layer)
+    _REMOVALS[viewer] -= 1
