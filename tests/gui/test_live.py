@@ -445,6 +445,23 @@ def test_a_pixel_size_entered_in_the_project_is_that_of_the_image(
     assert new == pytest.approx(0.9 * PIXEL_NM)
 
 
+def test_known_samples_of_the_project_are_used(dock, viewer, folder, qtbot, settle):
+    binding = binding_of(viewer)
+    write(folder / "a=[1].tif")
+    write(folder / "b.tif", seed=1)
+    binding.projects.open(folder)
+    qtbot.waitUntil(lambda: set(binding.state.images) == {"a=[1].tif", "b.tif"}, timeout=20_000)
+    settle(viewer)
+    binding.state.sessions.set_known(["a=[1].tif"], {"Pt19": 1, "Pt70": 3})
+    press(dock)
+    qtbot.waitUntil(lambda: len(dock.history.rows) == 2, timeout=60_000)
+    stop(dock, qtbot)
+    settle(viewer)
+    record = json.loads((folder / RESULTS / "run.json").read_text())
+    known = {image["image"]: image["known"] for image in record["images"]}
+    assert known == {"a=[1].tif": {"Pt19": 0.25, "Pt70": 0.75}, "b.tif": {}}
+
+
 def test_another_image_under_the_same_name_has_the_pixel_size_of_its_file(
     dock, viewer, folder, qtbot, settle
 ):

@@ -149,7 +149,7 @@ def test_a_pack_of_a_project_has_its_sizes_and_what_the_model_found(project, tmp
         table.write("done\n")
     assert len(take_in_packs(project, [tmp_path / "out"]).came) == 1
     found = compare(annotations_in(project), {})
-    assert any(note.startswith("Ada began from what a model") for note in found.notes)
+    assert any(text.startswith("Ada began from what a model") for text in found.warnings)
 
 
 # ---- the comparison

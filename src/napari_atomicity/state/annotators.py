@@ -146,18 +146,25 @@ class AnnotatorComparison:
     disputes: pd.DataFrame
 
     @property
-    def notes(self) -> tuple[str, ...]:
-        """Notes on the comparison for the reader."""
+    def warnings(self) -> tuple[str, ...]:
+        """Why the comparison may mislead."""
         said = self.annotations
         there = set(said.looked["image"])
         here = set(said.annotators)  # marks of others may have been removed
         began = sorted({who for i, who in said.with_proposals if i in there and who in here})
+        if not began:
+            return self.consensus.warnings
+        return (
+            *self.consensus.warnings,
+            f"{' and '.join(began)} began from what a model had found, and agree with it, and with "
+            "each other, too easily.",
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes on the comparison for the reader."""
+        said = self.annotations
         notes = list(self.consensus.notes)
-        if began:
-            notes.append(
-                f"{' and '.join(began)} began from what a model had found, and agree with it, and "
-                "with each other, too easily."
-            )
         if said.unmeasured:
             notes.append(
                 f"Left out, because their size in nm is not known: {', '.join(said.unmeasured)}."
@@ -252,10 +259,13 @@ def write_agreement(
     marks: pd.DataFrame,
     found: Consensus,
     beside: Mapping[str, Any] | None = None,  # the comparison of the model with the annotators
+    warnings: Sequence[str] = (),  # in place of those of the consensus alone
 ) -> dict[str, Any]:
     """Write ``marks.csv``, ``consensus.csv`` and ``agreement.json``."""
     folder = Path(folder)
     said = found.to_dict()
+    if warnings:
+        said["warnings"] = list(warnings)
     if beside is not None:
         said["model"] = dict(beside)
     write_table(marks, folder / "marks.csv")
@@ -269,7 +279,8 @@ def write_comparison(compared: AnnotatorComparison, folder: str | os.PathLike[st
     marks, found = compared.annotations.marks, compared.consensus
     names = {name: name.replace("\n", " frame ") for name in compared.annotations.fields}
     tables = [table.assign(image=table["image"].map(names)) for table in (marks, found.sites)]
-    write_agreement(folder, tables[0], replace(found, sites=tables[1]), compared.beside)
+    of_names = replace(found, sites=tables[1])
+    write_agreement(folder, tables[0], of_names, compared.beside, compared.warnings)
     return Path(folder)
 
 

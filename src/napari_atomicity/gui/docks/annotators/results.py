@@ -96,7 +96,7 @@ class Results(QWidget):
             for label in (self.expert, self.agreement, self.notes):
                 label.setText("")
             return
-        warnings = compared.consensus.warnings
+        warnings = compared.warnings
         self.warnings.setText("\n".join(f"⚠ {warning}" for warning in warnings))
         self.warnings.setVisible(bool(warnings))
         self.expert.setText(format_expert(compared.beside))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,6 +24,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from ....core.acquisition_session import format_composition
 from ....core.text import pluralise
 from ....pipeline.live.control_chart import FIRST, MIN_FIRST, SESSION_CHANGED
 from ....pipeline.run_request import RunRequest
@@ -250,7 +252,13 @@ class Live(Dock):
     def refresh(self) -> None:
         project = self.state.project
         if project is not None and not self.folder.text() and self.watching is None:
-            self.folder.setText(str(project.path.parent))
+            folder = project.path.parent
+            paths = [self.state.micrograph(image).path for image in self.state.images[:1]]
+            for path in paths:
+                # The project of a folder that cannot be written to lies elsewhere.
+                if path is not None and not path.is_relative_to(folder):
+                    folder = path.parent
+            self.folder.setText(str(folder))
 
     def _choose_folder(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Folder that the microscope writes to")
@@ -312,6 +320,7 @@ class Live(Dock):
         self._n_reference = reference_images
         self._failed.clear()
         self._remember_pixel_sizes()
+        request = self._with_known_samples(request, folder)
         for widget in (self.failures, self.alarm, self.accept_button, self.left_out):
             widget.hide()
         self._draw()
@@ -337,6 +346,18 @@ class Live(Dock):
             for m in micrographs
             if m.path is not None and m.pixel_size_nm is not None
         }
+
+    def _with_known_samples(self, request: RunRequest, folder: Path) -> RunRequest:
+        """Add the known samples that the project has of images in a folder."""
+        samples, keep = [], request.keep_known
+        for image in self.state.images:
+            path, session = self.state.micrograph(image).path, self.state.sessions.get(image)
+            if path is not None and session.known and path.is_relative_to(folder):
+                # The name is no pattern; what is before the first equals sign is the name.
+                name = glob.escape(path.relative_to(folder).as_posix()).replace("=", "?")
+                samples.append(f"{name}={format_composition(session.known)}")
+                keep |= session.keep_known
+        return replace(request, known=(*request.known, *samples), keep_known=keep)
 
     def _known_pixel_size(self, path: Path) -> tuple[float, str | None] | None:
         """Return the pixel size of a file in the window and the hash of the file, in any thread."""
@@ -426,7 +447,7 @@ class Live(Dock):
                 "Check focus, dose and position. If the change was intended or the sample differs, "
                 "and the confidence is high, accept it."
                 if self._alarms == [SESSION_CHANGED]
-                else "Do not rely on ratios before the model is adapted (dock Model)."
+                else "Do not rely on ratios before the model is adapted (dock Adapt)."
             )
             self.alarm.setText(f"▲ {image}: {'; '.join(alarms)}. {advice}")
 
