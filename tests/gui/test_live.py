@@ -190,7 +190,7 @@ def test_an_alarm_is_seen_and_goes(dock, folder, qtbot, monkeypatch):
     write(folder / "a.tif")
     press(dock)
     qtbot.waitUntil(lambda: dock.alarm.isVisible(), timeout=20_000)
-    assert "a.tif" in dock.alarm.text() and "Model" in dock.alarm.text()
+    assert "a.tif" in dock.alarm.text() and "Adapt" in dock.alarm.text()
     assert dock.history.alarms == ["the conditions are not those of the model's training"]
     write(folder / "b.tif", seed=1)
     qtbot.waitUntil(lambda: not dock.alarm.isVisible(), timeout=20_000)
