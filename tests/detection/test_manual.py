@@ -45,6 +45,14 @@ def test_the_halves_have_the_whole_intensity():
     assert found.table["integrated_intensity"].sum() == pytest.approx(2 * alone, rel=0.06)
 
 
+def test_a_split_loses_no_third_cluster():
+    places = [(150, 120), (150, 150), (125, 135)]
+    micrograph = discs(*((y, x, 9, 60) for y, x in places))
+    merged = merge(micrograph, 0, [circle(y, x, 9) for y, x in places])
+    with pytest.raises(AtomicityError, match="neither of two"):
+        split(micrograph, 0, merged.outlines[0])
+
+
 def test_two_outlines_become_the_one_cluster_that_is_there():
     micrograph = discs((150, 150, 18, 60), (60, 60, 12, 60))
     whole = detect(micrograph).table.sort_values("diameter_nm").iloc[-1]

@@ -366,6 +366,7 @@ def test_wrong_entries_are_refused(dock, folder, tmp_path, viewer, qtbot, settle
     dock.request_form.controls["folds"].setValue(5)  # of 4 images
     press(dock, qtbot, viewer, settle)
     assert "in 5 parts needs 5" in errors[-1]
+    assert dock.note.isVisible() and "in 5 parts needs 5" in dock.note.text()
     assert not (tmp_path / "results").exists()  # wrong usage writes nothing
     assert dock.button.text() == "Validate" and dock.button.isEnabled()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.cluster.vq import kmeans2
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 from skimage.draw import polygon2mask
 from skimage.measure import points_in_poly
 from skimage.morphology import convex_hull_image
@@ -184,7 +185,7 @@ def split(
     Raises
     ------
     AtomicityError
-        If two clusters can't be distinguished.
+        If two clusters can't be distinguished, or there are more than two.
     """
     settings = settings or DetectionSettings()
     part = _surroundings(micrograph, frame, outline.mean(axis=0), settings)
@@ -203,6 +204,12 @@ def split(
         nearest = np.linalg.norm(both[:, None] - middles, axis=2).argmin(axis=1)
         basins[tuple(both.T)] = np.where(nearest == 0, 1, last)
         halves = measure_regions(regions, np.array([1, last]))
+        if len(halves) == 2 and _lacks_a_part(flat, inside, halves):
+            raise AtomicityError(
+                "a part of the cluster would belong to neither of two",
+                micrograph.name,
+                "Undo the merge, or delete the cluster and add a point for each part",
+            )
         if len(halves) == 2:
             return part.detection(halves)
     raise AtomicityError(
@@ -210,6 +217,16 @@ def split(
         micrograph.name,
         "Delete the cluster and add two points instead",
     )
+
+
+def _lacks_a_part(flat: np.ndarray, inside: np.ndarray, halves: Sequence[Outline]) -> bool:
+    """Return whether a bright part that is as large as a cluster is outside of both halves."""
+    masks = [polygon2mask(inside.shape, half.polygon_px) for half in halves]
+    in_halves = np.any(masks, axis=0)
+    bright = gaussian_filter(flat, 1) > np.median(flat[in_halves]) / 2
+    outside = inside & bright & ~in_halves
+    radius_px = np.sqrt(min(mask.sum() for mask in masks) / np.pi)
+    return bool(distance_transform_edt(outside).max() > radius_px / 2)
 
 
 def _weighted_two_means(pixels: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -144,6 +144,7 @@ class Validate(Dock):
     def build(self) -> None:
         self._wanted: Wanted | None = None
         self._is_refused = self._is_new = False
+        self._problem = ""  # of the last run
         self._suggested = ""
         self.simulate = QCheckBox("Simulate the data")
         self.simulate.setToolTip(
@@ -291,13 +292,14 @@ class Validate(Dock):
             "used. If you cancel it, finished runs are kept and you can continue later."
         )
         runs = found.runs if stopped else found.curve_runs
-        self.note.setText(
-            f"Stopped: {pluralise(runs, 'run')} finished and saved. Continue with the same "
-            "data and settings to compute the others."
-            if stopped or curve_stopped
-            else ""
-        )
-        self.note.setVisible(stopped or curve_stopped)
+        notes = [f"⚠ {self._problem}"] if self._problem else []
+        if stopped or curve_stopped:
+            notes.append(
+                f"Stopped: {pluralise(runs, 'run')} finished and saved. Continue with the same "
+                "data and settings to compute the others."
+            )
+        self.note.setText("\n".join(notes))
+        self.note.setVisible(bool(notes))
         self._show_results(found)
 
     def _show_results(self, found: Found) -> None:
@@ -330,7 +332,7 @@ class Validate(Dock):
             self._validate(replace(wanted, learning_curve=True), overwrite=False)
 
     def _validate(self, wanted: Wanted, overwrite: bool) -> None:
-        self._wanted, self._is_refused = wanted, False
+        self._wanted, self._is_refused, self._problem = wanted, False, ""
         self.panel.hide()
         self.curve_panel.hide()
         self.note.hide()
@@ -340,6 +342,7 @@ class Validate(Dock):
             overwrite,
             message="Measuring the learning curve" if wanted.learning_curve else "Validating",
             on_result=self._done,
+            on_error=self._show_error,
             key="validate",
         )
         task.finished.connect(self._on_finished)
@@ -347,6 +350,9 @@ class Validate(Dock):
     def _done(self, result: dict[str, Any] | None) -> None:
         self._is_refused = result is None
         self._is_new = result is not None
+
+    def _show_error(self, error: BaseException) -> None:
+        self._problem = tasks.format_error(error)
 
     def _on_finished(self) -> None:
         self._look()
