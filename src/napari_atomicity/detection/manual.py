@@ -204,13 +204,8 @@ def split(
         nearest = np.linalg.norm(both[:, None] - middles, axis=2).argmin(axis=1)
         basins[tuple(both.T)] = np.where(nearest == 0, 1, last)
         halves = measure_regions(regions, np.array([1, last]))
-        if len(halves) == 2 and _lacks_a_part(flat, inside, halves):
-            raise AtomicityError(
-                "a part of the cluster would belong to neither of two",
-                micrograph.name,
-                "Undo the merge, or delete the cluster and add a point for each part",
-            )
         if len(halves) == 2:
+            _refuse_third_part(flat, inside, halves, micrograph.name)
             return part.detection(halves)
     raise AtomicityError(
         "two clusters can't be distinguished there",
@@ -219,14 +214,21 @@ def split(
     )
 
 
-def _lacks_a_part(flat: np.ndarray, inside: np.ndarray, halves: Sequence[Outline]) -> bool:
-    """Return whether a bright part that is as large as a cluster is outside of both halves."""
+def _refuse_third_part(
+    flat: np.ndarray, inside: np.ndarray, halves: Sequence[Outline], image: str
+) -> None:
+    """Raise `AtomicityError` if a bright part as large as a cluster is outside of both halves."""
     masks = [polygon2mask(inside.shape, half.polygon_px) for half in halves]
     in_halves = np.any(masks, axis=0)
     bright = gaussian_filter(flat, 1) > np.median(flat[in_halves]) / 2
     outside = inside & bright & ~in_halves
     radius_px = np.sqrt(min(mask.sum() for mask in masks) / np.pi)
-    return bool(distance_transform_edt(outside).max() > radius_px / 2)
+    if distance_transform_edt(outside).max() > radius_px / 2:
+        raise AtomicityError(
+            "a part of the cluster would belong to neither of two",
+            image,
+            "Undo the merge, or delete the cluster and add a point for each part",
+        )
 
 
 def _weighted_two_means(pixels: np.ndarray, weight: np.ndarray) -> np.ndarray:
