@@ -27,6 +27,7 @@ from napari_atomicity.pipeline.run_request import RunRequest
 from napari_atomicity.pipeline.runs import finalize, parts, session_pass
 from napari_atomicity.simulation.example_data import atom_example_path
 from napari_atomicity.state import export as exports
+from napari_atomicity.statistics.ratios import reference
 from support import synthetic_analysis
 
 
@@ -88,7 +89,7 @@ def test_atoms_are_written_whatever_fails_later(
         (analysis, "_lone_atoms", "intensity of lone atoms", True),
         (parts, "image_section", "section of the report", True),
         (session_pass, "fit_measurements", "scale of the session", True),
-        (finalize, "class_ratios", "ratios", False),
+        (reference, "class_ratios", "ratios", False),
         (finalize, "write_report", "report", False),
     ],
 )
@@ -114,7 +115,7 @@ def test_parts_of_a_batch_and_a_watched_folder_are_kept(images, tmp_path, tiny_m
         (parts, "describe_drawing"),
         (watch, "conditions_of"),
         (session_pass, "fit_measurements"),
-        (finalize, "class_ratios"),
+        (reference, "class_ratios"),
     ):
         monkeypatch.setattr(module, function, broken)
     monkeypatch.setattr(watch.WatchedImages, "draw", lambda *_: None)
@@ -135,7 +136,7 @@ def test_parts_of_a_batch_and_a_watched_folder_are_kept(images, tmp_path, tiny_m
 
 
 def test_the_window_keeps_what_it_has(tmp_path, monkeypatch):
-    monkeypatch.setattr(exports, "class_ratios", broken)
+    monkeypatch.setattr(reference, "class_ratios", broken)
     monkeypatch.setattr(exports, "write_report", broken)
     with pytest.raises(AtomicityError, match=r"ratios.*argmin.*report"):
         exports.export([synthetic_analysis(20)], tmp_path, exports.Choices(figures=False))

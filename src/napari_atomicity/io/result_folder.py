@@ -58,8 +58,9 @@ class ResultFolder:
         """
         page = [] if write_report is None else [self / REPORT]
         self.add(*page, self / RECORD)
-        record = run_record(outcomes, kind=self.kind, failed=self.failed, **circumstances)
-        record["outputs"] = self._names()
+        record = run_record(
+            outcomes, kind=self.kind, outputs=self._names(), failed=self.failed, **circumstances
+        )
         if write_report is not None:
             attempt(self.failed, "report", lambda: write_report(record))
         if "report" in self.failed:

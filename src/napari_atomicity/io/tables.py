@@ -318,25 +318,12 @@ def _read_xlsx(path: Path) -> pd.DataFrame:
     return map_text(table.fillna(dict.fromkeys(text, "")), unescape_formula)
 
 
-def append_csv(table: pd.DataFrame, path: Path) -> None:
-    """Append rows with the same columns to a CSV file written by `write_table`."""
-    _write_csv(table, path, append=True)
-
-
-def _write_csv(table: pd.DataFrame, path: Path, append: bool = False) -> None:
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
     text = map_text(table, escape_formula)
     # pandas quotes only the line terminator of the file, not the carriage return.
     returns = any("\r" in str(v) for _, column in text.items() if has_text(column) for v in column)
     quoting: Any = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
-    text.to_csv(
-        path,
-        index=False,
-        encoding="utf-8",
-        lineterminator="\n",
-        quoting=quoting,
-        mode="a" if append else "w",
-        header=not append,
-    )
+    text.to_csv(path, index=False, encoding="utf-8", lineterminator="\n", quoting=quoting)
 
 
 def _write_parquet(table: pd.DataFrame, path: Path) -> None:

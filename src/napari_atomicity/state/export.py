@@ -38,8 +38,8 @@ from ..reporting.plots.registry import PLOTS, SUFFIXES, save_plot, scales_of
 from ..reporting.plots.session import SessionSummary
 from ..reporting.report import MANY_IMAGES, ReportData, ratios_of_scope, write_report
 from ..statistics.annotators.agreement import CONSENSUS, agreement, last_labels, removed_clusters
-from ..statistics.ratios.ratios import COLUMNS, class_ratios, refuse_unavailable
-from ..statistics.ratios.reference import Comparison, check_reference, compare
+from ..statistics.ratios.ratios import refuse_unavailable
+from ..statistics.ratios.reference import attempt_ratios, check_reference
 from ..statistics.stratified_accuracy import Accuracy, on_corrected
 from ..tracking.files import analyse_if_tracked, write_movies
 from .review_queue import Queue
@@ -261,18 +261,11 @@ class _Export:
             "stop": self.stop,
             "limits": self.limits,
         }
-        ratios = attempt(
-            self.failed, "ratios", partial(class_ratios, self.table, images=self.images, **method)
-        )
-        self.ratios = pd.DataFrame(columns=COLUMNS) if ratios is None else ratios
-        self.comparison: Comparison | None = None
         if choices.reference is not None:
             check_reference(choices.reference, self.images, self.classes)
-            self.comparison = attempt(
-                self.failed,
-                "comparison",
-                partial(compare, self.table, choices.reference, self.images, **method),
-            )
+        self.ratios, self.comparison = attempt_ratios(
+            self.table, self.images, choices.reference, self.images, self.failed, **method
+        )
 
     def say(self, message: str, done: int = 0, total: int = 0) -> None:
         """Report progress; raise `Cancelled` if the export was stopped."""

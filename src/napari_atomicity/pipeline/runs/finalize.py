@@ -22,8 +22,8 @@ from ...reporting.examples import ClusterExample, top_examples
 from ...reporting.image_section import Section, insert_ratios
 from ...reporting.report import ReportData, write_report
 from ...statistics.ratios.ratio_notes import ImageLimits
-from ...statistics.ratios.ratios import COLUMNS, class_ratios, refuse_unavailable
-from ...statistics.ratios.reference import Comparison, check_reference, compare
+from ...statistics.ratios.ratios import class_ratios, refuse_unavailable
+from ...statistics.ratios.reference import Comparison, attempt_ratios, check_reference
 from ...tracking.files import write_movie_results
 from ..run_request import RunRequest
 from ..session_labels import describe_sessions
@@ -110,14 +110,9 @@ def _compute_ratios(
     keep = request.keep_ratios
     limits = {o.image: ImageLimits.from_parameters(o.parameters, keep) for o in outcomes}
     method: dict[str, Any] = {"method": request.ratios, "card": images.card, "limits": limits}
-    ratios = attempt(failed, "ratios", lambda: class_ratios(table, images=analysed, **method))
-    ratios = pd.DataFrame(columns=COLUMNS) if ratios is None else ratios
-    if reference is None:
-        return ratios, None
     # Images that failed are named too: their scope is then empty and not unknown.
     names = [o.image for o in outcomes]
-    compute = partial(compare, table, reference, names, **method)
-    return ratios, attempt(failed, "comparison", compute)
+    return attempt_ratios(table, analysed, reference, names, failed, **method)
 
 
 def _write_run(

@@ -94,10 +94,6 @@ class Failure:
             "seen": self.seen,
         }
 
-    def is_as_it_was(self) -> bool:
-        """Whether the file has not changed since."""
-        return (self.size_bytes, self.modified) == size_and_time(self.outcome.path)
-
 
 def size_and_time(path: str) -> tuple[int | None, str | None]:
     """Bytes, and the time of the last change as ISO 8601 in UTC; None if it is not there."""

@@ -14,19 +14,20 @@ that a scope does not list have a fraction of 0. Each pair of fractions has equa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from ...core.errors import TableError
+from ...core.errors import TableError, attempt
 from ...core.progress import Stop
 from ...core.tables.cluster_table import ALL, NON_CLASS_LABELS, classes_of
 from .ratio_notes import ImageLimits
-from .ratios import class_ratios
+from .ratios import COLUMNS, class_ratios
 
 if TYPE_CHECKING:
     from ...core.model_card import ModelCard
@@ -153,6 +154,23 @@ def compare(
         found[str(scope)] = pair(ratios, shares, str(scope))
     empty = tuple(scope for scope, pairs in found.items() if not len(pairs))
     return Comparison(_join([pairs for pairs in found.values() if len(pairs)]), done, empty)
+
+
+def attempt_ratios(
+    table: pd.DataFrame,
+    analysed: Sequence[str],  # names of the analysed images
+    reference: pd.DataFrame | None,
+    images: Sequence[str],  # those that a scope of the reference may name
+    failed: MutableMapping[str, str],  # gets the errors
+    **method: Any,  # keywords of `ratios.class_ratios`
+) -> tuple[pd.DataFrame, Comparison | None]:
+    """Compute the ratios, and compare them with a reference; a failed part is empty or None."""
+    ratios = attempt(failed, "ratios", lambda: class_ratios(table, images=analysed, **method))
+    ratios = pd.DataFrame(columns=COLUMNS) if ratios is None else ratios
+    if reference is None:
+        return ratios, None
+    compute = partial(compare, table, reference, images, **method)
+    return ratios, attempt(failed, "comparison", compute)
 
 
 def _names_and_classes(
