@@ -14,11 +14,13 @@ from napari_atomicity.core.tables import cluster_table as tables
 from napari_atomicity.models.diameter_density import RESIDUALS
 from napari_atomicity.models.estimators import (
     ESTIMATORS,
+    MAX_TOUCHING_DEVIATION,
     Measured,
     combination,
     count_atoms,
     opinions,
     pooled,
+    touching_deviation,
 )
 from napari_atomicity.models.inference import Prediction, load_classifier
 from napari_atomicity.models.scale.intensity_scale import fit_image
@@ -205,12 +207,21 @@ def test_sizes_between_and_beyond_the_classes_are_counted(size):
 
 
 def test_touching_clusters_are_counted_by_the_network():
-    _, known = measured(touching=2)
-    network = known.network.copy()
-    network[:2] = np.eye(5)[[1, 4]]
-    count = count_atoms(replace(known, network=network))
-    np.testing.assert_allclose(count[:2, 0], [30, 70])
+    k, known = measured(touching=2)
+    count = count_atoms(replace(known, network=np.eye(5)[k]))
+    np.testing.assert_allclose(count[:2, 0], SIZES[k[:2]])
     np.testing.assert_allclose(count[:2, 2] / count[:2, 0], np.exp(0.3))
+
+
+def test_half_of_a_cluster_that_looks_like_the_whole_one_is_contradicted():
+    k, known = measured(touching=4)
+    known.table.loc[:1, "integrated_intensity"] /= 2
+    known = replace(known, network=np.eye(5)[k])
+    deviation = touching_deviation(known)
+    assert (deviation[:2] > MAX_TOUCHING_DEVIATION).all()
+    assert (deviation[2:4] < MAX_TOUCHING_DEVIATION).all()
+    assert np.isnan(deviation[4:]).all()
+    np.testing.assert_allclose(count_atoms(known)[:2, 0], SIZES[k[:2]] / 2, rtol=0.2)
 
 
 def test_disagreement_counts_those_that_say_otherwise():

@@ -25,6 +25,11 @@ MIN_PROBABILITY = 1e-4
 MAX_DOUBT = 1.5
 RIVAL = 0.05
 """Weight from which on a rival scale widens the interval of a count."""
+MAX_TOUCHING_DEVIATION = 0.42
+"""Largest difference between the logarithms of the numbers of atoms that the intensity of a touching
+cluster gives and that of the network's class. In 60 simulated fields it was below 0.27 for all 133
+touching clusters that were labelled right, and above 0.42 for 6 of 17 that were not; half of a
+cluster deviates by 0.69."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,14 +198,16 @@ def count_atoms(
     """How many atoms each cluster holds, on a continuous scale, with a 95 % interval.
 
     A cluster that stands alone is counted by its intensity, so that sizes between and beyond the
-    classes make sense; one that touches another by the network's probabilities.
+    classes make sense; one that touches another by the network's probabilities, unless both
+    contradict each other.
     """
     sizes = known.sizes
     if sizes is None or known.scale is None:
         return np.full((len(known.table), 3), np.nan)
     whole = usable(known.table) & (known.intensity > 0)
     by_network = np.exp(known.network @ np.log(sizes))
-    count = np.where(whole, atoms_by_intensity(known), by_network)
+    by_intensity = whole | (touching_deviation(known) > MAX_TOUCHING_DEVIATION)
+    count = np.where(by_intensity, atoms_by_intensity(known), by_network)
     error = known.card.count
     if error is None:
         return np.stack([count, np.full(len(count), np.nan), np.full(len(count), np.nan)], axis=1)
@@ -233,6 +240,27 @@ def atoms_by_intensity(known: Measured, shift: float | None = None) -> np.ndarra
         u = np.log(known.intensity) - (known.scale.shift[0, 0] if shift is None else shift)
     inside = np.interp(u, seen, true)
     return np.asarray(np.exp(inside + np.minimum(u - seen[0], 0) + np.maximum(u - seen[-1], 0)))
+
+
+def touching_deviation(known: Measured) -> np.ndarray:
+    """By how much intensity and network differ for clusters that touch others: (N,), in ln(atoms).
+
+    The network sees the whole neighbourhood: half of a cluster that was split by mistake looks to
+    it like the whole one, but has half of the intensity. NaN for all other clusters, and where one
+    of both says nothing. Of several scales, the one that fits best counts.
+    """
+    sizes = known.sizes
+    if sizes is None or known.scale is None:
+        return np.full(len(known.table), np.nan)
+    weight = known.scale.weight
+    shifts = known.scale.shift[weight >= min(RIVAL, weight.max()), 0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        counts = np.stack([atoms_by_intensity(known, shift) for shift in shifts])
+        seen = np.log(sizes)[np.nan_to_num(known.network, nan=-1).argmax(axis=1)]
+        deviation = np.abs(np.log(counts) - seen).min(axis=0)
+    judged = known.table["touches_neighbour"] & ~known.table["touches_border"]
+    judged &= (known.intensity > 0) & np.isfinite(known.network).all(axis=1)
+    return np.where(judged, deviation, np.nan)
 
 
 def class_sizes(classes: Sequence[str]) -> np.ndarray | None:

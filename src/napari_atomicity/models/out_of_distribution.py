@@ -16,7 +16,13 @@ from scipy.special import softmax
 
 from ..core.errors import ModelError
 from .domain_shift import MIN_CLUSTERS
-from .estimators import MIN_PROBABILITY, Measured, atoms_by_intensity
+from .estimators import (
+    MAX_TOUCHING_DEVIATION,
+    MIN_PROBABILITY,
+    Measured,
+    atoms_by_intensity,
+    touching_deviation,
+)
 
 COMPONENTS = 16
 """Principal components of the whitened embedding that the second network sees."""
@@ -149,7 +155,8 @@ def out_of_distribution(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute out-of-distribution scores (N,) of clusters, and detect aggregates.
 
-    A cluster with a score beyond 1 is given no class.
+    A cluster with a score beyond 1 is given no class. That is also one which touches another and
+    whose intensity contradicts the network, see `touching_deviation`.
     """
     n = len(known.table)
     score, aggregate = np.zeros(n), np.zeros(n, bool)
@@ -163,5 +170,7 @@ def out_of_distribution(
         # the distance alone orders clusters less well: it only has a say beyond its limit
         score = np.where(far > 1, np.maximum(far, 2 * (1 - p[:, 0])), 2 * (1 - p[:, 0]))
         aggregate = p[:, 2] > p[:, 1]
+    contradicted = touching_deviation(known) / MAX_TOUCHING_DEVIATION
+    score = np.where(contradicted > 1, np.fmax(score, contradicted), score)
     score[~np.isfinite(embedding).all(axis=1)] = np.nan
     return score, aggregate

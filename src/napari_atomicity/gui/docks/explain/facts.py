@@ -11,6 +11,8 @@ import pandas as pd
 from ....core.palette import colour_of, symbol_of
 from ....core.tables.cluster_table import AGGREGATE, NON_CLASS_LABELS, class_confidence, format_rows
 from ....models.class_maps.centre_balance import balance, centre_and_outline
+from ....models.estimators import MAX_TOUCHING_DEVIATION
+from ....statistics.scores import atoms_of
 from ...controls.bars import Bar
 
 _CLEAR_BALANCE = 1 / 3
@@ -78,12 +80,25 @@ def format_reason(row: pd.Series) -> str:
     if label in NON_CLASS_LABELS:
         if not _is_measured(row):
             return "nothing to measure here: no outline stands out from the background"
+        if _contradicts_network(row):
+            return (
+                f"it touches another cluster and has the intensity of {row['n_atoms']:.0f} atoms, "
+                f"but looks like {row['label_network']}: perhaps a part of one"
+            )
         return "unlike the clusters of the training data: probably none of the classes"
     is_classified = math.isfinite(row["ood_score"])
     if not label:
         uncertain = "withheld: the intensity scale of the image is too uncertain"
         return uncertain if is_classified else ""
     return "the most probable class" if is_classified else ""
+
+
+def _contradicts_network(row: pd.Series) -> bool:
+    """Return whether the intensity of a touching cluster is not that of the network's class."""
+    atoms = atoms_of(row["label_network"])
+    if atoms is None or not row["touches_neighbour"] or not row["n_atoms"] > 0:
+        return False
+    return abs(math.log(row["n_atoms"] / atoms)) > MAX_TOUCHING_DEVIATION
 
 
 def _prediction_facts(row: pd.Series) -> list[tuple[str, str, str]]:
