@@ -317,6 +317,17 @@ def test_messages_go_by_themselves_also_if_another_one_follows(
     qtbot.waitUntil(lambda: are_shown() == [False, False], timeout=10_000)
 
 
+def test_a_long_message_is_shown_whole_and_goes_too(viewer, qtbot, settle, monkeypatch):
+    monkeypatch.setattr(questions, "WARNING_SHOWN_MS", 600)
+    monkeypatch.setattr(questions.QCursor, "pos", lambda: QPoint(-1, -1))
+    settle(viewer)
+    before = set(NapariQtNotification._instances)
+    questions.show_error("The image field.tif can not be read: it ends too early. " * 6)
+    (shown,) = set(NapariQtNotification._instances) - before
+    qtbot.waitUntil(lambda: shown.height() >= shown.sizeHint().height(), timeout=5_000)
+    qtbot.waitUntil(lambda: shown not in NapariQtNotification._instances, timeout=10_000)
+
+
 SESSION = {"answer": "fits", "misfit": "", "size_error": 0.0, "size_error_sd": 0.07}
 
 

@@ -185,12 +185,15 @@ def test_facts_give_the_reason_of_each_label():
     bare["diameter_nm"], bare["ood_score"] = np.nan, 0.3
     withheld, aggregate = classified.copy(), unlike.copy()
     withheld["label_predicted"], aggregate["label_predicted"] = "", "aggregate"
+    half = unlike.copy()  # of a cluster that was split by mistake
+    half["touches_neighbour"], half["n_atoms"], half["label_network"] = True, 35.0, "Pt70"
     told = [{name: value for name, value, _ in facts(row)} for row in
-            (classified, unlike, bare, withheld, aggregate)]  # fmt: skip
-    assert len({names["Reason"] for names in told}) == 5
+            (classified, unlike, bare, withheld, aggregate, half)]  # fmt: skip
+    assert len({names["Reason"] for names in told}) == 6
+    assert "35 atoms" in told[5]["Reason"] and "Pt70" in told[5]["Reason"]
     assert "outline" in told[2]["Reason"] and "scale" in told[3]["Reason"]
     assert "OOD score" not in told[2] and told[1]["OOD score"].endswith("unlike the training data")
-    assert ["Prediction set" in names for names in told] == [True, False, False, True, False]
+    assert ["Prediction set" in names for names in told] == [True, False, False, True, False, False]
     assert not any(bar.marked for bar in probability_bars(bare, CLASSES))
 
 

@@ -117,6 +117,8 @@ def test_analyse_all_ends_with_labels_from_the_session(analyse_all, viewer, sett
     settle(viewer)
     assert labels(state, ONE) != {"Pt41"} and steps(state) == []
     assert state.analysis(ONE).scale.certainty < 0.5
+    updated(dock)
+    assert told[0] not in dock.notes.text()  # it no longer holds
     binding_of(viewer).edits.redo()
     settle(viewer)
     assert labels(state, ONE) == {"Pt41"}

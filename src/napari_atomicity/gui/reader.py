@@ -76,7 +76,8 @@ def read(path: str | Sequence[str]) -> list[Any]:
     Raises `AtomicityError` if a file cannot be read and no window opens it.
     """
     import napari
-    from napari.utils.notifications import show_error
+
+    from .controls.questions import show_error
 
     paths = [path] if isinstance(path, str) else list(path)
     opened: list[Any] = []

@@ -20,11 +20,11 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from napari.qt.threading import FunctionWorker, create_worker
-from napari.utils.notifications import show_error
 from qtpy.QtCore import QObject, Signal
 
 from ..core.errors import AtomicityError, Cancelled
 from ..state.window_state import Status, TaskState, WindowState
+from .controls.questions import show_error
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,6 @@ from functools import partial
 
 from napari._qt.dialogs.qt_notification import NapariQtNotification
 from napari.utils import notifications
-from napari.utils.notifications import show_error
 from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 from qtpy.QtGui import QCursor
@@ -100,27 +99,44 @@ class TextQuestion(QDialog):
 
 
 # ---- messages that go by themselves
-SHOWN_MS = 15_000
+SHOWN_MS, WARNING_SHOWN_MS = 15_000, 60_000
 
 
 def show_info(message: str) -> None:
-    """Show a message for information.
+    """Show a message for information."""
+    _show(notifications.show_info, message, SHOWN_MS)
 
-    napari closes its messages after some seconds, but not if another one follows, nor if its
-    window is not the active one: these would stay over the image.
+
+def show_warning(message: str) -> None:
+    """Show a warning."""
+    _show(notifications.show_warning, message, WARNING_SHOWN_MS)
+
+
+def show_error(message: str) -> None:
+    """Show an error."""
+    _show(notifications.show_error, message, WARNING_SHOWN_MS)
+
+
+def _show(show: Callable[[str], None], message: str, shown_ms: int) -> None:
+    """Show a whole message, and close it after a time.
+
+    napari cuts long messages until they are expanded. It closes its messages after some seconds,
+    but not if another one follows, nor if its window is not the active one: these would stay over
+    the image.
     """
     before = set(NapariQtNotification._instances)
-    notifications.show_info(message)
+    show(message)
     for shown in set(NapariQtNotification._instances) - before:
-        QTimer.singleShot(SHOWN_MS, partial(_close, shown))
+        if shown.sizeHint().height() > shown.height():
+            shown.expand()
+        QTimer.singleShot(shown_ms, partial(_close, shown, shown_ms))
 
 
-def _close(shown: NapariQtNotification) -> None:
+def _close(shown: NapariQtNotification, again_ms: int) -> None:
     """Close a message unless it is being read."""
     if not isalive(shown):
         return
-    is_under_mouse = shown.rect().contains(shown.mapFromGlobal(QCursor.pos()))
-    if is_under_mouse or shown.property("expanded"):
-        QTimer.singleShot(SHOWN_MS, partial(_close, shown))
+    if shown.rect().contains(shown.mapFromGlobal(QCursor.pos())):
+        QTimer.singleShot(again_ms, partial(_close, shown, again_ms))
     else:
         shown.close()

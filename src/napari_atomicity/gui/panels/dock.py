@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, ClassVar
 from weakref import WeakMethod
 
-from napari.utils.notifications import show_error
 from qtpy.QtCore import QObject, QPoint
 from qtpy.QtWidgets import QLabel, QPushButton, QScrollArea, QScrollBar, QVBoxLayout, QWidget
 
@@ -16,6 +15,7 @@ from ...models.analysis import Analysis
 from .. import tasks
 from ..controls.focus import set_reading_order
 from ..controls.forms import CollapsibleSection, in_scroll_area, wrapped_label
+from ..controls.questions import show_error
 from ..controls.refresher import ChangeSignal, FollowingWidget, single_shot
 from ..viewer.binding import Binding, binding_of
 from .dock_windows import LazyDock, PanelStyle

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from napari.utils.notifications import show_error
 from psygnal import Signal
 from qtpy.QtCore import QObject
 
@@ -15,6 +14,7 @@ from ..._version import __version__
 from ...core.errors import AtomicityError, Cancelled
 from ...core.progress import Executor, Progress, Stop, for_each_image, report, serial
 from .. import tasks
+from ..controls.questions import show_error
 from ..viewer.binding import Binding
 
 

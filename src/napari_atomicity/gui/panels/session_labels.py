@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from napari.utils.notifications import show_warning
 from psygnal import Signal
 from qtpy.QtCore import QObject
 
@@ -20,7 +19,7 @@ from ...reporting.plots.session import contradictions
 from ...state.project_saver import SESSION_COLUMNS
 from ...state.window_state import WindowState
 from .. import tasks
-from ..controls.questions import show_info
+from ..controls.questions import show_info, show_warning
 from ..controls.refresher import follow
 from ..controls.settings import settings
 from ..viewer.binding import Binding
@@ -260,8 +259,11 @@ class SessionLabels(QObject):
     def _on_changed(self, images: tuple[str, ...], columns: object, rows: object) -> None:
         """Label sessions that a person has changed.
 
-        Undo and redo bring the labels back; what the sessions tell is found again.
+        Undo and redo bring the labels back; what the sessions tell is found again, and what the
+        last labelling has changed may no longer hold.
         """
+        if self.message and self.state.history.undone:
+            self._set_message()
         if columns != SESSION_COLUMNS:
             return
         before = self._seen

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from napari.utils.notifications import show_warning
 from psygnal import Signal
 from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QObject, QTimer
@@ -23,7 +22,7 @@ from ...project.opening import add_paths
 from ...state.edits import ReplaceClusters
 from ...state.window_state import WindowState
 from .. import tasks
-from ..controls.questions import confirm, front_window, show_info
+from ..controls.questions import confirm, front_window, show_info, show_warning
 from ..controls.save_dialogs import choose_file
 from .models import add_model, install_models, model_folder, open_with_models, wants_models
 

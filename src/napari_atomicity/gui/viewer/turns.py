@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from napari.utils.notifications import show_error
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
 from ...core.errors import AtomicityError
+from ..controls.questions import show_error
 
 # Time of a turn that a part of a long step may take, so that the window stays responsive.
 _TURN_S = 0.015

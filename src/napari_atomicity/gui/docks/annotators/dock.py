@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from napari.layers import Points
-from napari.utils.notifications import show_error
 from qtpy.QtCore import QModelIndex, QTimer, Signal
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
@@ -39,7 +38,7 @@ from ...controls.forms import (
     wrapped_label,
 )
 from ...controls.line_table import Lines, table_of
-from ...controls.questions import show_info
+from ...controls.questions import show_error, show_info
 from ...controls.refresher import follow
 from ...controls.save_dialogs import choose_new_folder
 from ...controls.settings import remember

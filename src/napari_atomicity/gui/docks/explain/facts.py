@@ -95,7 +95,7 @@ def format_reason(row: pd.Series) -> str:
 
 def _contradicts_network(row: pd.Series) -> bool:
     """Return whether the intensity of a touching cluster is not that of the network's class."""
-    atoms = atoms_of(row["label_network"])
+    atoms = atoms_of(row.get("label_network", ""))
     if atoms is None or not row["touches_neighbour"] or not row["n_atoms"] > 0:
         return False
     return abs(math.log(row["n_atoms"] / atoms)) > MAX_TOUCHING_DEVIATION

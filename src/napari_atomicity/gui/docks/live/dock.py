@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.utils.notifications import show_error, show_warning
 from qtpy.QtWidgets import (
     QApplication,
     QCheckBox,
@@ -41,7 +40,7 @@ from ...controls.forms import (
     spin_box,
     wrapped_label,
 )
-from ...controls.questions import choose_answer
+from ...controls.questions import choose_answer, show_error, show_warning
 from ...controls.refresher import follow
 from ...controls.settings import remember
 from ...controls.settings_form import form_of

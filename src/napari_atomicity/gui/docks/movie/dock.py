@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from napari.utils.notifications import show_error
 from qtpy.QtCore import QModelIndex, QSignalBlocker
 from qtpy.QtWidgets import (
     QHBoxLayout,
@@ -33,7 +32,7 @@ from ....tracking.tracks import clusters_of, is_tracked
 from ... import tasks
 from ...controls.forms import CollapsibleSection, ComboBox, main_button, new_row, spin_box
 from ...controls.line_table import Lines, table_of
-from ...controls.questions import show_info
+from ...controls.questions import show_error, show_info
 from ...controls.refresher import follow_event
 from ...controls.save_dialogs import choose_new_folder
 from ...controls.settings import remember

@@ -8,7 +8,6 @@ from html import escape
 from pathlib import Path
 
 import pandas as pd
-from napari.utils.notifications import show_error
 from qtpy.QtCore import QModelIndex, QSignalBlocker, Qt
 from qtpy.QtWidgets import QApplication, QFileDialog, QPushButton, QVBoxLayout
 
@@ -27,7 +26,7 @@ from ....statistics.annotators.agreement import (
 )
 from ...controls.forms import ComboBox, wrapped_label
 from ...controls.line_table import Lines, table_of
-from ...controls.questions import attempt, show_info
+from ...controls.questions import attempt, show_error, show_info
 from ...controls.refresher import FollowingWidget, follow
 from ...panels.workbench_bar import NO_PROJECT
 from ...tasks import start

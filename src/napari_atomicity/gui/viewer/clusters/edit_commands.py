@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from napari.utils.notifications import show_error
-
 from ....core.errors import AtomicityError
 from ....state.window_state import Step
-from ...controls.questions import attempt, show_info
+from ...controls.questions import attempt, show_error, show_info
 from ..canvas import Canvas
 from .clusters import ClusterDisplay
 from .manual_editing import ManualEditing
