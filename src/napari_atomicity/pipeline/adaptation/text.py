@@ -27,17 +27,14 @@ _FIGURES = {
 """What people call the figures of `models.domain_shift.figures_of`, and their units."""
 
 
-def shares(analyses: Sequence[Analysis]) -> pd.DataFrame:
-    """Class ratios over all images, as `statistics.ratios.ratios.class_ratios` gives them."""
-    names = [a.micrograph.name for a in analyses]
-    return class_ratios(concatenate([a.table for a in analyses]), scope=ALL, images=names)
+def image_ratios(analyses: Sequence[Analysis], scope: str | None = None) -> pd.DataFrame:
+    """Class ratios of each image and of all, or of one scope, as `class_ratios` gives them.
 
-
-def image_ratios(analyses: Sequence[Analysis]) -> pd.DataFrame:
-    """Class ratios of each image and of all, as `statistics.class_ratios` gives them."""
+    They are those of an analysis with these labels: with the limits of the sessions.
+    """
     names = [a.micrograph.name for a in analyses]
     table = concatenate([a.table for a in analyses])
-    return class_ratios(table, images=names, limits=limits_of(analyses))
+    return class_ratios(table, images=names, limits=limits_of(analyses), scope=scope)
 
 
 def mean_confidence(analyses: Sequence[Analysis]) -> float:
@@ -48,7 +45,7 @@ def mean_confidence(analyses: Sequence[Analysis]) -> float:
 
 def summarise_analyses(analyses: Sequence[Analysis]) -> dict[str, Any]:
     """Summarise class ratios and mean confidence of several images."""
-    found = shares(analyses)
+    found = image_ratios(analyses, ALL)
     return {
         "ratios": dict(zip(found["class"], found["fraction"], strict=True)),
         "mean_confidence": mean_confidence(analyses),

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 
 from ....core.errors import AtomicityError
 from ....core.progress import Progress, Stop, report, with_time_left
-from ....core.tables.cluster_table import corrected
+from ....core.tables.cluster_table import ALL, corrected
 from ....core.text import pluralise
 from ....models.analysis import Analysis
 from ....models.files import SHIPPED, save_model, user_folder
@@ -90,7 +90,7 @@ def adapt_model(
     found = adapting.placed(found, old, new, progress, stop)
     report(progress, 0, 0, "Counting")
     both = (found.before, found.after)
-    before, after = (adaptation_text.shares(x) for x in both)
+    before, after = (adaptation_text.image_ratios(x, ALL) for x in both)
     confidence = tuple(map(adaptation_text.mean_confidence, both))
     return Result(found, (before, after), confidence, new)
 
