@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QEvent, Signal
 
 from ...core.text import pluralise
 from ...state.window_state import WindowState
@@ -40,18 +40,27 @@ class SizeSelectedFolder(PathField):
         self.found.setText(_LAYOUT)
         self.chosen.connect(self._count)
 
+    def changeEvent(self, event: QEvent) -> None:  # noqa: N802
+        """Count again when a person comes back to the window: files may have been added."""
+        super().changeEvent(event)
+        is_back = event.type() == QEvent.Type.ActivationChange and self.isActiveWindow()
+        if is_back and self.path is not None and self.isVisible():
+            self._start_count()
+
     def _count(self) -> None:
-        """Count the images in a worker: disks may be slow."""
         self.classes = {}
         self.counted.emit()
-        folder = self.path
-        if folder is None:
+        if self.path is None:
             self.found.setText(_LAYOUT)
-            return
+        else:
+            self._start_count()
+
+    def _start_count(self) -> None:
+        """Count the images in a worker: disks may be slow."""
         tasks.start(
             self._state,
             count_images,
-            str(folder),
+            str(self.path),
             on_result=self._show,
             on_error=self._show_error,
             key=f"size-selected {id(self)}",

@@ -77,8 +77,12 @@ def describe_session(history: LiveHistory) -> str:
     )
 
 
-def draw_control_chart(figure: Figure, look: Look, history: LiveHistory) -> None:
+def draw_control_chart(
+    figure: Figure, look: Look, history: LiveHistory, with_known: bool = False
+) -> None:
     """Draw running ratios with intervals, confidence, and conditions in units of their limits.
+
+    The ratios are those of all images, ``with_known`` also of known samples, which is then said.
 
     Images with an alarm are marked.
     """
@@ -88,6 +92,8 @@ def draw_control_chart(figure: Figure, look: Look, history: LiveHistory) -> None
     ratios, confidence, drift = stack_panels(figure, look, (2, 1, 1), right, 2.2)
     x = np.arange(len(history.rows)) + 0.5
     _draw_ratios(ratios, look, history, x)
+    if with_known:
+        ratios.set_title("Running ratios of all images and known samples, 95 %")
     confidence.set_title("Mean confidence; unknown (dashed)")
     confidence.set(ylim=(0, 1), yticks=(0, 1), yticklabels=("0 %", "100 %"))
     draw_line(confidence, look, x, history.values("mean_confidence"), _CONFIDENCE)
@@ -149,6 +155,7 @@ class Live(Dock):
         self.watching: Watching | None = None
         self.history = LiveHistory()
         self._n_reference = FIRST
+        self._with_known = False
         self._failed: dict[str, str] = {}
         self._alarmed, self._alarms = "", list[str]()
         self._engine = ("default", "auto")
@@ -320,6 +327,7 @@ class Live(Dock):
         self._failed.clear()
         self._remember_pixel_sizes()
         request = self._with_known_samples(request, folder)
+        self._with_known = bool(request.known)
         for widget in (self.failures, self.alarm, self.accept_button, self.left_out):
             widget.hide()
         self._draw()
@@ -454,7 +462,8 @@ class Live(Dock):
         self.strip.setVisible(bool(self.history.rows))
         if self.history.rows:
             self.strip.show_chart(
-                partial(draw_control_chart, history=self.history), describe_session(self.history)
+                partial(draw_control_chart, history=self.history, with_known=self._with_known),
+                describe_session(self.history),
             )
 
     def _on_ended(self, outcome: LiveRun | Exception) -> None:

@@ -252,8 +252,9 @@ class Validate(Dock):
         self._on_data()
 
     def _on_quick(self, quick: bool) -> None:
+        """Show no values that a quick test does not use."""
         for name in QUICK:
-            self.request_form.controls[name].setEnabled(not quick)
+            self.request_form.form.setRowVisible(self.request_form.controls[name], not quick)
 
     def _on_data(self) -> None:
         """Suggest a folder of results, unless another one is entered."""
