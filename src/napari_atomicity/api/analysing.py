@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
@@ -21,6 +21,7 @@ from ..pipeline.acquisition_sessions import SessionRules
 from ..pipeline.run_request import RunRequest
 from ..pipeline.runs.in_memory import AnalysedImages
 from ..pipeline.runs.one_image import analyse_micrograph, analyse_one, without_pixels
+from .arguments import checks_arguments
 from .image_analysis import ImageAnalysis
 from .progress import automatic_progress
 from .session import Analyses
@@ -33,7 +34,7 @@ class _Options(TypedDict, total=False):
     """Further arguments of `analyse`."""
 
     pixel_size_nm: float | None
-    settings: DetectionSettings | None
+    settings: DetectionSettings | Mapping[str, Any] | None
     umap: bool
     symmetries: bool
     labels: str
@@ -77,6 +78,7 @@ def analyse(
 ) -> Any: ...
 
 
+@checks_arguments(settings="detection.settings.DetectionSettings")
 def analyse(
     source: Any,
     model: str | Classifier = "default",
@@ -85,7 +87,7 @@ def analyse(
     stop: Stop | None = None,
     *,
     pixel_size_nm: float | None = None,
-    settings: DetectionSettings | None = None,
+    settings: DetectionSettings | Mapping[str, Any] | None = None,
     umap: bool = True,
     symmetries: bool = False,
     labels: str = "combination",
@@ -113,8 +115,9 @@ def analyse(
         ``stop() -> bool``.
     pixel_size_nm : float, optional
         Edge length of a pixel in nm; overrides the calibration of files and objects.
-    settings : DetectionSettings, optional
-        Settings of the detection in nm and in multiples of the noise.
+    settings : DetectionSettings or dict, optional
+        Settings of the detection in nm and in multiples of the noise, or a dictionary of those that
+        differ from the defaults.
     umap : bool, optional
         Whether to place the clusters in the map.
     symmetries : bool, optional
@@ -145,6 +148,8 @@ def analyse(
     ReadError, UnsuitableImageError, CalibrationError, ModelError, TableError, Cancelled
         If a single image cannot be analysed, the model cannot be loaded, or a known sample matches
         no image.
+    TypeError, ValueError
+        If an argument is not valid; the message names it and says what it takes.
 
     Examples
     --------
@@ -161,10 +166,10 @@ def analyse(
         umap=umap,
         symmetries=symmetries,
         labels=labels,
-        detection=settings or DetectionSettings(),
+        detection=settings or DetectionSettings(),  # type: ignore[arg-type]
         average_frames=average_frames,
         session=session,
-        known=(known,) if isinstance(known, str) else tuple(known),
+        known=tuple(known),
         keep_known=keep_known,
         pixel_size_error=pixel_size_error,
     )

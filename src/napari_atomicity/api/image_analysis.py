@@ -8,10 +8,13 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+
 from ..core.errors import DependencyError, TableError
 from ..core.palette import colour_of
 from ..core.tables.cluster_table import NON_CLASS_LABELS, classes_of
 from ..models.analysis import Analysis
+from .arguments import check_kind, checks_arguments
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,6 +45,7 @@ class ImageAnalysis(Analysis):
             return analysis
         return cls(**{one.name: getattr(analysis, one.name) for one in fields(Analysis)})
 
+    @checks_arguments()
     def correct(self, cluster_id: int | Iterable[int], label: str) -> Self:
         """Return the analysis with a label of a person; predictions do not change.
 
@@ -62,7 +66,8 @@ class ImageAnalysis(Analysis):
         TableError
             If a cluster or the label does not exist.
         """
-        wanted = [cluster_id] if not isinstance(cluster_id, Iterable) else list(cluster_id)
+        ids = cluster_id if isinstance(cluster_id, Iterable) else [cluster_id]
+        wanted = check_kind("cluster_id", ids, (int, np.integer), "a whole number, or several")
         classes = classes_of(self.table) if self.card is None else self.card.classes
         labels = [*classes, *NON_CLASS_LABELS]
         if label not in [*labels, ""]:
@@ -122,6 +127,7 @@ class ImageAnalysis(Analysis):
         draw_image(axes, self)
         return axes
 
+    @checks_arguments()
     def plot_ratios(
         self, axes: Axes | None = None, method: str = "counted", **options: Any
     ) -> Axes:
@@ -154,6 +160,7 @@ class ImageAnalysis(Analysis):
         axes.set_title(self.micrograph.name, parse_math=False)
         return axes
 
+    @checks_arguments()
     def save(
         self,
         folder: str | PathLike[str],

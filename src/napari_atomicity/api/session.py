@@ -20,6 +20,7 @@ from ..models.analysis import Analysis, limits_of
 from ..pipeline.runs.in_memory import AnalysedImages
 from ..pipeline.runs.run_files import RunInfo
 from ..statistics.ratios.ratios import class_ratios
+from .arguments import checks_arguments
 from .image_analysis import ImageAnalysis, new_axes, open_in_viewer
 from .saving import results_of, save_results
 
@@ -154,6 +155,7 @@ class Analyses:
         """The cluster table of all images."""
         return concatenate([analysis.table for analysis in self.results.analyses.values()])
 
+    @checks_arguments()
     def ratios(
         self, method: str = "counted", *, keep_ratios: bool = False, **options: Any
     ) -> pd.DataFrame:
@@ -180,6 +182,7 @@ class Analyses:
         }
         return class_ratios(self.table, method=method, **{**own, **options})
 
+    @checks_arguments()
     def correct(self, image: str, cluster_id: int | Iterable[int], label: str) -> Self:
         """Return the analyses with a label of a person, see `ImageAnalysis.correct`.
 
@@ -227,6 +230,7 @@ class Analyses:
             analysis.plot(one)
         return figure
 
+    @checks_arguments()
     def plot_ratios(self, axes: Axes | None = None) -> Axes:
         """Plot the fractions of the classes in each image with 95 % intervals.
 
@@ -250,6 +254,7 @@ class Analyses:
         plot.draw(axes, data, Look(classes))
         return axes
 
+    @checks_arguments()
     def save(
         self,
         folder: str | PathLike[str],

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..atoms.marks import ImageAtoms
+from ..core.errors import AtomicityError, UnsuitableImageError
 from ..core.progress import Progress, Stop
 from ..io.images import load
 from ..io.readers.arrays import unique_image_names
 from ..models.analysis import Analysis
 from .analysing import analyse, is_one_image
+from .arguments import check_kind, checks_arguments
 from .progress import automatic_progress
 from .session import Analyses
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from ..tracking.settings import MovieSettings
 
 
+@checks_arguments()
 def train(
     data: str | PathLike[str] | Analysis | Analyses,
     out: str | PathLike[str],
@@ -79,6 +82,8 @@ def train(
 
     if isinstance(data, Analysis):
         data = Analyses.of([data])
+    what = "the path of a folder, an Analysis, or Analyses"
+    check_kind("data", [data], (str, PathLike, Analyses), what)
     source = (
         CorrectedImagesSource(tuple((a.micrograph, a.table) for a in data))
         if isinstance(data, Analyses)
@@ -98,6 +103,7 @@ def train(
         return run_training(request, shown, stop)
 
 
+@checks_arguments()
 def adapt(
     source: Any,
     out: str | PathLike[str],
@@ -160,12 +166,15 @@ def adapt(
                 umap=False,
             )
         analyses = [source] if isinstance(source, Analysis) else list(source)
+        if not analyses:
+            raise AtomicityError("there is no image to adapt to", advice="Pass images of clusters")
         found = adapt_images(analyses, model, path.stem, device, shown, stop, pseudo_labels)
     if found.has_model:
         save_model(path, found.card, found.tensors)
     return found
 
 
+@checks_arguments()
 def find_atoms(
     source: Any,
     model: str | AtomModel = "default",
@@ -217,9 +226,10 @@ def find_atoms(
         return find_in_micrograph(micrograph, model, device, precision, threshold, shown, stop)
 
 
+@checks_arguments(settings="atoms.dispersion.DispersionSettings")
 def dispersion(
     atoms: AtomAnalysis | Iterable[AtomAnalysis],
-    settings: DispersionSettings | None = None,
+    settings: DispersionSettings | Mapping[str, Any] | None = None,
     progress: Progress | bool | None = None,
     stop: Stop | None = None,
 ) -> DispersionResults:
@@ -229,7 +239,7 @@ def dispersion(
     ----------
     atoms : AtomAnalysis or iterable of AtomAnalysis
         Atoms of one image or of several.
-    settings : DispersionSettings, optional
+    settings : DispersionSettings or dict, optional
         Simulations, largest distance, seed and level.
     progress, stop : callable, optional
         See `analyse`.
@@ -249,11 +259,16 @@ def dispersion(
     from ..atoms.analysis import AtomAnalysis
     from ..atoms.dispersion import compute_dispersions
 
-    found = [atoms] if isinstance(atoms, AtomAnalysis) else list(atoms)
+    found = check_kind(
+        "atoms",
+        [atoms] if isinstance(atoms, AtomAnalysis) else atoms,
+        (AtomAnalysis,),
+        "an AtomAnalysis, as find_atoms returns it, or a list of them",
+    )
     names = unique_image_names([one.micrograph.name for one in found])
     images = {name: _image_atoms(one, name) for name, one in zip(names, found, strict=True)}
     with automatic_progress(progress) as shown:
-        return compute_dispersions(images, settings, progress=shown, stop=stop)
+        return compute_dispersions(images, settings, progress=shown, stop=stop)  # type: ignore[arg-type]
 
 
 def _image_atoms(atoms: AtomAnalysis, name: str) -> ImageAtoms:
@@ -265,9 +280,10 @@ def _image_atoms(atoms: AtomAnalysis, name: str) -> ImageAtoms:
     )
 
 
+@checks_arguments(settings="tracking.settings.MovieSettings")
 def analyse_movie(
     source: Any,
-    settings: MovieSettings | None = None,
+    settings: MovieSettings | Mapping[str, Any] | None = None,
     progress: Progress | bool | None = None,
     stop: Stop | None = None,
     **options: Any,
@@ -278,7 +294,7 @@ def analyse_movie(
     ----------
     source : Analysis, or source of `analyse`
         A stack of frames, or its analysis: corrected labels take effect.
-    settings : MovieSettings, optional
+    settings : MovieSettings or dict, optional
         Settings of the tracking; the clusters of an analysis are then linked again.
     progress, stop : callable, optional
         See `analyse`.
@@ -304,11 +320,16 @@ def analyse_movie(
     with automatic_progress(progress) as shown:
         if not isinstance(source, Analysis):
             source = analyse(source, progress=shown or False, stop=stop, **options)
+            if not isinstance(source, Analysis):
+                raise UnsuitableImageError(
+                    "several images are no movie", advice="Pass one stack of frames"
+                )
         if settings is not None or not is_tracked(source):
-            source = track_clusters(source, settings, shown, stop)
+            source = track_clusters(source, settings, shown, stop)  # type: ignore[arg-type]
         return analyse_tracks(source, progress=shown, stop=stop)
 
 
+@checks_arguments(options="pipeline.run_request.RunRequest")
 def analyse_batch(
     source: Any,
     out: str | PathLike[str],
@@ -358,9 +379,12 @@ def analyse_batch(
     from ..pipeline.run_request import RunRequest
     from ..pipeline.runs.batch import run_batch
 
-    if isinstance(settings.get("known"), list):
-        settings["known"] = tuple(settings["known"])
     request = RunRequest(model=model, device=device, **settings)
-    paths = [source] if is_one_image(source) or isinstance(source, str | PathLike) else source
+    paths = check_kind(
+        "source",
+        [source] if is_one_image(source) or isinstance(source, str | PathLike) else source,
+        (str, PathLike),
+        "a path or a list of paths",
+    )
     with automatic_progress(progress) as shown:
         return run_batch(paths, out, request, workers, scheduler, shown, stop)

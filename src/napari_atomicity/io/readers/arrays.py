@@ -99,6 +99,8 @@ def _pixels_of(source: Any, name: str) -> Any:
     """
     if isinstance(source, np.ma.MaskedArray):
         source = np.ma.filled(source.astype(np.float32), np.nan)
+    if hasattr(source, "detach"):  # a tensor of torch
+        source = source.detach().cpu().numpy()
     if not all(hasattr(source, one) for one in ("shape", "dtype", "__getitem__")):
         try:
             source = np.asarray(source)
