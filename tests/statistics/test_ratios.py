@@ -120,6 +120,14 @@ def test_an_aggregate_is_no_class():
     assert ratios.loc[["unknown", "aggregate"], "fraction"].isna().all()
 
 
+def test_changed_settings_are_named_as_the_simpler_reason():
+    table = cluster_table([("a", "Pt19"), ("b", "Pt41")] * 10).assign(conditions_differ=True)
+    limits = {"a": ImageLimits.from_parameters({"changed_settings": ["threshold"]})}
+    notes = class_ratios(table, limits=limits).groupby("scope")["note"].first()
+    assert "(threshold)" in notes["a"] and "(threshold)" in notes[ALL]
+    assert notes["b"] == CONDITIONS_DIFFER
+
+
 def test_clipped_images_are_noted():
     table = cluster_table([("a", "Pt19"), ("a", "Pt41"), ("b", "Pt41")] * 10)
     table["clipped"] = [0.0, 0.15, np.nan] * 10

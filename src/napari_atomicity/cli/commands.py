@@ -11,7 +11,7 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from .._version import __version__
 from ..core.errors import WriteError
@@ -56,8 +56,34 @@ class _Command(TyperCommand):
         return result
 
 
+_GROUPS = {
+    "Analyse": ("analyse", "atoms", "batch", "watch", "explain", "demo"),
+    "Train and adapt": ("train", "adapt", "simulate", "models"),
+    "Check": ("evaluate", "validate", "benchmark", "info"),
+    "Share": ("pack", "consensus"),
+}
+"""The commands as the help lists them."""
+
+
+class _Commands(TyperGroup):
+    """The commands in groups, each with its first sentence."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of the commands."""
+        for title, names in _GROUPS.items():
+            with formatter.section(title):
+                rows = [(name, _first_sentence(self.commands[name].help or "")) for name in names]
+                formatter.write_dl(rows)
+
+
+def _first_sentence(text: str) -> str:
+    sentence, end, _ = " ".join(text.split()).partition(". ")
+    return f"{sentence}." if end else sentence
+
+
 app = typer.Typer(
     name="atomicity",
+    cls=_Commands,
     help="Determine the number of atoms (atomicity) of metal nanoclusters in STEM images.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -65,8 +91,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in (
-    *(atoms, pack, consensus, batch, watch),
-    *(analyse, explain, demo, evaluate, simulate, train, adapt, validate, benchmark, info),
+    *(analyse, atoms, batch, watch, explain, demo),
+    *(train, adapt, simulate, evaluate, validate, benchmark, info, pack, consensus),
 ):
     app.command(cls=_Command)(share_options(_command))
 _models = typer.Typer(rich_markup_mode=None)

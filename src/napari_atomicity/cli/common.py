@@ -43,20 +43,10 @@ PixelSizeOption = Annotated[
     typer.Option(min=1e-4, max=1e4, help="Pixel size in nm; replaces that of the files."),
 ]
 Workers = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Number of processes on this machine. Default: 1 for most commands; one per core for "
-        "batch and for train with --simulate; for atoms also at most one per 10 images.",
-    ),
+    int | None, typer.Option(min=1, help="Number of processes on this machine. Default: 1.")
 ]
 Overwrite = Annotated[
-    bool,
-    typer.Option(
-        "--overwrite",
-        help="Replace results of other images, or an existing model, simulation, benchmark or "
-        "pack, otherwise refused; batch analyses all images again.",
-    ),
+    bool, typer.Option("--overwrite", help="Replace results of other images, otherwise refused.")
 ]
 MANY = 20
 """Maximum number of failed statistics that are printed; the record names all."""

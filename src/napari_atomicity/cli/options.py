@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import json
@@ -9,7 +10,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import typer
 
@@ -18,6 +19,40 @@ from ..core.settings import Setting, default_of, settings_of
 from ..io.files import read_document
 from ..io.readers.read_limits import ReadLimits, read_limits, set_read_limits
 from .common import print_errors_only
+
+# ---- options of several commands that differ in one of them
+OWN_HELP = {
+    "workers": {
+        "batch": "Number of processes on this machine. Default: one per core.",
+        "train": "Number of processes on this machine. Default: one per core with --simulate, "
+        "otherwise 1.",
+        "atoms": "Number of processes on this machine. Default: one per 10 images, at most one per "
+        "core.",
+    },
+    "overwrite": {
+        "batch": "Analyse all images again, and replace results of other images.",
+        "adapt": "Replace an existing model or report, otherwise refused.",
+        "add": "Replace an existing model, otherwise refused.",
+        "train": "Replace an existing model, otherwise refused.",
+        "pack": "Replace an existing pack, otherwise refused.",
+        "simulate": "Replace another simulation, otherwise refused.",
+        "benchmark": "Replace another benchmark or existing scores, otherwise refused.",
+        "validate": "Replace results of other settings or data, otherwise refused.",
+    },
+}
+"""Parameter → command → help, where it is not that of the other commands."""
+
+
+def _with_own_help(parameter: inspect.Parameter, command: str) -> inspect.Parameter:
+    """Return a parameter with the help that it has in a command."""
+    own = OWN_HELP.get(parameter.name, {}).get(command)
+    if own is None:
+        return parameter
+    kind, about = get_args(parameter.annotation)
+    about = copy.copy(about)
+    about.help = own
+    return parameter.replace(annotation=Annotated[kind, about])
+
 
 # ---- options of every command: a file of settings, and quiet output
 
@@ -54,7 +89,7 @@ def share_options(command: Callable[..., None]) -> Callable[..., None]:
         command(**{name: value for name, value in arguments.items() if name not in new})
 
     parameters = [
-        one.replace(kind=one.KEYWORD_ONLY)
+        _with_own_help(one, command.__name__).replace(kind=one.KEYWORD_ONLY)
         for one in (*signature.parameters.values(), *new.values())
     ]
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from ..core.errors import SettingError
 from ..core.settings import check_settings, documented, setting
@@ -78,3 +78,9 @@ class DetectionSettings:
                 ["diameter_min_nm", "diameter_max_nm"],
                 "The minimum must be below the maximum",
             )
+
+    @property
+    def changed(self) -> list[str]:
+        """Names of the settings that are not the defaults of this version."""
+        usual = asdict(type(self)())
+        return [name for name, value in asdict(self).items() if value != usual[name]]

@@ -51,6 +51,8 @@ def detect_clusters(
             failed, "intensity of lone atoms", lambda: _lone_atoms(micrograph, found, settings)
         )
     parameters = {"detection": asdict(settings), **_recording(micrograph), **(lone_atoms or {})}
+    if settings.changed:  # recorded, since defaults of other versions may differ
+        parameters["changed_settings"] = settings.changed
     analysis = Analysis(
         micrograph,
         found.table,

@@ -14,7 +14,7 @@ from ..core.tables.cluster_table import AGGREGATE, UNKNOWN
 from ..core.text import pluralise, sentence
 from ..detection.recording import OUTLIERS
 from ..models.analysis import Analysis
-from ..statistics.ratios.ratio_notes import CONDITIONS_DIFFER, session_doubts
+from ..statistics.ratios.ratio_notes import conditions_note, session_doubts
 from ..statistics.ratios.ratios import clipped_images, counted, images_that_differ
 from ..statistics.ratios.track_counts import merge_tracks
 from .plots.session import UNLIKE, describe_contradiction
@@ -50,7 +50,7 @@ def image_warnings(
             "from those of the training."
         )
     if images_that_differ(table):
-        found.append(sentence(CONDITIONS_DIFFER))
+        found.append(sentence(conditions_note(parameters.get("changed_settings", ()))))
     found += session_warnings(parameters.get("session", {}))
     found += recording_warnings(table, recording)
     for concerned, text in (

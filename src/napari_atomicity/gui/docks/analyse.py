@@ -33,7 +33,6 @@ from ..panels.steps import (
     DetectionResult,
     DetectStep,
     analyse_in_session,
-    conditions_differ,
 )
 
 PIXEL_SIZE_CHANGED = (
@@ -135,7 +134,7 @@ class Analyse(Dock):
         why_not = READ_ONLY if self.state.read_only else ""
         result = summary(self.state, image) or why_not
         self.result.setText(" ".join(filter(None, (self.image_form.hint, result))))
-        self.conditions.setVisible(conditions_differ(None if analysis is None else analysis.table))
+        self.conditions.show_analysis(analysis)
         for panel in (self.legend, self.corrections, self.detected):
             panel.setVisible(analysis is not None and len(analysis.table) > 0)
         self.intensity.show_analysis(analysis)
@@ -229,4 +228,4 @@ class Classify(Dock):
     def refresh(self) -> None:
         analysis = self.state.analysis(self.state.current or "")
         self.intensity.show_analysis(analysis)
-        self.conditions.setVisible(conditions_differ(None if analysis is None else analysis.table))
+        self.conditions.show_analysis(analysis)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pandas as pd
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QCheckBox, QPushButton, QVBoxLayout, QWidget
 
 from ...core.micrograph import Micrograph
 from ...core.progress import Progress, Stop
+from ...core.text import sentence
 from ...io.readers.lazy_micrograph import LazyMicrograph
 from ...models.analysis import Analysis
 from ...pipeline.analysis import analyse, classify_clusters, detect_clusters, embed_clusters
 from ...pipeline.run_request import RunRequest
+from ...statistics.ratios.ratio_notes import conditions_note
 from ...statistics.ratios.ratios import images_that_differ
 from ...statistics.ratios.track_counts import describe_clusters
 from .. import tasks
@@ -86,10 +87,6 @@ def classify_image(
 
 
 NO_CLUSTER = "No cluster was found. A lower threshold finds fainter ones."
-CONDITIONS_DIFFER = (
-    "Conditions differ from the model's training: adapt the model before you trust labels or "
-    "ratios."
-)
 
 
 class ConditionsWarning(QWidget):
@@ -99,7 +96,6 @@ class ConditionsWarning(QWidget):
         super().__init__()
         self._binding = binding
         self.words = wrapped_label("Conditions")
-        self.words.setText(f"⚠ {CONDITIONS_DIFFER}")
         self.words.setToolTip(
             "The clusters of this image differ from the training images of the model, for every "
             "class: in blur, noise, dose or support."
@@ -116,10 +112,13 @@ class ConditionsWarning(QWidget):
     def _open_model(self) -> None:
         show_dock(self._binding.viewer, "Adapt")
 
-
-def conditions_differ(table: pd.DataFrame | None) -> bool:
-    """Return whether the conditions of an image differ from the training of its model."""
-    return table is not None and bool(images_that_differ(table))
+    def show_analysis(self, analysis: Analysis | None) -> None:
+        """Show the warning if it holds for an analysis."""
+        differ = analysis is not None and bool(images_that_differ(analysis.table))
+        self.setVisible(differ)
+        if analysis is not None and differ:
+            changed = analysis.parameters.get("changed_settings", ())
+            self.words.setText(f"⚠ {sentence(conditions_note(changed))}")
 
 
 class _Step(ImagePanel):

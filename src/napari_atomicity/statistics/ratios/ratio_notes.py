@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -16,6 +16,11 @@ CONDITIONS_DIFFER = (
     "conditions differ from the training of the model: adapt before trusting these ratios"
 )
 """Note on ratios of images whose conditions differ from the training of the model."""
+SETTINGS_DIFFER = (
+    "the clusters differ from those of the training, perhaps because settings of the detection "
+    "were changed ({}): use the defaults before adapting"
+)
+"""The same where other settings are a simpler reason."""
 FEW_CLUSTERS = "few clusters: fractions and intensity scale are uncertain"
 """Note on ratios of fewer than `MIN_CLUSTERS` clusters."""
 MIN_CLUSTERS = 10
@@ -87,6 +92,7 @@ class ImageLimits:
     relies_on_contradicted: bool = False
     labels_from: str = COMBINATION  # estimator of its labels: "combination", "mixture" or "network"
     other_pixel_size: bool = False  # whether its pixel size was changed since it was analysed
+    changed_settings: tuple[str, ...] = ()  # settings of the detection that are not the defaults
 
     @classmethod
     def from_parameters(
@@ -109,6 +115,7 @@ class ImageLimits:
             relies_on_contradicted=bool(session.get("relies_on_contradicted")),
             labels_from=parameters.get("labels_from", COMBINATION),
             other_pixel_size=CHANGED_PIXEL_SIZE in parameters,
+            changed_settings=tuple(parameters.get("changed_settings", ())),
         )
 
     @property
@@ -117,6 +124,12 @@ class ImageLimits:
         return self.scale_probability is not None and not (
             self.scale_probability >= MIN_SCALE_PROBABILITY
         )
+
+
+def conditions_note(changed_settings: Iterable[str]) -> str:
+    """Return why clusters differ from those of the training, and what to do."""
+    names = ", ".join(name.replace("_", " ") for name in dict.fromkeys(changed_settings))
+    return SETTINGS_DIFFER.format(names) if names else CONDITIONS_DIFFER
 
 
 def reason_to_withhold(limits: Sequence[ImageLimits]) -> str:
@@ -134,7 +147,8 @@ def ratio_notes(
     conditions_differ: bool = False,  # whether conditions differ from those of the training
 ) -> list[str]:  # empty if nothing is known to limit the use
     """List the reasons that limit the use of the ratios of an image, or of several."""
-    reasons = [CONDITIONS_DIFFER] if conditions_differ else []
+    changed = [name for image in limits for name in image.changed_settings]
+    reasons = [conditions_note(changed)] if conditions_differ else []
     few = sum(0 < n < MIN_CLUSTERS for n in n_clusters)
     if 0 < sum(n_clusters) < MIN_CLUSTERS:
         reasons.append(FEW_CLUSTERS)
