@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
+from scipy.stats import t as student_t
 
 from ...core.model_card import Combination, CountError, ModelCard
 from ...models.domain_shift import ROOM, domain_shift
@@ -322,7 +323,11 @@ def _distance_limits(
 def _drift_limit(
     images: Sequence[HeldOutPredictions], tensors: dict[str, np.ndarray]
 ) -> float | None:
-    """Return the domain shift that one in a hundred held-out images exceeds."""
+    """Return the domain shift that one in a hundred further images would exceed.
+
+    That is their quantile, or the limit of a normal distribution of which the held-out images are
+    a sample: it is wider if they are few.
+    """
     embedding = stack_labelled(images, [s.embedding for s in images])
     best = stack_labelled(images, [combination(s.known).argmax(axis=1) for s in images])
     origin = stack_labelled(images, [recorded_image(s.known.table) for s in images])
@@ -332,4 +337,7 @@ def _drift_limit(
     ]
     known = [d for d in drifts if np.isfinite(d)]
     limit = float(np.quantile(known, DRIFT_QUANTILE)) * ROOM if known else 0.0
+    if (n := len(known)) > 1:
+        width = student_t.ppf(DRIFT_QUANTILE, n - 1) * np.std(known, ddof=1) * np.sqrt(1 + 1 / n)
+        limit = max(limit, float(np.mean(known) + width))
     return limit if limit > 0 else None  # of few clusters, less than their scatter is no limit
