@@ -577,6 +577,19 @@ def test_undo_takes_ones_own_word_back_and_not_anothers_in_ones_mouth(project, t
     assert project.corrections()["label"].tolist()[-1] == "Pt19"
 
 
+def test_undo_of_a_removal_restores_the_label_of_another_person_as_theirs(project, three):
+    three.annotator = "Bob"
+    three.clusters.relabel([("a.tif", 1)], "Pt30")
+    three.annotator = "Ada"
+    three.clusters.remove([("a.tif", 1)])
+    three.history.undo()
+    assert three.table("a.tif")["label_corrected"][0] == "Pt30"
+    log = project.corrections()
+    labels = log[log["what"] == "label"]
+    assert labels[["annotator", "label"]].values.tolist() == [["Bob", "Pt30"]]
+    assert project.labels()["a.tif"] == {1: "Pt30"}
+
+
 def test_analysed_again_what_a_person_did_stays(folder, project, state):
     analysis = state.analysis("a.tif")
     lone = analysis.table[:1].assign(y_px=2.0, x_px=2.0, y_nm=0.2, x_nm=0.2, diameter_nm=0.5)

@@ -15,6 +15,7 @@ from ..core.tables import cluster_table as tables
 from ..io.files import plain
 from ..io.provenance import now
 from ..models.analysis import Analysis
+from .contents import labels_of_log
 
 MEASURED = (
     "frame", "y_px", "x_px", "y_nm", "x_nm", "diameter_nm", "integrated_intensity",
@@ -320,8 +321,10 @@ def taken_back(
     """Return the entries of an undo, with the entry that each of them undoes.
 
     An undone label becomes the author's label before it. Statements of others are not the
-    author's, though their label may count again.
+    author's, though their label may count again: the label of a cluster that is present again is
+    in the log already.
     """
+    counting = {} if only_labels else labels_of_log(db, image_id)
     said: dict[tuple[int, str], list[tuple[int, str]]] = {}
     undone = set()
     for correction_id, cluster_id, what, label, undoes in db.execute(
@@ -341,7 +344,9 @@ def taken_back(
         last = own[-1][0] if own else None
         if only_labels:
             label = own[-2][1] if len(own) > 1 else ""
-        elif what == LABEL:  # the label of a cluster that is present again
+        elif what == LABEL:
+            if label in (counting.get(cluster_id, ""), own[-1][1] if own else ""):
+                continue
             last = None
         out.append((*entry[:5], label, *entry[6:-1], last))
     return out
