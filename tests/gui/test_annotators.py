@@ -16,7 +16,7 @@ from qtpy.QtWidgets import QFileDialog
 from waiting import updated
 
 from napari_atomicity.atoms.marks import Mark
-from napari_atomicity.gui.docks.annotators import packs, text as words
+from napari_atomicity.gui.docks.annotators import packs, results, text as words
 from napari_atomicity.gui.docks.annotators.dock import BLIND, Annotators
 from napari_atomicity.gui.docks.annotators.results import DONE, NOT_DONE
 from napari_atomicity.gui.docks.review.dock import Review
@@ -233,9 +233,11 @@ def test_a_pack_in_nm_is_asked_about_and_can_be_removed(
     x_px = marks.loc[marks["annotator"] == "Bo", "x_px"].max()
     assert x_px == pytest.approx(140 if unit == "nm" else 14)
     [action] = [a for a in dock.looked.remove_button.menu().actions() if a.text() == "Bo"]
-    action.trigger()
-    settle(viewer)
-    assert dock.looked.lines.headers == ["Image", "Ada"]
+    for answer, names in ((False, ["Ada", "Bo"]), (True, ["Ada"])):
+        monkeypatch.setattr(results, "confirm", lambda *a, answer=answer: answer)
+        action.trigger()
+        settle(viewer)
+        assert dock.looked.lines.headers == ["Image", *names]
     workbench_bar(viewer).history.undo.click()
     settle_soon(dock, settle, viewer)
     assert dock.looked.lines.lines[0] == ("a.tif", "2", "4")

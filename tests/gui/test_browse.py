@@ -45,6 +45,7 @@ from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers import calibration, compat
 from napari_atomicity.gui.viewer.layers.micrographs import is_micrograph
 from napari_atomicity.gui.viewer.layers.picking import is_in_view
+from napari_atomicity.gui.workbench.layout import WorkflowSteps
 from napari_atomicity.pipeline.analysis import analyse as analyse_image
 from napari_atomicity.project import Project, open_any
 
@@ -294,6 +295,12 @@ def test_analyse_all_works_through_the_folder_the_open_one_first(opened, viewer,
     (run,) = opened.state.project.runs()
     assert (run["what"], run["images"], run["failed"]) == ("analyse all", 4, 1)
     assert run["detection"]["threshold"] > 0
+    # An image that can't be read is no reason to analyse again.
+    steps = WorkflowSteps(binding_of(viewer))
+    steps.refresh()
+    assert steps.buttons["Review"].font().bold() and not steps.buttons["Analyse"].font().bold()
+    assert "3 of 3" in steps.buttons["Analyse"].toolTip()
+    steps.deleteLater()
 
 
 def test_messages_go_by_themselves_also_if_another_one_follows(

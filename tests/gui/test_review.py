@@ -287,8 +287,10 @@ def test_every_order_can_be_reviewed(dock, press):
 
 
 def test_what_cannot_be_reviewed_is_said(shown, state, dock):
-    assert start(dock, "disagreement") is None
-    assert "single estimators" in dock.hint.text()
+    dock.refresh_now()
+    order = dock.order.findData("disagreement")
+    assert not dock.order.model().item(order).isEnabled()
+    assert "single estimators" in dock.order.itemData(order, Qt.ItemDataRole.ToolTipRole)
     state.clusters.relabel([(n, i) for n in ("one", "two") for i in range(1, 13)], "Pt19")
     assert start(dock) is None
     assert "have been reviewed" in dock.hint.text()
@@ -565,7 +567,11 @@ def test_blind_a_second_person_sees_nothing(bench, qtbot):
     assert state.blind and IS_BLIND in form.blind.toolTip()
     assert (state.table()["label_corrected"] == "").all()
     qtbot.waitUntil(lambda: "Leave blind mode" in bench.annotators.words.text())
-    assert start(bench) is None and "hidden" in bench.hint.text()
+    bench.refresh_now()
+    by_confidence = bench.order.findData("confidence")
+    assert not bench.order.model().item(by_confidence).isEnabled()
+    assert "hidden" in bench.order.itemData(by_confidence, Qt.ItemDataRole.ToolTipRole)
+    assert bench.order.currentData() not in ("confidence", "sample")
     review = start(bench, "random")
     assert "Pt" not in bench.answers.shown.text()
     assert not bench.answers.buttons["agree"].isEnabled()

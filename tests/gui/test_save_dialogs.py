@@ -1,13 +1,21 @@
 """The dialogs for what is written: suffixes, and files that are there already."""
 
+from pathlib import Path
+
 import pytest
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
-from napari_atomicity.gui.controls.save_dialogs import choose_file
+from napari_atomicity.gui.controls.save_dialogs import choose_file, folder_beside
 from napari_atomicity.gui.panels.table_files import OUTLINE_FILE_TYPES, RATIO_FILE_TYPES
+from napari_atomicity.simulation.example_data import example_path
 from napari_atomicity.state.window_state import WindowState
 
 PROJECTS = "Projects (*.atomicity)"
+
+
+def test_nothing_is_written_beside_the_bundled_examples(tmp_path):
+    assert folder_beside(example_path()) == Path.home()
+    assert folder_beside(tmp_path / "a.tif") == tmp_path
 
 
 @pytest.fixture

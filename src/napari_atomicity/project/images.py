@@ -283,6 +283,12 @@ class ImageIndex:
         with self._file.writing(in_draft=True) as db:
             write_metadata(db, self.ids[micrograph.name], micrograph, thumbnail, keep_pixel_size)
 
+    def failed(self) -> set[str]:
+        """Return the images that could not be read or analysed."""
+        with self._file.reading() as db:
+            rows = db.execute("SELECT name FROM images WHERE error != ''").fetchall()
+        return {as_text(name) for (name,) in rows}
+
     def set_error(self, image: str, error: str) -> None:
         """Store why an image could not be read or analysed."""
         with self._file.writing(in_draft=True) as db:

@@ -290,6 +290,12 @@ class WindowState(WindowImages):
             self.current_changed.emit(image)
 
     # ---- analyses
+    def not_analysed(self) -> tuple[list[str], list[str]]:
+        """Return the images that wait for an analysis, and those that could not be analysed."""
+        left = [image for image in self.images if self.analysis(image) is None]
+        failed = self.project.image_files.failed() if left and self.project is not None else set()
+        return [i for i in left if i not in failed], [i for i in left if i in failed]
+
     def classes(self) -> list[str]:
         """Return the classes of all analyses, in order."""
         return self.store.classes(self._blind.hidden)

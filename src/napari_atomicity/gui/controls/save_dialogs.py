@@ -11,7 +11,7 @@ from qtpy.QtGui import QDragEnterEvent, QDragMoveEvent, QDropEvent
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QPushButton, QWidget
 
 from ...state.window_state import WindowState
-from .questions import confirm
+from .questions import confirm, front_window
 from .settings import settings
 
 
@@ -108,6 +108,8 @@ def choose_file(
     state: WindowState, parent: QWidget | None, title: str, name: str, types: str
 ) -> Path | None:
     """Ask for a file to write, whose name gets a suffix of its type; None if cancelled."""
+    # A dialog without a parent has another theme than the window.
+    parent = parent or front_window()
     chosen, kind = QFileDialog.getSaveFileName(parent, title, str(_folder(state) / name), types)
     if not chosen:
         return None
@@ -158,7 +160,13 @@ def _folder(state: WindowState) -> Path:
     paths = [path for i in state.images if (path := state.micrograph(i).path) is not None]
     if state.project is not None:
         return state.project.path.parent
-    return Path(paths[0]).parent if paths else Path.home()
+    return folder_beside(Path(paths[0])) if paths else Path.home()
+
+
+def folder_beside(image: Path) -> Path:
+    """Return the folder for files beside an image; the home folder for the bundled examples."""
+    in_package = image.is_relative_to(Path(__file__).parents[2])
+    return Path.home() if in_package else image.parent
 
 
 def _project_file(state: WindowState) -> str:

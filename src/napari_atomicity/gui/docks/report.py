@@ -57,8 +57,12 @@ def summary(state: WindowState) -> str:
     corrected = int((table["label_corrected"] != "").sum())
     if corrected:
         text += f", {corrected} with a manual label"
-    left = len(state.images) - len(images)
-    return f"{text}; {pluralise(left, 'image')} not analysed yet." if left else f"{text}."
+    waiting, failed = state.not_analysed()
+    if waiting:
+        text += f"; {pluralise(len(waiting), 'image')} not analysed yet"
+    if failed:
+        text += f"; {pluralise(len(failed), 'image')} could not be analysed"
+    return f"{text}."
 
 
 def format_written(files: list[Path]) -> str:

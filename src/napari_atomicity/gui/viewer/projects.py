@@ -23,7 +23,7 @@ from ...state.edits import ReplaceClusters
 from ...state.window_state import WindowState
 from .. import tasks
 from ..controls.questions import confirm, front_window, show_info, show_warning
-from ..controls.save_dialogs import choose_file
+from ..controls.save_dialogs import choose_file, folder_beside
 from .models import add_model, install_models, model_folder, open_with_models, wants_models
 
 # ---- questions on edits that are not saved, asked before they would be lost
@@ -137,7 +137,9 @@ def choose_project_file(state: WindowState) -> Path | None:
     """Ask for the file of a new project, by default beside an image; None if cancelled."""
     images = [*images_with_unstored_edits(state), *state.images]
     paths = [Path(path) for i in images if (path := state.micrograph(i).path) is not None]
-    default = str(paths[0].with_suffix(SUFFIX)) if paths else f"session{SUFFIX}"
+    default = f"session{SUFFIX}"
+    if paths:
+        default = str(folder_beside(paths[0]) / f"{paths[0].stem}{SUFFIX}")
     return choose_file(state, None, "Save as project", default, f"Projects (*{SUFFIX})")
 
 

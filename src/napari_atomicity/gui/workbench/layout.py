@@ -126,11 +126,14 @@ class WorkflowSteps(FollowingWidget):
         counts = [self._count(image) for image in self.state.images]
         analysed = [count for count in counts if count is not None]
         clusters, reviewed = (sum(count[i] for count in analysed) for i in (1, 2))
-        self._show("Analyse", len(analysed), len(counts), "images are analysed")
+        waiting, failed = self.state.not_analysed()
+        without = f", {len(failed)} can not be" if failed else ""
+        total = len(counts) - len(failed)
+        self._show("Analyse", len(analysed), total, f"images are analysed{without}")
         self._show("Review", reviewed, clusters, "clusters are reviewed")
         self.buttons["Export"].setToolTip("Write ratios, tables and a report: open Ratios.")
         # Some clusters are reviewed to know how right the others are: all are too many.
-        steps = ["Analyse"] * (len(analysed) < max(len(counts), 1)) + ["Review"] * (reviewed == 0)
+        steps = ["Analyse"] * (bool(waiting) or not analysed) + ["Review"] * (reviewed == 0)
         following = [*steps, "Export"][0]
         for step, button in self.buttons.items():
             font = button.font()

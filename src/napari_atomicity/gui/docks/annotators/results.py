@@ -13,7 +13,7 @@ from ....state.annotator_packs import remove_annotator
 from ....state.annotators import Annotations, AnnotatorComparison
 from ...controls.forms import CollapsibleSection, new_row, selectable_label, wrapped_label
 from ...controls.line_table import Lines, table_of
-from ...controls.questions import attempt
+from ...controls.questions import attempt, confirm
 from ...controls.refresher import FollowingWidget, follow
 from ...viewer.binding import Binding
 from .text import (
@@ -245,8 +245,13 @@ class Coverage(FollowingWidget):
         self.noted.emit()
 
     def _remove(self, annotator: str) -> None:
-        attempt(lambda: remove_annotator(self.state, annotator))
-        self.noted.emit()
+        question = (
+            f"Remove all marks of {annotator}? Undo (Ctrl+Z) brings them back, but only until Blind "
+            "is changed or the project is closed."
+        )
+        if confirm(self, "Remove the marks?", question):
+            attempt(lambda: remove_annotator(self.state, annotator))
+            self.noted.emit()
 
     def _on_mark(self, on: bool) -> None:
         self.binding.atoms.marking = on

@@ -90,12 +90,16 @@ class Learning(FollowingWidget):
         said = table.loc[table["label_corrected"] != "", ["label_corrected", "label_predicted"]]
         self._n_corrected = n = len(said)
         other = int((said["label_corrected"] != said["label_predicted"]).sum())
-        self.words.setText(
-            f"You have labelled {pluralise(n, 'cluster')}; {other} of these labels differ from "
-            "the prediction."
-            if n
-            else "A model can learn from your corrections."
-        )
+        if not n:
+            words = "A model can learn from your corrections."
+        elif self.binding.state.blind:  # no predictions to compare with
+            words = f"You have labelled {pluralise(n, 'cluster')}."
+        else:
+            words = (
+                f"{pluralise(n, 'cluster')} with a manual label; {other} of these labels differ "
+                "from the prediction."
+            )
+        self.words.setText(words)
 
     def show_status(self) -> None:
         state = self.binding.state
@@ -493,7 +497,19 @@ class Review(Dock):
             widget.setEnabled(not kept)
         self.form.setVisible(review is None)
         if review is None:
+            self._offer_orders()
             self._fill_labels()
+
+    def _offer_orders(self) -> None:
+        """Disable the orders that the clusters do not allow, and choose one that they do."""
+        table, model = self.state.table(), self.order.model()
+        reasons = [order.missing(table) if len(table) else "" for order in ORDERS.values()]
+        for i, (order, reason) in enumerate(zip(ORDERS.values(), reasons, strict=True)):
+            model.item(i).setEnabled(not reason)
+            tooltip = f"{order.what} Not available: {reason}." if reason else order.what
+            self.order.setItemData(i, tooltip, Qt.ItemDataRole.ToolTipRole)
+        if reasons[self.order.currentIndex()] and not all(reasons):
+            self.order.setCurrentIndex(reasons.index(""))
 
     def _fill_labels(self) -> None:
         classes = self.state.classes()
