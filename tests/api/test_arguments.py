@@ -69,7 +69,9 @@ def test_a_dictionary_of_settings_and_numbers_of_numpy_are_taken():
     found = analyse(
         image, pixel_size_nm=np.array(0.05), settings={"threshold": np.float64(9)}, progress=False
     )
-    assert found.parameters["detection"]["threshold"] == 9 and found.micrograph.pixel_size_nm == 0.05
+    assert (
+        found.parameters["detection"]["threshold"] == 9 and found.micrograph.pixel_size_nm == 0.05
+    )
 
 
 def test_a_tensor_is_an_image():

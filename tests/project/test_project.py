@@ -586,7 +586,7 @@ def test_undo_of_a_removal_restores_the_label_of_another_person_as_theirs(projec
     assert three.table("a.tif")["label_corrected"][0] == "Pt30"
     log = project.corrections()
     labels = log[log["what"] == "label"]
-    assert labels[["annotator", "label"]].values.tolist() == [["Bob", "Pt30"]]
+    assert labels[["annotator", "label"]].to_numpy().tolist() == [["Bob", "Pt30"]]
     assert project.labels()["a.tif"] == {1: "Pt30"}
 
 

@@ -106,6 +106,11 @@ class _Adapter:
         self.device = device or torch.device("cpu")
         self.old = Classifier(card, tensors, self.device)
         self.before = tuple(reclassified(a, self.old) for a in analyses)
+        # What a person sees before: labels of this model stay those of their session.
+        self.labelled = tuple(
+            a if a.model_id == card.model_id and a.embedding.size else b
+            for a, b in zip(analyses, self.before, strict=True)
+        )
         self.shift = _shift(self.before, card, tensors)
         reference = require_references(card)[1]
         self.reference = _refined_reference(self.before, reference)
@@ -187,7 +192,7 @@ class _Adapter:
 
     def _roll_back(self, *reasons: str, checks: dict[str, tuple[float, float]]) -> Adaptation:
         return self._result(
-            False, reasons, self.card, self.tensors, checks=checks, after=self.before
+            False, reasons, self.card, self.tensors, checks=checks, after=self.labelled
         )
 
     def _result(
@@ -201,7 +206,7 @@ class _Adapter:
     ) -> Adaptation:
         return Adaptation(
             accepted, reasons, card, tensors, self.shift, self.numbers,
-            int(self.target.certain.sum()), checks, self.before, after,
+            int(self.target.certain.sum()), checks, self.labelled, after,
             self.settings.pseudo_label_method, self.settings.posterior, self.ranges,
             pseudo_label_rows=self.pseudo_label_rows,
         )  # fmt: skip
