@@ -30,7 +30,7 @@ test: setup style ## Everything that must pass (PYSIDE=1 with PySide6)
 	@$(MAKE) --no-print-directory -j 2 tests types
 
 tests: setup
-	$(if $(PYSIDE),QT_API=pyside6 PYTEST_QT_API=pyside6) NAPARI_ASYNC=0 OMP_NUM_THREADS=1 $(HEADLESS) $(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_OPTIONS)
+	$(if $(PYSIDE),QT_API=pyside6 PYTEST_QT_API=pyside6) NAPARI_ASYNC=0 OMP_NUM_THREADS=1 $(HEADLESS) $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS)
 
 quick: setup ## Style and the fast tests, after each change (under two minutes)
 	$(BIN)/ruff check .
