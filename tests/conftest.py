@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, replace
 from multiprocessing import get_all_start_methods
 from pathlib import Path
@@ -21,6 +22,12 @@ hypothesis_settings.load_profile("no_deadline")
 # What workers of pytest-xdist have seen of the event loop.
 _FROM_WORKERS: list[dict] = []
 
+LONG_FILES = (
+    "test_site.py", "test_killed.py", "test_killed_windows.py", "test_a_day.py", "test_demo.py",
+    "test_new_column.py",
+)  # fmt: skip
+"""Files of one long test, with which a worker of pytest-xdist would otherwise end alone."""
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -30,6 +37,14 @@ def pytest_addoption(parser):
         action="store_true",
         help="list the turns of the window's event loop that took long",
     )
+
+
+def pytest_collection_modifyitems(config, items):
+    """With workers, which get one file after the other, begin with those that take long."""
+    if config.getoption("loadscopereorder", True):
+        return
+    size = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path.name not in LONG_FILES, -size[item.path]))
 
 
 @pytest.fixture(scope="session")

@@ -69,11 +69,14 @@ COVERED_ELSEWHERE = {
 DEFAULTS = {
     "simulate": {"isomers": 1, "size_px": SIZE_PX, "pixel_size_nm": PX_NM},
     "train": {"epochs": 1, "device": "cpu"},
-    "validate": {"quick": True, "methods": "raw-patch", "device": "cpu"},
+    "validate": {
+        "quick": True, "epochs": 1, "repeats": 1, "images_per_class": "1,2",
+        "methods": "raw-patch", "device": "cpu",
+    },
     "watch": {"once": True},
     "demo": {"close": True},
     "benchmark": {"rounds": 1, "kinds": "few clusters"},
-}
+}  # fmt: skip
 """Options that a page leaves out; those on the command line win."""
 
 
@@ -90,7 +93,7 @@ def quick():
 
     from napari_atomicity.pipeline import atom_runs
     from napari_atomicity.pipeline.adaptation import fine_tuning
-    from napari_atomicity.training import atoms
+    from napari_atomicity.training import atoms, request
 
     cluster = LocalCluster(
         n_workers=1, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=None
@@ -110,6 +113,8 @@ def quick():
         patch.setattr(out_of_distribution, "STEPS", 50)
         patch.setattr("napari_atomicity.models.embedding.fit_map", lambda e, seed: e[:, :2].copy())
         patch.setattr(fine_tuning, "AdaptSettings", partial(fine_tuning.AdaptSettings, steps=20))
+        # Of networks that start from random weights.
+        patch.setattr(request, "TrainingSettings", partial(request.TrainingSettings, width=4))
         patch.setattr(atoms, "AtomTrainingSettings", tiny)
         patch.setattr(atoms, "AtomRecipe", partial(atoms.AtomRecipe, folds=2, members=1))
         patch.setattr(

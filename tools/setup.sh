@@ -81,8 +81,10 @@ install_package() {
     [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && return 0
     echo "Installing napari-atomicity and what it needs (some minutes the first time)" >&2
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade pip >&2
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    # pip would compile all packages on one core. Some files of packages do not compile: no error.
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile \
         -c constraints.txt -e ".[dev]" >&2
+    "$venv/bin/python" -m compileall -qq -j 0 "$venv"/lib/python*/site-packages >/dev/null || true
     echo "$wanted" >"$stamp"
 }
 

@@ -15,6 +15,10 @@ from qtpy import PYSIDE6
 from qtpy.QtCore import QSettings, Qt
 from qtpy.QtWidgets import QApplication
 
+MAX_LEFT = 1_000_000
+"""Number of objects that tests may leave until they are collected."""
+_n_collected = 0
+
 
 @pytest.fixture(scope="session")
 def qapp_cls(pytestconfig):
@@ -54,9 +58,13 @@ def menu_bar_not_toggled():
 
 @pytest.fixture(autouse=True, scope="module")
 def earlier_modules_collected():
-    """Free what the tests of other files have left."""
-    gc.unfreeze()
-    gc.collect()
+    """Free what the tests of other files have left, once it is much: a search takes a second."""
+    global _n_collected
+    if gc.get_freeze_count() > _n_collected + MAX_LEFT:
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
+        _n_collected = gc.get_freeze_count()
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,9 @@ from types import FunctionType
 from typing import Any
 
 import freetype
+import numpy as np
 from app_model.backends.qt import QMenuItemAction
+from napari._qt.qt_viewer import QtViewer
 from napari._qt.widgets.qt_viewer_buttons import QtViewerPushButton
 from napari._qt.widgets.qt_welcome import QtWelcomeWidget
 from napari.settings import NapariSettings
@@ -21,6 +23,8 @@ from npe2 import PluginManager, PluginManifest
 from pytest import MonkeyPatch
 from qtpy.QtWidgets import QApplication
 from vispy.gloo import Program
+from vispy.visuals.shaders.function import Function
+from vispy.visuals.text.text import SDFRendererCPU
 
 
 def add_caches(patch: MonkeyPatch) -> None:
@@ -32,6 +36,9 @@ def add_caches(patch: MonkeyPatch) -> None:
     patch.setattr(theme, "template", functools.cache(theme.template))
     patch.setattr(freetype.Bitmap, "buffer", property(_read_bitmap))
     patch.setattr(Program, "_parse_variables_from_code", _shader_parser())
+    clean = functools.cache(functools.partial(Function._clean_code, None))
+    patch.setattr(Function, "_clean_code", lambda _, code: clean(code))
+    patch.setattr(SDFRendererCPU, "render_to_texture", _glyph_renderer())
 
 
 def drop_needless_work(patch: MonkeyPatch) -> None:
@@ -54,6 +61,8 @@ def drop_needless_work(patch: MonkeyPatch) -> None:
             change(button, state)
 
     patch.setattr(QtViewerPushButton, "_change_selection_state", change_state)
+    # The viewer gets the style sheet that its window has already passed on to it.
+    patch.setattr(QtViewer, "setStyleSheet", lambda viewer, sheet: None)
 
 
 def release_closed_windows(application: QApplication) -> None:
@@ -104,3 +113,28 @@ def _shader_parser() -> Any:
             program._process_pending_variables()
 
     return parse_once
+
+
+class _Bitmap:
+    """In place of a texture: keeps what is written."""
+
+    pixels: np.ndarray
+
+    def __setitem__(self, _region: Any, pixels: np.ndarray) -> None:
+        self.pixels = pixels
+
+
+def _glyph_renderer() -> Any:
+    render = SDFRendererCPU.render_to_texture
+    known: dict[tuple, np.ndarray] = {}
+
+    def render_once(renderer: Any, data: np.ndarray, texture: Any, offset: Any, size: Any) -> None:
+        key = (data.tobytes(), data.shape, size)
+        if key not in known:
+            bitmap = _Bitmap()
+            render(renderer, data, bitmap, (0, 0), size)
+            known[key] = bitmap.pixels
+        (x, y), (width, height) = offset, size
+        texture[y : y + height, x : x + width, :] = known[key]
+
+    return render_once
