@@ -89,7 +89,10 @@ def test_a_folder_becomes_tables_report_and_record(tmp_path, image):
     pd.testing.assert_frame_equal(table, read_clusters(out / "clusters.parquet"))
     assert list(table["image"].unique()) == ["a.tif", "b.tif"]
     ratios = read_table(out / "ratios.csv")
-    assert list(ratios["scope"].unique()) == ["a.tif", "b.tif", "all"]
+    groups = ["session: in", "session: deep", "sample: in", "sample: deep"]
+    assert list(ratios["scope"].unique()) == ["a.tif", "b.tif", *groups, "all"]
+    folder = table["image"].map({"a.tif": "in", "b.tif": "deep"})
+    assert (table["sample"] == folder).all() and (table["session"] == folder).all()
     record = json.loads((out / "run.json").read_text())
     assert record["status"] == "done" and record["images_done"] == 2
     assert record["command"] == ["atomicity", "analyse"]
@@ -105,11 +108,12 @@ def test_sizes_that_do_not_fit_are_noted_at_the_ratios_and_in_the_report(tmp_pat
     run = analyse_images([tmp_path / "in"], tmp_path / "out")
     notes = run.ratios.groupby("scope")["note"].first()
     assert notes.str.contains("peaks at 25 and 48 atoms").to_dict() == {
-        "a.tif": False, "between.tif": True, "all": True
+        "a.tif": False, "between.tif": True, "session: in": True, "sample: in": True, "all": True
     }  # fmt: skip
     assert "This session does not fit" in (tmp_path / "out" / "report.html").read_text()
     given = run.ratios.groupby("scope")["fraction"].count()
-    assert given.to_dict() == {"a.tif": 5, "between.tif": 0, "all": 0}
+    pooled = dict.fromkeys(["session: in", "sample: in", "all"], 0)
+    assert given.to_dict() == {"a.tif": 5, "between.tif": 0, **pooled}
     run = analyse_images([tmp_path / "in"], tmp_path / "out", RunRequest(keep_ratios=True))
     assert run.ratios["fraction"].notna().all()
 
@@ -264,7 +268,8 @@ def test_the_ratios_are_found_as_asked(tmp_path, image, calibrated):
     run = analyse_images(paths, tmp_path / "out", RunRequest(ratios="confusion", umap=False))
     written = read_table(tmp_path / "out" / "ratios.csv")
     assert written["method"].str.startswith("adjusted by the confusion matrix of fake").all()
-    counted = class_ratios(run.table)
+    groups = {scope: ["a.tif", "b.tif"] for scope in ("session: in", "sample: in")}
+    counted = class_ratios(run.table, groups=groups)
     assert not np.allclose(written["fraction"], counted["fraction"], atol=0.01)
     assert list(written["count"]) == list(counted["count"])
     few = "few clusters in 2 of 2 images: their intensity scales are uncertain"

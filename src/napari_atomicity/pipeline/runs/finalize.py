@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from ...core.model_card import ModelCard
 from ...core.tables.cluster_table import empty
 from ...io.files import write_json
 from ...io.inputs import Input
-from ...io.provenance import Outcome, now
+from ...io.provenance import Outcome, now, scopes_of, with_groups
 from ...io.result_folder import REPORT, ResultFolder
 from ...io.tables import read_reference, write_clusters, write_ratios
 from ...reporting.examples import ClusterExample, top_examples
@@ -76,7 +76,9 @@ def finalize_run(
     info = info._replace(
         device=_device(outcomes) or info.device,
         sessions=describe_sessions(sessions, images.joint, joined.n_changed),
+        samples=images.sessions.group_samples(outcomes),
     )
+    joined = replace(joined, table=with_groups(joined.table, outcomes))
     failures = [images.failed[item.name] for item in inputs if item.name in images.failed]
     movies = [movie for stem in stems if (movie := store.movie(stem)) is not None]
     results = ResultFolder(store.folder, kind)
@@ -112,7 +114,8 @@ def _compute_ratios(
     method: dict[str, Any] = {"method": request.ratios, "card": images.card, "limits": limits}
     # Images that failed are named too: their scope is then empty and not unknown.
     names = [o.image for o in outcomes]
-    return attempt_ratios(table, analysed, reference, names, failed, **method)
+    groups = scopes_of(outcomes)
+    return attempt_ratios(table, analysed, reference, names, failed, groups, **method)
 
 
 def _write_run(
@@ -154,6 +157,7 @@ def _write_run(
         interrupted=info.interrupted,
         command=info.command,
         sessions=info.sessions,
+        samples=info.samples,
     )
     return Run(table, found, outcomes, results.files, info.interrupted, comparison, results.failed)
 
