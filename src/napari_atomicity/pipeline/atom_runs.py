@@ -55,6 +55,7 @@ from ..statistics.points.atom_groups import clusters_of_atoms, group_table
 from ..statistics.points.dispersion import ALL, DispersionStatistics, pool_scopes
 from .acquisition_sessions import SessionRules
 from .atom_request import AtomRequest
+from .comparison import MAX_SAMPLES, compare_atoms
 from .image_step import add_unreached, process_image, process_in_turn
 from .runs.run_files import WithOutcomes, summarise_outcomes
 
@@ -466,9 +467,15 @@ class _AtomFiles:
         results.add(*chain(*drawn.values(), *(result.pictures for result in self.results)))
         pictures = {r.outcome.image: r.drawn for r in self.results if r.drawn is not None}
         charts = {name: two[-1] for name, two in drawn.items()}
+        samples, compared = self.rules.group_samples(outcomes), None
+        if 1 < len(samples) <= MAX_SAMPLES and of_all is not None:
+            compare = partial(compare_atoms, rows, outcomes, samples)
+            compared = attempt(results.failed, "comparison of the samples", compare)
         results.finish(
             outcomes,
-            lambda record: write_atom_report(results / REPORT, record, rows, pictures, charts),
+            lambda record: write_atom_report(
+                results / REPORT, record, rows, pictures, charts, compared
+            ),
             started=started,
             finished=now(),
             parameters=asdict(self.request),
@@ -476,7 +483,7 @@ class _AtomFiles:
             device=str(self.model.device),
             interrupted=interrupted,
             command=command,
-            samples=self.rules.group_samples(outcomes),
+            samples=samples,
         )
         return AtomRun(table, rows, outcomes, results.files, interrupted, results.failed)
 

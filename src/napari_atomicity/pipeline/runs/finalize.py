@@ -25,6 +25,7 @@ from ...statistics.ratios.ratio_notes import ImageLimits
 from ...statistics.ratios.ratios import class_ratios, refuse_unavailable
 from ...statistics.ratios.reference import Comparison, attempt_ratios, check_reference
 from ...tracking.files import write_movie_results
+from ..comparison import MAX_SAMPLES, compare_clusters
 from ..run_request import RunRequest
 from ..session_labels import describe_sessions
 from .part_index import PartIndex
@@ -132,6 +133,11 @@ def _write_run(
     if comparison is not None:
         results.add(write_json(results / "reference.json", comparison.to_dict()))
     sections, examples = _read_drawings(images, drawn, joined)
+    keep = images.request.keep_ratios
+    compare = partial(compare_clusters, table, outcomes, info.samples, keep_ratios=keep)
+    samples = None
+    if 1 < len(info.samples) <= MAX_SAMPLES and len(table):
+        samples = attempt(results.failed, "comparison of the samples", compare)
 
     def write_page(record: dict[str, Any]) -> None:
         data = ReportData(
@@ -143,6 +149,7 @@ def _write_run(
             examples=examples,
             scales=joined.scales,
             sessions=images.summaries,
+            samples=samples,
         )
         write_report(results / REPORT, sections, data)
 
