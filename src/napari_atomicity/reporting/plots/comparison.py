@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 COLUMN_WIDTHS_CM = {"one_column": 8.5, "two_columns": 17.5}
 FONT_PT = 7.0
 _CM_PER_INCH = 2.54
-_PANEL_HEIGHT_CM = 5.0
+_PANEL_HEIGHT_CM, _PANEL_WIDTH_EM = 5.0, 22
 _BLUE = "#0072b2"
 _LABELS = {
     MEAN_ATOMS: "Mean number of atoms",
@@ -52,14 +52,12 @@ def comparison_figures(comparison: SampleComparison) -> dict[str, list[Panel]]:
         figures.setdefault(figure, []).append(partial(_draw_values, quantity=name, label=label))
     for along in comparison.trends["along"].unique():
         at = {s.name: s.numbers[along] for s in comparison.samples if along in s.numbers}
-        panels: list[Panel] = []
-        if SHARE in known:
-            panels.append(partial(_draw_trend, at=at, quantity=SHARE, along=along, label=""))
-        panels += [
+        fitted = comparison.trends.loc[comparison.trends["along"] == along, "quantity"]
+        figures[f"trend_{along}"] = [
             partial(_draw_trend, at=at, quantity=name, along=along, label=label)
-            for name, label in own.items()
+            for name, label in {SHARE: "", **own}.items()
+            if name in set(fitted)
         ]
-        figures[f"trend_{along}"] = panels
     return figures
 
 
@@ -68,11 +66,16 @@ def draw_comparison(
 ) -> None:
     """Draw a figure of `comparison_figures`; panels are beside each other if there is room."""
     panels = comparison_figures(comparison).get(name, [])
-    width = figure.get_size_inches()[0] * 72 / look.font_pt
-    columns = min(len(panels), max(1, int(width / 22)))
-    rows = -(-len(panels) // columns) if columns else 0
+    rows, columns = _grid(len(panels), figure.get_size_inches()[0], look)
     for number, panel in enumerate(panels, 1):
         panel(figure.add_subplot(rows, columns, number), comparison.table, look)
+
+
+def _grid(n: int, width_inch: float, look: Look) -> tuple[int, int]:
+    """Return rows and columns of n panels."""
+    most = max(1, int(width_inch * 72 / look.font_pt / _PANEL_WIDTH_EM))
+    rows = -(-n // most) or 1
+    return rows, -(-n // rows) or 1
 
 
 def comparison_figure(
@@ -81,10 +84,9 @@ def comparison_figure(
     """Return one figure of `comparison_figures` at a width in cm."""
     from matplotlib.figure import Figure
 
-    n = len(comparison_figures(comparison)[name])
     width = width_cm / _CM_PER_INCH
-    columns = min(n, max(1, int(width * 72 / look.font_pt / 22)))
-    height = _PANEL_HEIGHT_CM / _CM_PER_INCH * -(-n // columns)
+    rows, _ = _grid(len(comparison_figures(comparison)[name]), width, look)
+    height = _PANEL_HEIGHT_CM / _CM_PER_INCH * rows
     with style(look):
         figure = Figure((width, height), layout="constrained", facecolor=look.paper)
         draw_comparison(figure, comparison, look, name)
@@ -135,6 +137,14 @@ def _name_samples(axes: Axes, samples: Sequence[str]) -> None:
         axes.tick_params(axis="x", labelrotation=30)
 
 
+def _name_classes(axes: Axes) -> None:
+    """Write the names of the classes above the axes."""
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=5, borderaxespad=0.2, handlelength=0.9,
+        columnspacing=0.8, handletextpad=0.3,
+    )  # fmt: skip
+
+
 def _draw_shares(axes: Axes, table: pd.DataFrame, look: Look) -> None:
     """Draw a bar for the share of each class in each sample."""
     rows = table[table["quantity"] == SHARE]
@@ -146,7 +156,7 @@ def _draw_shares(axes: Axes, table: pd.DataFrame, look: Look) -> None:
         axes.vlines(place[own], low, high, color=look.ink, linewidth=0.8)
     axes.set(ylabel="Share / %", ylim=(0, None))
     _name_samples(axes, samples)
-    axes.legend(ncols=3, handlelength=0.9, columnspacing=0.8, handletextpad=0.3, loc="best")
+    _name_classes(axes)
 
 
 def _draw_differences(axes: Axes, table: pd.DataFrame, look: Look) -> None:
@@ -214,4 +224,4 @@ def _draw_trend(
             axes.plot(ends, start + slope * ends, color=colour, linewidth=0.6, linestyle="--")
     axes.set(xlabel=printable(along), ylabel=label or "Share / %")
     if not label:
-        axes.legend(ncols=3, handlelength=0.9, columnspacing=0.8, handletextpad=0.3)
+        _name_classes(axes)

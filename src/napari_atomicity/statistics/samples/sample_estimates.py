@@ -4,9 +4,10 @@ The value of a sample is the weighted mean of its images. Its variance comes fro
 images [1]_, multiplied by J / (J - 1) for J images, and is at least that of chance alone. Few
 images know this variance badly. Therefore its ratio f to the variance by chance is moderated
 towards the mean f of all samples (and of all classes), as in [4]_: with d degrees of freedom of its
-own and d0 of the mean it is (d0 f0 + d f) / (d0 + d). Quantiles are Student's with d0 + d degrees
-of freedom, where d + 1 counts images by their weights, (Σw)² / Σw²; for a difference they follow
-Welch and Satterthwaite [2]_. So a sample with one image has an interval if another one has several.
+own and d0 of the others, at most four, it is (d0 f0 + d f) / (d0 + d). So a sample with one image
+has an interval if another one has several. Quantiles are Student's with d0 + d degrees of freedom,
+where d + 1 counts images by their weights, (Σw)² / Σw². For a difference they follow Welch and
+Satterthwaite [2]_, but are not more than those of all samples together.
 
 Limits of a share are Wilson's for the number of trials that has the variance, those of other
 quantities are normal on a logarithmic scale. Limits of a difference combine those of both samples
@@ -63,6 +64,7 @@ class SampleEstimate:
     # sample has several images
     variance: float
     freedom: float
+    common_freedom: float  # degrees of freedom of all samples together
     chance: float  # variance of the value if all images were alike
     label_variance: float
     bias: float
@@ -161,6 +163,7 @@ def _estimate(values: ImageValues, sample: str, images: Sequence[str], seed: int
         if several
         else np.nan,
         freedom=max(1 / float(share @ share) - 1, 0.0) if several else 0.0,
+        common_freedom=0.0,
         chance=chance,
         label_variance=float(share**2 @ values.label_variance[rows]),
         bias=float(share @ values.bias[rows]),
@@ -198,13 +201,18 @@ def _mean_factor(family: Sequence[SampleEstimate]) -> tuple[float, float]:
 
 def _moderated(one: SampleEstimate, factor: float, freedom: float) -> SampleEstimate:
     """Return the estimate with its variance moderated towards a mean variance factor."""
-    prior = min(PRIOR_FREEDOM, freedom)
+    prior = min(PRIOR_FREEDOM, max(freedom - one.freedom, 0.0))
     total = prior + one.freedom
     if not (total > 0 and one.chance > 0 and np.isfinite(one.value)):
         return replace(one, variance=np.nan, freedom=1.0)
     own = one.variance / one.chance if one.freedom else 0.0
     moderated = max((prior * factor + one.freedom * own) / total, 1.0)
-    return replace(one, variance=moderated * one.chance, freedom=max(total, 1.0))
+    return replace(
+        one,
+        variance=moderated * one.chance,
+        freedom=max(total, 1.0),
+        common_freedom=max(freedom, 1.0),
+    )
 
 
 def difference(one: SampleEstimate, other: SampleEstimate, level: float = 0.95) -> Difference:
@@ -217,7 +225,8 @@ def difference(one: SampleEstimate, other: SampleEstimate, level: float = 0.95) 
         return Difference(value)
     variances = np.array([max(one.variance, 1e-30), max(other.variance, 1e-30)])
     of_each = variances**2 / [one.freedom, other.freedom]
-    freedom = float(variances.sum() ** 2 / of_each.sum())
+    # Moderated variances have their mean in common.
+    freedom = min(float(variances.sum() ** 2 / of_each.sum()), one.common_freedom)
     quantile = _quantile(level, freedom)
     (low, high), (other_low, other_high) = one.limits(quantile), other.limits(quantile)
     errors = one.label_variance + other.label_variance + (one.bias - other.bias) ** 2
@@ -300,6 +309,7 @@ def trend_slope(
     excess, left = float(weight @ residual**2), len(x) - 2
     of_slope = effect**2 * variance
     freedom = float(of_slope.sum() ** 2 / (of_slope**2 / [one.freedom for one in estimates]).sum())
+    freedom = min(freedom, estimates[0].common_freedom)
     scale = 1.0
     if excess > left:  # the line or the errors do not explain the scatter
         scale, freedom = excess / left, float(left)
