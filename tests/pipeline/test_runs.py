@@ -20,6 +20,7 @@ from napari_atomicity.core.errors import (
 )
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.io.tables import read_clusters, read_table
+from napari_atomicity.pipeline.comparison import compare_results
 from napari_atomicity.pipeline.run_request import RunRequest
 from napari_atomicity.pipeline.runs import engine, one_image
 from napari_atomicity.pipeline.runs.engine import analyse_images
@@ -101,6 +102,23 @@ def test_a_folder_becomes_tables_report_and_record(tmp_path, image):
     assert record["images"][0]["pixel_size_nm"] == pytest.approx(0.1)
     assert record["images"][0]["seconds"] == {"detect": 0.1, "network": 0.2}
     assert not run.failed and not run.interrupted
+
+
+def test_several_samples_are_compared_in_the_report(tmp_path, image):
+    for name in ("fresh/a.tif", "fresh/b.tif", "spent/c.tif", "spent/d.tif"):
+        image(name)
+    analyse_images([tmp_path / "in"], tmp_path / "out")
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "<h2>Samples</h2>" in report and "The share of Pt19 is" in report
+    assert "fresh: 2 images, spent: 2 images." in report
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert [s["name"] for s in record["samples"]] == ["fresh", "spent"]
+    assert record["samples"][0]["folder"].endswith("fresh") and not record["failed_statistics"]
+    run = compare_results([tmp_path / "out"], tmp_path / "compared", "spent")
+    assert set(run.comparison.tested["sample"]) == {"fresh"}
+    image("lone.tif")
+    analyse_images([tmp_path / "in" / "lone.tif"], tmp_path / "one")
+    assert "<h2>Samples</h2>" not in (tmp_path / "one" / "report.html").read_text()
 
 
 def test_sizes_that_do_not_fit_are_noted_at_the_ratios_and_in_the_report(tmp_path, image):

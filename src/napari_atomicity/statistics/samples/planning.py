@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from scipy.stats import norm, t
+from scipy.special import ndtri, stdtrit
 
 from .sample_estimates import SampleEstimate
 
@@ -53,8 +53,8 @@ def more_images(
     images = np.arange(one.n_images, MAX_IMAGES + 1)
     variance = (one.variance + one.label_variance) * one.n_images / images + rest + bias**2
     freedom = one.freedom + images - one.n_images
-    of_images = t.isf((1 - level) / 2, freedom) * np.sqrt(variance)
-    width = np.hypot(of_images, norm.isf((1 - level) / 2) * shared.std())
+    of_images = -stdtrit(freedom, (1 - level) / 2) * np.sqrt(variance)
+    width = np.hypot(of_images, ndtri(0.5 + level / 2) * shared.std())
     enough = np.flatnonzero(width <= target)
     return int(enough[0]) if len(enough) else None
 

@@ -38,8 +38,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.stats import t
+from scipy.special import stdtr, stdtrit
 
 from ..intervals import wilson_interval
 from .image_values import ImageValues, Quantity
@@ -242,7 +241,7 @@ def difference(one: SampleEstimate, other: SampleEstimate, level: float = 0.95) 
 
 def _quantile(level: float, freedom: float) -> float:
     """Return Student's two-sided quantile."""
-    return min(float(t.isf((1 - level) / 2, freedom)), MAX_QUANTILE)
+    return min(float(-stdtrit(freedom, (1 - level) / 2)), MAX_QUANTILE)
 
 
 class _Mixture:
@@ -265,14 +264,16 @@ class _Mixture:
     def below(self, x: float) -> float:
         """Return the probability of values below x."""
         off = x - self.centre
-        return float(t.cdf(off / np.where(off < 0, *self.sd), self.freedom).mean())
+        return float(stdtr(self.freedom, off / np.where(off < 0, *self.sd)).mean())
 
     def interval(self, level: float) -> tuple[float, float]:
         """Return the interval, which contains the estimate."""
         if not np.isfinite(self.sd).all():
             return np.nan, np.nan
+        from scipy.optimize import brentq  # only where samples are compared
+
         tail = (1 - level) / 2
-        width = (float(t.isf(tail, self.freedom)) + 1) * max(self.sd)
+        width = (float(-stdtrit(self.freedom, tail)) + 1) * max(self.sd)
         ends = float(self.centre.min()) - width, float(self.centre.max()) + width
         low = brentq(lambda x: self.below(x) - tail, *ends, xtol=1e-12)
         high = brentq(lambda x: self.below(x) - (1 - tail), *ends, xtol=1e-12)
