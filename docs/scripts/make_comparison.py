@@ -1,6 +1,6 @@
 """Recompute ``explanation/comparison.md``: are differences between samples right?
 
-    python docs/scripts/make_comparison.py [--pairs 400] [--power 60]
+    python docs/scripts/make_comparison.py [--pairs 400] [--power 50] [--power-only]
 
 Pairs of samples are simulated as tables: images whose compositions scatter, clusters whose numbers
 of atoms scatter as the card of the shipped model says, and sessions whose scale has an error. The
@@ -245,15 +245,19 @@ def power_rows(card: Card, n: int) -> list[dict[str, object]]:
 
 def images_for(card: Card, compositions: Sequence[np.ndarray], of: Scenario, n: int) -> str:
     """Return the number of images of each sample with a power of `POWER`."""
-    for images in POWER_IMAGES:
+    too_few, enough = -1, len(POWER_IMAGES)
+    while enough - too_few > 1:  # the power rises with the number of images
+        middle = (too_few + enough) // 2
         shown = 0
         for number in range(n):
+            images = POWER_IMAGES[middle]
             rng = np.random.default_rng([SEED, 3, images, number])
             p, _, _ = compare(simulate_pair(card, compositions, (images, images), of, rng))
             shown += bool((p < 0.05).any())
-        if shown >= POWER * n:
-            return str(images)
-    return f"more than {POWER_IMAGES[-1]}"
+        too_few, enough = (too_few, middle) if shown >= POWER * n else (middle, enough)
+    if enough == len(POWER_IMAGES):
+        return f"more than {POWER_IMAGES[-1]}"
+    return str(POWER_IMAGES[enough])
 
 
 def planning_row(card: Card, of: Scenario, n: int) -> dict[str, object]:
@@ -289,15 +293,11 @@ def aim(text: str, value: float, limit: float, at_least: bool) -> list[str]:
     return [text, f"{100 * value:.1f} %", f"{sign} {100 * limit:g} %", "yes" if met else "**no**"]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=400)
-    parser.add_argument("--power", type=int, default=60)
-    options = parser.parse_args()
-    card = Card.read()
-    equal = run_pairs(card, options.pairs, differ=False)
-    different = run_pairs(card, options.pairs, differ=True)
-    atoms = run_densities(options.pairs)
+def check_pairs(card: Card, n: int) -> None:
+    """Compare pairs, and write the figures beside their aims."""
+    equal = run_pairs(card, n, differ=False)
+    different = run_pairs(card, n, differ=True)
+    atoms = run_densities(n)
     false = equal["significant"].mean()
     upper = float(wilson_interval(false, len(equal))[1])
     rows = [
@@ -330,6 +330,17 @@ def main() -> None:
     head = ["composition", "pairs", "number", "significant", "shares covered", "atoms covered"]
     write_section(PAGE, "parts", markdown_table(head, parts))
     print("\n".join(markdown_table(head, parts)), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=400)
+    parser.add_argument("--power", type=int, default=50)
+    parser.add_argument("--power-only", action="store_true", help="keep the figures of the pairs")
+    options = parser.parse_args()
+    card = Card.read()
+    if not options.power_only:
+        check_pairs(card, options.pairs)
     power = power_rows(card, options.power)
     cells = [[row["scenario"], row["0.05"], row["0.1"], row["0.2"]] for row in power]
     lines = markdown_table(["recorded in", "5 points", "10 points", "20 points"], cells)

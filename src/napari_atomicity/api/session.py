@@ -209,6 +209,7 @@ class Analyses:
         analyses = {**self.results.analyses, image: corrected}
         return replace(self, results=replace(self.results, analyses=analyses))
 
+    @checks_arguments()
     def compare(
         self,
         reference: str | None = None,

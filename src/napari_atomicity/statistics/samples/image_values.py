@@ -49,7 +49,6 @@ class Quantity:
     name: str  # in tables of results
     label: str = ""  # class of a share
     unit: str = ""
-    words: str = ""  # in a sentence
     is_share: bool = False
     # number of clusters or atoms that are one trial: atoms of a pair come together
     per_trial: int = 1
@@ -186,7 +185,7 @@ def _share_values(
     c: int, label: str, names: Sequence[str], images: Sequence[_ImageClusters]
 ) -> ImageValues:
     return ImageValues(
-        Quantity(SHARE, label, words=f"share of {label}", is_share=True),
+        Quantity(SHARE, label, is_share=True),
         tuple(names),
         np.array([image.share[c] for image in images]),
         np.array([image.n for image in images], float),
@@ -208,7 +207,7 @@ def _mean_atoms(names: Sequence[str], images: Sequence[_ImageClusters]) -> list[
     nothing = np.zeros(len(images))
     return [
         ImageValues(
-            Quantity(MEAN_ATOMS, unit="atoms", words="mean number of atoms"),
+            Quantity(MEAN_ATOMS, unit="atoms"),
             tuple(names),
             np.array([image.atoms.mean() for image in images]),
             n,
@@ -222,13 +221,13 @@ def _mean_atoms(names: Sequence[str], images: Sequence[_ImageClusters]) -> list[
 
 # ---- single atoms
 _OF_ATOMS = (
-    (Quantity(DENSITY, unit="1/nm²", words="density of the atoms"), "density{}_per_nm2"),
+    (Quantity(DENSITY, unit="1/nm²"), "density{}_per_nm2"),
     (
-        Quantity("neighbour_mean", unit="nm", words="mean distance to the nearest neighbour"),
+        Quantity("neighbour_mean", unit="nm"),
         "nearest_neighbour_mean{}_nm",
     ),
     (
-        Quantity("neighbour_median", unit="nm", words="median distance to the nearest neighbour"),
+        Quantity("neighbour_median", unit="nm"),
         "nearest_neighbour_median{}_nm",
     ),
 )
@@ -257,12 +256,9 @@ def atom_values(rows: pd.DataFrame) -> list[ImageValues]:
         weight = area if quantity.name == DENSITY else n
         found.append(_plain(quantity, rows, value, weight, sd**2))
     shares = {kind: rows[f"share_{kind}"].to_numpy(float) for kind in KINDS}
-    for name, kinds, words in (
-        ("share_dimer", ("dimer",), "share of the atoms in dimers"),
-        ("share_larger", LARGER, "share of the atoms in groups of three or more"),
-    ):
+    for name, kinds in (("share_dimer", ("dimer",)), ("share_larger", LARGER)):
         value = np.sum([shares[kind] for kind in kinds], axis=0)
-        quantity = Quantity(name, words=words, is_share=True, per_trial=KINDS[kinds[0]])
+        quantity = Quantity(name, is_share=True, per_trial=KINDS[kinds[0]])
         found.append(_plain(quantity, rows, value, n, np.full(len(rows), np.nan)))
     return found
 

@@ -12,7 +12,7 @@ from .image_values import DENSITY, MEAN_ATOMS, SHARE
 
 SIGNIFICANT = 0.05
 """Corrected p value below which a difference is called significant."""
-_WORDS = {
+_NAMES = {
     MEAN_ATOMS: "mean number of atoms of a cluster",
     DENSITY: "density of the atoms",
     "neighbour_mean": "mean distance to the nearest neighbour",
@@ -36,11 +36,11 @@ def comparison_sentences(comparison: SampleComparison) -> list[str]:
     return lines + [_trend_sentence(row, len(trends)) for row in trends]
 
 
-def quantity_words(row: _Row) -> str:
+def describe_quantity(row: _Row) -> str:
     """Name the quantity of a row: "share of Pt55"."""
     if row["quantity"] == SHARE:
         return f"share of {row['class']}"
-    return _WORDS.get(str(row["quantity"]), str(row["quantity"]))
+    return _NAMES.get(str(row["quantity"]), str(row["quantity"]))
 
 
 def _key(row: _Row) -> tuple[str, str]:
@@ -67,7 +67,7 @@ def _sentence(row: _Row, reference: _Row, n_tests: int) -> str:
         found = f"no significant difference, {change} {unit}".rstrip()
     elif not _is_share(row) and reference["value"] > 0:
         found += f", or {100 * row['difference'] / reference['value']:+.0f} %"
-    return f"The {quantity_words(row)} is {where[0]} and {where[1]}: {_minus(found)} ({test})."
+    return f"The {describe_quantity(row)} is {where[0]} and {where[1]}: {_minus(found)} ({test})."
 
 
 def _trend_sentence(row: _Row, n_tests: int) -> str:
@@ -79,10 +79,8 @@ def _trend_sentence(row: _Row, n_tests: int) -> str:
         change = f"has no significant trend: it {change}"
     by = _number(row, abs(row["slope"]))
     test = f"95 % interval {low} to {high}; {_p_value(row['p_holm'], n_tests)}"
-    return (
-        f"The {quantity_words(row)} {change} by {by} {unit} per unit of {row['along']} ({test}), "
-        f"in {row['samples']} samples."
-    )
+    what = f"The {describe_quantity(row)} {change} by {by} {unit} per unit of {row['along']}"
+    return f"{what} ({test}), in {row['samples']} samples."
 
 
 def _p_value(p: float, n_tests: int) -> str:
