@@ -244,7 +244,8 @@ class Analyses:
         AtomicityError
             If the table can't be read, or the folder can't be written.
         """
-        from ..pipeline.comparison import compare_clusters, write_comparison
+        from ..pipeline.comparison import write_comparison
+        from ..statistics.samples.run_evidence import compare_clusters
 
         rules = self.results.sessions
         if isinstance(samples, Mapping):

@@ -53,9 +53,9 @@ from ..reporting.charts import write_figure
 from ..reporting.image_warnings import pixel_warnings
 from ..statistics.points.atom_groups import clusters_of_atoms, group_table
 from ..statistics.points.dispersion import ALL, DispersionStatistics, pool_scopes
+from ..statistics.samples.run_evidence import MAX_SAMPLES, compare_atoms
 from .acquisition_sessions import SessionRules
 from .atom_request import AtomRequest
-from .comparison import MAX_SAMPLES, compare_atoms
 from .image_step import add_unreached, process_image, process_in_turn
 from .runs.run_files import WithOutcomes, summarise_outcomes
 

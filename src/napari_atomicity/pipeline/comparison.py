@@ -1,8 +1,8 @@
-"""Samples of one run, or of several folders of results, compared: tables, figures, sentences."""
+"""Samples of folders of results compared: tables, figures, sentences and record."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -10,129 +10,34 @@ from typing import Any
 
 import pandas as pd
 
-from ..atoms.completeness import BOUND
-from ..core.acquisition_session import (
-    SAMPLE_SCOPE,
-    Sample,
-    SampleEntry,
-    group_samples,
-    is_group_scope,
-    match_images,
-)
+from ..core.acquisition_session import Sample, SampleEntry, group_samples, match_images
 from ..core.errors import AtomicityError, ReadError, TableError, attempt
 from ..core.from_dict import dataclass_from_json
 from ..core.model_card import ATOMS
-from ..core.tables.cluster_table import ALL, classes_of
+from ..core.tables.cluster_table import classes_of
 from ..io.files import read_document, write_text
 from ..io.provenance import Outcome, folders_of, now
 from ..io.result_folder import RECORD, ResultFolder
 from ..io.tables import concatenate, read_clusters, read_table, write_table
 from ..reporting.plots.comparison import write_comparison_figures
-from ..statistics.ratios.ratio_notes import ImageLimits
-from ..statistics.ratios.ratios import class_ratios
 from ..statistics.samples.comparison import (
     COMPARISON_SCHEMA,
     TREND_SCHEMA,
     SampleComparison,
     choose_reference,
-    compare_samples,
-    notes_of_samples,
 )
-from ..statistics.samples.image_values import ImageValues, atom_values, cluster_values
+from ..statistics.samples.run_evidence import (
+    SampleEvidence,
+    compare_evidence,
+    evidence_of_atoms,
+    evidence_of_clusters,
+)
 from ..statistics.samples.sentences import comparison_sentences
 from .acquisition_sessions import read_sample_table
 
 COMPARE = "compare"
 """Kind of the record of a comparison."""
-MAX_SAMPLES = 50
-"""Number of samples up to which the report of a run compares them."""
 _NO_RESULTS = "Give folders that atomicity analyse, batch, watch or atoms has written"
-
-
-# ---- samples of one run
-def compare_clusters(
-    table: pd.DataFrame,
-    outcomes: Sequence[Outcome],
-    samples: Sequence[Sample],
-    reference: str | None = None,
-    keep_ratios: bool = False,
-) -> SampleComparison:
-    """Compare the samples of analysed images by their clusters; raises `TableError`."""
-    return _compare(samples, reference, _of_clusters(table, outcomes, samples, keep_ratios))
-
-
-def compare_atoms(
-    dispersion: pd.DataFrame,  # rows of ``dispersion.csv``
-    outcomes: Sequence[Outcome],
-    samples: Sequence[Sample],
-    reference: str | None = None,
-) -> SampleComparison:
-    """Compare the samples of images by their single atoms; raises `TableError`."""
-    return _compare(samples, reference, _of_atoms(dispersion, outcomes, samples))
-
-
-@dataclass(frozen=True, eq=False)
-class _Evidence:
-    """Quantities by image, and what limits their use by sample."""
-
-    quantities: list[ImageValues] = field(default_factory=list)
-    session_of: Mapping[str, str] = field(default_factory=dict)
-    notes: Mapping[str, str] = field(default_factory=dict)
-    withheld: Sequence[str] = ()
-
-
-def _of_clusters(
-    table: pd.DataFrame,
-    outcomes: Sequence[Outcome],
-    samples: Sequence[Sample],
-    keep_ratios: bool,
-) -> _Evidence:
-    limits = {o.image: ImageLimits.from_parameters(o.parameters, keep_ratios) for o in outcomes}
-    session_of = {o.image: o.session for o in outcomes}
-    errors = {o.image: o.parameters.get("session", {}).get("scale_error", 0.0) for o in outcomes}
-    groups = {SAMPLE_SCOPE + s.name: s.images for s in samples}
-    known = pd.concat(
-        [
-            class_ratios(
-                table, scope=scope, n_bootstrap=1, images=session_of, limits=limits, groups=groups
-            )
-            for scope in groups
-        ]
-    )
-    values = cluster_values(table, session_of, limits, errors)
-    return _Evidence(values, session_of, *notes_of_samples(known))
-
-
-def _of_atoms(
-    dispersion: pd.DataFrame, outcomes: Sequence[Outcome], samples: Sequence[Sample]
-) -> _Evidence:
-    names = dispersion["image"].astype(str)
-    rows = dispersion[(names != ALL) & ~names.map(is_group_scope)]
-    bounds = set(rows.loc[rows["density_is"] == BOUND, "image"]) if "density_is" in rows else set()
-    notes = {
-        s.name: "many atoms are missed: the density is a lower bound"
-        for s in samples
-        if bounds & set(s.images)
-    }
-    return _Evidence(atom_values(rows), {o.image: o.session for o in outcomes}, notes)
-
-
-def _compare(
-    samples: Sequence[Sample],
-    reference: str | None,
-    clusters: _Evidence,
-    atoms: _Evidence | None = None,
-) -> SampleComparison:
-    atoms = atoms or _Evidence()
-    return compare_samples(
-        [*clusters.quantities, *atoms.quantities],
-        samples,
-        reference,
-        {**atoms.session_of, **clusters.session_of},
-        clusters.notes,
-        atoms.notes,
-        clusters.withheld,
-    )
 
 
 # ---- folders of results
@@ -340,14 +245,14 @@ def _compare_tables(
     results: _Results, outcomes: Sequence[Outcome], samples: list[Sample], reference: str | None
 ) -> SampleComparison:
     """Compare clusters and atoms; raises `TableError` if nothing can be compared."""
-    clusters = atoms = _Evidence()
+    clusters = atoms = SampleEvidence()
     if results.clusters:
         table = concatenate(results.clusters)
-        clusters = _of_clusters(table, outcomes, samples, results.keep_ratios)
+        clusters = evidence_of_clusters(table, outcomes, samples, results.keep_ratios)
     if results.atoms:
         rows = pd.concat(results.atoms, ignore_index=True)
-        atoms = _of_atoms(rows, outcomes, samples)
-    found = _compare(samples, reference, clusters, atoms)
+        atoms = evidence_of_atoms(rows, outcomes, samples)
+    found = compare_evidence(samples, reference, clusters, atoms)
     if len(found.tested) or clusters.withheld:
         return found
     counted = found.table.loc[found.table["value"].notna(), "sample"].unique()

@@ -48,6 +48,7 @@ from ..reporting.report import MANY_IMAGES, ReportData, ratios_of_scope, write_r
 from ..statistics.annotators.agreement import CONSENSUS, agreement, last_labels, removed_clusters
 from ..statistics.ratios.ratios import refuse_unavailable
 from ..statistics.ratios.reference import attempt_ratios, check_reference
+from ..statistics.samples.run_evidence import MAX_SAMPLES, compare_clusters
 from ..statistics.stratified_accuracy import Accuracy, on_corrected
 from ..tracking.files import analyse_if_tracked, write_movies
 from .review_queue import Queue
@@ -436,7 +437,14 @@ class _Export:
         record: dict[str, Any],
     ) -> None:
         """Write the report."""
-        log = self.contents.corrections
+        log, samples = self.contents.corrections, None
+        if 1 < len(self.contents.samples) <= MAX_SAMPLES and len(self.table):
+            samples = compare_clusters(
+                self.table,
+                self.outcomes,
+                self.contents.samples,
+                keep_ratios=self.choices.keep_ratios,
+            )
         data = ReportData(
             self.table,
             self.ratios,
@@ -450,6 +458,7 @@ class _Export:
             scales=scales_of(self.contents.analyses),
             title=self.choices.title or self.contents.name,
             sessions=self.sessions,
+            samples=samples,
         )
         write_report(path, sections, data)
 

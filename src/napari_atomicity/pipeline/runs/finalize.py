@@ -24,8 +24,8 @@ from ...reporting.report import ReportData, write_report
 from ...statistics.ratios.ratio_notes import ImageLimits
 from ...statistics.ratios.ratios import class_ratios, refuse_unavailable
 from ...statistics.ratios.reference import Comparison, attempt_ratios, check_reference
+from ...statistics.samples.run_evidence import MAX_SAMPLES, compare_clusters
 from ...tracking.files import write_movie_results
-from ..comparison import MAX_SAMPLES, compare_clusters
 from ..run_request import RunRequest
 from ..session_labels import describe_sessions
 from .part_index import PartIndex
