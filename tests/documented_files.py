@@ -29,6 +29,7 @@ from napari_atomicity.simulation.structures import Isomer
 from napari_atomicity.training.simulated import from_simulation
 from napari_atomicity.validation.benchmark import write_benchmark
 from napari_atomicity.validation.request import BenchmarkSettings
+from pipeline.test_comparison import write_atoms as write_atom_results, write_results
 from support import lattice_isomer
 
 SIZE_PX, PX_NM = 360, 0.04
@@ -201,6 +202,14 @@ def write_documented_files(root: Path, weights: Path) -> Path:
         resolution=CALIBRATION["resolution"],
         metadata={"unit": "nm", "axes": "TYX"},
     )
+    for seed, sample in enumerate(("fresh", "spent")):
+        for i in range(2):
+            write_field(root / sample / f"{sample}_{i}.tif", 8 + 2 * seed + i)
+    (root / "samples.csv").write_text("image,sample\nfresh_*,before\nspent_*,after\n")
+    write_results(root / "reaction", ["fresh", "spent"])
+    for seed, (run, sample) in enumerate((("run-monday", "fresh"), ("run-friday", "spent"))):
+        write_results(root / run, [sample], seed=seed)
+    write_atom_results(root / "reaction-atoms", {"fresh": 0.6, "spent": 0.3})
     write_atoms(root / ATOM_IMAGE)
     write_field(root / "monday" / "field_01.tif", 5)
     _write_project(root / "monday.atomicity", root / "monday" / "field_01.tif")

@@ -22,7 +22,7 @@ from napari_atomicity.atoms.dispersion import STATISTICS_SCHEMA, DispersionSetti
 from napari_atomicity.cli.commands import app
 from napari_atomicity.core.settings import settings_of
 from napari_atomicity.core.tables import cluster_table
-from napari_atomicity.core.tables.columns import RATIO_SCHEMA, markdown_table
+from napari_atomicity.core.tables.columns import GROUP_COLUMNS, RATIO_SCHEMA, markdown_table
 from napari_atomicity.detection import DetectionSettings
 from napari_atomicity.gui.controls.shortcuts import places, rows
 from napari_atomicity.io.images import READERS
@@ -32,6 +32,7 @@ from napari_atomicity.pipeline.atom_request import AtomRequest
 from napari_atomicity.pipeline.run_request import RunRequest
 from napari_atomicity.statistics.points import atom_groups, metal_loading
 from napari_atomicity.statistics.points.loading_settings import LoadingSettings
+from napari_atomicity.statistics.samples.comparison import COMPARISON_SCHEMA, TREND_SCHEMA
 from napari_atomicity.tracking import MovieSettings
 from napari_atomicity.training import TrainRequest
 from napari_atomicity.validation import ValidationRequest
@@ -41,12 +42,14 @@ FOLDER = Path(__file__).resolve().parents[1] / "reference" / "generated"
 TABLES = {
     "clusters": cluster_table.documented_columns(),
     "ratios": RATIO_SCHEMA,
-    "atoms": atom_table.SCHEMA,
+    "atoms": (*atom_table.SCHEMA, *GROUP_COLUMNS),
     "atom_groups": atom_groups.GROUP_SCHEMA,
     "cluster_atoms": cluster_atoms.SCHEMA,
     "dispersion": STATISTICS_SCHEMA,
     "completeness": completeness.SCHEMA,
     "metal_loading": metal_loading.SCHEMA,
+    "comparison": COMPARISON_SCHEMA,
+    "trends": TREND_SCHEMA,
 }
 """Name of a generated file → columns of a table."""
 

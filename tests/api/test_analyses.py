@@ -138,3 +138,25 @@ def test_analyses_without_a_model_are_not_joined():
 def test_a_known_sample_that_matches_no_image_is_an_error(folder, tiny_model):
     with pytest.raises(TableError):
         analyse(folder, str(tiny_model), "cpu", known=["nothing_*.tif=Pt70"])
+
+
+def test_samples_are_compared_and_written(analyses, tmp_path):
+    with pytest.raises(TableError, match="a comparison needs two"):
+        analyses.compare()
+    samples = {"a.tif": "small", "ref.tif": "large"}
+    found = analyses.compare("large", samples=samples, folder=tmp_path / "out")
+    assert found.reference == "large" and set(found.table["sample"]) == {"small", "large"}
+    assert found.table["note"].str.contains("one image").any()
+    assert (tmp_path / "out" / "comparison.csv").exists()
+    with pytest.raises(TableError, match="no sample 'x'"):
+        analyses.compare("x", samples=samples)
+    with pytest.raises(TableError, match="no image has such a name"):
+        analyses.compare(samples={"z.tif": "small"})
+
+
+def test_copies_of_images_are_compared(analyses):
+    copies = Analyses.of([one for one in analyses for _ in range(2)])
+    a, b, *rest = copies.images
+    samples = {**dict.fromkeys((a, b), "small"), **dict.fromkeys(rest, "large")}
+    found = copies.compare(samples=samples).tested
+    assert set(found["sample"]) == {"large"} and (found["p"] <= 1).all()

@@ -110,7 +110,7 @@ def test_two_images_and_a_bad_one(finder, tmp_path, monkeypatch):
 
     out = tmp_path / "out"
     table = read_table(out / "atoms.csv")
-    assert list(table.columns) == list(COLUMNS)
+    assert list(table.columns) == [*COLUMNS, "session", "sample"]
     pd.testing.assert_frame_equal(
         conform(table), conform(read_table(out / "atoms.parquet")), check_exact=True
     )
@@ -120,7 +120,11 @@ def test_two_images_and_a_bad_one(finder, tmp_path, monkeypatch):
     assert sorted(table.loc[table["image"] == "a.tif", "group_size"]) == [1] * 5 + [2] * 2
 
     rows = read_table(out / "dispersion.csv").set_index("image")
-    assert list(rows.index) == ["a.tif", "b.tif", "all"]
+    folder = table["sample"].iloc[0]
+    assert (table["session"] == folder).all() and len(set(table["sample"])) == 1
+    groups = [f"session: {folder}", f"sample: {folder}"]
+    assert list(rows.index) == ["a.tif", "b.tif", *groups, "all"]
+    assert (rows.loc[groups, "n_atoms"] == 14).all()
     assert rows.loc["all", "n_atoms"] == 14 and rows.loc["a.tif", "n_atoms"] == 7
     # Seven candidates of 0.9 each on 36 nm², which are three quarters of the atoms.
     assert rows["density_per_nm2"].to_numpy() == pytest.approx(7 * 0.9 / 0.75 / 36)
@@ -212,6 +216,29 @@ def test_the_metal_loading_is_in_tables_report_and_record(finder, tmp_path):
     assert same["loading_wt_percent"] == row["loading_wt_percent"]
 
 
+def test_samples_are_folders_or_of_a_table_and_are_compared(finder, tmp_path):
+    for folder, sites in (("fresh", SITES), ("spent", SITES[:4])):
+        (tmp_path / folder).mkdir()
+        for i in range(2):
+            write_image(tmp_path / folder / f"{folder}_{i}.tif", sites, seed=i)
+    images, out = [tmp_path / "fresh", tmp_path / "spent"], tmp_path / "out"
+    assert atomicity("atoms", *images, "--out", out).exit_code == 0
+    rows = read_table(out / "dispersion.csv").set_index("image")
+    assert rows.loc["sample: fresh", "n_atoms"] == 14 and rows.loc["sample: spent", "n_atoms"] == 8
+    report = (out / "report.html").read_text("utf-8")
+    assert "<h2>Samples</h2>" in report and "The density of the atoms is" in report
+    done = atomicity("compare", out, "--out", tmp_path / "compared")
+    assert done.exit_code == 0 and "The density of the atoms is" in done.stderr, done.stderr
+    table = tmp_path / "samples.csv"
+    table.write_text("image,sample\nfresh_*,before\nspent_*,after\n")
+    again = tmp_path / "again"
+    assert atomicity("atoms", *images, "--samples", table, "--out", again).exit_code == 0
+    assert set(read_table(again / "atoms.csv")["sample"]) == {"before", "after"}
+    table.write_text("image,sample\nother_*,before\n")
+    bad = atomicity("atoms", *images, "--samples", table, "--out", tmp_path / "bad")
+    assert bad.exit_code == 2 and "samples.csv: the table of samples is for other_*" in bad.stderr
+
+
 def test_without_a_metal_there_is_no_loading_in_weight(finder, tmp_path):
     result = atomicity("atoms", write_image(tmp_path / "a.tif"), "--out", tmp_path / "out")
     assert "wt%" not in result.stderr + (tmp_path / "out" / "report.html").read_text("utf-8")
@@ -224,17 +251,18 @@ def test_groups_by_another_distance(finder, tmp_path):
     image = write_image(tmp_path / "a.tif")
     run = find_atoms_in_images([image], tmp_path / "o", AtomRequest(group_distance_nm=0.2))
     assert (run.table["group_size"] == 1).all()
-    assert run.dispersion["group_distance_nm"].tolist() == [0.2, 0.2]
+    assert run.dispersion["group_distance_nm"].tolist() == [0.2] * 4
 
 
 def test_an_image_without_atoms_has_a_row_and_no_density(finder, tmp_path):
     empty = write_image(tmp_path / "empty.tif", sites=[])
     run = find_atoms_in_images([empty], tmp_path / "out")
     assert len(run.table) == 0 and not run.failed
-    assert run.dispersion["n_atoms"].tolist() == [0, 0]
-    assert run.dispersion["density_per_nm2"].tolist() == [0, 0]
+    assert run.dispersion["n_atoms"].tolist() == [0] * 4
+    assert run.dispersion["density_per_nm2"].tolist() == [0] * 4
     assert (run.dispersion["density_high_per_nm2"] > 0).all()
-    assert list(read_table(tmp_path / "out" / "atoms.csv").columns) == list(COLUMNS)
+    columns = read_table(tmp_path / "out" / "atoms.csv").columns
+    assert list(columns) == [*COLUMNS, "session", "sample"]
 
 
 def test_an_image_without_contrast_is_warned_of_and_in_no_density(finder, tmp_path, monkeypatch):
@@ -263,7 +291,7 @@ def test_a_stack_is_analysed_frame_by_frame(finder, tmp_path):
     tifffile.imwrite(tmp_path / "stack.tif", np.stack(frames), imagej=True, **known)
     run = find_atoms_in_images([tmp_path / "stack.tif"], tmp_path / "out")
     assert run.table.groupby("frame").size().tolist() == [7, 5]
-    assert run.dispersion["support_nm2"].tolist() == pytest.approx([72, 72])
+    assert run.dispersion["support_nm2"].tolist() == pytest.approx([72] * 4)
 
 
 def test_clusters_of_a_frame_are_counted_on_its_own_support(finder, tmp_path, monkeypatch):

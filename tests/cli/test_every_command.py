@@ -19,6 +19,7 @@ from napari_atomicity.io.tables import write_clusters
 from napari_atomicity.simulation.example_data import example_path
 from napari_atomicity.simulation.recipes import write_pixels
 from ordinary_user import as_ordinary_user, folder_of_ordinary_user
+from pipeline.test_comparison import write_results
 from support import synthetic_analysis
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs processes and rights of POSIX")
@@ -36,6 +37,7 @@ COMMANDS = {
     "validate --simulate": ("--quick", "--out", "{out}"),
     "pack": ("{images}", "--out", "{out}/pack"),
     "consensus": ("{pack}", "--out", "{out}"),
+    "compare": ("{results}", "--samples", "{samples}", "--out", "{out}"),
     "evaluate": ("{table}", "{table}", "--figures", "{out}"),
     "benchmark": ("--kinds", "few clusters", "--rounds", "1", "--out", "{out}"),
     "benchmark --score": ("{predictions}", "--data", "{benchmark}", "--out", "{out}"),
@@ -53,13 +55,15 @@ WRITING = [command for command in COMMANDS if command not in NOT_WRITING]
 SUFFIXES = {
     "images": ".tif", "example": ".tif", "data": "", "benchmark": "", "pack": ".zip",
     "model": ".safetensors", "shipped": ".safetensors", "table": ".csv", "settings": ".json",
+    "results": "", "samples": ".csv",
 }  # fmt: skip
 """Suffix of each input that a person gives; empty for a folder."""
 FIELD = {"shape_px": [64, 64], "mixture": {"Pt5": 1.0}}
 OF_0_2 = Path(__file__).parents[1] / "compatibility" / "samples"
 IMPORTED = (
     "api.analysing", "models.files", "pipeline.adaptation.runs", "pipeline.atom_runs",
-    "pipeline.explanations", "pipeline.installed_models", "pipeline.live.watch",
+    "pipeline.comparison", "pipeline.explanations", "pipeline.installed_models",
+    "pipeline.live.watch",
     "pipeline.runs.batch", "pipeline.runs.engine", "project.annotation_packs",
     "project.filled_packs", "reporting.report", "simulation.recipes",
     "state.annotators", "statistics.annotators.human_parity", "training.run",
@@ -85,6 +89,8 @@ def inputs(tiny_model):
         write_clusters(synthetic_analysis().table, folder / "table.csv")
         shutil.copytree(OF_0_2 / "packs" / "bo", folder / "pack")
         (folder / "benchmark").mkdir()
+        write_results(folder / "results", ["fresh", "spent"])
+        (folder / "samples.csv").write_text("image,sample\nfresh_*,a\nspent_*,b\n")
         recipe = {"classes": ["Pt5"], "isomers_per_class": 1, "fields": {"a.tif": FIELD}}
         (folder / "settings.json").write_text(json.dumps(recipe))
         yield folder
@@ -96,6 +102,7 @@ def values(folder, out, **others):
         "out": out, "images": folder / "images", "data": folder / "data", "pack": folder / "pack",
         "benchmark": folder / "benchmark", "table": folder / "table.csv",
         "predictions": folder / "table.csv",
+        "results": folder / "results", "samples": folder / "samples.csv",
         "model": folder / "model.safetensors", "settings": folder / "settings.json",
         "example": example_path(), "shipped": "raw",
     }  # fmt: skip

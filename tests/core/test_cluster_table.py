@@ -106,6 +106,8 @@ ADDED = {
     "response": [1.0, 0.8, float("nan")],
     "session_umap_1": [1.5, float("nan"), 2.5],
     "session_umap_2": [0.5, float("nan"), 4.5],
+    "session": ["a", "", "b"],
+    "sample": ["fresh", "", "spent"],
 }
 
 

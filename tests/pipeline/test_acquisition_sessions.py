@@ -242,3 +242,43 @@ def test_a_watched_folder_takes_known_samples_that_may_come_later(tmp_path, tiny
     wrong = RunRequest(str(tiny_model), "cpu", umap=False, known=("ref_*=Pt56",))
     with pytest.raises(AtomicityError, match="no class Pt56"):
         Watch(tmp_path / "in", tmp_path / "out", wrong).run(until_idle_s=0)
+
+
+# ---- samples
+def samples_of(tmp_path, text):
+    path = tmp_path / "samples.csv"
+    path.write_text(text)
+    rules = SessionRules.read(RunRequest(samples=str(path)), CLASSES)
+    rules.check([o.image for o in OUTCOMES])
+    return rules.group_samples(OUTCOMES)
+
+
+def test_a_sample_is_the_folder_unless_a_table_says_otherwise(tmp_path):
+    rules = SessionRules.read(RunRequest(), CLASSES)
+    assert [s.name for s in rules.group_samples(OUTCOMES)] == ["may", "june"]
+    assert [o.sample for o in rules.with_sessions(OUTCOMES)] == ["may", "may", "june", ""]
+    spent, may = samples_of(tmp_path, "image,sample,time_h\njune/*,spent,2\nmay/a.tif,spent,4\n")
+    assert (spent.name, spent.images) == ("spent", ("may/a.tif", "june/a.tif"))
+    assert spent.numbers == {"time_h": 3} and spent.folder == ""
+    assert (may.name, may.images) == ("may", ("may/ref_1.tif",)) and may.folder.endswith("may")
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "words"),
+    [
+        (None, ReadError, "no such file"),
+        ("", ReadError, "csv table"),
+        ("image,sample\n", TableError, "has no rows"),
+        ("image,session\na.tif,x\n", TableError, "lacks the column sample"),
+        ("image,sample\na.tif,\n", TableError, "no image or no sample"),
+        ("image,sample\na.tif,x\na.tif,y\n", TableError, "a.tif twice"),
+        ("image,sample\nother.tif,x\n", TableError, "is for other.tif, and no image"),
+    ],
+)
+def test_a_bad_table_of_samples_is_refused(tmp_path, text, error, words):
+    path = tmp_path / "samples.csv"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(error, match=words) as found:
+        SessionRules.read(RunRequest(samples=str(path)), CLASSES).check(["a.tif"])
+    assert found.value.path == path

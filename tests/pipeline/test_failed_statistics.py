@@ -51,7 +51,7 @@ def record_of(folder):
     [
         (atom_runs, "compute_image_dispersion", "dispersion", True),
         (atom_runs, "image_figures", "figure", True),
-        (atom_runs, "pool_images", "dispersion of all images", False),
+        (atom_runs, "pool_scopes", "dispersion of all images", False),
         (atom_runs, "run_figures", "figures", False),
         (atom_runs, "write_atom_report", "report", False),
     ],
@@ -71,7 +71,9 @@ def test_atoms_are_written_whatever_fails_later(
     tifffile.imwrite(path, example.data[:160, :160].astype(np.uint16), imagej=True, **known)
     run = find_atoms_in_images([path], out, AtomRequest(completeness=False))
     assert len(read_table(out / "atoms.csv")) == len(run.table) > 1 and not run.failed
-    assert list(read_table(out / "dispersion.csv")["image"]) == [run.outcomes[0].image, "all"]
+    groups = [f"{kind}: {tmp_path.name}" for kind in ("session", "sample")]
+    image = run.outcomes[0].image
+    assert list(read_table(out / "dispersion.csv")["image"]) == [image, *groups, "all"]
     record = record_of(out)
     assert record["status"] == "partly failed" and record["images"][0]["status"] == "done"
     where = record["images"][0]["parameters"] if of_image else record

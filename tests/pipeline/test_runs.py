@@ -20,6 +20,7 @@ from napari_atomicity.core.errors import (
 )
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.io.tables import read_clusters, read_table
+from napari_atomicity.pipeline.comparison import compare_results
 from napari_atomicity.pipeline.run_request import RunRequest
 from napari_atomicity.pipeline.runs import engine, one_image
 from napari_atomicity.pipeline.runs.engine import analyse_images
@@ -89,7 +90,10 @@ def test_a_folder_becomes_tables_report_and_record(tmp_path, image):
     pd.testing.assert_frame_equal(table, read_clusters(out / "clusters.parquet"))
     assert list(table["image"].unique()) == ["a.tif", "b.tif"]
     ratios = read_table(out / "ratios.csv")
-    assert list(ratios["scope"].unique()) == ["a.tif", "b.tif", "all"]
+    groups = ["session: in", "session: deep", "sample: in", "sample: deep"]
+    assert list(ratios["scope"].unique()) == ["a.tif", "b.tif", *groups, "all"]
+    folder = table["image"].map({"a.tif": "in", "b.tif": "deep"})
+    assert (table["sample"] == folder).all() and (table["session"] == folder).all()
     record = json.loads((out / "run.json").read_text())
     assert record["status"] == "done" and record["images_done"] == 2
     assert record["command"] == ["atomicity", "analyse"]
@@ -100,16 +104,34 @@ def test_a_folder_becomes_tables_report_and_record(tmp_path, image):
     assert not run.failed and not run.interrupted
 
 
+def test_several_samples_are_compared_in_the_report(tmp_path, image):
+    for name in ("fresh/a.tif", "fresh/b.tif", "spent/c.tif", "spent/d.tif"):
+        image(name)
+    analyse_images([tmp_path / "in"], tmp_path / "out")
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "<h2>Samples</h2>" in report and "The share of Pt19 is" in report
+    assert "fresh: 2 images, spent: 2 images." in report
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert [s["name"] for s in record["samples"]] == ["fresh", "spent"]
+    assert record["samples"][0]["folder"].endswith("fresh") and not record["failed_statistics"]
+    run = compare_results([tmp_path / "out"], tmp_path / "compared", "spent")
+    assert set(run.comparison.tested["sample"]) == {"fresh"}
+    image("lone.tif")
+    analyse_images([tmp_path / "in" / "lone.tif"], tmp_path / "one")
+    assert "<h2>Samples</h2>" not in (tmp_path / "one" / "report.html").read_text()
+
+
 def test_sizes_that_do_not_fit_are_noted_at_the_ratios_and_in_the_report(tmp_path, image):
     image("between.tif"), image("a.tif")
     run = analyse_images([tmp_path / "in"], tmp_path / "out")
     notes = run.ratios.groupby("scope")["note"].first()
     assert notes.str.contains("peaks at 25 and 48 atoms").to_dict() == {
-        "a.tif": False, "between.tif": True, "all": True
+        "a.tif": False, "between.tif": True, "session: in": True, "sample: in": True, "all": True
     }  # fmt: skip
     assert "This session does not fit" in (tmp_path / "out" / "report.html").read_text()
     given = run.ratios.groupby("scope")["fraction"].count()
-    assert given.to_dict() == {"a.tif": 5, "between.tif": 0, "all": 0}
+    pooled = dict.fromkeys(["session: in", "sample: in", "all"], 0)
+    assert given.to_dict() == {"a.tif": 5, "between.tif": 0, **pooled}
     run = analyse_images([tmp_path / "in"], tmp_path / "out", RunRequest(keep_ratios=True))
     assert run.ratios["fraction"].notna().all()
 
@@ -264,7 +286,8 @@ def test_the_ratios_are_found_as_asked(tmp_path, image, calibrated):
     run = analyse_images(paths, tmp_path / "out", RunRequest(ratios="confusion", umap=False))
     written = read_table(tmp_path / "out" / "ratios.csv")
     assert written["method"].str.startswith("adjusted by the confusion matrix of fake").all()
-    counted = class_ratios(run.table)
+    groups = {scope: ["a.tif", "b.tif"] for scope in ("session: in", "sample: in")}
+    counted = class_ratios(run.table, groups=groups)
     assert not np.allclose(written["fraction"], counted["fraction"], atol=0.01)
     assert list(written["count"]) == list(counted["count"])
     few = "few clusters in 2 of 2 images: their intensity scales are uncertain"

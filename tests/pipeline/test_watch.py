@@ -89,7 +89,8 @@ def test_what_is_there_becomes_tables_log_and_record(watch, images, tmp_path):
     last = took[-1].ratios.set_index("class")["fraction"]
     assert log["fraction_Pt19"].iloc[-1] == pytest.approx(last["Pt19"])
     ratios = read_table(out / "ratios.csv")
-    assert list(ratios["scope"].unique()) == [*names(took), "all"]
+    groups = ["session: in", "session: sub", "sample: in", "sample: sub"]
+    assert list(ratios["scope"].unique()) == [*names(took), *groups, "all"]
     record = json.loads((out / "run.json").read_text())
     assert record["status"] == "done" and "live.csv" in record["outputs"]
     assert read_table(out / "failures.csv").empty

@@ -102,6 +102,22 @@ def test_scopes_follow_the_table_and_end_with_all():
     )
 
 
+def test_groups_of_images_are_scopes():
+    rows = [("b", "Pt41"), ("a", "Pt19"), ("b", "Pt19"), ("c", "Pt70"), ("a", "Pt70")]
+    table = cluster_table(rows * 4)
+    groups = {"session: x": ["a", "b"], "sample: y": ["a", "b", "c"], "sample: none": ["gone"]}
+    ratios = class_ratios(table, groups=groups)
+    assert list(dict.fromkeys(ratios["scope"])) == ["b", "a", "c", *groups, ALL]
+    alone = class_ratios(table[table["image"] != "c"], scope=ALL).drop(columns="scope")
+    of_group = ratios[ratios["scope"] == "session: x"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(of_group.drop(columns="scope"), alone)
+    same = ratios[ratios["scope"] == "sample: y"].drop(columns="scope").reset_index(drop=True)
+    whole = ratios[ratios["scope"] == ALL].drop(columns="scope").reset_index(drop=True)
+    pd.testing.assert_frame_equal(same, whole)
+    nothing = ratios[ratios["scope"] == "sample: none"]
+    assert (nothing["count"] == 0).all() and nothing["fraction"].isna().all()
+
+
 def test_cut_and_unknown_clusters_have_no_share():
     table = cluster_table(
         [("a", "Pt19"), ("a", "Pt41", True), ("a", "unknown"), ("a", "unknown", True), ("a", "")]

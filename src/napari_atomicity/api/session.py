@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 
-from ..core.acquisition_session import Composition, Recording
+from ..core.acquisition_session import Composition, Recording, SampleEntry
 from ..core.errors import TableError
 from ..core.tables.cluster_table import ALL
 from ..io.inputs import Input
-from ..io.provenance import Outcome, now
+from ..io.provenance import Outcome, assign_samples, now
 from ..io.tables import concatenate
 from ..models.analysis import Analysis, limits_of
 from ..pipeline.runs.in_memory import AnalysedImages
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from ..core.progress import Progress
+    from ..statistics.samples.comparison import SampleComparison
 
 _MAX_PLOTS = 12
 """Number of images up to which `Analyses.plot` draws all of them."""
@@ -207,6 +208,65 @@ class Analyses:
         corrected = self[image].correct(cluster_id, label)
         analyses = {**self.results.analyses, image: corrected}
         return replace(self, results=replace(self.results, analyses=analyses))
+
+    @checks_arguments()
+    def compare(
+        self,
+        reference: str | None = None,
+        *,
+        samples: str | PathLike[str] | Mapping[str, str] | None = None,
+        folder: str | PathLike[str] | None = None,
+        keep_ratios: bool = False,
+    ) -> SampleComparison:
+        """Compare samples by their clusters, as the command ``atomicity compare`` does.
+
+        Parameters
+        ----------
+        reference : str, optional
+            Sample that the others are compared with. Default: the first one.
+        samples : path-like or mapping, optional
+            Table with the columns image (name or pattern), sample, and further ones such as time;
+            or the same as a mapping from image to sample. Default: images of a folder are a sample.
+        folder : path-like, optional
+            Folder for the tables, figures, sentences and record. Default: nothing is written.
+        keep_ratios : bool, optional
+            Whether fractions are given even if a session does not fit the classes of the model.
+
+        Returns
+        -------
+        SampleComparison
+            ``.table`` with shares, differences, intervals and p values, and ``.trends``.
+
+        Raises
+        ------
+        TableError
+            If there are fewer than two samples, or none of the name of the reference.
+        AtomicityError
+            If the table can't be read, or the folder can't be written.
+        """
+        from ..pipeline.comparison import write_comparison
+        from ..statistics.samples.run_evidence import compare_clusters
+
+        rules = self.results.sessions
+        if isinstance(samples, Mapping):
+            stated = {image: SampleEntry(name) for image, name in samples.items()}
+            rules = replace(rules, sample_table=stated)
+        elif samples is not None:
+            rules = rules.with_sample_table(str(samples))
+        rules.check(self.images)
+        analyses = self.results.analyses
+        outcomes = [
+            replace(o, parameters=analyses[o.image].parameters)
+            for o in self.outcomes
+            if o.image in analyses
+        ]
+        found = rules.group_samples(outcomes)
+        compared = compare_clusters(self.table, outcomes, found, reference, keep_ratios)
+        if folder is not None:
+            classes = self.results.card.classes
+            outcomes = [replace(o, parameters={}) for o in assign_samples(outcomes, found)]
+            write_comparison(compared, folder, outcomes=outcomes, classes=classes)
+        return compared
 
     # ---- output
     def plot(self) -> Any:

@@ -22,6 +22,7 @@ other atoms measures the loss; `CROWDING` is the share of it that applies to the
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,12 +164,15 @@ def estimate_completeness(added: InjectedAtoms, threshold: float) -> Completenes
 
 
 def with_completeness(
-    rows: pd.DataFrame, found: dict[str, Completeness | None], everything: str
+    rows: pd.DataFrame,  # of images, then of groups, then of all images
+    found: dict[str, Completeness | None],
+    everything: str,
+    groups: Mapping[str, Collection[str]] | None = None,  # scope of each group → its images
 ) -> pd.DataFrame:
     """Add `COLUMNS` to the rows of ``dispersion.csv``.
 
-    The row of all images has the completeness of the images where it is known. Its density is empty
-    unless it is known for every image with support, since images without it have few atoms.
+    The row of several images has the completeness of the images where it is known. Its density is
+    empty unless it is known for every image with support, since images without it have few atoms.
     """
 
     def joined(values: list[tuple[Any, ...]]) -> pd.DataFrame:
@@ -189,16 +193,24 @@ def with_completeness(
     out = joined(values)
     if "support_nm2" not in out:  # no image has a density
         return out
-    images = out[(out["image"] != everything) & out["support_nm2"].notna()]
+    scopes = {**(groups or {}), everything: rows["image"].tolist()}
+    images = out.iloc[: len(out) - len(scopes)]
+    images = images[images["support_nm2"].notna()]
+    for place, members in enumerate(scopes.values(), len(out) - len(scopes)):
+        values[place] = _of_scope(images[images["image"].isin(members)]) or values[place]
+    return joined(values)
+
+
+def _of_scope(images: pd.DataFrame) -> tuple[Any, ...] | None:
+    """Return the values of `COLUMNS` of several images with support; None if nothing is known."""
     known = images[images["completeness"].notna()]
     if not len(known):
-        return out
+        return None
     shares = [_share_of_all(known["n_atoms"], known[name]) for name in COLUMNS[:3]]
     of_all = (np.nan,) * 3
     if len(known) == len(images) and known[COLUMNS[5]].notna().all():
         of_all = _pooled(known)
-    values[-1] = (*shares, np.nan, _format_bound(shares[0]), *of_all)
-    return joined(values)
+    return (*shares, np.nan, _format_bound(shares[0]), *of_all)
 
 
 def _share_of_all(found: pd.Series, share: pd.Series) -> float:

@@ -9,7 +9,7 @@ random patterns would scatter as much as those of a single image.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from zlib import crc32
@@ -77,7 +77,7 @@ def _share(kind: str) -> tuple[Column, ...]:
 
 
 STATISTICS_SCHEMA = (
-    Column("image", TEXT, "", 'name of the image; "all" for all images together'),
+    Column("image", TEXT, "", 'name of the image, "session: NAME", "sample: NAME", or "all"'),
     _count("n_atoms", "number of atoms on the support above the threshold"),
     _number(
         "n_atoms_expected",
@@ -246,7 +246,8 @@ class DispersionResults:
             (image, len(one.atoms.table), one.dispersion, one.completeness)
             for image, one in self.of.items()
         ]
-        return dispersion_rows(found, self.dispersion, loading)
+        pooled = {} if self.dispersion is None else {ALL: self.dispersion}
+        return dispersion_rows(found, pooled, loading)
 
 
 def compute_image_dispersion(
@@ -357,21 +358,26 @@ def compute_dispersions(
 def dispersion_rows(
     # Name, number of atoms, dispersion or None, and completeness or None of each image
     found: Iterable[tuple[str, int | None, DispersionStatistics | None, Completeness | None]],
-    of_all: DispersionStatistics | None,
+    pooled: Mapping[str, DispersionStatistics],  # of all images (`ALL`) and of groups, by scope
     loading: LoadingSettings | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,  # scope of each group → its images
 ) -> pd.DataFrame:
-    """Make the rows of ``dispersion.csv``."""
+    """Make the rows of ``dispersion.csv``: of each image, each group and all images."""
     found = list(found)
     rows = [
         {"image": image, "n_atoms": n} if spread is None else spread.row(image)
         for image, n, spread, _ in found
     ]
-    total = sum(n or 0 for _, n, *_ in found)
-    rows.append({"image": ALL, "n_atoms": total} if of_all is None else of_all.row())
+    of_images = {image: n or 0 for image, n, *_ in found}
+    scopes = {**(groups or {}), ALL: list(of_images)}
+    for scope, images in scopes.items():
+        total = sum(of_images.get(image, 0) for image in images)
+        known = pooled.get(scope)
+        rows.append({"image": scope, "n_atoms": total} if known is None else known.row(scope))
     # The columns of a row that has all of them come first, whatever the first image lacks.
     columns = max((list(row) for row in rows), key=len)
     missed = {image: completeness for image, *_, completeness in found}
-    complete = with_completeness(pd.DataFrame(rows, columns=columns), missed, ALL)
+    complete = with_completeness(pd.DataFrame(rows, columns=columns), missed, ALL, groups)
     return with_loading(complete, loading or LoadingSettings())
 
 

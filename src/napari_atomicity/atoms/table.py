@@ -1,6 +1,7 @@
 """The atom table: one row per atom; its columns, units and validation.
 
-Values that could not be computed are NaN (numbers) or "" (text). The columns:
+Values that could not be computed are NaN (numbers) or "" (text). The columns, of which the last two
+are those of files:
 """
 
 from __future__ import annotations
@@ -10,7 +11,14 @@ from collections.abc import Iterable
 import pandas as pd
 
 from ..core.errors import TableError
-from ..core.tables.columns import TEXT, Column, check_columns, conform_columns, rst_table
+from ..core.tables.columns import (
+    GROUP_COLUMNS,
+    TEXT,
+    Column,
+    check_columns,
+    conform_columns,
+    rst_table,
+)
 
 MODEL, PERSON = "model", "person"
 """Values of ``origin``."""
@@ -74,7 +82,7 @@ SCHEMA = (
 """Columns of every atom table."""
 COLUMNS = {column.name: column.dtype for column in SCHEMA}
 """Columns with their dtypes, in order."""
-__doc__ = f"{__doc__}\n{rst_table(SCHEMA)}"
+__doc__ = f"{__doc__}\n{rst_table((*SCHEMA, *GROUP_COLUMNS))}"
 
 
 def empty_table() -> pd.DataFrame:
@@ -95,7 +103,7 @@ def conform(table: pd.DataFrame) -> pd.DataFrame:
 
     Raises `TableError` if a column cannot be converted to its dtype.
     """
-    return conform_columns(table, SCHEMA, _TABLE)
+    return conform_columns(table, SCHEMA, _TABLE, GROUP_COLUMNS)
 
 
 def validate(table: pd.DataFrame) -> None:

@@ -21,7 +21,7 @@ from .atoms import atoms
 from .common import fail, print_result, run_as_program, say_error, standard_output
 from .demo import demo
 from .ending import end_in_time, end_process, was_ignored, was_stopped
-from .evaluate import benchmark, evaluate
+from .evaluate import benchmark, compare, evaluate
 from .models import add, info, models
 from .options import name_settings_file, share_options
 from .packs import consensus, pack
@@ -57,7 +57,7 @@ class _Command(TyperCommand):
 
 
 _GROUPS = {
-    "Analyse": ("analyse", "atoms", "batch", "watch", "explain", "demo"),
+    "Analyse": ("analyse", "atoms", "compare", "batch", "watch", "explain", "demo"),
     "Train and adapt": ("train", "adapt", "simulate", "models"),
     "Check": ("evaluate", "validate", "benchmark", "info"),
     "Share": ("pack", "consensus"),
@@ -91,7 +91,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in (
-    *(analyse, atoms, batch, watch, explain, demo),
+    *(analyse, atoms, compare, batch, watch, explain, demo),
     *(train, adapt, simulate, evaluate, validate, benchmark, info, pack, consensus),
 ):
     app.command(cls=_Command)(share_options(_command))

@@ -1,4 +1,4 @@
-"""Command ``atomicity evaluate``."""
+"""Commands ``atomicity compare``, ``benchmark`` and ``evaluate``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..core.errors import naming_file
+from ..core.errors import FAILED, format_failed, naming_file
 from ..validation.request import BenchmarkSettings
 from .atoms import evaluate_atoms, report_not_analysed
 from .common import (
@@ -29,6 +29,57 @@ from .options import options_of
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+# ---- command ``atomicity compare``
+@guarded
+def compare(
+    results: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of results of analyse, batch, watch or atoms."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for tables, figures, sentences and record.")],
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Sample that the others are compared with. Default: the first one."),
+    ] = None,
+    samples: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of samples, with the columns image (name or pattern), sample, and further "
+            "ones such as time or temperature. Default: the samples of the results."
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare samples: shares of the classes or single atoms, differences with intervals, trends.
+
+    A sample is a folder of images, unless a table of samples says otherwise.
+    """
+    from ..core.errors import ReadError, TableError
+    from ..io.provenance import read_run_record
+    from ..pipeline.comparison import COMPARE, compare_results
+
+    require_files([*results, *([samples] if samples else [])])
+    earlier = read_run_record(out)
+    if earlier is not None and earlier.kind != COMPARE:
+        fail(f"{out}: this folder has results of another command. Choose another --out.", 2)
+    if earlier is not None and not overwrite:
+        fail(f"{out}: there is a comparison. Choose another --out, or use --overwrite.", 2)
+    try:
+        run = compare_results(results, out, reference, samples)
+    except (ReadError, TableError) as error:  # wrong usage: nothing can be compared
+        fail(str(error), 2)
+    for sentence in run.sentences:
+        say(sentence)
+    for note in dict.fromkeys(filter(None, run.comparison.table["note"])):
+        say(f"note: {note}")
+    if as_json:
+        print_json(run.summary())
+    say(f"results in {out}")
+    for text in format_failed({FAILED: run.failed_statistics}):
+        fail(text)
 
 
 # ---- command ``atomicity benchmark``

@@ -1,8 +1,12 @@
-"""Acquisition sessions: images that were recorded alike, and known samples among them.
+"""Acquisition sessions: images that were recorded alike, and known samples among them; samples.
 
 Images of a session share what does not depend on the sample: detector, gain, dose and focus. By
 default a session is derived from folder, pixel size and the settings of the instrument. What a
 person enters (`SessionEntry`) takes precedence, and only this is stored.
+
+Images of a sample show the same material after the same treatment. By default they are those of one
+folder. Session and sample are independent: a session may contain several samples, and a sample may
+be recorded in several sessions.
 """
 
 from __future__ import annotations
@@ -333,3 +337,79 @@ def match_known(
                     f"{format_composition(composition)}"
                 )
     return found
+
+
+# ---- samples
+SESSION_SCOPE, SAMPLE_SCOPE = "session: ", "sample: "
+"""Begin the names of the scopes of a session and of a sample in tables of results."""
+
+
+@dataclass(frozen=True)
+class SampleEntry:
+    """What a person says of the images of a sample."""
+
+    sample: str
+    # further columns of a table of samples, such as time, temperature or dose
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Images that show the same material after the same treatment."""
+
+    name: str
+    images: tuple[str, ...]
+    # what was entered → its mean over the images
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    folder: str = ""  # absolute path of the folder that it was derived from, if it was
+
+
+def group_samples(
+    folders: Mapping[str, str],  # image → absolute path of its folder; "" for one without a file
+    # name or pattern of images → what a person says of them, in the order of the samples
+    entries: Mapping[str, SampleEntry] | None = None,
+) -> list[Sample]:
+    """Group images into samples: by the entries, the others by folder, in order.
+
+    The last entry that matches an image counts.
+    """
+    entry_of = {
+        image: entry
+        for pattern, entry in (entries or {}).items()
+        for image in match_images(pattern, folders)
+    }
+    labels = _folder_labels(dict.fromkeys(f for i, f in folders.items() if i not in entry_of))
+    images: dict[str, list[str]] = {e.sample: [] for e in (entries or {}).values()}
+    for image, folder in folders.items():
+        name = entry_of[image].sample if image in entry_of else labels[folder]
+        images.setdefault(name, []).append(image)
+    found = []
+    for name, members in images.items():
+        if members:
+            stated = [entry_of[i].numbers for i in members if i in entry_of]
+            numbers = {
+                column: sum(one[column] for one in stated if column in one)
+                / sum(column in one for one in stated)
+                for column in dict.fromkeys(c for one in stated for c in one)
+            }
+            folder = "" if stated else folders[members[0]]
+            found.append(Sample(name, tuple(members), numbers, folder))
+    return found
+
+
+def group_scopes(
+    session_of: Mapping[str, str],  # session_of, sample_of: image → name of its session, sample
+    sample_of: Mapping[str, str],
+) -> dict[str, list[str]]:
+    """Return the scopes of sessions and of samples with their images: "sample: fresh" → images."""
+    scopes: dict[str, list[str]] = {}
+    for prefix, group_of in ((SESSION_SCOPE, session_of), (SAMPLE_SCOPE, sample_of)):
+        for image, name in group_of.items():
+            if name:
+                scopes.setdefault(prefix + name, []).append(image)
+    return scopes
+
+
+def is_group_scope(scope: str) -> bool:
+    """Return whether a scope is that of a session or a sample."""
+    return scope.startswith((SESSION_SCOPE, SAMPLE_SCOPE))

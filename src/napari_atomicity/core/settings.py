@@ -163,6 +163,18 @@ def pixel_size_setting() -> Any:
     )
 
 
+def samples_setting() -> Any:
+    """Define a table of samples."""
+    return setting(
+        None,
+        "Samples",
+        "Table of samples, with the columns image (name or pattern), sample, and further ones such "
+        "as time or temperature. Without it, the images of a folder are a sample.",
+        is_path=True,
+        option="--samples",
+    )
+
+
 def seed_setting(key: str = "") -> Any:
     """Define the seed of the random number generators."""
     return setting(

@@ -11,14 +11,22 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._version import __version__
-from ..core.acquisition_session import AcquisitionSession, instrument_settings
+from ..core.acquisition_session import (
+    AcquisitionSession,
+    Sample,
+    group_scopes,
+    instrument_settings,
+)
 from ..core.errors import FAILED, ReadError, count_failed
 from ..core.from_dict import dataclass_from_json
 from ..core.micrograph import Micrograph
 from .files import read_document
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _log = logging.getLogger(__name__)
 
@@ -90,6 +98,7 @@ class Outcome:
     # voltage, camera length, detector, gain and dwell time, as far as the file contains them
     instrument: dict[str, float | str] = field(default_factory=dict)
     session: str = ""  # acquisition session of an analysed image
+    sample: str = ""  # sample of an analysed image
     # class → share of the clusters, for an image of a known sample
     known: dict[str, float] = field(default_factory=dict)
     # clusters, atoms: numbers of detected clusters and atoms
@@ -128,6 +137,38 @@ def assign_sessions(
         else outcome
         for outcome in outcomes
     ]
+
+
+def assign_samples(outcomes: Sequence[Outcome], samples: Iterable[Sample]) -> list[Outcome]:
+    """Return the outcomes with the sample of each image; others stay as they are."""
+    sample_of = {image: sample.name for sample in samples for image in sample.images}
+    return [replace(o, sample=sample_of.get(o.image, o.sample)) for o in outcomes]
+
+
+def folders_of(outcomes: Iterable[Outcome]) -> dict[str, str]:
+    """Return analysed image → absolute path of its folder, for `group_samples`."""
+    return {
+        o.image: str(Path(o.path).absolute().parent) if o.path else ""
+        for o in outcomes
+        if o.status == "done"
+    }
+
+
+def with_groups(table: pd.DataFrame, outcomes: Iterable[Outcome]) -> pd.DataFrame:
+    """Return a table of clusters or atoms with session and sample of the image of each row."""
+    found = list(outcomes)
+    names = table["image"].astype(object)
+    session, sample = (
+        names.map({o.image: getattr(o, group) for o in found}).astype(object).fillna("")
+        for group in ("session", "sample")
+    )
+    return table.assign(session=session, sample=sample)
+
+
+def scopes_of(outcomes: Iterable[Outcome]) -> dict[str, list[str]]:
+    """Return the scopes of the sessions and samples of analysed images."""
+    done = [o for o in outcomes if o.status == "done"]
+    return group_scopes({o.image: o.session for o in done}, {o.image: o.sample for o in done})
 
 
 @dataclass(frozen=True)
@@ -228,6 +269,7 @@ def run_record(
     command: Sequence[str] | None = None,  # by default that of this process
     # Descriptions of the sessions whose images were labelled jointly
     sessions: Sequence[dict[str, Any]] = (),
+    samples: Sequence[Sample] = (),
     # Statistics of all images that failed, and their errors; the record contains this mapping
     failed: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
@@ -248,6 +290,7 @@ def run_record(
         "images": [asdict(outcome) for outcome in outcomes],
         FAILED: {} if failed is None else failed,
         "sessions": list(sessions),
+        "samples": [asdict(sample) for sample in samples],
         "outputs": list(outputs),
         "environment": environment(),
     }

@@ -260,7 +260,8 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
         raise ReadError(f"this is not a {path.suffix[1:]} table ({reason})", path) from error
 
 
-_TEXT = ("scope", "class", "method", "note", "sample", "session", "known", *(
+_TEXT = ("scope", "class", "method", "note", "sample", "session", "sessions", "known", "quantity",
+         "reference_sample", "along", *(
     name for name, dtype in tables.columns().items() if dtype == "object"
 ))  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Acquisition sessions of the images of a run, from its options and what the files contain."""
+"""Acquisition sessions and samples of the images of a run, from its options and the files."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ from ..core.acquisition_session import (
     Composition,
     EarlierScale,
     Recording,
+    Sample,
+    SampleEntry,
     SessionEntry,
     check_classes,
     group_images,
+    group_samples,
     match_images,
     match_known,
     parse_composition,
@@ -29,7 +32,7 @@ from ..core.acquisition_session import (
 from ..core.errors import ReadError, TableError, naming_file
 from ..core.from_dict import Positive, dataclass_from_dict, dataclass_from_json
 from ..io.files import read_document
-from ..io.provenance import Outcome, assign_sessions
+from ..io.provenance import Outcome, assign_samples, assign_sessions, folders_of
 from ..io.tables import read_table
 from .run_request import RunRequest
 
@@ -97,7 +100,7 @@ def read_earlier_scale(path: Path) -> EarlierScale:
 
 @dataclass(frozen=True)
 class SessionRules:
-    """How the images of a run are grouped into sessions."""
+    """How the images of a run are grouped into sessions and samples."""
 
     # of images that the table does not name; see `core.acquisition_session.group_images`
     grouping: str = "auto"
@@ -110,6 +113,9 @@ class SessionRules:
     # relative error (standard deviation) of the pixel size
     pixel_size_error: float = PIXEL_SIZE_ERROR
     path: Path | None = None
+    # name or pattern of an image → its sample; other images are of the sample of their folder
+    sample_table: Mapping[str, SampleEntry] = field(default_factory=dict)
+    sample_path: Path | None = None
 
     @classmethod
     def read(cls, request: RunRequest, classes: Sequence[str]) -> Self:
@@ -128,7 +134,7 @@ class SessionRules:
             request.keep_known,
             request.pixel_size_error / 100,
             Path(request.session) if is_table else None,
-        )
+        ).with_sample_table(request.samples)
         for entry in rules.table.values():
             with naming_file(request.session):
                 check_classes(entry.known, classes)
@@ -136,19 +142,29 @@ class SessionRules:
             check_classes(composition, classes)
         return rules
 
-    def check(self, images: Sequence[str]) -> None:
-        """Check that patterns match images; the table may serve several runs.
+    def with_sample_table(self, path: str | None) -> Self:
+        """Return the rules with a table of samples; raises `ReadError` or `TableError`."""
+        if path is None:
+            return self
+        return replace(self, sample_table=read_sample_table(Path(path)), sample_path=Path(path))
 
-        Raises `TableError` if a known sample matches no image, or no image is in the table.
+    def check(self, images: Sequence[str]) -> None:
+        """Check that patterns match images; the tables may serve several runs.
+
+        Raises `TableError` if a known sample matches no image, or no image is in a table.
         """
         match_known(self.samples, images)
-        if self.table and not any(match_images(name, images) for name in self.table):
-            raise TableError(
-                f"the table of sessions is for {', '.join(list(self.table)[:5])}, and no image has "
-                "such a name",
-                self.path,
-                "Names are those of the column image in clusters.csv, or patterns",
-            )
+        for what, table, path in (
+            ("sessions", self.table, self.path),
+            ("samples", self.sample_table, self.sample_path),
+        ):
+            if table and not any(match_images(name, images) for name in table):
+                raise TableError(
+                    f"the table of {what} is for {', '.join(list(table)[:5])}, and no image has "
+                    "such a name",
+                    path,
+                    "Names are those of the column image in clusters.csv, or patterns",
+                )
 
     def group(self, outcomes: Iterable[Outcome]) -> list[AcquisitionSession]:
         """Group the analysed images into sessions."""
@@ -179,9 +195,14 @@ class SessionRules:
             for session in sessions
         ]
 
+    def group_samples(self, outcomes: Iterable[Outcome]) -> list[Sample]:
+        """Group the analysed images into samples."""
+        return group_samples(folders_of(outcomes), self.sample_table)
+
     def with_sessions(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        """Return the outcomes with the session and the known composition of each image."""
-        return assign_sessions(outcomes, self.group(outcomes))
+        """Return the outcomes with session, known composition and sample of each image."""
+        grouped = assign_sessions(outcomes, self.group(outcomes))
+        return assign_samples(grouped, self.group_samples(outcomes))
 
 
 def _read_session_table(path: Path) -> dict[str, SessionEntry]:
@@ -205,4 +226,32 @@ def _read_session_table(path: Path) -> dict[str, SessionEntry]:
         if image in entries:
             raise TableError(f"the table of sessions names {image} twice", path)
         entries[image] = SessionEntry(session, sample)
+    return entries
+
+
+def read_sample_table(path: Path) -> dict[str, SampleEntry]:
+    """Read a table with the columns image, sample and further ones such as time or temperature.
+
+    Columns of numbers are kept. Raises `ReadError` if the file can't be read, `TableError` if a
+    column or a name is missing, or an image occurs twice.
+    """
+    table = read_table(path)
+    advice = "It has the columns image, sample and further ones such as time_h or temperature_c"
+    missing = [name for name in ("image", "sample") if name not in table.columns]
+    if missing:
+        raise TableError(
+            f"the table of samples lacks the column {' and '.join(missing)}", path, advice
+        )
+    if not len(table):
+        raise TableError("the table of samples has no rows", path, advice)
+    numbers = [str(n) for n in table.columns if table[n].dtype.kind in "fiu"]
+    entries: dict[str, SampleEntry] = {}
+    for row in table.to_dict("records"):
+        image, sample = (str(row[name]).strip() for name in ("image", "sample"))
+        if not image or not sample:
+            raise TableError("a row of the table of samples has no image or no sample", path)
+        if image in entries:
+            raise TableError(f"the table of samples names {image} twice", path)
+        known = {name: float(row[name]) for name in numbers if np.isfinite(row[name])}
+        entries[image] = SampleEntry(sample, known)
     return entries

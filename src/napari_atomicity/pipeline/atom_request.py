@@ -12,6 +12,7 @@ from ..core.settings import (
     documented,
     model_setting,
     pixel_size_setting,
+    samples_setting,
     seed_setting,
     setting,
 )
@@ -49,6 +50,7 @@ class AtomRequest:
         "A clusters.csv of these images, to assign the atoms to clusters.",
         is_path=True,
     )
+    samples: str | None = samples_setting()
     seed: int = seed_setting()
     completeness: bool = setting(
         True,

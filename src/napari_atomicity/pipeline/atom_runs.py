@@ -43,7 +43,7 @@ from ..core.progress import Progress, Stop, check, for_each_image, report
 from ..core.text import pluralise
 from ..detection.filters import thread_count
 from ..io.inputs import Input, make_folder, named_inputs
-from ..io.provenance import Outcome, now
+from ..io.provenance import Outcome, now, scopes_of, with_groups
 from ..io.readers.read_limits import ReadLimits, free_memory_bytes, read_limits, set_read_limits
 from ..io.result_folder import REPORT, ResultFolder
 from ..io.tables import read_clusters, write_table
@@ -52,7 +52,9 @@ from ..reporting.atom_report import atom_section_images, write_atom_report
 from ..reporting.charts import write_figure
 from ..reporting.image_warnings import pixel_warnings
 from ..statistics.points.atom_groups import clusters_of_atoms, group_table
-from ..statistics.points.dispersion import DispersionStatistics, pool_images
+from ..statistics.points.dispersion import ALL, DispersionStatistics, pool_scopes
+from ..statistics.samples.run_evidence import MAX_SAMPLES, compare_atoms
+from .acquisition_sessions import SessionRules
 from .atom_request import AtomRequest
 from .image_step import add_unreached, process_image, process_in_turn
 from .runs.run_files import WithOutcomes, summarise_outcomes
@@ -404,10 +406,12 @@ def find_atoms_in_images(
     report(progress, 0, 0, "Loading the model")
     model = load_atom_model(request.model, request.device)
     clusters = None if request.clusters is None else read_clusters(request.clusters)
+    rules = SessionRules().with_sample_table(request.samples)
     inputs = named_inputs(paths)
+    rules.check([item.name for item in inputs])
     make_folder(out_dir)  # wrong usage writes nothing
     pictures = out_dir / "figures" if len(inputs) <= MANY_IMAGES else None
-    files = _AtomFiles(out_dir, request, model)
+    files = _AtomFiles(out_dir, request, model, rules)
     if workers is None:
         workers = choose_workers(len(inputs), str(model.device) == "cpu")
     if workers > 1:
@@ -434,6 +438,7 @@ class _AtomFiles:
     folder: Path
     request: AtomRequest
     model: AtomModel
+    rules: SessionRules
     results: list[AtomResult] = field(default_factory=list)
 
     def add(self, result: AtomResult) -> None:
@@ -451,17 +456,26 @@ class _AtomFiles:
         """Write the files of the run."""
         report(progress, 0, 0, "Writing tables and figures")
         outcomes = add_unreached([result.outcome for result in self.results], inputs)
+        outcomes = self.rules.with_sessions(outcomes)
         table = conform(concat_atom_tables(r.table for r in self.results if r.table is not None))
+        table = with_groups(table, outcomes)
         results = ResultFolder(self.folder, ATOMS)
-        rows, of_all = _dispersion_rows(self.results, self.request, results.failed)
+        groups = scopes_of(outcomes)
+        rows, of_all = _dispersion_rows(self.results, self.request, groups, results.failed)
         results.add(*self._write_tables(table, rows))
         drawn = attempt(results.failed, "figures", lambda: self._draw(rows, of_all)) or {}
         results.add(*chain(*drawn.values(), *(result.pictures for result in self.results)))
         pictures = {r.outcome.image: r.drawn for r in self.results if r.drawn is not None}
         charts = {name: two[-1] for name, two in drawn.items()}
+        samples, compared = self.rules.group_samples(outcomes), None
+        if 1 < len(samples) <= MAX_SAMPLES and of_all is not None:
+            compare = partial(compare_atoms, rows, outcomes, samples)
+            compared = attempt(results.failed, "comparison of the samples", compare)
         results.finish(
             outcomes,
-            lambda record: write_atom_report(results / REPORT, record, rows, pictures, charts),
+            lambda record: write_atom_report(
+                results / REPORT, record, rows, pictures, charts, compared
+            ),
             started=started,
             finished=now(),
             parameters=asdict(self.request),
@@ -469,6 +483,7 @@ class _AtomFiles:
             device=str(self.model.device),
             interrupted=interrupted,
             command=command,
+            samples=samples,
         )
         return AtomRun(table, rows, outcomes, results.files, interrupted, results.failed)
 
@@ -498,15 +513,18 @@ class _AtomFiles:
 
 
 def _dispersion_rows(
-    done: Sequence[AtomResult], request: AtomRequest, failed: dict[str, str]
+    done: Sequence[AtomResult],
+    request: AtomRequest,
+    groups: Mapping[str, Sequence[str]],
+    failed: dict[str, str],
 ) -> tuple[pd.DataFrame, DispersionStatistics | None]:
-    """Compute a row for each analysed image and one for all, and the dispersion of all.
+    """Compute a row for each analysed image, each group and all, and the dispersion of all.
 
     If the latter fails, ``failed`` gets the error.
     """
     analysed = [result for result in done if result.table is not None]
-    known = [result.dispersion for result in analysed if result.dispersion is not None]
+    known = {r.outcome.image: r.dispersion for r in analysed if r.dispersion is not None}
     name = "dispersion of all images"
-    of_all = attempt(failed, name, lambda: pool_images(known, request.seed)) if known else None
+    pooled = attempt(failed, name, lambda: pool_scopes(known, groups, request.seed)) or {}
     found = [(r.outcome.image, r.outcome.atoms, r.dispersion, r.completeness) for r in analysed]
-    return dispersion_rows(found, of_all, request.loading), of_all
+    return dispersion_rows(found, pooled, request.loading, groups), pooled.get(ALL)

@@ -18,6 +18,7 @@ class ExplainRequest(RunRequest):
     ratios: str = "counted"
     keep_ratios: bool = False
     reference: str | None = None
+    samples: str | None = None
     # classes of the class maps; if empty, the predicted class of each cluster
     explained: tuple[str, ...] = setting(
         (),

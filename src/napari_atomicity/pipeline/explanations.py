@@ -20,7 +20,7 @@ from ..core.tables.cluster_table import empty
 from ..io.files import RESULT, atomic_write
 from ..io.inputs import Input, make_folder, named_inputs
 from ..io.outline_files import plain_name
-from ..io.provenance import Outcome, now
+from ..io.provenance import Outcome, now, with_groups
 from ..io.result_folder import ResultFolder
 from ..io.tables import concatenate, write_clusters
 from ..models.analysis import Analysis
@@ -224,6 +224,7 @@ class _Explanations:
             found = attempt(results.failed, f"class averages ({name})", compute)
             if found is not None:
                 averages[name] = found
+        table = with_groups(table, outcomes)
         results.add(write_clusters(table, results / "clusters.csv"), *self.files)
         results.finish(
             outcomes,

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 
 from ..core.acquisition_session import MAX_PIXEL_SIZE_ERROR, PIXEL_SIZE_ERROR, parse_known
 from ..core.errors import SettingError, TableError
-from ..core.settings import device_setting, documented, model_setting, pixel_size_setting, setting
+from ..core.settings import (
+    device_setting,
+    documented,
+    model_setting,
+    pixel_size_setting,
+    samples_setting,
+    setting,
+)
 from ..detection.settings import DetectionSettings
 
 
@@ -79,6 +86,7 @@ class RunRequest:
         "samples, known.",
         option="--session",
     )
+    samples: str | None = samples_setting()
     known: tuple[str, ...] = setting(
         (),
         "Known sample",

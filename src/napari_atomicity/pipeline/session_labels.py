@@ -112,7 +112,7 @@ def label_session(
     labelled = _label_each(analyses, scales, classifier, only, progress, stop)
     described = []
     for i, (a, scale) in enumerate(zip(labelled, scales, strict=True)):
-        about = describe_scale(found, i, fit, known.prior)
+        about = describe_scale(found, i, fit, known.prior, error)
         if not is_same_scale(a.scale, scale):  # its solutions are others
             about.pop("draws", None)
         described.append(replace(a, parameters={**a.parameters, "session": about}))
@@ -211,6 +211,7 @@ def describe_scale(
     image: int,
     fit: ClassFit | None = None,
     prior: tuple[float, float] | None = None,
+    scale_error: float = 0.0,  # standard deviation of ln scale, if the classes do not tell it
 ) -> dict[str, Any]:
     """Return what a record says of the session of an image."""
     more: dict[str, Any] = {} if fit is None else _describe_fit(fit)
@@ -230,6 +231,8 @@ def describe_scale(
         more["lone_atoms_deviation"] = round(session.lone_atoms_deviation, 1)
     if session.relies_on_sizes and prior is None:
         more["relies_on_sizes"] = True
+    if scale_error:
+        more["scale_error"] = round(scale_error, 4)
     low, high = np.exp(session.interval())
     draws = session.draws[image]
     return {

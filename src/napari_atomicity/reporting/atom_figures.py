@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from ..core.acquisition_session import is_group_scope
 from ..core.text import pluralise, printable
 from ..detection.background import block_mean
 from ..io.contrast import to_8_bit
@@ -171,7 +172,8 @@ def image_chart(rows: pd.DataFrame) -> Figure | None:
     if "density_per_nm2" not in rows:
         return None
     known = rows[rows["density_per_nm2"].notna()]
-    images, of_all = known[known["image"] != ALL], known[known["image"] == ALL]
+    of_all = known[known["image"] == ALL]
+    images = known[(known["image"] != ALL) & ~known["image"].map(is_group_scope)]
     if len(images) < 2 or not len(of_all):
         return None
     place = np.arange(len(images))

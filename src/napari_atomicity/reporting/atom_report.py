@@ -14,8 +14,10 @@ from ..core.text import pluralise
 from ..io.files import to_json, write_text
 from ..statistics.points.loading_settings import ATOMIC_WEIGHTS_G_MOL
 from ..statistics.points.metal_loading import NOT_CORRECTED
+from ..statistics.samples.comparison import SampleComparison
 from .charts import as_image
 from .rendering import get_template
+from .template_data import sample_context
 
 BOUND = "lower bound"
 _MAPS = ("atoms", "density")
@@ -42,6 +44,7 @@ def write_atom_report(
     dispersion: pd.DataFrame,
     pictures: Mapping[str, Mapping[str, Markup]],
     charts: Mapping[str, Path],  # name of a figure of `atom_figures.run_figures` → its SVG file
+    samples: SampleComparison | None = None,  # samples compared, if there are several
 ) -> Path:
     """Write the report of a run for single atoms.
 
@@ -54,6 +57,7 @@ def write_atom_report(
         n_atoms=sum(image["atoms"] or 0 for image in done),
         rows=[_row(row) for row in dispersion.to_dict("records")],
         charts=atom_section_images("all images", charts),
+        samples=sample_context(samples),
         failed=[image for image in record["images"] if image["status"] == "failed"],
         images=[
             {"outcome": image, **pictures[image["image"]]}

@@ -19,6 +19,7 @@ from ..statistics.ratios.ratio_notes import ImageLimits
 from ..statistics.ratios.ratios import counted
 from ..statistics.ratios.reference import Comparison
 from ..statistics.ratios.track_counts import merge_tracks
+from ..statistics.samples.comparison import SampleComparison
 from ..statistics.stratified_accuracy import OnCorrected, on_corrected
 from .charts import as_image, parity_chart
 from .examples import ClusterExample
@@ -35,6 +36,7 @@ from .template_data import (
     example_groups,
     ratio_rows,
     reference_rows,
+    sample_context,
     session_entries,
     table_cells,
 )
@@ -73,6 +75,7 @@ class ReportData:
     scales: Mapping[str, float] | None = None
     title: str = ""  # heading; by default a question
     sessions: Sequence[SessionSummary] = ()  # sessions whose images were labelled jointly
+    samples: SampleComparison | None = None  # samples compared, if there are several
 
 
 def write_report(path: Path, sections: Sequence[Section], data: ReportData) -> Path:
@@ -92,6 +95,7 @@ def write_report(path: Path, sections: Sequence[Section], data: ReportData) -> P
         sessions=session_entries(data.sessions),
         **_ratio_context(data.table, overall),
         **_comparison_context(data.comparison, classes),
+        samples=sample_context(data.samples, classes),
         **_chart_context(data, classes, sections),
         **_correction_context(data, corrected, classes),
         **_example_context(data, sections, classes),

@@ -12,11 +12,15 @@ import pandas as pd
 from ..core.palette import colours
 from ..core.tables.cluster_table import NON_CLASS_LABELS
 from ..statistics.ratios.reference import Comparison
+from ..statistics.samples.comparison import SampleComparison
+from ..statistics.samples.planning import describe_more_images
+from ..statistics.samples.sentences import comparison_sentences
 from ..statistics.stratified_accuracy import OnCorrected
 from .charts import as_image, draw_chart
 from .examples import SURE, ClusterExample
 from .figures import glyph, interval_bar
 from .plots.base import Look
+from .plots.comparison import classes_of_comparison, comparison_figure, comparison_figures
 from .plots.registry import PLOTS, style
 from .plots.session import SessionSummary, describe_session, draw_class_fit, draw_session_scale
 
@@ -110,6 +114,33 @@ def session_entries(sessions: Sequence[SessionSummary]) -> list[dict[str, Any]]:
             image = as_image(figure, "chart", text or title)
             entries.append({"title": f"{session.name}: {title}", "caption": text, "image": image})
     return entries
+
+
+def sample_context(
+    comparison: SampleComparison | None, classes: Sequence[str] = ()
+) -> dict[str, Any] | None:
+    """Return figures, sentences and rows of compared samples; None without a comparison."""
+    if comparison is None:
+        return None
+    look = Look(classes_of_comparison(comparison, classes), font_pt=9)
+    charts = [
+        as_image(comparison_figure(comparison, name, look, 24), "chart", f"Samples: {name}")
+        for name in comparison_figures(comparison)
+    ]
+    members = {s.name: len(s.images) for s in comparison.samples}
+    of_sample = {name: [of[name] for of in comparison.estimates if name in of] for name in members}
+    return {
+        "reference": comparison.reference,
+        "images": members,
+        "charts": charts,
+        "sentences": comparison_sentences(comparison),
+        "notes": dict.fromkeys(
+            f"{row['sample']}: {row['note']}"
+            for row in comparison.table.to_dict("records")
+            if row["note"]
+        ),
+        "plans": [text for of in of_sample.values() if (text := describe_more_images(of))],
+    }
 
 
 def confusion_rows(corrected: OnCorrected, classes: Sequence[str]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..core.acquisition_session import AcquisitionSession
+from ..core.acquisition_session import AcquisitionSession, Sample, group_samples
 from ..core.errors import Cancelled, ModelError, attempt
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, for_each_image, report
@@ -23,7 +23,15 @@ from ..core.settings import setting
 from ..core.tables.cluster_table import classes_of
 from ..io.files import write_json
 from ..io.inputs import make_folder
-from ..io.provenance import Outcome, assign_sessions, micrograph_fields, now
+from ..io.provenance import (
+    Outcome,
+    assign_samples,
+    assign_sessions,
+    micrograph_fields,
+    now,
+    scopes_of,
+    with_groups,
+)
 from ..io.result_folder import REPORT, ResultFolder
 from ..io.tables import concatenate, write_clusters, write_ratios, write_table
 from ..models.analysis import Analysis, limits_of
@@ -40,6 +48,7 @@ from ..reporting.report import MANY_IMAGES, ReportData, ratios_of_scope, write_r
 from ..statistics.annotators.agreement import CONSENSUS, agreement, last_labels, removed_clusters
 from ..statistics.ratios.ratios import refuse_unavailable
 from ..statistics.ratios.reference import attempt_ratios, check_reference
+from ..statistics.samples.run_evidence import MAX_SAMPLES, compare_clusters
 from ..statistics.stratified_accuracy import Accuracy, on_corrected
 from ..tracking.files import analyse_if_tracked, write_movies
 from .review_queue import Queue
@@ -64,6 +73,7 @@ class Contents:
     sample: Queue | None = None
     name: str = ""  # of the project; "" without one
     sessions: tuple[AcquisitionSession, ...] = ()
+    samples: tuple[Sample, ...] = ()
 
 
 def _failed(project: Project) -> dict[str, str]:
@@ -81,6 +91,7 @@ class Snapshot:
     # the annotator who may see nothing of the others; None outside blind mode
     blind: str | None = None
     sessions: tuple[AcquisitionSession, ...] = ()
+    samples: tuple[Sample, ...] = ()
 
     def contents(self) -> Contents:
         """With what the project holds beside; it is read here, in any thread.
@@ -96,14 +107,18 @@ class Snapshot:
             for image, path in self.missing
         ]
         if project is None:
-            return Contents(self.analyses, tuple(others), sessions=self.sessions)
+            return Contents(
+                self.analyses, tuple(others), sessions=self.sessions, samples=self.samples
+            )
         log, sample = project.corrections(), None
         if self.blind is not None:
             log = log[(log["annotator"] == self.blind) & log["blind"]]
         elif noted := project.setting(SAMPLE_SETTING):
             sample = Queue.from_json(noted)
         name = project.path.stem
-        return Contents(self.analyses, tuple(others), log, sample, name, self.sessions)
+        return Contents(
+            self.analyses, tuple(others), log, sample, name, self.sessions, self.samples
+        )
 
 
 def snapshot(state: WindowState) -> Snapshot:
@@ -120,8 +135,12 @@ def snapshot(state: WindowState) -> Snapshot:
             analyses.append(state.pixel_sizes.mark(analysis))
     blind = state.annotator if state.blind else None
     # Known samples would tell a blind annotator the labels.
-    sessions = () if state.blind else tuple(state.sessions.groups())
-    return Snapshot(tuple(analyses), tuple(missing), state.project, blind, sessions)
+    if state.blind:
+        return Snapshot(tuple(analyses), tuple(missing), state.project, blind)
+    paths = {a.micrograph.name: a.micrograph.path for a in analyses}
+    folders = {name: "" if p is None else str(p.absolute().parent) for name, p in paths.items()}
+    groups = tuple(state.sessions.groups()), tuple(group_samples(folders))
+    return Snapshot(tuple(analyses), tuple(missing), state.project, None, *groups)
 
 
 def sampled_accuracy(
@@ -248,7 +267,8 @@ class _Export:
     def __post_init__(self) -> None:
         analyses, choices = self.contents.analyses, self.choices
         self.images = [a.micrograph.name for a in analyses]
-        self.table = concatenate([a.table for a in analyses])
+        self.outcomes = self._outcomes()
+        self.table = with_groups(concatenate([a.table for a in analyses]), self.outcomes)
         self.classes = classes_of(self.table)
         if self.card is None:
             self.card = card_of(self.table)
@@ -264,7 +284,13 @@ class _Export:
         if choices.reference is not None:
             check_reference(choices.reference, self.images, self.classes)
         self.ratios, self.comparison = attempt_ratios(
-            self.table, self.images, choices.reference, self.images, self.failed, **method
+            self.table,
+            self.images,
+            choices.reference,
+            self.images,
+            self.failed,
+            scopes_of(self.outcomes),
+            **method,
         )
 
     def say(self, message: str, done: int = 0, total: int = 0) -> None:
@@ -315,7 +341,7 @@ class _Export:
             if figure is not None:
                 results.add(*write_figure(figure, folder / name))
 
-    def outcomes(self) -> list[Outcome]:
+    def _outcomes(self) -> list[Outcome]:
         done = []
         for analysis in self.contents.analyses:
             micrograph = analysis.micrograph
@@ -328,7 +354,8 @@ class _Export:
                     **analysis_fields(analysis),
                 )
             )
-        return [*assign_sessions(done, self.contents.sessions), *self.contents.others]
+        grouped = assign_sessions(done, self.contents.sessions)
+        return [*assign_samples(grouped, self.contents.samples), *self.contents.others]
 
     def circumstances(self) -> dict[str, Any]:
         """Return the keywords of `io.provenance.run_record`."""
@@ -349,6 +376,7 @@ class _Export:
             "model": model if self.card is None else self.card.provenance(),
             "device": ", ".join(sorted(devices)) or None,
             "command": [],
+            "samples": self.contents.samples,
         }
 
     def sections(self, outcomes: Sequence[Outcome]) -> tuple[list[Section], list[ClusterExample]]:
@@ -388,7 +416,7 @@ class _Export:
         """Write everything that was chosen; return the files."""
         results = ResultFolder(out_dir, "export")
         results.failed.update(self.failed)
-        outcomes = self.outcomes()
+        outcomes = self.outcomes
         self.write_tables(results)
         if self.choices.figures:
             attempt(results.failed, "figures", partial(self.write_figures, results))
@@ -409,7 +437,14 @@ class _Export:
         record: dict[str, Any],
     ) -> None:
         """Write the report."""
-        log = self.contents.corrections
+        log, samples = self.contents.corrections, None
+        if 1 < len(self.contents.samples) <= MAX_SAMPLES and len(self.table):
+            samples = compare_clusters(
+                self.table,
+                self.outcomes,
+                self.contents.samples,
+                keep_ratios=self.choices.keep_ratios,
+            )
         data = ReportData(
             self.table,
             self.ratios,
@@ -423,6 +458,7 @@ class _Export:
             scales=scales_of(self.contents.analyses),
             title=self.choices.title or self.contents.name,
             sessions=self.sessions,
+            samples=samples,
         )
         write_report(path, sections, data)
 

@@ -34,7 +34,10 @@ def variance_factor(
 
 
 def wilson_interval(
-    fraction: np.ndarray, n: float | np.ndarray, level: float = 0.95
+    fraction: np.ndarray | float,
+    n: float | np.ndarray,
+    level: float = 0.95,
+    quantile: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute Wilson's score interval of a fraction of ``n`` trials [1]_.
 
@@ -42,6 +45,8 @@ def wilson_interval(
     ----------
     n : float or ndarray
         Number of trials, which need not be an integer.
+    quantile : float, optional
+        Half-width in standard errors instead of the level, such as Student's quantile.
 
     Returns
     -------
@@ -50,7 +55,7 @@ def wilson_interval(
     """
     # `scipy.stats.binomtest(k, n).proportion_ci(method="wilson")` takes integers only; effective
     # sample sizes are not integers.
-    z = ndtri(0.5 + level / 2)
+    z = ndtri(0.5 + level / 2) if quantile is None else quantile
     p = np.asarray(fraction, float)
     centre = p + z**2 / (2 * n)
     half_width = z * np.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import TableError
-from .columns import TEXT, Column, check_columns, conform_columns, rst_table
+from .columns import GROUP_COLUMNS, TEXT, Column, check_columns, conform_columns, rst_table
 
 UNKNOWN = "unknown"
 """The label of a cluster that belongs to no class of the model."""
@@ -222,6 +222,7 @@ OPTIONAL_SCHEMA = (
         "",
         "second coordinate in a map that was fitted to the clusters of a session",
     ),
+    *GROUP_COLUMNS,
 )
 """Columns that only some tables have, at their end."""
 RECORDING = ("clipped", "response")

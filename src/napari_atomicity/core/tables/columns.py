@@ -168,9 +168,22 @@ def _type_name(dtype: str) -> str:
     )
 
 
+# ---- columns of tables of clusters and of atoms that say how their images are grouped
+GROUP_COLUMNS = (
+    Column("session", TEXT, "", "acquisition session of the image, which was recorded alike"),
+    Column(
+        "sample",
+        TEXT,
+        "",
+        "sample of the image: its folder, or as the table of samples says",
+    ),
+)
+"""Columns that files of results have; in memory, session and sample belong to the image."""
+
+
 # ---- columns of a table of class ratios
 RATIO_SCHEMA = (
-    Column("scope", TEXT, "", 'name of the image, or "all"'),
+    Column("scope", TEXT, "", 'name of the image, "session: NAME", "sample: NAME", or "all"'),
     Column("class", TEXT, "", "class of the model, or a label that is no class"),
     Column("count", "int64", "", "number of clusters, or of tracks of a movie, with this label"),
     Column("fraction", "float64", "", "fraction of the class; missing if it is no class"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from ...core.model_card import ModelCard
 from ...core.tables.cluster_table import empty
 from ...io.files import write_json
 from ...io.inputs import Input
-from ...io.provenance import Outcome, now
+from ...io.provenance import Outcome, now, scopes_of, with_groups
 from ...io.result_folder import REPORT, ResultFolder
 from ...io.tables import read_reference, write_clusters, write_ratios
 from ...reporting.examples import ClusterExample, top_examples
@@ -24,6 +24,7 @@ from ...reporting.report import ReportData, write_report
 from ...statistics.ratios.ratio_notes import ImageLimits
 from ...statistics.ratios.ratios import class_ratios, refuse_unavailable
 from ...statistics.ratios.reference import Comparison, attempt_ratios, check_reference
+from ...statistics.samples.run_evidence import MAX_SAMPLES, compare_clusters
 from ...tracking.files import write_movie_results
 from ..run_request import RunRequest
 from ..session_labels import describe_sessions
@@ -76,7 +77,9 @@ def finalize_run(
     info = info._replace(
         device=_device(outcomes) or info.device,
         sessions=describe_sessions(sessions, images.joint, joined.n_changed),
+        samples=images.sessions.group_samples(outcomes),
     )
+    joined = replace(joined, table=with_groups(joined.table, outcomes))
     failures = [images.failed[item.name] for item in inputs if item.name in images.failed]
     movies = [movie for stem in stems if (movie := store.movie(stem)) is not None]
     results = ResultFolder(store.folder, kind)
@@ -112,7 +115,8 @@ def _compute_ratios(
     method: dict[str, Any] = {"method": request.ratios, "card": images.card, "limits": limits}
     # Images that failed are named too: their scope is then empty and not unknown.
     names = [o.image for o in outcomes]
-    return attempt_ratios(table, analysed, reference, names, failed, **method)
+    groups = scopes_of(outcomes)
+    return attempt_ratios(table, analysed, reference, names, failed, groups, **method)
 
 
 def _write_run(
@@ -129,6 +133,11 @@ def _write_run(
     if comparison is not None:
         results.add(write_json(results / "reference.json", comparison.to_dict()))
     sections, examples = _read_drawings(images, drawn, joined)
+    keep = images.request.keep_ratios
+    compare = partial(compare_clusters, table, outcomes, info.samples, keep_ratios=keep)
+    samples = None
+    if 1 < len(info.samples) <= MAX_SAMPLES and len(table):
+        samples = attempt(results.failed, "comparison of the samples", compare)
 
     def write_page(record: dict[str, Any]) -> None:
         data = ReportData(
@@ -140,6 +149,7 @@ def _write_run(
             examples=examples,
             scales=joined.scales,
             sessions=images.summaries,
+            samples=samples,
         )
         write_report(results / REPORT, sections, data)
 
@@ -154,6 +164,7 @@ def _write_run(
         interrupted=info.interrupted,
         command=info.command,
         sessions=info.sessions,
+        samples=info.samples,
     )
     return Run(table, found, outcomes, results.files, info.interrupted, comparison, results.failed)
 

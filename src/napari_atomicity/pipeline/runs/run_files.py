@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from ...core.acquisition_session import Sample
 from ...core.errors import FAILED
 from ...io.provenance import Outcome
 from ...statistics.ratios.reference import Comparison
@@ -68,6 +69,7 @@ def summarise_outcomes(outcomes: Iterable[Outcome], counted: str) -> list[dict[s
             counted: getattr(outcome, counted),
             "warnings": list(outcome.warnings),
             "session": outcome.session,
+            "sample": outcome.sample,
             "seconds": sum(outcome.seconds.values()),
         }
         for outcome in outcomes
@@ -83,3 +85,4 @@ class RunInfo(NamedTuple):
     command: Sequence[str] | None = None  # command line; that of this process if None
     # descriptions of the sessions whose images were labelled jointly
     sessions: Sequence[dict[str, Any]] = ()
+    samples: Sequence[Sample] = ()

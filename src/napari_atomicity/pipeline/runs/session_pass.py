@@ -145,7 +145,7 @@ class SessionPass:
             table = images.store.table(images.stems[name])
             scale = mixture_of_modes(found.images[i], table, before.reference)
             scale = replace(scale, log_scale_sd=error)
-            images.joint[name] = describe_scale(found, i, fit, session.prior)
+            images.joint[name] = describe_scale(found, i, fit, session.prior, error)
             if not is_same_scale(before, scale):
                 self._scales[name] = scale
 

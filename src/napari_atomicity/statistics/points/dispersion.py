@@ -21,7 +21,7 @@ are means over its frames, with the intervals and envelopes of a single frame (`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -491,6 +491,27 @@ def pool_images(
     if len(parts) == 1:
         return parts[0]
     return _combine(parts, tuple(e for q in parts for e in q.evidence), seed, stop)
+
+
+def pool_scopes(
+    parts: Mapping[str, DispersionStatistics],  # by image
+    groups: Mapping[str, Sequence[str]],  # name of a scope → its images, as of sessions and samples
+    seed: int = 0,
+    stop: Stop | None = None,
+) -> dict[str, DispersionStatistics]:
+    """Pool the images of each group, and all images (`ALL`); groups without images are left out.
+
+    Groups of the same images are pooled once. Raises `AtomicityError` as `pool_images` does.
+    """
+    pooled: dict[tuple[str, ...], DispersionStatistics] = {}
+    found = {}
+    for scope, images in {**groups, ALL: list(parts)}.items():
+        members = tuple(image for image in parts if image in set(images))
+        if members and members not in pooled:
+            pooled[members] = pool_images([parts[image] for image in members], seed, stop)
+        if members:
+            found[scope] = pooled[members]
+    return found
 
 
 def pool_frames(

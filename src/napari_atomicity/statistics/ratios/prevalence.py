@@ -164,6 +164,23 @@ class Evidence:
             solutions={0: self.solutions[number]} if number in self.solutions else {},
         )
 
+    def of_images(self, numbers: Sequence[int]) -> Evidence:
+        """Return the clusters of several images; images that do not occur have none."""
+        if len(numbers) < 2:
+            return self.of_image(numbers[0] if numbers else -1)
+        chosen = sorted(numbers)
+        rows = np.flatnonzero(np.isin(self.image, chosen))
+        return replace(
+            self,
+            image=np.searchsorted(chosen, self.image[rows]),
+            label=self.label[rows],
+            certain=self.certain[rows],
+            probabilities=self.probabilities[rows],
+            solutions={
+                new: self.solutions[old] for new, old in enumerate(chosen) if old in self.solutions
+            },
+        )
+
     def counts(self) -> np.ndarray:
         """Return the numbers of clusters per image and class.
 

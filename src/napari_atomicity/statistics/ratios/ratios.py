@@ -88,30 +88,39 @@ if TYPE_CHECKING:
 # which the clusters of an image share, and the images of a session in part.
 
 
-def classification_error(evidence: Evidence) -> np.ndarray:
-    """Estimate the mean squared error (classes,) of the fractions due to classification errors.
+def classification_sums(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
+    """Return what is known of the classification errors of the numbers of clusters by class.
 
-    From the calibrated probabilities: the variance of labels drawn from them, and the squared
-    difference between the fractions of the probabilities and of the labels, which includes
-    systematic errors. Manual labels are certain; clusters without probabilities do not contribute.
-    The part of `shared_errors` is subtracted from both.
+    From the calibrated probabilities of the model: the variance of labels drawn from them, and the
+    expected number minus that of the labels, which is a systematic error; each (classes,). Manual
+    labels are certain; clusters without probabilities do not contribute. The part of
+    `shared_errors` is subtracted from both.
     """
-    n, known = len(evidence.label), evidence.known
-    out = np.zeros(evidence.n_classes)
+    known = evidence.known
+    variance, difference = np.zeros((2, evidence.n_classes))
     rows = ~evidence.certain & np.isfinite(evidence.probabilities).all(axis=1)
     if not rows.any() or not len(known):
-        return out
+        return variance, difference
     p = evidence.probabilities[rows]
     labelled = evidence.label[rows, None] == known
-    variance, difference = (p * (1 - p)).sum(axis=0), (p - labelled).sum(axis=0)
+    variance[known], difference[known] = (p * (1 - p)).sum(axis=0), (p - labelled).sum(axis=0)
     if evidence.solutions:
         n_of_image = np.bincount(evidence.image[rows], minlength=max(evidence.solutions) + 1)
         for image, solutions in evidence.solutions.items():
             shift, spread = solutions.moments()
-            difference = difference - n_of_image[image] * shift
-            variance = variance - n_of_image[image] * spread
-    out[known] = np.maximum(variance, 0) / n**2 + (difference / n) ** 2
-    return out
+            difference[known] -= n_of_image[image] * shift
+            variance[known] -= n_of_image[image] * spread
+    return np.maximum(variance, 0), difference
+
+
+def classification_error(evidence: Evidence) -> np.ndarray:
+    """Estimate the mean squared error (classes,) of the fractions due to classification errors.
+
+    The variance and the squared systematic error of `classification_sums`.
+    """
+    variance, difference = classification_sums(evidence)
+    n = len(evidence.label)
+    return np.asarray(variance / n**2 + (difference / n) ** 2)
 
 
 def shared_errors(
@@ -153,6 +162,7 @@ def class_ratios(
     stop: Stop | None = None,
     *,
     limits: Mapping[str, ImageLimits] | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
 ) -> pd.DataFrame:
     """Compute counts and fractions of the classes per image and for all images, with intervals.
 
@@ -180,12 +190,15 @@ def class_ratios(
         intervals that include errors of the intensity scale. Fractions that include labels of the
         model in images of a session that does not fit its classes are NaN, unless ``keep_ratios``
         of the image is true.
+    groups : mapping of str to sequence of str, optional
+        Further scopes with their images, such as those of sessions and samples
+        (`core.acquisition_session.group_scopes`).
 
     Returns
     -------
     pandas.DataFrame
-        Columns `COLUMNS`; a row per class for each image, then for "all". Counts are those of the
-        labels for any method. Fractions are NaN where no cluster counts.
+        Columns `COLUMNS`; a row per class for each image, each group, then for "all". Counts are
+        those of the labels for any method. Fractions are NaN where no cluster counts.
 
     Raises
     ------
@@ -193,8 +206,9 @@ def class_ratios(
         If an argument is invalid, the method is unavailable, or ``stop()`` is true.
     """
     how = _Method(method, card, level, n_bootstrap, seed)
-    source = _RatioSource(table, classes, images, how, limits or {})
-    return source.compute([*source.images, ALL] if scope is None else [scope], stop)
+    source = _RatioSource(table, classes, images, how, limits or {}, groups or {})
+    scopes = [*source.images, *source.groups, ALL] if scope is None else [scope]
+    return source.compute(scopes, stop)
 
 
 @dataclass(frozen=True)
@@ -221,10 +235,10 @@ class _Method:
         uses_card = self.card is not None and METHODS[self.name].missing is not None
         return self.card.classes if self.card is not None and uses_card else ()
 
-    def describe(self, is_all: bool, units: Sequence[str], has_interval: bool) -> str:
+    def describe(self, is_pooled: bool, units: Sequence[str], has_interval: bool) -> str:
         """Return the text of the column ``method``."""
         known, card = METHODS[self.name], self.card
-        sources = [*(["images"] if is_all else []), *units, *known.sources]
+        sources = [*(["images"] if is_pooled else []), *units, *known.sources]
         over = " and ".join(filter(None, [", ".join(sources[:-1]), sources[-1]]))
         of_model = f" of {card.name}" if card is not None and known.missing is not None else ""
         interval = f"Wilson with bootstrap over {over}, {100 * self.level:g} %"
@@ -274,7 +288,10 @@ class _RatioSource:
         images: Iterable[str] | None,
         method: _Method,
         limits: Mapping[str, ImageLimits],
+        groups: Mapping[str, Sequence[str]],
     ) -> None:
+        self.groups = groups
+        self._pooled: dict[tuple[int, ...], dict[str, np.ndarray]] = {}
         self._stacks = stacks_without_tracks(table)
         table = merge_tracks(table)
         in_ratios = table[counted(table)]
@@ -323,26 +340,26 @@ class _RatioSource:
 
     def _rows(self, scope: str) -> dict[str, np.ndarray]:
         """Return the rows of a scope as arrays by column."""
-        is_all = scope == ALL
         labels = [*self.classes, *self._other_labels]
-        counts = self._counts_of(scope)
+        numbers = self._images_of(scope)
+        names = [self.images[i] for i in numbers]
+        counts = self._counts[numbers].sum(axis=0)
         is_shown = [n in labels for n in [*self.classes, *NON_CLASS_LABELS]]
-        evidence = self._evidence
-        if not is_all:
-            evidence = evidence.of_image(self._number.get(scope, -1))
-        fractions = self.method.fractions(evidence)
-        limits = [self._limits[i] for i in self._images_of(scope)]
+        evidence = self._evidence_of(names)
+        fractions = self._fractions(numbers, evidence)
+        limits = [self._limits[i] for i in numbers]
         if reason_to_withhold(limits) and not evidence.certain.all():
             fractions = {which: np.full_like(x, np.nan) for which, x in fractions.items()}
-        has_interval = not (self._stacks if is_all else scope in self._stacks)
+        has_interval = self._stacks.isdisjoint(names)
         if not has_interval:
             nothing = np.full(len(self.classes), np.nan)
             fractions |= {"fraction_low": nothing, "fraction_high": nothing}
         without = np.full(len(self._other_labels), np.nan)
         rows = self._in_ratios
-        if not is_all and PATH in rows.columns:
-            rows = rows[rows["image"].astype(str) == scope]
-        description = self.method.describe(is_all, _units(rows), has_interval)
+        if scope != ALL and PATH in rows.columns:
+            rows = rows[rows["image"].astype(str).isin(names)]
+        is_pooled = scope == ALL or scope in self.groups
+        description = self.method.describe(is_pooled, _units(rows), has_interval)
         n = len(labels)
         methods = [description] * len(self.classes) + ["counted"] * len(self._other_labels)
         return {
@@ -357,24 +374,30 @@ class _RatioSource:
 
     def _note(self, scope: str) -> str:
         """Return the reasons that limit the use of the ratios of a scope."""
-        counts, differs = self._counts[:, : len(self.classes)].sum(axis=1), bool(self._differing)
-        if scope != ALL:
-            differs = scope in self._differing
         rows = self._images_of(scope)
-        notes = ratio_notes(counts[rows].tolist(), [self._limits[i] for i in rows], differs)
-        return SEPARATOR.join(notes)
+        counts = self._counts[rows, : len(self.classes)].sum(axis=1)
+        differs = not self._differing.isdisjoint(self.images[i] for i in rows)
+        limits = [self._limits[i] for i in rows]
+        return SEPARATOR.join(ratio_notes(counts.tolist(), limits, differs))
 
     def _images_of(self, scope: str) -> list[int]:
-        """Return the indices of the images of a scope."""
+        """Return the indices of the images of a scope; an image has precedence over a group."""
         if scope == ALL:
             return list(range(len(self.images)))
-        return [self._row[scope]] if scope in self._row else []
+        names = [scope] if scope in self._row else self.groups.get(scope, ())
+        return [self._row[name] for name in names if name in self._row]
 
-    def _counts_of(self, scope: str) -> np.ndarray:
-        if scope == ALL:
-            return np.asarray(self._counts.sum(axis=0))
-        row = self._row.get(scope)
-        return np.zeros(self._counts.shape[1], np.int64) if row is None else self._counts[row]
+    def _evidence_of(self, names: Sequence[str]) -> Evidence:
+        if len(names) == len(self.images):
+            return self._evidence
+        return self._evidence.of_images([self._number[n] for n in names if n in self._number])
+
+    def _fractions(self, numbers: Sequence[int], evidence: Evidence) -> dict[str, np.ndarray]:
+        """Compute the fractions of a scope; several scopes may consist of the same images."""
+        key = tuple(numbers)
+        if key not in self._pooled:
+            self._pooled[key] = self.method.fractions(evidence)
+        return self._pooled[key]
 
 
 def refuse_unavailable(

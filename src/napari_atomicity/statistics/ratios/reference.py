@@ -162,10 +162,12 @@ def attempt_ratios(
     reference: pd.DataFrame | None,
     images: Sequence[str],  # those that a scope of the reference may name
     failed: MutableMapping[str, str],  # gets the errors
+    groups: Mapping[str, Sequence[str]] | None = None,  # scopes of sessions and samples
     **method: Any,  # keywords of `ratios.class_ratios`
 ) -> tuple[pd.DataFrame, Comparison | None]:
     """Compute the ratios, and compare them with a reference; a failed part is empty or None."""
-    ratios = attempt(failed, "ratios", lambda: class_ratios(table, images=analysed, **method))
+    find_ratios = partial(class_ratios, table, images=analysed, groups=groups, **method)
+    ratios = attempt(failed, "ratios", find_ratios)
     ratios = pd.DataFrame(columns=COLUMNS) if ratios is None else ratios
     if reference is None:
         return ratios, None

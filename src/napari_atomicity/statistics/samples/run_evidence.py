@@ -1,0 +1,113 @@
+"""What the results of a run, of several or of a window say of their samples, and its comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from ...core.acquisition_session import SAMPLE_SCOPE, Sample, is_group_scope
+from ...core.tables.cluster_table import ALL
+from ...io.provenance import Outcome
+from ..ratios.ratio_notes import ImageLimits
+from ..ratios.ratios import class_ratios
+from .comparison import SampleComparison, choose_reference, compare_samples, notes_of_samples
+from .image_values import ImageValues, atom_values, cluster_values
+
+MAX_SAMPLES = 50
+"""Number of samples up to which a report compares them."""
+_BOUND = "lower bound"
+
+
+def compare_clusters(
+    table: pd.DataFrame,
+    outcomes: Sequence[Outcome],
+    samples: Sequence[Sample],
+    reference: str | None = None,
+    keep_ratios: bool = False,
+) -> SampleComparison:
+    """Compare the samples of analysed images by their clusters; raises `TableError`."""
+    choose_reference(samples, reference)
+    clusters = evidence_of_clusters(table, outcomes, samples, keep_ratios)
+    return compare_evidence(samples, reference, clusters)
+
+
+def compare_atoms(
+    dispersion: pd.DataFrame,  # rows of ``dispersion.csv``
+    outcomes: Sequence[Outcome],
+    samples: Sequence[Sample],
+    reference: str | None = None,
+) -> SampleComparison:
+    """Compare the samples of images by their single atoms; raises `TableError`."""
+    return compare_evidence(samples, reference, evidence_of_atoms(dispersion, outcomes, samples))
+
+
+@dataclass(frozen=True, eq=False)
+class SampleEvidence:
+    """Quantities by image, and what limits their use by sample."""
+
+    quantities: list[ImageValues] = field(default_factory=list)
+    session_of: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+    withheld: Sequence[str] = ()
+
+
+def evidence_of_clusters(
+    table: pd.DataFrame,
+    outcomes: Sequence[Outcome],
+    samples: Sequence[Sample],
+    keep_ratios: bool = False,
+) -> SampleEvidence:
+    """Return the quantities of the clusters of analysed images, with the errors of their scales."""
+    limits = {o.image: ImageLimits.from_parameters(o.parameters, keep_ratios) for o in outcomes}
+    session_of = {o.image: o.session for o in outcomes}
+    errors = {o.image: o.parameters.get("session", {}).get("scale_error", 0.0) for o in outcomes}
+    image = table["image"].astype(str)
+    known = [
+        class_ratios(
+            table[image.isin(s.images)],
+            scope=(scope := SAMPLE_SCOPE + s.name),
+            n_bootstrap=1,  # only the notes are used
+            images=s.images,
+            limits=limits,
+            groups={scope: s.images},
+        )
+        for s in samples
+    ]
+    values = cluster_values(table, session_of, limits, errors)
+    return SampleEvidence(values, session_of, *notes_of_samples(pd.concat(known)))
+
+
+def evidence_of_atoms(
+    dispersion: pd.DataFrame, outcomes: Sequence[Outcome], samples: Sequence[Sample]
+) -> SampleEvidence:
+    """Return the quantities of the single atoms of images."""
+    names = dispersion["image"].astype(str)
+    rows = dispersion[(names != ALL) & ~names.map(is_group_scope)]
+    bounds = set(rows.loc[rows["density_is"] == _BOUND, "image"]) if "density_is" in rows else set()
+    notes = {
+        s.name: "many atoms are missed: the density is a lower bound"
+        for s in samples
+        if bounds & set(s.images)
+    }
+    return SampleEvidence(atom_values(rows), {o.image: o.session for o in outcomes}, notes)
+
+
+def compare_evidence(
+    samples: Sequence[Sample],
+    reference: str | None,
+    clusters: SampleEvidence,
+    atoms: SampleEvidence | None = None,
+) -> SampleComparison:
+    """Compare samples by their clusters, by their atoms, or by both; raises `TableError`."""
+    atoms = atoms or SampleEvidence()
+    return compare_samples(
+        [*clusters.quantities, *atoms.quantities],
+        samples,
+        reference,
+        {**atoms.session_of, **clusters.session_of},
+        clusters.notes,
+        atoms.notes,
+        clusters.withheld,
+    )

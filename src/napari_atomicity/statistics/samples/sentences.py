@@ -1,0 +1,103 @@
+"""Comparisons of samples in words, to be pasted into a text."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+
+from .comparison import SampleComparison
+from .image_values import DENSITY, MEAN_ATOMS, SHARE
+
+SIGNIFICANT = 0.05
+"""Corrected p value below which a difference is called significant."""
+_NAMES = {
+    MEAN_ATOMS: "mean number of atoms of a cluster",
+    DENSITY: "density of the atoms",
+    "neighbour_mean": "mean distance to the nearest neighbour",
+    "neighbour_median": "median distance to the nearest neighbour",
+    "share_dimer": "share of the atoms in dimers",
+    "share_larger": "share of the atoms in groups of three or more",
+}
+_Row = Mapping[Hashable, Any]
+
+
+def comparison_sentences(comparison: SampleComparison) -> list[str]:
+    """Say in a sentence for each sample and quantity how it differs from the reference.
+
+    Trends follow. Quantities without an interval of the difference have no sentence.
+    """
+    rows = comparison.table.to_dict("records")
+    reference = {_key(row): row for row in rows if row["sample"] == comparison.reference}
+    tested = [row for row in rows if np.isfinite(row["p"])]
+    lines = [_sentence(row, reference[_key(row)], len(tested)) for row in tested]
+    trends = comparison.trends.to_dict("records")
+    return lines + [_trend_sentence(row, len(trends)) for row in trends]
+
+
+def describe_quantity(row: _Row) -> str:
+    """Name the quantity of a row: "share of Pt55"."""
+    if row["quantity"] == SHARE:
+        return f"share of {row['class']}"
+    return _NAMES.get(str(row["quantity"]), str(row["quantity"]))
+
+
+def _key(row: _Row) -> tuple[str, str]:
+    return row["quantity"], row["class"]
+
+
+def _is_share(row: _Row) -> bool:
+    return str(row["quantity"]).startswith(SHARE)
+
+
+def _sentence(row: _Row, reference: _Row, n_tests: int) -> str:
+    """Describe a comparison."""
+    change = _number(row, row["difference"], sign=True)
+    low, high = (_number(row, row[f"difference_{end}"], sign=True) for end in ("low", "high"))
+    unit = "percentage points" if _is_share(row) else row["unit"]
+    test = f"95 % interval {low} to {high}; {_p_value(row['p_holm'], n_tests)}"
+    where = [
+        f"{_with_unit(row, one['value'])} ({_number(row, one['low'])} to "
+        f"{_with_unit(row, one['high'])}) in {one['sample']}"
+        for one in (row, reference)
+    ]
+    found = f"a difference of {change} {unit}".rstrip()
+    if not row["p_holm"] < SIGNIFICANT:
+        found = f"no significant difference, {change} {unit}".rstrip()
+    elif not _is_share(row) and reference["value"] > 0:
+        found += f", or {100 * row['difference'] / reference['value']:+.0f} %"
+    return f"The {describe_quantity(row)} is {where[0]} and {where[1]}: {_minus(found)} ({test})."
+
+
+def _trend_sentence(row: _Row, n_tests: int) -> str:
+    """Describe a trend."""
+    unit = "percentage points" if _is_share(row) else row["unit"]
+    low, high = (_number(row, row[f"slope_{end}"], sign=True) for end in ("low", "high"))
+    change = "rises" if row["slope"] > 0 else "falls"
+    if not row["p_holm"] < SIGNIFICANT:
+        change = f"has no significant trend: it {change}"
+    by = _number(row, abs(row["slope"]))
+    test = f"95 % interval {low} to {high}; {_p_value(row['p_holm'], n_tests)}"
+    what = f"The {describe_quantity(row)} {change} by {by} {unit} per unit of {row['along']}"
+    return f"{what} ({test}), in {row['samples']} samples."
+
+
+def _p_value(p: float, n_tests: int) -> str:
+    text = "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
+    return text + (f" with Holm's correction for {n_tests} tests" if n_tests > 1 else "")
+
+
+def _number(row: _Row, value: float, sign: bool = False) -> str:
+    """Format a value of a quantity; of shares in per cent."""
+    plus = "+" if sign else ""
+    return _minus(f"{100 * value:{plus}.1f}" if _is_share(row) else f"{value:{plus}.3g}")
+
+
+def _with_unit(row: _Row, value: float) -> str:
+    unit = "%" if _is_share(row) else row["unit"]
+    return f"{_number(row, value)} {unit}"
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")
