@@ -120,7 +120,7 @@ def test_the_report_has_figures_record_and_reason(
     written = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
     plots = {f"figures/{n}.{k}" for n in ("ratios", "confidence", "embedding") for k in KINDS}
     tables = {"ratios-before.csv", "ratios-after.csv"}
-    assert written == {"report.html", "run.json", *tables, *plots}
+    assert written == {"report.html", "run.json", "ro-crate-metadata.json", *tables, *plots}
     html = (folder / "report.html").read_text()
     first = "Accepted" if outcome == "accepted" else "Rolled back"
     assert f"<b>{first}" in html and summary["reasons"][0].split("'")[0] in html

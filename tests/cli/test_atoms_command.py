@@ -135,6 +135,7 @@ def test_two_images_and_a_bad_one(finder, tmp_path, monkeypatch):
         "atoms.csv",
         "dispersion.csv",
         "run.json",
+        "ro-crate-metadata.json",
         "figures/a.tif atoms.png",
     }
     shown = [f"{image} {kind}" for image in ("a.tif", "b.tif")

@@ -28,7 +28,14 @@ def test_the_demo_without_a_display(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     summary = json.loads(done.stdout)
-    expected = {"clusters.csv", "clusters.parquet", "ratios.csv", "report.html", "run.json"}
+    expected = {
+        "clusters.csv",
+        "clusters.parquet",
+        "ratios.csv",
+        "report.html",
+        "run.json",
+        "ro-crate-metadata.json",
+    }
     expected |= {"clusters", "failures.csv", ".atomicity.lock"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {*expected, "napari.png"}
     table = read_clusters(tmp_path / "out" / "clusters.csv")

@@ -141,7 +141,7 @@ def test_the_same_option_has_one_help_text():
     for name in COMMANDS:
         for parameter in COMMANDS[name].params:
             for option in parameter.opts:
-                if option in ("--workers", "--overwrite", "--quiet", "--json", "--device"):
+                if option in ("--quiet", "--json", "--device"):
                     texts.setdefault(option, set()).add(parameter.help)
     texts["--device"].discard("Device of the image simulation.")
     assert {option: len(found) for option, found in texts.items()} == dict.fromkeys(texts, 1)

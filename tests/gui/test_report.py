@@ -91,7 +91,7 @@ def test_choices_are_followed_and_remembered(dock, state, folder, settle, viewer
     settle(viewer)
     assert {p.name for p in out.iterdir()} == {
         *("clusters.csv", "clusters.parquet", "ratios.csv", "ratios.parquet"),
-        *("reference.json", "report.html", "run.json"),
+        *("reference.json", "report.html", "run.json", "ro-crate-metadata.json"),
     }
     html = (out / "report.html").read_text()
     assert "<h1>Sample &lt;7&gt;</h1>" in html and "Comparison with the reference" in html
@@ -115,7 +115,7 @@ def test_without_a_page_there_is_none_to_open(dock, folder, settle, viewer):
     settle(viewer)
     assert not (folder[0] / "report.html").exists()
     assert not dock.open_button.isEnabled() and dock.folder_button.isEnabled()
-    assert dock.result.text().startswith("Written: 8 files in")
+    assert dock.result.text().startswith("Written: 9 files in")
 
 
 def test_a_dismissed_dialog_writes_nothing(dock, monkeypatch):

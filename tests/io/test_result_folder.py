@@ -29,7 +29,11 @@ def test_the_record_lists_the_files_and_comes_last(tmp_path):
     results.add(write_text(results / "figures/a.png", ""))
     assert names(tmp_path / "out") == {"figures/a.png"}
     results.finish([], started="", finished="", parameters={}, model=None, device=None)
-    assert record(tmp_path / "out")["outputs"] == ["figures/a.png", "run.json"]
+    assert record(tmp_path / "out")["outputs"] == [
+        "figures/a.png",
+        "ro-crate-metadata.json",
+        "run.json",
+    ]
     assert results.files[-1].name == "run.json"
 
 
@@ -43,13 +47,22 @@ def test_files_that_only_the_earlier_run_wrote_go(tmp_path):
     write_text(tmp_path / "figures/own.png", "")
     write(tmp_path, "a.csv", "b.csv", "figures/a.png", "figures/b.png")
     write(tmp_path, "b.csv", "figures/b.png")
-    assert names(tmp_path) == {"b.csv", "figures/b.png", "figures/own.png", "run.json"}
+    assert names(tmp_path) == {
+        "b.csv",
+        "figures/b.png",
+        "figures/own.png",
+        "run.json",
+        "ro-crate-metadata.json",
+    }
 
 
 def test_files_of_another_command_stay(tmp_path):
     write(tmp_path, "a.csv")
     write(tmp_path, "b.csv", kind="atoms")
-    assert names(tmp_path) == {"a.csv", "b.csv", "run.json"}
+    assert names(tmp_path) == {"a.csv", "b.csv", "run.json", "ro-crate-metadata.json"}
+
+
+ALWAYS = {"run.json", "ro-crate-metadata.json"}
 
 
 @pytest.mark.parametrize("name", ["../own.csv", "{}/own.csv", "a\0.csv", "figures", ""])
@@ -60,7 +73,7 @@ def test_a_record_from_anywhere_removes_nothing_outside(tmp_path, name):
     changed = {**record(out), "outputs": [name.format(tmp_path)]}
     (out / "run.json").write_text(json.dumps(changed))
     write(out, "a.csv")
-    assert own.exists() and names(out) == {"figures/a.png", "a.csv", "run.json"}
+    assert own.exists() and names(out) == {"figures/a.png", "a.csv", *ALWAYS}
 
 
 def test_a_report_that_fails_is_recorded_and_leaves_no_earlier_one(tmp_path):
@@ -70,8 +83,8 @@ def test_a_report_that_fails_is_recorded_and_leaves_no_earlier_one(tmp_path):
         raise ValueError("no font")
 
     results = write(tmp_path, "a.csv", report=fail)
-    assert names(tmp_path) == {"a.csv", "run.json"}
-    assert record(tmp_path)["outputs"] == ["a.csv", "run.json"]
+    assert names(tmp_path) == {"a.csv", "run.json", "ro-crate-metadata.json"}
+    assert record(tmp_path)["outputs"] == ["a.csv", "ro-crate-metadata.json", "run.json"]
     assert record(tmp_path)["status"] == "partly failed"
     with pytest.raises(AtomicityError, match="no font"):
         results.raise_failed()

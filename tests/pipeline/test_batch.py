@@ -34,7 +34,7 @@ from pipeline.conftest import run_dask, write_film, write_image
 
 FILES = {
     "clusters", "clusters.csv", "clusters.parquet", "ratios.csv", "failures.csv",
-    "report.html", "run.json", ".atomicity.lock",
+    "report.html", "run.json", "ro-crate-metadata.json", ".atomicity.lock",
 }  # fmt: skip
 
 

@@ -53,7 +53,7 @@ def test_class_maps_of_all_clusters_and_their_averages_are_written(
     first = analysis.table.iloc[0]
     assert labels[0] == f"{first['cluster_id']} {first['label']}, {next(iter(analysis.class_maps))}"
     assert {p.name for p in out.iterdir()} == {
-        "clusters.csv", "class_maps", "run.json", *AVERAGES, *TABLES,
+        "clusters.csv", "class_maps", "run.json", "ro-crate-metadata.json", *AVERAGES, *TABLES,
     }  # fmt: skip
     balances = pd.read_csv(out / "centre-outline.csv")
     assert set(balances["channel"]) == {"raw", "LCN"}
@@ -115,5 +115,9 @@ def test_what_is_stopped_has_clusters_and_record_but_no_averages(images, tmp_pat
         on_outcome=lambda *_: done.append(1),
     )  # fmt: skip
     assert run.interrupted and not run.averages
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"clusters.csv", "run.json"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "clusters.csv",
+        "run.json",
+        "ro-crate-metadata.json",
+    }
     assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "interrupted"

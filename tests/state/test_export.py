@@ -39,7 +39,14 @@ from napari_atomicity.statistics.ratios.ratios import class_ratios
 from support import CLASSES, synthetic_analysis
 
 TABLES = {f"{n}.{s}" for n in ("clusters", "ratios") for s in ("csv", "parquet", "xlsx")}
-ALWAYS = {"clusters.csv", "clusters.parquet", "ratios.csv", "ratios.parquet", "run.json"}
+ALWAYS = {
+    "clusters.csv",
+    "clusters.parquet",
+    "ratios.csv",
+    "ratios.parquet",
+    "run.json",
+    "ro-crate-metadata.json",
+}
 
 
 def analyses(n=2, clusters=20) -> list[Analysis]:
@@ -78,7 +85,12 @@ def test_a_folder_holds_all_that_is_known(tmp_path):
     names = there(tmp_path / "out")
     figures = {f"figures/{n}{s}" for n in PLOTS for s in SUFFIXES}
     figures |= {f"figures/{n}{s}" for n in CHARTS for s in (".png", ".svg")}
-    assert names == TABLES | {"ratios.tex", "reference.json", "report.html", "run.json"} | figures
+    assert (
+        names
+        == TABLES
+        | {"ratios.tex", "reference.json", "report.html", "run.json", "ro-crate-metadata.json"}
+        | figures
+    )
     assert {p.relative_to(tmp_path / "out").as_posix() for p in files} == names
     assert files[-1].name == "run.json"
     table = concatenate([a.table for a in placed])
@@ -141,7 +153,12 @@ def test_a_session_is_exported_with_what_is_not_analysed(tmp_path):
 
 def test_nothing_at_all_is_fine(tmp_path):
     export(WindowState(), tmp_path)
-    assert there(tmp_path) == TABLES | {"ratios.tex", "report.html", "run.json"}
+    assert there(tmp_path) == TABLES | {
+        "ratios.tex",
+        "report.html",
+        "run.json",
+        "ro-crate-metadata.json",
+    }
     assert "No cluster counts in the ratios" in (tmp_path / "report.html").read_text()
 
 

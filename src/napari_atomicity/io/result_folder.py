@@ -11,6 +11,7 @@ from ..core.errors import FAILED, AtomicityError, attempt, format_failed
 from .files import write_json
 from .inputs import make_folder
 from .provenance import Outcome, read_run_record, record_status, run_record
+from .ro_crate import METADATA, write_crate
 
 RECORD = "run.json"
 REPORT = "report.html"
@@ -36,7 +37,8 @@ class ResultFolder:
         earlier = read_run_record(folder)
         same_kind = earlier is not None and earlier.kind == kind
         self._earlier = earlier.outputs if earlier is not None and same_kind else ()
-        (folder / RECORD).unlink(missing_ok=True)
+        for name in (RECORD, METADATA):
+            (folder / name).unlink(missing_ok=True)
 
     def __truediv__(self, name: str) -> Path:
         """Return the path of a file in the folder."""
@@ -52,12 +54,12 @@ class ResultFolder:
         write_report: Callable[[dict[str, Any]], Any] | None = None,
         **circumstances: Any,  # keywords of `io.provenance.run_record`
     ) -> dict[str, Any]:
-        """Write the report, remove stale files and write the record; return the record.
+        """Write the report, remove stale files, describe all files and write the record; return it.
 
         ``write_report(record)`` writes ``report.html``. If it fails, the record says so.
         """
         page = [] if write_report is None else [self / REPORT]
-        self.add(*page, self / RECORD)
+        self.add(*page, self / METADATA, self / RECORD)
         record = run_record(
             outcomes, kind=self.kind, outputs=self._names(), failed=self.failed, **circumstances
         )
@@ -71,6 +73,7 @@ class ResultFolder:
                 outcomes, record["status"] == "interrupted", self.failed
             )
         self._remove_stale()
+        write_crate(self.folder, record)
         write_json(self / RECORD, record)
         return record
 

@@ -29,12 +29,13 @@ _STATUS = {"done": "CompletedActionStatus", "partly failed": "CompletedActionSta
 _PARQUET = {".parquet": "application/vnd.apache.parquet"}
 
 
-def write_crate(folder: Path, record: Mapping[str, Any]) -> Path:
-    """Write the description of the results of a run beside them, from its record."""
-    path = folder / METADATA
-    files = [folder / name for name in record["outputs"] if name != METADATA]
-    write_json(path, crate(record, [_file(file, folder) for file in files if file.is_file()]))
-    return path
+def write_crate(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write the description of the results of a run beside them, from its record.
+
+    The record itself is written later, and so has no hash.
+    """
+    names = [name for name in record["outputs"] if name != METADATA]
+    write_json(folder / METADATA, crate(record, [_file(folder, name) for name in names]))
 
 
 def crate(record: Mapping[str, Any], files: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -89,19 +90,17 @@ def crate(record: Mapping[str, Any], files: Sequence[dict[str, Any]]) -> dict[st
     return {"@context": f"{_SPECIFICATION}/context", "@graph": graph}
 
 
-def _file(path: Path, folder: Path) -> dict[str, Any]:
+def _file(folder: Path, name: str) -> dict[str, Any]:
     """Describe a file of the folder."""
+    path = folder / name
+    kind = _PARQUET.get(path.suffix) or mimetypes.guess_type(path.name)[0]
+    about = {"@id": name, "@type": "File", "name": path.name}
+    about["encodingFormat"] = kind or "application/octet-stream"
+    if not path.is_file():
+        return about
     with path.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    kind = _PARQUET.get(path.suffix) or mimetypes.guess_type(path.name)[0]
-    return {
-        "@id": path.relative_to(folder).as_posix(),
-        "@type": "File",
-        "name": path.name,
-        "contentSize": str(path.stat().st_size),
-        "encodingFormat": kind or "application/octet-stream",
-        "sha256": sha256,
-    }
+    return {**about, "contentSize": str(path.stat().st_size), "sha256": sha256}
 
 
 def _image(image: Mapping[str, Any]) -> dict[str, Any]:
