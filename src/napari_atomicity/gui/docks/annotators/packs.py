@@ -24,7 +24,7 @@ from ....atoms.table import concat_atom_tables
 from ....core.progress import Progress, Stop
 from ....core.text import pluralise
 from ....project import Project, ProjectImage
-from ....project.filled_packs import Unit
+from ....project.packs.filled_packs import Unit
 from ....state.annotator_packs import TakenIn, pack_images, take_in_packs
 from ....state.annotators import Annotations
 from ....state.window_state import WindowState
