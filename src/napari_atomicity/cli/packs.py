@@ -162,7 +162,7 @@ def _pack_html(
     images: list[Path], out: Path, wanted: PackRequest, overwrite: bool, as_json: bool
 ) -> None:
     """Write pages for browsers; their size is said before."""
-    from ..project.packs.browser_packs import pages_of, write_browser_packs
+    from ..project.packs.browser_packs import describe_packs, pages_of, write_browser_packs
 
     if out.suffix.lower() not in (".html", ".htm"):
         out = out.with_name(f"{out.name}.html")
@@ -186,21 +186,11 @@ def _make(images: list[Path], wanted: PackRequest) -> list[BrowserPack]:
         return make_browser_packs(images, wanted, console.progress, stop)
 
 
-def describe_packs(packs: list[BrowserPack]) -> str:
-    """Return how many images there are, and how large the files are."""
-    n_images = sum(len(one.manifest.images) for one in packs)
-    n_items = sum(len(one.manifest.items) for one in packs)
-    again = sum(item.repeat for one in packs for item in one.manifest.items)
-    asked = f", {n_items - again} clusters" if packs[0].manifest.task == "clusters" else ""
-    size = sum(one.size_mb for one in packs)
-    files = f" in {len(packs)} files" if len(packs) > 1 else ""
-    return f"{pluralise(n_images, 'image')}{asked}, {again} asked twice; {size:.1f} MB{files}"
-
-
 def _serve(images: list[Path], out: Path, wanted: PackRequest, host: str, port: int) -> None:
     """Show pages on an address until this process is stopped."""
     from ..io.inputs import make_folder
     from ..project.packs.answer_server import AnswerServer
+    from ..project.packs.browser_packs import describe_packs
 
     packs = _make(images, wanted)
     make_folder(out)

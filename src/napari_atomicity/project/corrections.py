@@ -151,6 +151,7 @@ def take_in_labels(
     tree = cKDTree(places[["y_px", "x_px"]].to_numpy(float).reshape(-1, 2))
     stamp = datetime.now(UTC).isoformat(timespec="microseconds")
     n_new = n_lost = 0
+    per_nm = _px_per_nm(places)
     rows = labels[["y_px", "x_px", "diameter_px", "label"]].itertuples(index=False, name=None)
     for k, (y, x, diameter, label) in enumerate(rows):
         reach = max(_MAX_DISTANCE_DIAMETERS * diameter, 1.0)
@@ -166,7 +167,7 @@ def take_in_labels(
             "VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, '', '', 1, ?)",
             (
                 stamp, annotator, image_id, int(row["cluster_id"]), float(row["y_nm"]),
-                float(row["x_nm"]), what, "" if what == REMOVE else label, f"{source}/{k}",
+                float(row["x_px"]) / per_nm, what, "" if what == REMOVE else label, f"{source}/{k}",
             ),
         )  # fmt: skip
         n_new += done.rowcount

@@ -26,6 +26,7 @@ export class View {
     this.centre = { y: 0, x: 0 };
     this.cursor = { y: 0, x: 0 };
     this.showCursor = false;
+    this.fitted = false;
     this.canMark = true;
     /** @type {{y: number, x: number, radius: number} | null} */
     this.ring = null;
@@ -45,7 +46,7 @@ export class View {
     canvas.addEventListener("pointercancel", (event) => this.onUp(event));
     canvas.addEventListener("wheel", (event) => this.onWheel(event), { passive: false });
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
-    new ResizeObserver(() => this.draw()).observe(canvas);
+    new ResizeObserver(() => (this.fitted ? this.fit() : this.draw())).observe(canvas);
   }
 
   /** @param {Picture} picture @param {number} pixelNm @param {number} low @param {number} high */
@@ -79,13 +80,8 @@ export class View {
     this.draw();
   }
 
-  get width() {
-    return this.canvas.clientWidth || 1;
-  }
-
-  get height() {
-    return this.canvas.clientHeight || 1;
-  }
+  get width() { return this.canvas.clientWidth || 1; }
+  get height() { return this.canvas.clientHeight || 1; }
 
   fit() {
     const { picture } = this;
@@ -93,11 +89,13 @@ export class View {
     this.scale = Math.min(this.width / picture.width, this.height / picture.height);
     this.centre = { y: (picture.height - 1) / 2, x: (picture.width - 1) / 2 };
     this.cursor = { ...this.centre };
+    this.fitted = true;
     this.draw();
   }
 
   /** @param {Point} centre @param {number} radius in pixels of the image */
   lookAt(centre, radius) {
+    this.fitted = false;
     this.ring = { ...centre, radius };
     this.centre = { y: centre.y, x: centre.x };
     this.cursor = { ...this.centre };
@@ -123,6 +121,7 @@ export class View {
   }
 
   limit() {
+    this.fitted = false;
     if (this.picture) {
       this.centre.y = Math.max(0, Math.min(this.picture.height - 1, this.centre.y));
       this.centre.x = Math.max(0, Math.min(this.picture.width - 1, this.centre.x));

@@ -27,6 +27,7 @@ from ..._version import __version__
 from ...core.errors import AtomicityError, CalibrationError, TableError, UnsuitableImageError
 from ...core.from_dict import Positive, dataclass_from_json
 from ...core.progress import Progress, Stop, check, report
+from ...core.text import pluralise
 from ...io.contrast import stretch
 from ...io.files import write_text
 from ...io.images import find_images, load, unique_names, valid_text
@@ -147,7 +148,7 @@ class BrowserPack:
         program, style = _program(), _asset("style.css")
         policy = (
             f"default-src 'none'; script-src '{_csp_hash(program)}'; style-src "
-            f"'{_csp_hash(style)}'; connect-src {_SELF if send else _NONE}; "
+            f"'{_csp_hash(style)}'; connect-src {_SELF if send else _NONE}; img-src data:; "
             f"base-uri 'none'; form-action 'none'"
         )
         pack = {"hash": self.manifest.sha256, "send": send, "manifest": asdict(self.manifest)}
@@ -239,6 +240,17 @@ def make_browser_packs(
         replace(pack, manifest=replace(pack.manifest, part=i, parts=len(packs)))
         for i, pack in enumerate(packs, 1)
     ]
+
+
+def describe_packs(packs: Sequence[BrowserPack]) -> str:
+    """Return how many images there are, and how large the files are."""
+    n_images = sum(len(one.manifest.images) for one in packs)
+    n_items = sum(len(one.manifest.items) for one in packs)
+    again = sum(item.repeat for one in packs for item in one.manifest.items)
+    asked = f", {n_items - again} clusters" if packs[0].manifest.task == "clusters" else ""
+    size = sum(one.size_mb for one in packs)
+    files = f" in {len(packs)} files" if len(packs) > 1 else ""
+    return f"{pluralise(n_images, 'image')}{asked}, {again} asked twice; {size:.1f} MB{files}"
 
 
 def pages_of(packs: Sequence[BrowserPack], path: Path) -> list[Path]:
