@@ -345,7 +345,7 @@ class Page {
     /** @param {Drawn["kind"]} kind */
     const count = (kind) => kinds.filter((other) => other === kind).length;
     this.refresh();
-    this.say(`Found ${count("hit")} of ${place.image.points.length} atoms (circles); missed ${count("missed")} (squares); ${count("false")} marks are no atoms (crosses). Press Next.`);
+    this.say(`Found ${count("hit")} of ${place.image.points.length} atoms (circles). Missed: ${count("missed")} (squares). False: ${count("false")} (crosses). Press Next.`);
   }
 
   async complete() {
