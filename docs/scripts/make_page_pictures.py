@@ -83,7 +83,7 @@ def draw_atoms(context: Any, path: Path, scheme: str, kind: str) -> None:
         click(page, y, x)
     page.click("#check")
     if (kind, scheme) == ("desktop", "light"):
-        save(page, "page-example-light")
+        save(page, "page-example")
     page.evaluate("page.go(page.places.length - 1)")
     page.wait_for_timeout(700)
     truth = pd.read_csv(atom_example_truth_path())
@@ -91,7 +91,7 @@ def draw_atoms(context: Any, path: Path, scheme: str, kind: str) -> None:
     for y, x in lone[: len(lone) * 3 // 4]:
         click(page, y, x)
     page.keyboard.press("u")
-    save(page, f"page-atoms-{scheme}" if kind == "desktop" else f"page-phone-{scheme}")
+    save(page, f"page-atoms-{scheme}" if kind == "desktop" else "page-phone")
 
 
 def main() -> None:
@@ -111,7 +111,7 @@ def main() -> None:
         page = open_page(browser.new_context(color_scheme="light", viewport=DESKTOP), clusters)
         page.evaluate("page.go(page.places.findIndex((place) => place.item >= 0))")
         page.wait_for_timeout(700)
-        save(page, "page-clusters-light")
+        save(page, "page-clusters")
         browser.close()
 
 
