@@ -46,6 +46,41 @@ _FOR_BROWSERS = (
     "max_mb", "seed",
 )  # fmt: skip
 _FOR_SERVER = ("host", "port")
+_Html = Annotated[
+    bool, typer.Option("--html", help="Write one file that any browser opens, offline.")
+]
+_Serve = Annotated[
+    bool,
+    typer.Option(
+        "--serve", help="Show the same page on an address of this machine, and take answers."
+    ),
+]
+_Annotator = Annotated[
+    str | None, typer.Option(help="Name of the annotator, if there is only one.")
+]
+_Predictions = Annotated[
+    Path | None,
+    typer.Option(help="An atoms.csv to start from; without it the pack is blind."),
+]
+_Tolerance = Annotated[
+    float | None,
+    typer.Option(min=1e-3, help="Maximum distance in nm of marks of one atom (0.13)."),
+]
+_Instructions = Annotated[
+    Path | None, typer.Option(help="Text file with instructions in place of the usual ones.")
+]
+_Clusters = Annotated[
+    Path | None,
+    typer.Option(help="A clusters.csv: each cluster is to be labelled, atoms are not marked."),
+]
+_Classes = Annotated[
+    str | None,
+    typer.Option(help="Classes of clusters, with commas. Default: those of the table."),
+]
+_Host = Annotated[
+    str, typer.Option(help="Address for --serve. At the default, only this machine can reach it.")
+]
+_Port = Annotated[int, typer.Option(min=0, max=65535, help="Port for --serve; 0: any.")]
 
 
 @guarded
@@ -62,42 +97,17 @@ def pack(
         ),
     ],
     request: Callable[..., PackOptions],
-    html: Annotated[
-        bool, typer.Option("--html", help="Write one file that any browser opens, offline.")
-    ] = False,
-    serve: Annotated[
-        bool,
-        typer.Option(
-            "--serve", help="Show the same page on an address of this machine, and take answers."
-        ),
-    ] = False,
-    annotator: Annotated[
-        str | None, typer.Option(help="Name of the annotator, if there is only one.")
-    ] = None,
+    html: _Html = False,
+    serve: _Serve = False,
+    annotator: _Annotator = None,
     pixel_size_nm: PixelSizeOption = None,
-    predictions: Annotated[
-        Path | None,
-        typer.Option(help="An atoms.csv to start from; without it the pack is blind."),
-    ] = None,
-    tolerance_nm: Annotated[
-        float | None,
-        typer.Option(min=1e-3, help="Maximum distance in nm of marks of one atom (0.13)."),
-    ] = None,
-    instructions: Annotated[
-        Path | None, typer.Option(help="Text file with instructions in place of the usual ones.")
-    ] = None,
-    clusters: Annotated[
-        Path | None,
-        typer.Option(help="A clusters.csv: each cluster is to be labelled, atoms are not marked."),
-    ] = None,
-    classes: Annotated[
-        str | None,
-        typer.Option(help="Classes of clusters, with commas. Default: those of the table."),
-    ] = None,
-    host: Annotated[
-        str, typer.Option(help="Address for --serve. Others than this machine can't reach it.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port for --serve; 0: any.")] = 8350,
+    predictions: _Predictions = None,
+    tolerance_nm: _Tolerance = None,
+    instructions: _Instructions = None,
+    clusters: _Clusters = None,
+    classes: _Classes = None,
+    host: _Host = "127.0.0.1",
+    port: _Port = 8350,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -195,20 +205,24 @@ def _serve(images: list[Path], out: Path, wanted: PackRequest, host: str, port: 
     packs = _make(images, wanted)
     make_folder(out)
 
-    def tell(filled: Filled) -> None:
+    def say_answer(filled: Filled) -> None:
         table, what = (filled.labels, "label") if len(filled.labels) else (filled.looked, "image")
         who = table["annotator"].iloc[0] if len(table) else "a person"
         say(f"{who}: {pluralise(len(table), what)}")
 
     say(describe_packs(packs))
-    with AnswerServer(packs, out, host, port, tell) as server, catch_signals(*SIGNALS) as stop:
+    with (
+        AnswerServer(packs, out, host, port, say_answer) as server,
+        catch_signals(*SIGNALS) as stop,
+    ):
         thread = Thread(target=server.serve_forever, daemon=True)
         thread.start()
         print_result(server.link)
         say(f"answers are written into {out}; Ctrl+C ends")
-        while not stop():
+        while thread.is_alive() and not stop():
             sleep(0.2)
-        server.shutdown()
+        if thread.is_alive():
+            server.shutdown()
         thread.join()
 
 

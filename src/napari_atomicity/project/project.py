@@ -490,11 +490,7 @@ class Project:
     def add_labels(
         self, image: str, annotator: str, labels: pd.DataFrame, source: str
     ) -> tuple[int, int]:
-        """Add blind labels that were given elsewhere, by position; twice adds nothing.
-
-        They count where this project has no label. Returns the number of new labels, and of those
-        at whose place there is no cluster.
-        """
+        """Add blind labels that were given elsewhere; see `corrections.take_in_labels`."""
         with self._file.writing() as db:
             return take_in_labels(db, self.image_files.ids[image], annotator, labels, source)
 

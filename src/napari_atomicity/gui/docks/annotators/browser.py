@@ -128,7 +128,7 @@ class BrowserPacks(QWidget):
     def _on_written(self, packs: list[BrowserPack]) -> Callable[[list[Path]], None]:
         said = describe_packs(packs)
 
-        def tell(pages: list[Path]) -> None:
+        def show_pages(pages: list[Path]) -> None:
             names = ", ".join(page.name for page in pages)
             files = pluralise(len(pages), "file")
             self.wrote.emit(
@@ -137,4 +137,4 @@ class BrowserPacks(QWidget):
             )
             show_info(f"Written: {pages[0].parent / names}")
 
-        return tell
+        return show_pages
