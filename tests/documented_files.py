@@ -131,7 +131,7 @@ def _write_atom_tables(root: Path) -> None:
         if who != "cleo":
             (root / f"{who}.zip").unlink()
             shutil.make_archive(str(root / who), "zip", root / who)
-    shutil.copytree(root / "cleo", root / "answers" / "cleo")
+    shutil.copytree(root / "cleo", root / "returned" / "cleo")
     places = pd.DataFrame(ATOMS, columns=["y_px", "x_px"]).astype(float)
     places = places.assign(y_nm=places["y_px"] * PX_NM, x_nm=places["x_px"] * PX_NM)
     tables = [
