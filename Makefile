@@ -1,6 +1,6 @@
 # All that a person or CI does here. Each target sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test tests quick lint style types docs model accuracy atoms explain papers curve movies live bench fuzz kill screenshots clean
+.PHONY: help setup demo test tests quick lint style types docs model accuracy atoms crowd explain papers curve movies live bench fuzz kill screenshots clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -69,6 +69,9 @@ atoms: setup ## How well single atoms are found, counted and spread, into docs/ 
 	$(BIN)/python docs/scripts/make_dispersion_check.py
 	$(BIN)/python docs/scripts/make_single_atom_calibration.py
 
+crowd: setup ## Marks of a simulated crowd and what is learnt from them, into docs/explanation/crowd.md
+	nice -n 19 $(BIN)/python docs/scripts/make_crowd.py
+
 movies: setup ## How well clusters of movies are followed, into docs/explanation/movies.md
 	$(BIN)/python docs/scripts/make_movies.py
 
@@ -120,6 +123,7 @@ kill: setup ## Kill N windows that correct labels, and count what is lost (N=100
 
 screenshots: setup ## The pictures of the documentation
 	$(HEADLESS) $(BIN)/python docs/scripts/make_screenshots.py
+	$(BIN)/python docs/scripts/make_page_pictures.py
 
 clean: ## Remove what was made, the environment too
 	rm -rf $(VENV) build dist demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

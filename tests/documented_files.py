@@ -20,7 +20,7 @@ from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.pipeline.run_request import RunRequest
 from napari_atomicity.pipeline.runs.batch import run_batch
 from napari_atomicity.project import EditKind, ImageEdit
-from napari_atomicity.project.annotation_packs import export_pack
+from napari_atomicity.project.packs.annotation_packs import export_pack
 from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.fields import simulate_field
 from napari_atomicity.simulation.metals import composition
@@ -131,6 +131,7 @@ def _write_atom_tables(root: Path) -> None:
         if who != "cleo":
             (root / f"{who}.zip").unlink()
             shutil.make_archive(str(root / who), "zip", root / who)
+    shutil.copytree(root / "cleo", root / "returned" / "cleo")
     places = pd.DataFrame(ATOMS, columns=["y_px", "x_px"]).astype(float)
     places = places.assign(y_nm=places["y_px"] * PX_NM, x_nm=places["x_px"] * PX_NM)
     tables = [

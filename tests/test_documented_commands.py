@@ -31,6 +31,7 @@ from napari_atomicity.cli import demo, display
 from napari_atomicity.cli.commands import app
 from napari_atomicity.models.files import find_model
 from napari_atomicity.pipeline.runs import dask_workers
+from napari_atomicity.project.packs import answer_server
 from napari_atomicity.simulation import recipes, structures
 from napari_atomicity.training import prepared_sets
 from napari_atomicity.training.calibration import out_of_distribution
@@ -121,6 +122,7 @@ def quick():
             atom_runs, "DispersionSettings", partial(atom_runs.DispersionSettings, simulations=3)
         )
         patch.setattr(dask_workers.Workers, "__init__", use_cluster)
+        patch.setattr(answer_server.AnswerServer, "serve_forever", lambda _: None)
         patch.setattr(demo, "_show", lambda _, path, stay: path.write_bytes(b"png"))
         patch.setattr(display, "has_display", lambda: True)
         patch.setattr(display, "why_no_window", lambda: None)

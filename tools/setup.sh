@@ -56,6 +56,17 @@ system_libraries() {
     echo "    sudo apt-get update && sudo apt-get install -y $missing" >&2
 }
 
+browsers() {
+    # For the tests of the page for annotators, which are skipped without a browser. On Ubuntu these
+    # packages are snaps, which do not run in a container.
+    grep -q '^ID=debian' /etc/os-release 2>/dev/null && [ "$(id -u)" = 0 ] || return 0
+    command -v chromium >/dev/null && command -v firefox-esr >/dev/null && return 0
+    echo "Installing Chromium and Firefox for the tests of the page for annotators" >&2
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends chromium firefox-esr; } >&2 </dev/null ||
+        echo "No browser could be installed: tests/browser will be skipped" >&2
+}
+
 make_venv() {
     local python
     "$venv/bin/python" -m pip --version >/dev/null 2>&1 && return 0
@@ -89,5 +100,6 @@ install_package() {
 }
 
 system_libraries
+browsers
 make_venv
 install_package

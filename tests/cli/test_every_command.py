@@ -64,8 +64,8 @@ IMPORTED = (
     "api.analysing", "models.files", "pipeline.adaptation.runs", "pipeline.atom_runs",
     "pipeline.comparison", "pipeline.explanations", "pipeline.installed_models",
     "pipeline.live.watch",
-    "pipeline.runs.batch", "pipeline.runs.engine", "project.annotation_packs",
-    "project.filled_packs", "reporting.report", "simulation.recipes",
+    "pipeline.runs.batch", "pipeline.runs.engine", "project.packs.annotation_packs",
+    "project.packs.filled_packs", "reporting.report", "simulation.recipes",
     "state.annotators", "statistics.annotators.human_parity", "training.run",
     "validation.benchmark_scores", "validation.figures", "validation.run",
 )  # fmt: skip

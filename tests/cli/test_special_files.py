@@ -18,7 +18,7 @@ from napari_atomicity.io.provenance import analysed_images
 from napari_atomicity.io.tables import read_table
 from napari_atomicity.models.files import read_card, read_tensors
 from napari_atomicity.pipeline.acquisition_sessions import read_earlier_scale
-from napari_atomicity.project.filled_packs import open_archive
+from napari_atomicity.project.packs.filled_packs import open_archive
 from napari_atomicity.simulation.recipes import read_recipe
 from napari_atomicity.training.atoms.labelled import read_points
 from support import synthetic_analysis

@@ -31,9 +31,9 @@ from napari_atomicity.core.acquisition_session import EarlierScale
 from napari_atomicity.detection.manual import measure_at, split as split_cluster
 from napari_atomicity.io.tables import read_clusters, write_clusters
 from napari_atomicity.pipeline.runs import engine
-from napari_atomicity.project.annotation_packs import export_pack
-from napari_atomicity.project.filled_packs import read_packs
 from napari_atomicity.project.opening import survey
+from napari_atomicity.project.packs.annotation_packs import export_pack
+from napari_atomicity.project.packs.returned import read_packs
 from napari_atomicity.simulation.fields import FieldSettings, simulate_field
 from napari_atomicity.state.window_state import WindowState
 from napari_atomicity.tracking.following import track_clusters

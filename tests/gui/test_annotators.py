@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from bench import write_image
+from answered import write_answers
+from bench import analysed, write_image
 from marked import PLACES, as_marks, described, filled, found_atoms, three
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, Qt
@@ -23,7 +24,9 @@ from napari_atomicity.gui.docks.review.dock import Review
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers import compat
-from napari_atomicity.project import Project
+from napari_atomicity.project import EditKind, ImageEdit, Project
+from napari_atomicity.project.packs.browser_packs import BrowserPack, read_manifest
+from napari_atomicity.state.annotator_packs import browser_packs_of
 from napari_atomicity.state.window_state import TaskState
 
 LEFT = Qt.MouseButton.LeftButton
@@ -206,6 +209,84 @@ def test_packs_come_in_once_and_what_does_not_is_told(
     click(dock.packs.import_button)
     settle(viewer)
     assert "2 tables were known already; nothing was added." in dock.packs.result.text()
+
+
+def test_a_page_for_browsers_goes_out_and_answers_come_in(
+    opened, project, tmp_path, monkeypatch, settle, viewer
+):
+    dock = opened()
+    titles = []
+
+    def choose(*arguments, **_):
+        titles.append(arguments[1])
+        return str(tmp_path / "out" / "page"), ""
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", choose)
+    (tmp_path / "out").mkdir()
+    part = dock.packs
+    click(part.browser_settings.button)
+    part.browser.instructions.setPlainText("Mark all.")
+    part.browser.options.controls["repeats"].setValue(50)
+    part.browser.options.controls["examples"].setChecked(False)
+    click(part.browser_button)
+    settle(viewer)
+    page = tmp_path / "out" / "page.html"
+    manifest = read_manifest(page.read_text("utf-8"))
+    assert manifest.instructions == "Mark all." and len(manifest.items) == 5
+    assert "3 images, 2 asked twice; " in titles[0] and "page.html" in part.result.text()
+
+    made = BrowserPack(manifest, [])
+    folder = tmp_path / "answers"
+    folder.mkdir()
+    places = [(20, 20), (20, 60)]
+    for who in ("Ada", "Bo"):
+        marks = dict.fromkeys(range(5), places)
+        write_answers(folder / f"{who}.json", made, who, marks)
+    write_answers(folder / "Cy.json", made, "Cy", {0: [(20, 999)]})
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *a, **k: str(folder))
+    click(part.folder_button)
+    settle(viewer)
+    text = part.result.text()
+    assert text.startswith("Imported: 12 marks of Ada, Bo in 3 images.")
+    assert "Cy.json: Cy.json: line" in text and "999, outside" in text
+    click(dock.button)
+    settle(viewer)
+    cells = {row[0]: row[1:] for row in dock.results.f1.lines}
+    assert all(cell.startswith("1.00") for row in cells.values() for cell in row)
+    click(part.folder_button)
+    settle(viewer)
+    assert "6 tables were known already" in part.result.text()
+
+
+def test_labels_of_clusters_from_a_browser_count_where_there_is_none(
+    viewer, tmp_path, qtbot, settle, monkeypatch
+):
+    path = write_image(tmp_path / "field.tif")
+    with Project(tmp_path / "p.atomicity") as project:
+        project.add_paths([path])
+        analysis = analysed(path)
+        project.record(ImageEdit("field.tif", EditKind.ANALYSIS, "Ada"), None, analysis)
+        state = binding_of(viewer).state
+        state.open_project(project, project.load_all())
+        dock = shown(Annotators(viewer), qtbot)
+        settle(viewer)
+        request = dock.packs.browser
+        request.asked.setCurrentIndex(request.asked.findData("clusters"))
+        request.options.controls["examples"].setChecked(False)
+        request.options.controls["repeats"].setValue(0)
+        (made,) = browser_packs_of(project.images(), request.request(None, None, 0.13))
+        assert len(made.manifest.items) == 12
+        answers = write_answers(tmp_path / "x.json", made, "Ada", labels={0: "Pt70", 3: "Pt70"})
+        files = [str(answers)]
+        monkeypatch.setattr(QFileDialog, "getOpenFileNames", lambda *a, **k: (files, ""))
+        dock.packs.take_in()
+        settle(viewer)
+        assert "Imported: 2 labels of Ada" in dock.packs.result.text()
+        labels = state.store.table("field.tif")["label_corrected"].tolist()
+        assert labels[0] == labels[3] == "Pt70" and set(labels[4:]) == {""}
+        dock.packs.take_in()
+        settle(viewer)
+        assert "known already" in dock.packs.result.text()
 
 
 @pytest.mark.parametrize("unit", ["nm", "px", ""])

@@ -5,7 +5,7 @@ import zipfile
 import pytest
 
 from napari_atomicity.core.errors import ReadError
-from napari_atomicity.project.filled_packs import open_archive
+from napari_atomicity.project.packs.filled_packs import open_archive
 
 
 def archive_with(path, old, new):

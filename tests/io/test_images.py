@@ -20,7 +20,7 @@ from napari_atomicity.io.images import READERS, Reader, find_images, suffixes, u
 from napari_atomicity.io.outline_files import write_labels
 from napari_atomicity.pipeline.explanations import write_map_stack
 from napari_atomicity.pipeline.live.arrivals import Arrivals
-from napari_atomicity.project.annotation_packs import export_pack
+from napari_atomicity.project.packs.annotation_packs import export_pack
 from napari_atomicity.reporting.charts import write_figure
 from napari_atomicity.simulation.structures import Isomer, save_library
 

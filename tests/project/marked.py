@@ -11,7 +11,7 @@ from napari_atomicity.atoms.analysis import AtomAnalysis
 from napari_atomicity.atoms.table import conform
 from napari_atomicity.io.images import load
 from napari_atomicity.project import Project
-from napari_atomicity.project.annotation_packs import export_pack
+from napari_atomicity.project.packs.annotation_packs import export_pack
 
 PX_NM = 0.1
 PLACES = [(20.0, 20.0), (20.0, 60.0), (60.0, 20.0), (60.0, 60.0), (90.0, 120.0)]

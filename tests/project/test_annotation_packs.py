@@ -21,14 +21,14 @@ from napari_atomicity.core.errors import (
     TableError,
     UnsuitableImageError,
 )
-from napari_atomicity.project import filled_packs
-from napari_atomicity.project.annotation_packs import export_pack
-from napari_atomicity.project.filled_packs import (
+from napari_atomicity.project.packs import filled_packs
+from napari_atomicity.project.packs.annotation_packs import export_pack
+from napari_atomicity.project.packs.filled_packs import (
     LOOKED_COLUMNS,
     MARK_COLUMNS,
     read_pack,
-    read_packs,
 )
+from napari_atomicity.project.packs.returned import read_packs
 from napari_atomicity.statistics.annotators.consensus import consensus
 from tampering import DELETED, tamper, tampered
 

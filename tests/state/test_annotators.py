@@ -8,14 +8,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from answered import write_answers
 from bench import write_image
 from marked import PLACES, as_marks, atoms_at, described, filled, found_atoms, three
 
 from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.io.images import load
+from napari_atomicity.io.pack_options import PackOptions
 from napari_atomicity.project import Project
-from napari_atomicity.state.annotator_packs import pack_images, remove_annotator, take_in_packs
+from napari_atomicity.project.packs.browser_packs import PackRequest
+from napari_atomicity.state.annotator_packs import (
+    browser_packs_of,
+    pack_images,
+    remove_annotator,
+    take_in_packs,
+)
 from napari_atomicity.state.annotators import (
     annotations_in,
     compare,
@@ -81,6 +89,25 @@ def test_what_somebody_said_otherwise_is_not_mixed(project, tmp_path):
     assert found.came["image"].tolist() == ["b.tif"]
     assert "1 marks, 2 in the pack" in found.refused["why"][0]
     assert len(project.atoms.annotations()[0]) == 2
+
+
+def test_a_second_session_in_a_browser_is_a_repetition(project, tmp_path):
+    options = PackOptions(examples=False, repeats=0)
+    (made,) = browser_packs_of(described(project).images(), PackRequest(options))
+    first = write_answers(tmp_path / "1.json", made, "Ada", {0: [(10, 20)]}, session="a" * 32)
+    again = write_answers(
+        tmp_path / "2.json", made, "Ada", {0: [(10, 20), (30, 60)]}, session="b" * 32
+    )
+    changed = write_answers(tmp_path / "3.json", made, "Ada", {0: [(1, 2)]}, session="a" * 32)
+    assert take_in_packs(project, [first]).n_new == 1
+    for _ in range(2):
+        taken = take_in_packs(project, [again])
+        assert taken.n_new == 0 and not len(taken.refused)
+    assert "other marks of it" in take_in_packs(project, [changed]).refused["why"][0]
+    compared = compare(annotations_in(project), {})
+    (row,) = compared.with_themselves
+    assert (row["annotator"], row["marks"], row["f1"]) == ("Ada", 1, pytest.approx(2 / 3))
+    assert len(annotations_in(project).marks) == 1
 
 
 def test_who_has_sent_a_pack_goes_on_from_it_blind(project, tmp_path):

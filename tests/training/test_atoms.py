@@ -150,6 +150,27 @@ def test_targets_are_one_at_the_marks_with_a_valley_between_close_ones():
     assert target[13, 10] == pytest.approx(np.exp(-0.5), abs=0.01)
 
 
+def test_uncertain_marks_are_learnt_less():
+    points = np.array([[10.0, 10.0], [30.0, 20.0]])
+    target = training.make_target((48, 32), points, 3.0, np.array([1.0, 0.3]))
+    assert target[10, 10] == pytest.approx(1) and target[30, 20] == pytest.approx(0.3)
+
+
+def test_a_certainty_is_a_number_from_0_to_1(tmp_path):
+    tifffile.imwrite(
+        tmp_path / "a.tif", np.zeros((20, 20), np.uint16), imagej=True, resolution=(20, 20),
+        metadata={"unit": "nm"},
+    )  # fmt: skip
+    table = tmp_path / "a.csv"
+    table.write_text("X,Y,certainty\n3,4,0.9\n5,6,0.2\n")
+    (image,) = training.read_labelled(tmp_path)
+    assert image.points.tolist() == [[4, 3]] and image.learnt[1].tolist() == [0.9, 0.2]
+    for wrong in ("1.5", "x", "", "-0.1"):
+        table.write_text(f"X,Y,certainty\n3,4,{wrong}\n")
+        with pytest.raises(TableError, match="certainty"):
+            training.read_labelled(tmp_path)
+
+
 def test_marks_turn_with_the_image():
     image = spotted(5, (90, 70))
 

@@ -7,7 +7,7 @@ is imported when the first file is read.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar
 
@@ -27,11 +27,11 @@ _MAX_ERRORS = 3
 _MAX_LENGTH = 60
 
 
-def dataclass_from_json(kind: type[T], text: str | bytes) -> T:
+def dataclass_from_json(kind: type[T], text: str | bytes, lines: bool = False) -> T:
     """Build a dataclass from JSON, and check all values against the types of its fields.
 
     Numbers must be finite; text is no number, and a number is no flag. Unknown entries are ignored,
-    and missing ones get their defaults.
+    and missing ones get their defaults. With ``lines``, errors name the line of the value.
 
     Raises `ValueError` if it is not JSON, an entry without a default is missing, or a value is not
     valid; the message lists the first errors.
@@ -42,7 +42,7 @@ def dataclass_from_json(kind: type[T], text: str | bytes) -> T:
     try:
         (value,) = _adapter(kind).validate_json(b"[%b]" % data)  # type: ignore[arg-type]
     except ValidationError as error:
-        raise ValueError(_message(error)) from None
+        raise ValueError(_message(error, text if lines else None)) from None
     return value
 
 
@@ -63,12 +63,55 @@ def _adapter(kind: type) -> Any:
     return TypeAdapter(tuple[kind], config=rules)  # type: ignore[valid-type]
 
 
-def _message(error: Any) -> str:
+def line_of(text: str | bytes, path: Sequence[str | int]) -> int | None:
+    """Return the line of a value of a JSON text; that of what contains it if it is missing.
+
+    Values before it are skipped by the decoder of Python, which takes as long as reading them.
+    """
+    text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    at = _skip_blanks(text, 0)
+    try:
+        for step in path:
+            found = _start_of(text, at, step)
+            if found is None:
+                break
+            at = found
+    except (ValueError, IndexError, RecursionError):
+        return None
+    return text.count("\n", 0, at) + 1
+
+
+def _start_of(text: str, at: int, step: str | int) -> int | None:
+    """Return where the entry of an object or a list starts; None if it has none."""
+    decode = json.JSONDecoder().raw_decode
+    is_object, n = text[at] == "{", 0
+    at = _skip_blanks(text, at + 1)
+    while text[at] not in "}]":
+        key: Any = n
+        if is_object:
+            key, at = decode(text, at)
+            at = _skip_blanks(text, _skip_blanks(text, at) + 1)
+        if key == step:
+            return at
+        at = _skip_blanks(text, decode(text, at)[1])
+        at, n = _skip_blanks(text, at + 1) if text[at] == "," else at, n + 1
+    return None
+
+
+def _skip_blanks(text: str, at: int) -> int:
+    while at < len(text) and text[at] in " \t\r\n":
+        at += 1
+    return at
+
+
+def _message(error: Any, text: str | bytes | None = None) -> str:
     """Return the first errors of pydantic as text of limited length."""
     found = error.errors(include_url=False, include_context=False)
     parts = []
     for one in found[:_MAX_ERRORS]:
-        where = _shorten(".".join(map(str, one["loc"][1:])))
+        place = one["loc"][1:]
+        where = _shorten(".".join(map(str, place)))
+        line = None if text is None or not place else line_of(text, place)
         what = one["msg"].replace("Value error, ", "")
         if one["type"] in ("json_invalid", "value_error"):
             parts.append(what)
@@ -78,6 +121,8 @@ def _message(error: Any) -> str:
             named = what.replace("Input", where or "it", 1)
             named = named if named != what or not where else f"{where}: {what}"
             parts.append(f"{named}, not {_shorten(repr(one['input']))}")
+        if line is not None:
+            parts[-1] = f"line {line}: {parts[-1]}"
     more = error.error_count() - len(parts)
     return "; ".join(parts) + (f"; and {more} more" if more > 0 else "")
 

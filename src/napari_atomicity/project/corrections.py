@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.spatial import cKDTree
 
 from ..models.analysis import Analysis
-from ..statistics.annotators.agreement import drop_replaced
+from ..statistics.annotators.agreement import NOT_A_CLUSTER, drop_replaced
 from .atoms import merge_marks
 from .contents import EditKind, MergeReport, ProjectImage, RecordableEdit, settle
 from .damage import as_text, coerce_numbers, coerce_texts
@@ -132,6 +132,48 @@ def _insert_corrections(
         if row["what"] == LABEL:
             changed[image_id, cluster_id] = None
     return n_new, list(changed), unmatched
+
+
+def take_in_labels(
+    db: sqlite3.Connection,  # in a transaction of the caller
+    image_id: int,
+    annotator: str,
+    labels: pd.DataFrame,  # columns y_px, x_px, diameter_px, label
+    source: str,  # address of the labels; with the number of the row it is that of an entry
+) -> tuple[int, int]:
+    """Add blind labels that were given elsewhere; adding them twice adds nothing.
+
+    A label is of the nearest cluster within half its diameter. Returns the number of new labels,
+    and of those at whose place there is no cluster.
+    """
+    places = read_positions(db, image_id)
+    places = places[places["frame"] == 0].reset_index(drop=True)
+    tree = cKDTree(places[["y_px", "x_px"]].to_numpy(float).reshape(-1, 2))
+    stamp = datetime.now(UTC).isoformat(timespec="microseconds")
+    n_new = n_lost = 0
+    per_nm = _px_per_nm(places)
+    rows = labels[["y_px", "x_px", "diameter_px", "label"]].itertuples(index=False, name=None)
+    for k, (y, x, diameter, label) in enumerate(rows):
+        reach = max(_MAX_DISTANCE_DIAMETERS * diameter, 1.0)
+        distance, nearest = tree.query([y, x]) if len(places) else (np.inf, 0)
+        if distance > reach:
+            n_lost += 1
+            continue
+        row = places.iloc[int(nearest)]
+        what = REMOVE if label == NOT_A_CLUSTER else LABEL
+        done = db.execute(
+            "INSERT OR IGNORE INTO corrections (time, annotator, image_id, cluster_id, frame, "
+            "y_nm, x_nm, what, label, label_predicted, model_id, blind, source) "
+            "VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, '', '', 1, ?)",
+            (
+                stamp, annotator, image_id, int(row["cluster_id"]), float(row["y_nm"]),
+                float(row["x_px"]) / per_nm, what, "" if what == REMOVE else label, f"{source}/{k}",
+            ),
+        )  # fmt: skip
+        n_new += done.rowcount
+        if what == LABEL:
+            settle(db, image_id, int(row["cluster_id"]))
+    return n_new, n_lost
 
 
 def _same_images(db: sqlite3.Connection, other: _Other, ids: Mapping[str, int]) -> dict[str, int]:

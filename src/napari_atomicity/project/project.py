@@ -35,7 +35,7 @@ from .background_writer import BackgroundWriter
 from .cached_arrays import LazyPictures
 from .connection import ProjectConnection
 from .contents import EditKind, MergeReport, ProjectContents, ProjectImage, RecordableEdit
-from .corrections import merge
+from .corrections import merge, take_in_labels
 from .damage import as_text, damage_as_error, read_json
 from .images import ImageIndex
 from .read_contents import read_all, read_contents, read_labelled
@@ -486,6 +486,13 @@ class Project:
             return merge(
                 db, self.image_files.ids, other_db, other.image_files.ids, other.images(False)
             )
+
+    def add_labels(
+        self, image: str, annotator: str, labels: pd.DataFrame, source: str
+    ) -> tuple[int, int]:
+        """Add blind labels that were given elsewhere; see `corrections.take_in_labels`."""
+        with self._file.writing() as db:
+            return take_in_labels(db, self.image_files.ids[image], annotator, labels, source)
 
     # ---- settings, runs and models
     def setting(self, key: str, default: Any = None) -> Any:

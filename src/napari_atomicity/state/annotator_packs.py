@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..core.errors import AtomicityError, ReadError
-from ..core.progress import Progress, Stop, check, report
+from ..core.progress import Progress, Stop, check
+from ..core.text import pluralise
 from ..io.images import find_images, sha256_of, unique_names, valid_text
 from ..project import Project, ProjectImage
-from ..project.annotation_packs import export_pack
-from ..project.filled_packs import Filled, Unit, UnitError, read_pack
+from ..project.packs.annotation_packs import export_pack
+from ..project.packs.browser_packs import BrowserPack, PackRequest, make_browser_packs
+from ..project.packs.filled_packs import Filled, Unit, UnitError
+from ..project.packs.returned import read_returned
 from ..statistics.annotators.annotation_sites import TOLERANCE_NM
 from .edits import SetAnnotation
 from .window_state import WindowState
 
+BROWSER_SETTING = "annotations/browser"
+"""Key of the setting with the sessions and repeated marks of answers from browsers."""
 PROPOSED_SETTING = "annotations/with proposals"
 """Key of the setting that lists who began from the atoms of a model."""
 
@@ -35,9 +42,7 @@ def pack_images(
     stop: Stop | None = None,
 ) -> Path:
     """Make a pack of images of a project; see `annotation_packs.export_pack`."""
-    files = find_images([image.path for image in images])
-    named = dict(zip(files, map(valid_text, unique_names(files)), strict=True))
-    sizes = {i.path: i.pixel_size_nm for i in images if i.pixel_size_nm is not None}
+    files, named, sizes = _files_of(images)
     if atoms is not None:
         packed = {i.name: named[i.path] for i in images if i.path in named}
         atoms = atoms.assign(image=atoms["image"].map(packed))
@@ -46,9 +51,37 @@ def pack_images(
     )
 
 
+def browser_packs_of(
+    images: Sequence[ProjectImage],
+    request: PackRequest,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> list[BrowserPack]:
+    """Make packs for a browser of images of a project, in memory."""
+    files, named, sizes = _files_of(images)
+    packed = {i.name: named[i.path] for i in images if i.path in named}
+    tables = {
+        name: table.assign(image=table["image"].map(packed))
+        for name in ("proposals", "clusters")
+        if (table := getattr(request, name)) is not None
+    }
+    return make_browser_packs(
+        files, replace(request, pixel_size_nm=sizes, **tables), progress, stop
+    )
+
+
+def _files_of(
+    images: Sequence[ProjectImage],
+) -> tuple[list[Path], dict[Path, str], dict[Path, float]]:
+    """Return the files of images, their names in a pack, and their pixel sizes in nm."""
+    files = find_images([image.path for image in images])
+    named = dict(zip(files, map(valid_text, unique_names(files)), strict=True))
+    return files, named, {i.path: i.pixel_size_nm for i in images if i.pixel_size_nm is not None}
+
+
 @dataclass(frozen=True, eq=False)
 class TakenIn:
-    """Result of reading packs."""
+    """Result of reading packs and answers."""
 
     # A row for each image and annotator whose marks are in the project now: ``image, annotator,
     # marks, new, by_name`` (whether the image could be identified by its name only)
@@ -57,6 +90,9 @@ class TakenIn:
     tolerance_nm: float = TOLERANCE_NM  # the smallest tolerance that a pack proposes
     # packs that were not imported, because their unit has to be stated, and the reason
     in_doubt: Mapping[Path, str] = field(default_factory=dict)
+    # A row for each image and annotator whose labels came: ``image, annotator, labels, new``
+    labelled: pd.DataFrame = field(default_factory=pd.DataFrame)
+    notes: tuple[str, ...] = ()
 
     @property
     def n_new(self) -> int:
@@ -71,41 +107,35 @@ def take_in_packs(
     stop: Stop | None = None,
     unit: Unit | None = None,
 ) -> TakenIn:
-    """Import filled packs into a project; importing them twice adds nothing.
+    """Import filled packs and answers from browsers into a project; twice adds nothing.
 
     Images are the same if their files have the same content; an image whose file was never read
     here, and can't be, if its name is the same. Marks of a pack are refused if the annotator has
-    other marks of that image in the project.
+    other marks of that image in the project; in another session of a browser they are a repetition.
 
     Raises `AtomicityError` if the project can't be written.
     """
-    came: list[tuple[str, str, int, bool, bool]] = []
-    refused: list[tuple[str, str]] = []
-    in_doubt: dict[Path, str] = {}
+    errors: list[tuple[Path, AtomicityError]] = []
+    packs = read_returned(paths, unit, errors, progress, stop)
+    doubts = {path: error.what for path, error in errors if isinstance(error, UnitError)}
+    bad = [(path.name, str(error)) for path, error in errors if path not in doubts]
+    taking = _TakingIn(project, bad)
     tolerance = []
-    given = [Path(path) for path in paths]
-    for i, path in enumerate(given):
+    for path, filled in packs:
         check(stop)
-        report(progress, i, len(given), f"Reading {path.name}")
-        try:
-            filled = read_pack(path, unit)
-        except UnitError as error:
-            in_doubt[path] = error.what
-            continue
-        except AtomicityError as error:
-            refused.append((path.name, str(error)))
-            continue
-        if not len(filled.looked):
-            refused.append((path.name, "no table in it is filled in"))
+        if not len(filled.looked) and not len(filled.labels):
+            taking.refused.append((path.name, "no table in it is filled in"))
             continue
         tolerance.append(filled.tolerance_nm)
         with project.together():
-            _take_in(project, filled, came, refused)
+            taking.take(filled)
     return TakenIn(
-        pd.DataFrame(came, columns=["image", "annotator", "marks", "new", "by_name"]),
-        pd.DataFrame(refused, columns=["what", "why"]),
+        pd.DataFrame(taking.came, columns=["image", "annotator", "marks", "new", "by_name"]),
+        pd.DataFrame(taking.refused, columns=["what", "why"]),
         min(tolerance, default=TOLERANCE_NM),
-        in_doubt,
+        doubts,
+        pd.DataFrame(taking.labelled, columns=["image", "annotator", "labels", "new"]),
+        tuple(note for _, filled in packs for note in filled.notes),
     )
 
 
@@ -127,53 +157,116 @@ def proposed_pairs(project: Project) -> list[tuple[str, str]]:
     return [(str(p[0]), str(p[1])) for p in pairs if isinstance(p, list) and len(p) == 2]
 
 
-def _take_in(
-    project: Project,
-    filled: Filled,
-    came: list[tuple[str, str, int, bool, bool]],
-    refused: list[tuple[str, str]],
-) -> None:
-    """One pack, into the lists of what came and what did not."""
-    images = project.images(counts=False)
-    known, looked = project.atoms.annotations()
-    seen = set(zip(looked["image"], looked["annotator"], strict=True))
-    proposed = proposed_pairs(project)
-    before = len(proposed)
-    for row in filled.looked.itertuples():
-        name, who = str(row.image), str(row.annotator)
+def repeated_marks(project: Project) -> dict[tuple[str, str], list[tuple[float, float, bool]]]:
+    """Return (image, annotator) → marks (y, x, uncertain) of those who marked an image twice."""
+    found = {}
+    for key, record in _browser_records(project).items():
+        image, _, who = key.rpartition("\n")
+        if isinstance(record.get("again"), list):
+            found[image, who] = [(float(y), float(x), bool(u)) for y, x, u in record["again"]]
+    return found
+
+
+def _browser_records(project: Project) -> dict[str, dict[str, Any]]:
+    """Return session and repeated marks of answers from browsers, by image and annotator."""
+    stored = project.setting(BROWSER_SETTING)
+    return dict(stored) if isinstance(stored, dict) else {}
+
+
+class _TakingIn:
+    """Packs on their way into a project: what came, and what did not."""
+
+    def __init__(self, project: Project, refused: list[tuple[str, str]]) -> None:
+        self.project, self.refused = project, refused
+        self.came: list[tuple[str, str, int, bool, bool]] = []
+        self.labelled: list[tuple[str, str, int, int]] = []
+
+    def take(self, filled: Filled) -> None:
+        """Take one pack."""
+        images = self.project.images(counts=False)
+        known, looked = self.project.atoms.annotations()
+        seen = set(zip(looked["image"], looked["annotator"], strict=True))
+        proposed = proposed_pairs(self.project)
+        records = _browser_records(self.project)
+        before = len(proposed), json.dumps(records)
+        for row in filled.looked.itertuples():
+            name, who = str(row.image), str(row.annotator)
+            image, by_name = self._find(images, filled, name, who)
+            if image is None:
+                continue
+            marks = _marks_in(filled.marks, name, who, image)
+            new = (image.name, who) not in seen
+            record = records.setdefault(f"{image.name}\n{who}", {}) if filled.session else {}
+            own = known[(known["image"] == image.name) & (known["annotator"] == who)]
+            if not new and _places(own) != _places(marks):
+                if record.get("session", filled.session) != filled.session:
+                    record.setdefault("again", _places(marks))
+                else:
+                    self._refuse_other(name, who, len(own), len(marks))
+                continue
+            if new:
+                self._add(image.name, who, marks, filled.hashes[name])
+                record["session"] = filled.session
+            again = filled.again_looked
+            if ((again["image"] == name) & (again["annotator"] == who)).any():
+                record["again"] = _places(_marks_in(filled.again_marks, name, who, image))
+            if not row.blind and (image.name, who) not in proposed:
+                proposed.append((image.name, who))
+            self.came.append((image.name, who, len(marks), new, by_name))
+        self._take_labels(images, filled)
+        if len(proposed) > before[0]:
+            self.project.set_setting(PROPOSED_SETTING, proposed)
+        if filled.session and json.dumps(records) != before[1]:
+            self.project.set_setting(BROWSER_SETTING, records)
+
+    def _find(
+        self, images: Sequence[ProjectImage], filled: Filled, name: str, who: str
+    ) -> tuple[ProjectImage | None, bool]:
+        """Return the image of the project, and whether it was identified by its name only."""
         said = f"{name} by {who}"
         image, why, by_name = _matching_image(images, name, filled.hashes[name])
         if image is None:
-            refused.append((said, why))
-            continue
-        marks = filled.marks[(filled.marks["image"] == name) & (filled.marks["annotator"] == who)]
-        if _exceeds_image(marks, image):
-            refused.append((said, "some marks are outside the image of that name"))
-            continue
-        if image.pixel_size_nm:
-            of_px = {axis: marks[f"{axis}_px"] * image.pixel_size_nm for axis in "yx"}
-            marks = marks.assign(y_nm=of_px["y"], x_nm=of_px["x"])
-        new = (image.name, who) not in seen
-        if not new:
-            own = known[(known["image"] == image.name) & (known["annotator"] == who)]
-            if _places(own) != _places(marks):
-                refused.append(
-                    (said, f"{who} has other marks of it in this project: {len(own)} marks, "
-                     f"{len(marks)} in the pack")
-                )  # fmt: skip
+            self.refused.append((said, why))
+        elif _exceeds_image(filled.marks[filled.marks["image"] == name], image):
+            self.refused.append((said, "some marks are outside the image of that name"))
+            image = None
+        return image, by_name
+
+    def _refuse_other(self, name: str, who: str, n_here: int, n_there: int) -> None:
+        self.refused.append(
+            (f"{name} by {who}", f"{who} has other marks of it in this project: {n_here} marks, "
+             f"{n_there} in the pack")
+        )  # fmt: skip
+
+    def _add(self, image: str, who: str, marks: pd.DataFrame, digest: str) -> None:
+        # A number of its own for each table: the next one of this name is another.
+        source = f"pack/{digest}/{who}/{hash_of_places(marks)}"
+        for again in count():  # marks that were removed have used the earlier numbers
+            number = f"{source}/{again}" if again else source
+            if self.project.atoms.add_marks(image, who, marks, number) or not len(marks):
+                break
+
+    def _take_labels(self, images: Sequence[ProjectImage], filled: Filled) -> None:
+        """Take the labels of clusters; those where there is no cluster are refused."""
+        for (name, who), own in filled.labels.groupby(["image", "annotator"], sort=False):
+            image, _ = self._find(images, filled, str(name), str(who))
+            if image is None:
                 continue
-        if new:
-            # A number of its own for each table: the next one of this name is another.
-            source = f"pack/{filled.hashes[name]}/{who}/{hash_of_places(marks)}"
-            for again in count():  # marks that were removed have used the earlier numbers
-                number = f"{source}/{again}" if again else source
-                if project.atoms.add_marks(image.name, who, marks, number) or not len(marks):
-                    break
-        if not row.blind and (image.name, who) not in proposed:
-            proposed.append((image.name, who))
-        came.append((image.name, who, len(marks), new, by_name))
-    if len(proposed) > before:
-        project.set_setting(PROPOSED_SETTING, proposed)
+            source = f"answers/{filled.hashes[str(name)]}/{who}/{filled.session}"
+            n_new, n_lost = self.project.add_labels(image.name, str(who), own, source)
+            self.labelled.append((image.name, str(who), len(own) - n_lost, n_new))
+            if n_lost:
+                why = f"there is no cluster at the place of {pluralise(n_lost, 'label')}"
+                self.refused.append((f"{name} by {who}", why))
+
+
+def _marks_in(table: pd.DataFrame, name: str, who: str, image: ProjectImage) -> pd.DataFrame:
+    """Return the marks of one person in an image, in nm by its pixel size in the project."""
+    marks = table[(table["image"] == name) & (table["annotator"] == who)]
+    if image.pixel_size_nm:
+        of_px = {axis: marks[f"{axis}_px"] * image.pixel_size_nm for axis in "yx"}
+        marks = marks.assign(y_nm=of_px["y"], x_nm=of_px["x"])
+    return marks
 
 
 def _matching_image(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,9 @@ from ..project import Project, ProjectImage
 from ..statistics.annotators.annotation_sites import TOLERANCE_NM
 from ..statistics.annotators.consensus import CONSENSUS_THRESHOLD, Consensus, consensus
 from ..statistics.annotators.human_parity import compare_with_annotators
+from ..statistics.annotators.self_agreement import mark_self_agreement
 from ..statistics.matching import match
-from .annotator_packs import proposed_pairs
+from .annotator_packs import proposed_pairs, repeated_marks
 from .atom_store import AtomStore, marks_of
 from .edits import SetMarks
 
@@ -56,6 +57,9 @@ class Annotations:
     unmeasured: tuple[str, ...] = ()  # images without a known pixel size: they can't be compared
     # (image, annotator) of those who began from the atoms of a model
     with_proposals: tuple[tuple[str, str], ...] = ()
+    # again_marks, again_looked: what people marked a second time, as `mark_self_agreement` needs it
+    again_marks: pd.DataFrame = field(default_factory=pd.DataFrame)
+    again_looked: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def annotators(self) -> list[str]:
@@ -101,7 +105,22 @@ def annotations_in(project: Project) -> Annotations:
         fields,
         tuple(unmeasured),
         tuple(proposed_pairs(project)),
+        *_repeated(project, images),
     )
+
+
+def _repeated(
+    project: Project, images: Mapping[str, ProjectImage]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return marks and viewed images of a second time."""
+    marks, looked = [], []
+    for (image, who), places in repeated_marks(project).items():
+        size = images[image].pixel_size_nm if image in images else None
+        if size:
+            looked.append((image, who))
+            marks += [(image, who, y * size, x * size, unsure) for y, x, unsure in places]
+    columns = ["image", "annotator", "y_nm", "x_nm", "uncertain"]
+    return pd.DataFrame(marks, columns=columns), pd.DataFrame(looked, columns=columns[:2])
 
 
 def _fields_of(
@@ -144,6 +163,8 @@ class AnnotatorComparison:
     # model has an atom there; None where it was not applied), ``undecided, people, against`` (the
     # reason)
     disputes: pd.DataFrame
+    # see `self_agreement.mark_self_agreement`
+    with_themselves: Sequence[Mapping[str, Any]] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -201,8 +222,11 @@ def compare(
         mine, there = (table[table["image"].isin(list(seen))] for table in (marks, looked))
         beside = compare_with_annotators(model, mine, there, tolerance_nm, seed)
     check(stop)
+    again = mark_self_agreement(
+        marks, looked, annotations.again_marks, annotations.again_looked, tolerance_nm, seed
+    )
     return AnnotatorComparison(
-        annotations, found, beside, _disputes(annotations, found, model, seen)
+        annotations, found, beside, _disputes(annotations, found, model, seen), again
     )
 
 
@@ -260,6 +284,7 @@ def write_agreement(
     found: Consensus,
     beside: Mapping[str, Any] | None = None,  # the comparison of the model with the annotators
     warnings: Sequence[str] = (),  # in place of those of the consensus alone
+    with_themselves: Sequence[Mapping[str, Any]] = (),  # see `mark_self_agreement`
 ) -> dict[str, Any]:
     """Write ``marks.csv``, ``consensus.csv`` and ``agreement.json``."""
     folder = Path(folder)
@@ -268,6 +293,8 @@ def write_agreement(
         said["warnings"] = list(warnings)
     if beside is not None:
         said["model"] = dict(beside)
+    if with_themselves:
+        said["self"] = list(with_themselves)
     write_table(marks, folder / "marks.csv")
     write_table(found.sites, folder / "consensus.csv")
     write_json(folder / "agreement.json", said)
@@ -280,7 +307,9 @@ def write_comparison(compared: AnnotatorComparison, folder: str | os.PathLike[st
     names = {name: name.replace("\n", " frame ") for name in compared.annotations.fields}
     tables = [table.assign(image=table["image"].map(names)) for table in (marks, found.sites)]
     of_names = replace(found, sites=tables[1])
-    write_agreement(folder, tables[0], of_names, compared.beside, compared.warnings)
+    write_agreement(
+        folder, tables[0], of_names, compared.beside, compared.warnings, compared.with_themselves
+    )
     return Path(folder)
 
 

@@ -190,9 +190,14 @@ class WindowState(WindowImages):
         report = self._project.merge(path)
         self.atoms.skip_to(self._project.atoms.free_ids())
         self.sessions.replace_all(self._project.image_files.session_entries())
-        images = self.clusters.install_labels(self._project.labels())
-        self.changed.emit(tuple(images), LABEL_COLUMNS, None)
+        self.show_stored_labels()
         return report
+
+    def show_stored_labels(self) -> None:
+        """Show the labels that count in the project, after others were added to it."""
+        if self._project is not None:
+            images = self.clusters.install_labels(self._project.labels())
+            self.changed.emit(tuple(images), LABEL_COLUMNS, None)
 
     def set_blind(self, on: bool) -> None:
         """Hide or show predictions and the labels of others; blind labels are kept apart."""

@@ -31,6 +31,7 @@ def make_example(
     points: np.ndarray,
     settings: AtomTrainingSettings,
     rng: np.random.Generator | None = None,
+    certainty: np.ndarray | None = None,
 ) -> TrainingExample:
     """Compute channels and target of an image.
 
@@ -44,6 +45,8 @@ def make_example(
         Settings of the training.
     rng : numpy.random.Generator, optional
         With it, the image is varied as if recorded under other conditions.
+    certainty : ndarray of shape (N,), optional
+        Certainty of each mark from 0 to 1; by default all are certain.
 
     Returns
     -------
@@ -57,15 +60,21 @@ def make_example(
             scale = np.exp(rng.uniform(*settings.scale))
             image, points, inside = rotate_and_scale(image, points, angle, scale)
         image = vary_imaging(image, rng, settings)
+    target = make_target(image.shape, points, settings.spot_nm / SAMPLING_NM, certainty)
     return TrainingExample(
         contrast_channels(image, SAMPLING_NM).astype(np.float16),
-        make_target(image.shape, points, settings.spot_nm / SAMPLING_NM).astype(np.float16),
+        target.astype(np.float16),
         inside,
     )
 
 
-def make_target(shape: tuple[int, int], points: np.ndarray, sigma_px: float) -> np.ndarray:
-    """Draw Gaussians of height 1 on points, with the maximum where they overlap.
+def make_target(
+    shape: tuple[int, int],
+    points: np.ndarray,
+    sigma_px: float,
+    heights: np.ndarray | None = None,
+) -> np.ndarray:
+    """Draw Gaussians on points, with the maximum where they overlap.
 
     Close points have narrower Gaussians, so that there is a valley between them.
 
@@ -77,6 +86,8 @@ def make_target(shape: tuple[int, int], points: np.ndarray, sigma_px: float) -> 
         Positions (y, x) in pixels.
     sigma_px : float
         Standard deviation in pixels.
+    heights : ndarray of shape (N,), optional
+        Height of each Gaussian; by default 1.
 
     Returns
     -------
@@ -90,8 +101,10 @@ def make_target(shape: tuple[int, int], points: np.ndarray, sigma_px: float) -> 
         sigma_px,
     )
     reach = int(np.ceil(_TARGET_REACH * sigma_px))
-    for (part, squared), own in zip(spot_windows(out, points, reach), sigmas, strict=True):
-        np.maximum(part, np.exp(-squared / (2 * own**2)), out=part)
+    heights = np.ones(len(points)) if heights is None else heights
+    windows = zip(spot_windows(out, points, reach), sigmas, heights, strict=True)
+    for (part, squared), own, height in windows:
+        np.maximum(part, height * np.exp(-squared / (2 * own**2)), out=part)
     return out
 
 

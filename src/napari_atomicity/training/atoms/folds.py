@@ -98,13 +98,14 @@ class _ExamplePool:
         rng: np.random.Generator,
     ) -> None:
         self._settings, self._rng = settings, rng
-        self._images: list[tuple[np.ndarray, np.ndarray]] = []
+        self._images: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         for labelled in images:
             image, factor = resample_image(labelled.pixels, labelled.pixel_size_nm)
-            self._images.append((image, (labelled.points + 0.5) * factor - 0.5))
-        area = np.array([float(image.size) for image, _ in self._images])
+            points, certainty = labelled.learnt
+            self._images.append((image, (points + 0.5) * factor - 0.5, certainty))
+        area = np.array([float(image.size) for image, *_ in self._images])
         self._share = area / area.sum()
-        self._examples = [make_example(*i, settings, rng) for i in self._images]
+        self._examples = [self._vary(i) for i in range(len(self._images))]
         n_fields = _FIELDS if settings.simulated > 0 else 0
         self._fields = [_field_example(settings, rng) for _ in range(n_fields)]
 
@@ -119,9 +120,13 @@ class _ExamplePool:
         if step % settings.renew:
             return
         i = int(rng.choice(len(self._images), p=self._share))
-        self._examples[i] = make_example(*self._images[i], settings, rng)
+        self._examples[i] = self._vary(i)
         if self._fields and step % (8 * settings.renew) == 0:
             self._fields[int(rng.integers(len(self._fields)))] = _field_example(settings, rng)
+
+    def _vary(self, i: int) -> TrainingExample:
+        image, points, certainty = self._images[i]
+        return make_example(image, points, self._settings, self._rng, certainty)
 
     def draw(self) -> list[TrainingExample]:
         """Draw the examples of a batch, images in proportion to their area."""

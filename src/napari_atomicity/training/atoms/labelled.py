@@ -16,6 +16,8 @@ from ...detection.background import without_gaps
 from ...io.files import regular_file
 from ...io.images import load, reader_of
 
+MIN_CERTAINTY = 0.5
+"""A place of at least this certainty is an atom when detections are scored."""
 COORDINATES = (("y_nm", "x_nm"), ("y_px", "x_px"), ("y", "x"), ("axis-0", "axis-1"), ("row", "col"))
 """Names of the columns of positions, y first, in the order in which they are looked for."""
 SAME_FIELD = (("025", "027"), ("034", "037"), ("047", "048", "051"))
@@ -41,6 +43,9 @@ class LabelledImage:
         Images of one group are never on two sides of a split.
     source : str
         The set that it belongs to.
+    targets : ndarray of shape (M, 3), optional
+        Places (y, x) in pixels, and the certainty from 0 to 1 that there is an atom, which networks
+        learn; None: the points, with certainty.
     """
 
     name: str
@@ -49,19 +54,28 @@ class LabelledImage:
     points: np.ndarray
     group: str = ""
     source: str = ""
+    targets: np.ndarray | None = None
 
     @property
     def points_nm(self) -> np.ndarray:
         """Marks (N, 2) of (y, x) in nm."""
         return self.points * self.pixel_size_nm
 
+    @property
+    def learnt(self) -> tuple[np.ndarray, np.ndarray]:
+        """Places (M, 2) in pixels and certainties (M,) that networks learn."""
+        if self.targets is None:
+            return self.points, np.ones(len(self.points))
+        return self.targets[:, :2], self.targets[:, 2]
+
 
 def read_labelled(directory: str | Path, pixel_size_nm: float | None = None) -> list[LabelledImage]:
     """Read images with tables of positions: in ``images`` and ``labels``, or in one folder.
 
     The table of ``a.tif`` is ``a.csv`` or ``a_atoms_xy_px.csv``, with columns ``y_nm, x_nm`` or
-    ``y_px, x_px`` or ``X, Y`` (pixels) or napari's ``axis-0, axis-1``. Images without a table are
-    skipped.
+    ``y_px, x_px`` or ``X, Y`` (pixels) or napari's ``axis-0, axis-1``. With a column ``certainty``,
+    as in the labels of a consensus, rows of at least 0.5 are marks, and networks learn each row as
+    strongly as it is certain. Images without a table are skipped.
 
     Parameters
     ----------
@@ -128,7 +142,24 @@ def _read_image(path: Path, table: Path, source: str, pixel_size_nm: float | Non
             "Check the units, and that X is the column and Y the row",
         )
     pixels = without_gaps(np.asarray(micrograph.frame()[:, :], np.float32))
-    return LabelledImage(path.stem, pixels, size, points, path.stem, source)
+    certainty = _read_certainty(table)
+    targets = None
+    if certainty is not None:
+        targets = np.column_stack([points, certainty])
+        points = points[certainty >= MIN_CERTAINTY]
+    return LabelledImage(path.stem, pixels, size, points, path.stem, source, targets)
+
+
+def _read_certainty(path: Path) -> np.ndarray | None:
+    """Return the certainties of a table of positions; None if it has none."""
+    table = pd.read_csv(regular_file(path))
+    columns = {str(c).strip().lower(): c for c in table.columns}
+    if "certainty" not in columns:
+        return None
+    values = pd.to_numeric(table[columns["certainty"]], errors="coerce").to_numpy(float)
+    if not ((values >= 0) & (values <= 1)).all():
+        raise TableError("a certainty is no number from 0 to 1", path)
+    return values
 
 
 def read_points(path: Path, pixel_size_nm: float) -> np.ndarray:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
+import pandas as pd
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -24,18 +25,26 @@ from ....atoms.table import concat_atom_tables
 from ....core.progress import Progress, Stop
 from ....core.text import pluralise
 from ....project import Project, ProjectImage
-from ....project.filled_packs import Unit
+from ....project.packs.filled_packs import Unit
 from ....state.annotator_packs import TakenIn, pack_images, take_in_packs
 from ....state.annotators import Annotations
 from ....state.window_state import WindowState
-from ...controls.forms import ComboBox, labelled, new_form, new_row, selectable_label
-from ...controls.questions import choose_answer
+from ...controls.forms import (
+    CollapsibleSection,
+    ComboBox,
+    labelled,
+    new_form,
+    new_row,
+    selectable_label,
+)
+from ...controls.questions import attempt, choose_answer
 from ...controls.save_dialogs import choose_file
 from ...controls.settings import remember
 from ...tasks import start
+from .browser import BrowserPacks
 from .text import format_taken
 
-PACKS = "Packs (*.zip manifest.json)"
+PACKS = "Packs and answers (*.zip manifest.json *.json)"
 ALL, THIS, UNREVIEWED = "all", "this", "nobody"
 _WHICH = {
     ALL: "all images",
@@ -65,11 +74,13 @@ def make_pack(
     stop: Stop | None = None,
 ) -> Path:
     """Make a pack, in a worker."""
-    atoms = None
-    if analyses is not None:
-        names = {image.name for image in images}
-        atoms = concat_atom_tables(a.table for image, a in analyses.items() if image in names)
+    names = {image.name for image in images}
+    atoms = None if analyses is None else _atoms_in(analyses, names)
     return pack_images(images, folder, annotator, atoms, tolerance_nm, progress, stop)
+
+
+def _atoms_in(analyses: Mapping[str, AtomAnalysis], names: set[str]) -> pd.DataFrame:
+    return concat_atom_tables(a.table for image, a in analyses.items() if image in names)
 
 
 def found_by_model(state: WindowState) -> dict[str, AtomAnalysis]:
@@ -114,35 +125,51 @@ class Packs(QWidget):
             "Name of the annotator of the pack. Default: anybody; annotators enter their names.",
         )  # fmt: skip
         form.addRow(self.proposals)
-        self.export_button = QPushButton("Export pack…")
+        self.export_button = QPushButton("As tables…")
         self.export_button.setToolTip(
             "Make a folder and a .zip archive with the images, an empty table for each, and a "
             "README. Annotators fill in the tables with any program and return the pack."
         )
         self.export_button.clicked.connect(self.export)
-        self.import_button = QPushButton("Import packs…")
+        self.browser = BrowserPacks(state)
+        self.browser.wrote.connect(self._show_result)
+        self.browser_settings = CollapsibleSection("Options of a browser", self.browser)
+        self.browser_button = QPushButton("For a browser…")
+        self.browser_button.setToolTip(
+            "Make one .html file with the images and everything that is needed to mark them in any "
+            "browser, without a network. Its size is said before it is written."
+        )
+        self.browser_button.clicked.connect(self.export_for_browser)
+        self.import_button = QPushButton("Files…")
         self.import_button.setToolTip(
-            "Read returned packs: .zip, or manifest.json in a folder. Images are matched by "
-            "content, otherwise by name. Importing a pack twice adds nothing."
+            "Read what was returned: .zip, manifest.json in a folder, or the .json of a browser. "
+            "Images are matched by content, otherwise by name. Taking in a file twice adds nothing."
         )
         self.import_button.clicked.connect(self.take_in)
+        self.folder_button = QPushButton("A folder…")
+        self.folder_button.setToolTip("Read all packs and answers of a folder.")
+        self.folder_button.clicked.connect(self.take_in_folder)
         self.result = selectable_label("Result of the packs", plain=True, lines=2)
         self.result.hide()
-        row = new_row(self.export_button, self.import_button)
+        actions = new_form()
+        actions.addRow("Give out", new_row(self.export_button, self.browser_button))
+        actions.addRow("Take in", new_row(self.import_button, self.folder_button))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(form)
-        layout.addLayout(row)
+        layout.addWidget(self.browser_settings)
+        layout.addLayout(actions)
         layout.addWidget(self.result)
 
     def show_annotations(self, annotations: Annotations | None) -> None:
         """Update the buttons for the annotations of the project."""
         self.annotations = annotations
         project = self.state.project
-        self.export_button.setEnabled(project is not None and not self.state.blind)
-        self.import_button.setEnabled(
-            project is not None and not self.state.read_only and not self.state.blind
-        )
+        may_see = project is not None and not self.state.blind
+        for button in (self.export_button, self.browser_button):
+            button.setEnabled(may_see)
+        for button in (self.import_button, self.folder_button):
+            button.setEnabled(may_see and not self.state.read_only)
 
     # ---- out
     def images(self) -> list[str]:
@@ -156,13 +183,34 @@ class Packs(QWidget):
             return [name for name in names if name not in seen]
         return names
 
-    def export(self) -> None:
-        """Make the pack in a chosen folder."""
+    def _chosen(self) -> list[ProjectImage]:
+        """Return the images of the choice; say so if there is none."""
         project, names = self.state.project, set(self.images())
         if project is None:
-            return
+            return []
         if not names:
             self._show_result("No image matches: choose others.")
+        return [image for image in project.images(counts=False) if image.name in names]
+
+    def export_for_browser(self) -> None:
+        """Make pages for browsers."""
+        images = self._chosen()
+        if not images:
+            return
+        analyses = found_by_model(self.state) if self.proposals.isChecked() else None
+        names = {image.name for image in images}
+        atoms = None if analyses is None else _atoms_in(analyses, names)
+        who = self.annotator.text().strip() or None
+        attempt(
+            lambda: self.browser.export(
+                images, self.browser.request(who, atoms, self.tolerance.value())
+            )
+        )
+
+    def export(self) -> None:
+        """Make the pack in a chosen folder."""
+        images = self._chosen()
+        if not images:
             return
         chosen = choose_file(self.state, self, "Folder to make", "atoms-pack", "Folder (*)")
         if chosen is None:
@@ -170,13 +218,13 @@ class Packs(QWidget):
         start(
             self.state,
             make_pack,
-            [image for image in project.images(counts=False) if image.name in names],
+            images,
             chosen,
             self.annotator.text().strip() or None,
             found_by_model(self.state) if self.proposals.isChecked() else None,
             self.tolerance.value(),
             message="Making a pack",
-            on_result=lambda archive: self._exported(archive, len(names)),
+            on_result=lambda archive: self._exported(archive, len(images)),
             key="pack",
             owner=self,
         )
@@ -197,10 +245,18 @@ class Packs(QWidget):
         chosen, _ = QFileDialog.getOpenFileNames(
             self, "Import packs", str(project.path.parent), PACKS
         )
-        paths = [Path(path) for path in chosen]
-        paths = [path.parent if path.name == "manifest.json" else path for path in paths]
-        if paths:
-            self._read(paths)
+        if chosen:
+            self._read([Path(path) for path in chosen])
+
+    def take_in_folder(self) -> None:
+        """Read all that a chosen folder holds."""
+        project = self.state.project
+        if project is None:
+            return
+        start_in = str(project.path.parent)
+        chosen = QFileDialog.getExistingDirectory(self, "Folder of packs and answers", start_in)
+        if chosen:
+            self._read([Path(chosen)])
 
     def _read(self, paths: Sequence[Path], unit: Unit | None = None, before: str = "") -> None:
         """Read packs; ``before`` is the result of those that were chosen with them."""
@@ -219,6 +275,8 @@ class Packs(QWidget):
     def _taken(self, before: str, result: tuple[TakenIn, dict[str, int]]) -> None:
         taken, free = result
         self.state.atoms.skip_to(free)
+        if len(taken.labelled):
+            self.state.show_stored_labels()
         if len(taken.came):
             self.tolerance.setValue(taken.tolerance_nm)
         unit, doubted = self._choose_unit(taken.in_doubt), list(taken.in_doubt)

@@ -28,7 +28,8 @@ from .text import (
 
 _F1 = (
     "F1 of the marks of two annotators: 1 if all marks match within the tolerance, 0 without any "
-    "match; with its 95 % interval."
+    "match; with its 95 % interval. On the diagonal that of one person with themselves, where "
+    "images were marked twice."
 )
 
 
@@ -106,7 +107,7 @@ class Results(QWidget):
         self.f1.show(scores, headers)
         self.f1.tooltips = [_F1] * len(headers)
         self.effect.show(effect_lines(compared.consensus.effect))
-        several = len(scores) > 1
+        several = len(scores) > 1 or bool(compared.with_themselves)
         for widget in (self.titles[2], self.views[1]):
             widget.setVisible(several)
         for widget in (self.titles[3], self.views[2]):

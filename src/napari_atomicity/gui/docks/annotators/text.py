@@ -87,7 +87,16 @@ def format_taken(taken: TakenIn) -> str:
             f"Imported: {pluralise(int(new['marks'].sum()), 'mark')} of {who} in "
             f"{pluralise(n_images, 'image')}."
         )
+    labels = taken.labelled
+    if len(labels) and labels["new"].any():
+        who = ", ".join(dict.fromkeys(labels["annotator"]))
+        parts.append(
+            f"Imported: {pluralise(int(labels['new'].sum()), 'label')} of {who}; Second opinion in "
+            "the dock Review compares them."
+        )
     known = len(taken.came) - len(new)
+    if len(labels):
+        known += int((labels["new"] == 0).sum())
     if known:
         tables = "1 table was" if known == 1 else f"{known} tables were"
         parts.append(f"{tables} known already; nothing was added.")
@@ -96,6 +105,7 @@ def format_taken(taken: TakenIn) -> str:
         parts.append(f"Matched by name only, because the files are missing: {', '.join(by_name)}.")
     lines = [f"• {what}: {why}" for what, why in taken.refused.itertuples(index=False)]
     lines += [f"• {path.name}: {why}" for path, why in taken.in_doubt.items()]
+    parts += taken.notes
     if lines:
         more = len(lines) - _MAX_LISTED
         lines = lines[:_MAX_LISTED] + ([f"• and {more} more"] if more > 0 else [])
@@ -114,8 +124,12 @@ def rater_lines(compared: AnnotatorComparison) -> list[tuple[str, ...]]:
 
 
 def f1_table(compared: AnnotatorComparison) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Return headers and lines of the pairwise F1, with the model if it has results."""
+    """Return headers and lines of the pairwise F1, with the model if it has results.
+
+    On the diagonal is the F1 of people with themselves, where they marked images twice.
+    """
     cells = {(p["a"], p["b"]): _of(p, "f1") for p in compared.consensus.pairs.to_dict("records")}
+    cells |= {(row["annotator"],) * 2: _of(row, "f1") for row in compared.with_themselves}
     names = list(compared.consensus.annotators)
     if compared.beside is not None:
         model = {p["b"]: _of(p, "f1") for p in compared.beside["pairs"] if p["a"] == MODEL}
@@ -123,7 +137,7 @@ def f1_table(compared: AnnotatorComparison) -> tuple[list[str], list[tuple[str, 
         names = [MODEL_NAME, *names]
 
     def cell(a: str, b: str) -> str:
-        return "·" if a == b else cells.get((a, b), cells.get((b, a), "–"))
+        return cells.get((a, b), cells.get((b, a), "·" if a == b else "–"))
 
     return ["F1", *names], [(a, *(cell(a, b) for b in names)) for a in names]
 

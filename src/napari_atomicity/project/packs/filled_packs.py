@@ -8,21 +8,21 @@ import io
 import math
 import os
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Annotated, Any, Literal
 
 import pandas as pd
 from annotated_types import Interval, Len
 
-from ..core.errors import ReadError, TableError, reason_of
-from ..core.from_dict import Positive, dataclass_from_json
-from ..core.text import printable
-from ..io.files import MANIFEST, regular_file
-from ..io.formulas import unescape_formula
-from ..statistics.annotators.annotation_sites import TOLERANCE_NM
+from ...core.errors import ReadError, TableError, reason_of
+from ...core.from_dict import Positive, dataclass_from_json
+from ...core.text import printable
+from ...io.files import MANIFEST, regular_file
+from ...io.formulas import unescape_formula
+from ...statistics.annotators.annotation_sites import TOLERANCE_NM
 from .annotation_packs import DONE, FORMAT, NONE
 
 # ---- read files from a folder or a .zip archive
@@ -30,7 +30,7 @@ from .annotation_packs import DONE, FORMAT, NONE
 # Archives are not unpacked to disk, links are ignored, and the size of files read into memory is
 # limited.
 
-_MAX_TEXT = 20_000_000
+MAX_TEXT = 20_000_000
 
 
 class ArchiveFiles:
@@ -74,9 +74,9 @@ class ArchiveFiles:
         Raises `ReadError` if it can not be read, is too large, or is not text.
         """
         with self._stream(name) as stream:
-            data = stream.read(_MAX_TEXT + 1)
-        if len(data) > _MAX_TEXT:
-            raise ReadError(f"{name} is larger than {_MAX_TEXT // 1_000_000} MB", self._path)
+            data = stream.read(MAX_TEXT + 1)
+        if len(data) > MAX_TEXT:
+            raise ReadError(f"{name} is larger than {MAX_TEXT // 1_000_000} MB", self._path)
         marked = data[:2] in (b"\xff\xfe", b"\xfe\xff")  # as spreadsheets save "Unicode text"
         try:
             text = data.decode("utf-16" if marked else "utf-8-sig")
@@ -142,6 +142,12 @@ MARK_COLUMNS = ("image", "annotator", "y_px", "x_px", "y_nm", "x_nm", "uncertain
 """Columns of the table of marks."""
 LOOKED_COLUMNS = ("image", "annotator", "area_nm2", "blind")
 """Columns of the table of viewed images."""
+LABEL_COLUMNS = (
+    "image", "annotator", "cluster_id", "y_px", "x_px", "diameter_px", "label", "uncertain",
+)  # fmt: skip
+"""Columns of the table of labels of clusters."""
+SKILL_COLUMNS = ("annotator", "known", "given", "right", "f1")
+"""Columns of the results of worked examples: atoms or clusters, answers, right answers, F1."""
 Unit = Literal["px", "nm"]
 """Unit of the coordinates in a table."""
 _Rows = list[tuple[float, float, bool]]
@@ -152,8 +158,8 @@ _MAX_LOG_CHANCE = math.log(1e-6)
 _YES = {"1", "1.0", "yes", "y", "true", "x", "?", "uncertain"}
 _NO = {"", "0", "0.0", "no", "n", "false"}
 _MAX_PROBLEMS = 12
-_MAX_COUNTED, _MAX_LINES, _MAX_CELLS = 1000, 200_000, 1000
-_TEXT, _FLAGS = ("image", "annotator"), ("uncertain", "blind")
+MAX_COUNTED, _MAX_LINES, _MAX_CELLS = 1000, 200_000, 1000
+_TEXT, _FLAGS = ("image", "annotator", "label"), ("uncertain", "blind")
 
 
 @dataclass(frozen=True)
@@ -192,42 +198,22 @@ class Filled:
     looked: pd.DataFrame
     hashes: Mapping[str, str]
     tolerance_nm: float = TOLERANCE_NM  # the tolerance that the packs propose
+    # A row for each labelled cluster, columns `LABEL_COLUMNS`
+    labels: pd.DataFrame = field(default_factory=lambda: join_tables([], LABEL_COLUMNS))
+    # marks, images and labels that were given a second time by the same person
+    again_marks: pd.DataFrame = field(default_factory=lambda: join_tables([], MARK_COLUMNS))
+    again_looked: pd.DataFrame = field(default_factory=lambda: join_tables([], LOOKED_COLUMNS))
+    again_labels: pd.DataFrame = field(default_factory=lambda: join_tables([], LABEL_COLUMNS))
+    # A row for each person who did the worked examples, columns `SKILL_COLUMNS`
+    skills: pd.DataFrame = field(default_factory=lambda: join_tables([], SKILL_COLUMNS))
+    notes: tuple[str, ...] = ()  # what was left out, and why
+    # session, saved: of answers from a browser: a later file of one session replaces the earlier
+    session: str = ""
+    saved: str = ""
 
 
 class UnitError(TableError):
     """The coordinates of a pack seem to be in nm; whoever reads it has to say the unit."""
-
-
-def read_packs(paths: Iterable[str | os.PathLike[str]], unit: Unit | None = None) -> Filled:
-    """Read packs of several annotators.
-
-    Raises `AtomicityError` as `read_pack`; and if images of one name differ between packs, or one
-    person's marks of an image are in two of them.
-    """
-    given = [Path(path) for path in paths]
-    if not given:
-        raise ReadError("no pack was given")
-    packs = [read_pack(path, unit) for path in given]
-    hashes: dict[str, str] = {}
-    owner: dict[tuple[str, str], Path] = {}
-    for path, pack in zip(given, packs, strict=True):
-        for name, digest in pack.hashes.items():
-            if hashes.setdefault(name, digest) != digest:
-                raise TableError(f"{name} is another image than in the packs before", path)
-        for key in zip(pack.looked["image"], pack.looked["annotator"], strict=True):
-            if key in owner:
-                raise TableError(
-                    f"{key[1]} has also marked {key[0]} in {owner[key].name}",
-                    path,
-                    "Use a different name for each person in annotator.txt, or leave one pack out",
-                )
-            owner[key] = path
-    return Filled(
-        _joined([pack.marks for pack in packs], MARK_COLUMNS),
-        _joined([pack.looked for pack in packs], LOOKED_COLUMNS),
-        hashes,
-        min(pack.tolerance_nm for pack in packs),
-    )
 
 
 def read_pack(path: str | os.PathLike[str], unit: Unit | None = None) -> Filled:
@@ -254,7 +240,7 @@ def read_pack(path: str | os.PathLike[str], unit: Unit | None = None) -> Filled:
             if record is None or not table.endswith(".csv"):
                 problems.append(f"{table}: the manifest has no image of that name")
                 continue
-            if len(problems) >= _MAX_COUNTED:
+            if len(problems) >= MAX_COUNTED:
                 break
             if parts.sha256(table) == record.table_sha256:
                 continue
@@ -262,7 +248,7 @@ def read_pack(path: str | os.PathLike[str], unit: Unit | None = None) -> Filled:
             if rows is not None:
                 filled.append((record, rows))
     if problems:
-        raise _error(problems, path)
+        raise error_of_lines(problems, path)
     if unit is None:
         _refuse_nanometres(filled, path)
     marks, looked = [], []
@@ -275,8 +261,8 @@ def read_pack(path: str | os.PathLike[str], unit: Unit | None = None) -> Filled:
             y_px, x_px = y / divisor, x / divisor
             marks.append((image, who, y_px, x_px, y_px * px_nm, x_px * px_nm, unsure))
     return Filled(
-        _joined([pd.DataFrame(marks, columns=list(MARK_COLUMNS))], MARK_COLUMNS),
-        _joined([pd.DataFrame(looked, columns=list(LOOKED_COLUMNS))], LOOKED_COLUMNS),
+        join_tables([pd.DataFrame(marks, columns=list(MARK_COLUMNS))], MARK_COLUMNS),
+        join_tables([pd.DataFrame(looked, columns=list(LOOKED_COLUMNS))], LOOKED_COLUMNS),
         {record.name: record.sha256 for record in records.values()},
         manifest.tolerance_nm,
     )
@@ -313,9 +299,10 @@ def _refuse_nanometres(filled: Sequence[tuple[_Record, _Rows]], path: Path) -> N
             )
 
 
-def _error(problems: Sequence[str], path: Path) -> TableError:
+def error_of_lines(problems: Sequence[str], path: Path) -> TableError:
+    """Return the error of a file with wrong lines: the first ones, and how many there are."""
     more = len(problems) - _MAX_PROBLEMS
-    least = "at least " if len(problems) >= _MAX_COUNTED else ""
+    least = "at least " if len(problems) >= MAX_COUNTED else ""
     return TableError(
         "; ".join(problems[:_MAX_PROBLEMS]) + (f"; and {least}{more} more" if more > 0 else ""),
         path,
@@ -323,7 +310,8 @@ def _error(problems: Sequence[str], path: Path) -> TableError:
     )
 
 
-def _joined(parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+def join_tables(parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    """Join tables with these columns, which keep their types if there is no row."""
     dtypes: dict[str, Any] = {
         name: "object" if name in _TEXT else "bool" if name in _FLAGS else "float64"
         for name in columns
@@ -375,7 +363,7 @@ def _marks_of(
     found: _Rows = []
     seen: dict[tuple[float, float], int] = {}
     for i, line in rows[1:]:
-        if len(problems) >= _MAX_COUNTED:
+        if len(problems) >= MAX_COUNTED:
             break
         cells = [str(unescape_formula(cell)) for cell in line] + [""] * (len(head) - len(line))
         entry = cells[ix].lower()
@@ -423,8 +411,12 @@ def _annotator(parts: ArchiveFiles, manifest: _Manifest, path: Path) -> str:
     """Return the name in annotator.txt, else in the manifest, else that of the pack."""
     text = parts.text("annotator.txt") if "annotator.txt" in parts else ""
     name = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    name = name or (manifest.annotator or "").strip() or path.name.removesuffix(".zip")
-    return printable(unescape_formula(name), " ")[:_MAX_NAME_LENGTH].strip()
+    return name_of(name or (manifest.annotator or "").strip() or path.name.removesuffix(".zip"))
+
+
+def name_of(text: str) -> str:
+    """Return the name of an annotator: printable, of limited length, and no formula."""
+    return printable(str(unescape_formula(text)), " ")[:_MAX_NAME_LENGTH].strip()
 
 
 def _manifest(parts: ArchiveFiles, path: Path) -> _Manifest:

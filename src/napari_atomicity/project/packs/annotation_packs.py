@@ -29,17 +29,17 @@ from typing import Any
 
 import pandas as pd
 
-from .._version import __version__
-from ..core.errors import (
+from ..._version import __version__
+from ...core.errors import (
     AtomicityError,
     CalibrationError,
     TableError,
     UnsuitableImageError,
 )
-from ..core.progress import Progress, Stop, check, report
-from ..io.files import MANIFEST, PREVIEWS, to_json
-from ..io.images import find_images, load, sha256_of, unique_names, valid_text
-from ..statistics.annotators.annotation_sites import TOLERANCE_NM
+from ...core.progress import Progress, Stop, check, report
+from ...io.files import MANIFEST, PREVIEWS, to_json
+from ...io.images import find_images, load, sha256_of, unique_names, valid_text
+from ...statistics.annotators.annotation_sites import TOLERANCE_NM
 
 FORMAT = 1
 NONE, DONE = "none", "done"
@@ -120,7 +120,7 @@ def _check_place(directory: Path, archive: Path, overwrite: bool) -> None:
 def _check_names(files: list[Path], directory: Path) -> list[str]:
     """Return the names of the images; raise `AtomicityError` if two are the same."""
     names = [valid_text(name) for name in unique_names(files)]
-    if len({_safe(name).lower() for name in names}) < len(names):
+    if len({safe_name(name).lower() for name in names}) < len(names):
         raise AtomicityError("two images would have the same name", directory, "Rename one")
     return names
 
@@ -170,7 +170,7 @@ def _put(
     """Write image, preview and table into the folder; return the record of the manifest."""
     import imagecodecs
 
-    from ..io.contrast import to_8_bit
+    from ...io.contrast import to_8_bit
 
     given = pixel_size_nm.get(file) if isinstance(pixel_size_nm, Mapping) else pixel_size_nm
     micrograph = load(file, given, name=name)
@@ -180,7 +180,7 @@ def _put(
         )
     if micrograph.pixel_size_nm is None:
         raise CalibrationError("the pixel size is not known", file, "Give it (--pixel-size-nm)")
-    safe = _safe(name)
+    safe = safe_name(name)
     shutil.copyfile(file, folder / "images" / safe)
     grey = to_8_bit(next(micrograph.frames()))
     (folder / PREVIEWS / f"{safe}.png").write_bytes(imagecodecs.png_encode(grey))
@@ -202,7 +202,7 @@ def _put(
     }
 
 
-def _safe(name: str) -> str:
+def safe_name(name: str) -> str:
     """Return a name without folders, which is valid on every system."""
     return re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", name)
 

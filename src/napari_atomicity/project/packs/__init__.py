@@ -1,0 +1,1 @@
+"""Packs for annotators: made, filled in and read back."""

@@ -1,0 +1,148 @@
+"""Consensus of several annotators about the classes of clusters.
+
+The model of Dawid and Skene [1]_ with a confusion matrix for each annotator: labels and matrices
+are estimated together by expectation-maximisation, and nobody is assumed to be right. A label that
+its annotator is not sure of counts half. With fewer than three annotators the matrices can't be
+told apart, and all annotators have the same one. The certainty of a label is its posterior
+probability.
+
+References
+----------
+.. [1] A. P. Dawid, A. M. Skene, "Maximum likelihood estimation of observer error-rates using the EM
+   algorithm", J. R. Stat. Soc. C 28, 20-28 (1979).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import logsumexp
+
+from .agreement import Agreement, agreement, agreement_share
+from .consensus import IDENTIFIABLE
+
+_KEY = ["image", "cluster_id"]
+_UNSURE = 0.5
+_MAX_STEPS, _TOLERANCE = 500, 1e-6
+# Pseudo-counts of each row of a confusion matrix: right more often than any other label.
+_RIGHT, _WRONG = 2.0, 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class LabelConsensus:
+    """Consensus about the classes of clusters."""
+
+    # A row per cluster: ``image, cluster_id, label, certainty, n_labels``, the share ``p_<class>``
+    # of each class, and ``label_<annotator>``, "" without a label
+    clusters: pd.DataFrame
+    agreement: Agreement
+    # A row per annotator, and per model: ``who, clusters, share`` (of the clusters, those with the
+    # label of the consensus of the others), ``share_low, share_high``
+    raters: list[dict[str, Any]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures, ready for JSON."""
+        figures = {
+            name: {"value": f.value, "low": f.low, "high": f.high}
+            for name, f in (("share", self.agreement.share), ("alpha", self.agreement.alpha))
+        }
+        return {
+            "clusters": len(self.clusters),
+            "clusters_with_several_labels": self.agreement.n_items,
+            **figures,
+            "pairs": self.agreement.pairs.to_dict("records"),
+            "raters": self.raters,
+        }
+
+
+def label_consensus(
+    # ``image, annotator, cluster_id, label, uncertain``: one row per annotator and cluster
+    labels: pd.DataFrame,
+    models: Mapping[str, pd.DataFrame] | None = None,  # cluster tables with ``label`` by name
+) -> LabelConsensus:
+    """Merge the labels of several annotators, and compare each person and model with the others."""
+    clusters = _merge(labels)
+    keys = zip(labels["image"], labels["cluster_id"].astype(int), strict=True)
+    keyed = labels.assign(item=pd.Series(list(keys), labels.index, dtype=object))
+    return LabelConsensus(
+        clusters, agreement(keyed[["item", "annotator", "label"]]), _raters(labels, models or {})
+    )
+
+
+def _merge(labels: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of clusters with the label of the consensus."""
+    people = list(dict.fromkeys(labels["annotator"]))
+    classes = sorted(set(labels["label"]))
+    keys = labels[_KEY].drop_duplicates().sort_values(_KEY, ignore_index=True)
+    row = pd.MultiIndex.from_frame(keys).get_indexer(pd.MultiIndex.from_frame(labels[_KEY]))
+    who = pd.Index(people).get_indexer(labels["annotator"])
+    votes = np.zeros((len(keys), len(people), len(classes)))
+    weight = np.where(labels["uncertain"].astype(bool), _UNSURE, 1.0)
+    votes[row, who, pd.Index(classes).get_indexer(labels["label"])] = weight
+    posterior = fit_labels(votes)
+    best = posterior.argmax(axis=1) if len(classes) else np.zeros(0, int)
+    given = np.full((len(keys), len(people)), "", object)
+    given[row, who] = labels["label"].to_numpy(object)
+    return keys.assign(
+        label=np.array(classes, object)[best],
+        certainty=posterior.max(axis=1, initial=0),
+        n_labels=(votes.sum(axis=2) > 0).sum(axis=1),
+        **{f"p_{name}": posterior[:, k] for k, name in enumerate(classes)},
+        **{f"label_{name}": given[:, k] for k, name in enumerate(people)},
+    )
+
+
+def fit_labels(votes: np.ndarray) -> np.ndarray:
+    """Estimate the posterior (N, C) of the class of each item.
+
+    Parameters
+    ----------
+    votes : ndarray of shape (N, K, C)
+        Weight of the label of each annotator for each class; 0 without a label.
+    """
+    n, people, classes = votes.shape
+    if not n:
+        return np.zeros((0, classes))
+    total = votes.sum(axis=1)
+    posterior = total / total.sum(axis=1, keepdims=True)
+    prior = _WRONG + (_RIGHT - _WRONG) * np.eye(classes)
+    for _ in range(_MAX_STEPS):
+        counts = np.einsum("nc,nkl->kcl", posterior, votes)
+        if people < IDENTIFIABLE:
+            counts = np.broadcast_to(counts.sum(axis=0), counts.shape)
+        matrices = counts + prior
+        matrices = matrices / matrices.sum(axis=2, keepdims=True)
+        shares = posterior.sum(axis=0) + 1
+        logits = np.log(shares / shares.sum()) + np.einsum("nkl,kcl->nc", votes, np.log(matrices))
+        before, posterior = posterior, np.exp(logits - logsumexp(logits, axis=1, keepdims=True))
+        if np.abs(posterior - before).max() < _TOLERANCE:
+            break
+    return np.asarray(posterior)
+
+
+def _raters(labels: pd.DataFrame, models: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
+    """Compare each annotator with the consensus of the others, and each model with that of all."""
+    rows = []
+    for who in dict.fromkeys(labels["annotator"]):
+        own = labels[labels["annotator"] == who]
+        others = labels[labels["annotator"] != who]
+        if len(others):
+            rows.append(_compared(str(who), own, _merge(others)))
+    everybody = _merge(labels)
+    return [*rows, *(_compared(name, table, everybody) for name, table in models.items())]
+
+
+def _compared(who: str, own: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Any]:
+    both = own[[*_KEY, "label"]].merge(reference[[*_KEY, "label"]], on=_KEY, suffixes=("", "_of"))
+    share = agreement_share(int((both["label"] == both["label_of"]).sum()), len(both))
+    return {
+        "who": who,
+        "clusters": len(both),
+        "share": share.value,
+        "share_low": share.low,
+        "share_high": share.high,
+    }
