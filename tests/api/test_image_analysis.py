@@ -141,7 +141,8 @@ def test_saved_files_are_those_of_the_command(analysed, tmp_path):
     files = analysed.save(tmp_path / "out", progress=False)
     names = {path.name for path in files}
     assert names == {
-        "clusters.csv", "clusters.parquet", "ratios.csv", "failures.csv", "report.html", "run.json", "ro-crate-metadata.json",
+        "clusters.csv", "clusters.parquet", "ratios.csv", "failures.csv", "report.html", "run.json",
+        "ro-crate-metadata.json",
     }  # fmt: skip
     assert all(path.is_file() for path in files)
     stored = pd.read_csv(tmp_path / "out" / "clusters.csv")

@@ -29,7 +29,8 @@ from napari_atomicity.statistics.ratios.ratios import class_ratios
 from support import CLASSES, synthetic_analysis
 
 FILES = {
-    "clusters.csv", "clusters.parquet", "ratios.csv", "failures.csv", "report.html", "run.json", "ro-crate-metadata.json",
+    "clusters.csv", "clusters.parquet", "ratios.csv", "failures.csv", "report.html", "run.json",
+    "ro-crate-metadata.json",
 }  # fmt: skip
 FOLDER = FILES | {"clusters", ".atomicity.lock"}
 
