@@ -1,5 +1,7 @@
 """The analyses of several images: a folder, a list, sessions."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -110,6 +112,19 @@ def test_saving_twice_gives_the_same(analyses, tmp_path):
     pd.testing.assert_frame_equal(first, second)
 
 
+def test_plots_are_saved_at_the_size_of_a_publication(analyses, tmp_path):
+    files = {path.name: path for path in analyses.plot.save(tmp_path / "figures")}
+    assert {"diameter.csv", "ratios_one_column.pdf", "ratios_two_columns.svg"} <= files.keys()
+    widths_cm = []
+    for column in ("one_column", "two_columns"):
+        svg = files[f"diameter_{column}.svg"].read_text()
+        widths_cm.append(float(re.search(r'width="([\d.]+)pt"', svg)[1]) / 72 * 2.54)
+    assert widths_cm == pytest.approx([8.5, 17.5], rel=0.01)
+    pdf = files["diameter_one_column.pdf"].read_bytes()
+    assert b"/FontFile2" in pdf  # fonts are embedded as TrueType
+    assert "diameter_from_nm" in pd.read_csv(files["diameter.csv"]).columns
+
+
 def test_plots_and_html_of_all_images(analyses):
     import matplotlib
 
@@ -118,6 +133,10 @@ def test_plots_and_html_of_all_images(analyses):
 
     assert len(analyses.plot().axes) == 2
     assert "%" in analyses.plot_ratios().get_ylabel()
+    assert "nm" in analyses.plot.diameter().get_xlabel()
+    assert "embedding" in dir(analyses.plot)
+    with pytest.raises(AttributeError, match="the plots are diameter"):
+        analyses.plot.diametre()
     plt.close("all")
     html = analyses._repr_html_()
     assert "ref.tif" in html

@@ -15,6 +15,7 @@ from ..core.palette import colour_of
 from ..core.tables.cluster_table import NON_CLASS_LABELS, classes_of
 from ..models.analysis import Analysis
 from .arguments import check_kind, checks_arguments
+from .plots import Plots, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,18 +110,19 @@ class ImageAnalysis(Analysis):
 
         return measure_clusters(self, **measurements)
 
-    def plot(self, axes: Axes | None = None) -> Axes:
-        """Plot the image with the outlines and labels of its clusters.
-
-        Parameters
-        ----------
-        axes : matplotlib.axes.Axes, optional
-            Axes to draw into. Default: a new figure.
+    @property
+    def plot(self) -> Plots:
+        """Plots: ``plot()`` draws the image with its clusters, ``plot.diameter()`` and others more.
 
         Returns
         -------
-        matplotlib.axes.Axes
+        Plots
+            Each function takes ``axes``, by default those of a new figure, and returns them.
         """
+        return Plots(self._plot_image, [self])
+
+    def _plot_image(self, axes: Axes | None = None) -> Axes:
+        """Plot the image with the outlines and labels of its clusters."""
         from ..reporting.figures import draw_image
 
         axes = axes or new_axes((8.0, 6.0))
@@ -248,13 +250,6 @@ class ImageAnalysis(Analysis):
         from .notebook import html_of_image
 
         return html_of_image(self)
-
-
-def new_axes(size_inch: tuple[float, float]) -> Axes:
-    """Return the axes of a new figure of pyplot."""
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(figsize=size_inch, layout="constrained")[1]
 
 
 def open_in_viewer(analyses: Iterable[Analysis], viewer: Any = None) -> Any:

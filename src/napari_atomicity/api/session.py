@@ -21,7 +21,8 @@ from ..pipeline.runs.in_memory import AnalysedImages
 from ..pipeline.runs.run_files import RunInfo
 from ..statistics.ratios.ratios import class_ratios
 from .arguments import checks_arguments
-from .image_analysis import ImageAnalysis, new_axes, open_in_viewer
+from .image_analysis import ImageAnalysis, open_in_viewer
+from .plots import Plots
 from .saving import results_of, save_results
 
 if TYPE_CHECKING:
@@ -269,13 +270,20 @@ class Analyses:
         return compared
 
     # ---- output
-    def plot(self) -> Any:
-        """Plot the first images with the outlines and labels of their clusters.
+    @property
+    def plot(self) -> Plots:
+        """Plots: ``plot()`` draws the first images, ``plot.diameter()`` and others all clusters.
 
         Returns
         -------
-        matplotlib.figure.Figure
+        Plots
+            ``plot()`` returns a figure; each other function takes ``axes``, by default those of a
+            new figure, and returns them.
         """
+        return Plots(self._plot_images, list(self))
+
+    def _plot_images(self) -> Any:
+        """Plot the first images with the outlines and labels of their clusters."""
         import matplotlib.pyplot as plt
 
         shown = list(self)[:_MAX_PLOTS]
@@ -303,16 +311,7 @@ class Analyses:
         -------
         matplotlib.axes.Axes
         """
-        from ..reporting.plots.base import Look
-        from ..reporting.plots.registry import PLOTS
-
-        classes = self.results.card.classes
-        limits = limits_of(self.results.analyses.values())
-        plot = PLOTS["ratios"]
-        data = plot.data(self.table, classes=classes, images=self.images, limits=limits)
-        axes = axes or new_axes((7.0, 4.0))
-        plot.draw(axes, data, Look(classes))
-        return axes
+        return self.plot.ratios(axes)
 
     @checks_arguments()
     def save(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..core.errors import ModelError, ReadError, TableError
+from ..core.errors import AtomicityError, ModelError, ReadError, TableError
 from ..core.text import pluralise
 from ..pipeline.explain_request import ExplainRequest
 from ..pipeline.run_request import RunRequest
@@ -230,6 +230,13 @@ def analyse(
             help="Stacks only: number of registered frames to average before the detection.",
         ),
     ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the plots of all images at the size of a publication: PNG, SVG and "
+            "PDF, 8.5 and 17.5 cm wide, each with its numbers as CSV."
+        ),
+    ] = None,
     workers: Workers = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -248,9 +255,24 @@ def analyse(
     else:
         run, _ = run_analysis(images, out, wanted, overwrite)
     _print_ratios(run)
+    if figures is not None:
+        _write_figures(run, figures)
     if as_json:
         print_json(run.summary())
     finish(run, out)
+
+
+def _write_figures(run: Run, folder: Path) -> None:
+    """Write the plots of all images of a run."""
+    from ..core.tables.cluster_table import classes_of
+    from ..reporting.plots.publication import write_plots
+
+    parameters = {o.image: o.parameters for o in run.outcomes if o.status == "done"}
+    try:
+        files = write_plots(run.table, classes_of(run.table), folder, parameters)
+    except AtomicityError as error:
+        fail(str(error))
+    say(f"{pluralise(len(files), 'file')} of figures in {folder}")
 
 
 def _frames_of(text: str | None) -> int | str | None:

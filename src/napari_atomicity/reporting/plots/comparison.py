@@ -5,26 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from ...core.text import printable
-from ...io.figures import SUFFIXES, save_figure
 from ...statistics.samples.comparison import SampleComparison
 from ...statistics.samples.image_values import DENSITY, MEAN_ATOMS, SHARE
 from ...statistics.samples.sentences import SIGNIFICANT
 from .base import Look
+from .publication import CM_PER_INCH, FONT_PT, write_in_both_widths
 from .registry import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLUMN_WIDTHS_CM = {"one_column": 8.5, "two_columns": 17.5}
-FONT_PT = 7.0
-_CM_PER_INCH = 2.54
 _PANEL_HEIGHT_CM, _PANEL_WIDTH_EM = 5.0, 22
 _BLUE = "#0072b2"
 _LABELS = {
@@ -78,38 +75,33 @@ def _grid(n: int, width_inch: float, look: Look) -> tuple[int, int]:
     return rows, -(-n // rows) or 1
 
 
+def write_comparison_figures(
+    comparison: SampleComparison, folder: Path, classes: Sequence[str] = ()
+) -> list[Path]:
+    """Write each figure as PNG, SVG and PDF in the widths of one and of two columns, with 7 pt."""
+    look, files = Look(classes_of_comparison(comparison, classes), font_pt=FONT_PT), []
+    for name in comparison_figures(comparison):
+
+        def draw(_: str, width: float, name: str = name) -> Figure:
+            return comparison_figure(comparison, name, look, width * CM_PER_INCH)
+
+        files += write_in_both_widths(name, draw, folder, look)
+    return files
+
+
 def comparison_figure(
     comparison: SampleComparison, name: str, look: Look, width_cm: float = 17.5
 ) -> Figure:
     """Return one figure of `comparison_figures` at a width in cm."""
     from matplotlib.figure import Figure
 
-    width = width_cm / _CM_PER_INCH
+    width = width_cm / CM_PER_INCH
     rows, _ = _grid(len(comparison_figures(comparison)[name]), width, look)
-    height = _PANEL_HEIGHT_CM / _CM_PER_INCH * rows
+    height = _PANEL_HEIGHT_CM / CM_PER_INCH * rows
     with style(look):
         figure = Figure((width, height), layout="constrained", facecolor=look.paper)
         draw_comparison(figure, comparison, look, name)
     return figure
-
-
-def write_comparison_figures(
-    comparison: SampleComparison, folder: Path, classes: Sequence[str] = ()
-) -> list[Path]:
-    """Write each figure as PNG, SVG and PDF in the widths of one and of two columns, with 7 pt."""
-    import matplotlib as mpl
-
-    look, files = Look(classes_of_comparison(comparison, classes), font_pt=FONT_PT), []
-    texts = ("axes.labelsize", "axes.titlesize", "xtick.labelsize", "ytick.labelsize",
-             "legend.fontsize")  # fmt: skip
-    sizes: dict[Any, Any] = dict.fromkeys(texts, FONT_PT)
-    for name in comparison_figures(comparison):
-        for column, width in COLUMN_WIDTHS_CM.items():
-            with style(look), mpl.rc_context(sizes):
-                figure = comparison_figure(comparison, name, look, width)
-                for suffix in SUFFIXES:
-                    files.append(save_figure(figure, folder / f"{name}_{column}{suffix}"))
-    return files
 
 
 def classes_of_comparison(

@@ -14,7 +14,7 @@ image → intensity of one atom in counts nm²; ``images`` in the order of the w
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,10 +53,14 @@ SUFFIXES = {**FIGURE_SUFFIXES, ".csv": "Data"}
 
 def scales_of(analyses: Sequence[Analysis]) -> dict[str, float]:
     """Return image → integrated intensity of one atom in counts nm², where it is known."""
-    found = {a.micrograph.name: a.parameters for a in analyses}
+    return scales_from({a.micrograph.name: a.parameters for a in analyses})
+
+
+def scales_from(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Return the same from image → parameters of its analysis."""
     return {
         image: float(known["intensity_per_atom"])
-        for image, known in found.items()
+        for image, known in parameters.items()
         # Without a certainty no intensity scale was estimated, and the entry is 1.
         if known.get("certainty_of_scale") and known.get("intensity_per_atom")
     }

@@ -1,0 +1,93 @@
+"""Plots of analysed clusters by name, as notebooks draw and save them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..core.tables.cluster_table import classes_of
+from ..io.tables import concatenate
+from ..models.analysis import Analysis, limits_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def new_axes(size_inch: tuple[float, float]) -> Axes:
+    """Return the axes of a new figure of pyplot."""
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=size_inch, layout="constrained")[1]
+
+
+class Plots:
+    """Plots of analysed clusters: ``analysis.plot()`` draws the image, others have names.
+
+    ``plot.diameter()``, ``plot.intensity()``, ``plot.confidence()``, ``plot.reliability()``,
+    ``plot.ratios()`` and ``plot.embedding()`` draw into ``axes``, by default a new figure, and
+    return the axes. ``plot.save(folder)`` writes all of them for a publication.
+    """
+
+    def __init__(self, draw_image: Callable[..., Any], analyses: Sequence[Analysis]) -> None:
+        self._draw_image, self._analyses = draw_image, analyses
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """Plot the image, or the first images, with outlines and labels."""
+        return self._draw_image(*args, **options)
+
+    def __getattr__(self, name: str) -> Callable[..., Axes]:
+        """Return the function that draws a plot."""
+        from ..reporting.plots.registry import PLOTS
+
+        if name not in PLOTS:
+            raise AttributeError(f"there is no plot {name!r}: the plots are {', '.join(PLOTS)}")
+        return partial(self._draw, name)
+
+    def __dir__(self) -> list[str]:
+        from ..reporting.plots.registry import PLOTS
+
+        return [*super().__dir__(), *PLOTS]
+
+    def _draw(self, name: str, axes: Axes | None = None) -> Axes:
+        from ..reporting.plots.base import Look
+        from ..reporting.plots.registry import PLOTS, scales_of
+
+        table = concatenate([analysis.table for analysis in self._analyses])
+        classes = tuple(classes_of(table))
+        data = PLOTS[name].data(
+            table,
+            classes=classes,
+            images=[analysis.micrograph.name for analysis in self._analyses],
+            limits=limits_of(self._analyses),
+            scales=scales_of(self._analyses),
+        )
+        axes = axes or new_axes((7.0, 4.0))
+        PLOTS[name].draw(axes, data, Look(classes))
+        return axes
+
+    def save(self, folder: str | PathLike[str]) -> list[Path]:
+        """Write all plots as PNG, SVG and PDF, 8.5 and 17.5 cm wide, each with its numbers.
+
+        Parameters
+        ----------
+        folder : path-like
+            Where the files are written.
+
+        Returns
+        -------
+        list of pathlib.Path
+            The files.
+
+        Raises
+        ------
+        AtomicityError
+            If a file cannot be written.
+        """
+        from ..reporting.plots.publication import write_plots
+
+        table = concatenate([analysis.table for analysis in self._analyses])
+        parameters = {a.micrograph.name: a.parameters for a in self._analyses}
+        return write_plots(table, classes_of(table), Path(folder), parameters)

@@ -1,0 +1,99 @@
+"""Figures as papers need them: in the widths of one and of two columns, with the numbers beside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ...io.figures import SUFFIXES, save_figure
+from ...io.tables import write_table
+from ...statistics.ratios.ratio_notes import ImageLimits
+from .base import Look
+from .registry import PLOTS, scales_from, style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMN_WIDTHS_CM = {"one_column": 8.5, "two_columns": 17.5}
+FONT_PT = 7.0
+CM_PER_INCH = 2.54
+_ASPECT = {"one_column": 0.75, "two_columns": 0.45}
+"""Height of a plot as a share of its width."""
+_TEXTS = (
+    "font.size", "axes.labelsize", "axes.titlesize", "xtick.labelsize", "ytick.labelsize",
+    "legend.fontsize",
+)  # fmt: skip
+
+
+def write_in_both_widths(
+    name: str,
+    figure_of: Callable[[str, float], Figure],  # of a column and its width in inches
+    folder: Path,
+    look: Look,
+) -> list[Path]:
+    """Write a figure as PNG, SVG and PDF in the widths of one and of two columns, with 7 pt."""
+    import matplotlib as mpl
+
+    sizes: dict[Any, Any] = dict.fromkeys(_TEXTS, FONT_PT)
+    files = []
+    for column, width_cm in COLUMN_WIDTHS_CM.items():
+        with style(look), mpl.rc_context(sizes):
+            figure = figure_of(column, width_cm / CM_PER_INCH)
+            files += [save_figure(figure, folder / f"{name}_{column}{end}") for end in SUFFIXES]
+    return files
+
+
+def write_plots(
+    table: pd.DataFrame,
+    classes: Sequence[str],
+    folder: Path,
+    parameters: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[Path]:
+    """Write all plots of a cluster table, each with a table of its numbers.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Clusters of one image or of several.
+    classes : sequence of str
+        Classes in order, for the colours.
+    folder : Path
+        Where the files are written.
+    parameters : mapping of str to mapping, optional
+        Image → parameters of its analysis, for the intensity scales and what limits the labels.
+
+    Returns
+    -------
+    list of Path
+
+    Raises
+    ------
+    AtomicityError
+        If a file cannot be written.
+    """
+    known = dict(parameters or {})
+    images = list(known) or list(dict.fromkeys(table["image"].astype(str)))
+    limits = {image: ImageLimits.from_parameters(one) for image, one in known.items()}
+    look = Look(tuple(classes), font_pt=FONT_PT)
+    files = []
+    for name, plot in PLOTS.items():
+        data = plot.data(
+            table, classes=classes, images=images, limits=limits, scales=scales_from(known)
+        )
+        if not len(data):
+            continue
+
+        def draw(column: str, width: float, plot: Any = plot, data: pd.DataFrame = data) -> Figure:
+            from matplotlib.figure import Figure
+
+            size = (width, _ASPECT[column] * width)
+            figure = Figure(size, layout="constrained", facecolor=look.paper)
+            plot.draw(figure.add_subplot(), data, look)
+            return figure
+
+        files += write_in_both_widths(name, draw, folder, look)
+        files.append(write_table(data, folder / f"{name}.csv"))
+    return files
