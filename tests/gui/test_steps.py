@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import tifffile
 from brightness import CLASSES, N_CLUSTERS, PIXEL_NM, blobs
 from mouse import LEFT
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QAbstractButton, QComboBox
+from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox
 from waiting import updated
 
 from napari_atomicity.gui.docks.analyse import Analyse, Classify, Detect
 from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.gui.viewer.layers.micrographs import layer_data
+from napari_atomicity.io.images import load
 from napari_atomicity.pipeline import measurements
 
 DOCK_PX = 370, 500
@@ -152,6 +156,27 @@ def test_conditions_that_differ_are_shown_even_if_the_steps_are_folded(analysed,
     now = state.analysis("field")
     state.clusters.set_analysis(replace(now, table=now.table.assign(conditions_differ=True)))
     assert updated(analysed).conditions.isVisible()
+
+
+def test_the_analysis_is_copied_as_a_command_and_as_python(
+    analysed, viewer, qtbot, settle, tmp_path, monkeypatch
+):
+    assert not analysed.copy_button.isEnabled()  # the image has no file
+    path = tmp_path / "a b.tif"
+    tifffile.imwrite(path, blobs(1))
+    micrograph = load(path, PIXEL_NM)
+    viewer._add_layer_from_data(*layer_data(micrograph))
+    settle(viewer)
+    analysed.image_form.images.setCurrentText(micrograph.name)
+    qtbot.mouseClick(analysed.button, LEFT)
+    settle(viewer)
+    qtbot.waitUntil(lambda: updated(analysed).copy_button.isEnabled(), timeout=10_000)
+    command, python = analysed.copy_button.menu().actions()
+    command.trigger()
+    assert shlex.split(QApplication.clipboard().text())[:3] == ["atomicity", "analyse", str(path)]
+    python.trigger()
+    assert repr(str(path)) in QApplication.clipboard().text()
+    compile(QApplication.clipboard().text(), "copied", "exec")
 
 
 def test_results_are_those_of_the_chosen_image(analysed, viewer, settle):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QApplication, QMenu, QPushButton, QVBoxLayout, QWidget
 
 from ...core.errors import format_failed
+from ...core.text import pluralise
 from ...models.analysis import Analysis
+from ...pipeline.repeat import as_command, as_python, request_of
 from ...pipeline.run_request import RunRequest
 from ...reporting.image_warnings import pixel_warnings
 from ...state.window_state import WindowState
@@ -19,6 +23,7 @@ from ...statistics.ratios.track_counts import (
     stacks_without_tracks,
 )
 from ..controls.forms import CollapsibleSection, folded, main_button, new_row
+from ..controls.questions import show_info
 from ..controls.settings_form import form_of
 from ..panels.corrections import Corrections
 from ..panels.dock import Dock
@@ -119,11 +124,35 @@ class Analyse(Dock):
         steps = QWidget()
         layout = QVBoxLayout(steps)
         layout.setContentsMargins(0, 0, 0, 0)
-        row = new_row(self.detect, self.classify)
-        layout.addLayout(row)
+        self.copy_button = QPushButton("Copy as")
+        self.copy_button.setToolTip(
+            "Copy the command, or the lines of Python, that repeat this analysis with all images "
+            "of the session."
+        )
+        menu = QMenu(self.copy_button)
+        menu.addAction("Command", partial(self._copy, as_command))
+        menu.addAction("Python", partial(self._copy, as_python))
+        self.copy_button.setMenu(menu)
+        layout.addLayout(new_row(self.detect, self.classify, self.copy_button))
         for panel in (self.legend, self.corrections, self.detected, self.intensity):
             layout.addWidget(panel)
         return steps
+
+    def _copy(self, text_of: Callable[[RunRequest, Sequence[Path]], str]) -> None:
+        """Copy what repeats the analysis of this image and of those labelled with it."""
+        image = self.image_form.image
+        analysis = self.state.analysis(image or "")
+        if image is None or analysis is None:
+            return
+        session, analyses = self.state.sessions.session_of(image), [analysis]
+        if analysis.parameters.get("session"):
+            found = [self.state.analysis(name) for name in session.images]
+            analyses = [one for one in found if one is not None and one.model_id]
+        paths = [one.micrograph.path for one in analyses if one.micrograph.path is not None]
+        names = {one.micrograph.name for one in analyses}
+        known = {name: sample for name, sample in session.known.items() if name in names}
+        QApplication.clipboard().setText(text_of(request_of(analyses, known), paths))
+        show_info(f"Copied: the analysis of {pluralise(len(paths), 'image')}")
 
     def _is_ready(self) -> bool:
         return self.image_form.ready and may_analyse(self.state)
@@ -135,6 +164,8 @@ class Analyse(Dock):
         result = summary(self.state, image) or why_not
         self.result.setText(" ".join(filter(None, (self.image_form.hint, result))))
         self.conditions.show_analysis(analysis)
+        of_file = analysis is not None and analysis.micrograph.path is not None
+        self.copy_button.setEnabled(of_file and bool(analysis and analysis.model_id))
         for panel in (self.legend, self.corrections, self.detected):
             panel.setVisible(analysis is not None and len(analysis.table) > 0)
         self.intensity.show_analysis(analysis)
