@@ -101,6 +101,7 @@ class SessionEntry:
     keep_known: bool = False
     # relative error (standard deviation) of the pixel size; None if it is not known
     pixel_size_error: float | None = None
+    sample: str = ""  # name of its sample; empty for that of its folder
 
     def __bool__(self) -> bool:
         """Return whether anything was entered."""
@@ -378,8 +379,17 @@ def group_samples(
         for pattern, entry in (entries or {}).items()
         for image in match_images(pattern, folders)
     }
+    return collect_samples(folders, entry_of, [e.sample for e in (entries or {}).values()])
+
+
+def collect_samples(
+    folders: Mapping[str, str],  # image → absolute path of its folder; "" for one without a file
+    entry_of: Mapping[str, SampleEntry],  # image → what a person says of it
+    first: Iterable[str] = (),  # names of the samples that come first
+) -> list[Sample]:
+    """Group images into samples as `group_samples`, by entries that each name one image."""
     labels = _folder_labels(dict.fromkeys(f for i, f in folders.items() if i not in entry_of))
-    images: dict[str, list[str]] = {e.sample: [] for e in (entries or {}).values()}
+    images: dict[str, list[str]] = {name: [] for name in first}
     for image, folder in folders.items():
         name = entry_of[image].sample if image in entry_of else labels[folder]
         images.setdefault(name, []).append(image)

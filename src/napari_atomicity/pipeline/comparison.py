@@ -253,17 +253,22 @@ def _compare_tables(
         rows = pd.concat(results.atoms, ignore_index=True)
         atoms = evidence_of_atoms(rows, outcomes, samples)
     found = compare_evidence(samples, reference, clusters, atoms)
-    if len(found.tested) or clusters.withheld:
-        return found
+    if not (len(found.tested) or clusters.withheld):
+        raise why_untested(found)
+    return found
+
+
+def why_untested(found: SampleComparison) -> TableError:
+    """Return why no sample of a comparison could be compared with the reference."""
     counted = found.table.loc[found.table["value"].notna(), "sample"].unique()
     if len(counted) < 2 or found.reference not in counted:
         which = f"only {', '.join(counted)} has" if len(counted) else "no sample has"
-        raise TableError(
+        return TableError(
             f"{which} counted clusters or atoms, and a comparison needs the reference "
             f"({found.reference}) and another one",
             advice="Look into the reports of the results",
         )
-    raise TableError(
+    return TableError(
         "each sample has one image with counted clusters or atoms, so that nothing tells how much "
         "images of a sample differ",
         advice="Add images of at least one sample",

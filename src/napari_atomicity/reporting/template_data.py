@@ -13,8 +13,8 @@ from ..core.palette import colours
 from ..core.tables.cluster_table import NON_CLASS_LABELS
 from ..statistics.ratios.reference import Comparison
 from ..statistics.samples.comparison import SampleComparison
-from ..statistics.samples.planning import describe_more_images
-from ..statistics.samples.sentences import comparison_sentences
+from ..statistics.samples.planning import plans_of_samples
+from ..statistics.samples.sentences import comparison_notes, comparison_sentences
 from ..statistics.stratified_accuracy import OnCorrected
 from .charts import as_image, draw_chart
 from .examples import SURE, ClusterExample
@@ -127,19 +127,13 @@ def sample_context(
         as_image(comparison_figure(comparison, name, look, 24), "chart", f"Samples: {name}")
         for name in comparison_figures(comparison)
     ]
-    members = {s.name: len(s.images) for s in comparison.samples}
-    of_sample = {name: [of[name] for of in comparison.estimates if name in of] for name in members}
     return {
         "reference": comparison.reference,
-        "images": members,
+        "images": {s.name: len(s.images) for s in comparison.samples},
         "charts": charts,
         "sentences": comparison_sentences(comparison),
-        "notes": dict.fromkeys(
-            f"{row['sample']}: {row['note']}"
-            for row in comparison.table.to_dict("records")
-            if row["note"]
-        ),
-        "plans": [text for of in of_sample.values() if (text := describe_more_images(of))],
+        "notes": comparison_notes(comparison),
+        "plans": plans_of_samples(comparison),
     }
 
 

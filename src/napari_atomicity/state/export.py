@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..core.acquisition_session import AcquisitionSession, Sample, group_samples
+from ..core.acquisition_session import AcquisitionSession, Sample
 from ..core.errors import Cancelled, ModelError, attempt
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, for_each_image, report
@@ -137,9 +137,8 @@ def snapshot(state: WindowState) -> Snapshot:
     # Known samples would tell a blind annotator the labels.
     if state.blind:
         return Snapshot(tuple(analyses), tuple(missing), state.project, blind)
-    paths = {a.micrograph.name: a.micrograph.path for a in analyses}
-    folders = {name: "" if p is None else str(p.absolute().parent) for name, p in paths.items()}
-    groups = tuple(state.sessions.groups()), tuple(group_samples(folders))
+    samples = state.sessions.samples(a.micrograph.name for a in analyses)
+    groups = tuple(state.sessions.groups()), tuple(samples)
     return Snapshot(tuple(analyses), tuple(missing), state.project, None, *groups)
 
 

@@ -13,7 +13,10 @@ from ..core.acquisition_session import (
     Composition,
     EarlierScale,
     Recording,
+    Sample,
+    SampleEntry,
     SessionEntry,
+    collect_samples,
     format_composition,
     group_images,
 )
@@ -25,7 +28,7 @@ from .window_images import WindowImages
 
 
 class SessionStore:
-    """Acquisition sessions of the images of a window.
+    """Acquisition sessions and samples of the images of a window.
 
     Only what a person enters is stored, as edits; the rest is derived when it is needed.
     """
@@ -39,6 +42,7 @@ class SessionStore:
         self._do = do
         self._entries: dict[str, SessionEntry] = {}
         self._groups: list[AcquisitionSession] | None = None
+        self._samples: list[Sample] | None = None
         state.images_changed.connect(self._invalidate)
 
     @property
@@ -62,6 +66,23 @@ class SessionStore:
         """Return the session of an image of the window."""
         return next(session for session in self.groups() if image in session.images)
 
+    def samples(self, images: Iterable[str] | None = None) -> list[Sample]:
+        """Return the samples of all images of the window, or of some, in the order of images."""
+        if self._samples is None:
+            paths = {image: self._state.micrograph(image).path for image in self._state.images}
+            folders = {i: "" if p is None else str(p.absolute().parent) for i, p in paths.items()}
+            stated = {i: SampleEntry(e.sample) for i in folders if (e := self.get(i)).sample}
+            self._samples = collect_samples(folders, stated)
+        if images is None:
+            return self._samples
+        wanted = set(images)
+        members = [(s, tuple(i for i in s.images if i in wanted)) for s in self._samples]
+        return [replace(sample, images=found) for sample, found in members if found]
+
+    def sample_of(self, image: str) -> Sample:
+        """Return the sample of an image of the window."""
+        return next(sample for sample in self.samples() if image in sample.images)
+
     # ---- changes
     def install(self, image: str, entry: SessionEntry | None) -> None:
         """Replace the entry of an image; None removes it."""
@@ -77,7 +98,7 @@ class SessionStore:
         self._invalidate()
 
     def _invalidate(self) -> None:
-        self._groups = None
+        self._groups = self._samples = None
 
     # ---- what a person does
     def group(self, images: Iterable[str], name: str) -> None:
@@ -96,6 +117,28 @@ class SessionStore:
         self._set(
             {image: replace(self.get(image), session="") for image in images},
             f"derive the session of {pluralise(len(images), 'image')}",
+        )
+
+    def group_sample(self, images: Iterable[str], name: str) -> None:
+        """Make images a sample, or join them with the sample of that name."""
+        images = list(images)
+        # The others are named too: the label of a folder may change when images are added.
+        others = [i for sample in self.samples() if sample.name == name for i in sample.images]
+        self._set(
+            {i: replace(self.get(i), sample=name) for i in dict.fromkeys([*others, *images])},
+            f"sample {name} of {pluralise(len(images), 'image')}",
+        )
+
+    def rename_sample(self, old: str, new: str) -> None:
+        """Rename a sample; if another one has the new name, they become one."""
+        self.group_sample([i for s in self.samples() if s.name == old for i in s.images], new)
+
+    def derive_sample(self, images: Iterable[str]) -> None:
+        """Let images be of the sample of their folder again."""
+        images = list(images)
+        self._set(
+            {image: replace(self.get(image), sample="") for image in images},
+            f"sample of {pluralise(len(images), 'image')} by folder",
         )
 
     def set_known(self, images: Iterable[str], composition: Composition) -> None:
@@ -138,9 +181,9 @@ class SessionStore:
             f"{what} for {pluralise(len(members), 'image')}",
         )
 
-    def free_name(self, name: str) -> str:
-        """Return a name for a new session that no other one has, such as ``morning (2)``."""
-        taken = {session.name for session in self.groups()}
+    def free_name(self, name: str, of_samples: bool = False) -> str:
+        """Return a name that no other session, or sample, has, such as ``morning (2)``."""
+        taken = {group.name for group in (self.samples() if of_samples else self.groups())}
         number = 2
         while f"{name} ({number})" in taken:
             number += 1

@@ -45,7 +45,7 @@ class Chart(Drawing):
     def show_chart(
         self, draw: Callable[[Figure, Look], object] | None, description: str = ""
     ) -> None:
-        """Show a figure."""
+        """Show a figure, by a function that draws it, or an iterator that draws it in parts."""
         self._draw = draw
         self.setAccessibleDescription(description)
         self.redraw()
@@ -97,8 +97,13 @@ class Chart(Drawing):
         with style(look):
             figure = Figure(size, dpi=dpi)
             canvas = FigureCanvasAgg(figure)
-            self._draw(figure, look)
+            parts = self._draw(figure, look)
         yield
+        while isinstance(parts, Iterator):  # a figure that takes long is drawn in parts
+            with style(look):
+                if next(parts, self) is self:
+                    break
+            yield
         layout = figure.get_layout_engine()
         if layout is not None:
             with style(look):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,10 +62,19 @@ def draw_comparison(
     figure: Figure, comparison: SampleComparison, look: Look, name: str = "clusters"
 ) -> None:
     """Draw a figure of `comparison_figures`; panels are beside each other if there is room."""
+    for _ in draw_panels(figure, comparison, look, name):
+        pass
+
+
+def draw_panels(
+    figure: Figure, comparison: SampleComparison, look: Look, name: str
+) -> Iterator[None]:
+    """Draw the panels of a figure one after the other."""
     panels = comparison_figures(comparison).get(name, [])
     rows, columns = _grid(len(panels), figure.get_size_inches()[0], look)
     for number, panel in enumerate(panels, 1):
         panel(figure.add_subplot(rows, columns, number), comparison.table, look)
+        yield
 
 
 def _grid(n: int, width_inch: float, look: Look) -> tuple[int, int]:
@@ -167,7 +176,7 @@ def _draw_differences(axes: Axes, table: pd.DataFrame, look: Look) -> None:
             markerfacecolor=face, markeredgecolor=colour, linestyle="",
         )  # fmt: skip
     reference = printable(next(iter(rows["reference_sample"]), ""))
-    axes.set(ylabel=f"Difference from {reference} / percentage points")
+    axes.set(ylabel=f"Difference from {reference}\n/ percentage points")
     _name_samples(axes, samples)
 
 

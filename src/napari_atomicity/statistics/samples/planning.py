@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
+from .comparison import SampleComparison
 from .sample_estimates import SampleEstimate
 
 MAX_IMAGES = 1000
@@ -92,3 +93,12 @@ def describe_more_images(
     if not most:
         return f"{name} has enough images for {aim}"
     return f"about {most} more {'image' if most == 1 else 'images'} of {name} for {aim}"
+
+
+def plans_of_samples(comparison: SampleComparison) -> list[str]:
+    """Say of each sample with clusters how many more images it needs."""
+    plans = [
+        describe_more_images([of[sample.name] for of in comparison.estimates if sample.name in of])
+        for sample in comparison.samples
+    ]
+    return [plan for plan in plans if plan]

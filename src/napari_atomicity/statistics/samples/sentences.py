@@ -12,6 +12,15 @@ from .image_values import DENSITY, MEAN_ATOMS, SHARE
 
 SIGNIFICANT = 0.05
 """Corrected p value below which a difference is called significant."""
+LINE_HEADERS = ("Sample", "Quantity", "Difference", "p (Holm)", "Value", "Reference")
+"""Columns of `comparison_lines`; values have their 95 % intervals."""
+_SHORT_NAMES = {
+    MEAN_ATOMS: "atoms per cluster",
+    "neighbour_mean": "neighbour, mean",
+    "neighbour_median": "neighbour, median",
+    "share_dimer": "atoms in dimers",
+    "share_larger": "atoms in larger groups",
+}
 _NAMES = {
     MEAN_ATOMS: "mean number of atoms of a cluster",
     DENSITY: "density of the atoms",
@@ -34,6 +43,39 @@ def comparison_sentences(comparison: SampleComparison) -> list[str]:
     lines = [_sentence(row, reference[_key(row)], len(tested)) for row in tested]
     trends = comparison.trends.to_dict("records")
     return lines + [_trend_sentence(row, len(trends)) for row in trends]
+
+
+def comparison_lines(comparison: SampleComparison) -> list[tuple[str, ...]]:
+    """Return the differences from the reference as text, in the columns of `LINE_HEADERS`."""
+    lines: list[tuple[str, ...]] = []
+    rows = comparison.table.to_dict("records")
+    reference = {_key(row): row for row in rows if row["sample"] == comparison.reference}
+    for row in (row for row in rows if row["sample"] != comparison.reference):
+        unit, points = ("%", "pp") if _is_share(row) else (row["unit"], row["unit"])
+        p = f"{row['p_holm']:.2g}" if np.isfinite(row["p_holm"]) else "–"
+        difference = _with_range(row, "difference", "difference_", points)
+        values = [_with_range(one, "value", "", unit) for one in (row, reference[_key(row)])]
+        short = row["class"] or _SHORT_NAMES.get(row["quantity"], row["quantity"])
+        lines.append((row["sample"], short, difference, p, *values))
+    return lines
+
+
+def _with_range(row: _Row, name: str, ends: str, unit: str) -> str:
+    """Format a value with its interval; a dash if it is not known."""
+    if not np.isfinite(row[name]):
+        return "–"
+    sign = name == "difference"
+    text = f"{_number(row, row[name], sign)} {unit}".rstrip()
+    low, high = row[f"{ends}low"], row[f"{ends}high"]
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return text
+    return f"{text} ({_number(row, low, sign)} to {_number(row, high, sign)})"
+
+
+def comparison_notes(comparison: SampleComparison) -> list[str]:
+    """Say of each sample what limits the use of its values."""
+    rows = comparison.table.to_dict("records")
+    return list(dict.fromkeys(f"{row['sample']}: {row['note']}" for row in rows if row["note"]))
 
 
 def describe_quantity(row: _Row) -> str:

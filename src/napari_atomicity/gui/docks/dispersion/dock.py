@@ -53,6 +53,7 @@ from ...scatter.rows import HINT, Linked
 from ...scatter.save import choose_and_save
 from ...scatter.view import PlotView
 from ...tasks import format_error, running, start
+from .compare import CompareAtoms
 from .figures import FigureModel, figures
 
 
@@ -205,6 +206,8 @@ class Dispersion(Dock):
         column.addWidget(self.form)
         column.addWidget(self.loading)
         self.settings_part = self.add(CollapsibleSection("Settings", forms))
+        self.compare = CompareAtoms(self.binding, self.form, self._known)
+        self.compare_section = self.add(CollapsibleSection("Compare samples", self.compare))
         self.content.addStretch(0)
         self.body.hide()
 

@@ -44,9 +44,18 @@ from ....statistics.ratios.reference import (
     reference_for,
 )
 from ...controls.bars import BarChart
-from ...controls.forms import STRETCH, ComboBox, labelled, new_form, new_row, wrapped_label
+from ...controls.forms import (
+    STRETCH,
+    CollapsibleSection,
+    ComboBox,
+    labelled,
+    new_form,
+    new_row,
+    wrapped_label,
+)
 from ...controls.refresher import follow
 from ...controls.settings import remember
+from ...panels.compare import ComparePart
 from ...panels.dock import Dock
 from ...panels.ratio_bars import ALL_IMAGES, KEEP_RATIOS, THIS_IMAGE, ratio_bars
 from ...panels.session_labels import ANALYSE_ALL
@@ -107,6 +116,9 @@ class Ratios(Dock):
         self.add(self._table())
         self.content.addLayout(self._buttons())
         self.content.addLayout(self._reference_part())
+        self.compare = ComparePart(self.binding)
+        self.keep.toggled.connect(self.compare.invalidate)
+        self.compare_section = self.add(CollapsibleSection("Compare samples", self.compare))
         self.report_section = self.add_part("Report")
         self._show_comparison(None)
         follow(self, self.state.current_changed, self._show)

@@ -1,0 +1,334 @@
+"""The section *Compare samples* of Ratios and Dispersion: differences with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar
+
+from qtpy.QtCore import QSignalBlocker
+from qtpy.QtWidgets import (
+    QApplication,
+    QHBoxLayout,
+    QMenu,
+    QPlainTextEdit,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ...core.acquisition_session import Sample
+from ...core.text import capital, pluralise
+from ...io.clipboard import tab_separated
+from ...io.provenance import Outcome, assign_samples
+from ...pipeline.comparison import ComparisonRun, why_untested, write_comparison
+from ...reporting.plots.base import Look
+from ...reporting.plots.comparison import (
+    classes_of_comparison,
+    comparison_figures,
+    draw_panels,
+)
+from ...statistics.samples.comparison import SampleComparison
+from ...statistics.samples.planning import plans_of_samples
+from ...statistics.samples.run_evidence import MAX_SAMPLES, compare_clusters
+from ...statistics.samples.sentences import (
+    LINE_HEADERS,
+    comparison_lines,
+    comparison_notes,
+    comparison_sentences,
+)
+from ..controls.chart import Chart
+from ..controls.forms import (
+    STRETCH,
+    ComboBox,
+    labelled,
+    new_form,
+    new_row,
+    selectable_label,
+    wrapped_label,
+)
+from ..controls.line_table import Lines, table_of
+from ..controls.questions import show_error, show_info
+from ..controls.save_dialogs import choose_new_folder
+from ..tasks import format_error, running
+from ..viewer.binding import Binding
+from .dock import Panel
+from .ratio_bars import keeps_ratios
+from .table_files import copy_table
+
+BLIND = "Samples are not compared in blind mode, since predictions would be seen."
+NONE_YET = "Nothing to compare yet: {}."
+ONE_SAMPLE = (
+    "All images are of one sample, {}. A sample is the folder of an image. To have two, add the "
+    "images of another folder (Browse ▸ ⋯ ▸ Add images…), or select images in Browse and group "
+    "them: right click ▸ Sample ▸ Group into a sample…."
+)
+MANY = "There are {} samples, and {} can be compared here; atomicity compare takes any number."
+PANEL_LINES, WORDS_LINES, MAX_LINES = 13, 9, 12
+_HEADER_TIPS = (
+    "Sample: the folder of its images, or as grouped in Browse.",
+    "Share of a class, mean number of atoms, or a quantity of the single atoms.",
+    "Difference from the reference, with its 95 % interval; pp: percentage points.",
+    "p value of no difference, with Holm's correction for all rows of this table.",
+    "Estimate for the sample, with its 95 % interval.",
+    "Estimate for the reference, with its 95 % interval.",
+)
+
+
+@dataclass(frozen=True)
+class ComparisonInputs:
+    """What is compared, taken in the thread of the window; equal inputs give the same result."""
+
+    reference: str
+    samples: tuple[Sample, ...]
+    sessions: tuple[str, ...]  # of each image
+    data: tuple[object, ...]  # compared by identity or value, such as analyses and settings
+
+
+class ComparePart(Panel):
+    """Samples compared with a reference: figure, sentences, table, and files."""
+
+    follows = ("changed", "images_changed", "project_changed", "atoms_changed")
+    delay_ms = 200  # labels are given key by key
+    figure: ClassVar[str] = "clusters"
+    nothing: ClassVar[str] = "no image is analysed"
+
+    def __init__(self, binding: Binding) -> None:
+        super().__init__(binding)
+        self.comparison: SampleComparison | None = None
+        self.sentences: list[str] = []
+        self._inputs: ComparisonInputs | None = None
+        self._again = self._pending = False
+        self._outcomes: list[Outcome] = []
+        self._task = f"compare samples {id(self)}"
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        self.message = wrapped_label("Message on the comparison", plain=True)
+        layout.addWidget(self.message)
+        self.body = QWidget()
+        layout.addWidget(self.body)
+        self._fill(QVBoxLayout(self.body))
+        self.body.hide()
+
+    def _fill(self, inner: QVBoxLayout) -> None:
+        inner.setContentsMargins(0, 0, 0, 0)
+        self.reference_combo = ComboBox()
+        self.reference_combo.currentIndexChanged.connect(self.invalidate)
+        form = new_form()
+        labelled(
+            form,
+            "Reference",
+            self.reference_combo,
+            "Sample that the others are compared with. Default: the first one.",
+        )
+        inner.addLayout(form)
+        self.chart = Chart(lines=PANEL_LINES)
+        self.chart.setAccessibleName("Samples with intervals")
+        inner.addWidget(self.chart)
+        self.words = QPlainTextEdit()
+        self.words.setReadOnly(True)
+        self.words.setAccessibleName("Comparison in words")
+        self.words.setTabChangesFocus(True)
+        self.plans = selectable_label("Images that are needed", plain=True)
+        self.plans.setToolTip("For a 95 % interval of all shares of ±5 percentage points.")
+        self.model = Lines(LINE_HEADERS, _HEADER_TIPS, self)
+        self.table = table_of(self.model, "Differences of samples", MAX_LINES)
+        for widget in (self.words, self.plans, self.table):
+            inner.addWidget(widget)
+        inner.addLayout(self._buttons())
+
+    def _buttons(self) -> QHBoxLayout:
+        self.copy_button = QPushButton("Copy")
+        self.copy_button.setToolTip("Copy the sentences, or the rows of comparison.csv.")
+        menu = QMenu(self.copy_button)
+        self.copy_text_action = menu.addAction("Sentences", self.copy_sentences)
+        self.copy_table_action = menu.addAction("Table", self.copy_table)
+        self.copy_button.setMenu(menu)
+        self.save_button = QPushButton("Save…")
+        self.save_button.setToolTip(
+            "Write tables, sentences and figures (PNG, SVG, PDF; 8.5 and 17.5 cm wide) into a new "
+            "folder, as atomicity compare does."
+        )
+        self.save_button.clicked.connect(self.save)
+        return new_row(self.copy_button, self.save_button, STRETCH)
+
+    # ---- what is compared
+    def images(self) -> list[str]:
+        """Return the images that can be compared."""
+        return [i for i in self.state.images if self.state.analysis(i) is not None]
+
+    def data(self, images: list[str]) -> tuple[object, ...]:
+        """Return what the result depends on, besides samples and sessions."""
+        analyses = (self.state.analysis(image) for image in images)
+        return (*(a for a in analyses if a is not None), keeps_ratios())
+
+    def job(self) -> Callable[..., SampleComparison]:
+        """Return the function that compares, for a worker."""
+        return partial(compare_clusters, self.state.table(), keep_ratios=keeps_ratios())
+
+    def _new_outcomes(self, images: list[str], samples: list[Sample]) -> list[Outcome]:
+        """Return the outcomes of images, with what limits the use of their clusters."""
+        state, found = self.state, []
+        sessions = {i: s.name for s in state.sessions.groups() for i in s.images}
+        for image in images:
+            micrograph, analysis = state.micrograph(image), state.analysis(image)
+            parameters = {} if analysis is None else state.pixel_sizes.mark(analysis).parameters
+            found.append(
+                Outcome(
+                    image,
+                    str(micrograph.path or ""),
+                    "done",
+                    sha256=micrograph.sha256,
+                    pixel_size_nm=micrograph.pixel_size_nm,
+                    session=sessions[image],
+                    parameters=parameters,
+                )
+            )
+        return assign_samples(found, samples)
+
+    def refresh(self) -> None:
+        """Compare in a worker, if anything has changed."""
+        state = self.state
+        images = [] if state.blind else self.images()
+        samples = state.sessions.samples(images)
+        self._offer(samples)
+        reason = self._why_not(samples)
+        if reason:
+            self._show_none(reason)
+            return
+        if running(state, self._task):  # one at a time: each takes a part of this process
+            self._again = True
+            return
+        outcomes = self._new_outcomes(images, samples)
+        sessions = tuple(outcome.session for outcome in outcomes)
+        reference = str(self.reference_combo.currentData())
+        inputs = ComparisonInputs(reference, tuple(samples), sessions, self.data(images))
+        if inputs == self._inputs:
+            return
+        self._inputs, self._outcomes, self._pending = inputs, outcomes, True
+        self.body.setEnabled(False)  # its content is outdated
+        if self.comparison is None:
+            self.message.setText("Comparing the samples…")
+        task = self.start(
+            self.job(),
+            outcomes=outcomes,
+            samples=samples,
+            reference=reference,
+            on_result=self._take,
+            on_error=self._on_error,
+            key=self._task,
+            quiet_errors=True,
+        )
+        task.finished.connect(self._on_finished)
+
+    def _why_not(self, samples: list[Sample]) -> str:
+        """Return why there is nothing to compare; empty if there is."""
+        if self.state.blind:
+            return BLIND
+        if not samples:
+            return NONE_YET.format(self.nothing)
+        if len(samples) == 1:
+            return ONE_SAMPLE.format(samples[0].name)
+        return MANY.format(len(samples), MAX_SAMPLES) if len(samples) > MAX_SAMPLES else ""
+
+    def _offer(self, samples: list[Sample]) -> None:
+        """List the samples; the chosen reference stays as long as it exists."""
+        combo, names = self.reference_combo, [sample.name for sample in samples]
+        if [combo.itemData(i) for i in range(combo.count())] == names:
+            return
+        chosen = combo.currentData()
+        with QSignalBlocker(combo):
+            combo.clear()
+            for sample in samples:
+                n = pluralise(len(sample.images), "image")
+                combo.addItem(f"{sample.name} ({n})", sample.name)
+            combo.setCurrentIndex(max(0, combo.findData(chosen)))
+
+    # ---- what is shown
+    def _on_finished(self) -> None:
+        if self._pending:  # the result was dropped
+            self._inputs = None
+        if self._pending or self._again:
+            self._pending = self._again = False
+            self.invalidate()
+
+    def _on_error(self, error: BaseException) -> None:
+        inputs, self._pending = self._inputs, False
+        self._show_none(format_error(error))
+        self._inputs = inputs  # the same would fail again
+
+    def _show_none(self, message: str) -> None:
+        for task in running(self.state, self._task):
+            task.cancel()
+        self.comparison, self._inputs, self.sentences = None, None, []
+        self.body.hide()
+        self.message.setText(message)
+        self.message.show()
+
+    def _take(self, comparison: SampleComparison) -> None:
+        if self.state.blind:  # since the task was started
+            return
+        self.comparison, self._pending = comparison, False
+        self.sentences = comparison_sentences(comparison)
+        notes = comparison_notes(comparison)
+        if not len(comparison.tested):
+            notes.insert(0, capital(f"{why_untested(comparison).what}."))
+        self.message.setText("\n".join(notes))
+        self.message.setVisible(bool(notes))
+        self.words.setPlainText("\n\n".join(self.sentences))
+        self.words.setFixedHeight(round(WORDS_LINES * self.fontMetrics().lineSpacing()))
+        self.words.setVisible(bool(self.sentences))
+        plans = plans_of_samples(comparison)
+        self.plans.setText(capital("; ".join(plans) + ".") if plans else "")
+        self.plans.setVisible(bool(plans))
+        self.model.show(comparison_lines(comparison))
+        self._draw(comparison)
+        self.body.show()
+        self.body.setEnabled(not self._again)
+
+    def _draw(self, comparison: SampleComparison) -> None:
+        panels = len(comparison_figures(comparison).get(self.figure, ()))
+        classes = classes_of_comparison(comparison, self.state.classes())
+
+        def draw(figure: Any, look: Look) -> Iterator[None]:
+            figure.set_layout_engine("constrained")
+            return draw_panels(figure, comparison, replace(look, classes=classes), self.figure)
+
+        self.chart.setVisible(panels > 0)
+        self.chart.setMinimumHeight(PANEL_LINES * panels * self.fontMetrics().height())
+        self.chart.show_chart(draw, " ".join(self.sentences))
+
+    # ---- out
+    def copy_sentences(self) -> None:
+        """Copy the comparison in words."""
+        QApplication.clipboard().setText("\n".join(self.sentences))
+        show_info(f"Copied: {pluralise(len(self.sentences), 'sentence')}")
+
+    def copy_table(self) -> None:
+        """Copy the rows of ``comparison.csv``."""
+        if self.comparison is not None:
+            table = self.comparison.table
+            copy_table(tab_separated(table), len(table))
+
+    def save(self) -> None:
+        """Write tables, sentences, figures and the record into a new folder."""
+        chosen = choose_new_folder(self, "Folder to make for the comparison", "comparison")
+        if chosen is None or self.comparison is None:
+            return
+        self.start(
+            write_comparison,
+            self.comparison,
+            chosen,
+            outcomes=[replace(outcome, parameters={}) for outcome in self._outcomes],
+            classes=self.state.classes(),
+            command=[],
+            message="Writing the comparison",
+            on_result=self._written,
+            key=f"write {chosen}",
+        )
+
+    def _written(self, run: ComparisonRun) -> None:
+        for what, error in run.failed_statistics.items():
+            show_error(f"{capital(what)}: {error}")
+        show_info(f"Written: {len(run.files)} files in {run.files[-1].parent}")
