@@ -8,8 +8,9 @@ import pytest
 import tifffile
 
 from napari_atomicity import Analyses, ImageAnalysis, Session, analyse
-from napari_atomicity.core.errors import ModelError, TableError
+from napari_atomicity.core.errors import ModelError, ReadError, TableError
 from napari_atomicity.core.tables.cluster_table import ALL
+from napari_atomicity.io.tables import read_clusters
 from napari_atomicity.simulation.example_data import lattice_pieces
 from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.fields import simulate_field
@@ -157,6 +158,33 @@ def test_analyses_without_a_model_are_not_joined():
 def test_a_known_sample_that_matches_no_image_is_an_error(folder, tiny_model):
     with pytest.raises(TableError):
         analyse(folder, str(tiny_model), "cpu", known=["nothing_*.tif=Pt70"])
+
+
+def test_a_table_of_samples_is_used_as_by_the_command(folder, tiny_model, tmp_path):
+    table = tmp_path / "samples.csv"
+    table.write_text("image,sample,time_h\na*,small,1\nref*,large,2\n")
+    found = analyse(folder, str(tiny_model), "cpu", samples=table)
+    out = tmp_path / "out"
+    found.save(out)
+    clusters = read_clusters(out / "clusters.csv")
+    sample = clusters.groupby(clusters["image"].astype(str))["sample"].first()
+    assert sample["a.tif"] == "small" and sample["ref.tif"] == "large"
+    scopes = set(pd.read_csv(out / "ratios.csv")["scope"])
+    assert {"sample: small", "sample: large"} <= scopes
+    assert found.compare().reference == "small"
+    with pytest.raises(TableError, match="no image"):
+        analyse(folder, str(tiny_model), "cpu", samples=_table_of(tmp_path, "z*"))
+    with pytest.raises(ReadError):
+        analyse(folder, str(tiny_model), "cpu", samples=tmp_path / "none.csv")
+    for wrong in (5, {"a.tif": "small"}):
+        with pytest.raises(TypeError, match="samples"):
+            analyse(folder, str(tiny_model), "cpu", samples=wrong)
+
+
+def _table_of(folder, pattern):
+    path = folder / "other.csv"
+    path.write_text(f"image,sample\n{pattern},small\n")
+    return path
 
 
 def test_samples_are_compared_and_written(analyses, tmp_path):

@@ -40,6 +40,7 @@ class _Options(TypedDict, total=False):
     labels: str
     average_frames: int | str | None
     session: str
+    samples: str | PathLike[str] | None
     known: Iterable[str]
     keep_known: bool
     pixel_size_error: float
@@ -93,6 +94,7 @@ def analyse(
     labels: str = "combination",
     average_frames: int | str | None = None,
     session: str = "auto",
+    samples: str | PathLike[str] | None = None,
     known: Iterable[str] = (),
     keep_known: bool = False,
     pixel_size_error: float = RunRequest.pixel_size_error,
@@ -130,6 +132,9 @@ def analyse(
         How several images are grouped into sessions: "auto" by folder, pixel size and instrument;
         "none" for one image each; "all"; or the path of a table with the columns image, session
         and known.
+    samples : path-like, optional
+        Table of samples with the columns image (name or pattern), sample, and further ones of
+        numbers such as time or temperature. Default: images of a folder are a sample.
     known : iterable of str, optional
         Images whose composition by number is known, such as ``"ref_*.tif=Pt55"``.
     keep_known : bool, optional
@@ -159,6 +164,8 @@ def analyse(
     """
     from ..models.inference import Classifier
 
+    if isinstance(samples, Mapping):
+        raise TypeError("samples takes the path of a table; Analyses.compare takes a mapping too")
     request = RunRequest(
         model=model.card.name if isinstance(model, Classifier) else str(model),
         device=device,
@@ -169,6 +176,7 @@ def analyse(
         detection=settings or DetectionSettings(),  # type: ignore[arg-type]
         average_frames=average_frames,
         session=session,
+        samples=None if samples is None else str(samples),
         known=tuple(known),
         keep_known=keep_known,
         pixel_size_error=pixel_size_error,
@@ -194,7 +202,7 @@ def _analyse_source(
         return load_classifier(model, request.device)
 
     one = is_one_image(source)
-    if one and not request.known:
+    if one and not (request.known or request.samples):
         micrograph = load(source, request.pixel_size_nm)
         micrograph.calibrated()  # the model is not loaded in vain
         found = analyse_micrograph(micrograph, load_model(), request, progress, stop)

@@ -116,6 +116,8 @@ def _checked(name: str, value: Any) -> Any:
         raise _error(name, _SOURCE, value, is_text)
     if name in _PATHS and not _is_path(value):
         raise _error(name, "the path of a file or folder", value, is_text)
+    if name == "samples" and not (value is None or isinstance(value, Mapping) or _is_path(value)):
+        raise _error(name, "the path of a table of samples, a mapping or None", value, is_text)
     if name in _OPTIONAL_PATHS and not (value is None or _is_path(value)):
         raise _error(name, "a text, a path or None", value, is_text)
     if name == "model" and not (_is_path(value) or hasattr(value, "card")):
