@@ -116,6 +116,17 @@ def test_it_follows_labels_only_while_it_is_open(part, qtbot):
     pd.testing.assert_frame_equal(part.comparison.table, before.table)
 
 
+def test_samples_that_are_grouped_in_browse_are_compared(part, qtbot):
+    part.state.sessions.group_sample(["b", "c"], "after 2 h")
+    settled(part, qtbot)
+    assert [s.name for s in part.comparison.samples] == ["fresh", "after 2 h", "spent"]
+    assert part.reference_combo.count() == 3 and part.comparison.reference == "fresh"
+    assert {line[0] for line in part.model.lines} == {"after 2 h", "spent"}
+    binding_of(part.binding.viewer).edits.undo()
+    settled(part, qtbot)
+    assert [s.name for s in part.comparison.samples] == ["fresh", "spent"]
+
+
 def test_the_same_inputs_are_not_compared_again(part, qtbot):
     before = part.comparison
     part.state.current = "e"

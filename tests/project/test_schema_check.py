@@ -10,7 +10,7 @@ import pytest
 from napari_atomicity.core.errors import ReadError
 from napari_atomicity.project import Project
 from napari_atomicity.project.connection import check_schema
-from napari_atomicity.project.schema import APPLICATION_ID, SCHEMA, create_tables
+from napari_atomicity.project.schema import APPLICATION_ID, OLDEST, SCHEMA, create_tables
 
 HOSTILE = {
     "a trigger": "CREATE TRIGGER t AFTER INSERT ON corrections BEGIN DELETE FROM clusters; END",
@@ -151,7 +151,7 @@ def test_a_column_that_was_added_later_is_the_same(path):
         assert project.names == []
 
 
-@pytest.mark.parametrize("version", range(1, SCHEMA))
+@pytest.mark.parametrize("version", range(1, OLDEST))
 def test_an_older_schema_is_refused_and_untouched(path, version):
     with sqlite3.connect(path) as db:
         db.execute(f"PRAGMA user_version = {version}")

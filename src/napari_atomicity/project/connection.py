@@ -21,7 +21,7 @@ import pandas as pd
 from ..core.errors import AtomicityError, ReadError, WriteError, reason_of
 from ..io.files import regular_file
 from ..io.writer_lock import WriterLock
-from .schema import APPLICATION_ID, SCHEMA, create_tables
+from .schema import APPLICATION_ID, OLDEST, SCHEMA, create_tables, tables_since
 
 # ---- check that a SQLite file has the tables of a project and nothing else
 
@@ -57,16 +57,17 @@ def check_schema(db: sqlite3.Connection, path: Path) -> bool:
             path,
             "Install the newer version; nothing was changed",
         )
-    if 0 < version < SCHEMA:
+    if 0 < version < OLDEST:
         raise ReadError(
             "this project was written by a development version of napari-atomicity (schema "
-            f"{version}; this version reads {SCHEMA})",
+            f"{version}; this version reads {OLDEST} to {SCHEMA})",
             path,
             "Analyse the images again in a new project; nothing was changed",
         )
-    expected = _expected()
+    lacks = {("table", table) for table in tables_since(version)}
+    expected = {key: text for key, text in _expected().items() if key not in lacks}
     wrong = [key for key in (*expected, *found) if found.get(key) != expected.get(key)]
-    if wrong or version != SCHEMA:
+    if wrong or version < OLDEST:
         kind, name = wrong[0] if wrong else ("version", str(version))
         raise ReadError(
             f"this is no valid project: its {kind} {name[:60]!r} is not as napari-atomicity "

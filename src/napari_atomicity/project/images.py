@@ -7,7 +7,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from ..models.analysis import Analysis
 from .connection import ProjectConnection
 from .contents import ProjectImage
 from .damage import as_number, as_shape, as_text, damage_as_error, is_path, read_json, valid_names
+from .schema import SAMPLES, upgrade
 
 
 # ---- what people entered of the acquisition sessions of a project's images
@@ -37,6 +38,7 @@ def write_entry(
     """Replace the entry of an image; an empty one removes it."""
     if not entry:
         db.execute("DELETE FROM image_sessions WHERE image_id = ?", (image_id,))
+        _write_sample(db, image_id, "")
         return
     db.execute(
         "INSERT OR REPLACE INTO image_sessions "
@@ -53,6 +55,22 @@ def write_entry(
             time or now(),
         ),
     )
+    _write_sample(db, image_id, entry.sample)
+
+
+def _write_sample(db: sqlite3.Connection, image_id: int, sample: str) -> None:
+    """Replace the name of the sample of an image; an empty one removes it."""
+    if sample:
+        upgrade(db)
+        row = image_id, sample
+        db.execute("INSERT OR REPLACE INTO image_samples (image_id, sample) VALUES (?, ?)", row)
+    elif _has_samples(db):
+        db.execute("DELETE FROM image_samples WHERE image_id = ?", (image_id,))
+
+
+def _has_samples(db: sqlite3.Connection) -> bool:
+    """Return whether a file has the table of samples, which those of version 0.2 lack."""
+    return bool(db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (SAMPLES,)).fetchone())
 
 
 def merge_entries(
@@ -70,6 +88,7 @@ def merge_entries(
             own.earlier or entry.earlier,
             own.keep_known if own.known else entry.keep_known,
             entry.pixel_size_error if own.pixel_size_error is None else own.pixel_size_error,
+            own.sample or entry.sample,
         )
         if merged != own:
             write_entry(db, same[image_id], merged, annotator, time)
@@ -80,11 +99,14 @@ def _rows(db: sqlite3.Connection) -> dict[int, tuple[SessionEntry, str, str]]:
         "SELECT image_id, session, known, earlier, keep_known, pixel_size_error, annotator, time "
         "FROM image_sessions"
     )
+    samples: dict[int, Any] = {}
+    if _has_samples(db):
+        samples = dict(db.execute("SELECT image_id, sample FROM image_samples"))
     found = {}
     for image_id, *values, annotator, time in rows:
         try:
             with damage_as_error(f"the acquisition session of image {image_id}"):
-                entry = _entry(*values)
+                entry = replace(_entry(*values), sample=as_text(samples.get(image_id, "")))
         except ReadError as error:
             logger.warning("%s", error)
         else:

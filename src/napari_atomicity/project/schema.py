@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 
 APPLICATION_ID = 0x41746F6D
 """``Atom``: identifies SQLite files of this program."""
 
-# To change the tables: edit the script and add 1 to `SCHEMA`. Files of the schema before must then
-# be brought up to date when they are opened: in `ProjectConnection`, between `_check_content` and
-# the first use, copy the file, and in one transaction run ALTER TABLE … ADD COLUMN and the like and
-# set `user_version`. `check_schema` compares statements without their spaces, and ALTER TABLE puts
-# a column last, so write it last here too. `tests/compatibility` holds a file of version 0.2.
-SCHEMA = 10
-"""The schema of this version; files of another one are refused."""
+# To change the tables: edit the script and add 1 to `SCHEMA`. A table that was added is listed in
+# `_ADDED` with its schema, and `upgrade` makes it in an older file when it is written first: until
+# then the file, which may be read-only, stays as it is, and the version before can read it. A
+# column of an existing table needs more: in `ProjectConnection`, between `_check_content` and the
+# first use, copy the file, and in one transaction run ALTER TABLE … ADD COLUMN and set
+# `user_version`. `check_schema` compares statements without their spaces, and ALTER TABLE puts a
+# column last, so write it last here too. `tests/compatibility` holds a file of version 0.2.
+SCHEMA, OLDEST = 11, 10
+"""The schema of this version, and the oldest one that it reads (version 0.2)."""
+SAMPLES = "image_samples"
+_ADDED = {SAMPLES: 11}
+"""Table → schema that has it first."""
 
 _SCRIPT = """
 CREATE TABLE images (
@@ -200,17 +206,43 @@ CREATE TABLE image_sessions (
     keep_known INTEGER NOT NULL DEFAULT 0,
     pixel_size_error REAL
 );
+-- Samples: name of the sample of an image in image_sessions, if it is not that of its folder.
+CREATE TABLE image_samples (
+    image_id INTEGER PRIMARY KEY REFERENCES images,
+    sample TEXT NOT NULL
+);
 """
 
 
 def create_tables(db: sqlite3.Connection) -> None:
     """Create the tables in an empty file, in a transaction of the caller."""
     # executescript would commit the transaction that this is part of.
+    for statement in _statements():
+        db.execute(statement)
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.execute(f"PRAGMA user_version = {SCHEMA}")
+
+
+def _statements() -> Iterator[str]:
     statement = ""
     for line in _SCRIPT.strip().splitlines():
         statement += line + "\n"
         if sqlite3.complete_statement(statement):
-            db.execute(statement)
+            yield statement
             statement = ""
-    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def tables_since(version: int) -> list[str]:
+    """Return the tables that files of a schema lack."""
+    return [table for table, schema in _ADDED.items() if schema > version]
+
+
+def upgrade(db: sqlite3.Connection) -> None:
+    """Make the tables that a file of an older schema lacks, in a transaction of the caller."""
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version == SCHEMA:
+        return
+    for statement in _statements():
+        if any(f"CREATE TABLE {table} (" in statement for table in tables_since(version)):
+            db.execute(statement)
     db.execute(f"PRAGMA user_version = {SCHEMA}")

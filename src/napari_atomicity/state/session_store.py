@@ -83,6 +83,15 @@ class SessionStore:
         """Return the sample of an image of the window."""
         return next(sample for sample in self.samples() if image in sample.images)
 
+    def named_sample(self, image: str) -> str:
+        """Return the sample that a person entered for an image; empty if it is that of its folder.
+
+        Entries may be of images that the window does not show.
+        """
+        name = self.get(image).sample
+        path = self._state.micrograph(image).path if image in self._state.images else None
+        return "" if path is not None and path.absolute().parent.name == name else name
+
     # ---- changes
     def install(self, image: str, entry: SessionEntry | None) -> None:
         """Replace the entry of an image; None removes it."""

@@ -176,6 +176,7 @@ class Browse(Dock):
         self.session_menu = SessionMenu(self.state, self.list)
         self.more_button.menu().addSeparator()
         self.more_button.menu().addMenu(self.session_menu)
+        self.more_button.menu().addMenu(self.session_menu.sample_menu)
         self.label_action = self.more_button.menu().addAction("Label sessions again")
         self.label_action.setToolTip(
             "Find the intensity of one atom in all images of each session together, and label "

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QAbstractListModel, QModelIndex, QObject, QRect, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QFont, QFontMetrics, QPainter, QPixmap
-from qtpy.QtWidgets import QStyle, QStyledItemDelegate, QStyleOptionViewItem
+from qtpy.QtWidgets import QListView, QStyle, QStyledItemDelegate, QStyleOptionViewItem
 
 from ....core.acquisition_session import AcquisitionSession, Composition
 from ....core.palette import colours
@@ -58,8 +58,10 @@ def format_size(shape: Sequence[int] | None, pixel_size_nm: float | None) -> str
     return f"{size}, {' × '.join(map(str, shape))}"
 
 
-def format_session(session: AcquisitionSession, known: Composition) -> str:
-    """Format a session and the shares in a sample, as in ``known: Pt55, session may``."""
+def format_session(session: AcquisitionSession, known: Composition, sample: str = "") -> str:
+    """Format the sample of an image, if it is not the folder, its known shares, and the session."""
+    if sample:  # first: a long name of a session may be cut
+        return f"sample {sample}, {format_session(session, known)}"
     earlier = session.earlier
     name = session.name + (f", same instrument as {earlier.source}" if earlier else "")
     if not known:
@@ -128,7 +130,7 @@ class ImageModel(QAbstractListModel):
 
     def __init__(self, state: WindowState, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._state = state
+        self.state = state
         self._names: list[str] = []
         self._rows: dict[str, Row] = {}
         self._index: dict[str, int] = {}
@@ -136,7 +138,7 @@ class ImageModel(QAbstractListModel):
         self._files_outdated = False
         self._generations: dict[str, int] = {}
         self._thumbnails: dict[str, QPixmap] = {}
-        self._sessions: tuple[list[AcquisitionSession], bool] = [], False
+        self._sessions: tuple[list[AcquisitionSession], dict[str, str], bool] = [], {}, False
         self._session_texts: dict[str, str] = {}
 
     def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802
@@ -167,7 +169,7 @@ class ImageModel(QAbstractListModel):
     def rebuild(self) -> None:
         """Rebuild the list, since the images may have changed."""
         self.beginResetModel()
-        self._names = list(self._state.images)
+        self._names = list(self.state.images)
         self._index = {name: i for i, name in enumerate(self._names)}
         # Those of images outside a project are drawn again: another image may have the name.
         self._thumbnails = {n: p for n, p in self._thumbnails.items() if n in self._files}
@@ -185,7 +187,7 @@ class ImageModel(QAbstractListModel):
             self.dataChanged.emit(self.index(0), self.index(len(self._names) - 1))
         outdated = self._read_sessions()
         for i, name in enumerate(self._names):
-            if name in outdated or self._generations[name] != self._state.generation(name):
+            if name in outdated or self._generations[name] != self.state.generation(name):
                 self._refresh_row(i, name)
 
     def refresh_image(self, name: str) -> None:
@@ -194,30 +196,31 @@ class ImageModel(QAbstractListModel):
             self._refresh_row(self._index[name], name)
 
     def _read_files(self) -> None:
-        project = self._state.project
+        project = self.state.project
         self._files = {} if project is None else {i.name: i for i in project.images(counts=False)}
         self._files_outdated = False
-        self._generations = {name: self._state.generation(name) for name in self._names}
+        self._generations = {name: self.state.generation(name) for name in self._names}
         self._read_sessions()
         self._rows.clear()
 
     def _read_sessions(self) -> set[str]:
         """Read the sessions of the images; return the images of which the text has changed."""
-        sessions = self._state.sessions.groups()
-        blind = self._state.blind
-        if (sessions, blind) == self._sessions:
+        known, blind = self.state.sessions, self.state.blind
+        # A known sample, or the name of one, would tell a blind annotator the labels.
+        samples = {} if blind else {i: known.named_sample(i) for i in known.entries}
+        now = known.groups(), samples, blind
+        if now == self._sessions:
             return set()
-        self._sessions, before = (sessions, blind), self._session_texts
-        # A known sample would tell a blind annotator the labels.
+        self._sessions, before = now, self._session_texts
         self._session_texts = {
-            i: format_session(s, {} if blind else s.known.get(i, {}))
-            for s in sessions
+            i: format_session(s, {} if blind else s.known.get(i, {}), samples.get(i, ""))
+            for s in now[0]
             for i in s.images
         }
         return {i for i, text in self._session_texts.items() if before.get(i) != text}
 
     def _refresh_row(self, i: int, name: str) -> None:
-        self._generations[name] = self._state.generation(name)
+        self._generations[name] = self.state.generation(name)
         known = self._files.get(name)
         if known is not None and known.error and self._is_new(name, known):
             self._files[name] = replace(known, error="")
@@ -226,21 +229,21 @@ class ImageModel(QAbstractListModel):
 
     def _is_new(self, name: str, image: ProjectImage) -> bool:
         """Whether an image was analysed, or got another pixel size, since its file was read."""
-        if name not in self._state.images:  # removed: the list is rebuilt in the next turn
+        if name not in self.state.images:  # removed: the list is rebuilt in the next turn
             return False
-        if self._state.analysis(name) is not None:
+        if self.state.analysis(name) is not None:
             return True
-        return self._state.micrograph(name).pixel_size_nm != image.pixel_size_nm
+        return self.state.micrograph(name).pixel_size_nm != image.pixel_size_nm
 
     def _thumbnail(self, name: str) -> QPixmap | None:
         if name not in self._thumbnails:
             image = self._files.get(name)
             if image is not None and image.thumbnail:
                 self._thumbnails[name] = _pixmap(image.thumbnail)
-            elif image is None and name in self._state.images:
+            elif image is None and name in self.state.images:
                 self._thumbnails[name] = QPixmap()  # until it is drawn
                 start(
-                    self._state, thumbnail, self._state.micrograph(name), key=f"thumbnail {name}",
+                    self.state, thumbnail, self.state.micrograph(name), key=f"thumbnail {name}",
                     on_result=partial(self._take_thumbnail, name), about=name, owner=self,
                     quiet_errors=True,
                 )  # fmt: skip
@@ -252,9 +255,9 @@ class ImageModel(QAbstractListModel):
 
     def _row(self, name: str) -> Row:
         if name not in self._rows:
-            if name not in self._state.images:  # removed: the list is rebuilt in the next turn
+            if name not in self.state.images:  # removed: the list is rebuilt in the next turn
                 return Row(name)
-            row = row_of(self._state, self._files.get(name), name)
+            row = row_of(self.state, self._files.get(name), name)
             session = self._session_texts.get(name, "")
             self._rows[name] = replace(
                 row,
@@ -274,6 +277,15 @@ class ImageModel(QAbstractListModel):
     @property
     def rows(self) -> list[Row]:
         return [self._row(name) for name in self._names]
+
+
+def selected_images(view: QListView) -> list[str]:
+    """Return the names of the selected images of a list, in order."""
+    model = view.model()
+    assert isinstance(model, ImageModel)
+    rows = sorted(index.row() for index in view.selectionModel().selectedRows())
+    names = (model.image_at(row) for row in rows)
+    return [name for name in names if name is not None and name in model.state.images]
 
 
 def _pixmap(png: bytes) -> QPixmap:

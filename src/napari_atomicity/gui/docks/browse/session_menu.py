@@ -22,7 +22,8 @@ from ....pipeline.acquisition_sessions import read_earlier_scale, scale_of_sessi
 from ....state.window_state import WindowState
 from ...controls.questions import TextQuestion, attempt
 from ...panels.session_scale import session_of_image
-from .image_list import ImageModel
+from .image_list import selected_images
+from .sample_menu import SampleMenu
 
 
 class SessionMenu(QMenu):
@@ -75,6 +76,9 @@ class SessionMenu(QMenu):
             "Use the intensity of one atom of an earlier session as a wide prior (15 %) for the "
             "session of the selected images, if detector, gain and dose were the same."
         )
+        self.addSeparator()
+        self.sample_menu = SampleMenu(state, images)
+        self.addMenu(self.sample_menu)
         self.aboutToShow.connect(self.update_actions)
 
     def _add(self, text: str, tooltip: str, slot: Callable[[], None]) -> QAction:
@@ -85,16 +89,13 @@ class SessionMenu(QMenu):
 
     def selected(self) -> list[str]:
         """Return the names of the selected images, in order."""
-        model = self._list.model()
-        assert isinstance(model, ImageModel)
-        rows = sorted(index.row() for index in self._list.selectionModel().selectedRows())
-        names = [model.image_at(row) for row in rows]
-        return [name for name in names if name in self._state.images]
+        return selected_images(self._list)
 
     def update_actions(self) -> None:
         """Enable what is possible with the selected images; list the other sessions."""
         state, images = self._state, self.selected()
         possible = bool(images) and not (state.read_only or state.blind)
+        self.sample_menu.menuAction().setEnabled(possible)
         chosen = {state.sessions.session_of(image).name for image in images}
         entries = [state.sessions.get(image) for image in images]
         sessions = state.sessions.groups()

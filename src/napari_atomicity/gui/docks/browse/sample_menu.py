@@ -1,0 +1,74 @@
+"""The menu of samples in the dock Browse."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from qtpy.QtWidgets import QInputDialog, QListView, QMenu
+
+from ....state.window_state import WindowState
+from ...controls.questions import attempt
+from .image_list import selected_images
+
+
+class SampleMenu(QMenu):
+    """Group the selected images into samples, whose ratios and atoms are compared."""
+
+    def __init__(self, state: WindowState, images: QListView) -> None:
+        super().__init__("Sample", images)
+        self._state, self._list = state, images
+        self.setToolTipsVisible(True)
+        self.menuAction().setToolTip(
+            "Images of a sample show the same material after the same treatment. Ratios and "
+            "Dispersion compare samples. By default a sample is the folder of its images."
+        )
+        self.group_action = self.addAction("&Group into a sample…", self._group)
+        self.group_action.setToolTip("Make the selected images one sample and name it.")
+        self.join_menu = self.addMenu("&Join with")
+        self.join_menu.menuAction().setToolTip("Add the selected images to another sample.")
+        self.rename_action = self.addAction("&Rename…", self._rename)
+        self.rename_action.setToolTip("Rename the sample of the selected images, for all of it.")
+        self.derive_action = self.addAction("&By folder", self._derive)
+        self.derive_action.setToolTip("Let the selected images be of the sample of their folder.")
+        self.aboutToShow.connect(self.update_actions)
+
+    def update_actions(self) -> None:
+        """Enable what is possible with the selected images; list the other samples."""
+        state, images = self._state, selected_images(self._list)
+        sessions = state.sessions
+        possible = bool(images) and not (state.read_only or state.blind)
+        chosen = {sessions.sample_of(image).name for image in images}
+        others = [s.name for s in sessions.samples() if chosen != {s.name}]
+        self.group_action.setEnabled(possible)
+        self.rename_action.setEnabled(possible and len(chosen) == 1)
+        self.derive_action.setEnabled(possible and any(sessions.get(i).sample for i in images))
+        self.join_menu.setEnabled(possible and bool(others))
+        self.join_menu.clear()
+        for name in others:
+            action = self.join_menu.addAction(name.replace("&", "&&"))
+            action.triggered.connect(partial(self._join, images, name))
+
+    # ---- what the user does
+    def _ask(self, title: str, suggested: str) -> str:
+        """Ask for the name of a sample; empty if cancelled."""
+        name, wanted = QInputDialog.getText(self._list, title, "Name of the sample", text=suggested)
+        return name.strip() if wanted else ""
+
+    def _group(self) -> None:
+        images, sessions = selected_images(self._list), self._state.sessions
+        suggested = sessions.free_name(sessions.sample_of(images[0]).name, of_samples=True)
+        if name := self._ask("Group into a sample", suggested):
+            attempt(lambda: sessions.group_sample(images, name))
+
+    def _rename(self) -> None:
+        sessions = self._state.sessions
+        old = sessions.sample_of(selected_images(self._list)[0]).name
+        if (name := self._ask("Rename the sample", old)) and name != old:
+            attempt(lambda: sessions.rename_sample(old, name))
+
+    def _join(self, images: list[str], name: str, *_: object) -> None:
+        attempt(lambda: self._state.sessions.group_sample(images, name))
+
+    def _derive(self) -> None:
+        images = selected_images(self._list)
+        attempt(lambda: self._state.sessions.derive_sample(images))
