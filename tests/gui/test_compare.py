@@ -58,7 +58,8 @@ def state(viewer, tmp_path):
 def settled(part, qtbot):
     qtbot.waitUntil(lambda: not (part.outdated() or running(part.state, part._task)), timeout=20000)
     if part.comparison is not None:
-        draw_now(part.chart)
+        for chart in part.charts:
+            draw_now(chart)
     return part
 
 
@@ -83,7 +84,7 @@ def test_folders_are_compared_with_figure_sentences_table_and_plan(part):
     combo = part.reference_combo
     shown = [combo.itemText(i) for i in range(combo.count())]
     assert shown == ["fresh (3 images)", "spent (3 images)"]
-    assert len(part.chart.figure.axes) == 3
+    assert [len(chart.figure.axes) for chart in part.charts] == [1, 1, 1]
     (share, *_) = [line for line in lines(part) if line[1] == "Pt19"]
     assert share[2].startswith("+") and "pp" in share[2] and float(share[3]) < 0.05
     text = part.words.toPlainText()
@@ -229,7 +230,7 @@ def atoms(viewer, qtbot, tmp_path):
 def test_atoms_of_samples_are_compared(atoms, qtbot):
     density = next(line for line in lines(atoms) if line[1] == "density")
     assert density[2].startswith("+") and float(density[3]) < 0.1
-    assert atoms.chart.isVisible() and len(atoms.chart.figure.axes) == 4
+    assert len(atoms.charts) == 4 and all(chart.isVisible() for chart in atoms.charts)
     assert not atoms.plans.isVisible()  # said of clusters only
     assert "density of the atoms" in atoms.words.toPlainText()
     assert updated(atoms).comparison.reference == "fresh"

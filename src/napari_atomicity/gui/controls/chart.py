@@ -25,6 +25,12 @@ _MIN_PX = 60
 _FAINT = 0.4
 
 
+def load_matplotlib() -> None:
+    """Import what a figure needs, which takes 0.1 s: in a worker, before the first figure."""
+    import matplotlib.backends.backend_agg
+    import matplotlib.figure  # noqa: F401
+
+
 class Chart(Drawing):
     """A matplotlib figure in the size of the widget.
 
@@ -45,7 +51,7 @@ class Chart(Drawing):
     def show_chart(
         self, draw: Callable[[Figure, Look], object] | None, description: str = ""
     ) -> None:
-        """Show a figure, by a function that draws it, or an iterator that draws it in parts."""
+        """Show a figure."""
         self._draw = draw
         self.setAccessibleDescription(description)
         self.redraw()
@@ -97,13 +103,8 @@ class Chart(Drawing):
         with style(look):
             figure = Figure(size, dpi=dpi)
             canvas = FigureCanvasAgg(figure)
-            parts = self._draw(figure, look)
+            self._draw(figure, look)
         yield
-        while isinstance(parts, Iterator):  # a figure that takes long is drawn in parts
-            with style(look):
-                if next(parts, self) is self:
-                    break
-            yield
         layout = figure.get_layout_engine()
         if layout is not None:
             with style(look):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
+import pandas as pd
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import (
     QApplication,
@@ -25,9 +26,9 @@ from ...io.provenance import Outcome, assign_samples
 from ...pipeline.comparison import ComparisonRun, why_untested, write_comparison
 from ...reporting.plots.base import Look
 from ...reporting.plots.comparison import (
+    Panel,
     classes_of_comparison,
     comparison_figures,
-    draw_panels,
 )
 from ...statistics.samples.comparison import SampleComparison
 from ...statistics.samples.planning import plans_of_samples
@@ -38,7 +39,7 @@ from ...statistics.samples.sentences import (
     comparison_notes,
     comparison_sentences,
 )
-from ..controls.chart import Chart
+from ..controls.chart import Chart, load_matplotlib
 from ..controls.forms import (
     STRETCH,
     ComboBox,
@@ -53,7 +54,7 @@ from ..controls.questions import show_error, show_info
 from ..controls.save_dialogs import choose_new_folder
 from ..tasks import format_error, running
 from ..viewer.binding import Binding
-from .dock import Panel
+from .dock import Panel as FollowingPanel
 from .ratio_bars import keeps_ratios
 from .table_files import copy_table
 
@@ -65,6 +66,7 @@ ONE_SAMPLE = (
     "them: right click ▸ Sample ▸ Group into a sample…."
 )
 MANY = "There are {} samples, and {} can be compared here; atomicity compare takes any number."
+STAGGER_MS = 80
 PANEL_LINES, WORDS_LINES, MAX_LINES = 13, 9, 12
 _HEADER_TIPS = (
     "Sample: the folder of its images, or as grouped in Browse.",
@@ -86,7 +88,26 @@ class ComparisonInputs:
     data: tuple[object, ...]  # compared by identity or value, such as analyses and settings
 
 
-class ComparePart(Panel):
+def compare_table(
+    table: pd.DataFrame,
+    keep_ratios: bool,
+    outcomes: Sequence[Outcome],
+    samples: Sequence[Sample],
+    reference: str,
+) -> SampleComparison:
+    """Compare samples by their clusters, in a worker."""
+    load_matplotlib()
+    return compare_clusters(table, outcomes, samples, reference, keep_ratios)
+
+
+def _draw_panel(
+    figure: Any, look: Look, panel: Panel, table: pd.DataFrame, classes: Sequence[str]
+) -> None:
+    figure.set_layout_engine("constrained")
+    panel(figure.add_subplot(), table, replace(look, classes=classes))
+
+
+class ComparePart(FollowingPanel):
     """Samples compared with a reference: figure, sentences, table, and files."""
 
     follows = ("changed", "images_changed", "project_changed", "atoms_changed")
@@ -123,9 +144,9 @@ class ComparePart(Panel):
             "Sample that the others are compared with. Default: the first one.",
         )
         inner.addLayout(form)
-        self.chart = Chart(lines=PANEL_LINES)
-        self.chart.setAccessibleName("Samples with intervals")
-        inner.addWidget(self.chart)
+        self.charts: list[Chart] = []
+        self.figures = QVBoxLayout()
+        inner.addLayout(self.figures)
         self.words = QPlainTextEdit()
         self.words.setReadOnly(True)
         self.words.setAccessibleName("Comparison in words")
@@ -165,7 +186,7 @@ class ComparePart(Panel):
 
     def job(self) -> Callable[..., SampleComparison]:
         """Return the function that compares, for a worker."""
-        return partial(compare_clusters, self.state.table(), keep_ratios=keeps_ratios())
+        return partial(compare_table, self.state.table(), keeps_ratios())
 
     def _new_outcomes(self, images: list[str], samples: list[Sample]) -> list[Outcome]:
         """Return the outcomes of images, with what limits the use of their clusters."""
@@ -283,21 +304,28 @@ class ComparePart(Panel):
         self.plans.setText(capital("; ".join(plans) + ".") if plans else "")
         self.plans.setVisible(bool(plans))
         self.model.show(comparison_lines(comparison))
-        self._draw(comparison)
+        self.table.setColumnHidden(0, len(comparison.samples) == 2)  # the dock is narrow
         self.body.show()
+        self._draw(comparison)
         self.body.setEnabled(not self._again)
 
     def _draw(self, comparison: SampleComparison) -> None:
-        panels = len(comparison_figures(comparison).get(self.figure, ()))
+        """Draw each panel by itself and after the last one, so that the window stays responsive."""
+        panels = comparison_figures(comparison).get(self.figure, [])
         classes = classes_of_comparison(comparison, self.state.classes())
-
-        def draw(figure: Any, look: Look) -> Iterator[None]:
-            figure.set_layout_engine("constrained")
-            return draw_panels(figure, comparison, replace(look, classes=classes), self.figure)
-
-        self.chart.setVisible(panels > 0)
-        self.chart.setMinimumHeight(PANEL_LINES * panels * self.fontMetrics().height())
-        self.chart.show_chart(draw, " ".join(self.sentences))
+        while len(self.charts) < len(panels):
+            chart = Chart(lines=PANEL_LINES)
+            chart.setAccessibleName("Samples with intervals")
+            self.figures.addWidget(chart)
+            self.charts.append(chart)
+        for chart in self.charts[len(panels) :]:
+            chart.hide()
+        for number, (chart, panel) in enumerate(zip(self.charts, panels, strict=False)):
+            chart.setMinimumHeight(PANEL_LINES * self.fontMetrics().height())
+            draw = partial(_draw_panel, panel=panel, table=comparison.table, classes=classes)
+            chart.show()
+            chart.show_chart(draw, " ".join(self.sentences))
+            chart.redraw(number * STAGGER_MS)
 
     # ---- out
     def copy_sentences(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_PANEL_HEIGHT_CM, _PANEL_WIDTH_EM = 5.0, 22
+_PANEL_HEIGHT_CM, _PANEL_WIDTH_EM, _NARROW_EM = 5.0, 22, 28
 _BLUE = "#0072b2"
 _LABELS = {
     MEAN_ATOMS: "Mean number of atoms",
@@ -62,19 +62,10 @@ def draw_comparison(
     figure: Figure, comparison: SampleComparison, look: Look, name: str = "clusters"
 ) -> None:
     """Draw a figure of `comparison_figures`; panels are beside each other if there is room."""
-    for _ in draw_panels(figure, comparison, look, name):
-        pass
-
-
-def draw_panels(
-    figure: Figure, comparison: SampleComparison, look: Look, name: str
-) -> Iterator[None]:
-    """Draw the panels of a figure one after the other."""
     panels = comparison_figures(comparison).get(name, [])
     rows, columns = _grid(len(panels), figure.get_size_inches()[0], look)
     for number, panel in enumerate(panels, 1):
         panel(figure.add_subplot(rows, columns, number), comparison.table, look)
-        yield
 
 
 def _grid(n: int, width_inch: float, look: Look) -> tuple[int, int]:
@@ -138,11 +129,13 @@ def _name_samples(axes: Axes, samples: Sequence[str]) -> None:
         axes.tick_params(axis="x", labelrotation=30)
 
 
-def _name_classes(axes: Axes) -> None:
+def _name_classes(axes: Axes, look: Look) -> None:
     """Write the names of the classes above the axes."""
+    figure = axes.get_figure(root=True)
+    narrow = figure and figure.get_size_inches()[0] * 72 / look.font_pt < _NARROW_EM
     axes.legend(
-        loc="lower left", bbox_to_anchor=(0, 1), ncols=5, borderaxespad=0.2, handlelength=0.9,
-        columnspacing=0.8, handletextpad=0.3,
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=3 if narrow else 5, borderaxespad=0.2,
+        handlelength=0.9, columnspacing=0.8, handletextpad=0.3,
     )  # fmt: skip
 
 
@@ -157,7 +150,7 @@ def _draw_shares(axes: Axes, table: pd.DataFrame, look: Look) -> None:
         axes.vlines(place[own], low, high, color=look.ink, linewidth=0.8)
     axes.set(ylabel="Share / %", ylim=(0, None))
     _name_samples(axes, samples)
-    _name_classes(axes)
+    _name_classes(axes, look)
 
 
 def _draw_differences(axes: Axes, table: pd.DataFrame, look: Look) -> None:
@@ -225,4 +218,4 @@ def _draw_trend(
             axes.plot(ends, start + slope * ends, color=colour, linewidth=0.6, linestyle="--")
     axes.set(xlabel=printable(along), ylabel=label or "Share / %")
     if not label:
-        _name_classes(axes)
+        _name_classes(axes, look)

@@ -13,6 +13,7 @@ from ....core.progress import Progress, Stop
 from ....io.provenance import Outcome
 from ....statistics.samples.comparison import SampleComparison
 from ....statistics.samples.run_evidence import compare_atoms
+from ...controls.chart import load_matplotlib
 from ...controls.settings_form import SettingsForm
 from ...panels.compare import ComparePart
 from ...viewer.binding import Binding
@@ -30,6 +31,7 @@ def compare_dispersions(
     stop: Stop | None = None,
 ) -> SampleComparison:
     """Compare samples by their single atoms, in a worker; compute what is missing."""
+    load_matplotlib()
     found = compute_dispersions(images, settings, micrographs, known, progress=progress, stop=stop)
     return compare_atoms(found.rows(), outcomes, samples, reference)
 
