@@ -15,7 +15,7 @@ from ..core.palette import colour_of
 from ..core.tables.cluster_table import NON_CLASS_LABELS, classes_of
 from ..models.analysis import Analysis
 from .arguments import check_kind, checks_arguments
-from .plots import Plots, new_axes
+from .plots import AnalysisPlots, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,15 +111,15 @@ class ImageAnalysis(Analysis):
         return measure_clusters(self, **measurements)
 
     @property
-    def plot(self) -> Plots:
+    def plot(self) -> AnalysisPlots:
         """Plots: ``plot()`` draws the image with its clusters, ``plot.diameter()`` and others more.
 
         Returns
         -------
-        Plots
+        AnalysisPlots
             Each function takes ``axes``, by default those of a new figure, and returns them.
         """
-        return Plots(self._plot_image, [self])
+        return AnalysisPlots(self._plot_image, [self])
 
     def _plot_image(self, axes: Axes | None = None) -> Axes:
         """Plot the image with the outlines and labels of its clusters."""

@@ -23,7 +23,7 @@ def new_axes(size_inch: tuple[float, float]) -> Axes:
     return plt.subplots(figsize=size_inch, layout="constrained")[1]
 
 
-class Plots:
+class AnalysisPlots:
     """Plots of analysed clusters: ``analysis.plot()`` draws the image, others have names.
 
     ``plot.diameter()``, ``plot.intensity()``, ``plot.confidence()``, ``plot.reliability()``,

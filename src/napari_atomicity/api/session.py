@@ -22,7 +22,7 @@ from ..pipeline.runs.run_files import RunInfo
 from ..statistics.ratios.ratios import class_ratios
 from .arguments import checks_arguments
 from .image_analysis import ImageAnalysis, open_in_viewer
-from .plots import Plots
+from .plots import AnalysisPlots
 from .saving import results_of, save_results
 
 if TYPE_CHECKING:
@@ -271,16 +271,16 @@ class Analyses:
 
     # ---- output
     @property
-    def plot(self) -> Plots:
+    def plot(self) -> AnalysisPlots:
         """Plots: ``plot()`` draws the first images, ``plot.diameter()`` and others all clusters.
 
         Returns
         -------
-        Plots
+        AnalysisPlots
             ``plot()`` returns a figure; each other function takes ``axes``, by default those of a
             new figure, and returns them.
         """
-        return Plots(self._plot_images, list(self))
+        return AnalysisPlots(self._plot_images, list(self))
 
     def _plot_images(self) -> Any:
         """Plot the first images with the outlines and labels of their clusters."""
