@@ -63,7 +63,7 @@ def test_corrections_feed_adapt_in_one_click(bench, viewer, folder, qtbot, settl
     keys = list(zip(table["image"], table["cluster_id"].tolist(), strict=True))
     said = dict(zip(keys[:4], table["label_predicted"], strict=False))
     state.clusters.relabel_each(said)
-    qtbot.waitUntil(lambda: "labelled 4 clusters" in learning.words.text())
+    qtbot.waitUntil(lambda: "4 clusters with a manual label" in learning.words.text())
     adapt = show_dock(viewer, "Adapt")
     adapt.device.setCurrentText("CPU")
     adapt.models.setCurrentText("tiny")
