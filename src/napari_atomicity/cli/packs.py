@@ -303,15 +303,20 @@ def consensus(
     _say_agreement(report)
     if as_json:
         print_json(report)
-    people = pluralise(len(report["annotators"]), "person", "people")
-    atoms_text = pluralise(report.get("sites_believed", 0), "atom")
-    labels = report.get("labels")
-    labels_text = "" if labels is None else f" and {pluralise(labels['clusters'], 'label')}"
-    say(f"{atoms_text}{labels_text} by consensus of {people}; results in {out}")
+    say(f"{_describe_consensus(report)}; results in {out}")
     for _, error in refused:
         say_error(f"atomicity: {error}")
     if refused:
         fail(f"{pluralise(len(refused), 'file')} could not be read; the others were merged")
+
+
+def _describe_consensus(report: dict[str, Any]) -> str:
+    """Describe how many atoms and labels the consensus has, and of how many people."""
+    people = pluralise(len(report["annotators"]), "person", "people")
+    atoms_text = pluralise(report.get("sites_believed", 0), "atom")
+    labels = report.get("labels")
+    labels_text = "" if labels is None else f" and {pluralise(labels['clusters'], 'label')}"
+    return f"{atoms_text}{labels_text} by consensus of {people}"
 
 
 def _say_agreement(report: dict[str, Any]) -> None:

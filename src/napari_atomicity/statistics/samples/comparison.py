@@ -154,10 +154,6 @@ def compare_samples(
     chosen = choose_reference(samples, reference)
     members = {s.name: s.images for s in samples}
     estimates = estimate_samples(values, members, seed)
-    sessions = {
-        name: "|".join(dict.fromkeys(filter(None, map((session_of or {}).get, images))))
-        for name, images in members.items()
-    }
     rows = []
     for of_quantity in estimates:
         for name, one in of_quantity.items():
@@ -165,7 +161,8 @@ def compare_samples(
             hidden = of_clusters and name in withheld
             known_notes = notes if of_clusters else atom_notes
             row = _row(one, hidden, (known_notes or {}).get(name, ""))
-            row["sessions"] = sessions[name]
+            sessions = map((session_of or {}).get, members[name])
+            row["sessions"] = "|".join(dict.fromkeys(filter(None, sessions)))
             if name != chosen:
                 either = hidden or (of_clusters and chosen in withheld)
                 row |= _difference_of(one, of_quantity[chosen], either)

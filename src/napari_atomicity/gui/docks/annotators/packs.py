@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QDoubleSpinBox,
     QFileDialog,
+    QFormLayout,
     QLineEdit,
     QPushButton,
     QVBoxLayout,
@@ -125,15 +126,26 @@ class Packs(QWidget):
             "Name of the annotator of the pack. Default: anybody; annotators enter their names.",
         )  # fmt: skip
         form.addRow(self.proposals)
+        self.browser = BrowserPacks(state)
+        self.browser.wrote.connect(self._show_result)
+        self.browser_settings = CollapsibleSection("Options of a browser", self.browser)
+        self.result = selectable_label("Result of the packs", plain=True, lines=2)
+        self.result.hide()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(form)
+        layout.addWidget(self.browser_settings)
+        layout.addLayout(self._buttons())
+        layout.addWidget(self.result)
+
+    def _buttons(self) -> QFormLayout:
+        """Create the buttons that give packs out and take them in."""
         self.export_button = QPushButton("As tables…")
         self.export_button.setToolTip(
             "Make a folder and a .zip archive with the images, an empty table for each, and a "
             "README. Annotators fill in the tables with any program and return the pack."
         )
         self.export_button.clicked.connect(self.export)
-        self.browser = BrowserPacks(state)
-        self.browser.wrote.connect(self._show_result)
-        self.browser_settings = CollapsibleSection("Options of a browser", self.browser)
         self.browser_button = QPushButton("For a browser…")
         self.browser_button.setToolTip(
             "Make one .html file with the images and everything that is needed to mark them in any "
@@ -149,17 +161,10 @@ class Packs(QWidget):
         self.folder_button = QPushButton("A folder…")
         self.folder_button.setToolTip("Read all packs and answers of a folder.")
         self.folder_button.clicked.connect(self.take_in_folder)
-        self.result = selectable_label("Result of the packs", plain=True, lines=2)
-        self.result.hide()
         actions = new_form()
         actions.addRow("Give out", new_row(self.export_button, self.browser_button))
         actions.addRow("Take in", new_row(self.import_button, self.folder_button))
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(form)
-        layout.addWidget(self.browser_settings)
-        layout.addLayout(actions)
-        layout.addWidget(self.result)
+        return actions
 
     def show_annotations(self, annotations: Annotations | None) -> None:
         """Update the buttons for the annotations of the project."""
