@@ -45,6 +45,19 @@ html_theme_options = {
     "header_links_before_dropdown": 7,
     "footer_start": ["copyright"],
     "footer_end": ["theme-version"],
+    "logo": {
+        "image_light": "_static/logo.svg",
+        "image_dark": "_static/logo.svg",
+        "text": "Atomicity",
+    },
+    "use_edit_page_button": True,
+}
+html_favicon = "_static/logo.svg"
+html_context = {
+    "github_user": "napari-atomicity",
+    "github_repo": project,
+    "github_version": "main",
+    "doc_path": "docs",
 }
 html_sidebars = {"index": [], "contributing": []}
 html_static_path = ["_static"]
