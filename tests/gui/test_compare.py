@@ -79,11 +79,13 @@ def lines(part) -> list[tuple[str, ...]]:
     return [line for line in part.model.lines if line[0] == "spent"]
 
 
-def test_folders_are_compared_with_figure_sentences_table_and_plan(part):
+def test_folders_are_compared_with_figure_sentences_table_and_plan(part, qtbot):
     assert part.body.isVisible() and part.body.isEnabled()
     combo = part.reference_combo
     shown = [combo.itemText(i) for i in range(combo.count())]
     assert shown == ["fresh (3 images)", "spent (3 images)"]
+    # Each panel is drawn in a turn of its own.
+    qtbot.waitUntil(lambda: all(chart.figure is not None for chart in part.charts), timeout=10_000)
     assert [len(chart.figure.axes) for chart in part.charts] == [1, 1, 1]
     (share, *_) = [line for line in lines(part) if line[1] == "Pt19"]
     assert share[2].startswith("+") and "pp" in share[2] and float(share[3]) < 0.05
