@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Thread
 from time import sleep
@@ -304,6 +304,11 @@ def consensus(
     if as_json:
         print_json(report)
     say(f"{_describe_consensus(report)}; results in {out}")
+    _fail_if_refused(refused)
+
+
+def _fail_if_refused(refused: Sequence[tuple[Path, AtomicityError]]) -> None:
+    """Print the errors of files that could not be read, and end with 1 if there are any."""
     for _, error in refused:
         say_error(f"atomicity: {error}")
     if refused:
