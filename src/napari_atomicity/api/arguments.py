@@ -14,28 +14,33 @@ import numpy as np
 from annotated_types import Ge, Gt, Interval
 
 from ..core.errors import AtomicityError
-from ..core.settings import check_settings
+from ..core.settings import settings_of
 from ..detection.settings import DetectionSettings
+from ..pipeline.run_request import RunRequest
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def _one_of(setting: str) -> tuple[Any, str]:
+    """Return the type of a setting of a run with choices, and what it takes."""
+    choices = tuple(settings_of(RunRequest)[setting].choices)
+    return Literal[choices], "one of " + ", ".join(f'"{choice}"' for choice in choices)
+
 
 _POSITIVE = Annotated[float, Gt(0)]
 _PROBABILITY = Annotated[float, Interval(ge=0, le=1)]
 _TYPES: dict[str, tuple[Any, str]] = {
     "pixel_size_nm": (_POSITIVE | None, "a positive number in nm, such as 0.036"),
     "pixel_size_error": (Annotated[float, Ge(0)], "a number in per cent that is not negative"),
-    "device": (Literal["auto", "cpu", "cuda", "mps"], 'one of "auto", "cpu", "cuda", "mps"'),
+    "device": _one_of("device"),
     "umap": (bool, "True or False"),
     "symmetries": (bool, "True or False"),
     "keep_known": (bool, "True or False"),
     "keep_ratios": (bool, "True or False"),
-    "labels": (
-        Literal["combination", "mixture", "network"],
-        'one of "combination", "mixture", "network"',
-    ),
-    "method": (Literal["counted", "confusion", "em"], 'one of "counted", "confusion", "em"'),
-    "ratios": (Literal["counted", "confusion", "em"], 'one of "counted", "confusion", "em"'),
+    "labels": _one_of("labels"),
+    "method": _one_of("ratios"),
+    "ratios": _one_of("ratios"),
     "pseudo_labels": (Literal["combined", "diameter"], 'one of "combined", "diameter"'),
     "average_frames": (
         Annotated[int, Ge(1)] | Literal["all"] | None,
@@ -193,11 +198,9 @@ def _settings(value: Any, kind: type, argument: str) -> Any:
         if kinds and (not isinstance(one, kinds) or (bool not in kinds and isinstance(one, bool))):
             raise _error(f"{argument}[{name!r}]", f"a {kinds[0].__name__}", one, False)
     try:
-        found = kind(**plain)
-        check_settings(found)
+        return kind(**plain)
     except AtomicityError as error:
         raise ValueError(f"{argument}: {error}") from None
-    return found
 
 
 def _number_kinds(kind: type, name: str) -> tuple[type, ...]:

@@ -8,9 +8,11 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from ..core.tables.cluster_table import classes_of
 from ..io.tables import concatenate
-from ..models.analysis import Analysis, limits_of
+from ..models.analysis import Analysis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,17 +55,11 @@ class AnalysisPlots:
 
     def _draw(self, name: str, axes: Axes | None = None) -> Axes:
         from ..reporting.plots.base import Look
-        from ..reporting.plots.registry import PLOTS, scales_of
+        from ..reporting.plots.publication import plot_data
+        from ..reporting.plots.registry import PLOTS
 
-        table = concatenate([analysis.table for analysis in self._analyses])
-        classes = tuple(classes_of(table))
-        data = PLOTS[name].data(
-            table,
-            classes=classes,
-            images=[analysis.micrograph.name for analysis in self._analyses],
-            limits=limits_of(self._analyses),
-            scales=scales_of(self._analyses),
-        )
+        table, classes, parameters = self._contents()
+        data = plot_data(name, table, classes, parameters)
         axes = axes or new_axes((7.0, 4.0))
         PLOTS[name].draw(axes, data, Look(classes))
         return axes
@@ -88,6 +84,11 @@ class AnalysisPlots:
         """
         from ..reporting.plots.publication import write_plots
 
+        table, classes, parameters = self._contents()
+        return write_plots(table, classes, Path(folder), parameters)
+
+    def _contents(self) -> tuple[pd.DataFrame, tuple[str, ...], dict[str, dict[str, Any]]]:
+        """Return the clusters, the classes, and the parameters of each image."""
         table = concatenate([analysis.table for analysis in self._analyses])
         parameters = {a.micrograph.name: a.parameters for a in self._analyses}
-        return write_plots(table, classes_of(table), Path(folder), parameters)
+        return table, tuple(classes_of(table)), parameters

@@ -256,20 +256,21 @@ def analyse(
         run, _ = run_analysis(images, out, wanted, overwrite)
     _print_ratios(run)
     if figures is not None:
-        _write_figures(run, figures)
+        _write_figures(run, figures, wanted.keep_ratios)
     if as_json:
         print_json(run.summary())
     finish(run, out)
 
 
-def _write_figures(run: Run, folder: Path) -> None:
+def _write_figures(run: Run, folder: Path, keep_ratios: bool) -> None:
     """Write the plots of all images of a run."""
     from ..core.tables.cluster_table import classes_of
     from ..reporting.plots.publication import write_plots
 
     parameters = {o.image: o.parameters for o in run.outcomes if o.status == "done"}
     try:
-        files = write_plots(run.table, classes_of(run.table), folder, parameters)
+        classes = classes_of(run.table)
+        files = write_plots(run.table, classes, folder, parameters, keep_ratios)
     except AtomicityError as error:
         fail(str(error))
     say(f"{pluralise(len(files), 'file')} of figures in {folder}")

@@ -11,6 +11,7 @@ be recorded in several sessions.
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -289,6 +290,14 @@ def format_composition(composition: Composition) -> str:
     if len(composition) == 1:
         return next(iter(composition))
     return ", ".join(f"{label}:{number:g}" for label, number in composition.items())
+
+
+def format_known(image: str, composition: Composition) -> str:
+    """Return the text with which `parse_known` says the composition of one image.
+
+    Its name is no pattern; what is before the first equals sign is the name.
+    """
+    return f"{glob.escape(image).replace('=', '?')}={format_composition(composition)}"
 
 
 def check_classes(composition: Composition, classes: Sequence[str]) -> None:

@@ -53,7 +53,7 @@ from ..reporting.charts import write_figure
 from ..reporting.image_warnings import pixel_warnings
 from ..statistics.points.atom_groups import clusters_of_atoms, group_table
 from ..statistics.points.dispersion import ALL, DispersionStatistics, pool_scopes
-from ..statistics.samples.run_evidence import MAX_SAMPLES, compare_atoms
+from ..statistics.samples.run_evidence import are_compared, compare_atoms
 from .acquisition_sessions import SessionRules
 from .atom_request import AtomRequest
 from .image_step import add_unreached, process_image, process_in_turn
@@ -468,7 +468,7 @@ class _AtomFiles:
         pictures = {r.outcome.image: r.drawn for r in self.results if r.drawn is not None}
         charts = {name: two[-1] for name, two in drawn.items()}
         samples, compared = self.rules.group_samples(outcomes), None
-        if 1 < len(samples) <= MAX_SAMPLES and of_all is not None:
+        if are_compared(samples) and of_all is not None:
             compare = partial(compare_atoms, rows, outcomes, samples)
             compared = attempt(results.failed, "comparison of the samples", compare)
         results.finish(

@@ -16,7 +16,7 @@ from ..core.from_dict import dataclass_from_json
 from ..core.model_card import ATOMS
 from ..core.tables.cluster_table import classes_of
 from ..io.files import read_document, write_text
-from ..io.provenance import Outcome, folders_of, now
+from ..io.provenance import Outcome, RecordedImage, folders_of, now
 from ..io.result_folder import RECORD, ResultFolder
 from ..io.tables import concatenate, read_clusters, read_table, write_table
 from ..reporting.plots.comparison import write_comparison_figures
@@ -42,29 +42,16 @@ _NO_RESULTS = "Give folders that atomicity analyse, batch, watch or atoms has wr
 
 # ---- folders of results
 @dataclass(frozen=True)
-class _RecordedImage:
-    image: str
-    status: str
-    path: str = ""
-    sha256: str | None = None
+class _RecordedImage(RecordedImage):
     session: str = ""
-    sample: str = ""
     parameters: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _RecordedSample:
-    name: str
-    images: tuple[str, ...]
-    numbers: dict[str, float] = field(default_factory=dict)
-    folder: str = ""
 
 
 @dataclass(frozen=True)
 class _Record:
     images: tuple[_RecordedImage, ...]
     kind: str = ""
-    samples: tuple[_RecordedSample, ...] = ()
+    samples: tuple[Sample, ...] = ()
     parameters: dict[str, Any] = field(default_factory=dict)
 
 

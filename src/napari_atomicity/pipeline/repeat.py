@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import glob
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.acquisition_session import Composition, format_composition
+from ..core.acquisition_session import Composition, format_known
 from ..core.errors import ModelError
+from ..core.model_card import ModelCard
 from ..core.settings import settings_of
 from ..detection.settings import DetectionSettings
 from ..models.analysis import Analysis
@@ -39,24 +40,16 @@ def request_of(
         labels=first.labels_from,
         detection=DetectionSettings(**{n: v for n, v in detection.items() if n in names}),
         session="all" if together else "none",
-        # The name is no pattern; what is before the first equals sign is the name.
-        known=tuple(
-            f"{glob.escape(image).replace('=', '?')}={format_composition(sample)}"
-            for image, sample in (known or {}).items()
-        ),
+        known=tuple(format_known(image, sample) for image, sample in (known or {}).items()),
     )
 
 
 def _name_of(model_id: str) -> str:
     """Return the name or the file of an installed model; its identity if it is not installed."""
-    for path in (find_model("default"), *model_files()):
-        try:
-            from ..core.model_card import ModelCard
-
+    for path in model_files():
+        with suppress(ModelError):
             if read_card(path, ModelCard).model_id == model_id:
                 return "default" if path == find_model("default") else str(path)
-        except ModelError:
-            continue
     return model_id
 
 

@@ -48,7 +48,7 @@ from ..reporting.report import MANY_IMAGES, ReportData, ratios_of_scope, write_r
 from ..statistics.annotators.agreement import CONSENSUS, agreement, last_labels, removed_clusters
 from ..statistics.ratios.ratios import refuse_unavailable
 from ..statistics.ratios.reference import attempt_ratios, check_reference
-from ..statistics.samples.run_evidence import MAX_SAMPLES, compare_clusters
+from ..statistics.samples.run_evidence import are_compared, compare_clusters
 from ..statistics.stratified_accuracy import Accuracy, on_corrected
 from ..tracking.files import analyse_if_tracked, write_movies
 from .review_queue import Queue
@@ -437,7 +437,7 @@ class _Export:
     ) -> None:
         """Write the report."""
         log, samples = self.contents.corrections, None
-        if 1 < len(self.contents.samples) <= MAX_SAMPLES and len(self.table):
+        if are_compared(self.contents.samples) and len(self.table):
             samples = compare_clusters(
                 self.table,
                 self.outcomes,

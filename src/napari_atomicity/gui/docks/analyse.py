@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QApplication, QMenu, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QMenu, QPushButton, QVBoxLayout, QWidget
 
 from ...core.errors import format_failed
 from ...core.text import pluralise
@@ -23,7 +23,6 @@ from ...statistics.ratios.track_counts import (
     stacks_without_tracks,
 )
 from ..controls.forms import CollapsibleSection, folded, main_button, new_row
-from ..controls.questions import show_info
 from ..controls.settings_form import form_of
 from ..panels.corrections import Corrections
 from ..panels.dock import Dock
@@ -39,6 +38,7 @@ from ..panels.steps import (
     DetectStep,
     analyse_in_session,
 )
+from ..panels.table_files import copy
 
 PIXEL_SIZE_CHANGED = (
     "⚠ The pixel size was changed since: diameters and labels refer to the one before. Analyse "
@@ -151,8 +151,8 @@ class Analyse(Dock):
         paths = [one.micrograph.path for one in analyses if one.micrograph.path is not None]
         names = {one.micrograph.name for one in analyses}
         known = {name: sample for name, sample in session.known.items() if name in names}
-        QApplication.clipboard().setText(text_of(request_of(analyses, known), paths))
-        show_info(f"Copied: the analysis of {pluralise(len(paths), 'image')}")
+        text = text_of(request_of(analyses, known), paths)
+        copy(text, f"the analysis of {pluralise(len(paths), 'image')}")
 
     def _is_ready(self) -> bool:
         return self.image_form.ready and may_analyse(self.state)

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import pandas as pd
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import (
-    QApplication,
     QHBoxLayout,
     QMenu,
     QPlainTextEdit,
@@ -56,7 +55,7 @@ from ..tasks import format_error, running
 from ..viewer.binding import Binding
 from .dock import Panel as FollowingPanel
 from .ratio_bars import keeps_ratios
-from .table_files import copy_table
+from .table_files import copy, copy_table
 
 BLIND = "Samples are not compared in blind mode, since predictions would be seen."
 NONE_YET = "Nothing to compare yet: {}."
@@ -330,8 +329,7 @@ class ComparePart(FollowingPanel):
     # ---- out
     def copy_sentences(self) -> None:
         """Copy the comparison in words."""
-        QApplication.clipboard().setText("\n".join(self.sentences))
-        show_info(f"Copied: {pluralise(len(self.sentences), 'sentence')}")
+        copy("\n".join(self.sentences), pluralise(len(self.sentences), "sentence"))
 
     def copy_table(self) -> None:
         """Copy the rows of ``comparison.csv``."""

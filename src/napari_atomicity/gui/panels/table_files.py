@@ -38,9 +38,14 @@ def as_mime(ratios: pd.DataFrame) -> QMimeData:
 
 def copy_table(content: str | QMimeData, n_rows: int) -> None:
     """Put a table on the clipboard, and show a message."""
+    copy(content, pluralise(n_rows, "row"))
+
+
+def copy(content: str | QMimeData, what: str) -> None:
+    """Put something on the clipboard, and show a message."""
     clipboard = QApplication.clipboard()
     clipboard.setText(content) if isinstance(content, str) else clipboard.setMimeData(content)
-    show_info(f"Copied: {pluralise(n_rows, 'row')}")
+    show_info(f"Copied: {what}")
 
 
 def choose_table_path(dock: Any, name: str, types: str) -> Path | None:

@@ -24,7 +24,7 @@ from ...reporting.report import ReportData, write_report
 from ...statistics.ratios.ratio_notes import ImageLimits
 from ...statistics.ratios.ratios import class_ratios, refuse_unavailable
 from ...statistics.ratios.reference import Comparison, attempt_ratios, check_reference
-from ...statistics.samples.run_evidence import MAX_SAMPLES, compare_clusters
+from ...statistics.samples.run_evidence import are_compared, compare_clusters
 from ...tracking.files import write_movie_results
 from ..run_request import RunRequest
 from ..session_labels import describe_sessions
@@ -136,7 +136,7 @@ def _write_run(
     keep = images.request.keep_ratios
     compare = partial(compare_clusters, table, outcomes, info.samples, keep_ratios=keep)
     samples = None
-    if 1 < len(info.samples) <= MAX_SAMPLES and len(table):
+    if are_compared(info.samples) and len(table):
         samples = attempt(results.failed, "comparison of the samples", compare)
 
     def write_page(record: dict[str, Any]) -> None:

@@ -46,11 +46,27 @@ def write_in_both_widths(
     return files
 
 
+def plot_data(
+    name: str,
+    table: pd.DataFrame,
+    classes: Sequence[str],
+    parameters: Mapping[str, Mapping[str, Any]],  # image → parameters of its analysis
+    keep_ratios: bool = False,
+) -> pd.DataFrame:
+    """Return the data of a plot of clusters; see `write_plots`."""
+    limits = {i: ImageLimits.from_parameters(one, keep_ratios) for i, one in parameters.items()}
+    scales = scales_from(parameters)
+    return PLOTS[name].data(
+        table, classes=classes, images=list(parameters), limits=limits, scales=scales
+    )
+
+
 def write_plots(
     table: pd.DataFrame,
     classes: Sequence[str],
     folder: Path,
-    parameters: Mapping[str, Mapping[str, Any]] | None = None,
+    parameters: Mapping[str, Mapping[str, Any]],
+    keep_ratios: bool = False,
 ) -> list[Path]:
     """Write all plots of a cluster table, each with a table of its numbers.
 
@@ -62,8 +78,10 @@ def write_plots(
         Classes in order, for the colours.
     folder : Path
         Where the files are written.
-    parameters : mapping of str to mapping, optional
+    parameters : mapping of str to mapping
         Image → parameters of its analysis, for the intensity scales and what limits the labels.
+    keep_ratios : bool, optional
+        Whether fractions are given even if a session does not fit the classes of the model.
 
     Returns
     -------
@@ -74,15 +92,10 @@ def write_plots(
     AtomicityError
         If a file cannot be written.
     """
-    known = dict(parameters or {})
-    images = list(known) or list(dict.fromkeys(table["image"].astype(str)))
-    limits = {image: ImageLimits.from_parameters(one) for image, one in known.items()}
     look = Look(tuple(classes), font_pt=FONT_PT)
     files = []
     for name, plot in PLOTS.items():
-        data = plot.data(
-            table, classes=classes, images=images, limits=limits, scales=scales_from(known)
-        )
+        data = plot_data(name, table, classes, parameters, keep_ratios)
         if not len(data):
             continue
 

@@ -20,6 +20,11 @@ MAX_SAMPLES = 50
 _BOUND = "lower bound"
 
 
+def are_compared(samples: Sequence[Sample]) -> bool:
+    """Return whether a report compares these samples."""
+    return 1 < len(samples) <= MAX_SAMPLES
+
+
 def compare_clusters(
     table: pd.DataFrame,
     outcomes: Sequence[Outcome],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +22,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ....core.acquisition_session import format_composition
+from ....core.acquisition_session import format_known
 from ....core.text import pluralise
 from ....pipeline.live.control_chart import FIRST, MIN_FIRST, SESSION_CHANGED
 from ....pipeline.run_request import RunRequest
@@ -360,9 +359,7 @@ class Live(Dock):
         for image in self.state.images:
             path, session = self.state.micrograph(image).path, self.state.sessions.get(image)
             if path is not None and session.known and path.is_relative_to(folder):
-                # The name is no pattern; what is before the first equals sign is the name.
-                name = glob.escape(path.relative_to(folder).as_posix()).replace("=", "?")
-                samples.append(f"{name}={format_composition(session.known)}")
+                samples.append(format_known(path.relative_to(folder).as_posix(), session.known))
                 keep |= session.keep_known
         return replace(request, known=(*request.known, *samples), keep_known=keep)
 
