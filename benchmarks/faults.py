@@ -75,7 +75,8 @@ def full_disk(path: Path, trials: int, seed: int) -> Trials:
     filler = path.with_name("filler")
     with EditorServer(EDITORS, _TIMEOUT_S) as server:
         for i in range(trials):
-            leave_free(filler, chance.randrange(0, 400_000))
+            # With less than this, a project is not opened: an error says that the disk is full.
+            leave_free(filler, chance.randrange(100_000, 500_000))
             lines = server.edit_until_killed(
                 f"{path} {chance.randrange(1000)}", chance.randrange(20, 120)
             )
