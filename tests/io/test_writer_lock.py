@@ -81,7 +81,7 @@ def test_the_lock_of_a_dead_process_on_another_machine_is_free_after_a_while(pat
     lock.release()
 
 
-def test_an_empty_file_that_a_full_disk_has_left_locks_nobody_out(path):
+def test_an_empty_file_locks_nobody_out(path):
     lease_path(path).touch()
     lock = WriterLock(path)
     assert lock.acquire()

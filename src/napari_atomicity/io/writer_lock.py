@@ -79,7 +79,7 @@ class WriterLock:
         return True
 
     def _remove_empty_lease(self) -> None:
-        """Remove a second file that a full disk has left empty, which would never run out.
+        """Remove a second file that is empty, as after a crash; it would never run out.
 
         Who has just created it writes to it at once, or within `LEASE_S` on a network drive.
         """
