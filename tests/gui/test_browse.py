@@ -236,8 +236,10 @@ def test_images_without_a_thumbnail_are_read_when_the_project_is_opened(
         db.execute("UPDATE images SET thumbnail = NULL WHERE name != 'broken.tif'")
     opened.projects.open(path)
     qtbot.waitUntil(
-        lambda: opened.state.project is not None
-        and sum(bool(image.thumbnail) for image in opened.state.project.images()) == 3
+        lambda: (
+            opened.state.project is not None
+            and sum(bool(image.thumbnail) for image in opened.state.project.images()) == 3
+        )
     )
 
 
