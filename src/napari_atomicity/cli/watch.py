@@ -78,7 +78,7 @@ NewReference = Annotated[
 
 @guarded
 @reads_images
-@options_of(RunRequest, "reference", umap=False)
+@options_of(RunRequest, "reference", "outlines", "rois", umap=False)
 def watch(
     folder: Annotated[Path, typer.Argument(help="Folder to watch for images.")],
     out: Annotated[Path, typer.Option(help="Folder for parts, live.csv, tables and report.")],

@@ -11,7 +11,9 @@ from ..core.errors import UnsuitableImageError
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
 from ..core.tables import cluster_table as tables
+from ..io.outline_files import GivenOutlines
 from .frame import Frame, group_points
+from .given import outline_given, outlines_by_frame
 from .outlines import (
     RING_NM,
     TAIL_NM,
@@ -40,11 +42,14 @@ class Detection:
         Closed polygons (y, x) in pixels, one per cluster.
     first : Frame, optional
         First frame, prepared for detection; None if it has fewer than two finite pixels.
+    n_too_small : int, optional
+        Number of given outlines of fewer than four pixels, which are not measured.
     """
 
     table: pd.DataFrame
     outlines: list[np.ndarray]
     first: Frame | None = None
+    n_too_small: int = 0
 
 
 def outline_frame(
@@ -53,14 +58,17 @@ def outline_frame(
     settings: DetectionSettings,
     stop: Stop | None = None,
     progress: Progress | None = None,
+    given: tuple[list[np.ndarray], str] | None = None,  # polygons to measure, and their source
 ) -> tuple[Frame, list[Outline]] | None:  # None if the frame has fewer than two finite pixels
-    """Outline all clusters of a frame, of any size, from top to bottom."""
+    """Outline all clusters of a frame, of any size, from top to bottom, or measure given ones."""
     settings = limit_to_image(settings, micrograph)
     recording = recording_of(micrograph, index)
     frame = prepare(micrograph.frame(index), micrograph.calibrated(), settings, recording)
     if frame.n_finite < 2:
         return None
     seeds = find_seeds(frame, settings, stop, progress)
+    if given is not None:
+        return frame, outline_given(frame, seeds, given[0], settings, given[1], stop, progress)
     return frame, outline_clusters(frame, seeds, settings, stop, progress)
 
 
@@ -69,6 +77,7 @@ def detect(
     settings: DetectionSettings | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
+    given: GivenOutlines | None = None,
 ) -> Detection:
     """Detect, outline and measure the clusters of a micrograph.
 
@@ -82,6 +91,8 @@ def detect(
         Called before frames, stages and tiles.
     stop : callable, optional
         Called before frames, stages and tiles.
+    given : GivenOutlines, optional
+        Outlines of another program, which are measured instead of detecting clusters.
 
     Returns
     -------
@@ -94,11 +105,14 @@ def detect(
         If the pixel size is unknown.
     UnsuitableImageError
         If the pixels are too coarse for the smallest clusters.
+    AtomicityError
+        If the given outlines do not fit the image, or overlap.
     Cancelled
         If ``stop()`` is true.
     """
     settings = settings or DetectionSettings()
     pixel_size_nm = check_resolution(micrograph, settings)
+    polygons = None if given is None else outlines_by_frame(given, micrograph)
     rows: list[pd.DataFrame] = []
     outlines: list[np.ndarray] = []
     n, first = micrograph.n_frames, None
@@ -106,19 +120,23 @@ def detect(
         report(progress, index, n, "Finding clusters")
         check(stop)
         of_frame = progress if n == 1 else None  # progress of a stack counts frames
-        outlined = outline_frame(micrograph, index, settings, stop, of_frame)
+        drawn = None if given is None or polygons is None else (polygons[index], given.source)
+        outlined = outline_frame(micrograph, index, settings, stop, of_frame, drawn)
         if outlined is None:
             continue
-        frame, found = outlined[0], _select_by_size(outlined[1], settings)
+        frame, found = outlined
+        if given is None:
+            found = _select_by_size(found, settings)
         first = frame if index == 0 else first
         rows.append(measurement_table(found, frame, micrograph.name, index, pixel_size_nm))
         outlines += [frame.to_file_px(o.polygon_px) for o in found]
     report(progress, n, n, "Finding clusters")
+    n_too_small = sum(map(len, polygons or ())) - len(outlines) if polygons else 0
     if not rows:
-        return Detection(tables.empty(), [])
+        return Detection(tables.empty(), [], n_too_small=n_too_small)
     table = pd.concat(rows, ignore_index=True)
     table["cluster_id"] = np.arange(1, len(table) + 1)
-    return Detection(tables.conform(table), outlines, first)
+    return Detection(tables.conform(table), outlines, first, n_too_small)
 
 
 def outline_clusters(

@@ -266,15 +266,20 @@ def _flood(
         basins[box][inside] = labels[inside]
 
 
-def measure_regions(regions: Basins, labels: np.ndarray | None = None) -> list[Outline]:
+def measure_regions(
+    regions: Basins,
+    labels: np.ndarray | None = None,
+    given: np.ndarray | None = None,  # (Y, X): clusters whose outlines are known; others have larger labels
+) -> list[Outline]:
     """Outline and measure basins, from top to bottom.
 
     The level of the outline is a fixed fraction of the plateau of the cluster (the median of the
     brighter half of its core), so gain and dose do not change it.
     """
-    final = _core_labels(
-        regions
-    )  # first, because a measurement requires the extent of its neighbours
+    # First, because a measurement requires the extent of its neighbours.
+    final = _core_labels(regions)
+    if given is not None:
+        final = np.where((given > 0) | (final <= given.max()), given, final)
     found = _add_polygons(_measure_all(final, regions, labels))
     return sorted(found, key=lambda o: (o.centre_px[0], o.centre_px[1]))
 
@@ -293,7 +298,7 @@ def measure_mask(
 
 def _add_polygons(measured: Sequence[tuple[Outline, np.ndarray] | None]) -> list[Outline]:
     some = [one for one in measured if one is not None]
-    polygons = _polygons([mask for _, mask in some])
+    polygons = trace_masks([mask for _, mask in some])
     # `replace` would take ten times as long.
     return [
         Outline(**{**vars(outline), "polygon_px": polygon + outline.polygon_px})
@@ -440,7 +445,7 @@ def _eccentricity(inside: SheetPixels, middle: Sequence[np.ndarray]) -> np.ndarr
     return np.sqrt(np.maximum(0.0, 1 - (mean - apart) / (mean + apart)))
 
 
-def _polygons(masks: list[np.ndarray]) -> list[np.ndarray]:
+def trace_masks(masks: list[np.ndarray]) -> list[np.ndarray]:
     """Return the longest closed contour (M, 2) of each mask."""
     out = []
     for start in range(0, len(masks), _MAX_POLYGONS):

@@ -9,6 +9,7 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -370,10 +371,24 @@ def load(
         return micrograph_of(path, pixel_size_nm, name=name)
     path = Path(path)
     reader = _checked(path)
-    try:
+    with _errors_named(reader, path):
         digest = sha256_of(path)
         recording = _read(reader, path)
         return _micrograph(recording, path, pixel_size_nm, name or path.name, digest)
+
+
+def read_pixels(path: Path) -> np.ndarray:
+    """Return the pixels of an image file as stored, such as labels; raises as `load` does."""
+    reader = _checked(path)
+    with _errors_named(reader, path):
+        return np.asarray(_read(reader, path).data)
+
+
+@contextmanager
+def _errors_named(reader: Reader, path: Path) -> Iterator[None]:
+    """Convert errors of libraries, and name the file in errors that do not."""
+    try:
+        yield
     except AtomicityError as error:
         if error.path is None:
             raise type(error)(error.what, path, error.advice) from error.__cause__

@@ -1,4 +1,4 @@
-"""Write the outlines of clusters for other programs: ImageJ ROIs, GeoJSON and label images.
+"""Outlines of clusters in files of other programs: ImageJ ROIs, GeoJSON and label images.
 
 In this package the centre of the top-left pixel is (0, 0). In ImageJ, Fiji and QuPath its corner
 is: ROIs and GeoJSON have coordinates that are larger by half a pixel.
@@ -6,10 +6,14 @@ is: ROIs and GeoJSON have coordinates that are larger by half a pixel.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +21,11 @@ import numpy as np
 import pandas as pd
 
 from ..core import palette
-from ..core.errors import AtomicityError
+from ..core.errors import AtomicityError, ReadError, reason_of
 from ..core.tables import cluster_table as tables
-from .files import RESULT, atomic_write, plain, write_text
+from ..core.text import pluralise
+from .files import RESULT, atomic_write, plain, read_document, write_text
+from .images import read_pixels, resolved, sha256_of
 
 _CORNER_PX = 0.5
 """Coordinate of the centre of the top-left pixel in programs that count from its corner."""
@@ -226,3 +232,245 @@ def _corner_xy(polygon: np.ndarray) -> np.ndarray:
 def plain_name(label: str) -> str:
     """Return a label without characters that are no part of a file name."""
     return re.sub(r"[^\w .+-]", "_", label)[:60]
+
+
+# ---- outlines that other programs have drawn
+
+MAX_OBJECTS = 200_000
+"""More objects than an image has clusters: then the file is no label image."""
+_MAX_ROI_BYTES = 10_000_000
+_LABEL_SUFFIXES = (".tif", ".tiff", ".btf", ".png", ".npy", ".npz")
+_ENDINGS = re.compile(
+    # Cellpose, ilastik, ImageJ and QuPath, and our own export of several images
+    r"[ _.-]*(cp_masks|masks?|segmentation|seg|labels?|rois?|roiset|outlines?|objects?|clusters?"
+    r"|object[ _]identities|ome)$",
+    re.IGNORECASE,
+)
+_BEGINNINGS = re.compile(r"^(clusters|outlines)-", re.IGNORECASE)
+_NOT_READABLE = "Export the objects again, as a label image, as GeoJSON, or as ImageJ ROIs"
+
+
+@dataclass(frozen=True, eq=False)
+class GivenOutlines:
+    """Outlines of one image that another program or a person has drawn.
+
+    Either polygons, each (M, 2) in pixels (y, x), with the frame of each, or a label image.
+    """
+
+    source: str  # file, or what they are, for messages and the record
+    polygons: tuple[np.ndarray, ...] = ()
+    frames: tuple[int | None, ...] = ()  # None if the file does not say it
+    labels: np.ndarray | None = None  # (Y, X) or (T, Y, X): 0 outside all objects
+    sha256: str | None = None
+
+    def provenance(self) -> dict[str, Any]:
+        """Return where they are from, for the record of an analysis."""
+        n = len(self.polygons) if self.labels is None else int(self.labels.max())
+        return {"source": self.source, "sha256": self.sha256, "objects": n}
+
+    def __post_init__(self) -> None:
+        if self.labels is not None:
+            object.__setattr__(self, "labels", _checked_labels(self.labels, self.source))
+        elif not self.polygons:
+            raise ReadError("there are no outlines", self.source, "Export the objects again")
+        _check_number(len(self.polygons), self.source)
+        for number, polygon in enumerate(self.polygons, 1):
+            if polygon.ndim != 2 or len(polygon) < 3 or not np.isfinite(polygon).all():
+                raise ReadError(
+                    f"object {number} is no polygon of finite coordinates",
+                    self.source,
+                    "Remove the object, or export the objects again",
+                )
+
+
+def _check_number(n: int, source: str) -> None:
+    if n > MAX_OBJECTS:
+        raise ReadError(
+            f"it has {n:,} objects, more than {MAX_OBJECTS:,}",
+            source,
+            "Check that it is a label image and not an image of intensities or probabilities",
+        )
+
+
+def _checked_labels(labels: np.ndarray, source: str) -> np.ndarray:
+    """Return a label image with the numbers 1 to N; a mask is divided into its connected parts."""
+    from scipy import ndimage
+
+    kind = labels.dtype.kind
+    whole = kind in "biu" or (
+        kind == "f" and bool(np.isfinite(labels).all() and (labels == np.rint(labels)).all())
+    )
+    if labels.ndim not in (2, 3) or not whole or labels.min(initial=0) < 0:
+        raise ReadError(
+            "this is no label image: the pixels of an object have its number, all others are 0",
+            source,
+            "Export labels or masks, not probabilities or intensities",
+        )
+    values, places = np.unique(labels, return_inverse=True)
+    n = int((values != 0).sum())
+    if not n:
+        raise ReadError("there are no outlines: all labels are 0", source, _NOT_READABLE)
+    if n == 1:
+        frames = (labels != 0).reshape(-1, *labels.shape[-2:])
+        # The parts of each frame are numbered by themselves.
+        parts = np.stack([ndimage.label(frame)[0] for frame in frames])
+        _check_number(int(parts.max()), source)
+        return parts.reshape(labels.shape)
+    _check_number(n, source)
+    return (places + (0 if values[0] == 0 else 1)).reshape(labels.shape).astype(np.int32)
+
+
+def read_outlines(path: str | os.PathLike[str]) -> GivenOutlines:
+    """Read the objects of another program, in the format of the suffix.
+
+    Parameters
+    ----------
+    path : path-like
+        A label image (TIFF, PNG, NPY or NPZ), GeoJSON (``.geojson``, ``.json``), or ImageJ ROIs
+        (``.roi``, ``.zip``).
+
+    Raises
+    ------
+    AtomicityError
+        If the file is missing, damaged or of another format, or contains no areas.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix in _LABEL_SUFFIXES:
+        return GivenOutlines(str(path), labels=read_pixels(path), sha256=sha256_of(path))
+    if suffix not in OUTLINE_READERS:
+        known = ", ".join([*_LABEL_SUFFIXES, *OUTLINE_READERS])
+        raise ReadError(f"outlines can't be read from {suffix or 'this'}", path, f"Use one of {known}")
+    try:
+        found = OUTLINE_READERS[suffix](read_document(path))
+        polygons = tuple(np.asarray(polygon, float)[:, 1::-1] - _CORNER_PX for polygon, _ in found)
+        frames = tuple(frame for _, frame in found)
+        return GivenOutlines(str(path), polygons, frames, sha256=sha256_of(path))
+    except AtomicityError as error:
+        raise type(error)(error.what, path, error.advice) from error
+    except OSError as error:
+        raise ReadError(f"it can't be opened ({reason_of(error)})", path, "Check the path") from error
+    # Libraries raise any exception for damaged files.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"[:200].rstrip(".")
+        raise ReadError(f"it can't be read ({reason})", path, _NOT_READABLE) from error
+
+
+Rings = list[tuple[Any, int | None]]
+"""Polygons (x, y) relative to the corner of the image, each with its frame."""
+
+
+def _read_rois(data: bytes) -> Rings:
+    """Read the ROIs of an archive of ImageJ, one file each."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = [one for one in archive.infolist() if one.filename.lower().endswith(".roi")]
+        _check_number(len(members), "")
+        if any(one.file_size > _MAX_ROI_BYTES for one in members):
+            raise ReadError("an ROI in it is larger than ROIs are", None, _NOT_READABLE)
+        return [ring for one in members for ring in _read_roi(archive.read(one))]
+
+
+def _read_roi(data: bytes) -> Rings:
+    """Read one ROI of ImageJ; of a composite one, the largest part."""
+    from roifile import ROI_TYPE, ImagejRoi
+
+    roi = ImagejRoi.frombytes(data)
+    areas = (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED, ROI_TYPE.RECT, ROI_TYPE.OVAL)
+    if roi.roitype not in areas:
+        what = f"the ROI {roi.name} is a {roi.roitype.name.lower()}, not an area"
+        raise ReadError(what, None, "Delete it in the ROI Manager, or draw a polygon")
+    frame = max(roi.position, roi.t_position, roi.z_position)  # from 1; 0 or less if unknown
+    return [(roi.coordinates(), frame - 1 if frame > 0 else None)]
+
+
+def _read_geojson(data: bytes) -> Rings:
+    """Read the polygons of a GeoJSON file; of several in one object, the largest."""
+    content = json.loads(data)
+    features = content if isinstance(content, list) else content.get("features", [content])
+    _check_number(len(features), "")
+    rings: Rings = []
+    for number, feature in enumerate(features, 1):
+        shape = feature.get("geometry", feature)
+        kind, corners = shape.get("type"), shape.get("coordinates")
+        if kind not in ("Polygon", "MultiPolygon"):
+            what = f"object {number} is a {kind}, not a polygon"
+            raise ReadError(what, None, "Remove it, or change it into a polygon")
+        outer = [corners[0]] if kind == "Polygon" else [polygon[0] for polygon in corners]
+        plane, properties = shape.get("plane") or {}, feature.get("properties") or {}
+        frame = properties.get("frame", max(plane.get("t", 0), plane.get("z", 0)) if plane else None)
+        rings.append((max(outer, key=area_of), None if frame is None else int(frame)))
+    return rings
+
+
+def area_of(polygon: Any) -> float:
+    """Return the area of a polygon (M, 2)."""
+    a, b = np.asarray(polygon, float).T[:2]
+    return float(abs(a @ np.roll(b, 1) - b @ np.roll(a, 1)) / 2)
+
+
+OUTLINE_READERS: dict[str, Callable[[bytes], Rings]] = {
+    ".zip": _read_rois,
+    ".roi": _read_roi,
+    ".geojson": _read_geojson,
+    ".json": _read_geojson,
+}
+"""Formats of outlines that are not images, by suffix."""
+
+
+def outlines_file(source: str | os.PathLike[str], image: str, path: Path | None) -> Path:
+    """Return the file with the outlines of an image: the source itself, or the match in a folder.
+
+    A file matches if its name is that of the image, also with the ending of a program such as
+    ``_cp_masks``. An image in a subfolder, ``day1/a.tif``, has its outlines in that subfolder.
+    Raises `ReadError` if there is none, or more than one.
+    """
+    source = Path(source)
+    if not source.is_dir():
+        return source
+    folder, stem = source / Path(image).parent, Path(image).stem
+    known = _files_in(folder, folder.stat().st_mtime_ns) if folder.is_dir() else {}
+    own = None if path is None else resolved(path)
+    files = [file for file in known.get(_bare(stem), []) if resolved(file) != own]
+    if len(files) != 1:
+        listed = ": " + ", ".join(file.name for file in files) if files else ""
+        raise ReadError(
+            f"it has {pluralise(len(files), 'file')} with outlines of {image}{listed}",
+            source,
+            f"Name one file in {folder} like the image, such as {stem}.zip or {stem}_masks.tif",
+        )
+    return files[0]
+
+
+def check_one_each(source: str | os.PathLike[str] | None, n_images: int) -> None:
+    """Raise `ReadError` if one file of outlines is given for several images."""
+    if source is not None and n_images > 1 and not Path(source).is_dir():
+        raise ReadError(
+            f"this is one file of outlines for {n_images} images",
+            source,
+            "Give a folder with one file per image, or one image",
+        )
+
+
+def is_outlines_file(path: Path, source: str | os.PathLike[str] | None) -> bool:
+    """Return whether a file belongs to a folder of outlines and is named as outlines are."""
+    if source is None or _bare(path.stem) == path.stem:
+        return False
+    return resolved(Path(source)) in resolved(path).parents
+
+
+def _bare(stem: str) -> str:
+    """Return the name of an image without suffix from that of its outlines."""
+    short = _BEGINNINGS.sub("", stem)
+    while (shorter := _ENDINGS.sub("", short)) not in (short, ""):
+        short = shorter
+    return short
+
+
+@lru_cache(maxsize=4)
+def _files_in(folder: Path, _: int) -> dict[str, list[Path]]:
+    """Return the files that may have outlines, by the name of their image."""
+    found: dict[str, list[Path]] = {}
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() in (*OUTLINE_READERS, *_LABEL_SUFFIXES) and file.is_file():
+            found.setdefault(_bare(file.stem), []).append(file)
+    return found

@@ -15,7 +15,9 @@ from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
 from ..core.tables import cluster_table as tables
 from ..detection import Detection, DetectionSettings, detect
+from ..detection.given import inside_any, outlines_by_frame
 from ..detection.recording import OUTLIERS, missing_pixels, recording_of
+from ..io.outline_files import GivenOutlines
 from ..models.analysis import Analysis
 from .measurements import add_installed
 
@@ -37,20 +39,30 @@ def detect_clusters(
     settings: DetectionSettings | None = None,  # settings in nm and in multiples of the noise
     progress: Progress | None = None,
     stop: Stop | None = None,
+    *,
+    outlines: GivenOutlines | None = None,  # of another program, measured instead
+    rois: GivenOutlines | None = None,  # regions; clusters outside are left out
 ) -> Analysis:
     """Detect, outline and measure the clusters of an image on the CPU, without classification.
 
-    Raises `CalibrationError` if the pixel size is not known.
+    Raises `CalibrationError` if the pixel size is not known, and `AtomicityError` if outlines or
+    regions do not fit the image.
     """
     settings = settings or DetectionSettings()
     seconds: dict[str, float] = {}
+    regions = None if rois is None else outlines_by_frame(rois, micrograph, is_region=True)
     with _timed(seconds, "detect"):
-        found = detect(micrograph, settings, progress=progress, stop=stop)
+        found = detect(micrograph, settings, progress=progress, stop=stop, given=outlines)
         failed: dict[str, str] = {}
         lone_atoms = attempt(
             failed, "intensity of lone atoms", lambda: _lone_atoms(micrograph, found, settings)
         )
     parameters = {"detection": asdict(settings), **_recording(micrograph), **(lone_atoms or {})}
+    if outlines is not None:
+        parameters["outlines"] = {**outlines.provenance(), "too_small": found.n_too_small}
+    if rois is not None and regions is not None:
+        found, n_outside = _within(found, regions)
+        parameters["rois"] = {**rois.provenance(), "clusters_outside": n_outside}
     if settings.changed:  # recorded, since defaults of other versions may differ
         parameters["changed_settings"] = settings.changed
     analysis = Analysis(
@@ -62,6 +74,20 @@ def detect_clusters(
     )
     with _timed(seconds, "detect"):
         return add_installed(analysis, stop)
+
+
+def _within(found: Detection, regions: list[list[np.ndarray]]) -> tuple[Detection, int]:
+    """Return the clusters with their centres in a region of their frame, and how many have not."""
+    table = found.table
+    centres, frame = table[["y_px", "x_px"]].to_numpy(float), table["frame"].to_numpy()
+    kept = np.zeros(len(table), bool)
+    for index, polygons in enumerate(regions):
+        own = frame == index
+        kept[own] = inside_any(centres[own], polygons)
+    inside = table[kept].reset_index(drop=True)
+    inside["cluster_id"] = np.arange(1, len(inside) + 1)
+    outlines = [outline for outline, keep in zip(found.outlines, kept, strict=True) if keep]
+    return replace(found, table=tables.conform(inside), outlines=outlines), int((~kept).sum())
 
 
 def _lone_atoms(
@@ -303,12 +329,14 @@ def analyse(
     umap: bool = True,  # whether to place the clusters in the map
     symmetries: bool = False,
     labels_from: str = "combination",
+    outlines: GivenOutlines | None = None,
+    rois: GivenOutlines | None = None,
 ) -> Analysis:
     """Detect, classify, explain and embed the clusters of one image.
 
     Raises `CalibrationError`, `ModelError` or `Cancelled` as in the steps.
     """
-    analysis = detect_clusters(micrograph, settings, progress, stop)
+    analysis = detect_clusters(micrograph, settings, progress, stop, outlines=outlines, rois=rois)
     analysis = classify_clusters(
         analysis,
         model,

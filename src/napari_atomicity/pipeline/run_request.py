@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..core.acquisition_session import MAX_PIXEL_SIZE_ERROR, PIXEL_SIZE_ERROR, parse_known
 from ..core.errors import SettingError, TableError
@@ -119,7 +120,26 @@ class RunRequest:
         option="--earlier-run",
     )
 
+    outlines: str | None = setting(
+        None,
+        "Outlines",
+        "Outlines of clusters by another program, measured and classified instead of detecting "
+        "clusters: a label image, GeoJSON, ImageJ ROIs, or a folder with one file per image.",
+        is_path=True,
+        option="--outlines",
+    )
+    rois: str | None = setting(
+        None,
+        "Regions",
+        "Regions to analyse, in the formats of outlines: clusters outside are left out.",
+        is_path=True,
+        option="--rois",
+    )
+
     def __post_init__(self) -> None:
+        for name in ("outlines", "rois"):  # workers have another working folder
+            if (path := getattr(self, name)) is not None:
+                object.__setattr__(self, name, str(Path(path).absolute()))
         if self.labels != "combination" and self.ratios == "confusion":
             raise SettingError(
                 "the confusion matrix of the model is that of the combination",

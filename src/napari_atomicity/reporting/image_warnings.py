@@ -36,6 +36,8 @@ def image_warnings(
     if not len(table):
         return ("No cluster was found.", *pixel_warnings(recording), *format_failed(parameters))
     found = list(format_failed(parameters))
+    if n_small := parameters.get("outlines", {}).get("too_small", 0):
+        found.append(f"{pluralise(n_small, 'outline')} of fewer than four pixels left out.")
     classified = table[table["label_predicted"] != ""]
     n = int(counted(merge_tracks(table)).sum())
     if n == 0:

@@ -123,11 +123,12 @@ def _detection(done: list[dict[str, Any]]) -> str:
     kinds: dict[str, int] = {}
     for image in done:
         settings = image["parameters"].get("detection")
-        if settings:
+        if settings and "outlines" not in image["parameters"]:
             described = _detection_settings(settings)
             kinds[described] = kinds.get(described, 0) + 1
+    given = _given_outlines(done)
     if not kinds:
-        return ""
+        return given
     n = sum(kinds.values())
     first, *others = sorted(kinds, key=lambda kind: -kinds[kind])
     text = (
@@ -139,7 +140,27 @@ def _detection(done: list[dict[str, Any]]) -> str:
     )
     return text + "".join(
         f" Other settings in {pluralise(kinds[o], 'image')}: {o}." for o in others
-    )
+    ) + f" {given}".rstrip()
+
+
+def _given_outlines(done: list[dict[str, Any]]) -> str:
+    """Describe outlines and regions that were not found by the detection."""
+    drawn = [i["parameters"]["outlines"] for i in done if "outlines" in i["parameters"]]
+    regions = [i["parameters"]["rois"] for i in done if "rois" in i["parameters"]]
+    text = ""
+    if drawn:
+        n = sum(one["objects"] for one in drawn)
+        text = (
+            f"In {pluralise(len(drawn), 'image')}, the outlines of {pluralise(n, 'object')} by "
+            "another program or person were measured instead of detected clusters."
+        )
+    if regions:
+        n = sum(one["clusters_outside"] for one in regions)
+        text += (
+            f" In {pluralise(len(regions), 'image')}, only clusters in given regions were "
+            f"analysed; {pluralise(n, 'cluster')} outside {'was' if n == 1 else 'were'} left out."
+        )
+    return text.strip()
 
 
 def _detection_settings(settings: dict[str, Any]) -> str:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
-from skimage.measure import points_in_poly
 
 from ..core.micrograph import Micrograph
 from ..core.tables import cluster_table as tables
 from ..core.tables.table_cache import Columns, TableCache, columns_of
+from ..detection.given import inside_any
 from ..models.analysis import Analysis
 from ..tracking.tracks import MOVIE
 from .cluster_rows import ClusterRows, bare_rows, insert_rows, join_rows, remove_rows, take_rows
@@ -153,9 +153,7 @@ def mark_excluded(analysis: Analysis) -> Analysis:
     if not analysis.regions and "excluded" not in table.columns:
         return analysis
     centres = table[["y_px", "x_px"]].to_numpy(float)
-    inside = np.zeros(len(table), bool)
-    for polygon in analysis.regions:
-        inside |= points_in_poly(centres, polygon)
+    inside = inside_any(centres, analysis.regions)
     if "excluded" in table.columns and np.array_equal(table["excluded"], inside):
         return analysis
     return replace(analysis, table=table.assign(excluded=inside))

@@ -11,6 +11,7 @@ from ...core.errors import attempt
 from ...core.micrograph import Micrograph
 from ...core.progress import Progress, Stop
 from ...io.inputs import Input
+from ...io.outline_files import GivenOutlines, outlines_file, read_outlines
 from ...io.provenance import Outcome
 from ...io.readers.lazy_micrograph import LazyMicrograph
 from ...models.analysis import Analysis
@@ -40,6 +41,13 @@ def analyse_one(
         return outcome, analysis, None if then is None else then(analysis, outcome)
 
     return process_image(item, step, request.pixel_size_nm, progress)
+
+
+def read_given(source: str | None, micrograph: Micrograph) -> GivenOutlines | None:
+    """Read the outlines or regions of an image from a file or a folder; None without one."""
+    if source is None:
+        return None
+    return read_outlines(outlines_file(source, micrograph.name, micrograph.path))
 
 
 def describe_outcome(outcome: Outcome, analysis: Analysis) -> Outcome:
@@ -72,11 +80,16 @@ def analyse_micrograph(
     request: RunRequest,
     progress: Progress | None = None,
     stop: Stop | None = None,
+    *,
+    outlines: GivenOutlines | None = None,  # default: those of the request
+    rois: GivenOutlines | None = None,
 ) -> Analysis:
     """Analyse an image with the settings of a run, and track the clusters of a stack.
 
     Raises `CalibrationError`, `ModelError` or `Cancelled` as `pipeline.analysis.analyse` does.
     """
+    outlines = outlines or read_given(request.outlines, micrograph)
+    rois = rois or read_given(request.rois, micrograph)
     micrograph = average_if_stack(micrograph, request.average_frames, progress, stop)
     analysis = analyse(
         micrograph,
@@ -87,6 +100,8 @@ def analyse_micrograph(
         umap=request.umap,
         symmetries=request.symmetries,
         labels_from=request.labels,
+        outlines=outlines,
+        rois=rois,
     )
     failed: dict[str, str] = {}
     tracked = attempt(failed, "tracks", lambda: track_if_stack(analysis, progress, stop))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ...core.errors import FAILED, add_failed, format_failed
+from ...core.errors import FAILED, ReadError, add_failed, format_failed
 from ...core.model_card import ModelCard
 from ...io.images import sha256_of
 from ...io.inputs import Input
+from ...io.outline_files import outlines_file
 from ...io.provenance import Outcome
 from ...reporting.image_warnings import session_warnings
 from ...reporting.plots.session import SessionSummary
@@ -39,17 +40,20 @@ class PartIndex:
     # name of an image → error of the scale of its session
     failed_sessions: dict[str, str] = field(default_factory=dict)
 
-    def key(self, sha256: str) -> str:
-        """Return the key of the result of a file with this content."""
-        return key_of(sha256, self.model, self.request)
+    def key(self, sha256: str, item: Input) -> str:
+        """Return the key of the result of a file with this content, and of its outlines."""
+        given = [source for source in (self.request.outlines, self.request.rois) if source]
+        files = [outlines_file(source, item.name, item.path) for source in given]
+        content = " ".join([sha256, *map(sha256_of, files)])
+        return key_of(content, self.model, self.request)
 
     def adopt(self, item: Input) -> str | None:
         """Use the part of an image that was analysed before, possibly under another name."""
         if not len(self.store):
             return None
         try:
-            key = self.key(sha256_of(item.path))
-        except OSError:  # the reader has a better message
+            key = self.key(sha256_of(item.path), item)
+        except (OSError, ReadError):  # the reader has a better message
             return None
         stem = self.store.adopt(key, item)
         if stem is None or not self.can_label(stem):
@@ -75,7 +79,7 @@ class PartIndex:
     def add(self, item: Input, part: Part) -> str:
         """Store the part of an analysed image and return its name."""
         assert part.outcome.sha256 is not None
-        stem = stem_of(self.key(part.outcome.sha256), item.name)
+        stem = stem_of(self.key(part.outcome.sha256, item), item.name)
         self.store.write(stem, part)
         self.register(item, stem)
         return stem

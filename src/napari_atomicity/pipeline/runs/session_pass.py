@@ -185,7 +185,7 @@ class SessionPass:
             problem = str(part)
         elif part.parquet is None or part.outcome.sha256 is None:
             problem = part.outcome.error or "it could not be analysed"
-        elif self.images.key(part.outcome.sha256) != stem[:32]:
+        elif self.images.key(part.outcome.sha256, labels.item) != stem[:32]:
             problem = "the file has changed"
         else:
             self.images.store.write(stem, part)
