@@ -14,6 +14,7 @@ from ..core.progress import Progress, Stop, for_each_image, prefixed, report
 from ..detection.settings import DetectionSettings
 from ..io.images import is_image_folder, load
 from ..io.inputs import Input, named_inputs
+from ..io.outline_files import GivenOutlines, check_one_each
 from ..io.provenance import now
 from ..io.readers.arrays import is_array, is_signal, micrograph_of, unique_image_names
 from ..models.analysis import Analysis
@@ -44,6 +45,8 @@ class _Options(TypedDict, total=False):
     known: Iterable[str]
     keep_known: bool
     pixel_size_error: float
+    outlines: str | PathLike[str] | np.ndarray | None
+    rois: str | PathLike[str] | np.ndarray | None
 
 
 @overload
@@ -98,6 +101,8 @@ def analyse(
     known: Iterable[str] = (),
     keep_known: bool = False,
     pixel_size_error: float = RunRequest.pixel_size_error,
+    outlines: str | PathLike[str] | np.ndarray | None = None,
+    rois: str | PathLike[str] | np.ndarray | None = None,
 ) -> ImageAnalysis | Analyses:
     """Detect the clusters of images and classify them by their number of atoms.
 
@@ -141,6 +146,11 @@ def analyse(
         Whether a known composition is used even if its clusters contradict it.
     pixel_size_error : float, optional
         Error (standard deviation) of the pixel size in per cent.
+    outlines : path-like or ndarray, optional
+        Outlines of clusters by another program, measured instead of detecting clusters: a label
+        image, GeoJSON, ImageJ ROIs, a folder with one file per image, or an array of labels.
+    rois : path-like or ndarray, optional
+        Regions to analyse, in the same forms: clusters outside are left out.
 
     Returns
     -------
@@ -180,9 +190,12 @@ def analyse(
         known=tuple(known),
         keep_known=keep_known,
         pixel_size_error=pixel_size_error,
+        outlines=_path_of(outlines),
+        rois=_path_of(rois),
     )
+    given = {"outlines": _given_labels(outlines), "rois": _given_labels(rois)}
     with automatic_progress(progress) as shown:
-        return _analyse_source(source, model, request, shown, stop)
+        return _analyse_source(source, model, request, shown, stop, given)
 
 
 def _analyse_source(
@@ -191,6 +204,7 @@ def _analyse_source(
     request: RunRequest,
     progress: Progress | None,
     stop: Stop | None,
+    given: Mapping[str, GivenOutlines | None],
 ) -> ImageAnalysis | Analyses:
     """Analyse one image, or several of which some may fail; see `analyse`."""
     from ..models.inference import Classifier, load_classifier
@@ -205,10 +219,23 @@ def _analyse_source(
     if one and not (request.known or request.samples):
         micrograph = load(source, request.pixel_size_nm)
         micrograph.calibrated()  # the model is not loaded in vain
-        found = analyse_micrograph(micrograph, load_model(), request, progress, stop)
+        found = analyse_micrograph(micrograph, load_model(), request, progress, stop, **given)
         return ImageAnalysis.of(found)
+    if any(given.values()):
+        raise ValueError("labels are of one image: give a folder with a file for each image")
     analyses = _analyse_many(inputs_of(source), load_model(), request, progress, stop)
     return analyses[0] if one and len(analyses) else analyses
+
+
+def _path_of(given: Any) -> str | None:
+    return str(given) if isinstance(given, str | PathLike) else None
+
+
+def _given_labels(given: Any) -> GivenOutlines | None:
+    """Return labels in memory as outlines; None for a path, which is read with its image."""
+    if given is None or isinstance(given, str | PathLike):
+        return None
+    return GivenOutlines("array of labels", labels=np.asarray(given))
 
 
 def is_one_image(source: Any) -> bool:
@@ -256,6 +283,8 @@ def _analyse_many(
 ) -> Analyses:
     """Analyse images one by one, then label those of each session jointly."""
     started = now()
+    for source in (request.outlines, request.rois):
+        check_one_each(source, len(inputs))
     rules = SessionRules.read(request, classifier.card.classes)
     rules.check([item.name for item in inputs])
     results = AnalysedImages(classifier.card, request, rules)
