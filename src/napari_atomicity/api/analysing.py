@@ -14,7 +14,7 @@ from ..core.progress import Progress, Stop, for_each_image, prefixed, report
 from ..detection.settings import DetectionSettings
 from ..io.images import is_image_folder, load
 from ..io.inputs import Input, named_inputs
-from ..io.outline_files import GivenOutlines, check_one_each
+from ..io.outline_files import GivenOutlines, without_outlines
 from ..io.provenance import now
 from ..io.readers.arrays import is_array, is_signal, micrograph_of, unique_image_names
 from ..models.analysis import Analysis
@@ -283,8 +283,7 @@ def _analyse_many(
 ) -> Analyses:
     """Analyse images one by one, then label those of each session jointly."""
     started = now()
-    for source in (request.outlines, request.rois):
-        check_one_each(source, len(inputs))
+    inputs = without_outlines(inputs, request.outlines, request.rois)
     rules = SessionRules.read(request, classifier.card.classes)
     rules.check([item.name for item in inputs])
     results = AnalysedImages(classifier.card, request, rules)

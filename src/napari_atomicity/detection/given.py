@@ -48,14 +48,14 @@ def outlines_by_frame(
     found: list[list[np.ndarray]] = [[] for _ in range(micrograph.n_frames)]
     if given.labels is not None:
         if given.labels.shape != micrograph.shape and micrograph.shape != (1, *given.labels.shape):
-            sizes = [" × ".join(map(str, shape)) for shape in (given.labels.shape, micrograph.shape)]
+            own, wanted = (" × ".join(map(str, x.shape)) for x in (given.labels, micrograph))
             raise AtomicityError(
-                f"it has {sizes[0]} pixels, but {micrograph.name} has {sizes[1]}",
+                f"it has {own} pixels, but {micrograph.name} has {wanted}",
                 given.source,
                 "Use the labels of this image at its full size",
             )
-        for frame, labels in enumerate(given.labels.reshape(-1, *given.labels.shape[-2:])):
-            found[frame] += _trace_labels(labels, given.source)
+        for i, labels in enumerate(given.labels.reshape(-1, *given.labels.shape[-2:])):
+            found[i] += _trace_labels(labels, given.source)
     for number, (polygon, frame) in enumerate(zip(given.polygons, given.frames, strict=True), 1):
         index = 0 if micrograph.n_frames == 1 else frame
         if index is None or not 0 <= index < micrograph.n_frames:
@@ -75,7 +75,8 @@ def outlines_by_frame(
 def _in_all_frames(given: GivenOutlines, n_frames: int) -> GivenOutlines:
     """Return regions with those that name no frame in every frame."""
     if given.labels is not None:
-        return given if given.labels.ndim == 3 else replace(given, labels=np.stack([given.labels] * n_frames))
+        is_stack = given.labels.ndim == 3
+        return given if is_stack else replace(given, labels=np.stack([given.labels] * n_frames))
     places = [
         (polygon, index)
         for polygon, frame in zip(given.polygons, given.frames, strict=True)
@@ -99,7 +100,8 @@ def _trace_labels(labels: np.ndarray, source: str) -> list[np.ndarray]:
                 "Give each object its own label: this may be an image of classes",
             )
     return [
-        polygon + [s.start for s in box] for polygon, (_, box) in zip(polygons, present, strict=True)
+        polygon + [axis.start for axis in box]
+        for polygon, (_, box) in zip(polygons, present, strict=True)
     ]
 
 
@@ -186,7 +188,8 @@ def _draw(
     """Draw polygons into a label image of a tile; the first one keeps a pixel of two."""
     labels, sizes = np.zeros(tile.shape, np.int32), np.zeros(n + 1)
     for number, polygon in numbered:
-        y, x = pixels_inside(*(polygon - tile.origin).T, shape=tile.shape)
+        y, x = (polygon - tile.origin).T
+        y, x = pixels_inside(y, x, shape=tile.shape)
         sizes[number] = len(y)
         before = labels[y, x]
         if before.any():

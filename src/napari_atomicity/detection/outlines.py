@@ -269,7 +269,8 @@ def _flood(
 def measure_regions(
     regions: Basins,
     labels: np.ndarray | None = None,
-    given: np.ndarray | None = None,  # (Y, X): clusters whose outlines are known; others have larger labels
+    # (Y, X): clusters whose outlines are known; others have larger labels
+    given: np.ndarray | None = None,
 ) -> list[Outline]:
     """Outline and measure basins, from top to bottom.
 

@@ -12,6 +12,7 @@ import os
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +27,7 @@ from ..core.tables import cluster_table as tables
 from ..core.text import pluralise
 from .files import RESULT, atomic_write, plain, read_document, write_text
 from .images import read_pixels, resolved, sha256_of
+from .inputs import Input
 
 _CORNER_PX = 0.5
 """Coordinate of the centre of the top-left pixel in programs that count from its corner."""
@@ -238,7 +240,7 @@ def plain_name(label: str) -> str:
 
 MAX_OBJECTS = 200_000
 """More objects than an image has clusters: then the file is no label image."""
-_MAX_ROI_BYTES = 10_000_000
+_MAX_ROI_BYTES = 1_000_000_000
 _LABEL_SUFFIXES = (".tif", ".tiff", ".btf", ".png", ".npy", ".npz")
 _ENDINGS = re.compile(
     # Cellpose, ilastik, ImageJ and QuPath, and our own export of several images
@@ -339,8 +341,8 @@ def read_outlines(path: str | os.PathLike[str]) -> GivenOutlines:
     if suffix in _LABEL_SUFFIXES:
         return GivenOutlines(str(path), labels=read_pixels(path), sha256=sha256_of(path))
     if suffix not in OUTLINE_READERS:
-        known = ", ".join([*_LABEL_SUFFIXES, *OUTLINE_READERS])
-        raise ReadError(f"outlines can't be read from {suffix or 'this'}", path, f"Use one of {known}")
+        what = f"outlines can't be read from {suffix or 'a file without suffix'}"
+        raise ReadError(what, path, f"Use one of {', '.join([*_LABEL_SUFFIXES, *OUTLINE_READERS])}")
     try:
         found = OUTLINE_READERS[suffix](read_document(path))
         polygons = tuple(np.asarray(polygon, float)[:, 1::-1] - _CORNER_PX for polygon, _ in found)
@@ -349,7 +351,8 @@ def read_outlines(path: str | os.PathLike[str]) -> GivenOutlines:
     except AtomicityError as error:
         raise type(error)(error.what, path, error.advice) from error
     except OSError as error:
-        raise ReadError(f"it can't be opened ({reason_of(error)})", path, "Check the path") from error
+        what = f"it can't be opened ({reason_of(error)})"
+        raise ReadError(what, path, "Check the path") from error
     # Libraries raise any exception for damaged files.
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"[:200].rstrip(".")
@@ -365,8 +368,8 @@ def _read_rois(data: bytes) -> Rings:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = [one for one in archive.infolist() if one.filename.lower().endswith(".roi")]
         _check_number(len(members), "")
-        if any(one.file_size > _MAX_ROI_BYTES for one in members):
-            raise ReadError("an ROI in it is larger than ROIs are", None, _NOT_READABLE)
+        if sum(one.file_size for one in members) > _MAX_ROI_BYTES:
+            raise ReadError("the ROIs in it are larger than ROIs are", None, _NOT_READABLE)
         return [ring for one in members for ring in _read_roi(archive.read(one))]
 
 
@@ -397,7 +400,8 @@ def _read_geojson(data: bytes) -> Rings:
             raise ReadError(what, None, "Remove it, or change it into a polygon")
         outer = [corners[0]] if kind == "Polygon" else [polygon[0] for polygon in corners]
         plane, properties = shape.get("plane") or {}, feature.get("properties") or {}
-        frame = properties.get("frame", max(plane.get("t", 0), plane.get("z", 0)) if plane else None)
+        of_plane = max(plane.get("t", 0), plane.get("z", 0)) if plane else None  # QuPath
+        frame = properties.get("frame", of_plane)
         rings.append((max(outer, key=area_of), None if frame is None else int(frame)))
     return rings
 
@@ -441,21 +445,29 @@ def outlines_file(source: str | os.PathLike[str], image: str, path: Path | None)
     return files[0]
 
 
-def check_one_each(source: str | os.PathLike[str] | None, n_images: int) -> None:
-    """Raise `ReadError` if one file of outlines is given for several images."""
-    if source is not None and n_images > 1 and not Path(source).is_dir():
-        raise ReadError(
-            f"this is one file of outlines for {n_images} images",
-            source,
-            "Give a folder with one file per image, or one image",
-        )
+def without_outlines(inputs: Sequence[Input], *sources: str | None) -> list[Input]:
+    """Return the images without the files among them that are outlines of others.
 
-
-def is_outlines_file(path: Path, source: str | os.PathLike[str] | None) -> bool:
-    """Return whether a file belongs to a folder of outlines and is named as outlines are."""
-    if source is None or _bare(path.stem) == path.stem:
-        return False
-    return resolved(Path(source)) in resolved(path).parents
+    Raises `ReadError` if a source is missing, or one file for several images.
+    """
+    given = [source for source in sources if source is not None]
+    files: set[Path] = set()
+    for source in given:
+        if not Path(source).exists():
+            raise ReadError("there is no such file or folder", source, "Check the path")
+        for item in inputs:
+            with suppress(ReadError):  # an error of this image, when it is analysed
+                if _bare(item.path.stem) == item.path.stem and resolved(item.path) not in files:
+                    files.add(resolved(outlines_file(source, item.name, item.path)))
+    images = [item for item in inputs if not files or resolved(item.path) not in files]
+    for source in given:
+        if len(images) > 1 and not Path(source).is_dir():
+            raise ReadError(
+                f"this is one file of outlines for {len(images)} images",
+                source,
+                "Give a folder with one file per image, or one image",
+            )
+    return images
 
 
 def _bare(stem: str) -> str:

@@ -19,7 +19,7 @@ from ..core.progress import Progress, Stop, check, report
 from ..core.tables.cluster_table import empty
 from ..io.files import RESULT, atomic_write
 from ..io.inputs import Input, make_folder, named_inputs
-from ..io.outline_files import plain_name
+from ..io.outline_files import plain_name, without_outlines
 from ..io.provenance import Outcome, now, with_groups
 from ..io.result_folder import ResultFolder
 from ..io.tables import concatenate, write_clusters
@@ -274,7 +274,7 @@ def explain_images(
     classifier = load_classifier(request.model, request.device)
     explained = tuple(dict.fromkeys(request.explained)) or (PREDICTED,)
     _refuse_unknown(explained, classifier.card)
-    inputs = named_inputs(paths)
+    inputs = without_outlines(named_inputs(paths), request.outlines, request.rois)
     sessions = SessionRules.read(request, classifier.card.classes)
     sessions.check([item.name for item in inputs])
     make_folder(out_dir)  # wrong usage writes nothing

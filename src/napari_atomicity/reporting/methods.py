@@ -138,9 +138,11 @@ def _detection(done: list[dict[str, Any]]) -> str:
         + ". Outlines from a watershed transform gave the equivalent diameter and the "
         "integrated intensity above the local background."
     )
-    return text + "".join(
-        f" Other settings in {pluralise(kinds[o], 'image')}: {o}." for o in others
-    ) + f" {given}".rstrip()
+    return (
+        text
+        + "".join(f" Other settings in {pluralise(kinds[o], 'image')}: {o}." for o in others)
+        + f" {given}".rstrip()
+    )
 
 
 def _given_outlines(done: list[dict[str, Any]]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...core.errors import FAILED, ReadError, attempt, format_failed
+from ...core.errors import FAILED, ReadError, SettingError, attempt, format_failed
 from ...core.from_dict import dataclass_from_json
 from ...core.micrograph import Micrograph
 from ...core.progress import Stop, check, for_each_image
@@ -163,6 +163,12 @@ class Watch:
         if not self.folder.is_dir():
             raise ReadError("there is no such folder", self.folder, "Check the path")
         self.request = request or RunRequest(umap=False)
+        if self.request.outlines or self.request.rois:
+            raise SettingError(
+                "outlines and regions can't be used while a folder is watched",
+                ["outlines", "rois"],
+                "Analyse the images with them later",
+            )
         self.store = PartStore(out_dir)
         self._settle_s, self._patience_s, self._poll_s = settle_s, patience_s, poll_s
         self._polling = is_remote(self.folder) if polling is None else polling

@@ -173,7 +173,7 @@ class WatchedImages(PartIndex):
                 self.store.remove([stem])
                 continue
             path = Path(outcome.path)
-            current = self.key(outcome.sha256 or "") == stem[:32]
+            current = self.key(outcome.sha256 or "", Input(outcome.image, path)) == stem[:32]
             # Parts of other settings, or of images in other folders, are not of this session.
             if not current or not path.is_relative_to(self.folder):
                 continue

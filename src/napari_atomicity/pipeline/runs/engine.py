@@ -31,7 +31,7 @@ from ...core.progress import (
     report,
 )
 from ...io.inputs import Input, named_inputs
-from ...io.outline_files import check_one_each, is_outlines_file
+from ...io.outline_files import without_outlines
 from ...io.provenance import Outcome, now
 from ...models.analysis import Analysis
 from ...models.inference import Classifier, load_classifier
@@ -205,13 +205,8 @@ class RunInputs:
         """Find the images, and read reference and sessions."""
         report(progress, 0, 0, "Looking for images")
         # Workers have a different working folder.
-        inputs = [
-            replace(item, path=item.path.absolute())
-            for item in named_inputs(paths)
-            if not is_outlines_file(item.path, request.outlines)
-        ]
-        for source in (request.outlines, request.rois):
-            check_one_each(source, len(inputs))
+        inputs = [replace(item, path=item.path.absolute()) for item in named_inputs(paths)]
+        inputs = without_outlines(inputs, request.outlines, request.rois)
         reference = read_checked_reference(request, inputs, card)
         sessions = SessionRules.read(request, card.classes)
         sessions.check([item.name for item in inputs])

@@ -42,10 +42,11 @@ class PartIndex:
 
     def key(self, sha256: str, item: Input) -> str:
         """Return the key of the result of a file with this content, and of its outlines."""
-        given = [source for source in (self.request.outlines, self.request.rois) if source]
-        files = [outlines_file(source, item.name, item.path) for source in given]
-        content = " ".join([sha256, *map(sha256_of, files)])
-        return key_of(content, self.model, self.request)
+        for name in ("outlines", "rois"):
+            if source := getattr(self.request, name):
+                file = outlines_file(source, item.name, item.path)
+                sha256 += f" {name} {sha256_of(file)}"
+        return key_of(sha256, self.model, self.request)
 
     def adopt(self, item: Input) -> str | None:
         """Use the part of an image that was analysed before, possibly under another name."""
