@@ -421,6 +421,10 @@ OUTLINE_READERS: dict[str, Callable[[bytes], Rings]] = {
 """Formats of outlines that are not images, by suffix."""
 
 
+SUFFIXES = (*OUTLINE_READERS, *_LABEL_SUFFIXES)
+"""Suffixes of files with outlines."""
+
+
 def outlines_file(source: str | os.PathLike[str], image: str, path: Path | None) -> Path:
     """Return the file with the outlines of an image: the source itself, or the match in a folder.
 
@@ -470,6 +474,30 @@ def without_outlines(inputs: Sequence[Input], *sources: str | None) -> list[Inpu
     return images
 
 
+def match_outlines(
+    files: Sequence[str | os.PathLike[str]], images: Sequence[str]
+) -> dict[str, Path]:
+    """Return the file of each image by its name, also with the ending of a program.
+
+    Raises `ReadError` if a file belongs to no image or several, or an image has several files.
+    """
+    found: dict[str, Path] = {}
+    for file in map(Path, files):
+        own = [name for name in images if _bare(Path(name).stem) == _bare(file.stem)]
+        if len(own) != 1 or own[0] in found:
+            what = f"its name is that of {pluralise(len(own), 'image')}"
+            if len(own) == 1:
+                what = f"{found[own[0]].name} has the outlines of {own[0]} as well"
+            raise ReadError(
+                what,
+                file,
+                "Name each file like its image, such as a.zip or a_masks.tif for a.tif, or choose "
+                "one file for the open image",
+            )
+        found[own[0]] = file
+    return found
+
+
 def _bare(stem: str) -> str:
     """Return the name of an image without suffix from that of its outlines."""
     short = _BEGINNINGS.sub("", stem)
@@ -483,6 +511,6 @@ def _files_in(folder: Path, _: int) -> dict[str, list[Path]]:
     """Return the files that may have outlines, by the name of their image."""
     found: dict[str, list[Path]] = {}
     for file in sorted(folder.iterdir()):
-        if file.suffix.lower() in (*OUTLINE_READERS, *_LABEL_SUFFIXES) and file.is_file():
+        if file.suffix.lower() in SUFFIXES and file.is_file():
             found.setdefault(_bare(file.stem), []).append(file)
     return found

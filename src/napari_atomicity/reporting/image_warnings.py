@@ -35,9 +35,7 @@ def image_warnings(
     recording = parameters.get("recording", {})
     if not len(table):
         return ("No cluster was found.", *pixel_warnings(recording), *format_failed(parameters))
-    found = list(format_failed(parameters))
-    if n_small := parameters.get("outlines", {}).get("too_small", 0):
-        found.append(f"{pluralise(n_small, 'outline')} of fewer than four pixels left out.")
+    found = [*format_failed(parameters), *outline_warnings(parameters)]
     classified = table[table["label_predicted"] != ""]
     n = int(counted(merge_tracks(table)).sum())
     if n == 0:
@@ -65,6 +63,12 @@ def image_warnings(
         if concerned.mean() > MAX_FRACTION:
             found.append(f"{concerned.sum()} of {len(table)} clusters {text}.")
     return tuple(found)
+
+
+def outline_warnings(parameters: Mapping[str, Any]) -> list[str]:
+    """Return how many outlines of another program were not measured."""
+    n = parameters.get("outlines", {}).get("too_small", 0)
+    return [f"{pluralise(n, 'outline')} of fewer than four pixels left out."] if n else []
 
 
 def analysis_fields(analysis: Analysis) -> dict[str, Any]:

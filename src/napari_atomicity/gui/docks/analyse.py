@@ -6,16 +6,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import napari
+from napari.layers import Labels, Shapes
+from napari.viewer import Viewer
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QMenu, QPushButton, QVBoxLayout, QWidget
 
-from ...core.errors import format_failed
+from ...core.errors import AtomicityError, CalibrationError, format_failed
 from ...core.text import pluralise
+from ...io.outline_files import GivenOutlines
 from ...models.analysis import Analysis
 from ...pipeline.repeat import as_command, as_python, request_of
 from ...pipeline.run_request import RunRequest
-from ...reporting.image_warnings import pixel_warnings
+from ...reporting.image_warnings import outline_warnings, pixel_warnings
 from ...state.window_state import WindowState
 from ...statistics.ratios.track_counts import (
     describe_clusters,
@@ -23,10 +28,12 @@ from ...statistics.ratios.track_counts import (
     stacks_without_tracks,
 )
 from ..controls.forms import CollapsibleSection, folded, main_button, new_row
+from ..controls.questions import show_info
 from ..controls.settings_form import form_of
 from ..panels.corrections import Corrections
 from ..panels.dock import Dock
-from ..panels.forms import ImageForm, ModelCombo, add_model_row, may_analyse
+from ..panels.dock_windows import show_dock
+from ..panels.forms import ImageForm, ModelCombo, add_model_row, busy, may_analyse
 from ..panels.legend import LabelLegend
 from ..panels.session_labels import LabelledAnalysis, session_of
 from ..panels.session_scale import IntensitySection
@@ -39,6 +46,7 @@ from ..panels.steps import (
     analyse_in_session,
 )
 from ..panels.table_files import copy
+from ..viewer.layers.drawn_outlines import outlines_in
 
 PIXEL_SIZE_CHANGED = (
     "⚠ The pixel size was changed since: diameters and labels refer to the one before. Analyse "
@@ -58,6 +66,7 @@ def summary(state: WindowState, image: str | None) -> str:
     notes = (
         *([PIXEL_SIZE_CHANGED] if state.pixel_sizes.has_changed(image) else []),
         *pixel_warnings(analysis.parameters.get("recording", {})),
+        *outline_warnings(analysis.parameters),
         *format_failed(analysis.parameters),
     )
     return " ".join([_count_labels(state, image), *notes])
@@ -173,9 +182,39 @@ class Analyse(Dock):
     def run(self) -> None:
         """Analyse the selected image."""
         entries = self.attempt(lambda: (self.form.settings(), self.image_form.take()))
-        if entries is None:
-            return
-        settings, image = entries
+        if entries is not None:
+            self._start(*entries, message=f"Analysing {entries[1]}")
+
+    def measure(self, outlines: Callable[[Any], Callable[[], GivenOutlines]], name: str) -> None:
+        """Measure and classify given outlines in the selected image instead of detecting clusters.
+
+        ``outlines`` returns for a layer what a worker calls, and ``name`` is that of their source.
+        """
+        entries = self.attempt(lambda: (*self._ready(), outlines(self.image_form.images.layer)))
+        if entries is not None:
+            settings, image, read = entries
+            message = f"Measuring the outlines of {name} in {image}"
+            self._start(settings, image, message=message, outlines=read)
+
+    def _ready(self) -> tuple[RunRequest, str]:
+        """Return the settings and the image; raises `AtomicityError` with what is missing."""
+        if not may_analyse(self.state):
+            raise AtomicityError("a read-only project and a blind annotator take no outlines")
+        if busy(self.state):
+            raise AtomicityError("a task is running", advice="Wait until it ends, or cancel it")
+        if self.image_form.images.layer is not None and not self.image_form.ready:
+            raise CalibrationError(
+                "the pixel size is not known", advice="Enter it in the dock Analyse, and try again"
+            )
+        return self.form.settings(), self.image_form.take()
+
+    def _start(
+        self,
+        settings: RunRequest,
+        image: str,
+        message: str,
+        outlines: Callable[[], GivenOutlines] | None = None,
+    ) -> None:
         request = replace(settings, model=self.models.model)
         self.binding.manual_editing.set_engine(image, (request.model, request.device))
         self.start(
@@ -183,7 +222,8 @@ class Analyse(Dock):
             self.state.micrograph(image),
             request,
             session=session_of(self.state, image),
-            message=f"Analysing {image}",
+            outlines=outlines,
+            message=message,
             on_result=self._done,
             key="analysis",
             about=image,
@@ -210,6 +250,19 @@ class Analyse(Dock):
         if is_first and now is not None and len(now.table) and not self.state.selection:
             # So that Explain has something to explain. Later, a key would label what nobody chose.
             self.state.select({(image, typical_cluster(now))})
+
+
+# ---- outlines of other programs in a layer
+def use_as_outlines(viewer: Viewer | None = None) -> None:
+    """Measure and classify the objects of the active Labels or Shapes layer as clusters."""
+    viewer = viewer or napari.current_viewer()
+    if viewer is None:
+        return
+    layer = viewer.layers.selection.active
+    if not isinstance(layer, Labels | Shapes):
+        show_info("Select a Labels or Shapes layer with the outlines of clusters first.")
+        return
+    show_dock(viewer, "Analyse").measure(partial(outlines_in, layer), layer.name)
 
 
 # ---- the first step alone

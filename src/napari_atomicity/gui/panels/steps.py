@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from qtpy.QtCore import QSignalBlocker
@@ -10,6 +11,7 @@ from qtpy.QtWidgets import QCheckBox, QPushButton, QVBoxLayout, QWidget
 from ...core.micrograph import Micrograph
 from ...core.progress import Progress, Stop
 from ...core.text import sentence
+from ...io.outline_files import GivenOutlines
 from ...io.readers.lazy_micrograph import LazyMicrograph
 from ...models.analysis import Analysis
 from ...pipeline.analysis import analyse, classify_clusters, detect_clusters, embed_clusters
@@ -33,8 +35,9 @@ def analyse_image(
     request: RunRequest,
     progress: Progress | None = None,
     stop: Stop | None = None,
+    outlines: Callable[[], GivenOutlines] | None = None,
 ) -> Analysis:
-    """Analyse an image; run in a worker."""
+    """Analyse an image, or measure and classify given outlines; run in a worker."""
     tasks.cap_torch_threads()
     if isinstance(micrograph, LazyMicrograph):
         micrograph = micrograph.with_file_metadata()
@@ -47,6 +50,7 @@ def analyse_image(
         settings=request.detection,
         symmetries=request.symmetries,
         labels_from=request.labels,
+        outlines=None if outlines is None else outlines(),
     )
 
 
@@ -57,9 +61,10 @@ def analyse_in_session(
     stop: Stop | None = None,
     *,
     session: SessionImages | None = None,
+    outlines: Callable[[], GivenOutlines] | None = None,
 ) -> LabelledAnalysis:
     """Analyse an image and label it with its session; run in a worker."""
-    analysis = analyse_image(micrograph, request, progress, stop)
+    analysis = analyse_image(micrograph, request, progress, stop, outlines)
     return label_with_session(analysis, session, progress, stop)
 
 

@@ -12,6 +12,7 @@ from ....core.errors import AtomicityError
 from ....core.micrograph import Micrograph
 from ....core.progress import Executor, Progress, Stop, report, serial
 from ....core.text import pluralise
+from ....io.outline_files import read_outlines
 from ....io.provenance import Outcome
 from ....io.readers.lazy_micrograph import LazyMicrograph
 from ....models.analysis import Analysis
@@ -35,6 +36,7 @@ class AnalyseAll(ImageQueue):
         self._request: RunRequest
         self._images: list[str] = []
         self._place: int | str | None = None
+        self._outlines: Mapping[str, Path] = {}  # image → file of outlines
         # New results of images that have one: shown together, so that labels of a session never
         # come from two runs.
         self._held: dict[str, Analysis] = {}
@@ -46,9 +48,11 @@ class AnalyseAll(ImageQueue):
         images: list[str],
         request: RunRequest,
         place: int | str | None = None,
+        outlines: Mapping[str, Path] | None = None,
     ) -> None:
-        """Analyse these images; the current image comes first."""
+        """Analyse these images, or measure the outlines in these files; the current one first."""
         self._request, self._place, self._images = request, place, images
+        self._outlines = outlines or {}
         self._n_first = 0
         self.begin(images)
 
@@ -64,7 +68,9 @@ class AnalyseAll(ImageQueue):
         )
 
     def step(self, image: str, progress: Progress, stop: Stop) -> Analysis:
-        return analyse_image(self.state.micrograph(image), self._request, progress, stop)
+        file = self._outlines.get(image)
+        outlines = None if file is None else partial(read_outlines, file)
+        return analyse_image(self.state.micrograph(image), self._request, progress, stop, outlines)
 
     def take(self, image: str, analysis: Analysis) -> None:
         if image not in self.state.images:
@@ -77,7 +83,10 @@ class AnalyseAll(ImageQueue):
         if self.state.analysis(image) is not None:
             self._held[image] = analysis
             return
-        self.state.clusters.set_analysis(analysis, undoable=False)
+        # The first result of Analyse all is no step of undo.
+        self.state.clusters.set_analysis(
+            analysis, f"analyse {image}", undoable=bool(self._outlines)
+        )
         self._n_first += 1
         self.binding.label_mode.on = True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from qtpy.QtWidgets import (
 from ....core.errors import WriteError
 from ....core.text import pluralise
 from ....io.images import reader_of, suffixes
+from ....io.outline_files import SUFFIXES, match_outlines, read_outlines
 from ....pipeline.run_request import RunRequest
 from ....project import SUFFIX, Project, project_file
 from ... import tasks
@@ -50,7 +52,7 @@ from ...controls.settings_form import form_of
 from ...controls.shortcuts import BROWSE, bind_to_viewer
 from ...panels.dock import Dock, Panel
 from ...panels.dock_windows import DISTRIBUTION, open_docks, show_dock
-from ...panels.forms import add_model_row, busy, read_limits_form
+from ...panels.forms import add_model_row, busy, may_analyse, read_limits_form
 from ...panels.session_labels import TOGETHER, SessionLabels
 from ...panels.session_scale import session_of_image, show_answer
 from ...viewer.binding import Binding
@@ -217,6 +219,7 @@ class Browse(Dock):
             ("save", "Save as project…", self._choose_save_path),
             ("copy", "Save a copy…", self._choose_copy_path),
             ("add", "Add images…", self._choose_images),
+            ("outlines", "Import outlines…", self._choose_outlines),
             ("moved", "Find moved images…", self._choose_moved_folder),
             ("model", "Share a model…", self._choose_model),
             ("close", "Close project", self.projects.leave),
@@ -364,6 +367,7 @@ class Browse(Dock):
         for name in ("copy", "moved", "model", "close"):
             menu[name].setEnabled(project is not None)
         menu["add"].setEnabled(project is not None and not project.read_only)
+        menu["outlines"].setEnabled(may_analyse(self.state))
 
     def _update_buttons(self) -> None:
         state = self.state
@@ -487,6 +491,20 @@ class Browse(Dock):
         files, _ = QFileDialog.getOpenFileNames(self, "Add images to the project")
         if files:
             self.projects.add(files)
+
+    def _choose_outlines(self) -> None:
+        """Measure outlines of other programs: one file in the open image, several by name."""
+        title, types = "Outlines of clusters", f"Outlines ({' '.join(f'*{s}' for s in SUFFIXES)})"
+        files, _ = QFileDialog.getOpenFileNames(self, title, "", types)
+        if len(files) == 1:
+            read = partial(read_outlines, files[0])
+            show_dock(self.binding.viewer, "Analyse").measure(lambda _: read, Path(files[0]).name)
+        elif files:
+            images = self.state.images
+            entries = self.attempt(lambda: (self.form.settings(), match_outlines(files, images)))
+            if entries is not None:
+                request = replace(entries[0], model=self.models.model)
+                self.batch.start(list(entries[1]), request, outlines=entries[1])
 
     def _choose_moved_folder(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Folder that contains the moved images")

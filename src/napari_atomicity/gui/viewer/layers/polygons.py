@@ -86,13 +86,13 @@ class PolygonLayer:
         layer, colours = self.layer, np.array(self._kind.colours)
         found: list[list[np.ndarray]] = [[] for _ in colours]
         for corners, kind, rgba in zip(layer.data, layer.shape_type, layer.edge_color, strict=True):
-            polygon = _polygon_of(corners, kind)
+            polygon = polygon_of(corners, kind)
             if len(polygon) >= 3:
                 found[int(np.abs(colours - rgba[:3]).sum(axis=1).argmin())].append(polygon)
         return tuple(map(tuple, found))
 
 
-def _polygon_of(corners: np.ndarray, shape_type: str) -> np.ndarray:
+def polygon_of(corners: np.ndarray, shape_type: str) -> np.ndarray:
     """Return the polygon (M, 2) in pixels (y, x) of a napari shape with corners (N, D)."""
     corners = np.asarray(corners, float)[:, -2:]
     if shape_type != "ellipse":
