@@ -116,6 +116,14 @@ def test_objects_without_units_are_not_calibrated():
     assert load(Signal(PIXELS, 1.0, object()), 0.05).pixel_size_nm == 0.05
 
 
+def test_a_scale_without_unit_is_named_with_the_argument_to_pass():
+    """As in HyperSpy after ``axis.scale = 0.036``."""
+    for image in (load(Signal(PIXELS, 0.036, object())), load(Signal(PIXELS, 0.036, ""))):
+        with pytest.raises(CalibrationError, match=r"scale of 0\.036 has no unit.*pixel_size_nm"):
+            image.calibrated()
+    assert load(Signal(PIXELS, 0.036, object()), 0.036).calibrated() == 0.036
+
+
 def test_diffraction_patterns_are_refused():
     with pytest.raises(UnsuitableImageError, match="diffraction"):
         load(Signal(PIXELS, 0.1, "1/nm"))

@@ -9,7 +9,7 @@ import pytest
 
 from microscope_files import axis, image, image_axes, save_berkeley, save_hspy, save_velox
 from napari_atomicity import load
-from napari_atomicity.core.errors import DependencyError, ReadError, UnsuitableImageError
+from napari_atomicity.core.errors import CalibrationError, DependencyError, ReadError, UnsuitableImageError
 from napari_atomicity.io.images import READERS
 
 MAKERS = [s for r in READERS if r.read.__module__.endswith("microscope") for s in r.suffixes]
@@ -40,6 +40,10 @@ def test_hspy_instrument(tmp_path):
 def test_hspy_without_units_is_not_calibrated(tmp_path):
     axes = image_axes((6, 7), scale=1.0, units="<undefined>")
     assert load(save_hspy(tmp_path / "a.hspy", image(), axes)).pixel_size_nm is None
+    axes = image_axes((6, 7), scale=0.04, units="<undefined>")
+    read = load(save_hspy(tmp_path / "a.hspy", image(), axes))
+    with pytest.raises(CalibrationError, match=r"scale of 0\.04 has no unit.*--pixel-size-nm"):
+        read.calibrated()
 
 
 def test_hspy_stack(tmp_path):

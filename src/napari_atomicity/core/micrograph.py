@@ -176,8 +176,10 @@ class Micrograph:
             If it is not known: lengths and atomicities need it.
         """
         if self.pixel_size_nm is None:
+            scale = self.metadata.get("scale_without_unit")
+            found = "" if scale is None else f": the scale of {scale:g} has no unit"
             raise CalibrationError(
-                "the pixel size is not known",
+                f"the pixel size is not known{found}",
                 self.path or self.name,
                 "Enter it in nm (--pixel-size-nm, pixel_size_nm in Python, or the field in the "
                 "dock Analyse)",

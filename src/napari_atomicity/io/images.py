@@ -28,7 +28,7 @@ from .readers.plain_formats import GREY
 from .readers.raw_image import RawImage, known_entries
 from .readers.read_limits import read_limits
 from .readers.reader_process import ForeignError, read_in_process, too_slow
-from .readers.units import AxisScale, pixel_size_nm as pixel_size_of, seconds
+from .readers.units import AxisScale, pixel_size_nm as pixel_size_of, scale_without_unit, seconds
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
@@ -493,6 +493,7 @@ def _micrograph(
             metadata["pixel_size_nm_in_file"] = found_nm
     else:
         metadata["calibration"] = "none" if found_nm is None else recording.calibration
+        metadata |= scale_without_unit(recording.x)
     return Micrograph(
         pixels,
         found_nm if given_nm is None else given_nm,

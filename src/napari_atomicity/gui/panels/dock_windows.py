@@ -241,10 +241,11 @@ def show_dock(viewer: Any, display_name: str) -> Any:
 
     Docks do not import each other: this is how one opens another.
     """
-    main = main_window(unwrapped(viewer))
-    widget: Any = main.findChild(dock_class(display_name))
+    viewer = unwrapped(viewer)
+    widget: Any = main_window(viewer).findChild(dock_class(display_name))
     if widget is None:
-        rooms = [r for r in main.findChildren(LazyDock) if r.display_name == display_name]
+        parts = main_window(viewer).findChildren(LazyDock)
+        rooms = [part for part in parts if part.display_name == display_name]
         room = rooms[0] if rooms else open_dock(viewer, display_name).widget()
         widget = room.build()
     _uncover(widget)

@@ -15,7 +15,13 @@ from ...core.errors import UnsuitableImageError
 from ...core.micrograph import LARGE_PIXELS, Micrograph
 from . import microscope
 from .raw_image import RawImage, known_entries
-from .units import AxisScale, nm_per, pixel_size_nm as pixel_size_of, seconds as seconds_of
+from .units import (
+    AxisScale,
+    nm_per,
+    pixel_size_nm as pixel_size_of,
+    scale_without_unit,
+    seconds as seconds_of,
+)
 
 MAX_UNEVENNESS = 0.01
 """Maximum relative deviation of the steps of a coordinate from their mean."""
@@ -81,6 +87,7 @@ def micrograph_of(
         metadata["calibration"] = "given"
     else:
         metadata["calibration"] = "none" if found_nm is None else found.calibration
+        metadata |= scale_without_unit(found.x)
     size = found_nm if pixel_size_nm is None else pixel_size_nm
     return Micrograph(found.data, size, name=title, metadata=metadata)
 

@@ -127,6 +127,14 @@ def pixel_size_nm(y: AxisScale | None, x: AxisScale | None) -> float | None:
     return (sizes[0] + sizes[1]) / 2
 
 
+def scale_without_unit(scale: AxisScale | None) -> dict[str, float]:
+    """Return, for the metadata, a scale that a program such as HyperSpy stored without a unit."""
+    if scale is None or normalised(scale.unit) not in ("", "<undefined>"):
+        return {}
+    size = abs(scale.value)
+    return {"scale_without_unit": size} if math.isfinite(size) and size not in (0, 1) else {}
+
+
 def _in_nm(scale: AxisScale) -> float | None:
     factor = nm_per(scale.unit)
     # A negative scale is an inverted axis.
