@@ -30,7 +30,8 @@ MAX_OVERLAP = 0.1
 """Largest share of a smaller object that may belong to another one, too, as drawn by hand."""
 MAX_SHARE = 0.5
 """An object with a larger share of the image is its background, or a region with the objects."""
-_MIN_WHOLE = 0.4  # of the pixels of a label: the area of its largest part
+_MIN_WHOLE = 0.75
+"""Smallest share of the pixels of a label in its largest part: programs leave some apart."""
 _TILE_PX = 2048
 
 
@@ -93,7 +94,8 @@ def _trace_labels(labels: np.ndarray, source: str) -> list[np.ndarray]:
     masks = [labels[box] == i for i, box in present]
     polygons = trace_masks(masks)
     for (i, _), mask, polygon in zip(present, masks, polygons, strict=True):
-        if area_of(polygon) < _MIN_WHOLE * mask.sum():
+        # First the quick test; the contour of a few pixels has a smaller area as well.
+        if area_of(polygon) < _MIN_WHOLE * mask.sum() and _largest_part(mask) < _MIN_WHOLE:
             raise AtomicityError(
                 f"label {i} has separate parts",
                 source,
@@ -103,6 +105,12 @@ def _trace_labels(labels: np.ndarray, source: str) -> list[np.ndarray]:
         polygon + [axis.start for axis in box]
         for polygon, (_, box) in zip(polygons, present, strict=True)
     ]
+
+
+def _largest_part(mask: np.ndarray) -> float:
+    """Return the share of the largest connected part of a mask."""
+    parts, _ = ndimage.label(mask, np.ones((3, 3)))
+    return float(np.bincount(parts[mask]).max() / mask.sum())
 
 
 def _check_within(

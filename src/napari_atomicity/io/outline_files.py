@@ -383,7 +383,8 @@ def _read_roi(data: bytes) -> Rings:
         what = f"the ROI {roi.name} is a {roi.roitype.name.lower()}, not an area"
         raise ReadError(what, None, "Delete it in the ROI Manager, or draw a polygon")
     frame = max(roi.position, roi.t_position, roi.z_position)  # from 1; 0 or less if unknown
-    return [(roi.coordinates(), frame - 1 if frame > 0 else None)]
+    ring = max(roi.coordinates(multi=True), key=area_of)
+    return [(ring, frame - 1 if frame > 0 else None)]
 
 
 def _read_geojson(data: bytes) -> Rings:
