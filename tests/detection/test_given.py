@@ -95,7 +95,10 @@ def test_touching_and_slightly_overlapping_objects_are_measured(image):
     [
         (given(square(20, 20), square(22, 22)), "objects 1 and 2 overlap"),
         (given(square(20, 20), square(22, 22, 4)), "objects 1 and 2 overlap"),
-        (given(square(20, 20), square(500, 20)), r"object 2 at x = 25, y = 505 is outside of field"),
+        (
+            given(square(20, 20), square(500, 20)),
+            r"object 2 at x = 25, y = 505 is outside of field",
+        ),
         (given(square(1, 1, 115)), "covers most of field"),
         (GivenOutlines("a", labels=np.eye(50, dtype=int)), "50 × 50 pixels, but field.tif has 120"),
         (GivenOutlines("a", labels=np.ones((2, 120, 160), int)), "2 × 120 × 160 pixels"),

@@ -190,9 +190,7 @@ def test_a_file_is_measured_in_the_open_image(browse, viewer, folder, settle, mo
     assert state.analysis("a.tif") is None
 
 
-def test_several_files_belong_to_images_by_name(
-    browse, viewer, folder, qtbot, settle, monkeypatch
-):
+def test_several_files_belong_to_images_by_name(browse, viewer, folder, qtbot, settle, monkeypatch):
     state = browse.state
     import_outlines(browse, monkeypatch, *sorted((folder / "outlines").iterdir()))
     qtbot.waitUntil(lambda: not browse.batch.running, timeout=20_000)

@@ -9,7 +9,12 @@ import pytest
 
 from microscope_files import axis, image, image_axes, save_berkeley, save_hspy, save_velox
 from napari_atomicity import load
-from napari_atomicity.core.errors import CalibrationError, DependencyError, ReadError, UnsuitableImageError
+from napari_atomicity.core.errors import (
+    CalibrationError,
+    DependencyError,
+    ReadError,
+    UnsuitableImageError,
+)
 from napari_atomicity.io.images import READERS
 
 MAKERS = [s for r in READERS if r.read.__module__.endswith("microscope") for s in r.suffixes]

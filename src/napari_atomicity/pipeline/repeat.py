@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..core.acquisition_session import Composition, format_known
-from ..core.errors import ModelError
+from ..core.errors import AtomicityError, ModelError
 from ..core.model_card import ModelCard
 from ..core.settings import settings_of
+from ..core.text import pluralise
 from ..detection.settings import DetectionSettings
 from ..models.analysis import Analysis
 from ..models.files import find_model, model_files, read_card
@@ -26,7 +27,8 @@ def request_of(
 ) -> RunRequest:
     """Return the settings with which images of one session were analysed.
 
-    ``known`` has the compositions of known samples among them, by image.
+    ``known`` has the compositions of known samples among them, by image. Raises `AtomicityError`
+    if some were analysed with outlines, of which no single file or folder exists.
     """
     first = analyses[0]
     detection = first.parameters.get("detection", {})
@@ -41,7 +43,23 @@ def request_of(
         detection=DetectionSettings(**{n: v for n, v in detection.items() if n in names}),
         session="all" if together else "none",
         known=tuple(format_known(image, sample) for image, sample in (known or {}).items()),
+        outlines=_given_to(analyses, "outlines"),
+        rois=_given_to(analyses, "rois"),
     )
+
+
+def _given_to(analyses: Sequence[Analysis], name: str) -> str | None:
+    """Return the file of outlines or regions, or the folder with one file for each image."""
+    sources = [analysis.parameters.get(name, {}).get("source") for analysis in analyses]
+    if not any(sources):
+        return None
+    folders = {Path(source).parent if source else None for source in sources}
+    if len(folders) > 1 or not all(Path(source).is_file() for source in sources):
+        raise AtomicityError(
+            f"the {name} of {pluralise(len(analyses), 'image')} are not in files of one folder",
+            advice="Save layers as TIFF, one named like each image, and import them",
+        )
+    return str(sources[0] if len(sources) == 1 else folders.pop())
 
 
 def _name_of(model_id: str) -> str:

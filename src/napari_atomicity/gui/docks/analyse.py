@@ -160,8 +160,10 @@ class Analyse(Dock):
         paths = [one.micrograph.path for one in analyses if one.micrograph.path is not None]
         names = {one.micrograph.name for one in analyses}
         known = {name: sample for name, sample in session.known.items() if name in names}
-        text = text_of(request_of(analyses, known), paths)
-        copy(text, f"the analysis of {pluralise(len(paths), 'image')}")
+        request = self.attempt(lambda: request_of(analyses, known))
+        if request is not None:
+            text = text_of(request, paths)
+            copy(text, f"the analysis of {pluralise(len(paths), 'image')}")
 
     def _is_ready(self) -> bool:
         return self.image_form.ready and may_analyse(self.state)
