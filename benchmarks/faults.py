@@ -82,7 +82,7 @@ def full_disk(path: Path, trials: int, seed: int) -> Trials:
             )
             filler.unlink()
             n_before = check_project(path, lines, n_before, f"full disk {i}")
-            if any(words[0] == "unsaved" for words in lines):
+            if any(words[0] in ("unsaved", "unopened") for words in lines):
                 found.tried += 1
             found.acknowledged += len(acknowledged_edits(lines))
     return found

@@ -35,7 +35,12 @@ from napari_atomicity.simulation.movies import (
 )
 from napari_atomicity.simulation.structures import library_of
 from napari_atomicity.statistics.intervals import wilson_interval
-from napari_atomicity.tracking import analyse_movie, average_frames, estimate_drift, track_clusters
+from napari_atomicity.tracking import (
+    average_frames,
+    estimate_drift,
+    evaluate_tracks,
+    track_clusters,
+)
 
 HERE = Path(__file__).resolve().parents[1]
 KEPT = HERE.parent / "build" / "movies.json"
@@ -102,7 +107,7 @@ def matched(table: pd.DataFrame, truth: pd.DataFrame) -> np.ndarray:
 def scores(analysis: Analysis, truth: pd.DataFrame, courses: Courses) -> Scores:
     """Beside the truth: links, drift, labels, rate, merges."""
     tracked = track_clusters(analysis)
-    movie = analyse_movie(tracked)
+    movie = evaluate_tracks(tracked)
     table = tracked.table
     truth = truth.reset_index(drop=True)
     of_row = matched(table, truth)

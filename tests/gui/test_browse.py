@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from contextlib import contextmanager
+import sqlite3
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -208,6 +209,38 @@ def test_the_reason_of_a_failure_is_whole_and_does_not_repeat_the_name(opened, q
     view.scrollToBottom()
     QApplication.processEvents()
     opened.grab().save(str(tmp_path / "browse.png"))
+
+
+def test_a_damaged_file_is_not_tried_again_after_blind_mode(opened, viewer, qtbot, settle):
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    settle(viewer)
+    form = workbench_bar(viewer).annotator
+    for _ in range(2):
+        updated(form).blind.click()
+    assert not opened.state.blind
+    assert updated(opened).analyse_button.text() == "Analyse all again"
+
+
+def test_images_without_a_thumbnail_are_read_when_the_project_is_opened(
+    opened, viewer, qtbot, settle
+):
+    """A window that is closed while it saves leaves images without thumbnails."""
+    project = opened.state.project
+    path = project.path
+    opened.state.pixel_sizes.set("a.tif", 0.2)  # the first edit makes the file
+    assert all(image.thumbnail for image in project.images() if image.name != "broken.tif")
+    opened.projects.leave()
+    qtbot.waitUntil(lambda: not path.with_name(f"{path.name}-wal").exists())
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE images SET thumbnail = NULL WHERE name != 'broken.tif'")
+    opened.projects.open(path)
+    qtbot.waitUntil(
+        lambda: (
+            opened.state.project is not None
+            and sum(bool(image.thumbnail) for image in opened.state.project.images()) == 3
+        )
+    )
 
 
 def test_an_image_that_cannot_be_read_leaves_an_empty_canvas(opened, viewer, settle):

@@ -29,7 +29,7 @@ from napari_atomicity.gui.panels.legend import LabelLegend
 from napari_atomicity.gui.tasks import running
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers.micrographs import layer_data
-from napari_atomicity.tracking import MovieSettings, analyse_movie, text as words, track_clusters
+from napari_atomicity.tracking import MovieSettings, evaluate_tracks, text as words, track_clusters
 from napari_atomicity.tracking.files import FILES
 from napari_atomicity.tracking.tracks import is_tracked
 
@@ -143,7 +143,7 @@ def test_ratios_count_tracks_and_browse_says_how_many_clusters(
     qtbot.waitUntil(lambda: "tracks counted, 95 % intervals" in ratios.note.text())
     assert not ratios.warning.isVisible()
     now = stack.state.analysis("movie")
-    tracks = analyse_movie(now)
+    tracks = evaluate_tracks(now)
     assert ratios.shown()["count"].sum() <= len(tracks.tracks)
     pd.testing.assert_frame_equal(
         ratios.shown(), now.ratios(scope="movie", classes=stack.state.classes())
@@ -360,7 +360,7 @@ def test_a_layer_that_was_taken_out_comes_back_with_other_tracks(tracked, viewer
 # ---- words and curves
 @pytest.fixture(scope="module")
 def found(analysed):
-    return analyse_movie(track_clusters(analysed))
+    return evaluate_tracks(track_clusters(analysed))
 
 
 def test_curves_hold_what_is_known(found):
@@ -384,7 +384,7 @@ def test_rates_are_formatted(found, analysed):
     assert "per s (" in words.format_rate(found) or "less than" in words.format_rate(found)
     still = replace(found, change=replace(found.change, low=0.0))
     assert "less than" in words.format_rate(still)
-    per_frame = analyse_movie(
+    per_frame = evaluate_tracks(
         track_clusters(replace(analysed, micrograph=replace(analysed.micrograph, metadata={}))),
         MovieSettings(rate=0.1),
     )

@@ -131,9 +131,13 @@ def test_the_status_bar_says_which_steps_are_out_of_reach(viewer, bar, state, pr
     state.clusters.relabel([("a.tif", 1)], "Pt55")
     updated(bar.history)
     assert "1 undone step " in viewer.status
-    n = len(state.history)
-    QTest.mouseClick(bar.annotator.blind, LEFT, pos=QPoint(8, bar.annotator.blind.height() // 2))
-    assert state.blind and f"{n} earlier steps" in viewer.status
+    blind, place = bar.annotator.blind, QPoint(8, bar.annotator.blind.height() // 2)
+    QTest.mouseClick(blind, LEFT, pos=place)
+    assert state.blind and "earlier" not in viewer.status  # they come back after blind mode
+    for cluster_id in (1, 2):
+        state.clusters.relabel([("a.tif", cluster_id)], "Pt30")
+    QTest.mouseClick(blind, LEFT, pos=place)
+    assert not state.blind and "2 earlier steps" in viewer.status
 
 
 def test_a_message_in_the_status_bar_leaves_it(viewer, bar, qtbot, monkeypatch):
@@ -201,6 +205,34 @@ def test_blind_stays_blind_when_the_name_changes(bar, state, project):
     assert (state.table()["label_predicted"] == "").all()
     QTest.mouseClick(form.blind, LEFT, pos=QPoint(8, form.blind.height() // 2))
     assert not state.blind and IS_BLIND not in updated(form).blind.toolTip()
+
+
+def test_after_blind_mode_the_steps_before_it_can_be_undone(bar, state, project):
+    key = ("a.tif", 1)
+    before = state.table("a.tif").set_index("cluster_id")["label_corrected"][1]
+    state.clusters.relabel([key], "Pt70")
+    n_steps = len(state.history)
+    form = updated(bar.annotator)
+    form.blind.click()
+    assert state.blind and not len(state.history)
+    state.clusters.relabel([key], "Pt19")
+    form.blind.click()
+    assert len(state.history) == n_steps
+    bar.history.undo.click()
+    assert state.table("a.tif").set_index("cluster_id")["label_corrected"][1] == before
+    assert project.labels().get("a.tif", {}).get(1, "") == before
+    bar.history.redo.click()
+    form.blind.click()  # blind labels are where they were
+    assert state.table("a.tif").set_index("cluster_id")["label_corrected"][1] == "Pt19"
+
+
+def test_steps_of_an_image_whose_scale_a_blind_annotator_has_changed_are_gone(bar, state, project):
+    state.clusters.relabel([("a.tif", 1)], "Pt70")
+    updated(bar.annotator).blind.click()
+    state.pixel_sizes.set("a.tif", 0.2)
+    bar.annotator.blind.click()
+    assert not any(step.changes("a.tif") for step in state.history)
+    assert state.pixel_sizes.get("a.tif") == 0.2
 
 
 def test_without_a_project_nobody_can_be_blind(bar):

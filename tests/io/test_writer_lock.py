@@ -22,6 +22,7 @@ LEASE_S = 0.3
 def short_lease(monkeypatch):
     monkeypatch.setattr(writer_lock, "LEASE_S", LEASE_S)
     monkeypatch.setattr(writer_lock, "_POLL_S", 0.02)
+    monkeypatch.setattr(writer_lock, "_EMPTY_S", 0.1)
 
 
 def wait_until(true: Callable[[], object], timeout_s: float = 30) -> None:
@@ -77,6 +78,14 @@ def test_the_lock_of_a_dead_process_on_another_machine_is_free_after_a_while(pat
     os.utime(marker, (2e9, 2e9))  # the clock of the other machine is ahead
     lock = WriterLock(path)
     assert lock.acquire()
+    lock.release()
+
+
+def test_an_empty_file_locks_nobody_out(path):
+    lease_path(path).touch()
+    lock = WriterLock(path)
+    assert lock.acquire()
+    assert lease_path(path).stat().st_size
     lock.release()
 
 

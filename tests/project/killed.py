@@ -10,6 +10,7 @@ import os
 import sys
 from pathlib import Path
 
+from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.project import Project
 from napari_atomicity.state.window_state import WindowState
 
@@ -17,7 +18,7 @@ from napari_atomicity.state.window_state import WindowState
 def edit(path: str, seed: int) -> None:
     """Edit for ever."""
     print(f"began {os.getpid()}", flush=True)
-    state, project = WindowState(), Project(path)
+    state, project = WindowState(), open_until_killed(path)
     state.open_project(project, project.load_all())
     image = project.names[0]
     labels = ["Pt19", "Pt30", "Pt41", "Pt55", "Pt70", "unknown"]
@@ -46,6 +47,15 @@ def edit(path: str, seed: int) -> None:
             chosen, label = ids[i % len(ids)], labels[i % len(labels)]
             state.clusters.relabel([(image, chosen)], label)
             acknowledge(f"said {chosen} {label}")
+
+
+def open_until_killed(path: str) -> Project:
+    """Open a project; without any space on the disk, say so and try again."""
+    while True:
+        try:
+            return Project(path)
+        except AtomicityError:
+            print("unopened", flush=True)
 
 
 def serve() -> None:

@@ -148,6 +148,7 @@ def kill_again_and_again(path: Path, kills: int, seed: int) -> int:
         for i in range(kills):
             request = f"{path} {chance.randrange(1000)}"
             lines = server.edit_until_killed(request, chance.randrange(2, 30))
+            assert ["unopened"] not in lines, f"kill {i}"
             n_before = check_project(path, lines, n_before, f"kill {i}")
             acknowledged += len(acknowledged_edits(lines))
     return acknowledged

@@ -39,7 +39,7 @@ from napari_atomicity.reporting.report import ReportData, write_report
 from napari_atomicity.statistics.ratios.ratios import class_ratios
 from napari_atomicity.statistics.ratios.reference import compare
 from napari_atomicity.statistics.stratified_accuracy import on_corrected
-from napari_atomicity.tracking import analyse_movie, track_clusters
+from napari_atomicity.tracking import evaluate_tracks, track_clusters
 from support import CLASSES, synthetic_analysis
 
 
@@ -491,7 +491,7 @@ def movie():
     """A stack whose clusters are linked over the frames, with all that is known of it."""
     analysis, _, _ = film(merges=1)
     analysis = track_clusters(analysis)
-    return analysis, analyse_movie(analysis)
+    return analysis, evaluate_tracks(analysis)
 
 
 def test_a_stack_is_told_over_time(movie, tmp_path):

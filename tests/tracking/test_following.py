@@ -15,7 +15,7 @@ from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.tables.cluster_table import conform, settle_labels, validate
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.statistics.track_smoothing import Track, compute_emissions
-from napari_atomicity.tracking import MovieSettings, analyse_movie, track_clusters
+from napari_atomicity.tracking import MovieSettings, evaluate_tracks, track_clusters
 from napari_atomicity.tracking.events import dwell_summary, dwell_times, survival
 from napari_atomicity.tracking.following import TRACK_COLUMNS, smoothed_atoms
 from napari_atomicity.tracking.tracks import clusters_of
@@ -42,7 +42,7 @@ def test_the_table_knows_its_tracks(tracked):
 
 def test_smoothing_mends_labels(tracked):
     analysis, truth, _ = tracked
-    movie = analyse_movie(analysis)
+    movie = evaluate_tracks(analysis)
     known = analysis.table.set_index("cluster_id")["truth_id"]
     at = pd.MultiIndex.from_arrays([movie.table["frame"], movie.table["cluster_id"].map(known)])
     true = truth.set_index(["frame", "truth_id"])["label"].reindex(at).to_numpy()
@@ -57,11 +57,11 @@ def test_smoothing_mends_labels(tracked):
 
 def test_the_rate_is_per_second_where_frames_have_a_time(tracked):
     analysis, _, courses = tracked
-    movie = analyse_movie(analysis)
+    movie = evaluate_tracks(analysis)
     rate, low, high = movie.rate
     assert movie.unit == "1/s"
     assert low < 0.04 < high  # 0.02 per frame of 0.5 s
-    per_frame = analyse_movie(
+    per_frame = evaluate_tracks(
         replace(analysis, micrograph=replace(analysis.micrograph, metadata={}))
     )
     assert per_frame.unit == "1/frame"
@@ -73,7 +73,7 @@ def test_the_rate_is_per_second_where_frames_have_a_time(tracked):
 def test_a_rate_that_is_given_is_not_estimated(tracked):
     analysis, _, _ = tracked
     kept = MovieSettings.from_dict(analysis.parameters["movie"]["settings"])
-    movie = analyse_movie(analysis, replace(kept, rate=0.1))
+    movie = evaluate_tracks(analysis, replace(kept, rate=0.1))
     assert not movie.change.estimated
     assert movie.rate[0] == pytest.approx(0.1)
     assert movie.summary()["rate"]["unit"] == "1/s"
@@ -89,7 +89,7 @@ def test_class_ratios_use_the_estimated_rate_whatever_was_given(tracked):
 
 def test_merges_are_found(tracked):
     analysis, _, courses = tracked
-    events = analyse_movie(analysis).events
+    events = evaluate_tracks(analysis).events
     merges = events[events["event"] == "merge"]
     known = analysis.table.set_index("cluster_id")["truth_id"]
     found = {(int(m.frame), int(known[m.cluster_id])) for m in merges.itertuples()}
@@ -101,13 +101,13 @@ def test_merges_are_found(tracked):
 
 def test_what_a_person_says_counts(tracked):
     analysis, _, _ = tracked
-    movie = analyse_movie(analysis)
+    movie = evaluate_tracks(analysis)
     track = next(t for t in movie.tracks if len(t.rows) > 20 and len(set(t.label)) == 1)
     other = next(c for c in CLASSES if c != track.label[0])
     table = analysis.table.copy()
     rows = [r for r in track.rows[5:12] if r >= 0]
     table.loc[table.index[rows], "label_corrected"] = other
-    edited = analyse_movie(replace(analysis, table=settle_labels(table)))
+    edited = evaluate_tracks(replace(analysis, table=settle_labels(table)))
     mended = next(t for t in edited.tracks if t.track_id == track.track_id)
     assert set(mended.label[5:12]) == {other}
     jumps = edited.events[
@@ -119,7 +119,7 @@ def test_what_a_person_says_counts(tracked):
 def test_a_single_image_and_untracked_stacks_are_refused():
     analysis, _, _ = film()
     with pytest.raises(AtomicityError, match="not linked"):
-        analyse_movie(analysis)
+        evaluate_tracks(analysis)
     single = replace(analysis, micrograph=Micrograph(np.zeros((9, 9)), 0.1, "one"))
     with pytest.raises(AtomicityError, match="single image"):
         track_clusters(single)
@@ -128,7 +128,7 @@ def test_a_single_image_and_untracked_stacks_are_refused():
 def test_a_stack_without_clusters():
     analysis, _, _ = film()
     empty = Analysis(analysis.micrograph, analysis.table.iloc[:0], [])
-    movie = analyse_movie(track_clusters(empty))
+    movie = evaluate_tracks(track_clusters(empty))
     assert len(movie.tracks) == len(movie.events) == len(movie.table) == len(movie.dwells) == 0
     assert "drift" in movie.notices[0]
     assert list(movie.table.columns) == list(TRACK_COLUMNS)
@@ -139,10 +139,10 @@ def test_clusters_that_are_not_classified_are_followed_all_the_same():
     analysis, _, _ = film()
     bare = analysis.table.drop(columns=[c for c in analysis.table if c.startswith("p_")])
     bare = conform(bare.assign(label_predicted="", label=""))
-    movie = analyse_movie(track_clusters(replace(analysis, table=bare)))
+    movie = evaluate_tracks(track_clusters(replace(analysis, table=bare)))
     assert len(movie.tracks) > 10
     assert "not classified" in movie.notices[-1]
-    given = analyse_movie(track_clusters(replace(analysis, table=bare)), MovieSettings(rate=0.1))
+    given = evaluate_tracks(track_clusters(replace(analysis, table=bare)), MovieSettings(rate=0.1))
     assert len(given.tracks) == len(movie.tracks)
 
 

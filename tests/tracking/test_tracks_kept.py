@@ -15,7 +15,7 @@ from napari_atomicity.project import Project
 from napari_atomicity.state.analysis_store import with_predictions
 from napari_atomicity.state.export import Choices, export
 from napari_atomicity.state.window_state import WindowState
-from napari_atomicity.tracking import MovieSettings, analyse_movie, track_clusters
+from napari_atomicity.tracking import MovieSettings, evaluate_tracks, track_clusters
 from napari_atomicity.tracking.files import FILES, write_movies
 from napari_atomicity.tracking.tracks import MOVIE, is_tracked
 
@@ -57,7 +57,7 @@ def tracks(state) -> list[int]:
 
 def test_the_file_says_how_long_a_frame_takes(analysed):
     assert analysed.micrograph.metadata["frame_time_s"] == 0.25
-    assert analyse_movie(track_clusters(analysed)).unit == "1/s"
+    assert evaluate_tracks(track_clusters(analysed)).unit == "1/s"
 
 
 def test_tracks_are_undone_and_done_again(state, analysed):
@@ -173,7 +173,7 @@ def test_tables_hold_tracks(tmp_path, analysed):
 
 
 def test_files_of_movies(tmp_path, analysed):
-    movie = analyse_movie(track_clusters(analysed))
+    movie = evaluate_tracks(track_clusters(analysed))
     written = write_movies([movie, replace(movie, image="other.tif")], tmp_path)
     assert [p.name for p in written] == list(FILES)
     tracks = pd.read_csv(tmp_path / "tracks.csv")

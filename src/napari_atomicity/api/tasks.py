@@ -315,7 +315,7 @@ def analyse_movie(
     Cancelled
         If ``stop()`` returns True.
     """
-    from ..tracking import analyse_movie as analyse_tracks, is_tracked, track_clusters
+    from ..tracking import evaluate_tracks, is_tracked, track_clusters
 
     with automatic_progress(progress) as shown:
         if not isinstance(source, Analysis):
@@ -326,7 +326,7 @@ def analyse_movie(
                 )
         if settings is not None or not is_tracked(source):
             source = track_clusters(source, settings, shown, stop)  # type: ignore[arg-type]
-        return analyse_tracks(source, progress=shown, stop=stop)
+        return evaluate_tracks(source, progress=shown, stop=stop)
 
 
 @checks_arguments(options="pipeline.run_request.RunRequest")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from pathlib import Path
 
 from filelock import FileLock, LeaseSettingsMismatch, SoftFileLease, Timeout
@@ -17,6 +18,8 @@ LEASE_S = 15.0
 All versions of this package must agree on it.
 """
 _POLL_S = 0.2
+_EMPTY_S = 1.0
+"""A file that stays empty for so long is not being written."""
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 """Errors of file systems without locks."""
 
@@ -64,6 +67,7 @@ class WriterLock:
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
+        self._remove_empty_lease()
         try:
             self._lease.acquire()
         except (Timeout, LeaseSettingsMismatch):
@@ -73,6 +77,19 @@ class WriterLock:
             if not self._lock.is_locked:
                 raise
         return True
+
+    def _remove_empty_lease(self) -> None:
+        """Remove a second file that is empty, as after a crash; it would never run out.
+
+        Who has just created it writes to it at once, or within `LEASE_S` on a network drive.
+        """
+        path = lease_path(self._path)
+        until = time.monotonic() + (_EMPTY_S if self._lock.is_locked else LEASE_S)
+        with contextlib.suppress(OSError):
+            while path.stat().st_size == 0:
+                if time.monotonic() > until:
+                    path.unlink()
+                time.sleep(_POLL_S)
 
     def check(self) -> None:
         """Check that no other process has taken the lock over.

@@ -311,6 +311,14 @@ class ImageIndex:
             rows = db.execute("SELECT name FROM images WHERE error != ''").fetchall()
         return {as_text(name) for (name,) in rows}
 
+    def without_thumbnail(self) -> set[str]:
+        """Return the images that were read but have no thumbnail, as a save left unfinished."""
+        with self._file.reading() as db:
+            rows = db.execute(
+                "SELECT name FROM images WHERE coalesce(thumbnail, '') = '' AND error = ''"
+            ).fetchall()
+        return {as_text(name) for (name,) in rows}
+
     def set_error(self, image: str, error: str) -> None:
         """Store why an image could not be read or analysed."""
         with self._file.writing(in_draft=True) as db:

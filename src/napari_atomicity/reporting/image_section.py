@@ -104,10 +104,10 @@ def _movie(
     """Return the part about tracks, None for an image without tracks."""
     if movie is None and not is_tracked(analysis):
         return None
-    from ..tracking.following import analyse_movie
+    from ..tracking.following import evaluate_tracks
     from .movie_figures import movie_context
 
-    return movie_context(movie or analyse_movie(analysis), classes, small)
+    return movie_context(movie or evaluate_tracks(analysis), classes, small)
 
 
 def _read_pixels(analysis: Analysis) -> tuple[np.ndarray | None, str]:

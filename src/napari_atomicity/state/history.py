@@ -88,6 +88,12 @@ class Step:
         return frozenset() if None in ids else frozenset().union(*filter(None, ids))
 
 
+Steps = tuple[tuple[Step, ...], tuple[Step, ...]]
+"""Steps that were done, and that were undone."""
+
+NO_STEPS: Steps = ((), ())
+
+
 class History(Sequence[Step]):
     """The steps that were done, oldest first, and those that were undone."""
 
@@ -126,10 +132,11 @@ class History(Sequence[Step]):
         """Steps that can be redone; `redo` takes the last one first."""
         return tuple(self._undone)
 
-    def clear(self) -> None:
-        """Forget all steps."""
-        self._done.clear()
-        self._undone.clear()
+    def exchange(self, steps: Steps = NO_STEPS) -> Steps:
+        """Replace the steps that were done and undone by others; return those from before."""
+        before = tuple(self._done), tuple(self._undone)
+        self._done, self._undone = map(list, steps)
+        return before
 
     def forget(self, image: str) -> None:
         """Forget the steps that concern an image."""

@@ -25,8 +25,8 @@ from ..models.analysis import Analysis
 from ..project import MergeReport, Project, ProjectContents
 from .atom_store import AtomStore
 from .cluster_edits import ClusterEdits
-from .edits import AtomEdit, Edit
-from .history import History, Step
+from .edits import AtomEdit, Edit, SetPixelSize
+from .history import NO_STEPS, History, Step, Steps
 from .project_saver import LABEL_COLUMNS, ProjectSaver
 from .session_store import PixelSizes, SessionStore
 from .window_images import WindowImages, user_name
@@ -80,6 +80,7 @@ class WindowState(WindowImages):
         self._explained_class: str | None = None
         self._same_map_scale = False
         self._status = Status()
+        self._before_blind: tuple[Steps, Mapping[str, Analysis]] = NO_STEPS, {}
         self.epoch = 0
         self.atoms = AtomStore(self, self._do)
         self.sessions = SessionStore(self, self._do)
@@ -212,9 +213,17 @@ class WindowState(WindowImages):
             atoms = {n: a for n in self.atoms.images if (a := self.atoms.of(n))}
             analyses = self.store.analyses
             shown = self._blind.start(self._project, self._annotator, analyses, atoms)
-        else:
-            shown = self._blind.stop(self._project)
-        self._show_all(*shown, self.atoms.next_ids())
+            self._before_blind = self._show_all(*shown, self.atoms.next_ids()), dict(analyses)
+            return
+        (done, undone), before = self._before_blind
+        edits = [edit for step in self.history for edit in step.edits]
+        changed = {edit.image for edit in edits if isinstance(edit, SetPixelSize)}
+        shown = self._blind.stop(self._project)
+        self._show_all(*shown, self.atoms.next_ids(), steps=(done, undone))
+        # Steps before blind mode can be undone again where nothing else has changed.
+        for image in {edit.image for step in done + undone for edit in step.edits}:
+            if image in changed or shown[0].get(image) is not before.get(image):
+                self.history.forget(image)
 
     def _ensure_saved(self) -> None:
         """Raise `AtomicityError` if not all edits can be written into the project."""
@@ -227,11 +236,12 @@ class WindowState(WindowImages):
         atoms: Mapping[str, ImageAtoms],
         next_atom_ids: Mapping[str, int],
         cache: TableCache | None = None,
-    ) -> None:
-        """Show these analyses and no others; earlier steps can't be undone any more."""
+        steps: Steps = NO_STEPS,  # which can be undone from now on
+    ) -> Steps:  # those that can't be undone any more
+        """Show these analyses and no others."""
         self.epoch += 1
         with_atoms = self.atoms.put_all(atoms, next_atom_ids)
-        self.history.clear()
+        before = self.history.exchange(steps)
         self.store.replace_all(analyses, self._micrographs, cache)
         self._selection = frozenset()
         if self._current not in self._micrographs:
@@ -245,6 +255,7 @@ class WindowState(WindowImages):
         self.selection_changed.emit(self._selection)
         for image in with_atoms:
             self.atoms.changed.emit(image)
+        return before
 
     def save_again(self) -> bool:
         """Write what could not be written; return whether all edits are in the project now."""

@@ -14,8 +14,8 @@ from .files import write_movies as write_movies
 from .following import (
     Track as Track,
     TrackedMovie as TrackedMovie,
-    analyse_movie as analyse_movie,
     compute_emissions as compute_emissions,
+    evaluate_tracks as evaluate_tracks,
     fit_rate as fit_rate,
     link_clusters as link_clusters,
     smooth as smooth,

@@ -15,7 +15,7 @@ from ..core.progress import Progress, Stop
 from ..io.files import plain, write_json
 from ..io.tables import write_table
 from ..models.analysis import Analysis
-from .following import TrackedMovie, analyse_movie, track_clusters
+from .following import TrackedMovie, evaluate_tracks, track_clusters
 from .tracks import is_tracked
 
 TABLES = ("tracks.csv", "events.csv", "dwell_times.csv", "drift.csv")
@@ -50,7 +50,7 @@ def analyse_if_tracked(
     analysis: Analysis, progress: Progress | None = None, stop: Stop | None = None
 ) -> TrackedMovie | None:
     """Analyse a movie if its clusters are tracked."""
-    return analyse_movie(analysis, progress=progress, stop=stop) if is_tracked(analysis) else None
+    return evaluate_tracks(analysis, progress=progress, stop=stop) if is_tracked(analysis) else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """Tracking of clusters and analysis of movies.
 
-Only the result of `track_clusters` is stored. `analyse_movie` computes everything else from the
+Only the result of `track_clusters` is stored. `evaluate_tracks` computes everything else from the
 table, so that corrected labels take effect immediately.
 """
 
@@ -353,7 +353,7 @@ def read_drift(analysis: Analysis) -> StageDrift:
     return StageDrift(np.array(kept["drift_nm"], float), np.array(error, float), source)
 
 
-def analyse_movie(
+def evaluate_tracks(
     analysis: Analysis,
     settings: MovieSettings | None = None,
     progress: Progress | None = None,

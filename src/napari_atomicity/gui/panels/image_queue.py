@@ -39,6 +39,7 @@ class ImageQueue:
         self.failed: dict[str, str] = {}
         """Image → reason why it failed."""
         self.task: tasks.Task | None = None
+        self._project = self.state.project
         self.state.project_changed.connect(self._on_project)
 
     # ---- what a subclass defines
@@ -67,7 +68,9 @@ class ImageQueue:
     # ---- running
     def _on_project(self) -> None:
         self.forget()
-        self.task, self.failed = None, {}
+        self.task = None
+        if self.state.project is not self._project:  # it is the same if blind mode has changed
+            self._project, self.failed = self.state.project, {}
 
     def forget(self) -> None:
         """Empty the queue: the task was cancelled, or there is another project."""

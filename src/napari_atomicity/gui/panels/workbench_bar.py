@@ -79,19 +79,20 @@ class AnnotatorForm(FollowingWidget):
     def _on_name(self) -> None:
         n_steps = len(self.state.history)
         attempt(lambda: setattr(self.state, "annotator", self.name.text()))
-        self._warn_of_lost_steps(n_steps)
+        self._warn_of_lost_steps(0 if len(self.state.history) else n_steps)
         settings().setValue(ANNOTATOR, self.state.annotator)
         self.refresh()
 
     def _on_blind(self, on: bool) -> None:
         n_steps = len(self.state.history)
         attempt(lambda: self.state.set_blind(on))
-        self._warn_of_lost_steps(n_steps)
+        # Steps before blind mode can be undone after it; blind steps can't.
+        self._warn_of_lost_steps(0 if self.state.blind else n_steps)
         self.refresh()
 
     def _warn_of_lost_steps(self, n: int) -> None:
         """Say how many steps can't be undone any more, because other labels are shown now."""
-        if n and not len(self.state.history):
+        if n:
             kept = "is saved but" if n == 1 else "are saved but"
             steps = pluralise(n, "earlier step")
             show_message(self._binding.viewer, f"{steps} {kept} can no longer be undone")

@@ -291,7 +291,12 @@ class Projects:
         self._set_notes(opened.notes)
         self.state.open_project(opened.project, opened.stored, opened.catalogue)
         QTimer.singleShot(0, partial(_weak(self._restore), opened.project))
-        unread = [n for n, s in opened.stored.items() if not (s.micrograph.sha256 or s.damage)]
+        bare = opened.project.image_files.without_thumbnail()
+        unread = [
+            name
+            for name, found in opened.stored.items()
+            if not found.damage and (name in bare or not found.micrograph.sha256)
+        ]
         if unread and not opened.project.read_only:
             self._survey(unread)
         for note in opened.notes:

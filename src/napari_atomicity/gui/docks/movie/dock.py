@@ -26,7 +26,7 @@ from ....statistics.scores import atoms_of
 from ....tracking import text as movie_text
 from ....tracking.averaging import ALL, average_frames
 from ....tracking.files import FILES, write_movies
-from ....tracking.following import TrackedMovie, analyse_movie, track_clusters
+from ....tracking.following import TrackedMovie, evaluate_tracks, track_clusters
 from ....tracking.settings import MovieSettings, frame_time_of
 from ....tracking.tracks import clusters_of, is_tracked
 from ... import tasks
@@ -249,7 +249,7 @@ class Movie(Dock):
             self._show_none()
         self._found_in = wanted
         self.start(
-            analyse_movie,
+            evaluate_tracks,
             analysis,
             settings,
             on_result=partial(self._take, wanted),
