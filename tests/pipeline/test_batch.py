@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -364,10 +365,14 @@ def test_runs_that_share_workers_leave_each_other_the_model(
 
 
 def test_a_folder_that_can_not_be_read_is_refused(run, tmp_path, monkeypatch):
-    def denied(_):
-        raise PermissionError(13, "Permission denied")
+    listed = Path.iterdir
 
-    monkeypatch.setattr("napari_atomicity.pipeline.runs.parts.os.scandir", denied)
+    def denied(folder):
+        if folder.name == "parts":
+            raise PermissionError(13, "Permission denied")
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", denied)
     with pytest.raises(AtomicityError, match="this folder can't be read"):
         run()
 

@@ -105,7 +105,7 @@ def finalize_run(
 
 def _describe_image(outcome: Outcome) -> dict[str, Any]:
     """Return what Parquet files say of an image: the same, however and whenever it was analysed."""
-    names = ("image", "path", "sha256", "pixel_size_nm", "calibration", "instrument", "known")
+    names = ("image", "path", "sha256", "pixel_size_nm", "calibration", "instrument")
     return {name: getattr(outcome, name) for name in (*names, "session", "sample")}
 
 
