@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from ..detection.background import block_mean
 from ..io.contrast import to_8_bit
 from ..io.tables import write_table
 from ..statistics.points.dispersion import ALL, DispersionStatistics
-from ..statistics.points.windows import ObservationWindow, map_density
+from ..statistics.points.windows import DensityMap, ObservationWindow, map_density
 from .charts import INK
 from .plots.base import Look, style_axes
 from .plots.dispersion import DISPERSION_PLOTS
@@ -122,7 +123,7 @@ def draw_atoms(
     axes.set(xlabel="x / nm", ylabel="y / nm", xlim=extent[:2], ylim=extent[2:])
     _draw_colour_bar(axes, colours, scale, "Probability")
     n = pluralise(len(rows), "atom")
-    style_axes(axes, look, f"{printable(analysis.micrograph.name)}: {n}")
+    style_axes(axes, look, f"{_short(analysis.micrograph.name)}: {n}")
 
 
 def density_overview(density: Density, name: str) -> Figure:
@@ -190,7 +191,7 @@ def draw_density(
     )  # fmt: skip
     _draw_colour_bar(axes, colours, scale, "Atoms / nm² of support")
     kernel = f"Gaussian kernel of {found.bandwidth_nm:.2g} nm"
-    style_axes(axes, look, f"{printable(name)}: {kernel}")
+    style_axes(axes, look, f"{_short(name)}: {kernel}")
 
 
 def _draw_colour_bar(axes: Axes, colours: ScalarMappable, scale: Axes | None, label: str) -> None:
@@ -319,7 +320,10 @@ def write_comparison_of_images(rows: pd.DataFrame, folder: Path) -> list[Path]:
 
         height = min(max(1.6, 0.8 + 0.16 * len(found[0])), _MAX_TALL)
         figure = Figure((width, height), layout="constrained", facecolor=look.paper)
-        _draw_images(figure.subplots(1, 3), *found, look)
+        panels = figure.subplots(1, 3)
+        _draw_images(panels, *found, look)
+        for axes in panels:
+            axes.set_xlabel(textwrap.fill(axes.get_xlabel(), 16))
         return figure
 
     files = write_in_both_widths("images", figure_of, folder, look)

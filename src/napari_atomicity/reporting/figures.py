@@ -306,11 +306,12 @@ _MARKER_POINTS = 5.0
 
 
 def draw_image(
-    axes: Axes, analysis: Analysis, max_px: int = PREVIEW_PX, scale_bar: bool = False
+    axes: Axes, analysis: Analysis, max_px: int = PREVIEW_PX, for_publication: bool = False
 ) -> None:
-    """Draw an image with outlines and symbols of its clusters, with axes in nm or a scale bar.
+    """Draw an image with outlines and symbols of its clusters.
 
-    For a stack, this is the first frame that contains clusters.
+    It has axes in nm; for a publication, a scale bar and a legend of the figure, which needs a
+    constrained layout. For a stack, this is the first frame that contains clusters.
     """
     from matplotlib.collections import PolyCollection
 
@@ -341,7 +342,7 @@ def draw_image(
             table["y_px"].to_numpy(float)[rows] * unit,
             linestyle="",
             marker=look.marker(label),
-            markersize=_MARKER_POINTS * scale,
+            markersize=(_MARKER_POINTS / 2 if for_publication else _MARKER_POINTS) * scale,
             color=colour,
             markeredgewidth=0,
             label=f"{printable(label) or 'not classified'} ({len(rows)})",
@@ -349,9 +350,12 @@ def draw_image(
     length = "nm" if micrograph.pixel_size_nm else "px"
     axes.set(xlabel=f"x / {length}", ylabel=f"y / {length}", title=printable(micrograph.name))
     axes.set(xlim=tuple(extent[:2]), ylim=tuple(extent[2:]))
-    if len(in_frame):
+    figure = axes.get_figure(root=True)
+    if len(in_frame) and for_publication and figure is not None:
+        figure.legend(loc="outside right upper", frameon=False)
+    elif len(in_frame):
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
-    if scale_bar and micrograph.pixel_size_nm:
+    if for_publication and micrograph.pixel_size_nm:
         axes.axis("off")
         draw_scale_bar(axes, (width * unit, height * unit))
 
@@ -380,7 +384,7 @@ def write_images(analyses: Iterable[Analysis], folder: Path) -> list[Path]:
     for analysis in analyses:
         look = publication_look(classes_of(analysis.table))
         height, width = analysis.micrograph.shape_px
-        draw = partial(draw_image, analysis=analysis, scale_bar=True)
+        draw = partial(draw_image, analysis=analysis, for_publication=True)
         rows = analysis.table[analysis.table["frame"] == shown_frame(analysis)]
         name = f"{image_file(analysis.micrograph.name)} clusters"
         # The legend is beside the image.
