@@ -36,11 +36,11 @@ MIXTURES = {
 N_IMAGES = 3
 OF_PLOTS = {name: plot.explanation for name, plot in (PLOTS | DISPERSION_PLOTS).items()}
 OTHERS = {
-    "<image> clusters": "An image with the outlines of its clusters in the colours of their labels.",
+    "<image> clusters": "An image with its clusters, outlined in the colours of their labels.",
     "<image> atoms": "An image with its atoms, coloured by probability.",
     "<image> density": "Density of the atoms on the support.",
     "images": "Density, distance to the nearest neighbour and isolated atoms of each image.",
-    "clusters": "Shares of the classes, their differences from the reference, mean number of atoms.",
+    "clusters": "Shares of the classes, differences from the reference, mean number of atoms.",
 }
 
 
