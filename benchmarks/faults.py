@@ -20,6 +20,7 @@ from pathlib import Path
 from napari_atomicity.io.tables import read_clusters
 from napari_atomicity.pipeline.run_request import RunRequest
 from napari_atomicity.pipeline.runs.batch import run_batch
+from napari_atomicity.pipeline.runs.part_store import PartStore
 from napari_atomicity.project import Project
 from napari_atomicity.state.window_state import WindowState
 
@@ -173,13 +174,14 @@ def resumed_batches(folder: Path, model: Path, trials: int, seed: int) -> Trials
             places = {"images": images, "out": out, "model": model,
                       "scheduler": cluster.scheduler_address}  # fmt: skip
             request = json.dumps({name: str(place) for name, place in places.items()})
-            before: dict[str, int] = {}
+            before: dict[str, dict] = {}
             for _ in range(chance.randrange(1, 3)):
                 n_lines = chance.randrange(1, max(2, _BATCH_IMAGES - len(before) - 3))
                 lines = server.edit_until_killed(request, n_lines)
                 now = _parts(out)
                 assert before.items() <= now.items(), f"batch {i}: a part was written again"
-                assert {part for _, part in lines} <= now.keys(), f"batch {i}: a part is lost"
+                said = {part.removesuffix(".parquet") for _, part in lines}
+                assert said <= now.keys(), f"batch {i}: a part is lost"
                 before = now
                 found.acknowledged += len(lines)
             done = run_batch(
@@ -193,6 +195,7 @@ def resumed_batches(folder: Path, model: Path, trials: int, seed: int) -> Trials
     return found
 
 
-def _parts(out: Path) -> dict[str, int]:
-    """Return the time at which each part of a run was written."""
-    return {path.name: path.stat().st_mtime_ns for path in (out / "clusters").glob("*-*.parquet")}
+def _parts(out: Path) -> dict[str, dict]:
+    """Return what each part of a run says of itself, the times of its analysis too."""
+    store = PartStore(out)
+    return {stem: store.about(stem) for stem in store.stems}

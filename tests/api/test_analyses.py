@@ -116,6 +116,10 @@ def test_saving_twice_gives_the_same(analyses, tmp_path):
 def test_plots_are_saved_at_the_size_of_a_publication(analyses, tmp_path):
     files = {path.name: path for path in analyses.plot.save(tmp_path / "figures")}
     assert {"diameter.csv", "ratios_one_column.pdf", "ratios_two_columns.svg"} <= files.keys()
+    for image in analyses.images:
+        table = pd.read_csv(files[f"{image} clusters.csv"])
+        assert len(table) == (analyses.table["image"] == image).sum()
+        assert f"{image} clusters_two_columns.pdf" in files
     widths_cm = []
     for column in ("one_column", "two_columns"):
         svg = files[f"diameter_{column}.svg"].read_text()

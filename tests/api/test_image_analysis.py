@@ -142,7 +142,7 @@ def test_saved_files_are_those_of_the_command(analysed, tmp_path):
     names = {path.name for path in files}
     assert names == {
         "clusters.csv", "clusters.parquet", "ratios.csv", "failures.csv", "report.html", "run.json",
-        "ro-crate-metadata.json",
+        "ro-crate-metadata.json", "part-00000.parquet",
     }  # fmt: skip
     assert all(path.is_file() for path in files)
     stored = pd.read_csv(tmp_path / "out" / "clusters.csv")

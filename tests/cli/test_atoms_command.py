@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from dataclasses import replace
 from functools import partial
@@ -28,6 +29,7 @@ from napari_atomicity.pipeline import atom_runs
 from napari_atomicity.pipeline.atom_runs import AtomRequest, find_atoms_in_images
 from napari_atomicity.reporting.atom_figures import atom_overview, run_figures
 from napari_atomicity.reporting.charts import write_figure
+from napari_atomicity.reporting.plots import publication
 
 PX_NM = 0.05
 SITES = np.array([(20, 20), (20, 25), (30, 90), (70, 40), (90, 100), (100, 20), (60, 75)])
@@ -397,6 +399,32 @@ def test_one_atom_beside_the_support_counts_in_no_density(finder, tmp_path, monk
     monkeypatch.setattr(atom_runs, "find_atoms", find)
     run = find_atoms_in_images([write_image(tmp_path / "a.tif")], tmp_path / "out")
     assert run.outcomes[0].warnings == ("1 atom lies off the support and counts in no density",)
+
+
+def test_figures_are_written_at_the_size_of_a_publication(finder, tmp_path, monkeypatch):
+    monkeypatch.setattr(atom_runs, "MANY_IMAGES", 3)
+    monkeypatch.setattr(publication, "SUFFIXES", (".svg",))  # PDF takes half a second each
+    images = [write_image(tmp_path / f"{name}.tif") for name in "ab"]
+    result = atomicity("atoms", *images, "--out", tmp_path / "out", "--figures", tmp_path / "f")
+    assert result.exit_code == 0
+    files = {path.name: path for path in (tmp_path / "f").iterdir()}
+    drawn = {name.removesuffix(".csv") for name in files if name.endswith(".csv")}
+    assert {"a.tif atoms", "b.tif density", "b.tif groups", "groups", "images"} <= drawn
+    assert len(files) == 3 * len(drawn)  # two widths, and the numbers
+    assert len(read_table(files["a.tif atoms.csv"])) == 7
+    density = read_table(files["a.tif density.csv"])
+    of_run = read_table(tmp_path / "out" / "dispersion.csv").set_index("image")
+    counted = of_run.loc["a.tif", "density_counted_per_nm2"]
+    assert density["density_per_nm2"].mean() == pytest.approx(counted, rel=0.3)
+    svg = files["a.tif atoms_one_column.svg"].read_text()
+    assert float(re.search(r'width="([\d.]+)pt"', svg)[1]) / 72 * 2.54 == pytest.approx(8.5)
+
+
+def test_a_folder_for_figures_that_can_not_be_made_stops_the_run_before_it_begins(finder, tmp_path):
+    (tmp_path / "f").write_text("a file")
+    image = write_image(tmp_path / "a.tif")
+    result = atomicity("atoms", image, "--out", tmp_path / "out", "--figures", tmp_path / "f")
+    assert result.exit_code and "f" in result.stderr and not any((tmp_path / "out").glob("*.csv"))
 
 
 def test_stopped_early_what_is_done_is_written(finder, tmp_path):

@@ -36,7 +36,7 @@ def test_the_demo_without_a_display(tmp_path):
         "run.json",
         "ro-crate-metadata.json",
     }
-    expected |= {"clusters", "failures.csv", ".atomicity.lock"}
+    expected |= {"clusters", "parts", "failures.csv", ".atomicity.lock"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {*expected, "napari.png"}
     table = read_clusters(tmp_path / "out" / "clusters.csv")
     assert len(table) == summary["clusters"] > 20

@@ -31,6 +31,7 @@ from napari_atomicity.core.acquisition_session import EarlierScale
 from napari_atomicity.detection.manual import measure_at, split as split_cluster
 from napari_atomicity.io.tables import read_clusters, write_clusters
 from napari_atomicity.pipeline.runs import engine
+from napari_atomicity.pipeline.runs.part_store import PartStore
 from napari_atomicity.project.opening import survey
 from napari_atomicity.project.packs.annotation_packs import export_pack
 from napari_atomicity.project.packs.returned import read_packs
@@ -364,11 +365,10 @@ def make_stores(samples: Path, model: Path, work: Path) -> None:
     common = ("--model", model, "--device", "cpu", "--no-umap")
     images = [samples / "project" / name for name in ("a.tif", "b.tif", "film.tif")]
     atomicity("batch", *images, "--out", samples / "batch", "--workers", 1, *common)
-    parts = samples / "batch" / "clusters"
-    (film,) = (parts / "_movie").iterdir()
-    for drawing in (parts / "_report").iterdir():
-        if drawing.stem != film.stem:  # one is enough
-            drawing.unlink()
+    store = PartStore(samples / "batch")
+    for stem in store.stems:
+        if store.movie(stem) is None:  # the drawing of the stack is enough
+            store.undraw(stem)
     watched = samples / "watched"
     watched.mkdir()
     # The same images as far as content goes: they are not kept twice.
@@ -398,7 +398,8 @@ def make_stores(samples: Path, model: Path, work: Path) -> None:
 
 def slim(samples: Path) -> None:
     """Leave out pictures and reports, which nothing reads, and parts like those of the batch."""
-    shutil.rmtree(samples / "analyse" / "clusters")
+    for name in ("clusters", "parts"):
+        shutil.rmtree(samples / "analyse" / name)
     for path in samples.rglob("*"):
         if path.name in ("report.html", ".atomicity.lock") or path.suffix in (".svg", ".png"):
             path.unlink()

@@ -64,11 +64,12 @@ def corrections_for_train(path: Path, images: Path) -> dict[str, pd.DataFrame]:
     return {m.name: table for m, table in tables_with_images([path], [images])}
 
 
-def clusters_of_part(path: Path, stem: str) -> pd.DataFrame:
-    """Read one part of the folder of a batch."""
+def parts_of(path: Path) -> dict[str, pd.DataFrame]:
+    """Read the parts of the folder of a batch."""
     from napari_atomicity.pipeline.runs.part_store import PartStore
 
-    return PartStore(path).table(stem)
+    store = PartStore(path)
+    return {stem: store.table(stem) for stem in store.stems}
 
 
 def relabel(path: Path, image: str, cluster_id: int, label: str) -> None:
@@ -435,11 +436,12 @@ COMMON = ("--model", MODEL, "--device", "cpu", "--no-umap", "--json")
 
 def test_a_batch_does_nothing_again(samples):
     out = samples / "batch"
-    before = {path.name for path in (out / "clusters").rglob("*") if path.is_file()}
+    before = {path.stem for path in (out / "clusters").glob("*.parquet")}
     images = [samples / "project" / name for name in IMAGES]
     run = atomicity("batch", *images, "--out", out, "--workers", 1, *COMMON)
     assert run["reused"] == 3 and run["problem"] is None
-    assert before == {path.name for path in (out / "clusters").rglob("*") if path.is_file()}
+    assert before == parts_of(out).keys() and len(before) == 3
+    assert [path.name for path in (out / "clusters").iterdir()] == ["part-00000.parquet"]
     for path in sorted((SAMPLES / "batch").glob("*.csv")):
         assert_same_table(out / path.name, path, rel=1e-9)
 
@@ -455,20 +457,19 @@ def test_a_batch_without_sessions_uses_the_same_parts(samples):
 def test_a_batch_of_sessions_analyses_images_again_whose_parts_lack_the_scale(samples):
     out = samples / "batch"
     images = [samples / "project" / name for name in IMAGES]
-    before = {path.name for path in (out / "clusters").glob("*.parquet")}
+    before = {path.stem for path in (out / "clusters").glob("*.parquet")}
     shutil.rmtree(out / "clusters" / "_scale")
     for reused in (0, 3):
         run = atomicity("batch", *images, "--out", out, "--workers", 1, *COMMON)
         assert run["reused"] == reused and run["problem"] is None
-    assert {path.name for path in (out / "clusters").glob("*.parquet")} == before
+    assert parts_of(out).keys() == before
 
 
 def test_parts_of_a_batch_hold_their_tables(samples):
     whole = pd.read_csv(samples / "batch" / "clusters.csv", keep_default_na=False)
-    parts = sorted((samples / "batch" / "clusters").glob("*.parquet"))
-    assert len(parts) == 3
-    tables = [clusters_of_part(samples / "batch", part.stem) for part in parts]
-    found = pd.concat(tables).sort_values(["image", "cluster_id"])
+    tables = parts_of(samples / "batch")
+    assert len(tables) == 3
+    found = pd.concat(tables.values()).sort_values(["image", "cluster_id"])
     columns = ["image", "cluster_id", "label", "y_px", "confidence"]
     assert_same(found[columns], plain(whole[columns]), "parts")
 
@@ -481,14 +482,14 @@ def test_a_watched_folder_goes_on(samples, tmp_path):
         os.utime(folder / name, ns=(MODIFIED_NS, MODIFIED_NS))
     (folder / "bad.tif").write_text("no image", encoding="utf-8")
     os.utime(folder / "bad.tif", ns=(MODIFIED_NS, MODIFIED_NS))
-    parts = {path.name for path in (out / "clusters").glob("*.parquet")}
+    parts = {path.stem for path in (out / "clusters").glob("*.parquet")}
     log = read_any_table(out / "live.csv")
     assert log["image"].tolist() == ["a.tif", "b.tif"]
 
     # The parts name the folder of that time: in this one the images are known by their content.
     run = atomicity("watch", folder, "--out", out, "--once", *COMMON, status=1)
     assert run["analysed"] == 0 and run["waiting"] == 0
-    assert {path.name for path in (out / "clusters").glob("*.parquet")} == parts
+    assert parts_of(out).keys() == parts
     for name in ("clusters.csv", "ratios.csv"):
         assert_same_table(out / name, SAMPLES / "watch" / name, rel=1e-9)
     assert read_any_table(out / "failures.csv")["image"].tolist() == ["bad.tif"]

@@ -275,7 +275,8 @@ def runs(samples: Path, folder: Path, rng: np.random.Generator) -> Attempt:
         change.mutate_json_file(folder / "live.json", rng)
         return SessionReference(folder).since
     shutil.copytree(samples / "batch", folder, dirs_exist_ok=True)
-    part = some(rng, tuple(sorted(p for p in (folder / "clusters").rglob("*") if p.is_file())))
+    places = (folder / name for name in ("clusters", "parts"))
+    part = some(rng, tuple(sorted(p for x in places for p in x.rglob("*") if p.is_file())))
     if part.suffix == ".json":
         change.mutate_json_file(part, rng)
     else:
@@ -288,11 +289,12 @@ def read_parts(folder: Path) -> None:
     from napari_atomicity.pipeline.runs.part_store import PartStore
 
     store = PartStore(folder)
-    for path in sorted((folder / "clusters").glob("*.parquet")):
-        store.drawing(path.stem)
-        store.movie(path.stem)
-        store.outcome(path.stem)
-        store.read(path.stem)
+    for stem in sorted(store.stems):
+        store.drawing(stem)
+        store.movie(stem)
+        store.outcome(stem)
+        store.read(stem)
+    store.join(())
 
 
 def tables(samples: Path, folder: Path, rng: np.random.Generator) -> Attempt:

@@ -14,6 +14,7 @@ import tifffile
 
 from napari_atomicity.models.domain_shift import FeatureSummary
 from napari_atomicity.pipeline.live import watch
+from napari_atomicity.pipeline.runs.part_store import PartStore
 from support import synthetic_analysis
 
 
@@ -53,6 +54,12 @@ def address(forks):
         LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster,
     ):
         yield cluster.scheduler_address
+
+
+def parts(out: Path) -> dict[str, dict]:
+    """Return what each part in a folder says of itself, the times of its analysis too."""
+    store = PartStore(out)
+    return {stem: store.about(stem) for stem in store.stems}
 
 
 def run_dask(program: str, *arguments: str) -> None:

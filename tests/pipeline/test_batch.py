@@ -30,10 +30,11 @@ from napari_atomicity.pipeline.runs.dask_workers import SchedulerLost, Workers
 from napari_atomicity.pipeline.runs.engine import Throughput, analyse_images
 from napari_atomicity.pipeline.runs.part_store import PartStore
 from napari_atomicity.pipeline.runs.sent_model import SentModel
-from pipeline.conftest import run_dask, write_film, write_image
+from pipeline.conftest import parts, run_dask, write_film, write_image
 
+TABLES = ("clusters.csv", "clusters.parquet", "clusters/part-00000.parquet", "ratios.csv")
 FILES = {
-    "clusters", "clusters.csv", "clusters.parquet", "ratios.csv", "failures.csv",
+    "clusters", "parts", "clusters.csv", "clusters.parquet", "ratios.csv", "failures.csv",
     "report.html", "run.json", "ro-crate-metadata.json", ".atomicity.lock",
 }  # fmt: skip
 
@@ -66,10 +67,6 @@ def run(images, tmp_path, request_, address):
     return go
 
 
-def parts(out: Path) -> dict[str, int]:
-    return {p.name: p.stat().st_mtime_ns for p in (out / "clusters").glob("*.parquet")}
-
-
 @pytest.mark.parametrize("where", ["scheduler", "processes"])
 def test_results_are_those_of_one_by_one_bit_for_bit(run, images, tmp_path, request_, where):
     write_image(images / "empty.tif", n=0)
@@ -79,16 +76,12 @@ def test_results_are_those_of_one_by_one_bit_for_bit(run, images, tmp_path, requ
     for folder in folders:
         assert {path.name for path in folder.iterdir()} == FILES
     assert parts(folders[0]).keys() == parts(folders[1]).keys()
-    for name in ("clusters.csv", "clusters.parquet", "ratios.csv", "failures.csv"):
+    for name in (*TABLES, "failures.csv"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "serial" / name).read_bytes()
     table = read_clusters(tmp_path / "out" / "clusters.csv")
     assert len(table) == len(found.table) > 10 and table["label"].ne("").all()
     data_set = concatenate([pd.read_parquet(tmp_path / "out" / "clusters")])
-    by = ["image", "cluster_id"]
-    pd.testing.assert_frame_equal(
-        data_set.sort_values(by, ignore_index=True),
-        table.drop(columns=["session", "sample"]).sort_values(by, ignore_index=True),
-    )
+    pd.testing.assert_frame_equal(data_set, table)
     assert (tmp_path / "out" / "failures.csv").read_text().splitlines() == [
         "image,path,error,sha256,size_bytes,modified,seen"
     ]
@@ -220,7 +213,7 @@ def test_a_client_that_is_killed_goes_on_later(run, images, tmp_path, tiny_model
     out = tmp_path / "out"
     process = subprocess.Popen(command(images, out, tiny_model, address), stderr=subprocess.PIPE)
     until = time.monotonic() + 60
-    while len(list((out / "clusters").glob("*-*.parquet"))) < 2 and time.monotonic() < until:
+    while len(list((out / "parts").glob("*-*.parquet"))) < 2 and time.monotonic() < until:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -235,12 +228,12 @@ def test_what_is_done_when_it_is_stopped_is_written(run, tmp_path, how):
     done = []
 
     def tell(outcome, part):
-        done.append(part)
+        done.append(part.is_file())
         if how == "ctrl-c":
             raise KeyboardInterrupt
 
     found = run(on_outcome=tell, stop=lambda: bool(done))
-    assert found.interrupted and done[0].is_file()
+    assert found.interrupted and done[0]
     assert len(set(found.table["image"])) == 1
     statuses = [o.status for o in found.outcomes]
     assert (statuses.count("done"), statuses.count("not reached")) == (1, 4)
@@ -372,10 +365,14 @@ def test_runs_that_share_workers_leave_each_other_the_model(
 
 
 def test_a_folder_that_can_not_be_read_is_refused(run, tmp_path, monkeypatch):
-    def denied(_):
-        raise PermissionError(13, "Permission denied")
+    listed = Path.iterdir
 
-    monkeypatch.setattr("napari_atomicity.pipeline.runs.parts.os.scandir", denied)
+    def denied(folder):
+        if folder.name == "parts":
+            raise PermissionError(13, "Permission denied")
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", denied)
     with pytest.raises(AtomicityError, match="this folder can't be read"):
         run()
 
@@ -406,9 +403,11 @@ def test_a_full_disk_ends_the_run_with_a_reason(run, monkeypatch):
 @pytest.mark.parametrize("where", ["end", "within"])
 def test_a_damaged_part_is_made_again(run, tmp_path, where):
     run()
-    part = next((tmp_path / "out" / "clusters").glob("*.parquet"))
-    whole = part.read_bytes()
-    part.write_bytes(whole[:-20] if where == "end" else whole[:4] + b"\xff" * 400 + whole[404:])
+    store = PartStore(tmp_path / "out")
+    stem = min(store.stems)
+    whole = store.files.read(f"{stem}.parquet")
+    damaged = whole[:-20] if where == "end" else whole[:4] + b"\xff" * 400 + whole[404:]
+    store.files.write(f"{stem}.parquet", damaged)
     again = run()
     assert again.reused == 4 and not again.failed
     assert len(pd.read_parquet(tmp_path / "out" / "clusters")) > 10

@@ -1,5 +1,6 @@
 """The files that the documentation gives to schedulers of clusters."""
 
+import json
 import os
 import queue
 import re
@@ -7,6 +8,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+import tomllib
 import types
 from pathlib import Path
 from typing import ClassVar
@@ -18,6 +20,7 @@ from distributed.cli import dask_scheduler, dask_worker
 
 from napari_atomicity.cli.commands import app
 from napari_atomicity.pipeline.runs.dask_workers import address_of, has_bokeh, is_file
+from pipeline.conftest import parts
 
 FOLDER = Path(__file__).parents[2] / "docs" / "cluster"
 BATCH = typer.main.get_command(app).commands["batch"]
@@ -31,6 +34,22 @@ def parsed(words):
     known = BATCH if program == "atomicity" else DASK[name]
     assert program == "dask" or name == "batch"
     return known.make_context(name, more).params
+
+
+def test_the_container_installs_extras_that_exist_and_its_commands_do_too():
+    text = (FOLDER / "Dockerfile").read_text()
+    project = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text())["project"]
+    (extras,) = re.findall(r'pip install .*"\.\[(.+)\]"', text)
+    assert "batch" in extras and set(extras.split(",")) <= set(project["optional-dependencies"])
+    (python,) = re.findall(r"^FROM python:([\d.]+)-slim$", text, re.M)
+    assert f"Programming Language :: Python :: {python}" in project["classifiers"]
+    (run,) = re.findall(r"docker run .*", text)
+    assert parsed(shlex.split(run))["out"] == Path("/data/results")
+    (command,) = re.findall(r"^CMD (.+)$", text, re.M)
+    assert json.loads(command)[0] in project["scripts"]
+    # As for the other ways to run on a cluster.
+    for name, value in re.findall(r"(MALLOC_\w+)=(\d+)", text):
+        assert f"{name}={value}" in (FOLDER / "slurm.sh").read_text()
 
 
 def test_the_job_for_slurm_is_a_script_whose_commands_exist():
@@ -119,7 +138,7 @@ def test_the_script_for_jobqueue_runs_the_command(
     with pytest.raises(SystemExit) as ended:
         jobqueue["main"]()
     assert not ended.value.code
-    assert len(list((out / "clusters").glob("*.parquet"))) == 5
+    assert len(parts(out)) == 5
     (cluster,) = Cluster.made
     assert set(cluster.jobs[:-1]) == {3}  # once more every half a minute
     assert cluster.jobs[-1] == "closed"

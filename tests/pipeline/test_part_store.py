@@ -47,7 +47,7 @@ OF_TABLES = {"large number", "other type"}
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_movie_is_computed_again(store, damage):
     assert store.movie(STEM) is not None
-    path = store.movies / f"{STEM}.json"
+    path = store.files.folder / f"{STEM}.movie.json"
     path.write_text(DAMAGE[damage](path.read_text()))
     assert store.movie(STEM) is None
 
@@ -55,6 +55,6 @@ def test_a_damaged_movie_is_computed_again(store, damage):
 @pytest.mark.parametrize("damage", [name for name in DAMAGE if name not in OF_TABLES])
 def test_a_damaged_drawing_is_drawn_again(store, damage):
     assert store.drawing(STEM) is not None
-    path = store.drawings / f"{STEM}.json"
+    path = store.files.folder / f"{STEM}.report.json"
     path.write_text(DAMAGE[damage](path.read_text()))
     assert store.drawing(STEM) is None

@@ -32,7 +32,7 @@ FILES = {
     "clusters.csv", "clusters.parquet", "ratios.csv", "failures.csv", "report.html", "run.json",
     "ro-crate-metadata.json",
 }  # fmt: skip
-FOLDER = FILES | {"clusters", ".atomicity.lock"}
+FOLDER = FILES | {"clusters", "parts", ".atomicity.lock"}
 
 
 class FakeClassifier:
@@ -238,7 +238,7 @@ def test_a_run_goes_on_where_an_earlier_one_stopped(tmp_path, image):
     report = (tmp_path / "out" / "report.html").read_text()
     assert all(f'id="{name}"' in report for name in done)
     analyse_images(paths, tmp_path / "at once")
-    for name in ("clusters.csv", "clusters.parquet", "ratios.csv"):
+    for name in ("clusters.csv", "clusters.parquet", "clusters/part-00000.parquet", "ratios.csv"):
         files = [tmp_path / folder / name for folder in ("out", "at once")]
         assert files[0].read_bytes() == files[1].read_bytes()
     analyse_images(paths, tmp_path / "out", on_outcome=tell, overwrite=True)
@@ -333,7 +333,8 @@ def test_a_reference_is_set_beside_what_is_found(tmp_path, image):
     report = (out / "report.html").read_text()
     assert "Comparison with the reference" in report
     assert "No cluster was counted in z.tif" in report
-    assert {path.name for path in run.files} == FILES | {"reference.json"}
+    files = FILES | {"reference.json", "clusters/part-00000.parquet"}
+    assert set(run.summary()["files"]) == files
     # That of an earlier run would seem to be of this one.
     analyse_images(paths[:1], out)
     assert {path.name for path in out.iterdir()} == FOLDER

@@ -27,6 +27,7 @@ from napari_atomicity.pipeline.runs.session_pass import SessionPass
 from napari_atomicity.pipeline.session_labels import label_session
 from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.fields import simulate_field
+from pipeline.conftest import parts
 
 TABLES = ("clusters.csv", "clusters.parquet", "ratios.csv")
 GAINS = (1.0, 1.2, 0.9, 1.05)
@@ -74,10 +75,6 @@ def batch(size_selected, request_, address):
 
 def tables(out: Path) -> list[bytes]:
     return [(out / name).read_bytes() for name in TABLES]
-
-
-def parts(out: Path) -> dict[str, int]:
-    return {p.name: p.stat().st_mtime_ns for p in (out / "clusters").glob("*.parquet")}
 
 
 def test_labels_are_those_of_the_session_in_memory(batch, size_selected, request_, tmp_path):

@@ -35,7 +35,7 @@ from napari_atomicity.pipeline.runs.batch import run_batch
 from napari_atomicity.pipeline.runs.engine import analyse_images
 from napari_atomicity.pipeline.runs.part_store import PartStore
 from napari_atomicity.tracking.files import FILES as MOVIE_FILES
-from pipeline.conftest import write_film, write_image
+from pipeline.conftest import parts, write_film, write_image
 from support import synthetic_analysis
 
 
@@ -100,7 +100,8 @@ def test_results_are_those_of_a_batch(watch, images, tmp_path, tiny_model, addre
     watch()
     request = RunRequest(str(tiny_model), "cpu", umap=False)
     run_batch([images], tmp_path / "batch", request, scheduler=address)
-    for name in ("clusters.csv", "clusters.parquet", "ratios.csv"):
+    tables = ("clusters.csv", "clusters.parquet", "clusters/part-00000.parquet", "ratios.csv")
+    for name in tables:
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "batch" / name).read_bytes()
     # and a batch takes over what was watched
     again = run_batch([images], tmp_path / "out", request, scheduler=address)
@@ -224,7 +225,7 @@ def test_other_settings_begin_anew(watch, tmp_path):
     watch()
     _, took = watch(pixel_size_nm=0.11)
     assert len(took) == 5
-    assert len(list((tmp_path / "out" / "clusters").glob("*.parquet"))) == 5
+    assert len(parts(tmp_path / "out")) == 5
 
 
 @pytest.mark.parametrize("polling", [False, True])
@@ -256,12 +257,12 @@ def test_a_session_that_is_stopped_has_written_what_was_done(watch, tmp_path, ho
 def test_what_ends_before_it_has_begun_leaves_all_as_it_was(watch, tmp_path, monkeypatch, when):
     watch()
     out = tmp_path / "out"
-    names = ("clusters.csv", "ratios.csv", "run.json", "clusters")
+    names = ("clusters.csv", "ratios.csv", "run.json", "clusters", "parts")
 
     def now():
         return {path: path.stat().st_mtime_ns for n in names for path in [out / n]}
 
-    before, parts = now(), sorted((out / "clusters").glob("*.parquet"))
+    before, stored = now(), parts(out)
 
     def end(*_, **__):
         raise KeyboardInterrupt
@@ -273,7 +274,7 @@ def test_what_ends_before_it_has_begun_leaves_all_as_it_was(watch, tmp_path, mon
     other = {"pixel_size_nm": 0.11} if when in ("other settings", "in the first") else {}
     run, took = watch(stop=None if when == "in the first" else lambda: True, **other)
     assert run.interrupted and took == [] and now() == before
-    assert sorted((out / "clusters").glob("*.parquet")) == parts and len(parts) == 5
+    assert parts(out) == stored and len(stored) == 5
     assert run.waiting == (5 if when == "in the first" else 0)
     monkeypatch.undo()
     assert watch()[1] == []

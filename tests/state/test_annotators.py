@@ -83,6 +83,13 @@ def test_a_renamed_image_is_the_same_one_and_another_of_that_name_is_not(project
     assert take_in_packs(project, [pack]).came["by_name"].tolist() == [True, True]
 
 
+def test_a_pack_that_can_not_be_read_is_named_once(project, tmp_path):
+    broken = tmp_path / "broken.zip"
+    broken.write_bytes(b"no archive")
+    ((what, why),) = take_in_packs(project, [broken]).refused.to_numpy().tolist()
+    assert what == "broken.zip" and why and "broken.zip" not in why
+
+
 def test_what_somebody_said_otherwise_is_not_mixed(project, tmp_path):
     project.atoms.add_marks("a.tif", "Ada", as_marks([(5, 5)]), "elsewhere")
     found = take_in_packs(project, [filled(tmp_path, "Ada", a="20,10\n3,3", b="7,7")])

@@ -65,7 +65,7 @@ class AnalysisPlots:
         return axes
 
     def save(self, folder: str | PathLike[str]) -> list[Path]:
-        """Write all plots as PNG, SVG and PDF, 8.5 and 17.5 cm wide, each with its numbers.
+        """Write images and plots as PNG, SVG and PDF, 8.5 and 17.5 cm wide, with their numbers.
 
         Parameters
         ----------
@@ -82,10 +82,12 @@ class AnalysisPlots:
         AtomicityError
             If a file cannot be written.
         """
+        from ..reporting.figures import write_images
         from ..reporting.plots.publication import write_plots
 
         table, classes, parameters = self._contents()
-        return write_plots(table, classes, Path(folder), parameters)
+        images = write_images(self._analyses, Path(folder))
+        return [*images, *write_plots(table, classes, Path(folder), parameters)]
 
     def _contents(self) -> tuple[pd.DataFrame, tuple[str, ...], dict[str, dict[str, Any]]]:
         """Return the clusters, the classes, and the parameters of each image."""

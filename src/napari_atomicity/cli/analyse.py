@@ -19,6 +19,7 @@ from .common import (
     ConsoleProgress,
     Images,
     Overwrite,
+    PublicationFigures,
     Workers,
     exit_with_status,
     fail,
@@ -230,13 +231,7 @@ def analyse(
             help="Stacks only: number of registered frames to average before the detection.",
         ),
     ] = None,
-    figures: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for the plots of all images at the size of a publication: PNG, SVG and "
-            "PDF, 8.5 and 17.5 cm wide, each with its numbers as CSV."
-        ),
-    ] = None,
+    figures: PublicationFigures = None,
     workers: Workers = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,

@@ -17,6 +17,7 @@ from .common import (
     ConsoleProgress,
     Images,
     Overwrite,
+    PublicationFigures,
     Workers,
     exit_with_status,
     fail,
@@ -42,6 +43,7 @@ def atoms(
     images: Images,
     out: Annotated[Path, typer.Option(help="Folder for tables, figures and record.")],
     request: Callable[..., AtomRequest],
+    figures: PublicationFigures = None,
     workers: Workers = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -63,6 +65,7 @@ def atoms(
                 stop,
                 console.outcome,
                 workers=workers,
+                figures=figures,
             )
         except (ModelError, ReadError, TableError) as error:
             # wrong usage: no image can be analysed

@@ -45,6 +45,14 @@ PixelSizeOption = Annotated[
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Number of processes on this machine. Default: 1.")
 ]
+PublicationFigures = Annotated[
+    Path | None,
+    typer.Option(
+        "--figures",
+        help="Folder for figures at the size of a publication: PNG, SVG and PDF, 8.5 and 17.5 cm "
+        "wide, each with its numbers as CSV.",
+    ),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace results of other images, otherwise refused.")
 ]

@@ -135,6 +135,11 @@ def format_error(error: BaseException) -> str:
     return f"unexpected {type(error).__name__}: {error}" if known is None else str(known)
 
 
+def without_file_name(message: str, path: Path) -> str:
+    """Return the message of an error without its file, for a list in which the file stands."""
+    return message.removeprefix(f"{path.name}: ")
+
+
 # ---- statistics that fail without the loss of the results from which they are computed
 #
 # A map, a dispersion, ratios or a figure come after detection and classification. If one of them

@@ -14,11 +14,11 @@ import math
 import os
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, time, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,9 +27,12 @@ from pandas.io.parsers import TextParser  # type: ignore[attr-defined]
 from ..core.errors import AtomicityError, ReadError, TableError
 from ..core.tables import cluster_table as tables
 from ..core.tables.columns import RATIO_SCHEMA, Column
-from .files import atomic_write, regular_file, write_text
+from .files import atomic_write, regular_file, to_json, write_text
 from .formulas import escape_formula, has_text, map_text, unescape_formula
 from .reference_ratios import normalise_reference, parse_reference
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # ---- read the cells of XLSX workbooks, which may come from any program
 
@@ -134,14 +137,77 @@ def concatenate(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return tables.conform(pd.concat(filled, ignore_index=True), list(classes))
 
 
-def write_clusters(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
+def write_clusters(
+    table: pd.DataFrame,
+    path: str | os.PathLike[str],
+    about: Mapping[str, Any] | None = None,  # metadata of a Parquet file: see `clusters_to_arrow`
+) -> Path:
     """Write a cluster table with all columns of the schema, atomically.
 
     Raises `AtomicityError` if the suffix is not .csv, .parquet or .xlsx, or the file can not be
     written.
     """
+    path = Path(path)
+    if about is not None and path.suffix.lower() == ".parquet":
+        import pyarrow.parquet as pq
+
+        content = clusters_to_arrow(table, about)
+        with atomic_write(path) as temporary:
+            pq.write_table(content, temporary)
+        return path
     table = tables.conform(table)
     return write_table(table, path, [c for name in table if (c := tables.column_of(str(name)))])
+
+
+PARQUET_KEY = b"atomicity"
+"""Key of the metadata of Parquet files."""
+
+
+def clusters_to_arrow(table: pd.DataFrame, about: Mapping[str, Any]) -> pa.Table:
+    """Return a cluster table of Arrow with ``about`` in its metadata, as JSON.
+
+    Columns have the same types without rows, so that all files of a data set have one schema.
+    """
+    import pyarrow as pa
+
+    def type_of(values: pd.Series) -> pa.DataType:
+        if pd.api.types.is_bool_dtype(values):
+            return pa.bool_()
+        if pd.api.types.is_integer_dtype(values):
+            return pa.int64()
+        return pa.float64() if pd.api.types.is_float_dtype(values) else pa.string()
+
+    table = tables.conform(table)
+    schema = pa.schema([pa.field(str(name), type_of(table[name])) for name in table.columns])
+    content = pa.Table.from_pandas(table, schema=schema, preserve_index=False)
+    metadata = {**(content.schema.metadata or {}), PARQUET_KEY: to_json(about).encode()}
+    return content.replace_schema_metadata(metadata)
+
+
+IMAGES_PER_FILE = 500
+"""Images in a file of a data set: enough that 10,000 images are 20 files."""
+_DATA_FILE = "part-{:05d}.parquet"
+
+
+def write_data_set(
+    table: pd.DataFrame, folder: Path, images: Sequence[Mapping[str, Any]]
+) -> list[Path]:
+    """Write clusters as a folder of Parquet files with the descriptions of their images.
+
+    Each has the clusters of `IMAGES_PER_FILE` of the ``images``; ``image`` is the name of one.
+    Other files of an earlier data set in the folder are removed. Raises `AtomicityError` if a file
+    can not be written.
+    """
+    file_of = pd.Index([one["image"] for one in images]).get_indexer(table["image"])
+    file_of //= IMAGES_PER_FILE
+    paths = []
+    for number, start in enumerate(range(0, max(1, len(images)), IMAGES_PER_FILE)):
+        path = folder / _DATA_FILE.format(number)
+        about = {"images": list(images[start : start + IMAGES_PER_FILE])}
+        paths.append(write_clusters(table[file_of == number], path, about))
+    for path in set(folder.glob(_DATA_FILE.replace("{:05d}", "*"))) - set(paths):
+        path.unlink()
+    return paths
 
 
 def write_ratios(ratios: pd.DataFrame, path: str | os.PathLike[str]) -> Path:

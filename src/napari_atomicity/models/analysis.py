@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 class Analysis:
     """What is known of the clusters of one image; row i of every array is row i of the table.
 
+    `ImageAnalysis`, which `analyse` returns, adds the methods for notebooks and scripts.
+
     Parameters
     ----------
     micrograph : Micrograph

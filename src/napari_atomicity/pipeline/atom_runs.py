@@ -47,10 +47,17 @@ from ..io.provenance import Outcome, now, scopes_of, with_groups
 from ..io.readers.read_limits import ReadLimits, free_memory_bytes, read_limits, set_read_limits
 from ..io.result_folder import REPORT, ResultFolder
 from ..io.tables import read_clusters, write_table
-from ..reporting.atom_figures import image_figures, run_figures
+from ..reporting.atom_figures import (
+    image_figures,
+    run_figures,
+    write_atom_plots,
+    write_comparison_of_images,
+    write_image_plots,
+)
 from ..reporting.atom_report import atom_section_images, write_atom_report
 from ..reporting.charts import write_figure
 from ..reporting.image_warnings import pixel_warnings
+from ..reporting.plots.publication import image_file
 from ..statistics.points.atom_groups import clusters_of_atoms, group_table
 from ..statistics.points.dispersion import ALL, DispersionStatistics, pool_scopes
 from ..statistics.samples.run_evidence import are_compared, compare_atoms
@@ -86,6 +93,14 @@ class AtomResult:
     drawn: Mapping[str, Any] | None = None  # pictures for the report
 
 
+@dataclass(frozen=True)
+class FigureFolders:
+    """Where figures are written; None: they are not drawn."""
+
+    images: Path | None = None  # of single images, for the report
+    publication: Path | None = None  # of single images, as for a publication
+
+
 @dataclass(frozen=True, eq=False)
 class AtomStep:
     """Step that detects the atoms of an image."""
@@ -93,7 +108,7 @@ class AtomStep:
     model: AtomModel
     request: AtomRequest
     clusters: pd.DataFrame | None = None
-    pictures: Path | None = None  # folder for figures of single images; None for no figures
+    folders: FigureFolders = FigureFolders()
     stop: Stop | None = None
 
     def __call__(self, item: Input, progress: Progress) -> AtomResult:
@@ -174,15 +189,20 @@ class AtomStep:
         table: pd.DataFrame,
         progress: Progress,
     ) -> AtomResult:
-        if self.pictures is None or result.analysis is None:
+        folder, publication = self.folders.images, self.folders.publication
+        if folder is publication is None or result.analysis is None:
             return result
         report(progress, 0, 0, "Drawing figures")
-        name = item.name.replace("/", "_")
         on_support = empty_table() if result.on_support is None else result.on_support
-        figures = image_figures(result.analysis, table, on_support, result.dispersion)
+        drawn_of = result.analysis, table, on_support, result.dispersion
+        if publication is not None:
+            write_image_plots(*drawn_of, publication)
+        if folder is None:
+            return result
+        name = image_file(item.name)
         files = {
-            kind: write_figure(figure, self.pictures / f"{name} {kind}")
-            for kind, figure in figures.items()
+            kind: write_figure(figure, folder / f"{name} {kind}")
+            for kind, figure in image_figures(*drawn_of).items()
         }
         drawn = atom_section_images(item.name, {kind: two[-1] for kind, two in files.items()})
         return replace(
@@ -307,7 +327,7 @@ class AtomWorkers:
 
     workers: int
     request: AtomRequest  # model, device and settings
-    pictures: Path | None  # folder for figures of single images; None for no figures
+    folders: FigureFolders
     n_images: int  # number of images, for the progress
     progress: Progress | None = None
 
@@ -316,7 +336,7 @@ class AtomWorkers:
     ) -> Generator[AtomResult, None, None]:
         """Yield the result of each image, without its analysis, in the order of the images."""
         n = max(1, min(self.workers, self.n_images))
-        pool = spawn_pool(n, _start, self.request, self.pictures, n, read_limits())
+        pool = spawn_pool(n, _start, self.request, self.folders, n, read_limits())
         try:
             for i, (item, future) in enumerate([(x, pool.submit(step, x)) for x in items]):
                 report(self.progress, i, self.n_images, "Images")
@@ -341,7 +361,7 @@ def detect_in_worker(item: Input) -> AtomResult:
     return replace(_step(item, lambda *_: None), analysis=None)
 
 
-def _start(request: AtomRequest, pictures: Path | None, workers: int, limits: ReadLimits) -> None:
+def _start(request: AtomRequest, folders: FigureFolders, workers: int, limits: ReadLimits) -> None:
     """Load the model in a worker process and share the cores among the workers."""
     import torch
 
@@ -351,7 +371,7 @@ def _start(request: AtomRequest, pictures: Path | None, workers: int, limits: Re
     torch.set_num_threads(max(1, torch.get_num_threads() // workers))
     clusters = None if request.clusters is None else read_clusters(request.clusters)
     model = load_atom_model(request.model, request.device)
-    _step = AtomStep(model, request, clusters, pictures)
+    _step = AtomStep(model, request, clusters, folders)
 
 
 __all__ = ["AtomRequest", "AtomRun", "find_atoms_in_images"]
@@ -395,6 +415,7 @@ def find_atoms_in_images(
     on_outcome: Callable[[Outcome, AtomAnalysis | None], None] | None = None,
     command: Sequence[str] | None = None,
     workers: int | None = 1,
+    figures: Path | None = None,  # folder for figures at the size of a publication
 ) -> AtomRun:
     """Detect the atoms in files and folders of images, and write tables, figures and record.
 
@@ -409,17 +430,19 @@ def find_atoms_in_images(
     rules = SessionRules().with_sample_table(request.samples)
     inputs = named_inputs(paths)
     rules.check([item.name for item in inputs])
-    make_folder(out_dir)  # wrong usage writes nothing
-    pictures = out_dir / "figures" if len(inputs) <= MANY_IMAGES else None
-    files = _AtomFiles(out_dir, request, model, rules)
+    for folder in filter(None, (out_dir, figures)):
+        make_folder(folder)  # wrong usage writes nothing
+    many = len(inputs) > MANY_IMAGES
+    folders = FigureFolders() if many else FigureFolders(out_dir / "figures", figures)
+    files = _AtomFiles(out_dir, request, model, rules, figures)
     if workers is None:
         workers = choose_workers(len(inputs), str(model.device) == "cpu")
     if workers > 1:
-        executor = AtomWorkers(workers, request, pictures, len(inputs), progress)
+        executor = AtomWorkers(workers, request, folders, len(inputs), progress)
         sinks: list[Callable[[Any], None]] = [files.add, partial(_report_outcome, on_outcome)]
         interrupted = for_each_image(inputs, detect_in_worker, executor, sinks, stop)
     else:
-        step = AtomStep(model, request, clusters, pictures, stop)
+        step = AtomStep(model, request, clusters, folders, stop)
         interrupted = process_in_turn(inputs, step, files.add, on_outcome, progress, stop)
     return files.write(inputs, started, interrupted, command, progress)
 
@@ -439,6 +462,7 @@ class _AtomFiles:
     request: AtomRequest
     model: AtomModel
     rules: SessionRules
+    publication: Path | None = None  # folder for figures at the size of a publication
     results: list[AtomResult] = field(default_factory=list)
 
     def add(self, result: AtomResult) -> None:
@@ -494,8 +518,11 @@ class _AtomFiles:
         if of_all is None:
             return {}
         tables = [r.on_support for r in self.results if r.on_support is not None]
-        drawn = run_figures(concat_atom_tables(tables), rows, of_all)
-        folder = self.folder / "figures"
+        together, folder = concat_atom_tables(tables), self.folder / "figures"
+        if self.publication is not None:
+            write_atom_plots(together, of_all, self.publication)
+            write_comparison_of_images(rows, self.publication)
+        drawn = run_figures(together, rows, of_all)
         return {name: write_figure(figure, folder / name) for name, figure in drawn.items()}
 
     def _write_tables(self, table: pd.DataFrame, rows: pd.DataFrame) -> list[Path]:

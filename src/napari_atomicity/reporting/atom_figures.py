@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,17 +14,21 @@ from ..core.acquisition_session import is_group_scope
 from ..core.text import pluralise, printable
 from ..detection.background import block_mean
 from ..io.contrast import to_8_bit
+from ..io.tables import write_table
 from ..statistics.points.dispersion import ALL, DispersionStatistics
-from ..statistics.points.windows import ObservationWindow, map_density
+from ..statistics.points.windows import DensityMap, ObservationWindow, map_density
 from .charts import INK
 from .plots.base import Look, style_axes
 from .plots.dispersion import DISPERSION_PLOTS
+from .plots.publication import image_file, publication_look, write_drawn, write_in_both_widths
 from .plots.registry import style
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
     from ..atoms.analysis import AtomAnalysis
@@ -57,15 +64,10 @@ def image_figures(
     found: DispersionStatistics | None,
 ) -> dict[str, Figure]:
     """Draw the figures of an image."""
-    mask = analysis.support[0] if analysis.support.ndim == 3 else analysis.support
-    first = on_support[on_support["frame"] == 0][["y_nm", "x_nm"]].to_numpy(float)
-    density = None
-    if mask.any() and len(first):
-        window = ObservationWindow(mask, analysis.pixel_size_nm)
-        density = density_overview(first, window, analysis.micrograph.name)
+    density, name = Density.of(analysis, on_support), analysis.micrograph.name
     drawn = {
         "atoms": atom_overview(analysis, table),
-        "density": density,
+        "density": None if density is None else density_overview(density, name),
         "dispersion": None if found is None else dispersion_chart(found),
         "groups": group_chart(on_support, found),
     }
@@ -86,6 +88,21 @@ def run_figures(
 
 def atom_overview(analysis: AtomAnalysis, table: pd.DataFrame) -> Figure:
     """Plot the first frame with a ring around each atom in the colour of its probability."""
+    height, width = analysis.micrograph.shape_px
+    with style(fixed_titles=True):
+        figure, axes, scale = _map_axes(height / width)
+        draw_atoms(axes, analysis, table, Look(), scale)
+    return figure
+
+
+def draw_atoms(
+    axes: Axes,
+    analysis: AtomAnalysis,
+    table: pd.DataFrame,
+    look: Look,
+    scale: Axes | None = None,  # axes of the colour bar; by default beside ``axes``
+) -> None:
+    """Draw the first frame with a ring around each atom in the colour of its probability."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
@@ -95,51 +112,92 @@ def atom_overview(analysis: AtomAnalysis, table: pd.DataFrame) -> Figure:
     height, width = (n * step * analysis.pixel_size_nm for n in grey.shape)
     half = analysis.pixel_size_nm / 2
     rows = table[table["frame"] == 0]
+    # Pixel coordinates refer to centres: the image starts half a pixel before the origin.
+    extent = (-half, width - half, height - half, -half)
+    _draw_levels(axes, grey, "gray", extent)
+    colours = ScalarMappable(Normalize(0, 1), "plasma")
+    axes.scatter(
+        rows["x_nm"], rows["y_nm"], s=28, facecolors="none", linewidths=1,
+        edgecolors=[tuple(c) for c in colours.to_rgba(rows["confidence"].to_numpy(float))],
+    )  # fmt: skip
+    axes.set(xlabel="x / nm", ylabel="y / nm", xlim=extent[:2], ylim=extent[2:])
+    _draw_colour_bar(axes, colours, scale, "Probability")
+    n = pluralise(len(rows), "atom")
+    style_axes(axes, look, f"{_short(analysis.micrograph.name)}: {n}")
+
+
+def density_overview(density: Density, name: str) -> Figure:
+    """Plot a map of the density of atoms on their support, with the atoms as points."""
+    height, width = density.window.mask.shape
     with style(fixed_titles=True):
         figure, axes, scale = _map_axes(height / width)
-        # Pixel coordinates refer to centres: the image starts half a pixel before the origin.
-        extent = (-half, width - half, height - half, -half)
-        _draw_levels(axes, grey, "gray", extent)
-        colours = ScalarMappable(Normalize(0, 1), "plasma")
-        axes.scatter(
-            rows["x_nm"], rows["y_nm"], s=28, facecolors="none", linewidths=1,
-            edgecolors=[tuple(c) for c in colours.to_rgba(rows["confidence"].to_numpy(float))],
-        )  # fmt: skip
-        figure.colorbar(colours, cax=scale, label="Probability")
-        axes.set(xlabel="x / nm", ylabel="y / nm", xlim=extent[:2], ylim=extent[2:])
-        n = pluralise(len(rows), "atom")
-        style_axes(axes, Look(), f"{printable(analysis.micrograph.name)}: {n}")
+        draw_density(axes, density, name, Look(), scale)
     return figure
 
 
-def density_overview(positions_nm: np.ndarray, window: ObservationWindow, title: str) -> Figure:
-    """Plot a map of the density of atoms on their support, with the atoms as points."""
+@dataclass(frozen=True, eq=False)
+class Density:
+    """Density of the atoms of the first frame on their support."""
+
+    positions_nm: np.ndarray  # (n, 2): y and x
+    window: ObservationWindow
+    found: DensityMap
+
+    @classmethod
+    def of(cls, analysis: AtomAnalysis, on_support: pd.DataFrame) -> Density | None:
+        """Return the density of an image; None without atoms or support."""
+        mask = analysis.support[0] if analysis.support.ndim == 3 else analysis.support
+        first = on_support[on_support["frame"] == 0][["y_nm", "x_nm"]].to_numpy(float)
+        if not mask.any() or not len(first):
+            return None
+        window = ObservationWindow(mask, analysis.pixel_size_nm)
+        return cls(first, window, map_density(first, window))
+
+    def numbers(self) -> pd.DataFrame:
+        """Return the density at the centre of each cell on the support."""
+        density, corner = self.found.density_per_nm2, -self.window.pixel_size_nm / 2
+        y, x = (corner + (i + 0.5) * self.found.cell_nm for i in np.indices(density.shape))
+        values = {"y_nm": y.ravel(), "x_nm": x.ravel(), "density_per_nm2": density.ravel()}
+        return pd.DataFrame(values).dropna(ignore_index=True)
+
+
+def draw_density(
+    axes: Axes,
+    density: Density,
+    name: str,  # of the image
+    look: Look,
+    scale: Axes | None = None,  # axes of the colour bar; by default beside ``axes``
+) -> None:
+    """Draw a map of the density of atoms on their support, with the atoms as points."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    found = map_density(positions_nm, window)
-    density = np.ma.masked_invalid(found.density_per_nm2)
-    colours = ScalarMappable(Normalize(0, density.max()), "viridis")
-    levels = np.ma.minimum(256 * np.ma.asarray(colours.norm(density)), 255).astype(np.uint8)
+    found, window = density.found, density.window
+    values = np.ma.masked_invalid(found.density_per_nm2)
+    colours = ScalarMappable(Normalize(0, values.max()), "viridis")
+    levels = np.ma.minimum(256 * np.ma.asarray(colours.norm(values)), 255).astype(np.uint8)
     height, width = (n * window.pixel_size_nm for n in window.mask.shape)
     corner = -window.pixel_size_nm / 2
     rows, columns = (n * found.cell_nm for n in found.density_per_nm2.shape)
-    with style(fixed_titles=True):
-        figure, axes, scale = _map_axes(height / width)
-        extent = (corner, corner + columns, corner + rows, corner)
-        _draw_levels(axes, levels, "viridis", extent)
-        axes.scatter(
-            positions_nm[:, 1], positions_nm[:, 0], s=5, color="white", edgecolors=INK,
-            linewidths=0.3,
-        )  # fmt: skip
-        axes.set(
-            xlabel="x / nm", ylabel="y / nm",
-            xlim=(corner, corner + width), ylim=(corner + height, corner),
-        )  # fmt: skip
-        figure.colorbar(colours, cax=scale, label="Atoms / nm² of support")
-        kernel = f"Gaussian kernel of {found.bandwidth_nm:.2g} nm"
-        style_axes(axes, Look(), f"{printable(title)}: {kernel}")
-    return figure
+    extent = (corner, corner + columns, corner + rows, corner)
+    _draw_levels(axes, levels, "viridis", extent)
+    axes.scatter(
+        density.positions_nm[:, 1], density.positions_nm[:, 0], s=5, color="white", edgecolors=INK,
+        linewidths=0.3,
+    )  # fmt: skip
+    axes.set(
+        xlabel="x / nm", ylabel="y / nm",
+        xlim=(corner, corner + width), ylim=(corner + height, corner),
+    )  # fmt: skip
+    _draw_colour_bar(axes, colours, scale, "Atoms / nm² of support")
+    kernel = f"Gaussian kernel of {found.bandwidth_nm:.2g} nm"
+    style_axes(axes, look, f"{_short(name)}: {kernel}")
+
+
+def _draw_colour_bar(axes: Axes, colours: ScalarMappable, scale: Axes | None, label: str) -> None:
+    figure = axes.get_figure(root=True)
+    if figure is not None:
+        figure.colorbar(colours, cax=scale, ax=axes if scale is None else None, label=label)
 
 
 def _draw_levels(
@@ -169,37 +227,109 @@ def group_chart(table: pd.DataFrame, found: DispersionStatistics | None) -> Figu
 
 def image_chart(rows: pd.DataFrame) -> Figure | None:
     """Plot density, neighbour distance and fraction of isolated atoms of all images."""
+    found = _compared_images(rows)
+    if found is None:
+        return None
+    with style(fixed_titles=True):
+        tall = min(max(1.2, 0.22 * len(found[0])), _MAX_TALL)
+        figure, panels = _panels([2.3] * 3, tall, gap_inch=0.25, right_inch=0.1, left_inch=1.9)
+        _draw_images(panels, *found, Look())
+    return figure
+
+
+def _compared_images(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series] | None:
+    """Return the rows of two or more images, and that of all; None for fewer."""
     if "density_per_nm2" not in rows:
         return None
     known = rows[rows["density_per_nm2"].notna()]
     of_all = known[known["image"] == ALL]
     images = known[(known["image"] != ALL) & ~known["image"].map(is_group_scope)]
-    if len(images) < 2 or not len(of_all):
-        return None
+    return None if len(images) < 2 or not len(of_all) else (images, of_all.iloc[0])
+
+
+def _draw_images(
+    panels: Sequence[Axes], images: pd.DataFrame, together: pd.Series, look: Look
+) -> None:
     place = np.arange(len(images))
-    with style(fixed_titles=True):
-        tall = min(max(1.2, 0.22 * len(images)), _MAX_TALL)
-        figure, panels = _panels([2.3] * 3, tall, gap_inch=0.25, right_inch=0.1, left_inch=1.9)
-        for axes, (label, value, low, high) in zip(panels, _OF_IMAGES, strict=True):
-            together = of_all.iloc[0]
-            axes.axvspan(together[low], together[high], color="#d0d5dd", linewidth=0)
-            axes.axvline(together[value], color="#667085", linewidth=1)
-            axes.hlines(place, images[low], images[high], color=_BLUE, linewidth=1)
-            axes.plot(images[value], place, "o", color=_BLUE, markersize=3)
-            axes.set(xlabel=label, ylim=(len(images) - 0.5, -0.5), yticks=[])
-            axes.set_xlim(left=0)
-            style_axes(axes, Look())
-        if len(images) <= _MAX_NAMES:
-            panels[0].set_yticks(place, [_short(name) for name in images["image"]], fontsize=7)
-        title = f"{pluralise(len(images), 'image')}; line and band: all together"
-        panels[0].set_title(title, loc="left", fontsize=9, color=INK)
-    return figure
+    for axes, (label, value, low, high) in zip(panels, _OF_IMAGES, strict=True):
+        axes.axvspan(together[low], together[high], color="#d0d5dd", linewidth=0)
+        axes.axvline(together[value], color="#667085", linewidth=1)
+        axes.hlines(place, images[low], images[high], color=_BLUE, linewidth=1)
+        axes.plot(images[value], place, "o", color=_BLUE, markersize=3)
+        axes.set(xlabel=label, ylim=(len(images) - 0.5, -0.5), yticks=[])
+        axes.set_xlim(left=0)
+        style_axes(axes, look)
+    if len(images) <= _MAX_NAMES:
+        panels[0].set_yticks(place, [_short(name) for name in images["image"]], fontsize=7)
+    title = f"{pluralise(len(images), 'image')}; line and band: all together"
+    panels[0].set_title(title, loc="left", fontsize=look.font_pt, color=INK)
 
 
 def _short(name: str) -> str:
     """Return a name without its middle if it has more than `_NAME_LETTERS` letters."""
     text, half = printable(name), _NAME_LETTERS // 2
     return text if len(text) <= _NAME_LETTERS else f"{text[:half]}…{text[1 - half :]}"
+
+
+# ---- figures at the size of a publication
+def write_atom_plots(
+    on_support: pd.DataFrame, found: DispersionStatistics | None, folder: Path, prefix: str = ""
+) -> list[Path]:
+    """Write each plot of the dispersion of one image or of all, with its numbers."""
+    look, files = publication_look(), []
+    for name, plot in DISPERSION_PLOTS.items():
+        data = plot.data(on_support, dispersion=found)
+        if len(data):
+            draw = partial(plot.draw, data=data, look=look)
+            files += write_drawn(f"{prefix}{name}", draw, folder, look, data)
+    return files
+
+
+def write_image_plots(
+    analysis: AtomAnalysis,
+    table: pd.DataFrame,
+    on_support: pd.DataFrame,
+    found: DispersionStatistics | None,
+    folder: Path,
+) -> list[Path]:
+    """Write the atoms and the density of an image, and the plots of its dispersion."""
+    look, name = publication_look(), analysis.micrograph.name
+    height, width = analysis.micrograph.shape_px
+    aspect = min(max(0.85 * height / width, _MIN_ASPECT), 1 / _MIN_ASPECT)
+    prefix = f"{image_file(name)} "
+    draw = partial(draw_atoms, analysis=analysis, table=table, look=look)
+    first = table[table["frame"] == 0]
+    files = write_drawn(f"{prefix}atoms", draw, folder, look, first, aspect)
+    density = Density.of(analysis, on_support)
+    if density is not None:
+        draw = partial(draw_density, density=density, name=name, look=look)
+        numbers = density.numbers()
+        files += write_drawn(f"{prefix}density", draw, folder, look, numbers, aspect)
+    return [*files, *write_atom_plots(on_support, found, folder, prefix)]
+
+
+def write_comparison_of_images(rows: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write density, neighbour distance and fraction of isolated atoms of all images."""
+    found = _compared_images(rows)
+    if found is None:
+        return []
+    look = publication_look()
+
+    def figure_of(_: str, width: float) -> Figure:
+        from matplotlib.figure import Figure
+
+        height = min(max(1.6, 0.8 + 0.16 * len(found[0])), _MAX_TALL)
+        figure = Figure((width, height), layout="constrained", facecolor=look.paper)
+        panels = figure.subplots(1, 3)
+        _draw_images(panels, *found, look)
+        for axes in panels:
+            axes.set_xlabel(textwrap.fill(axes.get_xlabel(), 16))
+        return figure
+
+    files = write_in_both_widths("images", figure_of, folder, look)
+    columns = ["image", *(name for _, *names in _OF_IMAGES for name in names)]
+    numbers = pd.concat([found[0], found[1].to_frame().T])[columns]
+    return [*files, write_table(numbers, folder / "images.csv")]
 
 
 def dispersion_chart(found: DispersionStatistics) -> Figure | None:

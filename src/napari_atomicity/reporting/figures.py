@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +28,7 @@ from ..io.contrast import to_8_bit
 from ..models.analysis import Analysis
 from .patch_pictures import compose
 from .plots.base import Look, marker_scale
+from .plots.publication import image_file, publication_look, write_drawn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -234,11 +237,16 @@ def _half_width_px(outline: np.ndarray) -> float:
     return float(np.ptp(outline[:, 1])) / 2 if len(outline) else 0.0
 
 
-def _scale_bar(width: int, height: int, pixel_size_nm: float) -> Markup:
-    """Draw a scale bar of 1, 2 or 5 times a power of ten nm."""
-    wanted = width * pixel_size_nm / 4
+def scale_bar_nm(width_nm: float) -> float:
+    """Return 1, 2 or 5 times a power of ten nm, at most a quarter of the width of an image."""
+    wanted = width_nm / 4
     power = 10 ** np.floor(np.log10(wanted))
-    length_nm = max(n * power for n in (1, 2, 5) if n * power <= wanted)
+    return float(max(n * power for n in (1, 2, 5) if n * power <= wanted))
+
+
+def _scale_bar(width: int, height: int, pixel_size_nm: float) -> Markup:
+    """Draw a scale bar."""
+    length_nm = scale_bar_nm(width * pixel_size_nm)
     bar, thick, edge = length_nm / pixel_size_nm, height / 120, height / 40
     return Markup(
         '<g class="scale-bar"><rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'
@@ -297,10 +305,13 @@ def patch_strip(analysis: Analysis, index: int, zoom: int = 2) -> tuple[str, lis
 _MARKER_POINTS = 5.0
 
 
-def draw_image(axes: Axes, analysis: Analysis, max_px: int = PREVIEW_PX) -> None:
-    """Draw an image with outlines and symbols of its clusters, in nm.
+def draw_image(
+    axes: Axes, analysis: Analysis, max_px: int = PREVIEW_PX, for_publication: bool = False
+) -> None:
+    """Draw an image with outlines and symbols of its clusters.
 
-    For a stack, this is the first frame that contains clusters.
+    It has axes in nm; for a publication, a scale bar and a legend of the figure, which needs a
+    constrained layout. For a stack, this is the first frame that contains clusters.
     """
     from matplotlib.collections import PolyCollection
 
@@ -320,7 +331,7 @@ def draw_image(axes: Axes, analysis: Analysis, max_px: int = PREVIEW_PX) -> None
         rows = in_frame[labels[in_frame] == label]
         if not len(rows):
             continue
-        outlines = [analysis.outlines[row][:, ::-1] * unit for row in rows]
+        outlines = [analysis.outlines[i][:, ::-1] * unit for i in rows if len(analysis.outlines[i])]
         colour = look.colour(label)
         axes.add_collection(
             PolyCollection(outlines, facecolors="none", edgecolors=colour, linewidths=0.8)
@@ -331,7 +342,7 @@ def draw_image(axes: Axes, analysis: Analysis, max_px: int = PREVIEW_PX) -> None
             table["y_px"].to_numpy(float)[rows] * unit,
             linestyle="",
             marker=look.marker(label),
-            markersize=_MARKER_POINTS * scale,
+            markersize=(_MARKER_POINTS / 2 if for_publication else _MARKER_POINTS) * scale,
             color=colour,
             markeredgewidth=0,
             label=f"{printable(label) or 'not classified'} ({len(rows)})",
@@ -339,5 +350,44 @@ def draw_image(axes: Axes, analysis: Analysis, max_px: int = PREVIEW_PX) -> None
     length = "nm" if micrograph.pixel_size_nm else "px"
     axes.set(xlabel=f"x / {length}", ylabel=f"y / {length}", title=printable(micrograph.name))
     axes.set(xlim=tuple(extent[:2]), ylim=tuple(extent[2:]))
-    if len(in_frame):
+    figure = axes.get_figure(root=True)
+    if len(in_frame) and for_publication and figure is not None:
+        figure.legend(loc="outside right upper", frameon=False)
+    elif len(in_frame):
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+    if for_publication and micrograph.pixel_size_nm:
+        axes.axis("off")
+        draw_scale_bar(axes, (width * unit, height * unit))
+
+
+def draw_scale_bar(axes: Axes, size_nm: tuple[float, float]) -> None:
+    """Draw a white scale bar with a dark rim into the lower left of an image (width, height)."""
+    from matplotlib.patheffects import withStroke
+
+    length_nm = scale_bar_nm(size_nm[0])
+    x, y = 0.04 * size_nm[0], 0.95 * size_nm[1]
+    rim = [withStroke(linewidth=3.5, foreground="black")]
+    axes.plot([x, x + length_nm], [y, y], color="white", linewidth=2, path_effects=rim)
+    axes.annotate(
+        f"{length_nm:g} nm", (x + length_nm / 2, y), (0, 3), textcoords="offset points",
+        ha="center", va="bottom", color="white",
+        path_effects=[withStroke(linewidth=1.5, foreground="black")],
+    )  # fmt: skip
+
+
+_COLUMNS = ["frame", "cluster_id", "x_nm", "y_nm", "diameter_nm", "label", "confidence"]
+
+
+def write_images(analyses: Iterable[Analysis], folder: Path) -> list[Path]:
+    """Write each image with the outlines and labels of its clusters, as for a publication."""
+    files = []
+    for analysis in analyses:
+        look = publication_look(classes_of(analysis.table))
+        height, width = analysis.micrograph.shape_px
+        draw = partial(draw_image, analysis=analysis, for_publication=True)
+        rows = analysis.table[analysis.table["frame"] == shown_frame(analysis)]
+        name = f"{image_file(analysis.micrograph.name)} clusters"
+        # The legend is beside the image.
+        aspect = 0.75 * height / width
+        files += write_drawn(name, draw, folder, look, rows[_COLUMNS], aspect)
+    return files

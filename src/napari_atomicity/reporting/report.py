@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ..core.errors import without_file_name
 from ..core.tables.cluster_table import ALL, classes_of
 from ..core.text import capital, sentence
 from ..io.files import to_json, write_pieces
@@ -235,4 +236,4 @@ def ratios_of_scope(ratios: pd.DataFrame, image: str | None, images: Sequence[st
 def _reason(image: dict[str, Any]) -> str:
     """Return why an image was not analysed, without its name."""
     reason = image["error"] or image["status"]
-    return reason.removeprefix(f"{Path(image['path']).name}: ")
+    return without_file_name(reason, Path(image["path"]))

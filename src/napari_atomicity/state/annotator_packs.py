@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.errors import AtomicityError, ReadError
+from ..core.errors import AtomicityError, ReadError, without_file_name
 from ..core.progress import Progress, Stop, check
 from ..core.text import pluralise
 from ..io.images import find_images, sha256_of, unique_names, valid_text
@@ -118,7 +118,7 @@ def take_in_packs(
     errors: list[tuple[Path, AtomicityError]] = []
     packs = read_returned(paths, unit, errors, progress, stop)
     doubts = {path: error.what for path, error in errors if isinstance(error, UnitError)}
-    bad = [(path.name, str(error)) for path, error in errors if path not in doubts]
+    bad = [(p.name, without_file_name(str(e), p)) for p, e in errors if p not in doubts]
     taking = _TakingIn(project, bad)
     tolerance = []
     for path, filled in packs:

@@ -17,7 +17,7 @@ from ...io.files import write_json
 from ...io.inputs import Input
 from ...io.provenance import Outcome, now, scopes_of, with_groups
 from ...io.result_folder import REPORT, ResultFolder
-from ...io.tables import read_reference, write_clusters, write_ratios
+from ...io.tables import read_reference, write_clusters, write_data_set, write_ratios
 from ...reporting.examples import ClusterExample, top_examples
 from ...reporting.image_section import Section, insert_ratios
 from ...reporting.report import ReportData, write_report
@@ -84,9 +84,11 @@ def finalize_run(
     movies = [movie for stem in stems if (movie := store.movie(stem)) is not None]
     results = ResultFolder(store.folder, kind)
     ratios = _compute_ratios(joined.table, outcomes, images, reference, results.failed)
+    about = [_describe_image(outcome) for outcome in outcomes if outcome.status == "done"]
     results.add(
         write_clusters(joined.table, results / "clusters.csv"),
-        write_clusters(joined.table, results / "clusters.parquet"),
+        write_clusters(joined.table, results / "clusters.parquet", {"images": about}),
+        *write_data_set(joined.table, results / "clusters", about),
         write_ratios(ratios[0], results / "ratios.csv"),
         store.write_failures(failures),
         *(results / name for name in more_files),
@@ -97,7 +99,14 @@ def finalize_run(
     if not info.interrupted:
         done = [item.path for item in inputs if item.name in images.stems]
         store.tidy(stems, done, all_done=not failures)
+    store.join(stems)
     return run
+
+
+def _describe_image(outcome: Outcome) -> dict[str, Any]:
+    """Return what Parquet files say of an image: the same, however and whenever it was analysed."""
+    names = ("image", "path", "sha256", "pixel_size_nm", "calibration", "instrument")
+    return {name: getattr(outcome, name) for name in (*names, "session", "sample")}
 
 
 def _compute_ratios(

@@ -1,22 +1,16 @@
-"""Results of many images on disk: one part per image.
+"""Results of many images on disk: one part per image, and ``failures.csv``.
 
-::
-
-    DIR/clusters/<key>-<name>.parquet      clusters of one image; all parts together are a data set
-    DIR/clusters/_report/<key>-<name>.json drawings of some images for the report
-    DIR/clusters/_movie/<key>-<name>.json  tracks, events and drift of stacks
-    DIR/clusters/_scale/<key>-<name>.npz   scale of the image by itself, for its session
-    DIR/failures.csv                       images that could not be analysed, and the reasons
-
-`pipeline.runs.parts` defines the key and the format. Each part is written completely or not at all,
-so that an interrupted run can be resumed.
+`pipeline.runs.parts` defines the key and the format of a part, `pipeline.runs.part_files` its files
+in ``parts/``, from which an interrupted run is resumed.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+import zipfile
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -30,7 +24,6 @@ from markupsafe import Markup
 
 from ...core.errors import AtomicityError, TableError
 from ...core.model_card import ModelCard
-from ...io.files import atomic_write, write_text
 from ...io.inputs import Input, make_folder
 from ...io.provenance import Outcome, now
 from ...io.tables import read_table, write_table
@@ -39,12 +32,15 @@ from ...models.analysis import Analysis
 from ...reporting.examples import ClusterExample
 from ...reporting.image_section import Section
 from ...tracking.files import MovieResult
+from .part_files import PartFiles
 from .parts import (
-    ENDING,
+    DRAWING,
+    MOVIE,
+    SCALE,
+    TABLE,
     Part,
     concatenate_parts,
     describe_drawing,
-    find_stems,
     outcome_from,
     pack_part,
     read_metadata,
@@ -107,7 +103,7 @@ def size_and_time(path: str) -> tuple[int | None, str | None]:
 
 _DAMAGED = (
     OSError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError,
-    NotImplementedError, pa.ArrowException,
+    NotImplementedError, EOFError, zipfile.BadZipFile, pa.ArrowException,
 )  # fmt: skip
 """Errors of reading a damaged part."""
 
@@ -120,13 +116,12 @@ class PartStore:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
-        self.parts = self.folder / "clusters"
-        self.drawings = self.parts / "_report"
-        self.movies = self.parts / "_movie"
-        self.scales = self.parts / "_scale"
         make_folder(self.folder)
-        make_folder(self.parts)
-        self._stems = find_stems(self.parts)
+        self.files = PartFiles(self.folder)
+        self._find_parts()
+
+    def _find_parts(self) -> None:
+        self._stems = self.files.stems()
         self._by_key: dict[str, set[str]] = {}
         for stem in self._stems:
             self._by_key.setdefault(stem[:32], set()).add(stem)
@@ -153,8 +148,11 @@ class PartStore:
                 "Wait until it has ended, or choose another folder for the results",
             )
         try:
+            self.files.scan()  # another run may have ended since
+            self._find_parts()
             yield
         finally:
+            self.files.close()
             lock.release()
 
     # ---- parts
@@ -163,8 +161,8 @@ class PartStore:
         return len(self._stems)
 
     def path(self, stem: str) -> Path:
-        """Return the file of a part."""
-        return self.parts / f"{stem}{ENDING}"
+        """Return the file of a part that was just written; at the end of a run it is joined."""
+        return self.files.folder / f"{stem}{TABLE}"
 
     def has(self, stem: str) -> bool:
         """Return whether a part exists."""
@@ -182,14 +180,17 @@ class PartStore:
         """
         if part.parquet is None:
             raise ValueError("an image that failed has no part")
-        for folder, text in ((self.drawings, part.drawing), (self.movies, part.movie)):
+        for ending, text in ((DRAWING, part.drawing), (MOVIE, part.movie)):
             if text is not None:
-                write_text(folder / f"{stem}.json", text)
+                self._write_text(stem + ending, text)
         if part.scale is not None:
-            _write_synced(self._scale_path(stem), part.scale)
-        _write_synced(self.path(stem), part.parquet)
+            self.files.write(stem + SCALE, part.scale)
+        self.files.write(stem + TABLE, part.parquet)  # last: with it, the part counts
         self._stems.add(stem)
         self._by_key.setdefault(stem[:32], set()).add(stem)
+
+    def _write_text(self, name: str, text: str) -> None:
+        self.files.write(name, text.encode("utf-8", "backslashreplace"))
 
     def adopt(self, key: str, item: Input) -> str | None:
         """Find the part with this key, possibly under another name; None if there is none.
@@ -226,7 +227,7 @@ class PartStore:
         packed = pack_part(table, outcome, rest)
         self.write(stem, Part(outcome, packed, movie=said, scale=self.scale(known)))
         if known != stem:  # a drawing would say the old name
-            (self.drawings / f"{stem}.json").unlink(missing_ok=True)
+            self.undraw(stem)
 
     def about(self, stem: str) -> dict[str, Any]:
         """Read the metadata of a part: ``form``, ``outcome`` and what `pack_part` was given.
@@ -234,7 +235,7 @@ class PartStore:
         Raises `TableError` if it is damaged.
         """
         try:
-            return read_metadata(pq.read_schema(self.path(stem)))
+            return read_metadata(pq.read_schema(io.BytesIO(self.files.read(stem + TABLE))))
         except _DAMAGED as error:
             raise self._damaged(stem, error) from error
 
@@ -256,7 +257,7 @@ class PartStore:
     def read(self, stem: str) -> tuple[pa.Table, dict[str, Any]]:
         """Read table and metadata of a part; raise `TableError` as `table`."""
         try:
-            content = pq.read_table(self.path(stem), partitioning=None)
+            content = pq.read_table(io.BytesIO(self.files.read(stem + TABLE)), partitioning=None)
             return content, read_metadata(content.schema)
         except _DAMAGED as error:
             raise self._damaged(stem, error) from error
@@ -271,7 +272,7 @@ class PartStore:
     def drawing(self, stem: str) -> tuple[Section, list[ClusterExample]] | None:
         """Read the drawing of an image; None if it was not drawn."""
         try:
-            values = json.loads((self.drawings / f"{stem}.json").read_text(encoding="utf-8"))
+            values = json.loads(self.files.read(stem + DRAWING))
             section = Section(values["image"], Markup(values["html"]), values["problem"])
             examples = [
                 ClusterExample(**{**e, "names": tuple(e["names"])}) for e in values["examples"]
@@ -282,24 +283,24 @@ class PartStore:
 
     def draw(self, stem: str, analysis: Analysis, outcome: Outcome, card: ModelCard) -> None:
         """Draw for the report what was not drawn when its part was written, small."""
-        write_text(self.drawings / f"{stem}.json", describe_drawing(analysis, outcome, card, True))
+        self._write_text(stem + DRAWING, describe_drawing(analysis, outcome, card, True))
 
     def undraw(self, stem: str) -> None:
         """Take a drawing away, if there is one."""
-        (self.drawings / f"{stem}.json").unlink(missing_ok=True)
+        self.files.remove_file(stem + DRAWING)
 
     def movie(self, stem: str) -> MovieResult | None:
         """Read tracks and events of a stack; None for a single image."""
         try:
-            return MovieResult.from_json((self.movies / f"{stem}.json").read_text(encoding="utf-8"))
+            return MovieResult.from_json(self.files.read(stem + MOVIE).decode())
         except _DAMAGED:
             return None
 
     def scale(self, stem: str) -> bytes | None:
         """Read the archive of `pipeline.runs.image_scale.ImageScale`; None if there is none."""
         try:
-            return self._scale_path(stem).read_bytes()
-        except OSError:
+            return self.files.read(stem + SCALE)
+        except _DAMAGED:
             return None
 
     def lacks_drawing(self, stem: str) -> bool:
@@ -308,10 +309,7 @@ class PartStore:
 
     def is_drawn(self, stem: str) -> bool:
         """Return whether an image was drawn for the report."""
-        return (self.drawings / f"{stem}.json").is_file()
-
-    def _scale_path(self, stem: str) -> Path:
-        return self.scales / f"{stem}.npz"
+        return self.files.has(stem + DRAWING)
 
     def remove(self, stems: Iterable[str]) -> None:
         """Forget parts.
@@ -319,14 +317,7 @@ class PartStore:
         Raises `AtomicityError` if they can't be removed.
         """
         for stem in list(stems):
-            beside = [folder / f"{stem}.json" for folder in (self.drawings, self.movies)]
-            for path in (self.path(stem), self._scale_path(stem), *beside):
-                try:
-                    path.unlink(missing_ok=True)
-                except OSError as error:
-                    raise AtomicityError(
-                        f"could not be removed ({error.strerror or error})", path
-                    ) from error
+            self.files.remove(stem)
             self._stems.discard(stem)
             self._by_key.get(stem[:32], set()).discard(stem)
 
@@ -340,6 +331,10 @@ class PartStore:
             return
         paths = {Input("", path).outcome("done").path for path in done}
         self.remove(s for s in self.stems - kept if all_done or self._path(s) in paths)
+
+    def join(self, first: Sequence[str]) -> None:
+        """Join the files of all parts, those of a run ``first``, so that there are few of them."""
+        self.files.join([*first, *sorted(self._stems.difference(first))])
 
     def _path(self, stem: str) -> str | None:
         try:
@@ -361,11 +356,3 @@ class PartStore:
         except (AtomicityError, KeyError):
             return []
         return [Failure.from_row(row) for row in rows.to_dict("records")]
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    """Write a file that is on the disk once this returns."""
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

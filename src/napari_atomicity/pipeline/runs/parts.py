@@ -10,22 +10,21 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ...core.errors import FAILED, AtomicityError, add_failed, attempt, format_failed
+from ...core.errors import FAILED, add_failed, attempt, format_failed
 from ...core.model_card import ModelCard
 from ...core.tables import cluster_table as tables
 from ...io.files import to_json
 from ...io.provenance import Outcome
+from ...io.tables import PARQUET_KEY, clusters_to_arrow
 from ...models.analysis import Analysis
 from ...reporting.examples import select_examples
 from ...reporting.image_section import image_section
@@ -38,9 +37,9 @@ from .image_scale import ImageScale
 
 FORM = 1
 """Version of the format of parts; a new version requires a new analysis of all images."""
-ENDING = ".parquet"
-_META = b"atomicity"
-_PART = re.compile(r"[0-9a-f]{32}-[0-9a-f]{12}")
+TABLE, SCALE, MOVIE, DRAWING = ".parquet", ".npz", ".movie.json", ".report.json"
+"""Endings of the files of a part."""
+_STEM = re.compile(r"[0-9a-f]{32}-[0-9a-f]{12}")
 
 
 def model_hash(card: ModelCard) -> str:
@@ -86,28 +85,11 @@ class Part:
 
 
 def pack_part(table: pd.DataFrame, outcome: Outcome, about: dict[str, Any] | None = None) -> bytes:
-    """Write the cluster table of one image to Parquet, with the outcome in the metadata.
-
-    Notes
-    -----
-    Columns have the same types without rows, so that all parts of a model have one schema.
-    """
-    table = tables.conform(table)
-    fields = [pa.field(str(name), _arrow_type(table[name])) for name in table.columns]
-    content = pa.Table.from_pandas(table, schema=pa.schema(fields), preserve_index=False)
-    said = to_json({"form": FORM, "outcome": asdict(outcome), **(about or {})})
-    metadata = {**(content.schema.metadata or {}), _META: said.encode()}
+    """Write the cluster table of one image to Parquet, with the outcome in the metadata."""
+    said = {"form": FORM, "outcome": asdict(outcome), **(about or {})}
     stream = io.BytesIO()
-    pq.write_table(content.replace_schema_metadata(metadata), stream)
+    pq.write_table(clusters_to_arrow(table, said), stream)
     return stream.getvalue()
-
-
-def _arrow_type(values: pd.Series) -> pa.DataType:
-    if pd.api.types.is_bool_dtype(values):
-        return pa.bool_()
-    if pd.api.types.is_integer_dtype(values):
-        return pa.int64()
-    return pa.float64() if pd.api.types.is_float_dtype(values) else pa.string()
 
 
 def make_part(
@@ -165,26 +147,15 @@ def describe_drawing(
     )
 
 
-def find_stems(folder: Path) -> set[str]:
-    """Find the names of the parts in a folder, without suffix.
-
-    Raises `AtomicityError` if the folder can't be read.
-    """
-    try:
-        names = [entry.name for entry in os.scandir(folder)]
-    except OSError as error:
-        raise AtomicityError(
-            f"this folder can't be read ({error.strerror or error})",
-            folder,
-            "Check its permissions, or choose another folder for the results",
-        ) from error
-    stems = {name.removesuffix(ENDING) for name in names if name.endswith(ENDING)}
-    return {stem for stem in stems if _PART.fullmatch(stem)}
+def split_name(name: str) -> tuple[str, str]:
+    """Split the name of a file into the stem of its part and its ending; ("", "") if of none."""
+    stem, dot, ending = name.partition(".")
+    return (stem, dot + ending) if _STEM.fullmatch(stem) else ("", "")
 
 
 def read_metadata(schema: pa.Schema) -> dict[str, Any]:
     """Read what a part says of its image."""
-    return dict(json.loads(schema.metadata[_META]))
+    return dict(json.loads(schema.metadata[PARQUET_KEY]))
 
 
 def concatenate_parts(parts: Sequence[pa.Table]) -> pd.DataFrame:

@@ -44,9 +44,10 @@ class Run(WithOutcomes):
 
     def summary(self) -> dict[str, Any]:
         """Summarise the run as plain values for JSON."""
+        out = self.files[0].parent if self.files else Path()
         return {
-            "out": str(self.files[0].parent) if self.files else None,
-            "files": [path.name for path in self.files],
+            "out": str(out) if self.files else None,
+            "files": [path.relative_to(out).as_posix() for path in self.files],
             "interrupted": self.interrupted,
             "clusters": len(self.table),
             "images": summarise_outcomes(self.outcomes, "clusters"),

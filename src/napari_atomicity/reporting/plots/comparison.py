@@ -15,7 +15,7 @@ from ...statistics.samples.comparison import SampleComparison
 from ...statistics.samples.image_values import DENSITY, MEAN_ATOMS, SHARE
 from ...statistics.samples.sentences import SIGNIFICANT
 from .base import Look
-from .publication import CM_PER_INCH, FONT_PT, write_in_both_widths
+from .publication import CM_PER_INCH, publication_look, write_in_both_widths
 from .registry import style
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def write_comparison_figures(
     comparison: SampleComparison, folder: Path, classes: Sequence[str] = ()
 ) -> list[Path]:
     """Write each figure as PNG, SVG and PDF in the widths of one and of two columns, with 7 pt."""
-    look, files = Look(classes_of_comparison(comparison, classes), font_pt=FONT_PT), []
+    look, files = publication_look(classes_of_comparison(comparison, classes)), []
     for name in comparison_figures(comparison):
 
         def draw(_: str, width: float, name: str = name) -> Figure:

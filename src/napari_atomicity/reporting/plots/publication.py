@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from .base import Look
 from .registry import PLOTS, scales_from, style
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLUMN_WIDTHS_CM = {"one_column": 8.5, "two_columns": 17.5}
@@ -44,6 +46,38 @@ def write_in_both_widths(
             figure = figure_of(column, width_cm / CM_PER_INCH)
             files += [save_figure(figure, folder / f"{name}_{column}{end}") for end in SUFFIXES]
     return files
+
+
+def write_drawn(
+    name: str,
+    draw: Callable[[Axes], None],
+    folder: Path,
+    look: Look,
+    numbers: pd.DataFrame,
+    aspect: float | None = None,  # height as a share of the width; default: that of plots
+) -> list[Path]:
+    """Write what ``draw(axes)`` draws in both widths, and its numbers as CSV."""
+
+    def figure_of(column: str, width: float) -> Figure:
+        from matplotlib.figure import Figure
+
+        size = (width, (aspect or _ASPECT[column]) * width)
+        figure = Figure(size, layout="constrained", facecolor=look.paper)
+        draw(figure.add_subplot())
+        return figure
+
+    files = write_in_both_widths(name, figure_of, folder, look)
+    return [*files, write_table(numbers, folder / f"{name}.csv")]
+
+
+def image_file(name: str) -> str:
+    """Return the name of an image, which may be in a subfolder, as part of the name of a file."""
+    return name.replace("/", "_")
+
+
+def publication_look(classes: Sequence[str] = ()) -> Look:
+    """Return the look of figures in a publication."""
+    return Look(tuple(classes), font_pt=FONT_PT)
 
 
 def plot_data(
@@ -92,21 +126,10 @@ def write_plots(
     AtomicityError
         If a file cannot be written.
     """
-    look = Look(tuple(classes), font_pt=FONT_PT)
-    files = []
+    look, files = publication_look(classes), []
     for name, plot in PLOTS.items():
         data = plot_data(name, table, classes, parameters, keep_ratios)
-        if not len(data):
-            continue
-
-        def draw(column: str, width: float, plot: Any = plot, data: pd.DataFrame = data) -> Figure:
-            from matplotlib.figure import Figure
-
-            size = (width, _ASPECT[column] * width)
-            figure = Figure(size, layout="constrained", facecolor=look.paper)
-            plot.draw(figure.add_subplot(), data, look)
-            return figure
-
-        files += write_in_both_widths(name, draw, folder, look)
-        files.append(write_table(data, folder / f"{name}.csv"))
+        if len(data):
+            draw = partial(plot.draw, data=data, look=look)
+            files += write_drawn(name, draw, folder, look, data)
     return files

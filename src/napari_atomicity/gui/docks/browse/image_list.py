@@ -14,6 +14,7 @@ from qtpy.QtGui import QColor, QFont, QFontMetrics, QPainter, QPixmap
 from qtpy.QtWidgets import QListView, QStyle, QStyledItemDelegate, QStyleOptionViewItem
 
 from ....core.acquisition_session import AcquisitionSession, Composition
+from ....core.errors import without_file_name
 from ....core.palette import colours
 from ....core.tables.cluster_table import NON_CLASS_LABELS
 from ....core.text import pluralise
@@ -122,7 +123,7 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
 
 def reason_of(image: ProjectImage) -> str:
     """Return why an image failed, without its name, which the row shows already."""
-    return image.error.removeprefix(f"{image.path.name}: ")
+    return without_file_name(image.error, image.path)
 
 
 class ImageModel(QAbstractListModel):
