@@ -114,7 +114,7 @@ def test_an_image_of_classes_is_no_label_image(image):
     labels = np.zeros(image.shape, int)
     labels[10:20, 10:20] = labels[50:60, 50:60] = 1
     labels[80:90, 10:20] = 2
-    with pytest.raises(AtomicityError, match="label 1 has separate parts.*own label"):
+    with pytest.raises(AtomicityError, match=r"label 1 has separate parts.*own label"):
         detect(image, given=GivenOutlines("a", labels=labels))
 
 

@@ -14,7 +14,7 @@ from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.io.images import load
-from napari_atomicity.io.outline_files import label_image, write_outlines
+from napari_atomicity.io.outline_files import write_outlines
 
 TITLE = "Use as outlines (Atomicity)"
 RADIUS_PX = 9
