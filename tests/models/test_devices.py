@@ -8,10 +8,15 @@ import pytest
 import torch
 
 from napari_atomicity.core import devices
+from napari_atomicity.core.errors import ModelError
 from napari_atomicity.detection import device_patches
+from napari_atomicity.io.images import load
 from napari_atomicity.models import inference as classifiers
 from napari_atomicity.models.inference import load_classifier
-from napari_atomicity.pipeline.analysis import classify_clusters
+from napari_atomicity.pipeline.analysis import analyse, classify_clusters
+from napari_atomicity.pipeline.run_request import RunRequest
+from napari_atomicity.pipeline.runs.parts import key_of
+from napari_atomicity.simulation.example_data import example_path
 from support import synthetic_analysis
 
 LOST = RuntimeError("CUDA error: unspecified launch failure\nmore words")
@@ -246,3 +251,31 @@ def test_a_model_is_loaded_elsewhere_when_the_device_is_gone(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
     assert load_classifier(tiny_model).device.type == "cpu"
+
+
+def test_short_numbers_of_a_processor_change_probabilities_little_and_no_label(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)  # or emulated
+    exact, short = load_classifier("default", "cpu"), load_classifier("default", "cpu-bf16")
+    assert (exact.half, short.half) == (None, torch.bfloat16)
+    assert (exact.device_name, short.device_name) == ("cpu", "cpu-bf16")
+    analysis = analyse(load(example_path()), exact, umap=False)
+    one, other = (which.predict(analysis.patches) for which in (exact, short))
+    difference = np.abs(one.probabilities - other.probabilities)
+    assert 0 < difference.max() < 0.015  # half of what makes a close call
+    assert (one.probabilities.argmax(1) == other.probabilities.argmax(1)).all()
+    for channel, maps in one.class_maps.items():
+        scale = maps.max(axis=(1, 2), keepdims=True)
+        assert (np.abs(maps - other.class_maps[channel]) < 0.02 * scale + 1e-6).all()
+
+
+def test_a_processor_without_short_numbers_says_so(monkeypatch):
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: False)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    with pytest.raises(ModelError, match=r"bfloat16.*Choose cpu"):
+        load_classifier("default", "cpu-bf16")
+
+
+def test_results_in_short_numbers_are_not_taken_for_others(tiny_model):
+    keys = {key_of("0", "model", RunRequest(device=name)) for name in ("auto", "cpu", "cpu-bf16")}
+    assert len(keys) == 2

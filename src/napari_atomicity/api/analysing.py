@@ -114,7 +114,7 @@ def analyse(
     model : str or Classifier, optional
         Name of an available model, path of a model file, or a loaded classifier.
     device : str, optional
-        "auto", "cpu", "cuda" or "mps": device of the network.
+        "auto", "cpu", "cpu-bf16" (16-bit numbers), "cuda" or "mps": device of the network.
     progress : callable or bool, optional
         ``progress(done, total, message)``; True for a progress bar, False for none. Default: a bar
         in notebooks and on terminals.
@@ -301,7 +301,7 @@ def _analyse_many(
     if not results.interrupted:
         results.label_sessions(classifier, progress)
     results.outcomes = rules.with_sessions(results.outcomes)
-    return Analyses(results, inputs, str(classifier.device), started)
+    return Analyses(results, inputs, classifier.device_name, started)
 
 
 def _small(analysis: Analysis, item: Input, request: RunRequest) -> Analysis:

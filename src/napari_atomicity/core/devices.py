@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import platform
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .errors import ModelError
+from .settings import CPU_BFLOAT16
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +59,21 @@ def half_precision(device: torch.device) -> torch.dtype | None:
     """Return the 16-bit data type that is fast on the device, None if there is none."""
     # float16, not bfloat16: equally fast, and probabilities are ten times closer to float32.
     return torch.float16 if device.type == "cuda" else None
+
+
+def choose_precision(device: str) -> tuple[torch.device, torch.dtype | None]:
+    """Return a device for a network of clusters, and the 16-bit data type it computes with, if any.
+
+    Raises `ModelError` if the device is not available, or the processor lacks bfloat16.
+    """
+    if device != CPU_BFLOAT16:
+        chosen = choose_device(device)
+        return chosen, half_precision(chosen)
+    cpu = torch.device("cpu")
+    x86 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    if not (x86 or (platform.machine() in ("aarch64", "arm64") and multiplies_bfloat16(cpu))):
+        raise ModelError("this processor does not compute in bfloat16", advice="Choose cpu")
+    return cpu, torch.bfloat16
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

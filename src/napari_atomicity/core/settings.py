@@ -141,10 +141,21 @@ def model_setting() -> Any:
     return setting("default", "Model", "Name of an available model, or a .safetensors file.")
 
 
-def device_setting() -> Any:
-    """Define the device on which a network runs."""
+CPU_BFLOAT16 = "cpu-bf16"
+"""Name of the processor as a device that computes a network in bfloat16."""
+
+
+def device_setting(with_bfloat16: bool = False) -> Any:
+    """Define the device on which a network runs, also in short numbers on a processor."""
     names = {"auto": "automatic", "cpu": "CPU", "cuda": "GPU (CUDA)", "mps": "GPU (Apple)"}
-    return setting("auto", "Device", "Device of the network.", choices=names, key="device")
+    description = "Device of the network."
+    if with_bfloat16:
+        names[CPU_BFLOAT16] = "CPU, 16-bit numbers"
+        description += (
+            " With cpu-bf16, the processor computes in 16-bit numbers (bfloat16) if it has them: "
+            "faster for large runs; labels that are close calls may differ."
+        )
+    return setting("auto", "Device", description, choices=names, key="device")
 
 
 def pixel_size_setting() -> Any:

@@ -4,9 +4,9 @@ How a batch travels: patches (`core.patches`), in memory or on the device alread
 batches that suit the device (`core.devices`). On a GPU a batch is copied through pinned memory
 while the one before is computed, in 16-bit numbers; patches whose two best classes are close are
 computed again in 32-bit numbers, so that the label does not depend on the precision. On a processor
-each core computes a piece that fits its cache (`core.threads`). If the memory does not suffice, the
-batch is halved; if the device is lost, the network goes on on the processor. The network itself is
-`models.network`.
+each core computes a piece that fits its cache (`core.threads`), in 16-bit numbers if asked to. If
+the memory does not suffice, the batch is halved; if the device is lost, the network goes on on the
+processor. The network itself is `models.network`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ..core.devices import (
     DeviceLostError,
     batch_size as usual_batch_size,
     choose_device,
+    choose_precision,
     half_precision,
     is_device_loss,
     is_out_of_memory,
@@ -36,6 +37,7 @@ from ..core.errors import ModelError, naming_file
 from ..core.model_card import ModelCard
 from ..core.patches import Patches
 from ..core.progress import Progress, Stop, check, report
+from ..core.settings import CPU_BFLOAT16
 from ..core.threads import parallel_map
 from .files import find_model, read_model
 from .network import new_network
@@ -69,12 +71,9 @@ class Classifier:
     batch_size : int, optional
         Patches at a time, None for what suits the device; halved by itself when the device's
         memory does not suffice.
-
-    Attributes
-    ----------
-    half
-        Short floating point numbers to compute with; None for float32. The best class is that of
-        float32: a patch whose best two are close to each other is computed again.
+    half : torch.dtype, optional
+        Short floating point numbers to compute with, None for those of the device. The best class
+        is that of float32: a patch whose best two are close to each other is computed again.
     """
 
     def __init__(
@@ -83,11 +82,12 @@ class Classifier:
         tensors: dict[str, np.ndarray],
         device: torch.device,
         batch_size: int | None = None,
+        half: torch.dtype | None = None,
     ) -> None:
         self.card = card
         self.device = device
         self.batch_size = batch_size or usual_batch_size(device)
-        self.half = half_precision(device)
+        self.half = half or half_precision(device)
         self.network = new_network(card)
         weights = {
             k.removeprefix("network."): torch.from_numpy(np.array(v))
@@ -109,6 +109,12 @@ class Classifier:
         self.reference_label = tensors.get("reference.label", np.empty(0, np.int64))
         self.reference_map = tensors.get("reference.map", np.empty((0, 2), np.float32))
         self.ood_tensors = {k: v for k, v in tensors.items() if k.startswith(("ood.", "outside."))}
+
+    @property
+    def device_name(self) -> str:
+        """Name of the device for the record of an analysis, with the numbers that it computes."""
+        on_cpu = self.device.type == "cpu"
+        return CPU_BFLOAT16 if on_cpu and self.half is not None else str(self.device)
 
     def _move(self, device: torch.device) -> None:
         form = torch.channels_last if device.type == "cuda" else torch.contiguous_format
@@ -338,16 +344,16 @@ def load_classifier(
     # "default" (dual channel), "raw" (single channel), another name that `atomicity models` lists,
     # or the path of a .safetensors file
     model: str | Path = "default",
-    device: str = "auto",  # "auto", "cpu", "cuda" or "mps"
+    device: str = "auto",  # "auto", "cpu", "cpu-bf16", "cuda" or "mps"
 ) -> Classifier:
     """Load a model; it is cached for the next call.
 
     Raises `ModelError` if the model is missing or damaged, or the device is not there.
     """
     path = find_model(model).resolve()
-    modified, where = path.stat().st_mtime_ns, choose_device(device)
+    modified, (where, half) = path.stat().st_mtime_ns, choose_precision(device)
     try:
-        return _load(path, modified, str(where))
+        return _load(path, modified, str(where), half)
     except RuntimeError as error:
         if not is_device_loss(error, where):
             raise
@@ -356,7 +362,7 @@ def load_classifier(
 
 
 @lru_cache(maxsize=4)
-def _load(path: Path, _modified: int, device: str) -> Classifier:
+def _load(path: Path, _modified: int, device: str, half: torch.dtype | None = None) -> Classifier:
     card, tensors = read_model(path)
     with naming_file(path):
-        return Classifier(card, tensors, torch.device(device))
+        return Classifier(card, tensors, torch.device(device), half=half)

@@ -194,7 +194,7 @@ def _predict(
         parameters={
             **analysis.parameters,
             "model": card.provenance(),
-            "device": str(classifier.device),
+            "device": classifier.device_name,
             "symmetries": symmetries,
             "intensity_per_atom": unit,
         },

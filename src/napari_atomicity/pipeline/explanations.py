@@ -280,7 +280,7 @@ def explain_images(
     make_folder(out_dir)  # wrong usage writes nothing
     results = _Explanations(classifier, request, sessions, Path(out_dir), explained, progress, stop)
     results.process(inputs, on_outcome)
-    info = RunInfo(started, str(classifier.device), results.interrupted, command)
+    info = RunInfo(started, classifier.device_name, results.interrupted, command)
     return results.finalize_explanations(inputs, info)
 
 

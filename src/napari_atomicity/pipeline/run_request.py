@@ -24,7 +24,7 @@ class RunRequest:
     """Model, device and settings of a run."""
 
     model: str = model_setting()
-    device: str = device_setting()
+    device: str = device_setting(with_bfloat16=True)
     pixel_size_nm: float | None = pixel_size_setting()
     umap: bool = setting(True, "UMAP", "Place the clusters in the UMAP of the model.")
     symmetries: bool = setting(

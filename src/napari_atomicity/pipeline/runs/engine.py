@@ -90,7 +90,7 @@ def analyse_images(
             stop,
             on_outcome=report_outcome,
         )
-        return run.run(RunInfo(started, str(classifier.device), command=command))
+        return run.run(RunInfo(started, classifier.device_name, command=command))
 
 
 # ---- tasks and the executor in this process

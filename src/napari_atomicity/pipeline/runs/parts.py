@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from ...core.errors import FAILED, add_failed, attempt, format_failed
 from ...core.model_card import ModelCard
+from ...core.settings import CPU_BFLOAT16
 from ...core.tables import cluster_table as tables
 from ...io.files import to_json
 from ...io.provenance import Outcome
@@ -62,6 +63,8 @@ def key_of(sha256: str, model: str, request: RunRequest) -> str:
         parts["symmetries"] = True
     if request.labels != COMBINATION:
         parts["labels"] = request.labels
+    if request.device == CPU_BFLOAT16:
+        parts["device"] = request.device
     return hashlib.sha256(to_json(parts).encode()).hexdigest()[:32]
 
 

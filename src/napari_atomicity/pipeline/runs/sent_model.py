@@ -65,13 +65,12 @@ _loading = threading.Lock()
 def _load(key: str) -> Classifier:
     from safetensors.numpy import load
 
-    from ...core.devices import choose_device
+    from ...core.devices import choose_precision
     from ...models.inference import Classifier
 
     model = _models[key]
-    return Classifier(
-        ModelCard.from_dict(model.card), load(model.weights), choose_device(model.device)
-    )
+    device, half = choose_precision(model.device)
+    return Classifier(ModelCard.from_dict(model.card), load(model.weights), device, half=half)
 
 
 def classifier_of(key: str) -> Classifier:
