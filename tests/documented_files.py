@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import tifffile
 
-from microscope_files import image_axes, save_dm, save_hspy
+from microscope_files import save_dm
 from napari_atomicity import Project, analyse, load
 from napari_atomicity.atoms.table import conform as conform_atoms
 from napari_atomicity.core.tables.cluster_table import settle_labels
@@ -188,8 +188,6 @@ def write_documented_files(root: Path, weights: Path) -> Path:
         write_field(root / name, seed)
     _write_outlines(root / "field.tif", root / "field_masks.tif")
     _write_outlines(root / "field.tif", root / "regions.geojson")
-    axes = image_axes((SIZE_PX, SIZE_PX), scale=PX_NM, units="<undefined>")
-    save_hspy(root / "field.hspy", _pixels(MIXTURE, 0).astype(np.float32), axes)
     save_dm(root / "field.dm4", _pixels(MIXTURE, 0).astype(np.float32), scale=PX_NM)
     for folder in ("session", "2026-11-20"):
         write_field(root / folder / "ref_1.tif", 1, {"Pt55": 1.0})
