@@ -187,7 +187,7 @@ def write_documented_files(root: Path, weights: Path) -> Path:
     for seed, name in enumerate(("field.tif", "a.tif", "b.tif", "mixed.tif")):
         write_field(root / name, seed)
     _write_outlines(root / "field.tif", root / "field_masks.tif")
-    _write_outlines(root / "field.tif", root / "regions.geojson")
+    _write_outlines(root / "field.tif", root / "regions.zip")
     save_dm(root / "field.dm4", _pixels(MIXTURE, 0).astype(np.float32), scale=PX_NM)
     for folder in ("session", "2026-11-20"):
         write_field(root / folder / "ref_1.tif", 1, {"Pt55": 1.0})
