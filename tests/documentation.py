@@ -15,6 +15,11 @@ PAGES = sorted(
 )
 
 
+def last_release() -> str:
+    """Version of the first release in the changelog."""
+    return re.search(r"^## \[(\d[\d.]*)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)[1]
+
+
 def name_of(path: Path) -> str:
     """Path of a page in the repository."""
     return path.relative_to(ROOT).as_posix()

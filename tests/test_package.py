@@ -8,8 +8,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 import napari_atomicity
+from documentation import last_release
+from napari_atomicity import _version
+from napari_atomicity._version import commit_of
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "qtpy", "PyQt6", "umap", "numba", "napari", "vispy", "matplotlib", "pandas")
@@ -81,9 +85,40 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 def test_the_version_is_the_same_everywhere():
-    version = napari_atomicity.__version__
-    assert re.search(rf"^version: {re.escape(version)}$", (ROOT / "CITATION.cff").read_text(), re.M)
-    assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
+    released = last_release()
+    pattern = rf"^version: {re.escape(released)}$"
+    assert re.search(pattern, (ROOT / "CITATION.cff").read_text(), re.M)
+    version = Version(napari_atomicity.__version__)
+    assert version > Version(released) if version.is_devrelease else str(version) == released
+
+
+def test_a_development_version_has_the_commit_of_its_checkout(tmp_path):
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", tmp_path / "clone"]
+    subprocess.run(["git", "init", "-q", tmp_path / "clone"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "one"], check=True)
+    subprocess.run([*git, "worktree", "add", "-q", "-b", "other", tmp_path / "other"], check=True)
+
+    def commit() -> str:
+        said = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, check=True)
+        return said.stdout.decode()[:9]
+
+    assert commit_of(tmp_path / "clone") == commit_of(tmp_path / "other") == commit()
+    subprocess.run([*git, "pack-refs", "--all"], check=True)
+    assert commit_of(tmp_path / "clone") == commit_of(tmp_path / "other") == commit()
+    subprocess.run([*git, "checkout", "-q", "--detach"], check=True)
+    assert commit_of(tmp_path / "clone") == commit()
+    assert commit_of(tmp_path) == ""
+
+
+def test_the_version_of_a_wheel_has_the_commit_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(_version, "commit_of", lambda _: "")
+    monkeypatch.setattr("importlib.metadata.version", lambda _: f"{_version.NUMBER}+gabc")
+    if ".dev" in _version.NUMBER:
+        assert _version.find_version() == f"{_version.NUMBER}+gabc"
+    monkeypatch.setattr("importlib.metadata.version", lambda _: "0.1.0")  # another one is installed
+    assert _version.find_version() == _version.NUMBER
+    monkeypatch.setattr(_version, "NUMBER", "0.3.0")
+    assert _version.find_version() == "0.3.0"
 
 
 def test_the_packages_for_debian_are_the_same_everywhere():

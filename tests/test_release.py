@@ -12,7 +12,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from napari_atomicity._version import __version__
+from documentation import last_release
 from napari_atomicity.core.errors import DependencyError
 from napari_atomicity.core.extras import require_extra
 
@@ -153,7 +153,7 @@ def test_python_versions_are_those_of_the_tests():
 
 def test_the_conda_recipe_requires_the_same():
     recipe = yaml.safe_load((ROOT / "conda" / "recipe.yaml").read_text())
-    assert recipe["context"]["version"] == __version__
+    assert recipe["context"]["version"] == last_release()
     assert PROJECT["requires-python"] == f">={recipe['context']['python_min']}"
     run = requirements(r for r in recipe["requirements"]["run"] if not r.startswith("python "))
     there = {CONDA_NAMES.get(r.name, r.name): r.specifier for r in run}

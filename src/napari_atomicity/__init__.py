@@ -10,7 +10,6 @@ Importing the package is cheap: neither torch, Qt nor UMAP is loaded before it i
 
 from __future__ import annotations
 
-from ._version import __version__
 from .core.lazy_imports import lazy_attributes
 
 _PUBLIC = {
@@ -23,6 +22,7 @@ _PUBLIC = {
     "Project": "project",
     "Session": "api",
     "ThresholdClassifier": "models.threshold_classifier",
+    "__version__": "_version",
     "adapt": "api",
     "analyse": "api",
     "analyse_batch": "api",
@@ -57,6 +57,7 @@ __all__ = [
 TYPE_CHECKING = False  # typing is slow to import, and until it is there Ctrl-C is a traceback
 
 if TYPE_CHECKING:
+    from ._version import __version__
     from .api import (
         Analyses,
         ImageAnalysis,

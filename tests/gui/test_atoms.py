@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import replace
 
 import numpy as np
@@ -854,6 +855,17 @@ def test_all_again_is_asked_first(found, state, book, finder, monkeypatch, settl
 
 
 # ---- out
+def test_the_search_can_be_copied_as_a_command_and_as_python(found, tmp_path):
+    said = []
+    for action in found.copy_as.menu().actions():
+        action.trigger()
+        said.append(QApplication.clipboard().text())
+    command, python = said
+    words = shlex.split(command)
+    assert words[:3] == ["atomicity", "atoms", str(tmp_path / "field.tif")]
+    assert "find_atoms" in python and str(tmp_path / "field.tif") in python
+
+
 def test_the_table_goes_into_a_file_and_to_the_clipboard(
     counted, state, tmp_path, monkeypatch, settled
 ):

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from bar import click_cancel
+from bench import write_image
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
 from synthetic import CLASSES, made_up
+from typer.testing import CliRunner
+from waiting import updated
 
+from napari_atomicity.cli.commands import app
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.gui.docks import report as docks
 from napari_atomicity.gui.docks.report import NOTHING, Report, format_written
 from napari_atomicity.gui.viewer.binding import state_of
 from napari_atomicity.io.clipboard import latex_table
+from napari_atomicity.io.images import load
 from napari_atomicity.io.tables import read_clusters
+from napari_atomicity.pipeline.analysis import analyse
 from napari_atomicity.state.window_state import TaskState
 from napari_atomicity.statistics.ratios.ratios import class_ratios
 
@@ -235,3 +243,27 @@ def test_it_fits_a_narrow_dock(dock):
 def test_what_was_written_is_said(tmp_path):
     files = [tmp_path / "report.html", tmp_path / "run.json"]
     assert format_written(files) == f"Written: report.html and 1 other file in {tmp_path}"
+
+
+def test_the_analyses_can_be_copied_as_a_command(viewer, qtbot, tmp_path, monkeypatch):
+    state = state_of(viewer)
+    for seed, name in enumerate("ab"):
+        write_image(tmp_path / f"{name}.tif", seed)
+        state.clusters.set_analysis(analyse(load(tmp_path / f"{name}.tif"), device="cpu"))
+    dock = Report(viewer)
+    qtbot.addWidget(dock)
+    dock.show()
+    updated(dock)
+    dock.method.setCurrentIndex(dock.method.findData("em"))
+    dock.copy_as.menu().actions()[0].trigger()
+    lines = QApplication.clipboard().text().splitlines()
+    assert [f"{name}.tif" in line for name, line in zip("ab", lines, strict=True)] == [True, True]
+    monkeypatch.chdir(tmp_path)
+    for number, (name, line) in enumerate(zip("ab", lines, strict=True), 1):
+        words = shlex.split(line)
+        assert words[:2] == ["atomicity", "analyse"] and words[words.index("--ratios") + 1] == "em"
+        assert CliRunner().invoke(app, [*words[1:], "--device", "cpu"]).exit_code == 0
+        found = read_clusters(tmp_path / f"results-{number}" / "clusters.csv")
+        shown = state.table(f"{name}.tif")
+        columns = ["cluster_id", "label", "diameter_nm"]
+        pd.testing.assert_frame_equal(found[columns], shown[columns], check_dtype=False)

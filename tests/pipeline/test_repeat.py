@@ -1,16 +1,26 @@
 """The command and the lines of Python that repeat an analysis give the same clusters."""
 
 import shlex
+from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 import tifffile
 from typer.testing import CliRunner
 
-from napari_atomicity import analyse
+from napari_atomicity import analyse, find_atoms
+from napari_atomicity.atoms.marks import ImageAtoms
 from napari_atomicity.cli.commands import app
-from napari_atomicity.io.tables import read_clusters
-from napari_atomicity.pipeline.repeat import as_command, as_python, request_of
+from napari_atomicity.core.acquisition_session import AcquisitionSession
+from napari_atomicity.io.tables import read_clusters, read_table
+from napari_atomicity.pipeline.repeat import (
+    as_command,
+    as_python,
+    atom_run_of,
+    request_of,
+    runs_of,
+)
 from support import synthetic_analysis
 
 LABELS = ["image", "cluster_id", "label", "confidence", "diameter_nm"]
@@ -35,7 +45,7 @@ def analyses(images, tiny_model):
 
 @pytest.fixture
 def request_(analyses, tiny_model, monkeypatch):
-    monkeypatch.setattr("napari_atomicity.pipeline.repeat.model_files", lambda: [tiny_model])
+    monkeypatch.setattr("napari_atomicity.pipeline.repeat.model_files", lambda _: [tiny_model])
     return request_of(list(analyses))
 
 
@@ -63,6 +73,58 @@ def test_the_lines_of_python_give_the_same_clusters(
 
 def test_settings_that_are_the_defaults_are_not_given(images, tiny_model, monkeypatch):
     alone = analyse(images[0], str(tiny_model), "cpu", pixel_size_nm=0.05, progress=False)
-    monkeypatch.setattr("napari_atomicity.pipeline.repeat.model_files", lambda: [tiny_model])
+    monkeypatch.setattr("napari_atomicity.pipeline.repeat.model_files", lambda _: [tiny_model])
     text = as_command(request_of([alone]), images[:1])
     assert "--threshold" not in text and "--labels" not in text and "--session none" in text
+
+
+def test_images_of_a_session_are_one_run_and_others_are_alone(analyses, images, request_):
+    first, second = analyses
+    alone = replace(second, parameters={**second.parameters, "session": None})
+    session = AcquisitionSession("one", tuple(one.micrograph.name for one in analyses))
+    runs = runs_of([first, alone], session)
+    assert [(run[0].session, run[1]) for run in runs] == [
+        ("all", [images[0]]), ("none", [images[1]]),
+    ]  # fmt: skip
+    assert [run[1] for run in runs_of(list(analyses), session)] == [images]
+
+
+@pytest.fixture(scope="module")
+def atoms(tmp_path_factory):
+    """Atoms of two images, the second one at another threshold."""
+    folder, found = tmp_path_factory.mktemp("atoms"), []
+    y, x = np.mgrid[:128, :128]
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        pixels = rng.normal(200, 8, y.shape)
+        for cy, cx in rng.uniform(12, 116, (9, 2)):
+            pixels += 90 * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * 1.6**2))
+        tifffile.imwrite(folder / f"{seed}.tif", pixels.astype(np.uint16))
+        analysis = find_atoms(folder / f"{seed}.tif", pixel_size_nm=0.05, progress=False)
+        found.append(ImageAtoms(f"{seed}.tif", 0.05, analysis, group_distance_nm=0.4))
+    found[2] = replace(found[2], analysis=replace(found[2].analysis, threshold=0.3))
+    return found
+
+
+@pytest.mark.parametrize(("like", "n"), [(0, 2), (2, 1)])
+def test_command_and_python_find_the_same_atoms(atoms, like, n, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    request, images = atom_run_of(atoms, atoms[like])
+    assert [path.name for path in images] == ["0.tif", "1.tif", "2.tif"][like:][:n]
+    expected = pd.concat([one.table for one in atoms[like:][:n]], ignore_index=True)
+    assert len(expected) > 3
+    columns = ["image", "y_px", "x_px", "confidence", "group_id"]
+    words = shlex.split(as_command(replace(request, completeness=False), images))
+    ended = CliRunner().invoke(app, words[1:])
+    assert ended.exit_code == 0, ended.output
+    exec(as_python(request, images), {})
+    for path in (tmp_path / "results" / "atoms.csv", tmp_path / "results.csv"):
+        found = read_table(path)[columns]
+        pd.testing.assert_frame_equal(
+            found, expected[columns], check_dtype=False, check_column_type=False
+        )
+
+
+def test_marks_alone_can_not_be_repeated(atoms):
+    marked = replace(atoms[0], analysis=None)
+    assert atom_run_of([marked, atoms[1]], marked) is None

@@ -1,4 +1,4 @@
-"""The command, or the lines of Python, that repeat an analysis."""
+"""The command, or the lines of Python, that repeat analyses of clusters or of atoms."""
 
 from __future__ import annotations
 
@@ -9,17 +9,67 @@ from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.acquisition_session import Composition, format_known
+from ..atoms.finding.card import SHIPPED as SHIPPED_ATOM_MODELS, AtomCard
+from ..atoms.marks import ImageAtoms
+from ..core.acquisition_session import AcquisitionSession, Composition, format_known
 from ..core.errors import AtomicityError, ModelError
-from ..core.model_card import ModelCard
-from ..core.settings import settings_of
+from ..core.model_card import Card, ModelCard
+from ..core.settings import GROUP_DISTANCE_NM, settings_of
 from ..core.text import pluralise
 from ..detection.settings import DetectionSettings
 from ..models.analysis import Analysis
 from ..models.files import find_model, model_files, read_card
+from .atom_request import AtomRequest
 from .run_request import RunRequest
 
 OUT = "results"
+Run = tuple[RunRequest | AtomRequest, list[Path]]
+"""Settings and images of a run that can be repeated."""
+
+
+def runs_of(analyses: Sequence[Analysis], session: AcquisitionSession) -> list[Run]:
+    """Return the runs that repeat analyses of images of one session, some of them jointly labelled.
+
+    Analyses without a file or a model can't be repeated. Raises `AtomicityError` as `request_of`.
+    """
+    own = [a for a in analyses if a.micrograph.path is not None and a.model_id]
+    jointly = [a for a in own if a.parameters.get("session")]
+    runs: list[Run] = []
+    for group in [*([jointly] if jointly else []), *([a] for a in own if a not in jointly)]:
+        names = {one.micrograph.name for one in group}
+        known = {name: sample for name, sample in session.known.items() if name in names}
+        paths = [one.micrograph.path for one in group if one.micrograph.path is not None]
+        runs.append((request_of(group, known), paths))
+    return runs
+
+
+def atom_run_of(images: Sequence[ImageAtoms], like: ImageAtoms) -> Run | None:
+    """Return the run that finds the atoms of an image, and of those found with its settings.
+
+    None without a result of a model, or without a file. Marks of people are not repeated.
+    """
+    wanted = _atom_request(like)
+    if wanted is None:
+        return None
+    alike = [one for one in images if one is like or _atom_request(one) == wanted]
+    paths = [one.analysis.micrograph.path for one in alike if one.analysis is not None]
+    files = [path for path in paths if path is not None]
+    return (wanted, files) if files else None
+
+
+def _atom_request(atoms: ImageAtoms) -> AtomRequest | None:
+    """Return the settings with which the atoms of an image were found."""
+    analysis = atoms.analysis
+    if analysis is None:
+        return None
+    usual = analysis.threshold == analysis.best_threshold()
+    default = SHIPPED_ATOM_MODELS["default"]
+    return AtomRequest(
+        model=_name_of(analysis.model_id, AtomCard, find_model(default)),
+        pixel_size_nm=analysis.pixel_size_nm,
+        threshold=None if usual else analysis.threshold,
+        group_distance_nm=atoms.group_distance_nm,
+    )
 
 
 def request_of(
@@ -36,7 +86,7 @@ def request_of(
     sizes_nm = {analysis.micrograph.pixel_size_nm for analysis in analyses}
     together = len(analyses) > 1 or bool(first.parameters.get("session"))
     return RunRequest(
-        model=_name_of(first.model_id),
+        model=_name_of(first.model_id, ModelCard, find_model("default")),
         pixel_size_nm=sizes_nm.pop() if len(sizes_nm) == 1 else None,
         symmetries=first.symmetries,
         labels=first.labels_from,
@@ -62,23 +112,26 @@ def _given_to(analyses: Sequence[Analysis], name: str) -> str | None:
     return str(sources[0] if len(sources) == 1 else folders.pop())
 
 
-def _name_of(model_id: str) -> str:
+def _name_of(model_id: str, card_type: type[Card], default: Path) -> str:
     """Return the name or the file of an installed model; its identity if it is not installed."""
-    for path in model_files():
+    for path in model_files(card_type.KIND):
         with suppress(ModelError):
-            if read_card(path, ModelCard).model_id == model_id:
-                return "default" if path == find_model("default") else str(path)
+            if read_card(path, card_type).model_id == model_id:
+                return "default" if path == default else str(path)
     return model_id
 
 
-def as_command(request: RunRequest, images: Sequence[Path]) -> str:
+def as_command(request: RunRequest | AtomRequest, images: Sequence[Path], out: str = OUT) -> str:
     """Return the command line that analyses images with these settings."""
-    words = ["atomicity", "analyse", *map(str, images), "--out", OUT]
+    name = "atoms" if isinstance(request, AtomRequest) else "analyse"
+    words = ["atomicity", name, *map(str, images), "--out", out]
     return shlex.join([*words, *_options(request)])
 
 
-def as_python(request: RunRequest, images: Sequence[Path]) -> str:
+def as_python(request: RunRequest | AtomRequest, images: Sequence[Path], out: str = OUT) -> str:
     """Return the lines of Python that analyse images with these settings."""
+    if isinstance(request, AtomRequest):
+        return _atoms_as_python(request, images, out)
     usual = asdict(RunRequest())
     given = {n: v for n, v in asdict(request).items() if v != usual[n] and n != "detection"}
     changed = {name: getattr(request.detection, name) for name in request.detection.changed}
@@ -88,7 +141,23 @@ def as_python(request: RunRequest, images: Sequence[Path]) -> str:
     listed = "".join(f"    {one},\n" for one in arguments)
     return (
         "from napari_atomicity import analyse\n\n"
-        f"analyses = analyse(\n{listed})\nanalyses.save({OUT!r})\n"
+        f"analyses = analyse(\n{listed})\nanalyses.save({out!r})\n"
+    )
+
+
+def _atoms_as_python(request: AtomRequest, images: Sequence[Path], out: str) -> str:
+    given = {name: getattr(request, name) for name in ("model", "pixel_size_nm", "threshold")}
+    usual = AtomRequest()
+    arguments = [f"{n}={v!r}" for n, v in given.items() if v != getattr(usual, n)]
+    find = f"find_atoms({', '.join(['image', *arguments])})"
+    imports = "import pandas as pd\n\nfrom napari_atomicity import find_atoms\n"
+    if request.group_distance_nm != GROUP_DISTANCE_NM:
+        imports = f"from dataclasses import replace\n\n{imports}"
+        find = f"replace({find}, group_distance_nm={request.group_distance_nm!r})"
+    return (
+        f"{imports}\nimages = {[str(path) for path in images]!r}\n"
+        f"atoms = pd.concat([{find}.table for image in images])\n"
+        f"atoms.to_csv({f'{out}.csv'!r}, index=False)\n"
     )
 
 

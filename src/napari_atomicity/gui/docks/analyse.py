@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import napari
 from napari.layers import Labels, Shapes
 from napari.viewer import Viewer
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QMenu, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from ...core.errors import AtomicityError, CalibrationError, format_failed
-from ...core.text import pluralise
 from ...io.outline_files import GivenOutlines
 from ...models.analysis import Analysis
-from ...pipeline.repeat import as_command, as_python, request_of
+from ...pipeline.repeat import Run, runs_of
 from ...pipeline.run_request import RunRequest
 from ...reporting.image_warnings import outline_warnings, pixel_warnings
 from ...state.window_state import WindowState
@@ -45,7 +43,7 @@ from ..panels.steps import (
     DetectStep,
     analyse_in_session,
 )
-from ..panels.table_files import copy
+from ..panels.table_files import copy_as_button
 from ..viewer.layers.drawn_outlines import outlines_in
 
 PIXEL_SIZE_CHANGED = (
@@ -133,37 +131,24 @@ class Analyse(Dock):
         steps = QWidget()
         layout = QVBoxLayout(steps)
         layout.setContentsMargins(0, 0, 0, 0)
-        self.copy_button = QPushButton("Copy as")
-        self.copy_button.setToolTip(
-            "Copy the command, or the lines of Python, that repeat this analysis with all images "
-            "of the session."
-        )
-        menu = QMenu(self.copy_button)
-        menu.addAction("Command", partial(self._copy, as_command))
-        menu.addAction("Python", partial(self._copy, as_python))
-        self.copy_button.setMenu(menu)
+        what = "this analysis with all images of the session"
+        self.copy_button = copy_as_button(self, self._runs, what)
         layout.addLayout(new_row(self.detect, self.classify, self.copy_button))
         for panel in (self.legend, self.corrections, self.detected, self.intensity):
             layout.addWidget(panel)
         return steps
 
-    def _copy(self, text_of: Callable[[RunRequest, Sequence[Path]], str]) -> None:
-        """Copy what repeats the analysis of this image and of those labelled with it."""
+    def _runs(self) -> list[Run]:
+        """Return what repeats the analysis of this image and of those labelled with it."""
         image = self.image_form.image
         analysis = self.state.analysis(image or "")
         if image is None or analysis is None:
-            return
+            return []
         session, analyses = self.state.sessions.session_of(image), [analysis]
         if analysis.parameters.get("session"):
             found = [self.state.analysis(name) for name in session.images]
-            analyses = [one for one in found if one is not None and one.model_id]
-        paths = [one.micrograph.path for one in analyses if one.micrograph.path is not None]
-        names = {one.micrograph.name for one in analyses}
-        known = {name: sample for name, sample in session.known.items() if name in names}
-        request = self.attempt(lambda: request_of(analyses, known))
-        if request is not None:
-            text = text_of(request, paths)
-            copy(text, f"the analysis of {pluralise(len(paths), 'image')}")
+            analyses = [one for one in found if one is not None and one.parameters.get("session")]
+        return runs_of(analyses, session)
 
     def _is_ready(self) -> bool:
         return self.image_form.ready and may_analyse(self.state)

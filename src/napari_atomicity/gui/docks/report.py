@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from ...core.text import pluralise
 from ...io.reference_ratios import EXAMPLE, parse_reference
 from ...io.tables import concatenate, read_reference, write_clusters, write_ratios
 from ...models.analysis import limits_of
+from ...pipeline.repeat import Run, runs_of
 from ...state.export import Choices, Snapshot, export, snapshot
 from ...state.window_state import WindowState
 from ...statistics.ratios.prevalence import METHODS
@@ -40,6 +42,7 @@ from ..panels.table_files import (
     RATIO_FILE_TYPES,
     REFERENCE_TYPES,
     choose_table_path,
+    copy_as_button,
     write_in_worker,
 )
 from ..viewer.models import card_of
@@ -134,8 +137,10 @@ class Report(Dock):
         menu.addAction("Clusters…", self.export_clusters)
         menu.addAction("Ratios…", self.export_ratios)
         self.table_button.setMenu(menu)
+        what = "the analysis of all images"
+        self.copy_as = copy_as_button(self, self._runs, what)
         row = QHBoxLayout()
-        for button in (self.open_button, self.folder_button, self.table_button):
+        for button in (self.open_button, self.folder_button, self.table_button, self.copy_as):
             row.addWidget(button)
         row.addStretch(1)
         return row
@@ -188,6 +193,7 @@ class Report(Dock):
     def refresh(self) -> None:
         self.words.setText(summary(self.state))
         self.table_button.setEnabled(self._has_analysis())
+        self.copy_as.setEnabled(self._has_analysis())
 
     def _has_analysis(self) -> bool:
         return any(self.state.analysis(image) is not None for image in self.state.images)
@@ -224,6 +230,17 @@ class Report(Dock):
         )
 
     # ---- out
+    def _runs(self) -> list[Run]:
+        """Return what repeats the analyses of all images, with the settings of this report."""
+        choices, runs = self.choices(), []
+        reference = None if self._reference is not None else self.reference.text().strip() or None
+        for session in self.state.sessions.groups():
+            found = [self.state.analysis(image) for image in session.images]
+            for request, images in runs_of([a for a in found if a is not None], session):
+                more = {"ratios": choices.method, "keep_ratios": choices.keep_ratios}
+                runs.append((replace(request, **more, reference=reference), images))
+        return runs
+
     def write(self) -> None:
         """Choose a folder and write everything into it."""
         choices = self.attempt(self.choices)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from qtpy.QtCore import QMimeData
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QMenu, QPushButton
 
 from ...core.tables.cluster_table import column_of
 from ...core.text import pluralise
@@ -17,6 +18,7 @@ from ...io.images import unique_names
 from ...io.outline_files import write_outlines
 from ...io.tables import describe_columns, write_table
 from ...models.analysis import Analysis
+from ...pipeline.repeat import OUT, Run, as_command, as_python
 from ..controls.questions import show_info
 from ..controls.save_dialogs import choose_file
 from ..tasks import start
@@ -46,6 +48,29 @@ def copy(content: str | QMimeData, what: str) -> None:
     clipboard = QApplication.clipboard()
     clipboard.setText(content) if isinstance(content, str) else clipboard.setMimeData(content)
     show_info(f"Copied: {what}")
+
+
+def copy_as_button(dock: Any, runs: Callable[[], list[Run]], what: str) -> QPushButton:
+    """Create the button that copies the commands, or the Python, which repeat runs of a dock.
+
+    ``runs`` is called in the window, and may raise `AtomicityError`.
+    """
+
+    def copy_as(text_of: Callable[..., str]) -> None:
+        found = dock.attempt(runs)
+        if found:
+            outs = [OUT] if len(found) == 1 else [f"{OUT}-{i + 1}" for i in range(len(found))]
+            texts = [text_of(*run, out) for run, out in zip(found, outs, strict=True)]
+            n = sum(len(images) for _, images in found)
+            copy("\n".join(texts), f"the analysis of {pluralise(n, 'image')}")
+
+    button = QPushButton("Copy as")
+    button.setToolTip(f"Copy the command, or the lines of Python, that repeat {what}.")
+    menu = QMenu(button)
+    menu.addAction("Command", partial(copy_as, as_command))
+    menu.addAction("Python", partial(copy_as, as_python))
+    button.setMenu(menu)
+    return button
 
 
 def choose_table_path(dock: Any, name: str, types: str) -> Path | None:

@@ -16,6 +16,7 @@ from ....core.progress import Progress, Stop
 from ....io.tables import write_table
 from ....models.files import available_cards
 from ....pipeline.atom_request import AtomRequest
+from ....pipeline.repeat import Run, atom_run_of
 from ... import tasks
 from ...controls.forms import CollapsibleSection, folded, labelled, main_button, new_row
 from ...controls.questions import confirm, show_info
@@ -24,7 +25,13 @@ from ...controls.settings_form import form_of
 from ...panels.dock import Dock
 from ...panels.forms import ImageForm, ModelCombo, describe_card, may_analyse
 from ...panels.image_queue import ImageQueue
-from ...panels.table_files import FILE_TYPES, choose_table_path, copy_table, write_in_worker
+from ...panels.table_files import (
+    FILE_TYPES,
+    choose_table_path,
+    copy_as_button,
+    copy_table,
+    write_in_worker,
+)
 from ...viewer.binding import Binding
 from .cluster_links import ClusterLinks
 from .found import FoundPart
@@ -164,8 +171,10 @@ class Atoms(Dock):
         self.copy_button = QPushButton("Copy")
         self.copy_button.setToolTip("Copy the atoms of this image as a table to the clipboard.")
         self.copy_button.clicked.connect(self.copy)
+        what = "the search for atoms in this image and those with the same settings, without marks"
+        self.copy_as = copy_as_button(self, self._runs, what)
         row = QHBoxLayout()
-        for button in (self.export_button, self.copy_button):
+        for button in (self.export_button, self.copy_button, self.copy_as):
             button.setEnabled(False)  # before it is laid out: disabled it needs more room
             row.addWidget(button)
         row.addStretch(1)
@@ -193,6 +202,7 @@ class Atoms(Dock):
         self.result.setVisible(bool(text))
         self.export_button.setEnabled(bool(state.atoms.images))
         self.copy_button.setEnabled(atoms is not None)
+        self.copy_as.setEnabled(analysis is not None and analysis.micrograph.path is not None)
         waiting, n = len(self._waiting()), len(state.images)
         self.all_button.setText(f"All images ({waiting})" if waiting else "All images")
         self.all_button.setToolTip(
@@ -256,6 +266,14 @@ class Atoms(Dock):
         )
 
     # ---- out
+    def _runs(self) -> list[Run]:
+        """Return what finds the atoms of this image again, and of those with the same settings."""
+        book = self.state.atoms
+        atoms = book.of(self.state.current)
+        others = [one for image in book.images if (one := book.of(image)) is not None]
+        run = None if atoms is None else atom_run_of(others, atoms)
+        return [] if run is None else [run]
+
     def copy(self) -> None:
         """Copy the atoms of this image to the clipboard."""
         atoms = self.state.atoms.of(self.state.current)
