@@ -15,6 +15,8 @@ from microscope_files import save_dm
 from napari_atomicity import Project, analyse, load
 from napari_atomicity.atoms.table import conform as conform_atoms
 from napari_atomicity.core.tables.cluster_table import settle_labels
+from napari_atomicity.detection import detect
+from napari_atomicity.io.outline_files import write_outlines
 from napari_atomicity.io.tables import read_clusters, write_clusters
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.pipeline.run_request import RunRequest
@@ -104,6 +106,14 @@ def write_atoms(path: Path, seed: int = 0) -> Path:
     return path
 
 
+def _write_outlines(image: Path, path: Path) -> None:
+    """The outlines of the first clusters of an image."""
+    path.parent.mkdir(exist_ok=True)
+    found = detect(load(image))
+    table = found.table.head(5).assign(label="")
+    write_outlines(path, table, found.outlines[:5], (SIZE_PX, SIZE_PX), PX_NM)
+
+
 # ---- everything else
 def _write_project(path: Path, image: Path) -> None:
     analysed = analyse(image, device="cpu", umap=False)
@@ -176,6 +186,8 @@ def write_documented_files(root: Path, weights: Path) -> Path:
     """
     for seed, name in enumerate(("field.tif", "a.tif", "b.tif", "mixed.tif")):
         write_field(root / name, seed)
+    _write_outlines(root / "field.tif", root / "field_masks.tif")
+    _write_outlines(root / "field.tif", root / "regions.zip")
     save_dm(root / "field.dm4", _pixels(MIXTURE, 0).astype(np.float32), scale=PX_NM)
     for folder in ("session", "2026-11-20"):
         write_field(root / folder / "ref_1.tif", 1, {"Pt55": 1.0})
@@ -187,6 +199,7 @@ def write_documented_files(root: Path, weights: Path) -> Path:
         "drive/incoming/1.tif",
     ):
         write_field(root / image, 3)
+    _write_outlines(root / "images" / "ref_1.tif", root / "masks" / "ref_1_masks.tif")
     for label in ("Au20", "Au55", "Au70"):
         for i in range(4):
             write_field(root / "data" / label / f"{i}.tif", i, {label: 1.0})

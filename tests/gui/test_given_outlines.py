@@ -12,6 +12,7 @@ from waiting import updated
 from napari_atomicity.detection import detect
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.browse.dock import Browse
+from napari_atomicity.gui.panels.dock_windows import show_dock
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.io.images import load
 from napari_atomicity.io.outline_files import write_outlines
@@ -56,6 +57,8 @@ def test_labels_become_clusters_which_can_be_undone(viewer, state, settle):
     np.testing.assert_allclose(table["diameter_nm"], expected_nm, rtol=0.02)
     assert (table["label"] != "").all()
     assert state.analysis("field").parameters["outlines"]["source"] == "layer cells"
+    dock = show_dock(viewer, "Analyse")
+    assert "Outlines of layer cells: 2 clusters" in updated(dock.detected).text.text()
     assert "cells" in viewer.layers and "field outlines" in viewer.layers
     state.history.undo()
     settle(viewer)

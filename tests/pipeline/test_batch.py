@@ -213,7 +213,7 @@ def test_a_client_that_is_killed_goes_on_later(run, images, tmp_path, tiny_model
     out = tmp_path / "out"
     process = subprocess.Popen(command(images, out, tiny_model, address), stderr=subprocess.PIPE)
     until = time.monotonic() + 60
-    while len(list((out / "parts").glob("*-*.parquet"))) < 2 and time.monotonic() < until:
+    while len(list((out / "parts").glob("[!.]*-*.parquet"))) < 2 and time.monotonic() < until:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()

@@ -44,7 +44,7 @@ class FakeClassifier:
 def quick(monkeypatch):
     """A pipeline that takes no time and fails where the image's name says so."""
 
-    def analyse(micrograph, classifier, progress, stop, settings, umap, symmetries, labels_from):
+    def analyse(micrograph, classifier, progress, stop, *, umap, symmetries, **_):
         if "boom" in micrograph.name:
             raise ZeroDivisionError("by design")
         if "interrupt" in micrograph.name:

@@ -34,7 +34,7 @@ def folder(tmp_path, monkeypatch):
     made, _, _ = film(n_frames=8, n_clusters=8, seed=5)
     table = made.table.drop(columns=["truth_id", "state", "merged"])
 
-    def analyse(micrograph, classifier, progress, stop, settings, umap, symmetries, labels_from):
+    def analyse(micrograph, classifier, progress, stop, **_):
         inside = table["frame"] < micrograph.n_frames
         mine = table[inside].assign(image=micrograph.name).reset_index(drop=True)
         outlines = [o for o, keep in zip(made.outlines, inside, strict=True) if keep]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QCheckBox, QPushButton, QVBoxLayout, QWidget
@@ -276,8 +277,10 @@ def _describe(analysis: Analysis) -> str:
     if not len(table):
         return NO_CLUSTER
     found = describe_clusters(table, analysis.micrograph.n_frames)
+    source = Path(analysis.parameters.get("outlines", {}).get("source", "")).name
+    outlines = f"Outlines of {source}: " if source else ""
     return (
-        f"{found}, median diameter {table['diameter_nm'].median():.2f} nm; "
+        f"{outlines}{found}, median diameter {table['diameter_nm'].median():.2f} nm; "
         f"{table['touches_border'].sum()} at the border, "
         f"{table['touches_neighbour'].sum()} touching another."
     )
