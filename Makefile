@@ -91,6 +91,7 @@ curve: setup ## How many training images are needed, into docs/explanation/learn
 
 bench: setup ## All times and their tables, into docs/ (the machine should be idle)
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/precision.py
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/large.py
 	$(BIN)/python benchmarks/startup.py

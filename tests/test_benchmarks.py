@@ -56,6 +56,10 @@ BLOCKED = {"times": 2, "where": "viewer/layers.py", "line": "12 insert", "cpu_ms
            "wall_ms": 61.0, "event": "", "inside": ""}  # fmt: skip
 
 RECORDS = {
+    "precision": {"network_ms": {"cpu": 0.8, "cpu-bf16": 0.4}, "kinds": [{
+        "kind": "mixture", "sessions": 4, "clusters": 500, "labels": 2, "close_calls": 1,
+        "probability": 0.006, "fraction": 0.01, "interval": 0.02,
+    }]},
     "speed": {"fields": [{
         "size": 64, "clusters": 5, "pixel_nm": 0.036, "found": 5, "found_by_blob_log": 4,
         "met": 4, "same_class_maps": True, "total": {"ours": TIMES, "obvious": TIMES},
@@ -287,6 +291,7 @@ def test_make_bench_measures_every_table_and_writes_the_pages_at_the_end():
 
 SMALL = {
     "atoms": "--size 64 --rows 1 --repeats 1 --threads 1",
+    "precision": "--sessions 1 --images 1 --patches 4 --repeats 1",
     "fuzzing": "--cases 2 --kinds settings --workers 1",
     "kills": "--kills 0 --others 1",
     "gpu": "--device cpu --size 128 --clusters 2 --patches 4 --repeats 1",

@@ -242,10 +242,10 @@ def test_a_model_is_loaded_elsewhere_when_the_device_is_gone(
 ):
     real = classifiers._load
 
-    def load(path, modified, device):
+    def load(path, modified, device, half=None):
         if device == "cuda":
             raise LOST
-        return real(path, modified, device)
+        return real(path, modified, device, half)
 
     monkeypatch.setattr(classifiers, "_load", load)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
