@@ -19,6 +19,7 @@ from measuring import interleaved, machine, options, write
 from napari_atomicity import Analyses, analyse
 from napari_atomicity.core.errors import ModelError
 from napari_atomicity.core.settings import CPU_BFLOAT16
+from napari_atomicity.core.tables.cluster_table import ALL
 from napari_atomicity.models.inference import load_classifier
 from napari_atomicity.simulation.example_data import SIZES, lattice_pieces
 from napari_atomicity.simulation.sessions import (
@@ -57,11 +58,9 @@ def compared(exact: Analyses, short: Analyses) -> dict[str, Any]:
     best = np.sort(p, axis=1)[:, ::-1]
     differ = (one["label"] != other["label"]).to_numpy()
     ends = ["fraction", "fraction_low", "fraction_high"]
-    one_ratios, other_ratios = (
-        analyses.ratios().query("scope == @ALL").set_index("class")[ends]
-        for analyses in (exact, short)
-    )
-    change = (one_ratios - other_ratios).abs()
+    ratios = [analyses.ratios().set_index("class") for analyses in (exact, short)]
+    one_of_all, other_of_all = (r.loc[r["scope"] == ALL, ends] for r in ratios)
+    change = (one_of_all - other_of_all).abs()
     return {
         "clusters": len(one),
         "labels": int(differ.sum()),
