@@ -128,6 +128,7 @@ def test_few_clusters_are_trained_for_as_many_steps_as_many():
         return settings_for(request, n_clusters).epochs
 
     assert 80 <= epochs(400, start="scratch") <= 90  # 1,000 batches of 32
+    assert 245 <= epochs(400, start="scratch", scale="none") <= 255  # 3,000
     assert epochs(50_000, start="scratch") == epochs(400) == MIN_EPOCHS
     assert epochs(10, start="scratch") == MAX_EPOCHS
     assert epochs(400, start="scratch", epochs=3) == 3
@@ -136,7 +137,7 @@ def test_few_clusters_are_trained_for_as_many_steps_as_many():
 def test_the_automatic_number_of_epochs_converges():
     """The training loss of the last quarter of the epochs falls by less than 2 %."""
     request = TrainRequest(
-        FolderSource(Path("set")), Path("m.safetensors"), ("raw",), start="scratch"
+        FolderSource(Path("set")), Path("m.safetensors"), ("raw",), start="scratch", scale="none"
     )
     settings = replace(settings_for(request, 48), neighbours=0.0)
     history = fit_network(network(), toy(), toy(24, 1), settings, CPU)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,8 @@ from .request import TrainingSettings
 # ---- optimisation that the trainings of clusters and of atoms share
 
 MAX_GRADIENT_NORM = 1.0
+START_RATE, HELD_RATE = 0.04, 0.02
+"""Learning rate at the beginning, and that which is held at the end, as shares of the highest."""
 
 
 class Trainer:
@@ -38,6 +41,9 @@ class Trainer:
         Highest learning rate, or one for each group.
     warmup : float
         Share of the steps in which the learning rate rises.
+    held : float
+        Share of the steps at the end with a constant learning rate. In these steps the training
+        loss tells whether the fit has converged; as long as the rate falls, the loss falls too.
 
     References
     ----------
@@ -57,6 +63,7 @@ class Trainer:
         *,
         total_steps: int,
         warmup: float,
+        held: float = 0.0,
         weight_decay: float,
         progress: Progress | None = None,
         stop: Stop | None = None,
@@ -67,12 +74,21 @@ class Trainer:
         self._progress, self._stop = progress, stop
         rates = [learning_rate] if isinstance(learning_rate, float) else list(learning_rate)
         self.optimiser = torch.optim.AdamW(groups, lr=rates[0], weight_decay=weight_decay)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimiser,
-            rates[0] if len(rates) == 1 else rates,
-            total_steps=total_steps,
-            pct_start=warmup,
-        )
+        schedules = torch.optim.lr_scheduler
+        self.schedule: torch.optim.lr_scheduler.LRScheduler
+        if held:
+            for group, rate in zip(self.optimiser.param_groups, rates, strict=True):
+                group["lr"] = rate
+            n_cycle = round((1 - held) * total_steps)
+            share = partial(rate_of_step, n_rising=round(warmup * n_cycle), n_cycle=n_cycle)
+            self.schedule = schedules.LambdaLR(self.optimiser, share)
+        else:
+            self.schedule = schedules.OneCycleLR(
+                self.optimiser,
+                rates[0] if len(rates) == 1 else rates,
+                total_steps=total_steps,
+                pct_start=warmup,
+            )
 
     def steps(self, first: int, last: int) -> Iterator[int]:  # number of the step, from 0
         """Yield the numbers of steps; check ``stop`` before each and report progress after it."""
@@ -97,6 +113,14 @@ class Trainer:
         self.optimiser.step()
         self.schedule.step()
         update_average(self.average, self.network, kept)
+
+
+def rate_of_step(step: int, n_rising: int, n_cycle: int) -> float:
+    """Return the learning rate of a step as a share of the highest: one cycle, then constant."""
+    if step < n_rising:
+        return START_RATE + (1 - START_RATE) * (1 - math.cos(math.pi * step / n_rising)) / 2
+    falling = min(1.0, (step - n_rising) / max(1, n_cycle - n_rising))
+    return HELD_RATE + (1 - HELD_RATE) * (1 + math.cos(math.pi * falling)) / 2
 
 
 @torch.no_grad()
@@ -208,6 +232,7 @@ def _trainer(
         [settings.learning_rate, settings.learning_rate * settings.body_rate],
         total_steps=batches.n_steps * settings.epochs,
         warmup=0.15,
+        held=settings.held,
         weight_decay=settings.weight_decay,
         progress=progress,
         stop=stop,
