@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
-from napari_atomicity.gui.controls.save_dialogs import choose_file, folder_beside
+from napari_atomicity.gui.controls.save_dialogs import choose_file, default_folder
 from napari_atomicity.gui.panels.table_files import OUTLINE_FILE_TYPES, RATIO_FILE_TYPES
 from napari_atomicity.simulation.example_data import example_path
 from napari_atomicity.state.window_state import WindowState
@@ -14,8 +14,8 @@ PROJECTS = "Projects (*.atomicity)"
 
 
 def test_nothing_is_written_beside_the_bundled_examples(tmp_path):
-    assert folder_beside(example_path()) == Path.home()
-    assert folder_beside(tmp_path / "a.tif") == tmp_path
+    assert default_folder(example_path()) == Path.home()
+    assert default_folder(tmp_path / "a.tif") == tmp_path
 
 
 @pytest.fixture

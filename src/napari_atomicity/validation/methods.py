@@ -258,7 +258,7 @@ def by_estimator(analysis: Analysis, estimator: Estimator) -> Answer:
     current = [p.probabilities for p in best if p.embedding is analysis.embedding]
     network = current[0] if current else np.full((len(analysis.table), len(card.classes)), np.nan)
     p = estimator(Measured(analysis.table, card, analysis.scale, network))
-    return _most_probable(p, card.classes)
+    return _best_class(p, card.classes)
 
 
 def by_mixture(analysis: Analysis) -> Answer:
@@ -268,7 +268,7 @@ def by_mixture(analysis: Analysis) -> Answer:
         return by_estimator(analysis, constrained_mixture)
     intensity, diameter = analysis.table["integrated_intensity"], analysis.table["diameter_nm"]
     p = scale.probabilities(intensity.to_numpy(float), diameter.to_numpy(float))
-    return _most_probable(p, card.classes)
+    return _best_class(p, card.classes)
 
 
 def by_combination(analysis: Analysis) -> Answer:
@@ -276,11 +276,11 @@ def by_combination(analysis: Analysis) -> Answer:
     classes = _card(analysis).classes
     p = analysis.table[probability_columns(classes)].to_numpy(float)
     return replace(
-        _most_probable(p, classes), sets=analysis.table["prediction_set"].to_numpy(object)
+        _best_class(p, classes), sets=analysis.table["prediction_set"].to_numpy(object)
     )
 
 
-def _most_probable(p: np.ndarray, classes: Sequence[str]) -> Answer:
+def _best_class(p: np.ndarray, classes: Sequence[str]) -> Answer:
     names = np.array(classes, object)
     known = np.isfinite(p).all(axis=1)
     best = np.nan_to_num(p, nan=-1.0)

@@ -160,10 +160,10 @@ def _folder(state: WindowState) -> Path:
     paths = [path for i in state.images if (path := state.micrograph(i).path) is not None]
     if state.project is not None:
         return state.project.path.parent
-    return folder_beside(Path(paths[0])) if paths else Path.home()
+    return default_folder(Path(paths[0])) if paths else Path.home()
 
 
-def folder_beside(image: Path) -> Path:
+def default_folder(image: Path) -> Path:
     """Return the folder for files beside an image; the home folder for the bundled examples."""
     in_package = image.is_relative_to(Path(__file__).parents[2])
     return Path.home() if in_package else image.parent

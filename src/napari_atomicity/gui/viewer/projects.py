@@ -23,7 +23,7 @@ from ...state.edits import ReplaceClusters
 from ...state.window_state import WindowState
 from .. import tasks
 from ..controls.questions import confirm, front_window, show_info, show_warning
-from ..controls.save_dialogs import choose_file, folder_beside
+from ..controls.save_dialogs import choose_file, default_folder
 from .models import add_model, install_models, model_folder, open_with_models, wants_models
 
 # ---- questions on edits that are not saved, asked before they would be lost
@@ -139,7 +139,7 @@ def choose_project_file(state: WindowState) -> Path | None:
     paths = [Path(path) for i in images if (path := state.micrograph(i).path) is not None]
     default = f"session{SUFFIX}"
     if paths:
-        default = str(folder_beside(paths[0]) / f"{paths[0].stem}{SUFFIX}")
+        default = str(default_folder(paths[0]) / f"{paths[0].stem}{SUFFIX}")
     return choose_file(state, None, "Save as project", default, f"Projects (*{SUFFIX})")
 
 

@@ -49,7 +49,7 @@ class SampleMenu(QMenu):
             action.triggered.connect(partial(self._join, images, name))
 
     # ---- what the user does
-    def _ask(self, title: str, suggested: str) -> str:
+    def _name_from_dialog(self, title: str, suggested: str) -> str:
         """Ask for the name of a sample; empty if cancelled."""
         name, wanted = QInputDialog.getText(self._list, title, "Name of the sample", text=suggested)
         return name.strip() if wanted else ""
@@ -57,13 +57,13 @@ class SampleMenu(QMenu):
     def _group(self) -> None:
         images, sessions = selected_images(self._list), self._state.sessions
         suggested = sessions.free_name(sessions.sample_of(images[0]).name, of_samples=True)
-        if name := self._ask("Group into a sample", suggested):
+        if name := self._name_from_dialog("Group into a sample", suggested):
             attempt(lambda: sessions.group_sample(images, name))
 
     def _rename(self) -> None:
         sessions = self._state.sessions
         old = sessions.sample_of(selected_images(self._list)[0]).name
-        if (name := self._ask("Rename the sample", old)) and name != old:
+        if (name := self._name_from_dialog("Rename the sample", old)) and name != old:
             attempt(lambda: sessions.rename_sample(old, name))
 
     def _join(self, images: list[str], name: str, *_: object) -> None:
