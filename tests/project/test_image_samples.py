@@ -79,7 +79,7 @@ def test_samples_are_merged_where_there_is_none(tmp_path, old):
         project.image_files.set_session(first, SessionEntry(sample="mine"), "Ada")
         project.merge(other)
         assert samples_of(project) == {first: "mine", second: "spent"}
-        project.merge(OLD)  # without the table
+        project.merge(shutil.copy(OLD, tmp_path / "oldest.atomicity"))  # without the table
         assert samples_of(project) == {first: "mine", second: "spent"}
 
 
