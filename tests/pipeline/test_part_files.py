@@ -140,13 +140,14 @@ def test_a_damaged_archive_costs_its_images_only(tmp_path, damage):
 
 @pytest.fixture
 def data_set(tmp_path):
-    """Clusters of five images, one without any, after one of seven images."""
+    """Clusters of five images, one without any, after a killed run of seven images."""
     table = pd.concat(
         [synthetic_analysis(seed=n).table.assign(image=f"{n}.tif") for n in range(7)],
         ignore_index=True,
     )
     images = [{"image": f"{n}.tif", "pixel_size_nm": 0.1 * (n + 1)} for n in range(7)]
     write_data_set(table, tmp_path / "clusters", images)
+    (tmp_path / "clusters" / ".part-00000-killed.parquet").write_bytes(b"PAR1")
     table = table[~table["image"].isin(["3.tif", "5.tif", "6.tif"])].reset_index(drop=True)
     write_data_set(table, tmp_path / "clusters", images[:5])
     return tmp_path / "clusters", read_clusters(write_clusters(table, tmp_path / "all.parquet"))

@@ -195,8 +195,8 @@ def write_data_set(
     """Write clusters as a folder of Parquet files with the descriptions of their images.
 
     Each has the clusters of `IMAGES_PER_FILE` of the ``images``; ``image`` is the name of one.
-    Other files of an earlier data set in the folder are removed. Raises `AtomicityError` if a file
-    can not be written.
+    Other files of an earlier data set in the folder are removed, and incomplete ones, which polars
+    and DuckDB read too. Raises `AtomicityError` if a file can not be written.
     """
     file_of = pd.Index([one["image"] for one in images]).get_indexer(table["image"])
     file_of //= IMAGES_PER_FILE
@@ -205,7 +205,8 @@ def write_data_set(
         path = folder / _DATA_FILE.format(number)
         about = {"images": list(images[start : start + IMAGES_PER_FILE])}
         paths.append(write_clusters(table[file_of == number], path, about))
-    for path in set(folder.glob(_DATA_FILE.replace("{:05d}", "*"))) - set(paths):
+    earlier = (path for start in ("", ".") for path in folder.glob(f"{start}part-*.parquet"))
+    for path in set(earlier) - set(paths):
         path.unlink()
     return paths
 
