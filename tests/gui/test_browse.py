@@ -862,6 +862,16 @@ def test_nothing_happens_to_a_dropped_folder_if_cancelled(opened, afternoon, mon
     assert len(opened.state.images) == 4 and not running(opened.state, "add images")
 
 
+def test_a_folder_that_napari_opens_does_not_replace_the_project_without_a_question(
+    opened, afternoon, viewer, qtbot, settle, monkeypatch
+):
+    asked = answer(monkeypatch, "Cancel")
+    viewer.open(str(afternoon), plugin="napari-atomicity")
+    qtbot.waitUntil(lambda: len(asked) == 1, timeout=10_000)
+    settle(viewer)
+    assert len(opened.state.images) == 4 and "morning" in asked[0]
+
+
 def test_copies_of_images_are_not_added(
     opened, morning, afternoon, viewer, qtbot, settle, monkeypatch
 ):

@@ -76,6 +76,8 @@ class Classifier:
         is that of float32: a patch whose best two are close to each other is computed again.
     """
 
+    half: torch.dtype | None = None
+
     def __init__(
         self,
         card: ModelCard,

@@ -249,7 +249,7 @@ def browse_in(viewer: Any, path: str, patience: int = 40) -> None:
     if not main.isMaximized():
         main.resize(main.size().boundedTo(available))
     open_workbench(viewer)
-    binding_of(viewer).projects.open(path)
+    show_dock(viewer, "Browse").take([path])
 
 
 class Workbench(QWidget):

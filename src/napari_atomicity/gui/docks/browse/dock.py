@@ -538,9 +538,12 @@ class Browse(Dock):
 
     def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802
         paths = _paths_in(event)
-        if not paths:
-            return
-        event.acceptProposedAction()
+        if paths:
+            event.acceptProposedAction()
+            self.take(paths)
+
+    def take(self, paths: list[str]) -> None:
+        """Open what was dropped, or add it to the open project; ask where both are possible."""
         if self.state.project is not None and not paths[0].endswith(SUFFIX):
             if len(paths) > 1 or not Path(paths[0]).is_dir():
                 self.projects.add(paths)
