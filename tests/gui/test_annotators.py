@@ -248,7 +248,7 @@ def test_a_page_for_browsers_goes_out_and_answers_come_in(
     settle(viewer)
     text = part.result.text()
     assert text.startswith("Imported: 12 marks of Ada, Bo in 3 images.")
-    assert "Cy.json: Cy.json: line" in text and "999, outside" in text
+    assert "Cy.json: line" in text and "999, outside" in text
     click(dock.button)
     settle(viewer)
     cells = {row[0]: row[1:] for row in dock.results.f1.lines}

@@ -38,6 +38,7 @@ FOLDER = FILES | {"clusters", "parts", ".atomicity.lock"}
 class FakeClassifier:
     card = ModelCard("fake", CLASSES, sha256="0" * 64)
     device = torch.device("cpu")
+    device_name = "cpu"
 
 
 @pytest.fixture(autouse=True)

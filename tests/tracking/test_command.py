@@ -26,6 +26,7 @@ from napari_atomicity.tracking.files import FILES
 class FakeClassifier:
     card = ModelCard("fake", CLASSES, sha256="0" * 64)
     device = torch.device("cpu")
+    device_name = "cpu"
 
 
 @pytest.fixture
