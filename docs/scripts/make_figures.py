@@ -36,6 +36,8 @@ MIXTURES = {
 N_IMAGES = 3
 OF_PLOTS = {name: plot.explanation for name, plot in (PLOTS | DISPERSION_PLOTS).items()}
 OTHERS = {
+    "class_maps": "The cluster with the highest confidence of each label: what the network sees of "
+    "it, and the class maps of both channels.",
     "<image> clusters": "An image with its clusters, outlined in the colours of their labels.",
     "<image> atoms": "An image with its atoms, coloured by probability.",
     "<image> density": "Density of the atoms on the support.",
