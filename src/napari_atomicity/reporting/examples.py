@@ -130,14 +130,23 @@ _ZOOM = 4
 
 
 def typical_clusters(analyses: Iterable[Analysis], classes: Sequence[str]) -> list[Cluster]:
-    """Return the cluster with the highest confidence of each label that has patches."""
-    first: dict[str, tuple[float, Cluster]] = {}
+    """Return the surest cluster of each label, of a whole patch if there is one."""
+    first: dict[str, tuple[tuple[bool, float], Cluster]] = {}
     for analysis in analyses:
         for label, kind, rank in _ranked(analysis, classes):
             if kind == SURE and len(rank):
-                found = float(rank.iloc[0]), (analysis, int(rank.index[0]))
+                whole = (int(row) for row in rank.index if _is_whole(analysis, row))
+                row = next(whole, None)
+                cut, row = row is None, int(rank.index[0]) if row is None else row
+                found = (cut, float(rank[row])), (analysis, row)
                 first[label] = min(first.get(label, found), found, key=lambda one: one[0])
     return [first[label][1] for label in [*classes, *NON_CLASS_LABELS] if label in first]
+
+
+def _is_whole(analysis: Analysis, row: int) -> bool:
+    """Return whether the patch of a cluster is within the image."""
+    patch = next(iter(analysis.patches.values()))[row]
+    return bool(np.isfinite(analysis.without_padding(patch, row)).all())
 
 
 def draw_class_maps(axes: Axes, clusters: Sequence[Cluster], look: Look) -> None:

@@ -375,8 +375,8 @@ def draw_scale_bar(axes: Axes, size_nm: tuple[float, float]) -> None:
     rim = [withStroke(linewidth=3.5, foreground="black")]
     axes.plot([x, x + length_nm], [y, y], color="white", linewidth=2, path_effects=rim)
     axes.annotate(
-        f"{length_nm:g} nm", (x + length_nm / 2, y), (0, 3), textcoords="offset points",
-        ha="center", va="bottom", color="white",
+        f"{length_nm:g} nm", (x, y), (0, 3), textcoords="offset points",
+        ha="left", va="bottom", color="white",
         path_effects=[withStroke(linewidth=1.5, foreground="black")],
     )  # fmt: skip
 

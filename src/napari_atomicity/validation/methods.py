@@ -275,9 +275,7 @@ def by_combination(analysis: Analysis) -> Answer:
     """Answer as an analysis does: by the calibrated combination of network and mixture."""
     classes = _card(analysis).classes
     p = analysis.table[probability_columns(classes)].to_numpy(float)
-    return replace(
-        _best_class(p, classes), sets=analysis.table["prediction_set"].to_numpy(object)
-    )
+    return replace(_best_class(p, classes), sets=analysis.table["prediction_set"].to_numpy(object))
 
 
 def _best_class(p: np.ndarray, classes: Sequence[str]) -> Answer:
