@@ -583,6 +583,21 @@ def test_blind_a_second_person_sees_nothing(bench, qtbot):
     assert corrected(state, ("a.tif", 1)) == "Pt70"
 
 
+def test_undo_and_redo_in_the_bar_show_the_cluster_that_a_key_would_change(bench, qtbot):
+    review = start(bench, "random")
+    seen, state = [], bench.state
+    while len({image for image, _ in seen}) < 2:
+        seen.append(review.key)
+        QTest.keyClick(bench.binding.viewer.window._qt_viewer.canvas.native, KEY.Key_1)
+    history = workbench_bar(bench.binding.viewer).history
+    for button in (history.undo, history.redo):
+        button.click()
+        assert {image for image, _ in state.selection} == {state.current}
+        assert review.key in state.selection and review.key == seen[-1]
+    bench.binding.label_mode.end_review()
+    assert {image for image, _ in state.selection} <= {state.current}
+
+
 def test_another_name_stays_blind(bench, qtbot):
     state, form = bench.state, workbench_bar(bench.binding.viewer).annotator
     qtbot.mouseClick(form.blind, LEFT)

@@ -14,6 +14,7 @@ from napari_atomicity.core.tables import cluster_table as tables
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.state.cluster_rows import bare_rows, only, unclassified
 from napari_atomicity.state.window_state import WindowState
+from support import synthetic_analysis
 
 CLASSES = ("Pt19", "Pt30", "Pt41")
 MICROGRAPH = Micrograph(np.zeros((100, 100)), 0.05, "field")
@@ -425,3 +426,17 @@ def test_a_result_may_take_turns_with_all_that_is_compared():
     now = state.table().set_index("cluster_id")
     assert now["label_corrected"].tolist() == ["", "Pt41", "", "", "", ""]
     assert not np.allclose(now["p_Pt19"], before["p_Pt19"])
+
+
+def test_what_is_selected_elsewhere_is_deselected_with_the_image(state):
+    """A key would change clusters of an image that is not on show."""
+    first, second = "one.tif", "two.tif"
+    for name in (first, second):
+        state.clusters.set_analysis(synthetic_analysis(name=name))
+    state.current = first
+    state.select([(first, 1), (second, 2)])
+    state.current = second  # a selection over several images stays
+    assert len(state.selection) == 2
+    state.select([(second, 2)])
+    state.current = first
+    assert state.selection == frozenset()

@@ -303,6 +303,10 @@ class WindowState(WindowImages):
     def current(self, image: str | None) -> None:
         if image != self._current:
             self._current = image
+            # A key must not change clusters or atoms of which none is in the image on show.
+            for selected in (self, self.atoms):
+                if all(name != image for name, _ in selected.selection):
+                    selected.select(())
             self.current_changed.emit(image)
 
     # ---- analyses

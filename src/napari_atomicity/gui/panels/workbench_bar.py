@@ -235,9 +235,9 @@ class UndoButtons(FollowingWidget):
         self._binding = binding
         self._undone: tuple[Step, ...] = ()
         self.undo = QPushButton("Undo")
-        self.undo.clicked.connect(binding.edits.undo)
+        self.undo.clicked.connect(binding.label_mode.undo)
         self.redo = QPushButton("Redo")
-        self.redo.clicked.connect(binding.edits.redo)
+        self.redo.clicked.connect(binding.label_mode.redo)
         row = QHBoxLayout(self)
         row.setContentsMargins(6, 0, 6, 0)
         for button in (self.undo, self.redo):

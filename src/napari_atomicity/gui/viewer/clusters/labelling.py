@@ -179,6 +179,14 @@ class LabelMode(KeyMode):
         self.show_text()
         self.review_moved.emit()
 
+    def undo(self) -> None:
+        """Undo the last step; a review shows its cluster."""
+        self._actions.undo()
+
+    def redo(self) -> None:
+        """Redo the step that was undone last; a review shows its cluster."""
+        self._actions.redo()
+
     def end_review(self) -> None:
         """End the review."""
         self.review = None
