@@ -1,9 +1,11 @@
 """The package as a whole: cheap to import, complete, and one version everywhere."""
 
 import ast
+import io
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 from pathlib import Path
 
@@ -108,6 +110,25 @@ def test_a_development_version_has_the_commit_of_its_checkout(tmp_path):
     subprocess.run([*git, "checkout", "-q", "--detach"], check=True)
     assert commit_of(tmp_path / "clone") == commit()
     assert commit_of(tmp_path) == ""
+
+
+def test_an_archive_of_the_source_names_its_commit(tmp_path):
+    name = "src/napari_atomicity/_version.py"
+    for file in (name, ".gitattributes"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_bytes((ROOT / file).read_bytes())
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", tmp_path]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "one"]):
+        subprocess.run([*git, *words], check=True)
+    archive = subprocess.run([*git, "archive", "HEAD"], capture_output=True, check=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        code = opened.extractfile(name).read()
+    names = {"__file__": str(tmp_path / "elsewhere" / name)}
+    exec(code, names)
+    expected = _version.NUMBER
+    if ".dev" in expected:
+        expected += f"+g{commit_of(tmp_path)}"
+    assert names["__version__"] == expected
 
 
 def test_the_version_of_a_wheel_has_the_commit_too(tmp_path, monkeypatch):

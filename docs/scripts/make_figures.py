@@ -36,6 +36,8 @@ MIXTURES = {
 N_IMAGES = 3
 OF_PLOTS = {name: plot.explanation for name, plot in (PLOTS | DISPERSION_PLOTS).items()}
 OTHERS = {
+    "class_maps": "The cluster with the highest confidence of each label: what the network sees of "
+    "it, and the class maps of both channels.",
     "<image> clusters": "An image with its clusters, outlined in the colours of their labels.",
     "<image> atoms": "An image with its atoms, coloured by probability.",
     "<image> density": "Density of the atoms on the support.",
@@ -77,12 +79,15 @@ def write_atoms(folder: Path, out: Path) -> None:
 
 
 def pictures_of(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the name of each figure, and its picture for one column; of images, the first only."""
-    seen = set()
-    for path in sorted(folder.glob("*_one_column.png")):
-        image, _, kind = path.name.removesuffix("_one_column.png").rpartition(" ")
+    """Yield the name of each figure, and its picture for one column; of images, the first only.
+
+    Plots of single images are omitted if there is one of all images.
+    """
+    end, seen = "_one_column.png", set()
+    for path in sorted(folder.glob(f"*{end}")):
+        image, _, kind = path.name.removesuffix(end).rpartition(" ")
         name = f"<image> {kind}" if image else kind
-        if name not in seen and not (image and kind in OF_PLOTS):
+        if name not in seen and not (image and (folder / f"{kind}{end}").exists()):
             seen.add(name)
             yield name, path
 
@@ -95,7 +100,7 @@ def gallery(folder: Path, group: str, explanations: Mapping[str, str]) -> list[s
         size = WIDTH_PX, round(WIDTH_PX * picture.height / picture.width)
         file = f"figure-{group}-{name.removeprefix('<image> ')}.webp"
         picture.resize(size, Image.Resampling.LANCZOS).save(PICTURES / file, quality=QUALITY)
-        about = explanations[name]
+        about = explanations.get(name) or explanations[name.removeprefix("<image> ")]
         lines += [f"**`{name}`** {about}", "", f"![{about}](../images/{file})", ""]
     return lines[:-1]
 

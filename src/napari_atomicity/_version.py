@@ -4,6 +4,8 @@ from pathlib import Path
 
 NUMBER = "0.3.0.dev0"
 """Version by Semantic Versioning; ``.dev0`` until it is released."""
+ARCHIVED = "$Format:%H$"
+"""The commit in an archive of the source, where Git puts it (``.gitattributes``)."""
 
 
 def commit_of(checkout: Path) -> str:
@@ -38,7 +40,8 @@ def find_version() -> str:
     """Return the version with the commit of the checkout, or the one that was installed."""
     if ".dev" not in NUMBER:
         return NUMBER
-    commit = commit_of(Path(__file__).parents[2])
+    archived = "" if ARCHIVED.startswith("$") else ARCHIVED[:9]
+    commit = archived or commit_of(Path(__file__).parents[2])
     if commit:
         return f"{NUMBER}+g{commit}"
     from importlib.metadata import PackageNotFoundError, version  # slow to import

@@ -120,6 +120,8 @@ def test_plots_are_saved_at_the_size_of_a_publication(analyses, tmp_path):
         table = pd.read_csv(files[f"{image} clusters.csv"])
         assert len(table) == (analyses.table["image"] == image).sum()
         assert f"{image} clusters_two_columns.pdf" in files
+    assert "class_maps_one_column.pdf" in files
+    assert pd.read_csv(files["class_maps.csv"])["label"].is_unique
     widths_cm = []
     for column in ("one_column", "two_columns"):
         svg = files[f"diameter_{column}.svg"].read_text()

@@ -4,14 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from napari_atomicity.reporting.examples import (
     DOUBTFUL,
     MAX_EXAMPLES,
     SURE,
+    draw_class_maps,
     has_patches,
     select_examples,
+    typical_clusters,
+    write_class_maps,
 )
+from napari_atomicity.reporting.plots.base import Look
 from napari_atomicity.state.cluster_rows import bare_rows, insert_rows
 from support import CLASSES, synthetic_analysis
 
@@ -78,3 +83,25 @@ def test_clusters_without_patches_are_passed_over(analysis):
     assert has_patches(more).tolist() == [True] * 12 + [False]
     assert {e.label for e in select_examples([], more, CLASSES)} == {"Pt19"}
     assert select_examples([], replace(analysis, patches={}, class_maps={}), CLASSES) == []
+
+
+def test_class_maps_are_of_the_surest_cluster_of_each_label(analysis, tmp_path):
+    labels = np.where(np.arange(12) % 2, "Pt19", "Pt41")
+    first = with_columns(analysis, label=labels, confidence=np.linspace(0.9, 0.4, 12))
+    second = with_columns(analysis, label="Pt41", confidence=np.linspace(0.4, 0.95, 12))
+    found = typical_clusters([first, second], CLASSES)
+    assert [(one is second, row) for one, row in found] == [(False, 1), (True, 11)]
+    files = write_class_maps([first, second], CLASSES, tmp_path)
+    assert {path.suffix for path in files} == {".png", ".svg", ".pdf", ".csv"}
+    axes = Figure().add_subplot()
+    draw_class_maps(axes, found, Look(CLASSES))
+    assert len(axes.images) == 2 * 4
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["Pt19\n0.85", "Pt41\n0.95"]
+
+
+def test_without_a_network_there_are_no_class_maps(analysis, tmp_path):
+    bare = replace(analysis, patches={}, class_maps={})
+    assert write_class_maps([bare], CLASSES, tmp_path) == []
+    axes = Figure().add_subplot()
+    draw_class_maps(axes, typical_clusters([bare], CLASSES), Look(CLASSES))
+    assert "network" in axes.texts[0].get_text()

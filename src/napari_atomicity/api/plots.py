@@ -30,7 +30,8 @@ class AnalysisPlots:
 
     ``plot.diameter()``, ``plot.intensity()``, ``plot.confidence()``, ``plot.reliability()``,
     ``plot.ratios()`` and ``plot.embedding()`` draw into ``axes``, by default a new figure, and
-    return the axes. ``plot.save(folder)`` writes all of them for a publication.
+    return the axes; so does ``plot.class_maps()``. ``plot.save(folder)`` writes all of them for a
+    publication.
     """
 
     def __init__(self, draw_image: Callable[..., Any], analyses: Sequence[Analysis]) -> None:
@@ -64,6 +65,26 @@ class AnalysisPlots:
         PLOTS[name].draw(axes, data, Look(classes))
         return axes
 
+    def class_maps(self, axes: Axes | None = None) -> Axes:
+        """Plot the most certain cluster of each label, as the network sees it, with its class maps.
+
+        Parameters
+        ----------
+        axes : matplotlib.axes.Axes, optional
+            By default those of a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        from ..reporting.examples import draw_class_maps, typical_clusters
+        from ..reporting.plots.base import Look
+
+        classes = self._contents()[1]
+        axes = axes or new_axes((7.0, 6.0))
+        draw_class_maps(axes, typical_clusters(self._analyses, classes), Look(classes))
+        return axes
+
     def save(self, folder: str | PathLike[str]) -> list[Path]:
         """Write images and plots as PNG, SVG and PDF, 8.5 and 17.5 cm wide, with their numbers.
 
@@ -82,12 +103,16 @@ class AnalysisPlots:
         AtomicityError
             If a file cannot be written.
         """
+        from ..reporting.examples import write_class_maps
         from ..reporting.figures import write_images
         from ..reporting.plots.publication import write_plots
 
         table, classes, parameters = self._contents()
-        images = write_images(self._analyses, Path(folder))
-        return [*images, *write_plots(table, classes, Path(folder), parameters)]
+        return [
+            *write_images(self._analyses, Path(folder)),
+            *write_class_maps(self._analyses, classes, Path(folder)),
+            *write_plots(table, classes, Path(folder), parameters),
+        ]
 
     def _contents(self) -> tuple[pd.DataFrame, tuple[str, ...], dict[str, dict[str, Any]]]:
         """Return the clusters, the classes, and the parameters of each image."""

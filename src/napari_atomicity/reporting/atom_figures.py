@@ -35,12 +35,11 @@ if TYPE_CHECKING:
 
 LONGEST_PX = 1200
 """Longest edge of the image in a figure in pixels."""
-_CURVES = {
-    "g": ("Distance / nm", "Pair correlation g(r)"),
-    "L": ("Distance / nm", "L(r) - r / nm"),
-    "G": ("Distance to the nearest neighbour / nm", "Fraction of atoms"),
+_CHARTS = {
+    "dispersion": ("pair_correlation", "ripley_l", "neighbour_distribution"),
+    "groups": ("nearest_neighbours", "groups", "group_extents"),
 }
-_HISTOGRAMS = ("nearest_neighbours", "groups", "group_extents")
+"""Plots of each chart of the report, beside each other."""
 _OF_IMAGES = (
     ("Density / nm⁻²", "density_per_nm2", "density_low_per_nm2", "density_high_per_nm2"),
     (
@@ -68,8 +67,7 @@ def image_figures(
     drawn = {
         "atoms": atom_overview(analysis, table),
         "density": None if density is None else density_overview(density, name),
-        "dispersion": None if found is None else dispersion_chart(found),
-        "groups": group_chart(on_support, found),
+        **_plot_charts(on_support, found),
     }
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
@@ -78,11 +76,7 @@ def run_figures(
     on_support: pd.DataFrame, rows: pd.DataFrame, found: DispersionStatistics
 ) -> dict[str, Figure]:
     """Draw the figures of all images together."""
-    drawn = {
-        "dispersion": dispersion_chart(found),
-        "groups": group_chart(on_support, found),
-        "images": image_chart(rows),
-    }
+    drawn = {**_plot_charts(on_support, found), "images": image_chart(rows)}
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
@@ -212,17 +206,24 @@ def _draw_levels(
     )  # fmt: skip
 
 
-def group_chart(table: pd.DataFrame, found: DispersionStatistics | None) -> Figure | None:
-    """Plot histograms of neighbour distances, and of groups by number of atoms and by extent."""
-    if not len(table):
-        return None
-    with style(fixed_titles=True):
-        figure, panels = _panels([2.65] * len(_HISTOGRAMS), 2.4, gap_inch=0.75, right_inch=0.2)
-        for axes, name in zip(panels, _HISTOGRAMS, strict=True):
-            plot = DISPERSION_PLOTS[name]
-            plot.draw(axes, plot.data(table, dispersion=found), Look())
-            axes.set_title(plot.title, loc="left", fontsize=9, color=INK)
-    return figure
+def _plot_charts(
+    on_support: pd.DataFrame, found: DispersionStatistics | None
+) -> dict[str, Figure | None]:
+    """Draw the plots of the dispersion of one image or of all, as charts of several panels."""
+    charts: dict[str, Figure | None] = {}
+    for chart, names in _CHARTS.items():
+        data = {n: DISPERSION_PLOTS[n].data(on_support, dispersion=found) for n in names}
+        if not any(map(len, data.values())):
+            continue
+        with style(fixed_titles=True):
+            sizes_inch = [2.65] * len(names), 2.4
+            figure, panels = _panels(*sizes_inch, gap_inch=0.75, right_inch=0.2)
+            for axes, (name, numbers) in zip(panels, data.items(), strict=True):
+                plot = DISPERSION_PLOTS[name]
+                plot.draw(axes, numbers, Look())
+                axes.set_title(plot.title, loc="left", fontsize=9, color=INK)
+        charts[chart] = figure
+    return charts
 
 
 def image_chart(rows: pd.DataFrame) -> Figure | None:
@@ -330,30 +331,6 @@ def write_comparison_of_images(rows: pd.DataFrame, folder: Path) -> list[Path]:
     columns = ["image", *(name for _, *names in _OF_IMAGES for name in names)]
     numbers = pd.concat([found[0], found[1].to_frame().T])[columns]
     return [*files, write_table(numbers, folder / "images.csv")]
-
-
-def dispersion_chart(found: DispersionStatistics) -> Figure | None:
-    """Plot g(r), L(r) and nearest neighbours with those of random atoms."""
-    curves = {name: found.curves[name] for name in _CURVES if name in found.curves}
-    if not curves:
-        return None
-    with style(fixed_titles=True):
-        figure, panels = _panels([2.65] * len(curves), 2.4, gap_inch=0.75, right_inch=0.1)
-        for axes, (name, curve) in zip(panels, curves.items(), strict=True):
-            less = curve["r_nm"].to_numpy(float) if name == "L" else np.zeros(len(curve))
-            low, high, expected, observed = (
-                curve[c].to_numpy(float) - less for c in ("low", "high", "expected", "observed")
-            )
-            axes.fill_between(curve["r_nm"], low, high, color="#d0d5dd", linewidth=0)
-            axes.plot(curve["r_nm"], expected, color="#667085", linewidth=1, linestyle="--")
-            axes.plot(curve["r_nm"], observed, color=_BLUE, linewidth=1.4)
-            axes.set(xlabel=_CURVES[name][0], ylabel=_CURVES[name][1])
-            style_axes(axes, Look())
-        panels[0].set_title(
-            f"{found.n_atoms} atoms; grey: {100 * found.level:.0f} % of random patterns",
-            loc="left", fontsize=9, color=INK,
-        )  # fmt: skip
-    return figure
 
 
 def _map_axes(height_to_width: float) -> tuple[Figure, Axes, Axes]:

@@ -1,17 +1,25 @@
-"""Examples for the report: the clusters with highest and lowest confidence of each label."""
+"""Examples of clusters: those of each label with the highest and the lowest confidence."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from ..core.tables.cluster_table import NON_CLASS_LABELS
+from ..core.tables.cluster_table import NON_CLASS_LABELS, class_confidence
+from ..core.text import printable
 from ..models.analysis import Analysis
-from .figures import patch_strip
+from .figures import CLUSTER_COLUMNS, draw_scale_bar, patch_strip, patch_tiles
+from .plots.base import Look, draw_message
+from .plots.publication import publication_look, write_drawn
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SURE, DOUBTFUL = "sure", "doubtful"
 MAX_EXAMPLES = 2
@@ -112,3 +120,79 @@ def _ranked(analysis: Analysis, classes: Sequence[str]) -> list[tuple[str, str, 
         sure = confidence[isolated.loc[confidence.index]]
         out += [(label, SURE, -sure), (label, DOUBTFUL, confidence)]
     return [(name, kind, rank.sort_values(kind="stable")) for name, kind, rank in out]
+
+
+# ---- figure of typical clusters with their class maps
+Cluster = tuple[Analysis, int]
+"""A cluster, by its row in the table of an analysis."""
+_STEP = 1.05  # from tile to tile, in widths of a tile
+_ZOOM = 4
+
+
+def typical_clusters(analyses: Iterable[Analysis], classes: Sequence[str]) -> list[Cluster]:
+    """Return the surest cluster of each label, of a whole patch if there is one."""
+    first: dict[str, tuple[tuple[bool, float], Cluster]] = {}
+    for analysis in analyses:
+        for label, kind, rank in _ranked(analysis, classes):
+            if kind == SURE and len(rank):
+                whole = (int(row) for row in rank.index if _is_whole(analysis, row))
+                row = next(whole, None)
+                cut, row = row is None, int(rank.index[0]) if row is None else row
+                found = (cut, float(rank[row])), (analysis, row)
+                first[label] = min(first.get(label, found), found, key=lambda one: one[0])
+    return [first[label][1] for label in [*classes, *NON_CLASS_LABELS] if label in first]
+
+
+def _is_whole(analysis: Analysis, row: int) -> bool:
+    """Return whether the patch of a cluster is within the image."""
+    patch = next(iter(analysis.patches.values()))[row]
+    return bool(np.isfinite(analysis.without_padding(patch, row)).all())
+
+
+def draw_class_maps(axes: Axes, clusters: Sequence[Cluster], look: Look) -> None:
+    """Draw a column for each cluster: its patches, and their class maps."""
+    axes.spines[:].set_visible(False)
+    axes.set(xticks=[], yticks=[])
+    if not clusters:
+        draw_message(axes, look, "No complete cluster was classified by a network")
+        return
+    names: list[str] = []
+    edge_nm = clusters[0][0].field_of_view_nm
+    for column, (analysis, row) in enumerate(clusters):
+        tiles = patch_tiles(analysis, row, _ZOOM)
+        names = list(tiles)
+        for line, tile in enumerate(tiles.values()):
+            x, y = _STEP * column * edge_nm, _STEP * line * edge_nm
+            axes.imshow(tile, extent=(x, x + edge_nm, y + edge_nm, y))
+    draw_scale_bar(axes, (edge_nm, edge_nm))
+    shape = len(names), len(clusters)
+    rows, columns = ((_STEP * np.arange(n) + 0.5) * edge_nm for n in shape)
+    axes.set_xticks(columns, [_caption(*cluster) for cluster in clusters], color=look.ink)
+    axes.set_yticks(rows, [name.replace("class map", "class\nmap") for name in names])
+    axes.tick_params(length=0, labeltop=True, labelbottom=False, colors=look.ink)
+    height, width = ((_STEP * (n - 1) + 1) * edge_nm for n in shape)
+    axes.set(xlim=(0, width), ylim=(height, 0))
+
+
+def _caption(analysis: Analysis, index: int) -> str:
+    """Return label and confidence of a cluster."""
+    row = analysis.table.iloc[[index]]
+    confidence = class_confidence(row["label"], row["confidence"])[0]
+    label = printable(str(row["label"].iloc[0]))
+    return f"{label}\n{confidence:.2f}" if np.isfinite(confidence) else label
+
+
+def write_class_maps(
+    analyses: Iterable[Analysis], classes: Sequence[str], folder: Path
+) -> list[Path]:
+    """Write patches and class maps of typical clusters, as for a publication."""
+    clusters = typical_clusters(analyses, classes)
+    if not clusters:
+        return []
+    look = publication_look(classes)
+    draw = partial(draw_class_maps, clusters=clusters, look=look)
+    numbers = pd.concat([a.table.iloc[[row]] for a, row in clusters])[["image", *CLUSTER_COLUMNS]]
+    # Two lines of caption are above the tiles, and words beside them.
+    analysis, row = clusters[0]
+    aspect = min(1.0, 1.1 * len(patch_tiles(analysis, row)) / (len(clusters) + 0.5))
+    return write_drawn("class_maps", draw, folder, look, numbers, aspect)

@@ -281,23 +281,29 @@ def interval_bar(
     ).format(w=width, f=width * fraction, c=colour, m=mark)
 
 
-def patch_strip(analysis: Analysis, index: int, zoom: int = 2) -> tuple[str, list[str]]:
-    """Draw patches and class maps of one cluster next to each other."""
-    tiles, names = [], []
+def patch_tiles(analysis: Analysis, index: int, zoom: int = 2) -> dict[str, np.ndarray]:
+    """Draw patches and class maps of one cluster: name → colours, uint8 (h, w, 3)."""
     patches = {
         channel: analysis.without_padding(own[index], index)[None]
         for channel, own in analysis.patches.items()
     }
-    for channel, patch in patches.items():
-        tiles.append(np.repeat(compose(patch, factor=zoom)[0][..., None], 3, axis=-1))
-        names.append(channel)
+    tiles = {
+        channel: np.repeat(compose(patch, factor=zoom)[0][..., None], 3, axis=-1)
+        for channel, patch in patches.items()
+    }
     for channel, maps in analysis.class_maps.items():
         shown = analysis.map_within_image(maps[index], index)[None]
-        tiles.append(compose(patches[channel], shown, factor=zoom)[0])
-        names.append(f"class map {channel}")
-    gap = np.full((tiles[0].shape[0], 2 * zoom, 3), 255, np.uint8)
-    strip = [part for tile in tiles for part in (tile, gap)][:-1]
-    return data_uri(np.concatenate(strip, axis=1), "jpeg"), names
+        tiles[f"class map {channel}"] = compose(patches[channel], shown, factor=zoom)[0]
+    return tiles
+
+
+def patch_strip(analysis: Analysis, index: int, zoom: int = 2) -> tuple[str, list[str]]:
+    """Draw patches and class maps of one cluster next to each other."""
+    tiles = patch_tiles(analysis, index, zoom)
+    parts = []
+    for tile in tiles.values():
+        parts += [tile, np.full((len(tile), 2 * zoom, 3), 255, np.uint8)]
+    return data_uri(np.concatenate(parts[:-1], axis=1), "jpeg"), list(tiles)
 
 
 # ---- plot of an analysed image with the outlines of its clusters, with matplotlib
@@ -369,13 +375,13 @@ def draw_scale_bar(axes: Axes, size_nm: tuple[float, float]) -> None:
     rim = [withStroke(linewidth=3.5, foreground="black")]
     axes.plot([x, x + length_nm], [y, y], color="white", linewidth=2, path_effects=rim)
     axes.annotate(
-        f"{length_nm:g} nm", (x + length_nm / 2, y), (0, 3), textcoords="offset points",
-        ha="center", va="bottom", color="white",
+        f"{length_nm:g} nm", (x, y), (0, 3), textcoords="offset points",
+        ha="left", va="bottom", color="white",
         path_effects=[withStroke(linewidth=1.5, foreground="black")],
     )  # fmt: skip
 
 
-_COLUMNS = ["frame", "cluster_id", "x_nm", "y_nm", "diameter_nm", "label", "confidence"]
+CLUSTER_COLUMNS = ["frame", "cluster_id", "x_nm", "y_nm", "diameter_nm", "label", "confidence"]
 
 
 def write_images(analyses: Iterable[Analysis], folder: Path) -> list[Path]:
@@ -389,5 +395,5 @@ def write_images(analyses: Iterable[Analysis], folder: Path) -> list[Path]:
         name = f"{image_file(analysis.micrograph.name)} clusters"
         # The legend is beside the image.
         aspect = 0.75 * height / width
-        files += write_drawn(name, draw, folder, look, rows[_COLUMNS], aspect)
+        files += write_drawn(name, draw, folder, look, rows[CLUSTER_COLUMNS], aspect)
     return files

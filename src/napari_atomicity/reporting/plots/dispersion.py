@@ -1,4 +1,4 @@
-"""Plots of the dispersion of atoms: nearest neighbours, g(r), L(r), quadrats, sizes of groups.
+"""Plots of the dispersion of atoms: nearest neighbours, g(r), L(r), G(r), quadrats, groups.
 
 They are used like the plots of clusters (`reporting.plots.registry`), with an atom table of one
 image or of several images. The context of ``data`` is ``dispersion``, the
@@ -335,7 +335,14 @@ def _curve_data(name: str) -> Any:
     return data
 
 
-def _draw_curve(axes: Axes, data: pd.DataFrame, look: Look, label: str) -> None:
+def _draw_curve(
+    axes: Axes,
+    data: pd.DataFrame,
+    look: Look,
+    label: str,
+    distance: str = "Distance r",
+    loc: str = "best",  # of the legend
+) -> None:
     look = atom_look(look)
     r = data["r_nm"]
     if data["low"].notna().any():
@@ -346,8 +353,8 @@ def _draw_curve(axes: Axes, data: pd.DataFrame, look: Look, label: str) -> None:
         axes.plot(r, data["expected"], color=look.ink, linewidth=1, linestyle=(0, (4, 3)),
                   label="random atoms")  # fmt: skip
     axes.plot(r, data["observed"], color=look.colour(BAR), linewidth=1.8, label="atoms")
-    axes.set(xlim=(0, float(r.iloc[-1])), xlabel="Distance r / nm", ylabel=label)
-    legend(axes, look, loc="best")
+    axes.set(xlim=(0, float(r.iloc[-1])), xlabel=f"{distance} / nm", ylabel=label)
+    legend(axes, look, loc=loc)
     p = float(data["p"].iloc[0])
     style_axes(
         axes, look, f"Test of complete spatial randomness on the same support: {format_p_value(p)}."
@@ -364,6 +371,13 @@ def draw_pair_correlation(axes: Axes, data: pd.DataFrame, look: Look) -> None:
 def draw_ripley(axes: Axes, data: pd.DataFrame, look: Look) -> None:
     """Draw L(r) - r with its envelope."""
     _draw_curve(axes, data, look, "L(r) − r / nm")
+
+
+@message_if_empty("Fewer than two atoms")
+def draw_neighbour_distribution(axes: Axes, data: pd.DataFrame, look: Look) -> None:
+    """Draw G(r) with its envelope."""
+    to = "Distance r to the nearest neighbour"
+    _draw_curve(axes, data, look, "Fraction of atoms G(r)", to, "lower right")
 
 
 def _no_members(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
@@ -458,6 +472,17 @@ DISPERSION_PLOTS: dict[str, Plot] = {
         "indicate clustering, negative values regularity.",
         _curve_data("L"),
         draw_ripley,
+        _no_members,
+        _curve_places,
+        _curve_row,
+        nothing=EMPTY_MESSAGE,
+    ),
+    "neighbour_distribution": Plot(
+        "Neighbour distribution",
+        "Fraction of atoms whose nearest neighbour is within a distance r, corrected for the edge: "
+        "above the band for clustered atoms, below it for regular ones.",
+        _curve_data("G"),
+        draw_neighbour_distribution,
         _no_members,
         _curve_places,
         _curve_row,
