@@ -586,7 +586,7 @@ def test_blind_a_second_person_sees_nothing(bench, qtbot):
 def test_undo_and_redo_in_the_bar_show_the_cluster_that_a_key_would_change(bench, qtbot):
     review = start(bench, "random")
     seen, state = [], bench.state
-    while len({image for image, _ in seen}) < 2:
+    while not seen or seen[-1][0] == review.key[0]:  # until the next one is in another image
         seen.append(review.key)
         QTest.keyClick(bench.binding.viewer.window._qt_viewer.canvas.native, KEY.Key_1)
     history = workbench_bar(bench.binding.viewer).history
