@@ -3,9 +3,10 @@
 import hashlib
 import json
 
+import napari_atomicity
 from napari_atomicity.io.provenance import Outcome, now
 from napari_atomicity.io.result_folder import ResultFolder
-from napari_atomicity.io.ro_crate import METADATA
+from napari_atomicity.io.ro_crate import METADATA, SOFTWARE
 
 
 def references(value):
@@ -39,4 +40,6 @@ def test_results_are_described_with_files_images_and_model(tmp_path):
     assert known["#image/a <b>.tif"]["sha256"] == "ab" * 32
     assert known["#model/pt-dual-1"]["keywords"] == ["Pt19"]
     assert known["#run"]["startTime"] == record["started"]
+    version = napari_atomicity.__version__  # of a development version with its commit
+    assert known[SOFTWARE]["version"] == record["version"] == version
     assert known["./"]["license"]["@id"] in known
