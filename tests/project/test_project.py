@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -294,6 +296,66 @@ def test_two_annotators_are_merged(folder, project, state, tmp_path):
     assert state.merge(theirs).n_new == 0
     log = project.corrections()
     assert log[log["merged"]]["annotator"].unique().tolist() == ["Bob"]
+
+
+def test_nothing_is_left_beside_a_project_that_is_merged(project, state, tmp_path):
+    theirs = project.copy(tmp_path / "bob.atomicity")
+    before = theirs.read_bytes()
+    state.merge(theirs)
+    assert [path.name for path in tmp_path.glob("bob*")] == ["bob.atomicity"]
+    assert theirs.read_bytes() == before
+
+
+def test_a_project_that_another_window_has_open_is_merged_and_left_to_it(project, state, tmp_path):
+    theirs = project.copy(tmp_path / "bob.atomicity")
+    bob, other = opened(theirs)
+    bob.annotator = "Bob"
+    logs = {path.name for path in tmp_path.glob("bob*-*")}
+    assert logs == {"bob.atomicity-shm", "bob.atomicity-wal"}
+    bob.clusters.relabel([("a.tif", 1)], "Pt19")
+    other.flush()
+    assert state.merge(theirs).n_new == 1
+    assert {path.name for path in tmp_path.glob("bob*-*")} == logs
+    bob.clusters.relabel([("a.tif", 2)], "Pt30")  # it is written on
+    other.close()
+    assert not [*tmp_path.glob("bob*-*")]
+    assert state.merge(theirs).n_new == 1
+
+
+def test_the_last_window_that_only_reads_leaves_no_log(project, tmp_path):
+    theirs = project.copy(tmp_path / "bob.atomicity")
+    bob, other = opened(theirs)
+    bob.annotator = "Bob"
+    reading = Project(theirs)
+    assert reading.read_only
+    bob.clusters.relabel([("a.tif", 1)], "Pt19")
+    other.close()
+    log = Path(f"{theirs}-wal")
+    assert log.stat().st_size > 0  # the label is there only
+    reading.close()
+    assert not log.exists()
+    copy = tmp_path / "elsewhere" / "bob.atomicity"
+    copy.parent.mkdir()
+    shutil.copy(theirs, copy)
+    with Project(copy) as again:
+        assert again.labels()["a.tif"] == {1: "Pt19"}
+
+
+def test_the_log_of_a_killed_window_stays_for_whoever_writes_next(project, state, tmp_path):
+    theirs = project.copy(tmp_path / "bob.atomicity")
+    bob, other = opened(theirs)
+    bob.annotator = "Bob"
+    bob.clusters.relabel([("a.tif", 1)], "Pt19")
+    other.flush()
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    for path in tmp_path.glob("bob.atomicity*"):
+        shutil.copy(path, killed)
+    other.close()
+    before = (killed / "bob.atomicity").read_bytes()
+    assert state.merge(killed / "bob.atomicity").n_new == 1
+    assert (killed / "bob.atomicity").read_bytes() == before
+    assert Path(killed / "bob.atomicity-wal").exists()
 
 
 def test_copies_made_in_the_midst_bring_only_what_was_said_in_them(project, state, tmp_path):

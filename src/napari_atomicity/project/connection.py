@@ -20,7 +20,7 @@ import pandas as pd
 
 from ..core.errors import AtomicityError, ReadError, WriteError, reason_of
 from ..io.files import regular_file
-from ..io.writer_lock import WriterLock
+from ..io.writer_lock import WriterLock, lease_path
 from .schema import APPLICATION_ID, OLDEST, SCHEMA, create_tables, tables_since
 
 # ---- check that a SQLite file has the tables of a project and nothing else
@@ -539,7 +539,7 @@ class ProjectConnection:
 
     # ---- closing
     def close(self) -> None:
-        """Close all connections and release the lock."""
+        """Close all connections, leave no log beside the file, and release the lock."""
         if self.closed:
             return
         self.closed = True
@@ -553,9 +553,28 @@ class ProjectConnection:
                 use.release()
             self._connections.clear()
         self._local = threading.local()
+        self._remove_logs()
         self._release_lock()
         if self._draft is not None:
             self._draft.cleanup()
+
+    def _remove_logs(self) -> None:
+        """Let SQLite take in and remove its logs, which a connection that only reads leaves behind.
+
+        It does so only if no other program has the file open. Logs of a window that writes, also of
+        one that was killed, stay as they are: the lease of its lock is there.
+        """
+        writable = all(os.access(path, os.W_OK) for path in (self.path, self.path.parent))
+        log, lease = Path(f"{self.path}-wal"), lease_path(f"{self.path}.lock")
+        if not (self.read_only and writable and log.exists()) or lease.exists():
+            return
+        if self._identity is None:  # it was not opened
+            return
+        with contextlib.suppress(sqlite3.Error, AtomicityError, OSError):
+            self._identity.check()
+            with contextlib.closing(sqlite3.connect(self.path, timeout=0)) as db:
+                harden(db)
+                db.execute("SELECT count(*) FROM sqlite_master")  # opens the log
 
     def _release_lock(self) -> None:
         if self._lock.held:
