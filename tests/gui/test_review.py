@@ -583,6 +583,17 @@ def test_blind_a_second_person_sees_nothing(bench, qtbot):
     assert corrected(state, ("a.tif", 1)) == "Pt70"
 
 
+def test_blind_mode_keeps_the_chosen_order(bench, qtbot):
+    form = workbench_bar(bench.binding.viewer).annotator
+    bench.order.setCurrentIndex(bench.order.findData("confidence"))
+    qtbot.mouseClick(form.blind, LEFT)
+    bench.refresh_now()
+    assert bench.order.currentData() != "confidence"
+    qtbot.mouseClick(form.blind, LEFT)
+    bench.refresh_now()
+    assert bench.order.currentData() == "confidence"
+
+
 def test_undo_and_redo_in_the_bar_show_the_cluster_that_a_key_would_change(bench, qtbot):
     review = start(bench, "random")
     seen, state = [], bench.state

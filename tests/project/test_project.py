@@ -21,6 +21,7 @@ from napari_atomicity.project.contents import label_that_counts
 from napari_atomicity.project.schema import SCHEMA
 from napari_atomicity.state.analysis_store import mark_excluded
 from napari_atomicity.state.project_saver import SESSION_COLUMNS
+from napari_atomicity.state.window_images import with_labels
 from napari_atomicity.state.window_state import WindowState
 
 
@@ -169,6 +170,24 @@ def test_a_project_that_moved_with_its_images_finds_them(folder, project, tmp_pa
     with Project(tmp_path / "evening" / "morning.atomicity") as moved:
         assert moved.image_files.missing() == []
         assert moved.load("a.tif").micrograph.data.shape == (120, 160)
+
+
+@pytest.mark.parametrize("with_times", [True, False])
+def test_a_project_that_was_copied_with_its_images_uses_the_copies(
+    folder, project, tmp_path, with_times
+):
+    from napari_atomicity.project import open_any
+
+    names = project.names
+    project.close()
+    copy_file = shutil.copy2 if with_times else shutil.copyfile
+    copy = shutil.copytree(folder, tmp_path / "copy", copy_function=copy_file)
+    write_image(copy / "b.tif", seed=9)  # another image of the same size
+    with open_any(copy, copy / "morning.atomicity").project as copied:
+        paths = {image.name: image.path for image in copied.images()}
+    assert list(paths) == [*names, "b.tif [1]"]
+    assert paths["a.tif"] == copy / "a.tif"
+    assert (paths["b.tif"], paths["b.tif [1]"]) == (folder / "b.tif", copy / "b.tif")
 
 
 def test_measurements_of_ones_own_are_stored_and_undone(folder, project, state, tmp_path):
@@ -677,6 +696,35 @@ def test_analysed_again_what_a_person_did_stays(folder, project, state):
     assert table.loc[added, "label_predicted"] == ""  # the model is asked again
     state.history.undo()
     assert state.table("a.tif").set_index("cluster_id").loc[7, "label_predicted"] != ""
+
+
+def test_blind_steps_are_undone_in_blind_mode_and_others_outside(project, state):
+    def labels():
+        return state.table("a.tif").set_index("cluster_id")["label_corrected"].loc[[1, 2]].tolist()
+
+    state.clusters.relabel([("a.tif", 1)], "Pt19")
+    state.set_blind(True)
+    state.clusters.relabel([("a.tif", 1)], "Pt55")
+    state.clusters.relabel([("a.tif", 2)], "Pt70")
+    state.set_blind(False)
+    assert labels() == ["Pt19", "Pt70"]  # a blind label counts where there is no other
+    assert state.history.undo() is None
+    state.set_blind(True)
+    assert labels() == ["Pt55", "Pt70"] and len(state.history) == 2
+    state.history.undo()
+    assert labels() == ["Pt55", ""]
+    state.annotator = "Bob"
+    assert not state.history and not state.history.undone
+    state.annotator = "Ada"
+    state.history.redo()
+    assert labels() == ["Pt55", "Pt70"]
+    state.set_blind(False)
+    # The same person has answered elsewhere since.
+    now = state.analysis("a.tif")
+    edit = ImageEdit("a.tif", EditKind.LABEL, "Ada", {2: "Pt41"})
+    project.record(edit, now, with_labels(now, {2: "Pt41"}), blind=True)
+    state.set_blind(True)
+    assert labels() == ["Pt55", "Pt41"] and not state.history
 
 
 def test_a_moved_folder_and_a_renamed_file_are_not_new(folder, project, tmp_path):

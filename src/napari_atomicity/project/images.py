@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import logging
 import os
@@ -400,20 +401,19 @@ class ImageIndex:
             return str(path)
 
     def path_of(self, path: Any, relative: Any) -> Path:
-        """Return where a file is: at its stored path, or moved together with the project.
+        """Return where a file is: moved or copied together with the project, or at its stored path.
 
         The disk is queried once for each file: hundreds of files on a network share take long.
         """
         path = path if is_path(path) else _DAMAGED_PATH
-        known = self._paths.get(path)
-        if known is None:
-            known = Path(path)
-            if not exists(known):
-                below = relative if is_path(relative) else path
-                moved = resolved(self._file.path.parent / below)
-                known = moved if exists(moved) else known
-            self._paths[path] = known
-        return known
+        if path not in self._paths:
+            stored = Path(path)
+            below = relative if is_path(relative) else path
+            together = Path(os.path.normpath(self._file.path.parent / below))
+            if together != stored and _takes_the_place_of(together, stored):
+                stored = resolved(together)
+            self._paths[path] = stored
+        return self._paths[path]
 
     def name_at(self, path: str | os.PathLike[str]) -> str:
         """Return the name of the image whose file this is; `ReadError` if there is none."""
@@ -487,6 +487,16 @@ class ImageIndex:
                 "UPDATE images SET path = ?, relative_path = ?, error = '' WHERE image_id = ?",
                 (str(path), self._relative(path), self.ids[image]),
             )
+
+
+def _takes_the_place_of(path: Path, stored: Path) -> bool:
+    """Return whether a file stands for the stored one, which is gone or has the same content."""
+    if not exists(path):
+        return False
+    try:
+        return not exists(stored) or not path.samefile(stored) and filecmp.cmp(path, stored)
+    except OSError:
+        return False
 
 
 def _hash_of(path: Path) -> str:

@@ -77,10 +77,6 @@ class Step:
         edits = (edit for edit in self.edits if not isinstance(edit, SetSessionRecord))
         return tuple(dict.fromkeys(edit.image for edit in edits))
 
-    def changes(self, image: str) -> bool:
-        """Return whether the step changes anything of an image."""
-        return any(edit.image == image for edit in self.edits)
-
     @property
     def cluster_ids(self) -> frozenset[int]:
         """Clusters that the step changes; empty if it may change any, or changes atoms."""
@@ -92,6 +88,16 @@ Steps = tuple[tuple[Step, ...], tuple[Step, ...]]
 """Steps that were done, and that were undone."""
 
 NO_STEPS: Steps = ((), ())
+
+
+def without_images(steps: Steps, images: Iterable[str]) -> Steps:
+    """Return the steps that change nothing of these images."""
+    images = frozenset(images)
+    done, undone = (
+        tuple(step for step in part if not any(edit.image in images for edit in step.edits))
+        for part in steps
+    )
+    return done, undone
 
 
 class History(Sequence[Step]):
@@ -140,8 +146,7 @@ class History(Sequence[Step]):
 
     def forget(self, image: str) -> None:
         """Forget the steps that concern an image."""
-        self._done = [step for step in self._done if not step.changes(image)]
-        self._undone = [step for step in self._undone if not step.changes(image)]
+        self.exchange(without_images(self.exchange(), [image]))
 
     # ---- do
     def do(

@@ -26,7 +26,7 @@ from ..project import MergeReport, Project, ProjectContents
 from .atom_store import AtomStore
 from .cluster_edits import ClusterEdits
 from .edits import AtomEdit, Edit, SetPixelSize
-from .history import NO_STEPS, History, Step, Steps
+from .history import NO_STEPS, History, Step, Steps, without_images
 from .project_saver import LABEL_COLUMNS, ProjectSaver
 from .session_store import PixelSizes, SessionStore
 from .window_images import WindowImages, user_name
@@ -81,6 +81,7 @@ class WindowState(WindowImages):
         self._same_map_scale = False
         self._status = Status()
         self._before_blind: tuple[Steps, Mapping[str, Analysis]] = NO_STEPS, {}
+        self._blind_steps: dict[str, tuple[Steps, Mapping[str, object]]] = {}
         self.epoch = 0
         self.atoms = AtomStore(self, self._do)
         self.sessions = SessionStore(self, self._do)
@@ -104,12 +105,14 @@ class WindowState(WindowImages):
         name = name.strip() or user_name()
         if name != self._annotator:
             self.finish()  # the step under way belongs to the annotator before
-            if self.blind:
-                self._ensure_saved()
-            self._annotator = name
             if self.blind and self._project is not None:
+                self._ensure_saved()
+                self._keep_blind_steps()
                 shown = self._blind.change_annotator(self._project, name)
-                self._show_all(*shown, self.atoms.next_ids())
+                steps = self._kept_blind_steps(name, *shown)
+                self._annotator = name
+                self._show_all(*shown, self.atoms.next_ids(), steps=steps)
+            self._annotator = name
             self.annotator_changed.emit()
 
     def open_project(
@@ -124,6 +127,7 @@ class WindowState(WindowImages):
             self._project.close_in_background()
         self._project = project
         self._blind.clear()
+        self._blind_steps.clear()
         self.saver.clear()
         self._micrographs = {name: found.micrograph for name, found in stored.items()}
         self.sessions.replace_all(project.image_files.session_entries())
@@ -145,6 +149,7 @@ class WindowState(WindowImages):
         self._project.close_in_background()
         self._project = None
         self._blind.clear()
+        self._blind_steps.clear()
         self._micrographs = {}
         self.sessions.replace_all({})
         self._show_all({}, {}, {})
@@ -213,17 +218,34 @@ class WindowState(WindowImages):
             atoms = {n: a for n in self.atoms.images if (a := self.atoms.of(n))}
             analyses = self.store.analyses
             shown = self._blind.start(self._project, self._annotator, analyses, atoms)
-            self._before_blind = self._show_all(*shown, self.atoms.next_ids()), dict(analyses)
+            steps = self._kept_blind_steps(self._annotator, *shown)
+            before_blind = self._show_all(*shown, self.atoms.next_ids(), steps=steps)
+            self._before_blind = before_blind, dict(analyses)
             return
-        (done, undone), before = self._before_blind
+        steps, before = self._before_blind
         edits = [edit for step in self.history for edit in step.edits]
         changed = {edit.image for edit in edits if isinstance(edit, SetPixelSize)}
+        self._keep_blind_steps()
         shown = self._blind.stop(self._project)
-        self._show_all(*shown, self.atoms.next_ids(), steps=(done, undone))
         # Steps before blind mode can be undone again where nothing else has changed.
-        for image in {edit.image for step in done + undone for edit in step.edits}:
-            if image in changed or shown[0].get(image) is not before.get(image):
-                self.history.forget(image)
+        gone = changed | {n for n in {*shown[0], *before} if shown[0].get(n) is not before.get(n)}
+        kept = without_images(steps, gone)
+        self._show_all(*shown, self.atoms.next_ids(), steps=kept)
+
+    def _keep_blind_steps(self) -> None:
+        """Keep the blind steps of the annotator, for when he or she is blind again."""
+        steps = self.history.exchange()
+        images = {edit.image for step in (*steps[0], *steps[1]) for edit in step.edits}
+        left = {n: _blind_answers(self.store.get(n), self.atoms.of(n)) for n in images}
+        self._blind_steps[self._annotator] = steps, left
+
+    def _kept_blind_steps(
+        self, annotator: str, analyses: Mapping[str, Analysis], atoms: Mapping[str, ImageAtoms]
+    ) -> Steps:
+        """Return the blind steps of an annotator, where nothing has changed since then."""
+        steps, left = self._blind_steps.pop(annotator, (NO_STEPS, {}))
+        now = {n: _blind_answers(analyses.get(n), atoms.get(n)) for n in left}
+        return without_images(steps, {n for n in left if left[n] != now[n]})
 
     def _ensure_saved(self) -> None:
         """Raise `AtomicityError` if not all edits can be written into the project."""
@@ -367,3 +389,13 @@ class WindowState(WindowImages):
         if status != self._status:
             self._status = status
             self.status_changed.emit(status)
+
+
+def _blind_answers(analysis: Analysis | None, atoms: ImageAtoms | None) -> object:
+    """Return what blind steps can change of an image: pixel size, clusters, labels and marks."""
+    marks = {} if atoms is None else dict(atoms.marks)
+    if analysis is None:
+        return marks
+    table = analysis.table[["cluster_id", "label_corrected"]]
+    labels = dict(zip(table["cluster_id"], table["label_corrected"], strict=True))
+    return analysis.micrograph.pixel_size_nm, labels, marks

@@ -41,9 +41,9 @@ from .dock_windows import PanelStyle, main_window
 
 BLIND = (
     "Blind mode hides predictions and the labels of others. Your labels are stored separately and "
-    "count only for clusters without an open label. Earlier steps can no longer be undone. "
-    "Labels and marks of each annotator are in the "
-    "project under their name: enter a name to continue with those of that annotator."
+    "count only for clusters without an open label. Undo takes back blind steps in blind mode, and "
+    "the others outside it. Labels and marks of each annotator are in the project under their "
+    "name: enter a name to continue with those of that annotator."
 )
 IS_BLIND = "Blind: predictions and labels of others are hidden"
 NO_PROJECT = "Open a folder or a project first: its file stores the labels of several annotators."
@@ -77,25 +77,25 @@ class AnnotatorForm(FollowingWidget):
             row.addWidget(widget)
 
     def _on_name(self) -> None:
-        n_steps = len(self.state.history)
+        n_steps, before = len(self.state.history), self.state.annotator
         attempt(lambda: setattr(self.state, "annotator", self.name.text()))
-        self._warn_of_lost_steps(0 if len(self.state.history) else n_steps)
+        if self.state.blind and self.state.annotator != before:
+            self._show_kept_steps(n_steps, f"as {before}")
         settings().setValue(ANNOTATOR, self.state.annotator)
         self.refresh()
 
     def _on_blind(self, on: bool) -> None:
         n_steps = len(self.state.history)
         attempt(lambda: self.state.set_blind(on))
-        # Steps before blind mode can be undone after it; blind steps can't.
-        self._warn_of_lost_steps(0 if self.state.blind else n_steps)
+        if not self.state.blind:
+            self._show_kept_steps(n_steps, "in blind mode")
         self.refresh()
 
-    def _warn_of_lost_steps(self, n: int) -> None:
-        """Say how many steps can't be undone any more, because other labels are shown now."""
+    def _show_kept_steps(self, n: int, where: str) -> None:
+        """Say where the blind steps can be undone, because *Undo* takes back others now."""
         if n:
-            kept = "is saved but" if n == 1 else "are saved but"
-            steps = pluralise(n, "earlier step")
-            show_message(self._binding.viewer, f"{steps} {kept} can no longer be undone")
+            steps = pluralise(n, "blind step")
+            show_message(self._binding.viewer, f"{steps} can be undone {where} only")
 
     def refresh(self) -> None:
         state = self.state

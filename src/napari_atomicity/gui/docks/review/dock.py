@@ -359,7 +359,8 @@ class Review(Dock):
         self._row = {w: form.labelForField(w) for w in (self.label, self.number, self.seed)}
         for name in ("order", "scope"):
             remember(f"review/{name}", getattr(self, name))
-        self.order.currentIndexChanged.connect(self._show_form)
+        self._chosen_order = self.order.currentIndex()
+        self.order.currentIndexChanged.connect(self._choose_order)
         return self.form
 
     # ---- state
@@ -478,8 +479,15 @@ class Review(Dock):
             words = "The project is read-only: it is open in another window, or may not be written."
         self.hint.setText(words)
 
-    def _show_form(self, *_: object) -> None:
-        order, review = str(self.order.currentData()), self.review
+    def _choose_order(self, index: int) -> None:
+        self._chosen_order = index
+        self._show_form()
+
+    def _show_form(self) -> None:
+        review = self.review
+        if review is None:
+            self._offer_orders()
+        order = str(self.order.currentData())
         self.order.setToolTip(ORDERS[order].what)
         wanted = {
             self.label: order == "class",
@@ -497,19 +505,21 @@ class Review(Dock):
             widget.setEnabled(not kept)
         self.form.setVisible(review is None)
         if review is None:
-            self._offer_orders()
             self._fill_labels()
 
     def _offer_orders(self) -> None:
-        """Disable the orders that the clusters do not allow, and choose one that they do."""
+        """Disable the orders that the clusters do not allow; show the chosen one or the first."""
         table, model = self.state.table(), self.order.model()
         reasons = [order.missing(table) if len(table) else "" for order in ORDERS.values()]
         for i, (order, reason) in enumerate(zip(ORDERS.values(), reasons, strict=True)):
             model.item(i).setEnabled(not reason)
             tooltip = f"{order.what} Not available: {reason}." if reason else order.what
             self.order.setItemData(i, tooltip, Qt.ItemDataRole.ToolTipRole)
-        if reasons[self.order.currentIndex()] and not all(reasons):
-            self.order.setCurrentIndex(reasons.index(""))
+        shown = self._chosen_order
+        if reasons[shown] and not all(reasons):
+            shown = reasons.index("")
+        with QSignalBlocker(self.order):  # what a person has chosen is remembered
+            self.order.setCurrentIndex(shown)
 
     def _fill_labels(self) -> None:
         classes = self.state.classes()
