@@ -789,6 +789,7 @@ def test_blind_no_candidate_is_seen_and_marks_are_ones_own(opened, viewer, settl
     assert len(table(opened, "a.tif")) == 1 and consistent(opened, "a.tif")
     opened.state.set_blind(False)
     settle(viewer)
+    assert not opened.atoms.marking  # the next click would mark an atom openly
     assert table(opened, "a.tif").index.tolist() == [1, 2, 3, 4]
     assert consistent(opened, "a.tif")
 

@@ -15,6 +15,7 @@ from qtpy.QtGui import QAction, QKeySequence
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog
 from synthetic import CLASSES, made_up
+from waiting import updated
 
 from napari_atomicity.core.tables.cluster_table import OPTIONAL, UNKNOWN, columns
 from napari_atomicity.gui.docks import table as cluster_table
@@ -161,6 +162,25 @@ def test_a_filter_shows_what_it_says(dock, state):
     assert keys_shown(dock) == list(zip(expected["image"], expected["cluster_id"], strict=True))
     assert dock.note.text() == f"{len(expected)} of 55 clusters"
     write_filter(dock, "two")
+    assert {key[0] for key in keys_shown(dock)} == {"two"}
+
+
+def test_the_filter_of_another_project_hides_nothing(dock, state):
+    write_filter(dock, "two")
+    for image in ("one", "two"):
+        state.remove_image(image)
+    state.project_changed.emit()
+    state.clusters.set_analysis(made_up(30, "three"))
+    updated(dock)
+    assert len(keys_shown(dock)) == 30 and not dock.filter_line.text()
+
+
+def test_samples_are_a_column_if_there_are_several(dock, state):
+    assert "sample" not in dock.model.columns
+    state.sessions.group_sample(["two"], "spent")
+    updated(dock)
+    assert set(column(dock, "sample")) == {"images without a file", "spent"}
+    write_filter(dock, "sample = spent")
     assert {key[0] for key in keys_shown(dock)} == {"two"}
 
 

@@ -94,6 +94,18 @@ def test_folders_are_compared_with_figure_sentences_table_and_plan(part, qtbot):
     assert "images of fresh for ±5 %" in part.plans.text()
 
 
+def test_a_section_that_is_opened_comes_into_sight(viewer, state, qtbot):
+    dock = Ratios(viewer)
+    qtbot.addWidget(dock)
+    dock.resize(420, 400)
+    with qtbot.waitExposed(dock):
+        dock.show()
+    updated(dock)
+    dock.compare_section.button.click()
+    settled(dock.compare, qtbot)
+    qtbot.waitUntil(lambda: not dock.compare.reference_combo.visibleRegion().isEmpty())
+
+
 def test_another_reference_turns_the_sign(part, qtbot):
     before = next(line for line in lines(part) if line[1] == "Pt19")[2]
     part.reference_combo.setCurrentIndex(1)

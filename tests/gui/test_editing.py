@@ -381,6 +381,7 @@ def test_a_region_is_drawn_with_the_mouse_and_the_keys_come_back(shown, settle, 
     press(shown, Qt.Key.Key_E)
     layer = shown.layers.selection.active
     assert layer is shown.layers["field regions"]
+    assert "double-click" in compat.text_overlay(shown).text
     first, second = (on_canvas(shown, points, i) for i in (0, 1))
     corners = [first, first + QPoint(0, 60), second + QPoint(0, 60), second]
     QTest.mousePress(canvas, LEFT, pos=corners[0])
@@ -391,6 +392,7 @@ def test_a_region_is_drawn_with_the_mouse_and_the_keys_come_back(shown, settle, 
     QTest.mouseRelease(canvas, LEFT, pos=corners[-1])
     qtbot.waitUntil(lambda: len(binding.state.clusters.regions("field")) == 1)
     assert shown.layers.selection.active is points
+    assert "double-click" not in compat.text_overlay(shown).text
     press(shown, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert binding.state.clusters.regions("field") == ()
     # Corner by corner; Return ends it.

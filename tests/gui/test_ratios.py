@@ -560,6 +560,7 @@ def test_the_mark_of_a_reference_is_to_scale(qtbot):
 
 
 def test_the_parity_plot_names_the_point_at_the_mouse(dock):
+    dock.reference_section.button.click()
     type_reference(dock, "Pt19:Pt70 = 3:1")
     plot = dock.parity
     plot.resize(300, 200)

@@ -124,12 +124,14 @@ def test_marks_of_hidden_labels_are_drawn_only_while_they_are_selected(shown, bi
 
 
 def test_marks_are_faded_during_a_review(shown, binding, points):
-    outlines = shown.layers[f"{FIELD} outlines"]
-    before = points.opacity, outlines.opacity
+    known = binding.canvas.layers[FIELD]
+    maps = known.write_class_map("raw", np.zeros((8, 8), np.float32))
+    faded = (points, shown.layers[f"{FIELD} outlines"], maps)
+    before = [layer.opacity for layer in faded]
     binding.label_mode.review = Reviewing(binding.state, queue_of([(FIELD, 2), (FIELD, 3)]))
-    assert points.opacity < 0.5 > outlines.opacity
+    assert all(layer.opacity < 0.5 for layer in faded)
     binding.label_mode.end_review()
-    assert (points.opacity, outlines.opacity) == before
+    assert [layer.opacity for layer in faded] == before
 
 
 # ---- texts

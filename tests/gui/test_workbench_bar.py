@@ -120,6 +120,14 @@ def test_undo_and_redo_by_keys_whatever_layer_is_active(viewer, bar, state):
     assert not painted.data.any() and labels() == {"", "Pt30"}
 
 
+def test_no_blind_labels_are_begun_that_cannot_be_stored(bar, state, project):
+    assert updated(bar.annotator).blind.isEnabled()
+    with Project(project.path) as reading:
+        state.open_project(reading, {})
+        assert state.read_only and not updated(bar.annotator).blind.isEnabled()
+        assert "read-only" in bar.annotator.blind.toolTip()
+
+
 def test_the_status_bar_says_which_steps_are_out_of_reach(viewer, bar, state, project):
     for cluster_id in (1, 2, 3):
         state.clusters.relabel([("a.tif", cluster_id)], "Pt30")

@@ -494,7 +494,7 @@ def _takes_the_place_of(path: Path, stored: Path) -> bool:
     if not exists(path):
         return False
     try:
-        return not exists(stored) or not path.samefile(stored) and filecmp.cmp(path, stored)
+        return not exists(stored) or (not path.samefile(stored) and filecmp.cmp(path, stored))
     except OSError:
         return False
 

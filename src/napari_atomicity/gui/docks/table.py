@@ -202,6 +202,13 @@ class Table(RowsDock):
         self.view.copy_wanted.connect(self.copy)
 
     # ---- changes of the state
+    def _on_project(self) -> None:
+        before = set(self.model.rows.table["image"])
+        super()._on_project()
+        if not before & set(self.state.images):  # the filter would hide rows of another project
+            self.filter_line.clear()
+            self.apply_filter()
+
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802
         line = round(1.5 * self.fontMetrics().height())
         self.view.verticalHeader().setDefaultSectionSize(line)

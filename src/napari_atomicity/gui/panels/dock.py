@@ -151,9 +151,11 @@ class Dock(Panel):
 
     # ---- content
     def add(self, widget: Any, tooltip: str = "") -> Any:
-        """Add a widget below the others and return it."""
+        """Add a widget below the others and return it; a section is scrolled to when opened."""
         if tooltip:
             widget.setToolTip(tooltip)
+        if isinstance(widget, CollapsibleSection):
+            widget.button.clicked.connect(partial(self._scroll_to_opened, widget))
         self.content.addWidget(widget)
         return widget
 
@@ -168,7 +170,6 @@ class Dock(Panel):
         room = LazyDock(self.binding.viewer, display_name, embedded=True)
         section = CollapsibleSection(title or display_name, room)
         section.button.toggled.connect(room.build)
-        section.button.clicked.connect(partial(self._scroll_to_opened, section))
         self.add(section)
         return section
 

@@ -47,6 +47,7 @@ BLIND = (
 )
 IS_BLIND = "Blind: predictions and labels of others are hidden"
 NO_PROJECT = "Open a folder or a project first: its file stores the labels of several annotators."
+READ_ONLY = "This project is read-only: blind labels could not be stored in it."
 _NAME_CHARACTERS = 14
 
 
@@ -103,10 +104,10 @@ class AnnotatorForm(FollowingWidget):
             self.name.setText(state.annotator)
         with QSignalBlocker(self.blind):
             self.blind.setChecked(state.blind)
-        known = state.project is not None
-        self.blind.setEnabled(known)
+        reason = NO_PROJECT if state.project is None else READ_ONLY if state.read_only else ""
+        self.blind.setEnabled(state.blind or not reason)
         words = f"{IS_BLIND}. {BLIND}" if state.blind else f"{BLIND} Default: off."
-        self.blind.setToolTip(_as_paragraph(words) if known else NO_PROJECT)
+        self.blind.setToolTip(reason or _as_paragraph(words))
 
 
 def _as_paragraph(text: str) -> str:

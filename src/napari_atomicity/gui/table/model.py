@@ -22,6 +22,7 @@ _FIRST = ("image", "cluster_id", "label", "confidence", "n_atoms")
 USUAL = (
     *_FIRST,
     *(c.name for c in tables.documented_columns() if c.in_table and c.name not in _FIRST),
+    "sample",
 )
 """Columns that are shown by default."""
 
@@ -128,7 +129,7 @@ class ClusterModel(QAbstractTableModel):
     def refresh(self) -> bool:
         """Update from the table of the window; remaining rows keep their positions."""
         n_before, columns = len(self.rows), self.columns
-        was = self.rows.take(self.state.table(), self.state.selection)
+        was = self.rows.take(self._with_samples(self.state.table()), self.state.selection)
         table = self.rows.table
         self.classes = self.state.classes()
         self.columns = [str(c) for c in table.columns]
@@ -147,6 +148,15 @@ class ClusterModel(QAbstractTableModel):
         self.order = kept_order(self._fresh(), stay[stay >= 0], was < 0)
         self.endResetModel()
         return True
+
+    def _with_samples(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Return the table with the sample of each row, if there are several."""
+        samples = self.state.sessions.samples()
+        if len(samples) < 2:
+            return table
+        names = {image: sample.name for sample in samples for image in sample.images}
+        codes, images = pd.factorize(table["image"])
+        return table.assign(sample=np.array([names[image] for image in images], object)[codes])
 
     def arrange(self) -> None:
         """Apply the current sort order and filter."""

@@ -190,7 +190,10 @@ def find_objections(
             # few pseudo-labels differ by chance, and the intensities are evidence too
             name == CORRECTIONS or _is_clearly_less(after, n_pseudo_labels, MIN_AGREEMENT)
         ):
-            out.append(f"of the {name}, only {after:.0%} would be met: they contradict each other")
+            out.append(
+                f"of the {name}, only {after:.0%} would be met by what the others teach: they are "
+                "few or unlike each other, or some are wrong"
+            )
     before, after = checks["surprise (-ln p)"]
     if not np.isfinite(after):
         return ("nothing could be left out to decide by: there is too little to learn from",)

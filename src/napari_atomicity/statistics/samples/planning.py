@@ -64,7 +64,7 @@ def describe_more_images(
     estimates: Iterable[SampleEstimate],
     half_width: float = HALF_WIDTH,
 ) -> str:
-    """Say how many more images a sample needs: "about 6 more images of spent for ±5 %".
+    """Say how many more images a sample needs: "about 6 more images of x for ±5 % in each share".
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def describe_more_images(
     ]
     if not shares:
         return ""
-    name, aim = shares[0].sample, f"±{100 * half_width:g} %"
+    name, aim = shares[0].sample, f"±{100 * half_width:g} % in each share"
     if not all(np.isfinite(one.variance) for one in shares):
         return f"{name} has one image: add images to know how much they differ"
     numbers = [more_images(one, half_width) for one in shares]

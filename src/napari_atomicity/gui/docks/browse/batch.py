@@ -112,10 +112,9 @@ class AnalyseAll(ImageQueue):
 
     def stopped(self) -> None:
         """Keep first results, labelled with their sessions; drop those of images that have one."""
-        show_info(
-            f"Stopped. {self._n_first} of {self.n_in_all} images have a first result; results and "
-            "labels of all others stay as they were."
-        )
+        kept = "Results and labels of images that had been analysed before stay as they were."
+        new = f"{pluralise(self._n_first, 'new image')} analysed. " if self._n_first else ""
+        show_info(f"Stopped. {new}{kept}")
         if self._n_first and labels_together():
             self._session_labels.start(self._images)
 

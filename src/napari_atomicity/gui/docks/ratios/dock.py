@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
     QSizePolicy,
     QTableView,
     QVBoxLayout,
+    QWidget,
 )
 
 from ....core.errors import TableError
@@ -115,7 +116,7 @@ class Ratios(Dock):
         self.note = self.add_label(lines=2)
         self.add(self._table())
         self.content.addLayout(self._buttons())
-        self.content.addLayout(self._reference_part())
+        self.reference_section = self.add(CollapsibleSection("Reference", self._reference_part()))
         self.compare = ComparePart(self.binding)
         self.keep.toggled.connect(self.compare.invalidate)
         self.compare_section = self.add(CollapsibleSection("Compare samples", self.compare))
@@ -165,7 +166,7 @@ class Ratios(Dock):
         header.setHighlightSections(False)
         return self.view
 
-    def _reference_part(self) -> QVBoxLayout:
+    def _reference_part(self) -> QWidget:
         self.reference_line = QLineEdit()
         self.reference_line.setPlaceholderText(EXAMPLE)
         self.reference_line.setClearButtonEnabled(True)
@@ -187,10 +188,12 @@ class Ratios(Dock):
         self.verdict = wrapped_label("Comparison with the reference", lines=2)
         self.parity = PlotView(lines=14)
         self.parity.setAccessibleName("Measured against reference fractions")
-        part = QVBoxLayout()
-        part.addLayout(row)
-        part.addWidget(self.verdict)
-        part.addWidget(self.parity)
+        part = QWidget()
+        layout = QVBoxLayout(part)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(row)
+        layout.addWidget(self.verdict)
+        layout.addWidget(self.parity)
         return part
 
     def _buttons(self) -> QHBoxLayout:

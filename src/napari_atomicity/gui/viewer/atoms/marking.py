@@ -62,6 +62,7 @@ class Marking(KeyMode, EditActions):
         self._double_click_callbacks: list[Any] = []
         # The candidate that Tab went to last: its image, confidence and atom_id.
         self._last_candidate: tuple[str, float, int] | None = None
+        self._was_blind = canvas.state.blind
         canvas.viewer.mouse_drag_callbacks.append(CanvasMouse(self))
         canvas.state.atoms.changed.connect(self.show_text)
         canvas.state.atoms.selection_changed.connect(self.show_text)
@@ -122,8 +123,10 @@ class Marking(KeyMode, EditActions):
 
     def _on_project(self) -> None:
         self._last_candidate = None
+        left_blind = self._was_blind and not self._state.blind  # clicks would mark openly
+        self._was_blind = self._state.blind
         if self._on:
-            if self._state.read_only or not self._state.images:
+            if self._state.read_only or not self._state.images or left_blind:
                 self.on = False
             else:
                 self.show_text()

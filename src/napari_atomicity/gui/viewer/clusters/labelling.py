@@ -28,6 +28,7 @@ from ..layers.points import ATOMS, CLUSTERS, PointsKind
 from ..models import model_id_of
 from .edit_commands import EditCommands
 from .label_actions import LabelActions, ReviewActions
+from .regions import DRAWING, DRAWING_KEYS
 
 FONT_SIZE = 8
 """Of the text in the corner of the canvas, which covers a part of the image."""
@@ -229,7 +230,7 @@ class LabelMode(KeyMode):
     def _on_layer(self, event: Any) -> None:
         self._bind(event.value)
         self._fade()
-        if isinstance(event.value, Points):
+        if isinstance(event.value, Points | Shapes):
             event.value.events.mode.connect(self.show_text)
 
     def _bind(self, layer: Any) -> None:
@@ -279,8 +280,11 @@ class LabelMode(KeyMode):
     # ---- text in the corner of the canvas
     def text(self) -> str:
         """Return which mode is on and which keys it has; "" if none is on."""
-        if self._is_of_another_image(self._canvas.active_layer) and self._review is None:
+        active = self._canvas.active_layer
+        if self._is_of_another_image(active) and self._review is None:
             return ""
+        if isinstance(active, Shapes) and active.mode in DRAWING and self._canvas.image_of(active):
+            return DRAWING_KEYS
         text = self._label_text() if self._on and self._has_clusters() else ""
         if self._review is not None:
             text = format_review(self._review)

@@ -22,6 +22,12 @@ from ..layers.polygons import REGIONS, PolygonKind, Polygons, same_polygons
 # While a shape is drawn, napari emits an event for each corner: look again after this time.
 _WHILE_DRAWING_MS = 50
 _FREEHAND = "add_polygon_lasso"
+DRAWING = (_FREEHAND, "add_polygon")
+"""Modes of a layer of shapes in which a person draws polygons."""
+DRAWING_KEYS = (
+    "Drawing a region: drag around it, or click its corners and double-click the last\n"
+    "Esc or E stop"
+)
 
 
 def _draw_by_clicks(layer: Shapes, event: Any) -> Iterator[None]:

@@ -355,8 +355,9 @@ class ImageLayers(LayerGroup):
             layer.edge_width = width
 
     def fade(self, on: bool) -> None:
-        """Fade points and outlines, so that a person sees the clusters and not their labels."""
-        for kind in (CLUSTERS.name, "outlines"):
+        """Fade what is drawn over the clusters, so that a person sees them and not their labels."""
+        maps = [layer.metadata[ROLE]["kind"] for layer in self.class_maps()]
+        for kind in (CLUSTERS.name, "outlines", *maps):
             layer = self.present(kind)
             if layer is not None and on and kind not in self._opacity:
                 self._opacity[kind] = layer.opacity
