@@ -78,6 +78,8 @@ class ImagePanel(Panel):
 
 _LAYOUT_MS = 100
 """By then the layout has made room for a part that was hidden."""
+_GROWS_MS = 3000
+"""A part that grows later than this is not scrolled to again."""
 
 
 class Dock(Panel):
@@ -97,6 +99,7 @@ class Dock(Panel):
         self._conditions: list[tuple[QWidget, WeakMethod[Callable[[], bool]] | None]] = []
         self._scroll_target: QWidget | None = None
         self._scroll_timer = single_shot(self._scroll, owner=self)
+        self._scroll_end = single_shot(self._end_scrolling, owner=self)
         PanelStyle(self, self.binding)
         workbench_bar(napari_viewer)  # a dock that is opened alone has the bar as well
         scrolls = self.scrolls and not embedded
@@ -138,16 +141,30 @@ class Dock(Panel):
         return parent
 
     def scroll_to(self, part: QWidget) -> None:
-        """Scroll to a part that was just shown, such as a result, which a low dock would hide."""
-        self._scroll_target = part
-        self._scroll_timer.start(_LAYOUT_MS)
+        """Scroll to a part that was just shown, such as a result, which a low dock would hide.
 
-    def _scroll(self) -> None:
+        A part that is filled in a worker grows later: it is scrolled to again, if that is soon and
+        nobody has scrolled.
+        """
+        self._end_scrolling()
+        self._scroll_target, self._followed_bar = part, self.scroll_bar
+        self._followed_bar.rangeChanged.connect(self._scroll)
+        self._followed_bar.actionTriggered.connect(self._end_scrolling)
+        self._scroll_timer.start(_LAYOUT_MS)
+        self._scroll_end.start(_GROWS_MS)
+
+    def _scroll(self, *_: int) -> None:
         if self.isVisible() and self.outdated():  # its refresh may move the part
             self._scroll_timer.start(_LAYOUT_MS)
         elif self._scroll_target is not None:
             top = self._scroll_target.mapTo(self._scroll_area().widget(), QPoint()).y()
             self.scroll_bar.setValue(top)
+
+    def _end_scrolling(self, *_: int) -> None:
+        if self._scroll_target is not None:
+            self._followed_bar.rangeChanged.disconnect(self._scroll)
+            self._followed_bar.actionTriggered.disconnect(self._end_scrolling)
+            self._scroll_target = None
 
     # ---- content
     def add(self, widget: Any, tooltip: str = "") -> Any:
