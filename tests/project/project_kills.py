@@ -173,7 +173,8 @@ def check_project(path: Path, lines: list[list[str]], n_before: int, where: str)
     int
         Length of the log of corrections.
     """
-    with sqlite3.connect(path) as db:
+    # Closed at once: the log of a project is not taken in, and grows, while this is open.
+    with contextlib.closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",), where
     with Project(path) as again:
         assert not again.read_only, "the lock of the killed one must not stay"
