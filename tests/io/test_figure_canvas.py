@@ -7,10 +7,11 @@ import re
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
 from napari_atomicity.io.figure_canvas import drop_constant_channels
-from napari_atomicity.io.figures import BACKEND, save_figure
+from napari_atomicity.io.figures import BACKEND, SUFFIXES, save_figure
 
 
 def draw():
@@ -27,6 +28,23 @@ def saved(figure, kind, **options):
     stream = io.BytesIO()
     figure.savefig(stream, format=kind, dpi=150, **options)
     return stream.getvalue()
+
+
+def test_the_layout_is_computed_once_for_all_files(tmp_path, monkeypatch):
+    execute, computed = ConstrainedLayoutEngine.execute, []
+    monkeypatch.setattr(
+        ConstrainedLayoutEngine,
+        "execute",
+        lambda engine, figure: (computed.append(figure), execute(engine, figure)),
+    )
+    figure = Figure((2, 1.5), layout="constrained")
+    figure.subplots().set_ylabel("Share / %")
+    for suffix in SUFFIXES:
+        assert save_figure(figure, tmp_path / f"a{suffix}").stat().st_size
+    assert computed == [figure]
+    figure.draw_without_rendering()
+    label = figure.axes[0].yaxis.label.get_window_extent()
+    assert 0 <= label.x0 and label.x1 < figure.axes[0].get_window_extent().x0
 
 
 def test_svg_has_the_content_of_matplotlib():

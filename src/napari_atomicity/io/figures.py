@@ -33,6 +33,14 @@ FONTS_AND_IDS: dict[Any, Any] = {
 """Settings of matplotlib for drawings."""
 
 
+def lay_out(figure: Figure) -> None:
+    """Compute the layout of a figure once, for all files: it takes as long as writing one."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)  # any other one draws the figure twice
+
+
 def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: float = PNG_DPI) -> Path:
     """Write a figure as .png, .svg or .pdf, completely or not at all.
 
@@ -49,5 +57,6 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: float = PNG_D
             f"Use one of {', '.join(SUFFIXES)}",
         )
     with mpl.rc_context(FONTS_AND_IDS), atomic_write(path) as temporary:
+        lay_out(figure)
         figure.savefig(temporary, format=suffix[1:], **{"dpi": dpi, **_OPTIONS[suffix]})
     return path

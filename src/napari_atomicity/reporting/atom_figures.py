@@ -83,7 +83,7 @@ def run_figures(
 def atom_overview(analysis: AtomAnalysis, table: pd.DataFrame) -> Figure:
     """Plot the first frame with a ring around each atom in the colour of its probability."""
     height, width = analysis.micrograph.shape_px
-    with style(fixed_titles=True):
+    with style():
         figure, axes, scale = _map_axes(height / width)
         draw_atoms(axes, analysis, table, Look(), scale)
     return figure
@@ -123,7 +123,7 @@ def draw_atoms(
 def density_overview(density: Density, name: str) -> Figure:
     """Plot a map of the density of atoms on their support, with the atoms as points."""
     height, width = density.window.mask.shape
-    with style(fixed_titles=True):
+    with style():
         figure, axes, scale = _map_axes(height / width)
         draw_density(axes, density, name, Look(), scale)
     return figure
@@ -215,7 +215,7 @@ def _plot_charts(
         data = {n: DISPERSION_PLOTS[n].data(on_support, dispersion=found) for n in names}
         if not any(map(len, data.values())):
             continue
-        with style(fixed_titles=True):
+        with style():
             sizes_inch = [2.65] * len(names), 2.4
             figure, panels = _panels(*sizes_inch, gap_inch=0.75, right_inch=0.2)
             for axes, (name, numbers) in zip(panels, data.items(), strict=True):
@@ -231,7 +231,7 @@ def image_chart(rows: pd.DataFrame) -> Figure | None:
     found = _compared_images(rows)
     if found is None:
         return None
-    with style(fixed_titles=True):
+    with style():
         tall = min(max(1.2, 0.22 * len(found[0])), _MAX_TALL)
         figure, panels = _panels([2.3] * 3, tall, gap_inch=0.25, right_inch=0.1, left_inch=1.9)
         _draw_images(panels, *found, Look())

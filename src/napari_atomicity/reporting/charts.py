@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from ..core.palette import UNKNOWN_COLOUR, colours
 from ..core.text import printable
-from ..io.figures import BACKEND
+from ..io.figures import BACKEND, lay_out
 from ..io.files import RESULT, atomic_write
 from .plots.base import Look, style_axes
 from .plots.parity import PARITY
@@ -154,8 +154,5 @@ def _save(figure: Figure, to: Any, kind: str) -> None:
         }
     )
     with style():
-        layout = figure.get_layout_engine()
-        if layout is not None:  # it takes as long as a file and is the same for all files
-            layout.execute(figure)
-            figure.set_layout_engine(None)
+        lay_out(figure)
         figure.savefig(to, format=kind, dpi=200, **options)

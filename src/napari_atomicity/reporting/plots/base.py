@@ -161,6 +161,7 @@ def style_axes(axes: Axes, look: Look, *caption: str) -> None:
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(look.ink)
         spine.set_alpha(0.5)
+        spine.set_in_layout(False)  # they lie on the edges of the axes, which are in it
     axes.tick_params(colors=look.ink, labelsize=0.9 * look.font_pt)
     for label in (axes.xaxis.label, axes.yaxis.label):
         label.set_color(look.ink)
