@@ -401,8 +401,8 @@ class Day:
         dock = studio.front(Ratios)
         studio.choose(dock.scope_combo, "all images")
         dock.reference_section.button.setChecked(True)
-        dock.reference_line.setText("Pt19:Pt30:Pt41:Pt55:Pt70 = 30:10:25:10:25")
-        dock.reference_line.editingFinished.emit()
+        dock.reference.line.setText("Pt19:Pt30:Pt41:Pt55:Pt70 = 30:10:25:10:25")
+        dock.reference.line.editingFinished.emit()
         studio.of_dock("ratios", Ratios)
 
     # ---- learning

@@ -11,7 +11,7 @@ import pytest
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPointF, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QFileDialog
 from synthetic import CLASSES, made_up
 from waiting import draw_now
 
@@ -216,7 +216,7 @@ def to_file(tmp_path, monkeypatch):
 
     def name(file):
         path = tmp_path / file
-        monkeypatch.setattr(docks.QFileDialog, "getSaveFileName", lambda *a: (str(path), ""))
+        monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(path), ""))
         return path
 
     return name
@@ -276,7 +276,7 @@ def test_a_hidden_dock_counts_when_it_is_shown(dock, state, qtbot, monkeypatch):
 
 
 def test_a_dialog_that_is_dismissed_writes_nothing(dock, monkeypatch):
-    monkeypatch.setattr(docks.QFileDialog, "getSaveFileName", lambda *a: ("", ""))
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: ("", ""))
     monkeypatch.setattr(docks, "write_in_worker", lambda *a: pytest.fail("written"))
     dock.export_ratios()
     dock.export_clusters()
@@ -446,31 +446,35 @@ def test_the_colour_of_all_images_is_that_of_their_sessions(dock, state, settle,
     settle(viewer)
     assert dock.warning.styleSheet().count(MISFIT) == 1
     type_reference(dock, "Pt19:Pt41 = 1:1")
-    assert "no fractions to compare" in dock.verdict.text()
+    assert "no fractions to compare" in dock.reference.verdict.text()
 
 
 # ---- references
 def type_reference(dock, line):
-    dock.reference_line.setFocus()
-    dock.reference_line.selectAll()
-    QTest.keyClicks(dock.reference_line, line) if line else dock.reference_line.clear()
-    QTest.keyClick(dock.reference_line, Qt.Key.Key_Return)
+    dock.reference.line.setFocus()
+    dock.reference.line.selectAll()
+    QTest.keyClicks(dock.reference.line, line) if line else dock.reference.line.clear()
+    QTest.keyClick(dock.reference.line, Qt.Key.Key_Return)
 
 
 def test_a_typed_reference_marks_bars_and_is_judged(dock, state):
-    assert dock.parity.isHidden() and dock.verdict.isHidden()
+    assert dock.reference.parity.isHidden() and dock.reference.verdict.isHidden()
     type_reference(dock, "Pt19:Pt70 = 3:1")
     assert [b.reference for b in dock.chart.bars] == [0.75, 0, 0, 0, 0.25]
     expected = compare(state.table("field"), parse_reference("Pt19:Pt70 = 3:1"))
-    assert dock.comparison.r2 == pytest.approx(expected.r2)
-    assert f"R² {expected.r2:.3f}; mean absolute error" in dock.verdict.text()
-    assert f"{expected.covered.sum()} of 5 in their intervals" in dock.verdict.text()
-    assert dock.parity.data["reference"].tolist() == [0.75, 0, 0, 0, 0.25]
-    assert not dock.parity.isHidden()
+    assert dock.reference.comparison.r2 == pytest.approx(expected.r2)
+    assert f"R² {expected.r2:.3f}; mean absolute error" in dock.reference.verdict.text()
+    assert f"{expected.covered.sum()} of 5 in their intervals" in dock.reference.verdict.text()
+    assert dock.reference.parity.data["reference"].tolist() == [0.75, 0, 0, 0, 0.25]
+    assert not dock.reference.parity.isHidden()
     state.current = "second"
-    assert set(dock.comparison.pairs["scope"]) == {"second"}
+    assert set(dock.reference.comparison.pairs["scope"]) == {"second"}
     type_reference(dock, "")
-    assert dock.comparison is None and dock.parity.isHidden() and dock.verdict.isHidden()
+    assert (
+        dock.reference.comparison is None
+        and dock.reference.parity.isHidden()
+        and dock.reference.verdict.isHidden()
+    )
     assert all(math.isnan(b.reference) for b in dock.chart.bars)
 
 
@@ -484,13 +488,13 @@ def test_a_typed_reference_marks_bars_and_is_judged(dock, state):
 )
 def test_a_line_that_makes_no_sense_is_told(dock, line, words):
     type_reference(dock, line)
-    assert words in dock.verdict.text() and dock.comparison is None
+    assert words in dock.reference.verdict.text() and dock.reference.comparison is None
     assert all(math.isnan(b.reference) for b in dock.chart.bars)
 
 
 def test_equal_references_have_no_r2(dock):
     type_reference(dock, "Pt19:Pt30:Pt41:Pt55:Pt70 = 1:1:1:1:1")
-    assert dock.verdict.text() == (
+    assert dock.reference.verdict.text() == (
         "No R² (all reference fractions are equal); mean absolute error 0.0 %; "
         "5 of 5 in their intervals."
     )
@@ -501,8 +505,8 @@ def load(dock, tmp_path, monkeypatch):
     def load_text(text):
         path = tmp_path / "known.csv"
         path.write_text(text)
-        monkeypatch.setattr(docks.QFileDialog, "getOpenFileName", lambda *a: (str(path), ""))
-        dock.load_button.click()
+        monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *a: (str(path), ""))
+        dock.reference.load_button.click()
 
     return load_text
 
@@ -510,27 +514,27 @@ def load(dock, tmp_path, monkeypatch):
 def test_a_loaded_reference_pools_what_its_patterns_say(dock, state, load, settle, viewer):
     load("scope,class,fraction\n*d,Pt19,1\n*d,Pt30,1\nmissing,Pt70,1\nsecond,Pt41,1\n")
     settle(viewer)
-    assert dock.reference_line.text() == "known.csv"
-    pairs = dock.comparison.pairs
+    assert dock.reference.line.text() == "known.csv"
+    pairs = dock.reference.comparison.pairs
     assert list(dict.fromkeys(pairs["scope"])) == ["*d", "second"]
     assert list(pairs["count"]) == [11] * 5 + [3] * 5
     assert [b.reference for b in dock.chart.bars] == [0.5, 0.5, 0, 0, 0]
-    assert len(dock.parity.data) == 10
+    assert len(dock.reference.parity.data) == 10
     state.clusters.relabel([("field", 1)], "Pt70")
     dock.refresh_now()
     settle(viewer)
-    assert list(dock.comparison.pairs["count"])[:5] == [10, 11, 11, 11, 12]
+    assert list(dock.reference.comparison.pairs["count"])[:5] == [10, 11, 11, 11, 12]
     type_reference(dock, "Pt19 = 1")
-    assert set(dock.comparison.pairs["scope"]) == {"field"}
+    assert set(dock.reference.comparison.pairs["scope"]) == {"field"}
 
 
 def test_a_loaded_reference_that_fits_nothing_is_told(dock, load, settle, viewer):
     load("scope,class,fraction\nmissing,Pt70,1\n")
     settle(viewer)
-    assert dock.verdict.text().startswith("The reference is for missing, and no image")
+    assert dock.reference.verdict.text().startswith("The reference is for missing, and no image")
     load("class,fraction\nPt7,1\n")
     settle(viewer)
-    assert "unknown classes: Pt7" in dock.verdict.text()
+    assert "unknown classes: Pt7" in dock.reference.verdict.text()
     load("class,share\nPt70,1\n")
     assert "known.csv: the reference lacks" in notification_manager.records[-1].message
 
@@ -562,7 +566,7 @@ def test_the_mark_of_a_reference_is_to_scale(qtbot):
 def test_the_parity_plot_names_the_point_at_the_mouse(dock):
     dock.reference_section.button.click()
     type_reference(dock, "Pt19:Pt70 = 3:1")
-    plot = dock.parity
+    plot = dock.reference.parity
     plot.resize(300, 200)
     draw_now(plot)
     pairs = plot.data.set_index("class")

@@ -44,7 +44,7 @@ def test_the_layout_is_computed_once_for_all_files(tmp_path, monkeypatch):
     assert computed == [figure]
     figure.draw_without_rendering()
     label = figure.axes[0].yaxis.label.get_window_extent()
-    assert 0 <= label.x0 and label.x1 < figure.axes[0].get_window_extent().x0
+    assert label.x0 >= 0 and label.x1 < figure.axes[0].get_window_extent().x0
 
 
 def test_svg_has_the_content_of_matplotlib():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 from qtpy.QtCore import QSignalBlocker, QSize, Qt
@@ -11,29 +10,21 @@ from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QCheckBox,
-    QFileDialog,
     QFormLayout,
     QHBoxLayout,
     QHeaderView,
-    QLabel,
-    QLineEdit,
     QMenu,
     QPushButton,
     QSizePolicy,
     QTableView,
-    QVBoxLayout,
-    QWidget,
 )
 
 from ....core.errors import TableError
 from ....core.model_card import ModelCard
 from ....core.tables.cluster_table import ALL
-from ....core.text import capital
 from ....io.clipboard import latex_table
-from ....io.reference_ratios import EXAMPLE, parse_reference
-from ....io.tables import read_reference, write_clusters, write_ratios
+from ....io.tables import write_clusters, write_ratios
 from ....models.analysis import Analysis, limits_of
-from ....reporting.plots.parity import PARITY
 from ....statistics.ratios.prevalence import METHODS, unavailable
 from ....statistics.ratios.ratio_notes import ImageLimits, reason_to_withhold
 from ....statistics.ratios.ratios import COLUMNS, class_ratios, counted, saturated_images
@@ -42,7 +33,6 @@ from ....statistics.ratios.reference import (
     check_reference,
     compare,
     pair,
-    reference_for,
 )
 from ...controls.bars import BarChart
 from ...controls.forms import (
@@ -52,7 +42,6 @@ from ...controls.forms import (
     labelled,
     new_form,
     new_row,
-    wrapped_label,
 )
 from ...controls.refresher import follow
 from ...controls.settings import remember
@@ -64,16 +53,15 @@ from ...panels.session_scale import session_of_image, show_answer
 from ...panels.table_files import (
     FILE_TYPES,
     RATIO_FILE_TYPES,
-    REFERENCE_TYPES,
     as_mime,
     choose_table_path,
     copy_table,
     write_in_worker,
 )
-from ...scatter.view import PlotView
 from ...tasks import running
 from ...viewer.models import card_of
-from .table import RatioModel, summary, verdict
+from .reference import ReferencePart
+from .table import RatioModel, summary
 
 WORKER_FROM_ROWS = 1000
 WORKER_FROM_IMAGES = 3
@@ -92,12 +80,9 @@ class Ratios(Dock):
     def build(self) -> None:
         self.ratios = pd.DataFrame(columns=COLUMNS)
         self._of_image: pd.DataFrame | None = None
-        self.comparison: Comparison | None = None
         self._card: ModelCard | None = None
         self._limits: dict[str, ImageLimits] = {}
         self._reason: str | None = None
-        self._typed: pd.DataFrame | None = None
-        self._loaded: pd.DataFrame | None = None
         self._is_scope_chosen = False
         self.content.setContentsMargins(6, 6, 6, 6)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
@@ -116,12 +101,13 @@ class Ratios(Dock):
         self.note = self.add_label(lines=2)
         self.add(self._table())
         self.content.addLayout(self._buttons())
-        self.reference_section = self.add(CollapsibleSection("Reference", self._reference_part()))
+        self.reference = ReferencePart(self.binding)
+        self.reference.reference_changed.connect(self._on_reference)
+        self.reference_section = self.add(CollapsibleSection("Reference", self.reference))
         self.compare = ComparePart(self.binding)
         self.keep.toggled.connect(self.compare.invalidate)
         self.compare_section = self.add(CollapsibleSection("Compare samples", self.compare))
         self.report_section = self.add_part("Report")
-        self._show_comparison(None)
         follow(self, self.state.current_changed, self._show)
         follow(self, self.state.project_changed, self._offer_all_images)
 
@@ -165,36 +151,6 @@ class Ratios(Dock):
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.ResizeToContents)
         header.setHighlightSections(False)
         return self.view
-
-    def _reference_part(self) -> QWidget:
-        self.reference_line = QLineEdit()
-        self.reference_line.setPlaceholderText(EXAMPLE)
-        self.reference_line.setClearButtonEnabled(True)
-        self.reference_line.setAccessibleName("Reference")
-        self.reference_line.setToolTip(
-            f"Known ratios of this image or of all images, such as {EXAMPLE}, in parts, per cent "
-            "or fractions; other classes are absent. Default: no reference."
-        )
-        self.reference_line.editingFinished.connect(self._read_line)
-        self.load_button = QPushButton("Load…")
-        self.load_button.setToolTip(
-            "Load known ratios from a table with the columns class, fraction and scope: an image, "
-            "a pattern of images such as sample_1_*, or all."
-        )
-        self.load_button.clicked.connect(self.load_reference)
-        label = QLabel("Reference")
-        label.setBuddy(self.reference_line)
-        row = new_row(label, (self.reference_line, 1), self.load_button)
-        self.verdict = wrapped_label("Comparison with the reference", lines=2)
-        self.parity = PlotView(lines=14)
-        self.parity.setAccessibleName("Measured against reference fractions")
-        part = QWidget()
-        layout = QVBoxLayout(part)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(row)
-        layout.addWidget(self.verdict)
-        layout.addWidget(self.parity)
-        return part
 
     def _buttons(self) -> QHBoxLayout:
         self.export_button = QPushButton("Export")
@@ -326,7 +282,7 @@ class Ratios(Dock):
 
     def _show(self, *_: object) -> None:
         ratios, classes = self.shown(), self.state.classes()
-        known = self._known()
+        known = self.reference.known(self.scope)
         bars = ratio_bars(ratios, classes, known) if len(ratios) else []
         self.chart.bars = bars
         self.chart.setVisible(bool(bars))
@@ -341,7 +297,7 @@ class Ratios(Dock):
         self.note.setText(summary(table))
         self._warn(ratios)
         self._enable_export(len(self.ratios) > 0, len(self.state.table()) > 0)
-        if self._typed is not None:
+        if self.reference.typed is not None:
             self._compare_typed(ratios)
 
     def _enable_export(self, has_ratios: bool, has_clusters: bool) -> None:
@@ -395,90 +351,41 @@ class Ratios(Dock):
         return [images[0] for images in members if images]
 
     # ---- comparison with a reference
-    def _known(self) -> dict[str, float]:
-        """Return class → reference ratio of the scope that is shown."""
-        if self._typed is not None:
-            return reference_for(self._typed, ALL)
-        if self._loaded is not None and self.scope is not None:
-            return reference_for(self._loaded, self.scope)
-        return {}
-
-    def _read_line(self) -> None:
-        """Read the typed reference, unless the line shows the name of a loaded file."""
-        line = self.reference_line.text().strip()
-        self.reference_line.setCursorPosition(0)
-        if self._loaded is not None and line == self.reference_line.property("file"):
-            return
-        self._typed = self._loaded = None
-        self._compare_loaded()
-        self._show_comparison(None)
-        if line:
-            try:
-                typed = parse_reference(line)
-                check_reference(typed, [], self.state.classes() or list(typed["class"]))
-            except TableError as error:
-                self._show_comparison(None, str(error))
-            else:
-                self._typed = typed
-        self._show()
-
-    def load_reference(self) -> None:
-        """Load known ratios from a chosen file and compare."""
-        chosen, _ = QFileDialog.getOpenFileName(self, "Reference ratios", "", REFERENCE_TYPES)
-        if not chosen:
-            return
-        loaded = self.attempt(lambda: read_reference(chosen))
-        if loaded is None:
-            return
-        self._loaded = loaded
-        self._typed = None
-        name = Path(chosen).name
-        self.reference_line.setProperty("file", name)
-        self.reference_line.setText(name)
+    def _on_reference(self) -> None:
         self._show()
         self._compare_loaded()
 
     def _compare_typed(self, ratios: pd.DataFrame) -> None:
         """Compare the ratios that are shown with the typed reference."""
         if not len(ratios):  # after a project was closed
-            self._show_comparison(None)
+            self.reference.show_comparison(None)
             return
-        pairs = pair(ratios, self._known(), str(self.scope))
-        self._show_comparison(Comparison(pairs, str(ratios["method"].iloc[0])))
+        pairs = pair(ratios, self.reference.known(self.scope), str(self.scope))
+        self.reference.show_comparison(Comparison(pairs, str(ratios["method"].iloc[0])))
 
     def _compare_loaded(self) -> None:
         """Compare every scope of the loaded file that has open images, in a worker."""
         for task in running(self.state, "reference ratios"):
             task.cancel()
-        if self._loaded is None or self._reason is not None:
+        if self.reference.loaded is None or self._reason is not None:
             return
         state, images = self.state, self._images()
         try:
-            check_reference(self._loaded, images, state.classes())
+            check_reference(self.reference.loaded, images, state.classes())
         except TableError as error:
-            self._show_comparison(None, str(error))
+            self.reference.show_comparison(None, str(error))
             return
         self.start(
             compare,
             state.table(),
-            self._loaded,
+            self.reference.loaded,
             images,
             method=self.method,
             card=self._card,
             limits=self._limits,
-            on_result=self._show_comparison,
+            on_result=self.reference.show_comparison,
             key="reference ratios",
         )
-
-    def _show_comparison(self, comparison: Comparison | None, message: str = "") -> None:
-        """Show a comparison, or a message instead."""
-        self.comparison = comparison
-        self.verdict.setText(verdict(comparison) if comparison is not None else capital(message))
-        self.verdict.setVisible(bool(self.verdict.text()))
-        pairs = pd.DataFrame() if comparison is None else comparison.pairs
-        self.parity.setVisible(len(pairs) > 0)
-        if len(pairs):
-            self.parity.show_plot(PARITY, pairs, self.state.classes())
 
     # ---- out
     def copy(self) -> None:
