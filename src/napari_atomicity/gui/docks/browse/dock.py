@@ -9,10 +9,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QItemSelectionModel, QModelIndex, QPoint, Qt, QTimer
+from qtpy.QtCore import QItemSelectionModel, QModelIndex, QPoint, QTimer
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
-    QAbstractItemView,
     QCheckBox,
     QFileDialog,
     QHBoxLayout,
@@ -58,7 +57,7 @@ from ...panels.session_scale import session_of_image, show_answer
 from ...viewer.binding import Binding
 from ...viewer.models import write_model
 from .batch import AnalyseAll, place_of
-from .image_list import ROW_LINES, ImageDelegate, ImageModel
+from .image_list import ImageList, ImageModel
 from .session_menu import SessionMenu
 
 # ---- what Browse shows while there is no image: the ways to begin
@@ -231,16 +230,7 @@ class Browse(Dock):
 
     def _image_list(self) -> QListView:
         self.model = ImageModel(self.state, self)
-        self.list = QListView()
-        self.list.setModel(self.model)
-        self.list.setItemDelegate(ImageDelegate(self.state, self.list))
-        self.list.setResizeMode(QListView.ResizeMode.Adjust)
-        self.list.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
-        self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.list.setAccessibleName("Images")
-        self.list.setMinimumHeight(round(ROW_LINES * self.fontMetrics().height()))
-        self.list.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
-        self.list.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        self.list = ImageList(self.model, self.state)
         self.list.customContextMenuRequested.connect(self._show_session_menu)
         self.list.clicked.connect(self._on_clicked)
         self.list.activated.connect(self._on_clicked)

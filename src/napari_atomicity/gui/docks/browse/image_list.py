@@ -398,3 +398,19 @@ def _bold(font: QFont) -> QFont:
     bold = QFont(font)
     bold.setBold(True)
     return bold
+
+
+class ImageList(QListView):
+    """The images with their thumbnails, several of which can be selected."""
+
+    def __init__(self, model: ImageModel, state: WindowState) -> None:
+        super().__init__()
+        self.setModel(model)
+        self.setItemDelegate(ImageDelegate(state, self))
+        self.setResizeMode(QListView.ResizeMode.Adjust)
+        self.setVerticalScrollMode(QListView.ScrollMode.ScrollPerPixel)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setAccessibleName("Images")
+        self.setMinimumHeight(round(ROW_LINES * self.fontMetrics().height()))
+        self.setSelectionMode(QListView.SelectionMode.ExtendedSelection)
+        self.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
