@@ -181,9 +181,9 @@ def test_what_came_of_it_is_in_sight_in_a_low_dock(
     dock.models.setCurrentText("tiny")
     show_analysis(viewer, analysed)
     settle(viewer)
-    assert dock.scroll_bar.value() == 0
+    assert dock.scroll_area.verticalScrollBar().value() == 0
     press(dock, dock.button)
-    qtbot.waitUntil(lambda: dock.scroll_bar.value() == dock.panel.y() > 0)
+    qtbot.waitUntil(lambda: dock.scroll_area.verticalScrollBar().value() == dock.panel.y() > 0)
 
 
 def test_what_contradicts_itself_is_rolled_back_and_nothing_changes(

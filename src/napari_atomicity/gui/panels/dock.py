@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from weakref import WeakMethod
 
 from qtpy.QtCore import QObject, QPoint
-from qtpy.QtWidgets import QLabel, QPushButton, QScrollArea, QScrollBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from ...core.errors import AtomicityError
 from ...models.analysis import Analysis
@@ -128,15 +128,10 @@ class Dock(Panel):
             widget.setEnabled(idle and (holds is None or holds()))
 
     @property
-    def scroll_bar(self) -> QScrollBar:
-        """The scroll bar of the dock, or of the dock that it is a part of."""
-        bar = self._scroll_area().verticalScrollBar()
-        assert bar is not None
-        return bar
-
-    def _scroll_area(self) -> QScrollArea:
+    def scroll_area(self) -> QScrollArea | None:
+        """What the dock, or the dock that it is a part of, scrolls in, if it does."""
         parent = self.content.parentWidget()
-        while not isinstance(parent, QScrollArea):
+        while parent is not None and not isinstance(parent, QScrollArea):
             parent = parent.parentWidget()
         return parent
 
@@ -144,10 +139,12 @@ class Dock(Panel):
         """Scroll to a part that was just shown, such as a result, which a low dock would hide.
 
         A part that is filled in a worker grows later: it is scrolled to again, if that is soon and
-        nobody has scrolled.
+        nobody has scrolled. A dock whose content always fits, such as *Browse*, does not scroll.
         """
         self._end_scrolling()
-        self._scroll_target, self._followed_bar = part, self.scroll_bar
+        if (area := self.scroll_area) is None:
+            return
+        self._scroll_target, self._followed_bar = part, area.verticalScrollBar()
         self._followed_bar.rangeChanged.connect(self._scroll)
         self._followed_bar.actionTriggered.connect(self._end_scrolling)
         self._scroll_timer.start(_LAYOUT_MS)
@@ -156,9 +153,9 @@ class Dock(Panel):
     def _scroll(self, *_: int) -> None:
         if self.isVisible() and self.outdated():  # its refresh may move the part
             self._scroll_timer.start(_LAYOUT_MS)
-        elif self._scroll_target is not None:
-            top = self._scroll_target.mapTo(self._scroll_area().widget(), QPoint()).y()
-            self.scroll_bar.setValue(top)
+        elif self._scroll_target is not None and (area := self.scroll_area) is not None:
+            top = self._scroll_target.mapTo(area.widget(), QPoint()).y()
+            self._followed_bar.setValue(top)
 
     def _end_scrolling(self, *_: int) -> None:
         if self._scroll_target is not None:
