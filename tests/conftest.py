@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from dataclasses import asdict, replace
 from multiprocessing import get_all_start_methods
@@ -23,10 +24,16 @@ hypothesis_settings.load_profile("no_deadline")
 _FROM_WORKERS: list[dict] = []
 
 LONG_FILES = (
-    "test_site.py", "test_killed.py", "test_killed_windows.py", "test_a_day.py", "test_demo.py",
-    "test_new_column.py",
+    "test_documented_commands.py", "test_page.py", "test_watch.py", "test_batch.py",
+    "test_site.py", "test_ending.py", "test_review.py", "test_command.py", "test_killed.py",
+    "test_workbench.py", "test_export.py", "test_training.py", "test_killed_windows.py",
+    "test_live.py", "test_browse.py", "test_session_pass.py", "test_adapt.py", "test_docks.py",
+    "test_editing.py", "test_benchmarks.py", "test_examples.py", "test_embedding.py",
+    "test_session_labels.py", "test_plots.py", "test_files_of_0_2.py", "test_runs.py",
+    "test_comparison.py", "test_adapting_watch.py", "test_failed_statistics.py",
+    "test_two_machines.py", "test_a_day.py", "test_demo.py", "test_new_column.py",
 )  # fmt: skip
-"""Files of one long test, with which a worker of pytest-xdist would otherwise end alone."""
+"""Files that take longest, with which a worker of pytest-xdist would otherwise end alone."""
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -44,7 +51,16 @@ def pytest_collection_modifyitems(config, items):
     if config.getoption("loadscopereorder", True):
         return
     size = Counter(item.path for item in items)
-    items.sort(key=lambda item: (item.path.name not in LONG_FILES, -size[item.path]))
+    rank = {name: number for number, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: (rank.get(item.path.name, len(rank)), -size[item.path]))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def settled_collector():
+    """Let the collector pass over what is imported, and seldom look: it takes a tenth of a test."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 50)
 
 
 @pytest.fixture(scope="session")

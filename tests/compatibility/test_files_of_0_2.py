@@ -434,7 +434,7 @@ def test_an_empty_pack_can_still_be_filled_in(samples, tmp_path):
 COMMON = ("--model", MODEL, "--device", "cpu", "--no-umap", "--json")
 
 
-def test_a_batch_does_nothing_again(samples):
+def test_a_batch_does_nothing_again(samples, forks):
     out = samples / "batch"
     before = {path.stem for path in (out / "clusters").glob("*.parquet")}
     images = [samples / "project" / name for name in IMAGES]
@@ -446,7 +446,7 @@ def test_a_batch_does_nothing_again(samples):
         assert_same_table(out / path.name, path, rel=1e-9)
 
 
-def test_a_batch_without_sessions_uses_the_same_parts(samples):
+def test_a_batch_without_sessions_uses_the_same_parts(samples, forks):
     out = samples / "batch"
     images = [samples / "project" / name for name in IMAGES]
     alone = ("--session", "none")
@@ -454,7 +454,7 @@ def test_a_batch_without_sessions_uses_the_same_parts(samples):
     assert run["reused"] == 3 and run["problem"] is None
 
 
-def test_a_batch_of_sessions_analyses_images_again_whose_parts_lack_the_scale(samples):
+def test_a_batch_of_sessions_analyses_images_again_whose_parts_lack_the_scale(samples, forks):
     out = samples / "batch"
     images = [samples / "project" / name for name in IMAGES]
     before = {path.stem for path in (out / "clusters").glob("*.parquet")}

@@ -32,14 +32,6 @@ def qapp_cls(pytestconfig):
 
 
 @pytest.fixture(autouse=True, scope="session")
-def settled_collector():
-    """Before there is a viewer, whose leaks the collector is to find."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 10, 50)
-
-
-@pytest.fixture(autouse=True, scope="session")
 def napari_caches():
     """Hundreds of viewers come and go in this process."""
     with pytest.MonkeyPatch.context() as patch:

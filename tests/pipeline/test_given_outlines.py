@@ -88,7 +88,7 @@ def test_a_resumed_run_with_other_outlines_measures_again(folder, tiny_model):
 
 
 @pytest.mark.parametrize("name", ["analyse", "batch"])
-def test_workers_read_the_outlines_too(folder, tiny_model, name):
+def test_workers_read_the_outlines_too(folder, tiny_model, name, forks):
     words = (folder / "in", "--outlines", folder / "outlines", "--workers", 2)
     ended = command(folder, tiny_model, *words, name=name)
     assert ended.exit_code == 0, ended.output

@@ -245,13 +245,14 @@ def test_arrays_of_a_deleted_project_are_read_and_its_labels_are_not_lost(state,
         assert equal(values_of(saved.load(NAME).analysis), stored)
 
 
-def test_arrays_of_a_lost_project_are_an_error_that_names_it(state, path):
+def test_arrays_of_a_lost_project_are_an_error_that_names_it(state, path, monkeypatch):
+    # SQLite waits so long for a file that is damaged like this
+    monkeypatch.setattr("napari_atomicity.project.connection._BUSY_TIMEOUT_S", 0.1)
     analysis = state.analysis(NAME)
     state.clusters.relabel([(NAME, 1)], "Pt30")
     for file in (path, Path(f"{path}-wal")):
         os.truncate(file, 0)
     with ThreadPoolExecutor(1) as worker:  # the connection of this thread has read it before
-        # one of them is enough: SQLite waits 10 s for a file that is damaged like this
         with pytest.raises(AtomicityError) as caught:
             worker.submit(np.asarray, next(iter(arrays_of(analysis)))).result()
         assert caught.value.path == path

@@ -182,7 +182,7 @@ def test_the_text_of_the_accuracy_names_its_scale():
     assert "1.000 on 40 clusters of test images" in text
 
 
-def test_training_is_reproducible(folder):
+def test_training_is_reproducible(folder, no_umap):
     patches, classes = from_folder(folder, PatchSettings(size_px=32))
     card = ModelCard("x", tuple(classes), PatchSettings(size_px=32))
     held = split_by_image(patches.table, 0.3, np.random.default_rng(0))
