@@ -250,6 +250,33 @@ def test_without_a_metal_there_is_no_loading_in_weight(finder, tmp_path):
     assert (rows["loading_per_nm2"] == rows["density_per_nm2"]).all()
 
 
+def test_atoms_and_support_in_given_regions(finder, tmp_path):
+    write_image(tmp_path / "a.tif")
+    mask = np.zeros((120, 120), np.uint8)
+    mask[:, :60] = 1  # 3 of the 7 atoms, on half of the area
+    tifffile.imwrite(tmp_path / "a_masks.tif", mask)
+    out = tmp_path / "out"
+    ended = atomicity("atoms", tmp_path, "--rois", tmp_path, "--out", out)
+    assert ended.exit_code == 0, ended.output
+    found = read_table(out / "atoms.csv")[["y_px", "x_px"]].to_numpy(int)
+    assert sorted(map(tuple, found)) == sorted(site for site in map(tuple, SITES) if site[1] < 60)
+    row = read_table(out / "dispersion.csv").set_index("image").loc["a.tif"]
+    assert row["support_nm2"] == pytest.approx(18, rel=0.03)
+    assert row["density_per_nm2"] == pytest.approx(4 * 0.9 / 0.75 / 18, rel=0.03)
+    image = json.loads((out / "run.json").read_text())["images"][0]
+    rois = image["parameters"]["rois"]
+    assert rois["source"] == str(tmp_path / "a_masks.tif") and rois["atoms_outside"] == 3
+
+
+def test_regions_of_another_size_fail_the_image_and_missing_ones_the_run(finder, tmp_path):
+    image, out = write_image(tmp_path / "a.tif"), tmp_path / "out"
+    tifffile.imwrite(tmp_path / "small.tif", np.ones((60, 60), np.uint8))
+    ended = atomicity("atoms", image, "--rois", tmp_path / "small.tif", "--out", out)
+    assert ended.exit_code == 1 and "60 × 60 pixels" in ended.stderr
+    ended = atomicity("atoms", image, "--rois", tmp_path / "none.zip", "--out", out)
+    assert ended.exit_code == 2 and "none.zip" in ended.stderr
+
+
 def test_groups_by_another_distance(finder, tmp_path):
     image = write_image(tmp_path / "a.tif")
     run = find_atoms_in_images([image], tmp_path / "o", AtomRequest(group_distance_nm=0.2))

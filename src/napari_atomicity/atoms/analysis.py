@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from skimage.draw import polygon2mask
 
 from ..core.errors import CalibrationError, UnsuitableImageError
 from ..core.micrograph import Micrograph
@@ -18,6 +19,7 @@ from ..core.settings import GROUP_DISTANCE_NM
 from ..core.text import pluralise
 from ..detection.background import without_gaps
 from ..detection.clusters import detect
+from ..detection.given import inside_any, outlines_by_frame
 from ..detection.outliers import find_repairs, repair, repaired_frames
 from ..detection.recording import OUTLIERS, missing_pixels
 from ..statistics.points import atom_groups as groups
@@ -31,6 +33,7 @@ from .support import support_mask
 from .table import MODEL, conform, validate
 
 if TYPE_CHECKING:
+    from ..io.outline_files import GivenOutlines
     from .finding.finder import AtomModel
 
 
@@ -216,6 +219,32 @@ def find_atoms(
     return AtomAnalysis(
         micrograph, candidates, float(threshold), support, pixel_size_nm, atoms.card.model_id,
         candidate_recall=calibration.candidate_recall, parameters=parameters, seconds=seconds,
+    )  # fmt: skip
+
+
+def within_regions(analysis: AtomAnalysis, rois: GivenOutlines) -> AtomAnalysis:
+    """Return the analysis of the support in these regions; what lies outside is left out.
+
+    Raises `AtomicityError` if the regions do not fit the image.
+    """
+    regions = outlines_by_frame(rois, analysis.micrograph, is_region=True)
+    masks = np.zeros((len(regions), *analysis.support.shape[-2:]), bool)
+    table = analysis.candidates
+    centres, frame = table[["y_px", "x_px"]].to_numpy(float), table["frame"].to_numpy()
+    inside = np.zeros(len(table), bool)
+    for index, polygons in enumerate(regions):
+        for polygon in polygons:
+            masks[index] |= polygon2mask(masks[index].shape, polygon)
+        inside[frame == index] = inside_any(centres[frame == index], polygons)
+    outside = (table["confidence"].to_numpy() >= analysis.threshold) & ~inside
+    return replace(
+        analysis,
+        candidates=table[inside].reset_index(drop=True),
+        support=analysis.support & masks.reshape(analysis.support.shape),
+        parameters={
+            **analysis.parameters,
+            "rois": {**rois.provenance(), "atoms_outside": int(outside.sum())},
+        },
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import SettingError
@@ -135,6 +136,13 @@ def check_settings(settings: Any) -> None:
             )
 
 
+def make_absolute(settings: Any, *names: str) -> None:
+    """Make paths of settings absolute, for processes that have another working folder."""
+    for name in names:
+        if (path := getattr(settings, name)) is not None:
+            object.__setattr__(settings, name, str(Path(path).absolute()))
+
+
 # ---- settings of several commands and docks
 def model_setting() -> Any:
     """Define the model that a run uses."""
@@ -183,6 +191,17 @@ def samples_setting() -> Any:
         "as time or temperature. Without it, the images of a folder are a sample.",
         is_path=True,
         option="--samples",
+    )
+
+
+def rois_setting(objects: str) -> Any:
+    """Define the regions that are analysed; `objects` outside are left out."""
+    return setting(
+        None,
+        "Regions",
+        f"Regions to analyse, in the formats of outlines: {objects} outside are left out.",
+        is_path=True,
+        option="--rois",
     )
 
 

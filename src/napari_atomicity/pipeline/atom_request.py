@@ -10,8 +10,10 @@ from ..core.settings import (
     check_settings,
     device_setting,
     documented,
+    make_absolute,
     model_setting,
     pixel_size_setting,
+    rois_setting,
     samples_setting,
     seed_setting,
     setting,
@@ -50,6 +52,7 @@ class AtomRequest:
         "A clusters.csv of these images, to assign the atoms to clusters.",
         is_path=True,
     )
+    rois: str | None = rois_setting("support and atoms")
     samples: str | None = samples_setting()
     seed: int = seed_setting()
     completeness: bool = setting(
@@ -64,6 +67,7 @@ class AtomRequest:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        make_absolute(self, "rois")
         if (self.loading.metal == NO_METAL) != (self.loading.support_thickness_nm is None):
             names = ["metal", "support_thickness_nm"]
             raise SettingError("a loading in wt% requires both a metal and a thickness", names)

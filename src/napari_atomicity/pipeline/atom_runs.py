@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from ..atoms import cluster_atoms
-from ..atoms.analysis import AtomAnalysis, find_atoms
+from ..atoms.analysis import AtomAnalysis, find_atoms, within_regions
 from ..atoms.completeness import Completeness, estimate_completeness
 from ..atoms.dispersion import (
     DispersionResult,
@@ -43,6 +43,7 @@ from ..core.progress import Progress, Stop, check, for_each_image, report
 from ..core.text import pluralise
 from ..detection.filters import thread_count
 from ..io.inputs import Input, make_folder, named_inputs
+from ..io.outline_files import without_outlines
 from ..io.provenance import Outcome, now, scopes_of, with_groups
 from ..io.readers.read_limits import ReadLimits, free_memory_bytes, read_limits, set_read_limits
 from ..io.result_folder import REPORT, ResultFolder
@@ -64,6 +65,7 @@ from ..statistics.samples.run_evidence import are_compared, compare_atoms
 from .acquisition_sessions import SessionRules
 from .atom_request import AtomRequest
 from .image_step import add_unreached, process_image, process_in_turn
+from .runs.one_image import read_given
 from .runs.run_files import WithOutcomes, summarise_outcomes
 
 if TYPE_CHECKING:
@@ -129,6 +131,7 @@ class AtomStep:
         self, item: Input, micrograph: Micrograph, known: dict[str, Any], progress: Progress
     ) -> AtomResult:
         request = self.request
+        rois = read_given(request.rois, micrograph)
         analysis = find_atoms(
             micrograph,
             self.model,
@@ -137,6 +140,8 @@ class AtomStep:
             progress=progress,
             stop=self.stop,
         )
+        if rois is not None:
+            analysis = within_regions(analysis, rois)
         analysis = replace(analysis, group_distance_nm=request.group_distance_nm)
         atoms = ImageAtoms(
             micrograph.name,
@@ -428,7 +433,7 @@ def find_atoms_in_images(
     model = load_atom_model(request.model, request.device)
     clusters = None if request.clusters is None else read_clusters(request.clusters)
     rules = SessionRules().with_sample_table(request.samples)
-    inputs = named_inputs(paths)
+    inputs = without_outlines(named_inputs(paths), request.rois)
     rules.check([item.name for item in inputs])
     for folder in filter(None, (out_dir, figures)):
         make_folder(folder)  # wrong usage writes nothing

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..core.acquisition_session import MAX_PIXEL_SIZE_ERROR, PIXEL_SIZE_ERROR, parse_known
 from ..core.errors import SettingError, TableError
 from ..core.settings import (
     device_setting,
     documented,
+    make_absolute,
     model_setting,
     pixel_size_setting,
+    rois_setting,
     samples_setting,
     setting,
 )
@@ -128,18 +129,10 @@ class RunRequest:
         is_path=True,
         option="--outlines",
     )
-    rois: str | None = setting(
-        None,
-        "Regions",
-        "Regions to analyse, in the formats of outlines: clusters outside are left out.",
-        is_path=True,
-        option="--rois",
-    )
+    rois: str | None = rois_setting("clusters")
 
     def __post_init__(self) -> None:
-        for name in ("outlines", "rois"):  # workers have another working folder
-            if (path := getattr(self, name)) is not None:
-                object.__setattr__(self, name, str(Path(path).absolute()))
+        make_absolute(self, "outlines", "rois")
         if self.labels != "combination" and self.ratios == "confusion":
             raise SettingError(
                 "the confusion matrix of the model is that of the combination",

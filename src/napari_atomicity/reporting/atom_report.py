@@ -152,6 +152,12 @@ def describe_atom_methods(
         f"{point} Atoms within {settings['group_distance_nm']:g} nm belong to the same group; its "
         "extent is the largest distance between two of its atoms, from centre to centre."
     )
+    if regions := [image["parameters"]["rois"] for image in done if "rois" in image["parameters"]]:
+        n = sum(one["atoms_outside"] for one in regions)
+        found += (
+            f" In {pluralise(len(regions), 'image')}, only given regions were analysed; "
+            f"{pluralise(n, 'atom')} outside {'was' if n == 1 else 'were'} left out."
+        )
     spread = (
         "Densities are sums of the probabilities divided by the area of the support without "
         "vacuum, with intervals that include detection and sampling. Distances, Ripley's L and "
