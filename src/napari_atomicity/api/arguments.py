@@ -53,7 +53,7 @@ _TYPES: dict[str, tuple[Any, str]] = {
     "precision": (_PROBABILITY | None, "a number from 0 to 1, or None"),
     "threshold": (_PROBABILITY | None, "a number from 0 to 1, or None"),
     "start": (str, 'a text: "default", "scratch", or a model'),
-    "label": (str, "a text: a class of the model, or a label that is none"),
+    "label": (str, "a text: a class of the model, or another label"),
 }
 _PATHS = {"out", "folder"}
 _OPTIONAL_PATHS = {"reference", "session", "earlier_run"}

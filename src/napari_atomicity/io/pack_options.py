@@ -59,7 +59,12 @@ class PackOptions:
         key="annotators/max_mb",
     )
     seed: int = setting(
-        0, "", "Seed of the choice of what is asked twice.", min=0, max=MAX_SEED, option="--seed"
+        0,
+        "",
+        "Seed of the choice of the images that come twice.",
+        min=0,
+        max=MAX_SEED,
+        option="--seed",
     )
 
     def __post_init__(self) -> None:

@@ -23,7 +23,7 @@ _LICENSE = {
     "@id": "#license",
     "@type": "CreativeWork",
     "name": "Not chosen yet",
-    "description": "Whoever publishes these results chooses a licence and names it here.",
+    "description": "Choose a licence before you publish these results, and name it here.",
 }
 _STATUS = {"done": "CompletedActionStatus", "partly failed": "CompletedActionStatus"}
 _PARQUET = {".parquet": "application/vnd.apache.parquet"}

@@ -39,7 +39,7 @@ _CHARTS = {
     "dispersion": ("pair_correlation", "ripley_l", "neighbour_distribution"),
     "groups": ("nearest_neighbours", "groups", "group_extents"),
 }
-"""Plots of each chart of the report, beside each other."""
+"""Plots of each chart of the report, next to each other."""
 _OF_IMAGES = (
     ("Density / nm⁻²", "density_per_nm2", "density_low_per_nm2", "density_high_per_nm2"),
     (
@@ -347,7 +347,7 @@ def _panels(
     right_inch: float,
     left_inch: float = 0.65,
 ) -> tuple[Figure, list[Axes]]:
-    """Make axes beside each other with room for their texts.
+    """Make axes next to each other with room for their texts.
 
     Places are given, since a computed layout takes longer than the figure itself.
     """

@@ -23,7 +23,7 @@ MIN_FOR_SCALE = 3
 """Number of clusters from which the known scale of an image is that of its clusters alone."""
 
 MIN_FOR_OUTLIERS = 5
-"""Number of isolated clusters of a class from which on outliers can be told."""
+"""Number of isolated clusters of a class from which on outliers can be recognised."""
 
 SINGLE = 1.5
 """Edge length of a frame in patches up to which it shows a single cluster."""

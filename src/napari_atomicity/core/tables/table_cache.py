@@ -12,7 +12,7 @@ from . import cluster_table as tables
 Columns = dict[str, np.ndarray]
 
 _WRITES_COPY = int(pd.__version__.partition(".")[0]) >= 3
-"""Whether pandas copies what is about to be written, so that tables can share their memory."""
+"""Whether pandas copies data before writing to them, so that tables can share their memory."""
 
 _MANY = 0.1
 """Fraction of changed images above which all are joined again."""

@@ -102,7 +102,7 @@ UNDO: tuple[Shortcut, ...] = (
     Shortcut(("Control-Z",), "undo", "undo"),
     Shortcut(_REDO, "redo", "redo"),
 )
-"""Bound to the whole canvas once a dock is open, except where a layer has keys of its own."""
+"""Bound to the whole canvas once a dock is open, except where a layer has other keys."""
 
 GALLERY: tuple[Shortcut, ...] = (
     Shortcut(_NUMBERS, "label the selected tiles as this class", "label", takes=int),

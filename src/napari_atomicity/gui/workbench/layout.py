@@ -76,7 +76,7 @@ WORKSPACES = (
     ),
     Workspace(
         "Model",
-        "Train a model, adapt one to the images at hand, and compare models and methods.",
+        "Train a model, adapt one to the images of this session, and compare models and methods.",
         right=(("Train", "Adapt", "Validate"),),
     ),
 )

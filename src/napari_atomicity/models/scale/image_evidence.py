@@ -21,7 +21,7 @@ STEP = 0.04
 ERROR_STEP = 0.5
 MAX_ERROR = 2.5
 """The grid of common errors of the apparent size: step in standard deviations, and its end in those
-of their scatter or of the error of the pixel size, whatever is larger."""
+of their scatter or of the error of the pixel size, whichever is larger."""
 MAX_WIDENING = 5.0
 """Largest ratio of the error of the pixel size to that scatter for which the grid is widened."""
 COMPRESSION = 0.115

@@ -127,7 +127,7 @@ def parse_answers(data: bytes, path: Path, known: Collection[str] = ()) -> Fille
             raise ReadError(f"its format is {version}, not {FORMAT}", path, "Update the plugin")
         answers = dataclass_from_json(_Answers, text, lines=True)
     except ValueError as error:
-        advice = "Nothing was imported from it: ask for the file again"
+        advice = "Nothing was imported from it: request the file again"
         raise ReadError(f"its answers are damaged ({error})", path, advice) from error
     _check_pack(answers, text, path, known)
     return _Reader(answers, text, path).filled()

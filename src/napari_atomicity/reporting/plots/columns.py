@@ -1,4 +1,4 @@
-"""Plots of any columns of numbers, also of measurements of one's own."""
+"""Plots of any columns of numbers, also of added measurements."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def _histogram_row(row: Any) -> str:
 
 HISTOGRAM = Plot(
     "Histogram of a column",
-    "Distribution of the values of a column by class, also of measurements of one's own.",
+    "Distribution of the values of a column by class, also of added measurements.",
     histogram_data,
     draw_histogram,
     _histogram_members,
@@ -174,7 +174,7 @@ def _scatter_row(row: Any) -> str:
 
 SCATTER = Plot(
     "Two columns",
-    "Values of one column against those of another, also of measurements of one's own.",
+    "Values of one column against those of another, also of added measurements.",
     scatter_data,
     draw_scatter,
     row_of_cluster,

@@ -31,7 +31,7 @@ _LABELS = {
     "share_dimer": "Atoms in dimers / %",
     "share_larger": "Atoms in larger groups / %",
 }
-"""Quantities with a panel of their own, and the label of its axis."""
+"""Quantities with a separate panel, and the label of its axis."""
 Panel = Callable[["Axes", pd.DataFrame, Look], None]
 """Draws rows of ``comparison.csv`` into axes."""
 

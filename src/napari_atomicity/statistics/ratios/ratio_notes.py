@@ -52,14 +52,15 @@ MAX_EXCESS = 4.0
 tell that they are those of the classes: at most 3.4 in 40 simulated sessions of all classes; its
 median is 6 with Pt48 among three classes, and 7 with Pt25 and Pt48."""
 MAX_SIZE_ERROR = 1.75
-"""Common error of the apparent sizes of a session, in standard deviations, above which it is said.
-"""
+"""Common error of the apparent sizes of a session, in standard deviations, above which it is
+reported."""
 MIN_KNOWN_AGREEMENT = 0.0
 """Log Bayes factor below which known samples and the other images of a session disagree: 0.9 to 5.5
 in simulated sessions that fit, down to -2.3 in sessions of other sizes."""
 MAX_LONE_ATOMS_DEVIATION = 2.5
 """Deviation of the scale by the classes from that by lone atoms, in standard deviations, above
-which it is said: in 1 of 41 simulated sessions of sizes of the model, and in 13 of 21 of others."""
+which it is reported: in 1 of 41 simulated sessions of sizes of the model, and in 13 of 21 of
+others."""
 ADD_KNOWN_SAMPLE = "add an image of a known sample to the session"
 RESTS_ON_SIZES = (
     "most images have one or two sizes only: which classes they are, and whether they are sizes of "
@@ -212,7 +213,7 @@ def session_doubts(
     elif session.get("answer") == CANNOT_TELL:
         found.append(
             "this session may not fit the classes of the model: "
-            f"{format_peaks(session['peaks_atoms'])} explain its clusters about as well; "
+            f"{format_peaks(session['peaks_atoms'])} explain its clusters comparably; "
             f"{ADD_KNOWN_SAMPLE}, or train a model that has these sizes"
         )
     error = session.get("size_error", 0.0)

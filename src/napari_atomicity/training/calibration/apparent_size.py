@@ -29,7 +29,7 @@ RIDGE_OF_IMAGES = 1.0
 """Strength of the regression for images of one session, in numbers of clusters. A weak one uses
 features that do not hold in other sessions: models trained on one of four simulated sessions had a
 common error of ln(number of atoms) of 0.20 per class in others with the strength 3, of 0.12 with
-this one, and of 0.09 together with the regression on the diameter. Clusters of their own session
+this one, and of 0.09 together with the regression on the diameter. Clusters of the same session
 scatter by 0.19, 0.22 and 0.25, by the diameter alone by 0.32."""
 FOLDS = 6
 MEAN_WEIGHT = 300.0

@@ -61,7 +61,7 @@ class BrowserPacks(QWidget):
         )  # fmt: skip
         labelled(
             form, "Instructions", self.instructions,
-            "Text that people read first, and again when they ask for it. Default: how to mark and "
+            "Text that people read first, and again on request. Default: how to mark and "
             "when an image counts as seen.",
         )  # fmt: skip
         self.options = form_of(PackOptions, *_OPTIONS)
@@ -85,7 +85,7 @@ class BrowserPacks(QWidget):
         clusters = store.joined_table(list(store.analyses))
         if not len(clusters):
             raise AtomicityError(
-                "there is no cluster to ask for", advice="Detect clusters first (dock Analyse)"
+                "there is no cluster to label", advice="Detect clusters first (dock Analyse)"
             )
         classes = tuple(self.state.classes())
         return PackRequest(

@@ -149,12 +149,12 @@ class Packs(QWidget):
         self.browser_button = QPushButton("For a browser…")
         self.browser_button.setToolTip(
             "Make one .html file with the images and everything that is needed to mark them in any "
-            "browser, without a network. Its size is said before it is written."
+            "browser, without a network. Its size is shown before it is written."
         )
         self.browser_button.clicked.connect(self.export_for_browser)
         self.import_button = QPushButton("Files…")
         self.import_button.setToolTip(
-            "Read what was returned: .zip, manifest.json in a folder, or the .json of a browser. "
+            "Read the returned files: .zip, manifest.json in a folder, or the .json of a browser. "
             "Images are matched by content, otherwise by name. Taking in a file twice adds nothing."
         )
         self.import_button.clicked.connect(self.take_in)

@@ -304,7 +304,7 @@ class Embedding(Dock):
         self.new_map_button = QPushButton("New map")
         self.new_map_button.setToolTip(
             "New map of these clusters: fit a UMAP to all classified clusters of this session, "
-            "beside the map of the model. 10,000 clusters take about 45 s."
+            "next to the map of the model. 10,000 clusters take about 45 s."
         )
         self.new_map_button.clicked.connect(self.fit_map)
         for button in (self.lasso_button, self.rectangle_button):

@@ -170,7 +170,7 @@ class Validate(Dock):
         self.shifted = PathField("New conditions", "the folder of mixtures under new conditions")
         self.deposits = PathField("Deposits", "the table of deposits", REFERENCE_TYPES)
         self.out = PathField("Results", "the folder of the results")
-        self.out.setPlaceholderText("a folder beside the images")
+        self.out.setPlaceholderText("a folder next to the images")
         for field in (self.mixtures, self.shifted, self.deposits):
             field.setPlaceholderText("optional")
         self.form = new_form()
@@ -202,7 +202,7 @@ class Validate(Dock):
             (
                 "Results",
                 self.out,
-                "Folder for report, figures and tables. Default: a new folder beside the images.",
+                "Folder for report, figures and tables. Default: a new folder next to the images.",
             ),
         ):
             labelled(self.form, text, field.with_button(), tooltip)
