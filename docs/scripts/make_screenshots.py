@@ -658,7 +658,7 @@ class Day:
         found = studio.state.atoms
         studio.wait_until(lambda: set(found.images) == set(truth), "atoms are found in all images")
         dock = studio.front(Annotators)
-        dock.packs_part.button.click()
+        studio.click(dock.packs_part.button)
         pack = folder.parent / "pack"
         with studio.answering("getSaveFileName", str(pack)):
             studio.click(dock.packs.export_button)
@@ -673,8 +673,7 @@ class Day:
         studio.click(dock.button)
         studio.wait_until(lambda: dock.compared is not None, "three are compared")
         with studio.alone(Annotators, HIGH_PX, width_px=560):
-            studio.scroll_to(dock.packs_part)
-            studio.both("annotators", lambda: trimmed(studio.part(dock)))
+            studio.both("annotators", lambda: trimmed(studio.part(dock)), dock.packs_part)
         dock.packs_part.button.click()
 
     # ---- live

@@ -135,13 +135,15 @@ class Studio:
         place = QRect(widget.mapTo(self.main, seen.topLeft()), seen.size())
         return picture.crop(_box(place, picture.width / self.main.width()))
 
-    def both(self, name: str, take: Callable[[], Image.Image]) -> None:
-        """A picture in either theme."""
+    def both(self, name: str, take: Callable[[], Image.Image], top: QWidget | None = None) -> None:
+        """A picture in either theme, with a widget at the top of its dock."""
         if not self.takes:
             return
         for theme in THEMES:
             self.viewer.theme = theme
             self.settle()
+            if top is not None:
+                self.scroll_to(top)
             save(self.out / f"{name}-{theme}.webp", take())
         self.viewer.theme = THEMES[0]
         self.settle()
