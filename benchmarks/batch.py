@@ -1,9 +1,11 @@
 """Many small images on one worker and on two, beside one after the other in one process.
 
     python benchmarks/batch.py [--images 1000] [--workers 1 2] [--serial 100]
+    python benchmarks/batch.py --size 1024 --images 10000 --fields 50 --workers 2
 
-Simulated fields of 384 × 384 pixels, each in the eight orientations of the square, written as
-files; ``--serial`` of them are analysed one after the other. All in one run on the same machine;
+Simulated fields of ``--size`` pixels, each in the eight orientations of the square, written as
+files; with ``--fields``, more images are copies of those of so many fields. ``--serial`` of them
+are analysed one after the other. All in one run on the same machine;
 the same files into a folder of their own each time. The *rate* is that between the first and the
 last result, so without the seconds in which workers start and the report is drawn; *whole* is the
 command from beginning to end. *Efficiency* is the rate over the number of workers times that of
@@ -32,17 +34,17 @@ from napari_atomicity.pipeline.runs.batch import run_batch
 from napari_atomicity.pipeline.runs.one_image import analyse_one
 from napari_atomicity.simulation.recipes import draw_recipe, write_recipe
 
-SIZE_PX, PIXEL_NM = 384, 0.05
+PIXEL_NM = 0.05
 ORIENTATIONS = 8
 REQUEST = RunRequest(device="cpu", umap=False)
 
 
-def write_fields(folder: Path, n: int, seed: int = 0) -> list[Path]:
+def write_fields(folder: Path, n: int, size_px: int, n_fields: int) -> list[Path]:
     """Write n images; every eighth is simulated, the others are it, turned and mirrored."""
     folder.mkdir(parents=True)
-    overrides = {"shape_px": (SIZE_PX, SIZE_PX), "pixel_size_nm": PIXEL_NM}
-    n_fields = -(-n // ORIENTATIONS)
-    recipe = draw_recipe(n_fields, ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70"), seed, 6, overrides)
+    overrides = {"shape_px": (size_px, size_px), "pixel_size_nm": PIXEL_NM}
+    n_fields = n_fields or -(-n // ORIENTATIONS)
+    recipe = draw_recipe(n_fields, ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70"), 0, 6, overrides)
     raw = folder.parent / "simulated"
     write_recipe(raw, recipe, progress=None, device="cpu")
     paths = []
@@ -60,6 +62,11 @@ def write_fields(folder: Path, n: int, seed: int = 0) -> list[Path]:
             )
     for path in paths[n:]:
         path.unlink()
+    for number in range(len(paths), n):
+        original = paths[number % (ORIENTATIONS * n_fields)]
+        paths.append(folder / f"{original.stem}_{number}.tif")
+        # a file of the same content would not be analysed again
+        paths[-1].write_bytes(original.read_bytes() + number.to_bytes(8, "little"))
     return paths[:n]
 
 
@@ -152,11 +159,11 @@ def one_after_the_other(paths: list[Path]) -> float:
 
 
 def main() -> None:
-    given = options(__doc__, images=1000, workers=[1, 2], serial=100)
+    given = options(__doc__, images=1000, workers=[1, 2], serial=100, size=384, fields=0)
     about = machine()
     folder = Path(tempfile.mkdtemp(prefix="atomicity-batch-"))
     try:
-        paths = write_fields(folder / "images", given.images)
+        paths = write_fields(folder / "images", given.images, given.size, given.fields)
         found = [measure(paths, folder / f"out-{n}", n) for n in given.workers]
         first = folder / f"out-{given.workers[0]}"
         report = (first / "report.html").stat().st_size / 2**20
@@ -167,7 +174,7 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
     one = found[0].rate / found[0].workers
     figures = {
-        "size_px": SIZE_PX,
+        "size_px": given.size,
         "images": given.images,
         "batches": [{**asdict(f), "efficiency": f.rate / (f.workers * one)} for f in found],
         "serial_rate": serial,

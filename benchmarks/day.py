@@ -40,6 +40,7 @@ from napari_atomicity.core.processes import spawn_pool
 from napari_atomicity.io.images import load
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.project import EditKind, ImageEdit, Project
+from napari_atomicity.project.opening import thumbnail
 from window import PIXEL_SIZE_NM, made_up, settle
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
@@ -76,7 +77,7 @@ def make_project(folder: Path, n_images: int, per_image: int) -> None:
                 os.link(files[i % N_FILES].path, folder / name)
             micrograph = replace(files[i % N_FILES], path=folder / name, name=name)
             project.add_paths([folder / name])
-            project.image_files.update_metadata(micrograph, b"")
+            project.image_files.update_metadata(micrograph, thumbnail(files[i % N_FILES]))
             project.record(
                 ImageEdit(name, EditKind.ANALYSIS, "bench"),
                 None,

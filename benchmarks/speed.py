@@ -32,7 +32,7 @@ from measuring import interleaved, machine, options, timed, write
 from napari_atomicity import load
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.patches import PatchSettings
-from napari_atomicity.core.tables.cluster_table import validate
+from napari_atomicity.core.tables.cluster_table import explained_classes, validate
 from napari_atomicity.detection import DetectionSettings
 from napari_atomicity.detection.clusters import outline_clusters
 from napari_atomicity.detection.patches import extract_patches
@@ -210,7 +210,7 @@ def patches_of_maps(analysis: Analysis) -> dict[str, np.ndarray]:
     unit = next(
         np.exp(x.log_scale)
         for x in analysis.own_predictions
-        if x.prediction.class_maps is analysis.class_maps
+        if x.prediction.embedding is analysis.embedding
     )
     factor = np.float32(analysis.parameters["intensity_per_atom"] / unit)
     return {**analysis.patches, "raw": analysis.patches["raw"] * factor}
@@ -227,9 +227,12 @@ def compare(size: int, clusters: int, repeats: int, classifier: Classifier) -> d
         ours = interleaved(stages(micrograph, classifier, Path(folder)), max(3, repeats))
     apart, _ = cKDTree(obvious.blobs[:, :2]).query(result.table[["y_px", "x_px"]])
     met = apart * micrograph.calibrated() < 0.2
-    theirs, _ = by_captum(classifier, patches_of_maps(result))
+    theirs, probabilities = by_captum(classifier, patches_of_maps(result))
     maps = np.stack([result.class_maps[c] for c in classifier.network.channels], axis=1)
-    same = np.allclose(maps.reshape(theirs[:, 0].shape), theirs[:, 0], rtol=1e-3, atol=1e-6)
+    best = np.array(classifier.card.classes)[probabilities.argmax(axis=1)]
+    theirs = theirs.reshape(maps.shape)
+    alike = explained_classes(result.table) == best  # others explain the label of the mixture
+    same = np.allclose(maps[alike], theirs[alike], rtol=1e-3, atol=1e-6)
     return {
         "size": size,
         "clusters": clusters,

@@ -16,6 +16,7 @@ from bench import analysed, write_image
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.project import EditKind, ImageEdit, Project, open_any
+from napari_atomicity.project.opening import survey
 from napari_atomicity.state.window_state import WindowState
 
 NAME = "a.tif"
@@ -76,6 +77,12 @@ def test_values_and_rows_are_those_of_the_file(state, stored):
     for array, whole in zip(arrays_of(analysis), stored, strict=True):
         assert np.array_equal(array[np.array([2, 0])], whole[[2, 0]])
         assert np.array_equal(array + 1, whole + 1)
+
+
+def test_an_image_whose_file_is_read_again_does_not_read_its_arrays(state, stored):
+    found = survey(state.project, [NAME])[NAME].analysis
+    assert all(array.kept is None for array in arrays_of(found))
+    assert equal(values_of(found), stored)
 
 
 def test_a_new_analysis_leaves_the_arrays_of_the_one_before(state, stored):

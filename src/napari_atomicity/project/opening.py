@@ -211,7 +211,7 @@ def survey(
         if len(found) < 3:  # the first ones will be looked at
             PIXELS.put(micrograph)
         project.image_files.update_metadata(micrograph, thumbnail(micrograph), True)
-        found[name] = project.load(name)
+        found[name] = project.load(name, lazy=True)
     return found
 
 

@@ -219,7 +219,8 @@ def find_moved_images(
 ) -> dict[str, ProjectContents]:
     """Find images of a project that were moved to a folder."""
     return {
-        name: project.load(name) for name in project.image_files.find_moved(folder, progress, stop)
+        name: project.load(name, lazy=True)
+        for name in project.image_files.find_moved(folder, progress, stop)
     }
 
 
