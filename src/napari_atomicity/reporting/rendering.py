@@ -13,6 +13,7 @@ def _environment() -> Environment:
     return Environment(
         loader=PackageLoader("napari_atomicity.reporting", "templates"),
         autoescape=True,
+        auto_reload=False,  # the templates do not change while the program runs
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
