@@ -15,6 +15,7 @@ from synthetic import CLASSES, made_up
 from test_dispersion import few_resamples, found_in  # noqa: F401
 from waiting import draw_now, updated
 
+from napari_atomicity.core.acquisition_session import SampleEntry
 from napari_atomicity.gui.docks.dispersion.dock import Dispersion
 from napari_atomicity.gui.docks.ratios.dock import Ratios
 from napari_atomicity.gui.panels import compare as module
@@ -106,6 +107,18 @@ def test_a_section_that_is_opened_comes_into_sight(viewer, state, qtbot):
     settled(dock.compare, qtbot)
     # The result comes later, and makes the dock long enough for this.
     qtbot.waitUntil(lambda: dock.compare_section.mapTo(dock, QPoint()).y() < 10)
+
+
+def test_numbers_of_a_table_of_samples_give_trends(part, qtbot):
+    hours = {"a": 0, "b": 0, "c": 1, "d": 1, "e": 4, "f": 4}
+    part.state.sessions.set_samples(
+        {image: SampleEntry(f"{h} h", {"time_h": h}) for image, h in hours.items()}
+    )
+    settled(part, qtbot)
+    assert set(part.comparison.trends["along"]) == {"time_h"}
+    # shares, differences, mean number of atoms; both along the time
+    assert len([chart for chart in part.charts if chart.isVisible()]) == 5
+    assert "time_h" in part.words.toPlainText()
 
 
 def test_another_reference_turns_the_sign(part, qtbot):

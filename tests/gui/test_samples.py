@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QFileDialog
 from test_browse import browse, click_row, morning, opened
 from test_sessions import CONTROL, answer, choose, click, menus_closed, open_menu, row_sessions
 from waiting import updated
@@ -89,6 +90,45 @@ def test_images_are_grouped_joined_renamed_and_taken_back_each_in_one_step(
     assert state.project.image_files.session_entries() == {}
     redo()
     assert samples_of(dock)["spent"] == ("a.tif", "b.tif")
+
+
+def test_samples_of_a_table_with_numbers_are_read_stored_and_undone(
+    opened, viewer, tmp_path, monkeypatch
+):
+    state, path = opened.state, opened.state.project.path
+    table = tmp_path / "samples.csv"
+    table.write_text("image,sample,time_h,note\na.tif,fresh,0,x\n[bc].tif,spent,8,y\n")
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(table), ""))
+    menu = open_sample_menu(opened, 0)
+    choose(menu, menu.table_action)
+    numbers = {s.name: dict(s.numbers) for s in state.sessions.samples()}
+    assert numbers == {"fresh": {"time_h": 0}, "spent": {"time_h": 8}, "morning": {}}
+    assert samples_of(opened)["spent"] == ("b.tif", "c.tif")
+    with Project(path, read_only=True) as project:
+        assert project.image_files.session_entries()["b.tif"].sample_numbers == {"time_h": 8}
+    # An image that joins a sample has its numbers.
+    state.sessions.group_sample(["a.tif"], "spent")
+    assert [dict(s.numbers) for s in state.sessions.samples() if s.name == "spent"] == [
+        {"time_h": 8}
+    ]
+    undo = binding_of(viewer).edits.undo
+    undo()
+    undo()
+    assert samples_of(opened) == {"morning": tuple(state.images)}
+    assert state.project.image_files.session_entries() == {}
+
+
+def test_a_table_of_other_images_changes_nothing_and_says_so(opened, tmp_path, monkeypatch):
+    table = tmp_path / "samples.csv"
+    shown = []
+    monkeypatch.setattr("napari_atomicity.gui.controls.questions.show_error", shown.append)
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(table), ""))
+    for text, what in (("image,sample\nz*,x\n", "none of the images"), ("image\nz", "sample")):
+        table.write_text(text)
+        menu = open_sample_menu(opened, 0)
+        choose(menu, menu.table_action)
+        assert what in shown[-1]
+    assert list(samples_of(opened)) == ["morning"] and len(shown) == 2
 
 
 def test_the_project_stores_samples_and_they_change_no_session(two_chosen, viewer, settle):

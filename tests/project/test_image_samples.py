@@ -44,13 +44,14 @@ def test_a_project_of_0_2_is_upgraded_when_the_first_sample_is_stored(old):
         entry = SessionEntry(session="evening")
         project.image_files.set_session(image, entry, "Eve")
         assert schema_of(old) == 10
-        project.image_files.set_session(image, SessionEntry(sample="spent"), "Eve")
+        stated = SessionEntry(sample="spent", sample_numbers={"time_h": 8.0})
+        project.image_files.set_session(image, stated, "Eve")
         assert samples_of(project) == {image: "spent"}
     assert schema_of(old) == SCHEMA
     for read_only in (True, False):
         with Project(old, read_only=read_only) as project:
             entries = project.image_files.session_entries()
-            assert entries == {**known, image: SessionEntry(sample="spent")}
+            assert entries == {**known, image: stated}
     with Project(old) as project:
         project.image_files.set_session(image, SessionEntry(), "Eve")
         assert samples_of(project) == {}
@@ -74,11 +75,15 @@ def test_samples_are_merged_where_there_is_none(tmp_path, old):
     with Project(other) as project:
         first, second, *_ = project.names
         for image, sample in ((first, "theirs"), (second, "spent")):
-            project.image_files.set_session(image, SessionEntry(sample=sample), "Bo")
+            theirs = SessionEntry(sample=sample, sample_numbers={"time_h": 8.0})
+            project.image_files.set_session(image, theirs, "Bo")
     with Project(old) as project:
         project.image_files.set_session(first, SessionEntry(sample="mine"), "Ada")
         project.merge(other)
         assert samples_of(project) == {first: "mine", second: "spent"}
+        entries = project.image_files.session_entries()
+        numbers = [dict(entries[image].sample_numbers) for image in (first, second)]
+        assert numbers == [{}, {"time_h": 8.0}]
         project.merge(shutil.copy(OLD, tmp_path / "oldest.atomicity"))  # without the table
         assert samples_of(project) == {first: "mine", second: "spent"}
 

@@ -103,6 +103,8 @@ class SessionEntry:
     # relative error (standard deviation) of the pixel size; None if it is not known
     pixel_size_error: float | None = None
     sample: str = ""  # name of its sample; empty for that of its folder
+    # further columns of a table of samples, such as time, temperature or dose
+    sample_numbers: Mapping[str, float] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         """Return whether anything was entered."""

@@ -39,7 +39,7 @@ def write_entry(
     """Replace the entry of an image; an empty one removes it."""
     if not entry:
         db.execute("DELETE FROM image_sessions WHERE image_id = ?", (image_id,))
-        _write_sample(db, image_id, "")
+        _write_sample(db, image_id, SessionEntry())
         return
     db.execute(
         "INSERT OR REPLACE INTO image_sessions "
@@ -56,15 +56,17 @@ def write_entry(
             time or now(),
         ),
     )
-    _write_sample(db, image_id, entry.sample)
+    _write_sample(db, image_id, entry)
 
 
-def _write_sample(db: sqlite3.Connection, image_id: int, sample: str) -> None:
-    """Replace the name of the sample of an image; an empty one removes it."""
-    if sample:
+def _write_sample(db: sqlite3.Connection, image_id: int, entry: SessionEntry) -> None:
+    """Replace the sample of an image; an empty one removes it."""
+    if entry.sample:
         upgrade(db)
-        row = image_id, sample
-        db.execute("INSERT OR REPLACE INTO image_samples (image_id, sample) VALUES (?, ?)", row)
+        db.execute(
+            "INSERT OR REPLACE INTO image_samples (image_id, sample, numbers) VALUES (?, ?, ?)",
+            (image_id, entry.sample, json.dumps(dict(entry.sample_numbers))),
+        )
     elif _has_samples(db):
         db.execute("DELETE FROM image_samples WHERE image_id = ?", (image_id,))
 
@@ -90,6 +92,7 @@ def merge_entries(
             own.keep_known if own.known else entry.keep_known,
             entry.pixel_size_error if own.pixel_size_error is None else own.pixel_size_error,
             own.sample or entry.sample,
+            own.sample_numbers if own.sample else entry.sample_numbers,
         )
         if merged != own:
             write_entry(db, same[image_id], merged, annotator, time)
@@ -100,19 +103,28 @@ def _rows(db: sqlite3.Connection) -> dict[int, tuple[SessionEntry, str, str]]:
         "SELECT image_id, session, known, earlier, keep_known, pixel_size_error, annotator, time "
         "FROM image_sessions"
     )
-    samples: dict[int, Any] = {}
+    samples: dict[int, tuple[Any, Any]] = {}
     if _has_samples(db):
-        samples = dict(db.execute("SELECT image_id, sample FROM image_samples"))
+        read = db.execute("SELECT image_id, sample, numbers FROM image_samples")
+        samples = {image_id: sample for image_id, *sample in read}
     found = {}
     for image_id, *values, annotator, time in rows:
         try:
             with damage_as_error(f"the acquisition session of image {image_id}"):
-                entry = replace(_entry(*values), sample=as_text(samples.get(image_id, "")))
+                entry = _with_sample(_entry(*values), *samples.get(image_id, ("", "{}")))
         except ReadError as error:
             logger.warning("%s", error)
         else:
             found[image_id] = entry, as_text(annotator), as_text(time)
     return found
+
+
+def _with_sample(entry: SessionEntry, sample: object, numbers: str) -> SessionEntry:
+    """Return an entry with its sample; damaged values raise any error."""
+    stored = read_json(numbers, dict)
+    if any(as_number(number) is None for number in stored.values()):
+        raise ValueError("the numbers of the sample are no numbers")
+    return replace(entry, sample=as_text(sample), sample_numbers=stored)
 
 
 def _entry(

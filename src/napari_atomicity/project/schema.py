@@ -207,9 +207,11 @@ CREATE TABLE image_sessions (
     pixel_size_error REAL
 );
 -- Samples: name of the sample of an image in image_sessions, if it is not that of its folder.
+-- numbers: further columns of a table of samples, such as time, as a JSON object.
 CREATE TABLE image_samples (
     image_id INTEGER PRIMARY KEY REFERENCES images,
-    sample TEXT NOT NULL
+    sample TEXT NOT NULL,
+    numbers TEXT NOT NULL DEFAULT '{}'
 );
 """
 

@@ -19,7 +19,9 @@ from ..core.acquisition_session import (
     collect_samples,
     format_composition,
     group_images,
+    match_images,
 )
+from ..core.errors import TableError
 from ..core.text import pluralise
 from ..models.analysis import Analysis
 from ..statistics.ratios.ratio_notes import CHANGED_PIXEL_SIZE as CHANGED
@@ -71,7 +73,11 @@ class SessionStore:
         if self._samples is None:
             paths = {image: self._state.micrograph(image).path for image in self._state.images}
             folders = {i: "" if p is None else str(p.absolute().parent) for i, p in paths.items()}
-            stated = {i: SampleEntry(e.sample) for i in folders if (e := self.get(i)).sample}
+            stated = {
+                image: SampleEntry(entry.sample, entry.sample_numbers)
+                for image in folders
+                if (entry := self.get(image)).sample
+            }
             self._samples = collect_samples(folders, stated)
         if images is None:
             return self._samples
@@ -131,12 +137,34 @@ class SessionStore:
     def group_sample(self, images: Iterable[str], name: str) -> None:
         """Make images a sample, or join them with the sample of that name."""
         images = list(images)
-        # The others are named too: the label of a folder may change when images are added.
-        others = [i for sample in self.samples() if sample.name == name for i in sample.images]
-        self._set(
-            {i: replace(self.get(i), sample=name) for i in dict.fromkeys([*others, *images])},
-            f"sample {name} of {pluralise(len(images), 'image')}",
-        )
+        entries = {image: replace(self.get(image), sample=name) for image in images}
+        joined = next((sample for sample in self.samples() if sample.name == name), None)
+        if joined is not None:
+            # The others are named too: the label of a folder may change when images are added.
+            entries = {
+                image: replace(self.get(image), sample=name, sample_numbers=joined.numbers)
+                for image in dict.fromkeys([*joined.images, *images])
+            }
+        self._set(entries, f"sample {name} of {pluralise(len(images), 'image')}")
+
+    def set_samples(self, table: Mapping[str, SampleEntry]) -> list[str]:
+        """Set samples by a table, name or pattern of images → sample; return the images.
+
+        Raises `TableError` if it names no image of the window.
+        """
+        images = self._state.images
+        entries = {
+            image: replace(self.get(image), sample=row.sample, sample_numbers=row.numbers)
+            for pattern, row in table.items()
+            for image in match_images(pattern, images)
+        }
+        if not entries:
+            raise TableError(
+                "the table of samples names none of the images",
+                advice=f"Names are as in Browse, such as {images[0]}" if images else "",
+            )
+        self._set(entries, f"samples of {pluralise(len(entries), 'image')} by a table")
+        return list(entries)
 
     def rename_sample(self, old: str, new: str) -> None:
         """Rename a sample; if another one has the new name, they become one."""
@@ -146,7 +174,7 @@ class SessionStore:
         """Let images be of the sample of their folder again."""
         images = list(images)
         self._set(
-            {image: replace(self.get(image), sample="") for image in images},
+            {image: replace(self.get(image), sample="", sample_numbers={}) for image in images},
             f"sample of {pluralise(len(images), 'image')} by folder",
         )
 

@@ -40,7 +40,7 @@ from ..panels.session_scale import find_summaries
 from ..panels.table_files import (
     FILE_TYPES,
     RATIO_FILE_TYPES,
-    REFERENCE_TYPES,
+    TABLE_TYPES,
     choose_table_path,
     copy_as_button,
     write_in_worker,
@@ -204,7 +204,7 @@ class Report(Dock):
 
     def load_reference(self) -> None:
         """Choose a file of known ratios."""
-        chosen, _ = QFileDialog.getOpenFileName(self, "Reference ratios", "", REFERENCE_TYPES)
+        chosen, _ = QFileDialog.getOpenFileName(self, "Reference ratios", "", TABLE_TYPES)
         if not chosen:
             return
         reference = self.attempt(lambda: read_reference(chosen))

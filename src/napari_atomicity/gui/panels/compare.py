@@ -25,6 +25,7 @@ from ...io.provenance import Outcome, assign_samples
 from ...pipeline.comparison import ComparisonRun, why_untested, write_comparison
 from ...reporting.plots.base import Look
 from ...reporting.plots.comparison import (
+    TREND,
     Panel,
     classes_of_comparison,
     comparison_figures,
@@ -310,7 +311,9 @@ class ComparePart(FollowingPanel):
 
     def _draw(self, comparison: SampleComparison) -> None:
         """Draw each panel by itself and after the last one, so that the window stays responsive."""
-        panels = comparison_figures(comparison).get(self.figure, [])
+        figures = comparison_figures(comparison)
+        trends = [panel for name in figures if name.startswith(TREND) for panel in figures[name]]
+        panels = [*figures.get(self.figure, []), *trends]
         classes = classes_of_comparison(comparison, self.state.classes())
         while len(self.charts) < len(panels):
             chart = Chart(lines=PANEL_LINES)

@@ -125,4 +125,4 @@ def write_outlines_of(analyses: Sequence[Analysis], path: Path) -> Path:
     return path if len(analyses) == 1 else path.parent
 
 
-REFERENCE_TYPES = "Tables (*.csv *.xlsx *.parquet)"
+TABLE_TYPES = "Tables (*.csv *.xlsx *.parquet)"

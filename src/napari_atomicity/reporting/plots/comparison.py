@@ -32,6 +32,8 @@ _LABELS = {
     "share_larger": "Atoms in larger groups / %",
 }
 """Quantities with a separate panel, and the label of its axis."""
+TREND = "trend_"
+"""Begins the names of figures along a column of a table of samples, such as time."""
 Panel = Callable[["Axes", pd.DataFrame, Look], None]
 """Draws rows of ``comparison.csv`` into axes."""
 
@@ -50,7 +52,7 @@ def comparison_figures(comparison: SampleComparison) -> dict[str, list[Panel]]:
     for along in comparison.trends["along"].unique():
         at = {s.name: s.numbers[along] for s in comparison.samples if along in s.numbers}
         fitted = comparison.trends.loc[comparison.trends["along"] == along, "quantity"]
-        figures[f"trend_{along}"] = [
+        figures[f"{TREND}{along}"] = [
             partial(_draw_trend, at=at, quantity=name, along=along, label=label)
             for name, label in {SHARE: "", **own}.items()
             if name in set(fitted)

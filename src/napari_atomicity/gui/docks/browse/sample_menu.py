@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
-from qtpy.QtWidgets import QInputDialog, QListView, QMenu
+from napari.utils.notifications import show_info
+from qtpy.QtWidgets import QFileDialog, QInputDialog, QListView, QMenu
 
+from ....core.text import pluralise
+from ....pipeline.acquisition_sessions import read_sample_table
 from ....state.window_state import WindowState
 from ...controls.questions import attempt
+from ...panels.table_files import TABLE_TYPES
 from .image_list import selected_images
 
 
@@ -30,6 +35,11 @@ class SampleMenu(QMenu):
         self.rename_action.setToolTip("Rename the sample of the selected images, for all of it.")
         self.derive_action = self.addAction("&By folder", self._derive)
         self.derive_action.setToolTip("Let the selected images be of the sample of their folder.")
+        self.table_action = self.addAction("From a &table…", self._read_table)
+        self.table_action.setToolTip(
+            "Read samples of all images from a table with the columns image and sample. Columns "
+            "of numbers, such as time_h, give trends."
+        )
         self.aboutToShow.connect(self.update_actions)
 
     def update_actions(self) -> None:
@@ -40,6 +50,7 @@ class SampleMenu(QMenu):
         chosen = {sessions.sample_of(image).name for image in images}
         others = [s.name for s in sessions.samples() if chosen != {s.name}]
         self.group_action.setEnabled(possible)
+        self.table_action.setEnabled(bool(state.images) and not (state.read_only or state.blind))
         self.rename_action.setEnabled(possible and len(chosen) == 1)
         self.derive_action.setEnabled(possible and any(sessions.get(i).sample for i in images))
         self.join_menu.setEnabled(possible and bool(others))
@@ -68,6 +79,17 @@ class SampleMenu(QMenu):
 
     def _join(self, images: list[str], name: str, *_: object) -> None:
         attempt(lambda: self._state.sessions.group_sample(images, name))
+
+    def _read_table(self) -> None:
+        chosen, _ = QFileDialog.getOpenFileName(self._list, "Table of samples", "", TABLE_TYPES)
+        if chosen:
+            attempt(lambda: self._use_table(Path(chosen)))
+
+    def _use_table(self, path: Path) -> None:
+        images = self._state.sessions.set_samples(read_sample_table(path))
+        left = len(self._state.images) - len(images)
+        others = f"; {pluralise(left, 'image')} not in the table" if left else ""
+        show_info(f"{path.name}: samples of {pluralise(len(images), 'image')}{others}.")
 
     def _derive(self) -> None:
         images = selected_images(self._list)

@@ -17,7 +17,7 @@ from ....reporting.plots.parity import PARITY
 from ....statistics.ratios.reference import Comparison, check_reference, reference_for
 from ...controls.forms import new_row, wrapped_label
 from ...panels.dock import Panel
-from ...panels.table_files import REFERENCE_TYPES
+from ...panels.table_files import TABLE_TYPES
 from ...scatter.view import PlotView
 from ...viewer.binding import Binding
 from .table import verdict
@@ -92,7 +92,7 @@ class ReferencePart(Panel):
 
     def load(self) -> None:
         """Load known ratios from a chosen file and compare."""
-        chosen, _ = QFileDialog.getOpenFileName(self, "Reference ratios", "", REFERENCE_TYPES)
+        chosen, _ = QFileDialog.getOpenFileName(self, "Reference ratios", "", TABLE_TYPES)
         loaded = self.attempt(lambda: read_reference(chosen)) if chosen else None
         if loaded is None:
             return

@@ -45,7 +45,7 @@ from ...controls.save_dialogs import PathField
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
 from ...panels.size_selected import SizeSelectedFolder
-from ...panels.table_files import REFERENCE_TYPES
+from ...panels.table_files import TABLE_TYPES
 from .results import ResultPanel, quick_warning, scores_of_curve, summarise_result
 
 
@@ -168,7 +168,7 @@ class Validate(Dock):
         self.folder = SizeSelectedFolder(self.state)
         self.mixtures = PathField("Mixtures", "the folder of mixtures")
         self.shifted = PathField("New conditions", "the folder of mixtures under new conditions")
-        self.deposits = PathField("Deposits", "the table of deposits", REFERENCE_TYPES)
+        self.deposits = PathField("Deposits", "the table of deposits", TABLE_TYPES)
         self.out = PathField("Results", "the folder of the results")
         self.out.setPlaceholderText("a folder next to the images")
         for field in (self.mixtures, self.shifted, self.deposits):
