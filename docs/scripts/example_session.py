@@ -45,16 +45,18 @@ SETTINGS = FieldSettings(
 )
 
 
-def make_session(folder: Path) -> pd.DataFrame:
+def make_session(
+    folder: Path, base: FieldSettings = SETTINGS, n_images: int = N_IMAGES, seed: int = SEED
+) -> pd.DataFrame:
     """Simulate the images and write them as calibrated TIFF files; the truth of all of them."""
     folder.mkdir(parents=True, exist_ok=True)
     library = isomer_library("Pt", ATOMS, ISOMERS_PER_CLASS, SEED)
     truths = []
-    for i in range(N_IMAGES):
-        dirty = replace(SETTINGS, contamination=0.08, contamination_nm=5.0)
-        settings = dirty if i == CONTAMINATED else SETTINGS
+    for i in range(n_images):
+        dirty = replace(base, contamination=0.08, contamination_nm=5.0)
+        settings = dirty if i == CONTAMINATED and base is SETTINGS else base
         path = folder / f"field_{i + 1:02d}.tif"
-        made = simulate_field(library, settings, SEED + i, path.name)
+        made = simulate_field(library, settings, seed + i, path.name)
         per_nm = 1 / settings.pixel_size_nm
         tifffile.imwrite(
             path,
@@ -66,6 +68,26 @@ def make_session(folder: Path) -> pd.DataFrame:
         )
         truths.append(made.truth.assign(image=path.name))
     return pd.concat(truths, ignore_index=True)
+
+
+SAMPLES = {
+    "fresh": (0, MIXTURE),
+    "after_2h": (2, {"Pt19": 0.24, "Pt30": 0.1, "Pt41": 0.23, "Pt55": 0.13, "Pt70": 0.3}),
+    "after_8h": (8, {"Pt19": 0.14, "Pt30": 0.1, "Pt41": 0.16, "Pt55": 0.2, "Pt70": 0.4}),
+}
+"""Sample → hours of treatment, and the fractions of its classes."""
+
+
+def make_samples(folder: Path, n_images: int = 4) -> Path:
+    """Simulate images of the samples, each in its folder; return the table of the samples."""
+    rows = ["image,sample,time_h"]
+    for number, (name, (hours, mixture)) in enumerate(SAMPLES.items()):
+        settings = replace(SETTINGS, mixture=mixture)
+        make_session(folder / name, settings, n_images, SEED + 100 * (number + 1))
+        rows.append(f"{name}/*,{name},{hours}")
+    table = folder / "samples.csv"
+    table.write_text("\n".join(rows) + "\n")
+    return table
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QLineEdit
 from scipy.ndimage import median_filter
 
-from example_session import CONTAMINATED, make_session
+from example_session import CONTAMINATED, make_samples, make_session
 from napari_atomicity.core.tables.cluster_table import AGGREGATE
 from napari_atomicity.gui.controls.shortcuts import Help
 from napari_atomicity.gui.docks.adapt.dock import Adapt
@@ -84,6 +84,8 @@ WIDE_PX = (1366, 560)
 """The window for docks that are wider than high."""
 HIGH_PX = (1600, 1100)
 """The window for a dock that is higher than it is wide."""
+COMPARE_PX = (1600, 2200)
+"""The window for all that *Compare samples* shows."""
 VALIDATE_PX = 560
 """Width of the dock with a table of scores."""
 SAMPLE, ANSWERED = 80, 37
@@ -404,6 +406,35 @@ class Day:
         dock.reference.line.setText("Pt19:Pt30:Pt41:Pt55:Pt70 = 30:10:25:10:25")
         dock.reference.line.editingFinished.emit()
         studio.of_dock("ratios", Ratios)
+
+    def compare(self) -> None:
+        """Three samples, with the times of a table."""
+        studio = self.studio
+        folder = self.folder.parent / "reaction"
+        table = make_samples(folder)
+        images = {str(path.relative_to(folder)) for path in folder.glob("*/*.tif")}
+        self._open(folder, images)
+        dock = studio.front(Browse)
+        studio.click(dock.analyse_button)
+        analysed = studio.state.analysis
+        studio.wait_until(
+            lambda: all(analysed(i) is not None for i in images) and not dock.batch.running,
+            "all images are analysed",
+        )
+        with studio.answering("getOpenFileName", str(table)):
+            dock.session_menu.sample_menu.table_action.trigger()
+        ratios = studio.front(Ratios)
+        studio.click(ratios.compare_section.button)
+        studio.wait_until(
+            lambda: (
+                ratios.compare.comparison is not None
+                and len(ratios.compare.comparison.trends)
+                and all(chart.figure is not None for chart in ratios.compare.charts)
+            ),
+            "the samples are compared",
+        )
+        with studio.alone(Ratios, COMPARE_PX):
+            studio.both("compare", lambda: trimmed(studio.part(ratios.compare)))
 
     # ---- learning
     def adapt(self) -> None:
@@ -858,6 +889,7 @@ DAYS: tuple[tuple[Callable[[Day], None], ...], ...] = (
         Day.reopen,
     ),
     (Day.unknown_size, Day.atoms, Day.near, Day.marking, Day.clusters, Day.dispersion),
+    (Day.compare,),
     (Day.validate,),
     (Day.annotators,),
     (Day.movie,),

@@ -97,20 +97,19 @@ def test_samples_of_a_table_with_numbers_are_read_stored_and_undone(
 ):
     state, path = opened.state, opened.state.project.path
     table = tmp_path / "samples.csv"
-    table.write_text("image,sample,time_h,note\na.tif,fresh,0,x\n[bc].tif,spent,8,y\n")
+    table.write_text("image,sample,time_h,note\na.tif,fresh,0,x\n[bc].tif,new,-1,y\n")
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(table), ""))
     menu = open_sample_menu(opened, 0)
     choose(menu, menu.table_action)
     numbers = {s.name: dict(s.numbers) for s in state.sessions.samples()}
-    assert numbers == {"fresh": {"time_h": 0}, "spent": {"time_h": 8}, "morning": {}}
-    assert samples_of(opened)["spent"] == ("b.tif", "c.tif")
+    assert numbers == {"new": {"time_h": -1}, "fresh": {"time_h": 0}, "morning": {}}
+    assert list(numbers) == ["new", "fresh", "morning"]  # along the time, then the others
+    assert samples_of(opened)["new"] == ("b.tif", "c.tif")
     with Project(path, read_only=True) as project:
-        assert project.image_files.session_entries()["b.tif"].sample_numbers == {"time_h": 8}
+        assert project.image_files.session_entries()["b.tif"].sample_numbers == {"time_h": -1}
     # An image that joins a sample has its numbers.
-    state.sessions.group_sample(["a.tif"], "spent")
-    assert [dict(s.numbers) for s in state.sessions.samples() if s.name == "spent"] == [
-        {"time_h": 8}
-    ]
+    state.sessions.group_sample(["a.tif"], "new")
+    assert state.sessions.sample_of("a.tif").numbers == {"time_h": -1}
     undo = binding_of(viewer).edits.undo
     undo()
     undo()

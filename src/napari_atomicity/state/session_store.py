@@ -69,7 +69,11 @@ class SessionStore:
         return next(session for session in self.groups() if image in session.images)
 
     def samples(self, images: Iterable[str] | None = None) -> list[Sample]:
-        """Return the samples of all images of the window, or of some, in the order of images."""
+        """Return the samples of all images of the window, or of some.
+
+        Those with numbers, such as times, come first, in their order; the others are in the order
+        of their images.
+        """
         if self._samples is None:
             paths = {image: self._state.micrograph(image).path for image in self._state.images}
             folders = {i: "" if p is None else str(p.absolute().parent) for i, p in paths.items()}
@@ -78,7 +82,8 @@ class SessionStore:
                 for image in folders
                 if (entry := self.get(image)).sample
             }
-            self._samples = collect_samples(folders, stated)
+            at = {e.sample: tuple(e.numbers.values()) for e in stated.values() if e.numbers}
+            self._samples = collect_samples(folders, stated, sorted(at, key=at.__getitem__))
         if images is None:
             return self._samples
         wanted = set(images)
