@@ -60,7 +60,6 @@ KINDS = (("mixture", 3), ("one size per image", 5), ("two sizes", 3), ("mixture"
 """Kinds of sessions and their numbers of images, in turn."""
 GAIN_SPREAD = 0.1
 ISOMERS = 12
-EPOCHS = 250
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +132,7 @@ def stored(folder: Path, shift: str, seed: int, library: Sequence[Isomer]) -> Se
     return found
 
 
-def published(build: Path, epochs: int, seed: int) -> Path:
+def published(build: Path, epochs: int | None, seed: int) -> Path:
     """A model of the published setting, of 20 simulated size-selected images; trained if needed."""
     path = build / "published.safetensors"
     if not path.is_file():
@@ -352,7 +351,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sessions", type=int, default=20, help="of each kind of shift")
     parser.add_argument("--seed", type=int, default=5000, help="of the first session")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of the published setting")
+    parser.add_argument(
+        "--epochs", type=int, help="of the published setting; automatic if not given"
+    )
     parser.add_argument("--published", type=Path, help="model of the published setting")
     parser.add_argument("--build", type=Path, default=HERE.parent / "build/adaptation")
     parser.add_argument("--text-only", action="store_true", help="write the page from results")
