@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from bench import write_image
 
 from napari_atomicity.core.acquisition_session import SessionEntry
 from napari_atomicity.core.errors import ReadError
@@ -55,6 +56,22 @@ def test_a_project_of_0_2_is_upgraded_when_the_first_sample_is_stored(old):
     with Project(old) as project:
         project.image_files.set_session(image, SessionEntry(), "Eve")
         assert samples_of(project) == {}
+
+
+def test_a_project_without_the_table_of_numbers_gets_it_with_the_first_ones(tmp_path):
+    path = tmp_path / "p.atomicity"
+    with Project(path) as project:
+        project.add_paths([write_image(tmp_path / "a.tif", 0)])
+        project.image_files.set_session("a.tif", SessionEntry(sample="fresh"), "Eve")
+    with closing(sqlite3.connect(path)) as db:  # as the commits before wrote it
+        db.execute("DROP TABLE sample_numbers")
+        db.execute("PRAGMA user_version = 11")
+    stated = SessionEntry(sample="fresh", sample_numbers={"time_h": 2.0})
+    with Project(path) as project:
+        assert samples_of(project) == {"a.tif": "fresh"}
+        project.image_files.set_session("a.tif", stated, "Eve")
+    with Project(path) as project:
+        assert project.image_files.session_entries() == {"a.tif": stated}
 
 
 def test_a_sample_that_can_not_be_written_leaves_the_file_as_it_is(old, monkeypatch):

@@ -24,7 +24,7 @@ from ..models.analysis import Analysis
 from .connection import ProjectConnection
 from .contents import ProjectImage
 from .damage import as_number, as_shape, as_text, damage_as_error, is_path, read_json, valid_names
-from .schema import SAMPLES, upgrade
+from .schema import SAMPLE_NUMBERS, SAMPLES, upgrade
 
 
 # ---- what people entered of the acquisition sessions of a project's images
@@ -63,17 +63,19 @@ def _write_sample(db: sqlite3.Connection, image_id: int, entry: SessionEntry) ->
     """Replace the sample of an image; an empty one removes it."""
     if entry.sample:
         upgrade(db)
-        db.execute(
-            "INSERT OR REPLACE INTO image_samples (image_id, sample, numbers) VALUES (?, ?, ?)",
-            (image_id, entry.sample, json.dumps(dict(entry.sample_numbers))),
-        )
-    elif _has_samples(db):
-        db.execute("DELETE FROM image_samples WHERE image_id = ?", (image_id,))
+    for table in _sample_tables(db):
+        db.execute(f"DELETE FROM {table} WHERE image_id = ?", (image_id,))
+    if entry.sample:
+        db.execute("INSERT INTO image_samples VALUES (?, ?)", (image_id, entry.sample))
+    if entry.sample and entry.sample_numbers:
+        numbers = json.dumps(dict(entry.sample_numbers))
+        db.execute("INSERT INTO sample_numbers VALUES (?, ?)", (image_id, numbers))
 
 
-def _has_samples(db: sqlite3.Connection) -> bool:
-    """Return whether a file has the table of samples, which those of version 0.2 lack."""
-    return bool(db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (SAMPLES,)).fetchone())
+def _sample_tables(db: sqlite3.Connection) -> list[str]:
+    """Return the tables of samples that a file has; those of version 0.2 lack them."""
+    names = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+    return [table for table in (SAMPLES, SAMPLE_NUMBERS) if table in names]
 
 
 def merge_entries(
@@ -103,15 +105,16 @@ def _rows(db: sqlite3.Connection) -> dict[int, tuple[SessionEntry, str, str]]:
         "SELECT image_id, session, known, earlier, keep_known, pixel_size_error, annotator, time "
         "FROM image_sessions"
     )
-    samples: dict[int, tuple[Any, Any]] = {}
-    if _has_samples(db):
-        read = db.execute("SELECT image_id, sample, numbers FROM image_samples")
-        samples = {image_id: sample for image_id, *sample in read}
+    samples, numbers = (
+        dict(db.execute(f"SELECT * FROM {table}").fetchall()) if table in _sample_tables(db) else {}
+        for table in (SAMPLES, SAMPLE_NUMBERS)
+    )
     found = {}
     for image_id, *values, annotator, time in rows:
         try:
             with damage_as_error(f"the acquisition session of image {image_id}"):
-                entry = _with_sample(_entry(*values), *samples.get(image_id, ("", "{}")))
+                sample = samples.get(image_id, ""), numbers.get(image_id, "{}")
+                entry = _with_sample(_entry(*values), *sample)
         except ReadError as error:
             logger.warning("%s", error)
         else:

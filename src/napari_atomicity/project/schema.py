@@ -15,10 +15,10 @@ APPLICATION_ID = 0x41746F6D
 # first use, copy the file, and in one transaction run ALTER TABLE … ADD COLUMN and set
 # `user_version`. `check_schema` compares statements without their spaces, and ALTER TABLE puts a
 # column last, so write it last here too. `tests/compatibility` holds a file of version 0.2.
-SCHEMA, OLDEST = 11, 10
+SCHEMA, OLDEST = 12, 10
 """The schema of this version, and the oldest one that it reads (version 0.2)."""
-SAMPLES = "image_samples"
-_ADDED = {SAMPLES: 11}
+SAMPLES, SAMPLE_NUMBERS = "image_samples", "sample_numbers"
+_ADDED = {SAMPLES: 11, SAMPLE_NUMBERS: 12}
 """Table → schema that has it first."""
 
 _SCRIPT = """
@@ -207,11 +207,14 @@ CREATE TABLE image_sessions (
     pixel_size_error REAL
 );
 -- Samples: name of the sample of an image in image_sessions, if it is not that of its folder.
--- numbers: further columns of a table of samples, such as time, as a JSON object.
 CREATE TABLE image_samples (
     image_id INTEGER PRIMARY KEY REFERENCES images,
-    sample TEXT NOT NULL,
-    numbers TEXT NOT NULL DEFAULT '{}'
+    sample TEXT NOT NULL
+);
+-- Further columns of a table of samples, such as time, as a JSON object.
+CREATE TABLE sample_numbers (
+    image_id INTEGER PRIMARY KEY REFERENCES images,
+    numbers TEXT NOT NULL
 );
 """
 
