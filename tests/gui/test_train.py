@@ -161,12 +161,14 @@ def test_simulated_classes_are_asked_for_as_they_are_set(
     dock.sizes.controls["fields"].setValue(50)
     dock.sizes.controls["isomers"].setValue(12)
     dock.channels.setCurrentText("raw")
+    dock.form.controls["scale"].setCurrentText("none, as published")
     press(dock, qtbot)
     qtbot.waitUntil(lambda: bool(asked))
     (request,) = asked
     assert request.source.classes == ("Ag13", "Ag55")
     assert (request.source.fields, request.source.isomers) == (50, 12)
     assert request.channels == ("raw",) and request.start == "default"
+    assert request.patches.raw_unit == "patch"
     assert request.out == user_folder() / "trained-1.safetensors"
     click_cancel(viewer)
     settle(viewer)

@@ -182,6 +182,16 @@ def test_the_text_of_the_accuracy_names_its_scale():
     assert "1.000 on 40 clusters of test images" in text
 
 
+@pytest.mark.parametrize(("network", "is_weak"), [(0.35, True), (0.6, False), (0.9, False)])
+def test_a_network_that_knows_less_than_the_diameter_is_named(network, is_weak):
+    found = {
+        "accuracy": 0.96, "clusters": 40,
+        "accuracy_of_network": network, "accuracy_by_diameter": 0.6,
+    }  # fmt: skip
+    text = describe_accuracy(ModelCard("x", ("Pt19", "Pt70"), scores={"held_out": found}))
+    assert ("network alone has 0.350" in text and "more epochs" in text) is is_weak
+
+
 def test_training_is_reproducible(folder, no_umap):
     patches, classes = from_folder(folder, PatchSettings(size_px=32))
     card = ModelCard("x", tuple(classes), PatchSettings(size_px=32))

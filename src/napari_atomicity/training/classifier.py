@@ -446,7 +446,7 @@ def transfer_weights(
     if geometry.raw_unit != wanted.raw_unit:
         raise ModelError(
             f"{other.name!r} has another unit of the raw channel than the model to train",
-            advice="Start from scratch or from a model that was trained with the same --scale",
+            advice="Start from scratch, or from a model trained with the same scale (--scale)",
         )
     same = replace(geometry, channels=wanted.channels, raw_unit=wanted.raw_unit)
     if same != wanted:

@@ -183,10 +183,12 @@ class TrainRequest:
     pixel_size_nm: float | None = pixel_size_setting()
     scale: str = setting(
         "session",
-        "",
+        "Scale",
         "Unit of the raw channel: session, the intensity of one atom in the image and its session; "
-        "none, the 99 % quantile of each patch, which knows no other cluster.",
-        choices={"session": "of the session", "none": "none"},
+        "none, the 99 % quantile of each patch, which knows no other cluster, as published. "
+        "None starts from scratch, or from a model trained alike.",
+        choices={"session": "of the session", "none": "none, as published"},
+        key="train/scale",
         option="--scale",
     )
     patch_nm: float | None = setting(

@@ -25,6 +25,13 @@ SCALE_NOT_FOUND = (
 """Sentence on the limits of a model whose training images do not determine their scale."""
 
 
+WEAK_NETWORK = (
+    "labels rest on intensities and diameters, and class maps and the map of clusters show little. "
+    "Train for more epochs, or on more images."
+)
+"""Sentence on a network that has learnt less than the diameter tells."""
+
+
 def scale_is_found(
     scale: Mapping[str, float],  # ``scores["scale"]`` of a card
 ) -> bool:
@@ -101,7 +108,14 @@ def is_gained(card: ModelCard) -> bool:
 
 
 def _sentence(found: Mapping[str, Any], images: str) -> str:
-    return f"Accuracy {found['accuracy']:.3f} on {found['clusters']} clusters {images}."
+    text = f"Accuracy {found['accuracy']:.3f} on {found['clusters']} clusters {images}."
+    network, diameter = found.get("accuracy_of_network"), found.get("accuracy_by_diameter")
+    if network is None or diameter is None or network >= diameter:
+        return text
+    return (
+        f"{text} The network alone has {network:.3f}, the diameter alone {diameter:.3f}: "
+        f"{WEAK_NETWORK}"
+    )
 
 
 def _describe_scale(scale: Mapping[str, float]) -> str:

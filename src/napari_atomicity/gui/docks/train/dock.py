@@ -196,7 +196,8 @@ class Train(Dock):
             self.channels.addItem(words, names)
         self.start_from = ComboBox()
         self._fill_starts()
-        self.form = form_of(TrainRequest, "epochs", "patience", "seed", "pixel_size_nm", "device")
+        names = ("scale", "epochs", "patience", "seed", "pixel_size_nm", "device")
+        self.form = form_of(TrainRequest, *names)
         labelled(
             self.form.form,
             "Channels",
