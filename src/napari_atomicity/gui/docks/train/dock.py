@@ -196,8 +196,9 @@ class Train(Dock):
             self.channels.addItem(words, names)
         self.start_from = ComboBox()
         self._fill_starts()
-        names = ("scale", "epochs", "patience", "seed", "pixel_size_nm", "device")
-        self.form = form_of(TrainRequest, *names)
+        self.form = form_of(
+            TrainRequest, "scale", "epochs", "patience", "seed", "pixel_size_nm", "device"
+        )
         labelled(
             self.form.form,
             "Channels",
