@@ -375,7 +375,7 @@ def test_the_outcome():
     assert adaptation_text.format_verdict(refused).startswith("Refused, the model stays")
     assert adaptation_text.format_checks(found) == [
         "kept: 50.0 % → 75.0 %",
-        "surprise (-ln p): 0.91 → 0.40",
+        "loss on held-out labels (-ln p): 0.91 → 0.40",
     ]
 
 

@@ -151,7 +151,7 @@ def test_the_panel_says_what_changed(dock, viewer, analysed, press, settle):
     assert dock.shift.text() == format_shift(result.found.shift)
     for name, n in result.found.pseudo_labels.items():
         assert f"{n} {name}" in dock.learnt.text()
-    assert "training remembered: " in dock.checks.text()
+    assert "right on clusters of the training: " in dock.checks.text()
     for which, side in ((BEFORE, result.found.before), (AFTER, result.found.after)):
         bars = {b.label: b.value for b in dock.charts[which].bars}
         assert list(bars) == ["Pt19", "Pt70"]

@@ -15,10 +15,8 @@ from ...models.inference import Classifier, Prediction
 from ...models.network import AtomicityNet
 from ...models.scale.intensity_scale import SURE
 from .pseudo_labels import Target, is_scale_ambiguous
-from .settings import DIAMETER, GOOD_AGREEMENT, AdaptSettings
+from .settings import CORRECTIONS, DIAMETER, GOOD_AGREEMENT, PSEUDO_LABELS, AdaptSettings
 
-PSEUDO_LABELS, CORRECTIONS = "pseudo-labels left out", "corrections left out"
-"""Criteria that are shares of labels which were not learnt from."""
 MIN_AGREEMENT = 0.6
 """Agreement with held-out labels below which they contradict each other."""
 GAIN_MARGIN = 0.1

@@ -22,8 +22,7 @@ from ...core.apparent_size import ApparentSize
 from ...core.scale_reference import ScaleReference
 from ...models.scale.session_images import bright_rows, probabilities_by_intensity
 from ...models.scale.session_sources import fit_intensities
-from .checks import CORRECTIONS
-from .settings import DIAMETER, AdaptSettings
+from .settings import CORRECTIONS, DIAMETER, AdaptSettings
 
 MIN_CLUSTERS = 10
 """Fewer clusters show nothing."""

@@ -12,6 +12,8 @@ MIN_PROBABILITY = {COMBINED: 0.99, DIAMETER: 0.9}
 """Method of the pseudo-labels → its default for the least probability of their class."""
 GOOD_AGREEMENT = 0.9
 """Agreement with pseudo-labels, or with corrections, from which a network needs no adaptation."""
+PSEUDO_LABELS, CORRECTIONS = "pseudo-labels left out", "corrections left out"
+"""Criteria that are shares of labels which were not learnt from."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ...core.text import pluralise
 from ...io.tables import concatenate
 from ...models.analysis import Analysis, limits_of
 from ...statistics.ratios.ratios import class_ratios
-from .settings import COMBINED, GOOD_AGREEMENT
+from .settings import COMBINED, CORRECTIONS, GOOD_AGREEMENT, PSEUDO_LABELS
 
 if TYPE_CHECKING:
     from ...models.domain_shift import Shift
@@ -144,6 +144,15 @@ def format_verdict(found: Adaptation) -> str:
     return f"{words}: {'; '.join(found.reasons)}."
 
 
+_CHECKS = {
+    PSEUDO_LABELS: "right on held-out pseudo-labels",
+    CORRECTIONS: "right on held-out corrections",
+    "surprise (-ln p)": "loss on held-out labels (-ln p)",
+    "training remembered": "right on clusters of the training",
+}
+"""Criteria as people read them."""
+
+
 def format_checks(found: Adaptation) -> list[str]:
     """Format a line for each criterion before and after."""
     return [f"{name}: {before} → {after}" for name, before, after in check_rows(found)]
@@ -152,7 +161,7 @@ def format_checks(found: Adaptation) -> list[str]:
 def check_rows(found: Adaptation) -> list[tuple[str, str, str]]:
     """Return name, value before and value after of each criterion, as text."""
     return [
-        (name, _figure(name, before), _figure(name, after))
+        (_CHECKS.get(name, name), _figure(name, before), _figure(name, after))
         for name, (before, after) in found.checks.items()
         if np.isfinite([before, after]).all()  # else nothing of that kind was left out
     ]
