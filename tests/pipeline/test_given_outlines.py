@@ -21,6 +21,7 @@ from napari_atomicity.pipeline.repeat import as_command, request_of
 from napari_atomicity.pipeline.run_request import RunRequest
 from napari_atomicity.pipeline.runs import engine, finalize
 from napari_atomicity.pipeline.runs.engine import analyse_images
+from napari_atomicity.pipeline.runs.one_image import detect_again
 from pipeline.conftest import write_film, write_image
 
 
@@ -135,6 +136,30 @@ def test_regions_on_the_command_line(folder, tiny_model):
     table = read_clusters(folder / "out" / "clusters.csv")
     np.testing.assert_allclose(table["x_px"], left["x_px"], atol=1e-3)
     assert 0 < len(left) < len(everything)
+
+
+@pytest.mark.parametrize("given", [(), ("--outlines",), ("--rois",)])
+def test_figures_show_the_clusters_of_the_run(folder, tiny_model, given):
+    words = (given[0], folder / "outlines") if given else ()
+    figures = ("--figures", folder / "figures")
+    ended = command(folder, tiny_model, folder / "in", *words, *figures)
+    assert ended.exit_code == 0, ended.output
+    table = read_clusters(folder / "out" / "clusters.csv").set_index("image")
+    for image in ("a.tif", "b.tif"):
+        drawn = pd.read_csv(folder / "figures" / f"{image} clusters.csv")
+        assert drawn["label"].tolist() == table.loc[image, "label"].tolist()
+        assert (folder / "figures" / f"{image} clusters_two_columns.pdf").is_file()
+    # A file that was replaced since then is left out: its outlines would be of other clusters.
+    outcome, *_ = analyse_images([folder / "in"], folder / "out", settings_of(tiny_model)).outcomes
+    rows = table.reset_index().query("image == 'a.tif'")
+    if not given:
+        assert len(detect_again(outcome, rows, settings_of(tiny_model)).outlines) == len(rows)
+        write_image(folder / "in" / "a.tif", seed=8)
+        assert detect_again(outcome, rows, settings_of(tiny_model)) is None
+
+
+def settings_of(tiny_model) -> RunRequest:
+    return RunRequest(str(tiny_model), "cpu", umap=False)
 
 
 def test_outlines_beside_the_images(folder, tiny_model):

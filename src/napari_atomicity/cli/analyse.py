@@ -251,21 +251,31 @@ def analyse(
         run, _ = run_analysis(images, out, wanted, overwrite)
     _print_ratios(run)
     if figures is not None:
-        _write_figures(run, figures, wanted.keep_ratios)
+        _write_figures(run, figures, wanted)
     if as_json:
         print_json(run.summary())
     finish(run, out)
 
 
-def _write_figures(run: Run, folder: Path, keep_ratios: bool) -> None:
-    """Write the plots of all images of a run."""
+def _write_figures(run: Run, folder: Path, request: RunRequest) -> None:
+    """Write the plots of all images of a run, and the images that the report shows."""
     from ..core.tables.cluster_table import classes_of
+    from ..pipeline.runs.finalize import evenly_distributed
+    from ..pipeline.runs.one_image import detect_again
+    from ..reporting.figures import write_images
     from ..reporting.plots.publication import write_plots
+    from ..reporting.report import MANY_IMAGES
 
-    parameters = {o.image: o.parameters for o in run.outcomes if o.status == "done"}
+    done = [outcome for outcome in run.outcomes if outcome.status == "done"]
+    parameters = {outcome.image: outcome.parameters for outcome in done}
+    shown = [done[i] for i in sorted(evenly_distributed(len(done), MANY_IMAGES))]
+    rows = dict(list(run.table.groupby("image", sort=False)))
     try:
         classes = classes_of(run.table)
-        files = write_plots(run.table, classes, folder, parameters, keep_ratios)
+        files = write_plots(run.table, classes, folder, parameters, request.keep_ratios)
+        say("Drawing the images")
+        analyses = (detect_again(o, rows[o.image], request) for o in shown if o.image in rows)
+        files += write_images(filter(None, analyses), folder)
     except AtomicityError as error:
         fail(str(error))
     say(f"{pluralise(len(files), 'file')} of figures in {folder}")

@@ -7,9 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+import pandas as pd
+
 from ...core.errors import attempt
 from ...core.micrograph import Micrograph
 from ...core.progress import Progress, Stop
+from ...io.images import load
 from ...io.inputs import Input
 from ...io.outline_files import GivenOutlines, outlines_file, read_outlines
 from ...io.provenance import Outcome
@@ -18,7 +22,7 @@ from ...models.analysis import Analysis
 from ...models.inference import Classifier
 from ...reporting.image_warnings import analysis_fields, image_warnings
 from ...tracking.files import average_if_stack, track_if_stack
-from ..analysis import analyse, with_failed
+from ..analysis import analyse, detect_clusters, with_failed
 from ..image_step import process_image
 from ..run_request import RunRequest
 
@@ -41,6 +45,25 @@ def analyse_one(
         return outcome, analysis, None if then is None else then(analysis, outcome)
 
     return process_image(item, step, request.pixel_size_nm, progress)
+
+
+def detect_again(outcome: Outcome, table: pd.DataFrame, request: RunRequest) -> Analysis | None:
+    """Detect the clusters of an analysed image again, for their outlines; ``table`` has its rows.
+
+    None if the file, or what is detected in it, has changed since then.
+    """
+    micrograph = load(outcome.path, outcome.pixel_size_nm, name=outcome.image)
+    if micrograph.sha256 != outcome.sha256:
+        return None
+    analysis = detect_clusters(
+        average_if_stack(micrograph, request.average_frames),
+        request.detection,
+        outlines=read_given(request.outlines, micrograph),
+        rois=read_given(request.rois, micrograph),
+    )
+    places = ["frame", "y_px", "x_px"]
+    same = len(analysis.table) == len(table) and np.allclose(analysis.table[places], table[places])
+    return replace(analysis, table=table.reset_index(drop=True)) if same else None
 
 
 def read_given(source: str | None, micrograph: Micrograph) -> GivenOutlines | None:
