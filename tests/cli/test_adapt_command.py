@@ -327,6 +327,10 @@ def shift(p_value, **figures):
         (None, "Too few clusters to tell"),
         (shift(0.4), "The conditions are within those of the training."),
         (
+            shift(0.4, sharpness_per_nm=(0.5, 1.0, 3.0)),
+            "within those of the training, but for sharpness 0.5 per nm, below 1–3.",
+        ),
+        (
             shift(0.005, noise_atoms_per_nm2=(9.0, 1.0, 4.0), sharpness_per_nm=(2.0, 1.0, 3.0)),
             "differ from those of the training (p = 0.005): noise 9 atoms/nm², above 1–4.",
         ),

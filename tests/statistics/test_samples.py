@@ -27,7 +27,7 @@ from napari_atomicity.statistics.samples.sample_estimates import (
     estimate_samples,
     trend_slope,
 )
-from napari_atomicity.statistics.samples.sentences import comparison_sentences
+from napari_atomicity.statistics.samples.sentences import comparison_notes, comparison_sentences
 
 CLASSES = ["Pt19", "Pt41", "Pt55"]
 SAMPLES = (Sample("fresh", ("f0", "f1", "f2")), Sample("spent", ("s0", "s1", "s2")))
@@ -219,6 +219,9 @@ def test_withheld_samples_are_not_compared():
     counts = np.random.default_rng(0).multinomial(30, [0.5, 0.5], size=6)
     values = values_of(counts, [*SAMPLES[0].images, *SAMPLES[1].images])
     found = compare_samples(values, SAMPLES, notes={"spent": "why"}, withheld=["spent"])
+    assert comparison_notes(found) == ["spent: why"]
+    both = compare_samples(values, SAMPLES, notes=dict.fromkeys(("fresh", "spent"), "why"))
+    assert comparison_notes(both) == ["fresh, spent: why"]
     spent = found.table[found.table["sample"] == "spent"]
     assert spent["value"].isna().all() and spent["p"].isna().all() and set(spent["note"]) == {"why"}
 

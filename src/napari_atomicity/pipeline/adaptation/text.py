@@ -66,7 +66,8 @@ def format_shift(shift: Shift | None) -> str:
         if not low <= here <= high:
             side = "above" if here > high else "below"
             outside.append(f"{name} {here:.3g} {unit}, {side} {low:.3g}–{high:.3g}")
-    return words + (f": {'; '.join(outside)}." if outside else ".")
+    joined = ": " if shift.found else ", but for "
+    return f"{words}{joined}{'; '.join(outside)}." if outside else f"{words}."
 
 
 def format_learnt(found: Adaptation) -> str:

@@ -73,9 +73,13 @@ def _with_range(row: _Row, name: str, ends: str, unit: str) -> str:
 
 
 def comparison_notes(comparison: SampleComparison) -> list[str]:
-    """Say of each sample what limits the use of its values."""
-    rows = comparison.table.to_dict("records")
-    return list(dict.fromkeys(f"{row['sample']}: {row['note']}" for row in rows if row["note"]))
+    """Say what limits the use of the values, and of which samples."""
+    samples: dict[str, list[str]] = {}
+    for row in comparison.table.to_dict("records"):
+        named = samples.setdefault(row["note"], [])
+        if row["note"] and row["sample"] not in named:
+            named.append(row["sample"])
+    return [f"{', '.join(named)}: {note}" for note, named in samples.items() if named]
 
 
 def describe_quantity(row: _Row) -> str:
