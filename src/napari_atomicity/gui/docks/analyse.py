@@ -10,26 +10,32 @@ from typing import Any
 import napari
 from napari.layers import Labels, Shapes
 from napari.viewer import Viewer
-from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtCore import QSignalBlocker, Qt, QTimer
+from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
+from ...core import palette
 from ...core.errors import AtomicityError, CalibrationError, format_failed
+from ...core.tables.cluster_table import NON_CLASS_LABELS
 from ...io.outline_files import GivenOutlines
 from ...models.analysis import Analysis
 from ...pipeline.repeat import Run, runs_of
 from ...pipeline.run_request import RunRequest
 from ...reporting.image_warnings import outline_warnings, pixel_warnings
 from ...state.window_state import WindowState
-from ...statistics.ratios.track_counts import (
-    describe_clusters,
-    merge_tracks,
-    stacks_without_tracks,
+from ...statistics.ratios.track_counts import describe_clusters, merge_tracks, stacks_without_tracks
+from ..controls.drawing import glyph_icon
+from ..controls.forms import (
+    CollapsibleSection,
+    ComboBox,
+    folded,
+    main_button,
+    new_row,
+    wrapped_label,
 )
-from ..controls.forms import CollapsibleSection, folded, main_button, new_row
 from ..controls.questions import show_info
 from ..controls.settings_form import form_of
-from ..panels.corrections import Corrections
-from ..panels.dock import Dock
+from ..controls.shortcuts import as_help
+from ..panels.dock import Dock, Panel
 from ..panels.dock_windows import show_dock
 from ..panels.forms import ImageForm, ModelCombo, add_model_row, busy, may_analyse
 from ..panels.legend import LabelLegend
@@ -44,7 +50,74 @@ from ..panels.steps import (
     analyse_in_session,
 )
 from ..panels.table_files import copy_as_button
-from ..viewer.layers.drawn_outlines import outlines_in
+from ..viewer.binding import Binding
+from ..viewer.layers.polygons import outlines_in
+
+
+class Corrections(Panel):
+    """Label mode, the number of selected clusters, and their label."""
+
+    follows = ("changed", "project_changed", "selection_changed", "label_mode_changed")
+
+    def __init__(self, binding: Binding) -> None:
+        super().__init__(binding)
+        self._classes: list[str] | None = None
+        self.label_mode = QCheckBox("Label mode")
+        self.label_mode.setToolTip(
+            "Number keys label the selected clusters. Default: on after a classification."
+            f"<br>{as_help()}"
+        )
+        self.label_mode.setChecked(binding.label_mode.on)
+        self.label_mode.toggled.connect(self._set_label_mode)
+        self.labels = ComboBox()
+        self.labels.setToolTip("Set the label of the selected clusters.")
+        self.labels.setAccessibleName("Set label of the selection")
+        self.labels.activated.connect(self._on_label_chosen)
+        self.selected = wrapped_label("Selection", lines=2)
+        row = new_row(self.label_mode, (self.labels, 1))
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(row)
+        layout.addWidget(self.selected)
+
+    def refresh(self) -> None:
+        classes = self.state.classes()
+        if classes != self._classes:
+            self._classes = classes
+            self._fill_labels(classes)
+        with QSignalBlocker(self.label_mode):
+            self.label_mode.setChecked(self.binding.label_mode.on)
+        self.refresh_selection()
+
+    def refresh_selection(self) -> None:
+        n = len(self.state.selection)
+        self.selected.setText(
+            "Click a cluster in the image, or drag around several, to select."
+            if n == 0
+            else f"{n} cluster{'s' if n > 1 else ''} selected"
+        )
+        self.labels.setEnabled(n > 0 and self.labels.count() > 1)
+
+    def _fill_labels(self, classes: list[str]) -> None:
+        with QSignalBlocker(self.labels):
+            self.labels.clear()
+            self.labels.addItem("Set label to …")
+            for name in [*classes, *NON_CLASS_LABELS] if classes else []:
+                icon = glyph_icon(
+                    palette.symbol_of(name, classes), palette.colour_of(name, classes)
+                )
+                self.labels.addItem(icon, name, name)
+            if classes:
+                self.labels.addItem("the prediction of the model", "")
+
+    def _on_label_chosen(self, index: int) -> None:
+        if index > 0:
+            self.state.clusters.relabel(self.state.selection, self.labels.itemData(index))
+        self.labels.setCurrentIndex(0)
+
+    def _set_label_mode(self, on: bool) -> None:
+        self.binding.label_mode.on = on
+
 
 PIXEL_SIZE_CHANGED = (
     "⚠ The pixel size was changed since: diameters and labels refer to the one before. Analyse "

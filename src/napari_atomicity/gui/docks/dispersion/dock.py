@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import (
-    QHBoxLayout,
-    QLabel,
-    QPushButton,
-    QSizePolicy,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from ....atoms.dispersion import (
     DISPERSION_SCHEMA,
@@ -24,15 +18,20 @@ from ....atoms.dispersion import (
     compute_dispersions,
 )
 from ....atoms.marks import ImageAtoms
+from ....core.acquisition_session import Sample
 from ....core.micrograph import Micrograph
 from ....core.progress import Progress, Stop
 from ....core.settings import GROUP_DISTANCE_NM
 from ....io.clipboard import tab_separated
+from ....io.provenance import Outcome
 from ....io.tables import write_table
 from ....reporting.plots.base import Look, Plot
 from ....reporting.plots.dispersion import DISPERSION_PLOTS
 from ....reporting.plots.registry import save_plot
 from ....statistics.points.loading_settings import LoadingSettings
+from ....statistics.samples.comparison import SampleComparison
+from ....statistics.samples.run_evidence import compare_atoms
+from ...controls.chart import load_matplotlib
 from ...controls.drawing import ProgressBar
 from ...controls.forms import (
     STRETCH,
@@ -46,15 +45,61 @@ from ...controls.line_table import table_of
 from ...controls.questions import show_info
 from ...controls.refresher import single_shot
 from ...controls.settings import remember
-from ...controls.settings_form import form_of
+from ...controls.settings_form import SettingsForm, form_of
+from ...panels.compare import ComparePart
 from ...panels.dock import Dock
 from ...panels.table_files import FILE_TYPES, choose_table_path, copy_table
 from ...scatter.rows import HINT, Linked
 from ...scatter.save import choose_and_save
 from ...scatter.view import PlotView
 from ...tasks import format_error, running, start
-from .compare import CompareAtoms
+from ...viewer.binding import Binding
 from .figures import FigureModel, figures
+
+
+def compare_dispersions(
+    images: Mapping[str, ImageAtoms],
+    settings: DispersionSettings,
+    micrographs: Mapping[str, Micrograph],
+    known: dict[str, DispersionResult],
+    outcomes: Sequence[Outcome],
+    samples: Sequence[Sample],
+    reference: str,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> SampleComparison:
+    """Compare samples by their single atoms, in a worker; compute what is missing."""
+    load_matplotlib()
+    found = compute_dispersions(images, settings, micrographs, known, progress=progress, stop=stop)
+    return compare_atoms(found.rows(), outcomes, samples, reference)
+
+
+class CompareAtoms(ComparePart):
+    """Samples compared by their single atoms."""
+
+    figure = "atoms"
+    nothing = "no atoms have been found"
+
+    def __init__(
+        self, binding: Binding, form: SettingsForm, known: dict[str, DispersionResult]
+    ) -> None:
+        super().__init__(binding)
+        self._form, self._known = form, known
+        form.changed.connect(self.invalidate)
+
+    def images(self) -> list[str]:
+        atoms = self.state.atoms
+        return [i for i in self.state.images if atoms.of(i) is not None and not atoms.outdated(i)]
+
+    def data(self, images: list[str]) -> tuple[object, ...]:
+        return (*(self.state.atoms.of(image) for image in images), self._form.settings())
+
+    def job(self) -> Callable[..., SampleComparison]:
+        state = self.state
+        atoms = {i: found for i in self.images() if (found := state.atoms.of(i)) is not None}
+        unknown = {i: state.micrograph(i) for i, found in atoms.items() if found.analysis is None}
+        settings = self._form.settings()
+        return partial(compare_dispersions, atoms, settings, unknown, self._known)
 
 
 # ---- progress of the computation of a dispersion
