@@ -28,7 +28,7 @@ from napari_atomicity.simulation.imaging import (
     scatter_atoms,
 )
 from napari_atomicity.simulation.structures import Isomer
-from napari_atomicity.training.simulated import from_simulation
+from napari_atomicity.training.prepared_sets import from_simulation
 
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
 

@@ -157,7 +157,7 @@ def _without_batch() -> None:
 
 
 def _without_turns() -> None:
-    from napari_atomicity.gui.viewer.turns import TurnQueue
+    from napari_atomicity.gui.controls.refresher import TurnQueue
 
     TurnQueue.add = lambda self, key, work: work()
 

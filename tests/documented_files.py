@@ -28,7 +28,7 @@ from napari_atomicity.simulation.fields import simulate_field
 from napari_atomicity.simulation.metals import composition
 from napari_atomicity.simulation.recipes import draw_recipe, write_recipe
 from napari_atomicity.simulation.structures import Isomer
-from napari_atomicity.training.simulated import from_simulation
+from napari_atomicity.training.prepared_sets import from_simulation
 from napari_atomicity.validation.benchmark import write_benchmark
 from napari_atomicity.validation.request import BenchmarkSettings
 from pipeline.test_comparison import write_atoms as write_atom_results, write_results

@@ -13,8 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from documentation import last_release
-from napari_atomicity.core.errors import DependencyError
-from napari_atomicity.core.extras import require_extra
+from napari_atomicity.core.errors import DependencyError, require_extra
 
 ROOT = Path(__file__).parents[1]
 CONFIGURATION = tomllib.loads((ROOT / "pyproject.toml").read_text())

@@ -22,7 +22,7 @@ from napari_atomicity.simulation.sessions import draw_session, simulate_session
 from napari_atomicity.simulation.structures import Isomer, read_or_build_library
 from napari_atomicity.training.calibration.apparent_size import add_apparent_size
 from napari_atomicity.training.data import PatchSet
-from napari_atomicity.training.simulated import label_field
+from napari_atomicity.training.prepared_sets import label_field
 
 MODELS = ("pt-dual",)
 KINDS = ("mixture", "one size per image", "one size", "two sizes", "few clusters")

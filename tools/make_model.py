@@ -44,8 +44,8 @@ from napari_atomicity.training.calibration.out_of_distribution import (
 from napari_atomicity.training.calibration.scaling import fit_class_diameters, scale_patches
 from napari_atomicity.training.classifier import select_replay, train_classifier
 from napari_atomicity.training.data import PatchSet
+from napari_atomicity.training.prepared_sets import from_simulation, split_library
 from napari_atomicity.training.request import TrainingSettings
-from napari_atomicity.training.simulated import from_simulation, split_library
 
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
 SEED = 20260143

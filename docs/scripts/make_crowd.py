@@ -31,8 +31,8 @@ from napari_atomicity.project.packs.browser_packs import (
 from napari_atomicity.project.packs.filled_packs import Filled
 from napari_atomicity.project.packs.returned import read_packs
 from napari_atomicity.simulation.atom_fields import AtomField, AtomFieldSettings, simulate_atoms
+from napari_atomicity.statistics.annotators.agreement import mark_self_agreement
 from napari_atomicity.statistics.annotators.consensus import Consensus, consensus
-from napari_atomicity.statistics.annotators.self_agreement import mark_self_agreement
 from napari_atomicity.statistics.intervals import percentile_interval
 from napari_atomicity.statistics.matching import match
 from napari_atomicity.training.atoms.evaluation import FoldScores

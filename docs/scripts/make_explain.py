@@ -41,7 +41,7 @@ from napari_atomicity.simulation.structures import isomer_library
 from napari_atomicity.statistics.scores import atoms_of
 from napari_atomicity.training.calibration.scaling import scale_patches
 from napari_atomicity.training.data import match
-from napari_atomicity.training.simulated import from_simulation
+from napari_atomicity.training.prepared_sets import from_simulation
 from occlusion import distance_nm, occluded
 
 HERE = Path(__file__).resolve().parents[1]

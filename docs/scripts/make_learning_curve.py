@@ -28,9 +28,15 @@ import torch
 from napari_atomicity.core.progress import format_duration
 from napari_atomicity.core.text import pluralise
 from napari_atomicity.validation.data import MIXED, SELECTED
-from napari_atomicity.validation.existing_results import CURVE_RESULT, DATA, FIGURES
 from napari_atomicity.validation.learning_curve.run import FIGURE, measure_learning_curve
-from napari_atomicity.validation.request import IMAGES_PER_CLASS, ValidationRequest, quickened
+from napari_atomicity.validation.request import (
+    CURVE_RESULT,
+    DATA,
+    FIGURES,
+    IMAGES_PER_CLASS,
+    ValidationRequest,
+    quickened,
+)
 from napari_atomicity.validation.simulated import simulated_request
 from page_sections import replace_section
 

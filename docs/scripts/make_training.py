@@ -43,9 +43,9 @@ from napari_atomicity.training.calibration.held_out import (
 )
 from napari_atomicity.training.classifier import Start, train_in_memory
 from napari_atomicity.training.data import PatchSet
+from napari_atomicity.training.prepared_sets import label_field, split_library
 from napari_atomicity.training.request import SCRATCH, FolderSource, TrainRequest
 from napari_atomicity.training.run import read_start
-from napari_atomicity.training.simulated import label_field, split_library
 from napari_atomicity.training.size_selected import join_files
 from page_sections import markdown_table, per_cent, span, write_section
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import fft, ndimage
 
-from napari_atomicity.core.extras import require_extra
+from napari_atomicity.core.errors import require_extra
 from napari_atomicity.simulation.deposits import count_atoms_above, cross_sections_nm2
 from napari_atomicity.simulation.imaging import Microscope, scatter_atoms, wavelength_nm
 from napari_atomicity.simulation.metals import import_ase

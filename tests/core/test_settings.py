@@ -9,9 +9,8 @@ from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.core.settings import check_settings, default_of, setting, settings_of
 from napari_atomicity.detection import DetectionSettings
 from napari_atomicity.pipeline.adaptation.settings import AdaptRequest
-from napari_atomicity.pipeline.atom_request import AtomRequest
-from napari_atomicity.pipeline.run_request import RunRequest
-from napari_atomicity.statistics.points.loading_settings import LoadingSettings
+from napari_atomicity.pipeline.run_request import AtomRequest, RunRequest
+from napari_atomicity.statistics.points.metal_loading import LoadingSettings
 from napari_atomicity.tracking import MovieSettings
 from napari_atomicity.training.request import SimulationSource, TrainRequest
 

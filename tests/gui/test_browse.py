@@ -32,13 +32,13 @@ from waiting import updated
 from napari_atomicity import load
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.gui.controls import questions
+from napari_atomicity.gui.controls.bars import ALL_IMAGES, THIS_IMAGE
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.docks.embedding.dock import Embedding
 from napari_atomicity.gui.docks.movie.dock import NOT_ANALYSED, Movie
 from napari_atomicity.gui.docks.ratios.dock import Ratios
 from napari_atomicity.gui.panels.dock_windows import open_docks
-from napari_atomicity.gui.panels.ratio_bars import ALL_IMAGES, THIS_IMAGE
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.tasks import running
 from napari_atomicity.gui.viewer import binding

@@ -17,6 +17,7 @@ from waiting import draw_now
 from napari_atomicity.core.errors import ModelError
 from napari_atomicity.core.palette import colour_of
 from napari_atomicity.core.tables.cluster_table import conform
+from napari_atomicity.gui.controls.bars import ALL_IMAGES
 from napari_atomicity.gui.controls.patch_view import (
     PatchTile,
     PatchView,
@@ -31,7 +32,6 @@ from napari_atomicity.gui.docks.explain.dock import (
     ordered,
 )
 from napari_atomicity.gui.docks.explain.facts import facts, format_ood_score, probability_bars
-from napari_atomicity.gui.panels.ratio_bars import ALL_IMAGES
 from napari_atomicity.gui.viewer.binding import state_of
 from napari_atomicity.reporting.patch_pictures import compose, enlarge
 

@@ -9,8 +9,8 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication, QTableView, QWidget
 from synthetic import made_up
 
-from napari_atomicity.gui.controls.focus import FocusRing
 from napari_atomicity.gui.controls.forms import CollapsibleSection
+from napari_atomicity.gui.controls.shortcuts import FocusRing
 from napari_atomicity.gui.panels.dock_windows import show_dock
 from napari_atomicity.gui.panels.workbench_bar import WorkbenchBar, workbench_bar
 from napari_atomicity.gui.viewer.binding import binding_of

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import QApplication
 from synthetic import CLASSES, made_up
 
 from napari_atomicity.core.errors import AtomicityError
-from napari_atomicity.core.palette import colours
+from napari_atomicity.core.palette import colours, stretch
 from napari_atomicity.core.tables.cluster_table import AGGREGATE, UNKNOWN, conform
 from napari_atomicity.gui.controls.cluster_rows import SelectableRows, after_click, kept_order
 from napari_atomicity.gui.controls.shortcuts import GALLERY
@@ -40,7 +40,6 @@ from napari_atomicity.gui.gallery.order import (
 from napari_atomicity.gui.gallery.painter import GalleryGrid
 from napari_atomicity.gui.gallery.view import GalleryView
 from napari_atomicity.gui.viewer.binding import state_of
-from napari_atomicity.io.contrast import stretch
 from napari_atomicity.reporting.patch_pictures import compose
 
 LEFT = Qt.MouseButton.LeftButton

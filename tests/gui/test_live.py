@@ -164,7 +164,7 @@ def test_of_many_files_that_fail_only_some_are_listed(dock, folder, qtbot, monke
     def refuse(*_, **__):
         raise ReadError("the file is refused")
 
-    monkeypatch.setattr("napari_atomicity.pipeline.image_step.load", refuse)
+    monkeypatch.setattr("napari_atomicity.pipeline.runs.run_files.load", refuse)
     for i in range(25):
         path = write(folder / f"{i:02}.tif", seed=i)
         os.utime(path, (1000 + i, 1000 + i))

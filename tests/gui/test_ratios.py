@@ -17,11 +17,10 @@ from waiting import draw_now
 
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.palette import colour_of
-from napari_atomicity.gui.controls.bars import Bar, BarChart
+from napari_atomicity.gui.controls.bars import ALL_IMAGES, THIS_IMAGE, Bar, BarChart
 from napari_atomicity.gui.docks.ratios import dock as docks
 from napari_atomicity.gui.docks.ratios.dock import Ratios
 from napari_atomicity.gui.docks.ratios.table import summary
-from napari_atomicity.gui.panels.ratio_bars import ALL_IMAGES, THIS_IMAGE
 from napari_atomicity.gui.viewer.binding import state_of
 from napari_atomicity.io.clipboard import html_table, latex_table
 from napari_atomicity.io.files import write_json

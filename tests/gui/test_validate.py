@@ -16,9 +16,8 @@ from napari_atomicity.gui.docks.validate.dock import Validate, suggested_folder
 from napari_atomicity.gui.docks.validate.results import summarise_result
 from napari_atomicity.gui.viewer.projects import closing_question
 from napari_atomicity.state.window_state import TaskState
-from napari_atomicity.validation.existing_results import ExistingResultsError
 from napari_atomicity.validation.methods import METHODS
-from napari_atomicity.validation.request import QUICK, ValidationRequest
+from napari_atomicity.validation.request import QUICK, ExistingResultsError, ValidationRequest
 from support import write_size_selected
 
 LEFT = Qt.MouseButton.LeftButton

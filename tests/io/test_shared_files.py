@@ -11,8 +11,8 @@ from napari_atomicity.core.errors import (
     DependencyError,
     ReadError,
     UnsuitableImageError,
+    install_command,
 )
-from napari_atomicity.core.extras import install_command
 from napari_atomicity.io.images import find_images
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"

@@ -14,8 +14,13 @@ from openpyxl import load_workbook
 from napari_atomicity.core.errors import AtomicityError, ReadError, TableError
 from napari_atomicity.core.tables.cluster_table import columns, conform, empty
 from napari_atomicity.io.clipboard import latex_table
-from napari_atomicity.io.files import atomic_write, to_json, write_json
-from napari_atomicity.io.formulas import escape_formula, unescape_formula
+from napari_atomicity.io.files import (
+    atomic_write,
+    escape_formula,
+    to_json,
+    unescape_formula,
+    write_json,
+)
 from napari_atomicity.io.tables import (
     concatenate,
     read_clusters,

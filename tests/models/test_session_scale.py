@@ -10,9 +10,9 @@ import pytest
 from napari_atomicity.core.apparent_size import ApparentSize
 from napari_atomicity.models.scale import image_evidence, session_sources
 from napari_atomicity.models.scale.image_evidence import ImageMeasurements
+from napari_atomicity.models.scale.session_images import fit_sources
 from napari_atomicity.models.scale.session_scale import fit_session
-from napari_atomicity.models.scale.session_sources import fit_sources
-from napari_atomicity.statistics.ratios.scale_solutions import N_DRAWS
+from napari_atomicity.statistics.ratios.prevalence import N_DRAWS
 
 LOG_N = np.log([19.0, 30.0, 41.0, 55.0, 70.0])
 INTENSITY_SCATTER, SIZE_SCATTER = 0.06, 0.2

@@ -12,8 +12,8 @@ from napari_atomicity import load
 from napari_atomicity.cli.commands import app
 from napari_atomicity.models.inference import load_classifier
 from napari_atomicity.pipeline.analysis import analyse
-from napari_atomicity.pipeline.explain_request import ExplainRequest
 from napari_atomicity.pipeline.explanations import explain_images
+from napari_atomicity.pipeline.run_request import ExplainRequest
 
 AVERAGES = {f"class-averages.{kind}" for kind in ("png", "svg", "pdf")}
 TABLES = {"class-profiles.csv", "centre-outline.csv"}

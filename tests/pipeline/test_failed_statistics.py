@@ -19,11 +19,10 @@ from napari_atomicity.core.errors import AtomicityError, Cancelled, attempt, for
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.io.tables import read_clusters, read_table
 from napari_atomicity.pipeline import analysis, atom_runs
-from napari_atomicity.pipeline.atom_request import AtomRequest
 from napari_atomicity.pipeline.atom_runs import find_atoms_in_images
 from napari_atomicity.pipeline.live import watch
 from napari_atomicity.pipeline.live.watch import Watch
-from napari_atomicity.pipeline.run_request import RunRequest
+from napari_atomicity.pipeline.run_request import AtomRequest, RunRequest
 from napari_atomicity.pipeline.runs import finalize, parts, session_pass
 from napari_atomicity.simulation.example_data import atom_example_path
 from napari_atomicity.state import export as exports

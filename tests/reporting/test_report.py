@@ -17,8 +17,7 @@ from PIL import Image
 
 from napari_atomicity.core.errors import ReadError
 from napari_atomicity.core.micrograph import Micrograph
-from napari_atomicity.core.palette import colours, symbols
-from napari_atomicity.io.contrast import to_8_bit
+from napari_atomicity.core.palette import colours, symbols, to_8_bit
 from napari_atomicity.io.provenance import Outcome, environment, now, run_record
 from napari_atomicity.io.reference_ratios import parse_reference
 from napari_atomicity.io.tables import concatenate

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from napari_atomicity.statistics.annotators.label_consensus import fit_labels, label_consensus
-from napari_atomicity.statistics.annotators.self_agreement import (
+from napari_atomicity.statistics.annotators.agreement import (
     label_self_agreement,
     mark_self_agreement,
 )
+from napari_atomicity.statistics.annotators.label_consensus import fit_labels, label_consensus
 
 CLASSES = ("Pt19", "Pt30", "Pt55")
 

@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from napari_atomicity.core.errors import ModelError
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.tables.cluster_table import ALL, conform
-from napari_atomicity.statistics.cluster_bootstrap import bootstrap_fractions, resample_weights
+from napari_atomicity.statistics.intervals import bootstrap_fractions, resample_weights
 from napari_atomicity.statistics.ratios.prevalence import METHODS, mixture_shares, unavailable
 from napari_atomicity.statistics.ratios.ratios import class_ratios, counted
 

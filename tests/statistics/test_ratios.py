@@ -10,8 +10,8 @@ from hypothesis import given, settings, strategies as st
 
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.tables.cluster_table import ALL, conform
-from napari_atomicity.statistics.cluster_bootstrap import bootstrap_fractions
-from napari_atomicity.statistics.intervals import wilson_interval
+from napari_atomicity.statistics.intervals import bootstrap_fractions, wilson_interval
+from napari_atomicity.statistics.ratios.prevalence import N_DRAWS, ScaleSolutions
 from napari_atomicity.statistics.ratios.ratio_notes import (
     CONDITIONS_DIFFER,
     FEW_CLUSTERS,
@@ -22,7 +22,6 @@ from napari_atomicity.statistics.ratios.ratio_notes import (
     session_line,
 )
 from napari_atomicity.statistics.ratios.ratios import COLUMNS, class_ratios
-from napari_atomicity.statistics.ratios.scale_solutions import N_DRAWS, ScaleSolutions
 from support import synthetic_analysis
 
 CLASSES = ["Pt19", "Pt41", "Pt70"]

@@ -11,8 +11,8 @@ from scipy.stats import false_discovery_control, ttest_ind
 from napari_atomicity.core.acquisition_session import Sample, SampleEntry, group_samples
 from napari_atomicity.core.errors import TableError
 from napari_atomicity.core.tables.cluster_table import conform
+from napari_atomicity.statistics.ratios.prevalence import N_DRAWS, ScaleSolutions
 from napari_atomicity.statistics.ratios.ratio_notes import ImageLimits
-from napari_atomicity.statistics.ratios.scale_solutions import N_DRAWS, ScaleSolutions
 from napari_atomicity.statistics.samples.comparison import compare_samples, holm
 from napari_atomicity.statistics.samples.image_values import (
     COMMON_SCALE_ERROR,

@@ -36,7 +36,7 @@ from napari_atomicity.training.classifier import (
 )
 from napari_atomicity.training.data import hold_out, split_by_image
 from napari_atomicity.training.fit import best_epoch, fit_network, map_distance
-from napari_atomicity.training.prepared_sets import from_corrections
+from napari_atomicity.training.prepared_sets import from_corrections, from_simulation
 from napari_atomicity.training.request import (
     MAX_EPOCHS,
     MIN_EPOCHS,
@@ -50,7 +50,6 @@ from napari_atomicity.training.request import (
 )
 from napari_atomicity.training.run import train
 from napari_atomicity.training.score_text import describe_accuracy
-from napari_atomicity.training.simulated import from_simulation
 from napari_atomicity.training.size_selected import from_folder
 
 CPU = torch.device("cpu")

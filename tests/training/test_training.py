@@ -25,10 +25,10 @@ from napari_atomicity.training.calibration.held_out import predict_as_used
 from napari_atomicity.training.classifier import train_classifier
 from napari_atomicity.training.data import split_by_image
 from napari_atomicity.training.fit import smooth_targets
+from napari_atomicity.training.prepared_sets import from_simulation, split_library
 from napari_atomicity.training.request import TrainingSettings
 from napari_atomicity.training.run import train_from_folder
 from napari_atomicity.training.score_text import describe_accuracy, describe_comparisons
-from napari_atomicity.training.simulated import from_simulation, split_library
 from napari_atomicity.training.size_selected import from_folder
 
 QUICK = TrainingSettings(epochs=2, batch_size=16, width=4)

@@ -18,7 +18,7 @@ from napari_atomicity.io.files import to_json
 from napari_atomicity.pipeline.adaptation import fine_tuning
 from napari_atomicity.validation import jobs, methods, run, runs
 from napari_atomicity.validation.data import SELECTED
-from napari_atomicity.validation.existing_results import count_finished_runs
+from napari_atomicity.validation.request import count_finished_runs
 from napari_atomicity.validation.scores import SCORES
 from napari_atomicity.validation.summary import DIFFERENCES
 

@@ -25,7 +25,7 @@ from napari_atomicity.validation.data import (
     sample_of,
     training_set,
 )
-from napari_atomicity.validation.existing_results import ExistingResultsError
+from napari_atomicity.validation.request import ExistingResultsError
 from support import lattice_isomer
 
 CLASSES = ["Pt19", "Pt70"]

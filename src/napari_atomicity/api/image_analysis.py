@@ -247,7 +247,7 @@ class ImageAnalysis(Analysis):
 
     def _repr_html_(self) -> str:
         """Return image, counts and ratios for notebooks."""
-        from .notebook import html_of_image
+        from .plots import html_of_image
 
         return html_of_image(self)
 

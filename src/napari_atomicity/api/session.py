@@ -112,7 +112,7 @@ class Analyses:
 
     def _repr_html_(self) -> str:
         """Return images and ratios for notebooks."""
-        from .notebook import html_of_images
+        from .plots import html_of_images
 
         return html_of_images(self.outcomes, self.ratios(scope=ALL))
 

@@ -12,8 +12,7 @@ import typer
 
 from ..core.errors import AtomicityError, ModelError, ReadError, TableError
 from ..core.text import pluralise
-from ..pipeline.explain_request import ExplainRequest
-from ..pipeline.run_request import RunRequest
+from ..pipeline.run_request import ExplainRequest, RunRequest
 from .common import (
     AsJson,
     ConsoleProgress,

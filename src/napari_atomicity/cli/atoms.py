@@ -11,7 +11,7 @@ import typer
 
 from ..core.errors import CalibrationError, ModelError, ReadError, TableError, naming_file
 from ..core.text import pluralise
-from ..pipeline.atom_request import AtomRequest
+from ..pipeline.run_request import AtomRequest
 from .common import (
     AsJson,
     ConsoleProgress,

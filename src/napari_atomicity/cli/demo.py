@@ -41,7 +41,7 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Analyse the example image of the package and show it in napari."""
-    from ..core.extras import require_extra
+    from ..core.errors import require_extra
     from ..pipeline.run_request import RunRequest
     from ..simulation.example_data import example_path
 
@@ -69,8 +69,7 @@ def _a_display() -> Iterator[bool]:
     Raises `DependencyError` if no window can be opened on either; the message names missing
     libraries.
     """
-    from ..core.errors import DependencyError
-    from ..core.extras import install_command
+    from ..core.errors import DependencyError, install_command
     from .display import INSTALL, has_display, virtual_display, why_no_window
 
     reason = why_no_window() if has_display() else "there is no display"

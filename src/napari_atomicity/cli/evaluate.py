@@ -148,7 +148,7 @@ def _write(
 ) -> None:
     from ..core.errors import SettingError
     from ..validation.benchmark import write_benchmark
-    from ..validation.existing_results import ExistingResultsError
+    from ..validation.request import ExistingResultsError
 
     with ConsoleProgress() as console:
         try:

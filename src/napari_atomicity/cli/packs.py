@@ -290,7 +290,7 @@ def consensus(
     """Merge the annotations of several people and measure their agreement."""
     from ..io.inputs import make_folder
     from ..project.packs.returned import read_packs
-    from ..state.answers import write_consensus
+    from ..state.annotators import write_consensus
 
     require_files(packs)
     atoms = {_name_of(path): _atoms(path, "y_nm", "x_nm") for path in model_atoms or []}

@@ -8,15 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
-from ..validation.existing_results import (
+from ..validation.request import (
     CURVE,
     CURVE_RESULT,
     DATA,
+    IMAGES_PER_CLASS,
+    QUICK,
     REPORT,
     RESULT,
     ExistingResultsError,
+    ValidationRequest,
+    quick_note,
+    quickened,
 )
-from ..validation.request import IMAGES_PER_CLASS, QUICK, ValidationRequest, quick_note, quickened
 from .common import (
     AsJson,
     ConsoleProgress,

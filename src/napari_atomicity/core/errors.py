@@ -185,3 +185,39 @@ def format_failed(parameters: Mapping[str, Any]) -> tuple[str, ...]:
 def count_failed(parameters: Iterable[Mapping[str, Any]]) -> int:
     """Return the number of failed statistics in the parameters of several analyses."""
     return sum(len(one.get(FAILED, {})) for one in parameters)
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs an extra."""
+    return f'pip install "napari-atomicity[{extra}]"'
+
+
+@contextmanager
+def require_extra(
+    extra: str, purpose: str, path: str | PathLike[str] | None = None
+) -> Iterator[None]:
+    """Name the extra to install if an import in the block fails.
+
+    Parameters
+    ----------
+    purpose : str
+        What requires it, as the beginning of a sentence.
+
+    Raises
+    ------
+    DependencyError
+        Instead of an ImportError.
+
+    Examples
+    --------
+    >>> with require_extra("simulation", "Building cluster structures"):
+    ...     import ase
+    """
+    try:
+        yield
+    except ImportError as error:
+        module = (error.name or "").partition(".")[0]
+        missing = f"{module}, which is not installed" if module else f"a package ({error})"
+        raise DependencyError(
+            f"{purpose} requires {missing}", path, f"Install it with: {install_command(extra)}"
+        ) from error

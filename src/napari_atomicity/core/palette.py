@@ -1,4 +1,4 @@
-"""Colours and symbols of the classes.
+"""Colours and symbols of the classes, and the contrast of images for display.
 
 The colours are those of Okabe and Ito [1]_, which people with common colour-vision deficiencies
 can distinguish; symbols carry the same information. Both depend only on the order of the classes,
@@ -15,6 +15,8 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Iterable
 from functools import lru_cache
+
+import numpy as np
 
 from .tables.cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN
 
@@ -83,3 +85,33 @@ def _palette(classes: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str]]:
         {**colour, UNKNOWN: UNKNOWN_COLOUR, AGGREGATE: AGGREGATE_COLOUR, "": UNLABELLED_COLOUR},
         {**symbol, UNKNOWN: UNKNOWN_SYMBOL, AGGREGATE: AGGREGATE_SYMBOL, "": UNLABELLED_SYMBOL},
     )
+
+
+def to_8_bit(pixels: np.ndarray, low: float = 0.2, high: float = 99.8) -> np.ndarray:
+    """Rescale an image to 8 bits between two percentiles of its finite pixels.
+
+    Parameters
+    ----------
+    pixels : ndarray
+        Intensities; pixels that are not finite become black.
+    low, high : float
+        Percentiles for black and white.
+    """
+    return (255 * stretch(pixels, low, high)).astype(np.uint8)
+
+
+def stretch(
+    pixels: np.ndarray,  # pixels; NaN becomes 0, and so does everything if no pixel is finite
+    # low, high: percentiles of the darkest and the brightest pixel
+    low: float,
+    high: float,
+) -> np.ndarray:  # values between 0 and 1
+    """Stretch the contrast between two percentiles."""
+    finite = pixels[np.isfinite(pixels)]
+    if not finite.size:
+        return np.zeros(pixels.shape)
+    bottom, top = np.percentile(finite, [low, high])
+    scaled = (np.nan_to_num(pixels, nan=bottom) - bottom) / max(
+        float(top - bottom), np.finfo(float).tiny
+    )
+    return np.asarray(np.clip(scaled, 0, 1))

@@ -1,4 +1,4 @@
-"""Reader of image files, which gives napari their pixel size in nm.
+"""Reader of image files, which gives napari their pixel size in nm; and sample data.
 
 napari calls a reader in the thread of the window and has no way to continue in a worker: a file
 that a library can not read to its end blocks the window until the limit of time
@@ -7,6 +7,7 @@ that a library can not read to its end blocks the window until the limit of time
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from typing import Any
 from ..core.errors import AtomicityError
 from ..io.images import find_images, is_image_folder, load, reader_of, unique_names
 from ..project import SUFFIX
+from ..simulation.example_data import atom_example_path, example_path, write_example_folder
 from .viewer.layers.compat import has_window
-from .viewer.layers.micrographs import layer_data
+from .viewer.layers.micrographs import LayerData, layer_data
 
 NO_LAYER: list[Any] = [(None,)]
 """Tells napari that there is no layer to add."""
@@ -90,3 +92,24 @@ def read(path: str | Sequence[str]) -> list[Any]:
                 raise
             show_error(str(error))
     return opened or NO_LAYER
+
+
+def example() -> list[LayerData]:
+    """Open the bundled example, with its scale in nm."""
+    return [layer_data(load(example_path()))]
+
+
+def atom_example() -> list[LayerData]:
+    """Open the bundled example of single atoms, with its scale in nm."""
+    return [layer_data(load(atom_example_path()))]
+
+
+def project_example() -> list[LayerData]:
+    """Open a folder of four images in Browse; the folder is a temporary one.
+
+    napari asks for a layer: the first image is shown until Browse shows it.
+    """
+    folder = write_example_folder(Path(tempfile.mkdtemp(prefix="atomicity-")) / "example")
+    data, options, kind = layer_data(load(find_images([folder])[0]))
+    open_bench(str(folder), instead_of=options["metadata"])
+    return [(data, options, kind)]

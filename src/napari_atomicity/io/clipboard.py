@@ -11,7 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from ..core.tables.cluster_table import documented_columns
-from .formulas import escape_formula, map_text
+from .files import escape_formula, map_text
 
 DECIMALS = {c.name: c.decimals for c in documented_columns() if c.decimals is not None}
 """Decimals of columns that do not have a fixed number of digits."""

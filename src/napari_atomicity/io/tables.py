@@ -27,8 +27,16 @@ from pandas.io.parsers import TextParser  # type: ignore[attr-defined]
 from ..core.errors import AtomicityError, ReadError, TableError
 from ..core.tables import cluster_table as tables
 from ..core.tables.columns import RATIO_SCHEMA, Column
-from .files import atomic_write, regular_file, to_json, write_text
-from .formulas import escape_formula, has_text, map_text, unescape_formula
+from .files import (
+    atomic_write,
+    escape_formula,
+    has_text,
+    map_text,
+    regular_file,
+    to_json,
+    unescape_formula,
+    write_text,
+)
 from .reference_ratios import normalise_reference, parse_reference
 
 if TYPE_CHECKING:

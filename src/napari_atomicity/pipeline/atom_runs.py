@@ -63,13 +63,18 @@ from ..statistics.points.atom_groups import clusters_of_atoms, group_table
 from ..statistics.points.dispersion import ALL, DispersionStatistics, pool_scopes
 from ..statistics.samples.run_evidence import are_compared, compare_atoms
 from .acquisition_sessions import SessionRules
-from .atom_request import AtomRequest
-from .image_step import add_unreached, process_image, process_in_turn
+from .run_request import AtomRequest
 from .runs.one_image import read_given
-from .runs.run_files import WithOutcomes, summarise_outcomes
+from .runs.run_files import (
+    WithOutcomes,
+    add_unreached,
+    process_image,
+    process_in_turn,
+    summarise_outcomes,
+)
 
 if TYPE_CHECKING:
-    from .atom_request import AtomRequest
+    from .run_request import AtomRequest
 
 
 # ---- detection of single atoms in one image: a step of the loop over images

@@ -29,11 +29,16 @@ from ..models.class_maps.class_averages import Averages, of_analyses
 from ..models.inference import Classifier, load_classifier
 from .acquisition_sessions import SessionRules
 from .analysis import with_failed
-from .explain_request import ExplainRequest
-from .image_step import add_unreached, process_in_turn
+from .run_request import ExplainRequest
 from .runs.in_memory import MAX_CLUSTERS, AnalysedImages
 from .runs.one_image import analyse_one, describe_outcome, without_pixels
-from .runs.run_files import RunInfo, WithOutcomes, summarise_outcomes
+from .runs.run_files import (
+    RunInfo,
+    WithOutcomes,
+    add_unreached,
+    process_in_turn,
+    summarise_outcomes,
+)
 
 
 # ---- write class maps as an ImageJ stack

@@ -19,8 +19,7 @@ from ..core.text import pluralise
 from ..detection.settings import DetectionSettings
 from ..models.analysis import Analysis
 from ..models.files import find_model, model_files, read_card
-from .atom_request import AtomRequest
-from .run_request import RunRequest
+from .run_request import AtomRequest, RunRequest
 
 OUT = "results"
 Run = tuple[RunRequest | AtomRequest, list[Path]]

@@ -1,12 +1,15 @@
-"""Model, device and settings of a run."""
+"""Model, device and settings of a run: for clusters, single atoms, and class maps."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from ..core.acquisition_session import MAX_PIXEL_SIZE_ERROR, PIXEL_SIZE_ERROR, parse_known
 from ..core.errors import SettingError, TableError
 from ..core.settings import (
+    GROUP_DISTANCE_NM,
+    check_settings,
     device_setting,
     documented,
     make_absolute,
@@ -14,9 +17,12 @@ from ..core.settings import (
     pixel_size_setting,
     rois_setting,
     samples_setting,
+    seed_setting,
     setting,
+    settings_of,
 )
 from ..detection.settings import DetectionSettings
+from ..statistics.points.metal_loading import NO_METAL, LoadingSettings
 
 
 @documented
@@ -144,3 +150,107 @@ class RunRequest:
                 parse_known(text)
             except TableError as error:
                 raise SettingError(error.what, ["known"], error.advice) from None
+
+
+@dataclass(frozen=True)
+class ExplainRequest(RunRequest):
+    """Settings of class maps and class averages, and those of the analysis."""
+
+    # Without a description they are no options here: they do not change a class map.
+    umap: bool = False
+    ratios: str = "counted"
+    keep_ratios: bool = False
+    reference: str | None = None
+    samples: str | None = None
+    # classes of the class maps; if empty, the predicted class of each cluster
+    explained: tuple[str, ...] = setting(
+        (),
+        "Class",
+        "Class of the class maps. May be given several times. Default: the predicted class of each "
+        "cluster.",
+        option="--class",
+    )
+    # "radius" or "nm": unit of distances in the averages
+    unit: str = setting(
+        "radius",
+        "Distances",
+        "Distances in the averages: in radii of each cluster, or in nm.",
+        choices={"radius": "in radii", "nm": "in nm"},
+    )
+    # whether the figure scales each map to its own maximum
+    normalised: bool = setting(
+        False,
+        "Each map to its own maximum",
+        "Scale every class map and profile of the figure to its own maximum.",
+        option="--normalised",
+    )
+    # maximum number of clusters of a class in the averages
+    per_class: int = setting(
+        1000,
+        "Clusters per class",
+        "Maximum number of clusters of a class in the averages, evenly spread over the images.",
+        min=1,
+    )
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the settings for the record, by the names of their options."""
+        known = settings_of(type(self))
+        values = {k: v for k, v in asdict(self).items() if k in known or k == "detection"}
+        values.pop("average_frames")
+        explained = values.pop("explained")
+        return {**values, "class": explained}
+
+
+@documented
+@dataclass(frozen=True)
+class AtomRequest:
+    """Model, device and settings of a run."""
+
+    model: str = model_setting()
+    device: str = device_setting()
+    pixel_size_nm: float | None = pixel_size_setting()
+    precision: float | None = setting(
+        None, "Precision", "Expected precision.", min=0, max=1, default_text="maximum expected F1"
+    )
+    threshold: float | None = setting(
+        None, "Threshold", "Minimum probability of an atom, instead of a precision.", min=0, max=1
+    )
+    group_distance_nm: float = setting(
+        GROUP_DISTANCE_NM,
+        "Linked within",
+        "Maximum distance in nm between atoms of one group.",
+        unit="nm",
+        min=1e-3,
+        form_range=(0.05, 5.0),
+        decimals=2,
+        step=0.01,
+        default_text="0.3 nm, 8 % above the nearest-neighbour distance in platinum",
+    )
+    clusters: str | None = setting(
+        None,
+        "Clusters",
+        "A clusters.csv of these images, to assign the atoms to clusters.",
+        is_path=True,
+    )
+    rois: str | None = rois_setting("support and atoms")
+    samples: str | None = samples_setting()
+    seed: int = seed_setting()
+    completeness: bool = setting(
+        True,
+        "Completeness",
+        "Inject atoms into each image to estimate the detected fraction. Slower.",
+    )
+
+    loading: LoadingSettings = setting(
+        LoadingSettings(), "Metal loading", "Metal and support, for the metal loading in wt%."
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        make_absolute(self, "rois")
+        if (self.loading.metal == NO_METAL) != (self.loading.support_thickness_nm is None):
+            names = ["metal", "support_thickness_nm"]
+            raise SettingError("a loading in wt% requires both a metal and a thickness", names)
+        if self.precision is not None and self.threshold is not None:
+            names = ["precision", "threshold"]
+            raise SettingError("give a precision or a threshold, not both", names)

@@ -17,8 +17,8 @@ from ..models.estimators import class_sizes
 from ..models.scale.class_fit import ClassFit
 from ..models.scale.image_evidence import ImageMeasurements
 from ..models.scale.intensity_scale import ConstrainedMixture
+from ..models.scale.session_images import fit_sources
 from ..models.scale.session_scale import SessionScale
-from ..models.scale.session_sources import fit_sources
 from ..reporting.plots.session import UNLIKE, SessionSummary
 from .analysis import apply_scale
 

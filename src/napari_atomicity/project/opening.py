@@ -247,7 +247,7 @@ def take_in_failed(project: Project, path: Path, error: str) -> ProjectContents:
 
 def thumbnail(micrograph: Micrograph, edge_px: int = THUMBNAIL_PX) -> bytes:
     """Return a PNG of the first frame, with a longer edge of `edge_px` pixels."""
-    from ..io.contrast import to_8_bit
+    from ..core.palette import to_8_bit
 
     shape = micrograph.shape_px
     step = max(1, min(max(shape) // (4 * edge_px), *shape))

@@ -30,7 +30,7 @@ from ..io.files import plain
 from ..io.provenance import now
 from ..models.analysis import Analysis
 from . import corrections
-from .atom_records import AtomRecords
+from .atoms import AtomRecords
 from .background_writer import BackgroundWriter
 from .cached_arrays import LazyPictures
 from .connection import ProjectConnection

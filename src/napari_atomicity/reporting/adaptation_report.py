@@ -15,7 +15,7 @@ from ..models.analysis import Analysis, limits_of
 from .charts import as_image, write_figure
 from .plots.base import Look, Plot
 from .plots.registry import PLOTS, style
-from .rendering import get_template
+from .template_data import get_template
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from ..core.acquisition_session import is_group_scope
+from ..core.palette import to_8_bit
 from ..core.text import pluralise, printable
 from ..detection.background import block_mean
-from ..io.contrast import to_8_bit
 from ..io.tables import write_table
 from ..statistics.points.dispersion import ALL, DispersionStatistics
 from ..statistics.points.windows import DensityMap, ObservationWindow, map_density

@@ -12,12 +12,10 @@ from markupsafe import Markup
 
 from ..core.text import pluralise
 from ..io.files import to_json, write_text
-from ..statistics.points.loading_settings import ATOMIC_WEIGHTS_G_MOL
-from ..statistics.points.metal_loading import NOT_CORRECTED
+from ..statistics.points.metal_loading import ATOMIC_WEIGHTS_G_MOL, NOT_CORRECTED
 from ..statistics.samples.comparison import SampleComparison
 from .charts import as_image
-from .rendering import get_template
-from .template_data import sample_context
+from .template_data import get_template, sample_context
 
 BOUND = "lower bound"
 _MAPS = ("atoms", "density")

@@ -22,7 +22,7 @@ from ..core.text import printable
 from ..io.figures import BACKEND, lay_out
 from ..io.files import RESULT, atomic_write
 from .plots.base import Look, style_axes
-from .plots.parity import PARITY
+from .plots.ratios import PARITY
 from .plots.registry import PLOTS, plot_figure, style
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from ..core.palette import colours, symbols
+from ..core.palette import colours, symbols, to_8_bit
 from ..core.tables.cluster_table import (
     NON_CLASS_LABELS,
     UNKNOWN,
@@ -24,7 +24,6 @@ from ..core.tables.cluster_table import (
 )
 from ..core.text import printable
 from ..detection.background import block_mean
-from ..io.contrast import to_8_bit
 from ..models.analysis import Analysis
 from .patch_pictures import compose
 from .plots.base import Look, marker_scale

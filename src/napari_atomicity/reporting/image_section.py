@@ -22,8 +22,7 @@ from ..models.analysis import Analysis
 from ..tracking.tracks import is_tracked
 from .examples import has_patches
 from .figures import PREVIEW_PX, glyph, overview, patch_strip, pixels_of
-from .rendering import get_template
-from .template_data import chart_entries, ratio_rows
+from .template_data import chart_entries, get_template, ratio_rows
 
 if TYPE_CHECKING:
     from ..tracking.following import TrackedMovie

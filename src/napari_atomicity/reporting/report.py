@@ -29,12 +29,12 @@ from .methods import Methods, annotators, count_excluded, describe_methods
 from .plots.confidence import has_min_corrected
 from .plots.registry import PLOTS
 from .plots.session import SessionSummary
-from .rendering import get_template
 from .template_data import (
     all_classes,
     chart_entries,
     confusion_rows,
     example_groups,
+    get_template,
     ratio_rows,
     reference_rows,
     sample_context,

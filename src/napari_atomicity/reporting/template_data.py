@@ -1,13 +1,14 @@
-"""Results as the templates of the report need them: rows of tables, charts, and captions."""
+"""Templates of the reports, and what they need: rows of tables, charts, and captions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ..core.palette import colours
 from ..core.tables.cluster_table import NON_CLASS_LABELS
@@ -197,3 +198,20 @@ def _describe_kind(label: str, kind: str) -> str:
     if label in NON_CLASS_LABELS:
         return "far from the training data"
     return "typical" if kind == SURE else "doubtful"
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("napari_atomicity.reporting", "templates"),
+        autoescape=True,
+        auto_reload=False,  # the templates do not change while the program runs
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def get_template(name: str) -> Any:
+    """Return a template of this package by its file name."""
+    return _environment().get_template(name)

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import AtomicityError
-from ..core.extras import require_extra
+from ..core.errors import AtomicityError, require_extra
 
 # ---- largest simulations, far above what is of use: beyond, a wrong digit would fill the memory
 

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .cluster_bootstrap import resample_groups
-from .intervals import percentile_interval
+from .intervals import percentile_interval, resample_groups
 
 LEVEL = 0.95
 """Coverage of the intervals."""

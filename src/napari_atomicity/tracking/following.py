@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.errors import UnsuitableImageError
-from ..core.extras import require_extra
+from ..core.errors import UnsuitableImageError, require_extra
 from ..core.progress import Progress, Stop, check, report
 from ..core.tables.cluster_table import NO_TRACK, classes_of
 from ..core.text import pluralise

@@ -1,6 +1,6 @@
 from .classifier import train_classifier as train_classifier
 from .data import PatchSet as PatchSet
-from .prepared_sets import from_corrections as from_corrections
+from .prepared_sets import from_corrections as from_corrections, from_simulation as from_simulation
 from .request import (
     CorrectedImagesSource as CorrectedImagesSource,
     CorrectionsSource as CorrectionsSource,
@@ -10,5 +10,4 @@ from .request import (
     TrainRequest as TrainRequest,
 )
 from .run import train as train, train_from_folder as train_from_folder
-from .simulated import from_simulation as from_simulation
 from .size_selected import from_folder as from_folder

@@ -30,8 +30,7 @@ from ..simulation.sessions import KINDS, OTHER_SIZES, SessionImage, draw_session
 from ..simulation.structures import Isomer, isomer_library
 from ..statistics.scores import atoms_of
 from .data import IMAGES, TRUTH
-from .existing_results import ExistingResultsError
-from .request import BENCHMARK_SEED, BenchmarkSettings
+from .request import BENCHMARK_SEED, BenchmarkSettings, ExistingResultsError
 
 # ---- images of the benchmark: simulated sessions, also cropped, in 8 bits, and with lone atoms
 

@@ -17,7 +17,7 @@ from ..reporting.charts import INK, confusion_chart, draw_confusion, parity_char
 from ..reporting.plots.base import Look, style_axes
 from ..reporting.plots.cluster_map import draw_map
 from ..reporting.plots.confidence import draw_reliability, reliability_data
-from ..reporting.plots.parity import draw_parity, parity_limit
+from ..reporting.plots.ratios import draw_parity, parity_limit
 from ..reporting.plots.registry import style
 from .data import GROUPS
 

@@ -11,9 +11,8 @@ import pandas as pd
 
 from ..io.files import to_json, write_text
 from ..reporting.charts import as_image, write_figure
-from ..reporting.rendering import get_template
+from ..reporting.template_data import get_template
 from .data import MIXED, SELECTED, SHIFTED
-from .existing_results import FIGURES, REPORT
 from .figures import (
     called_figure,
     confusion_figure,
@@ -23,9 +22,9 @@ from .figures import (
     score_figure,
 )
 from .methods import FITS
-from .request import quick_note
+from .request import FIGURES, REPORT, quick_note
+from .scores import format_difference, format_number, score_and_interval
 from .summary import DIFFERENCES, join_runs
-from .text import format_difference, format_number, score_and_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Settings of a validation and of the benchmark."""
+"""Settings of a validation and of the benchmark, and the files of their results."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import MISSING, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..core.errors import AtomicityError
 from ..core.settings import (
     MAX_SEED,
     device_setting,
@@ -15,6 +16,31 @@ from ..core.settings import (
     seed_setting,
     setting,
 )
+
+DATA, RUNS, FIGURES = "data", "runs", "figures"
+"""Folders of simulated data, of finished runs and of figures."""
+KEY = "key.json"
+"""File in `RUNS` with the key of settings and data."""
+RESULT, RECORD, REPORT = "validation.json", "run.json", "report.html"
+CURVE, CURVE_RESULT = "learning_curve", "learning_curve.json"
+"""Folder of the learning curve in that of the results, and its result."""
+
+
+class ExistingResultsError(AtomicityError):
+    """A folder has results of other settings or data."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            "this folder has results of other settings or data",
+            folder,
+            "Choose another folder for --out, or discard them with --overwrite",
+        )
+
+
+def count_finished_runs(folder: Path) -> int:
+    """Count the finished runs of a folder of results, of whatever settings."""
+    return sum(path.name != KEY for path in (folder / RUNS).glob("*.json"))
+
 
 QUICK: dict[str, Any] = {"folds": 2, "seeds": 1, "repeats": 2, "epochs": 2, "patience": 0}
 """Values of a small test."""

@@ -30,11 +30,10 @@ from .data import (
     read_mixtures,
     read_size_selected,
 )
-from .existing_results import FIGURES, RECORD, REPORT, RESULT, RUNS
 from .jobs import FitJob, Prepared
 from .methods import FITS, METHODS, ComparedMethod, Fit
 from .report import write_validation_report
-from .request import ValidationRequest
+from .request import FIGURES, RECORD, REPORT, RESULT, RUNS, ValidationRequest
 from .runs import CURVE_SETTINGS, OnLine, Run, RunStore, hash_files, key_of, run_jobs
 from .summary import summarise, write_tables
 

@@ -18,9 +18,8 @@ from ..io.files import to_json, write_json
 from ..io.images import find_images, sha256_of
 from ..io.inputs import make_folder
 from .data import read_amounts
-from .existing_results import KEY, RESULT, ExistingResultsError
 from .jobs import FitJob, Prepared, run_job
-from .request import ValidationRequest
+from .request import KEY, RESULT, ExistingResultsError, ValidationRequest
 
 OnLine = Callable[[str], None]
 Run = Mapping[str, Any]

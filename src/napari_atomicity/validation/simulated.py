@@ -23,10 +23,9 @@ from ..simulation.recipes import write_field
 from ..simulation.sessions import random_image_settings
 from ..simulation.structures import Isomer, read_or_build_library
 from ..statistics.scores import atoms_of
-from ..training.simulated import split_library
+from ..training.prepared_sets import split_library
 from .data import MIXED, SELECTED, SHIFTED
-from .existing_results import ExistingResultsError
-from .request import ValidationRequest
+from .request import ExistingResultsError, ValidationRequest
 
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
 MIXTURES = {

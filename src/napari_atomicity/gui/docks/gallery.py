@@ -24,7 +24,7 @@ from ..controls.shortcuts import GALLERY, Shortcut, as_table
 from ..gallery.model import OVERLAYS, GalleryModel
 from ..gallery.order import ANY_LABEL, GROUPINGS, NO_LABEL, SORTINGS, STATES, GalleryOrder
 from ..gallery.view import SIDES_PX, USUAL_SIDE_PX, GalleryView
-from ..panels.rows_dock import RowsDock
+from ..panels.dock import RowsDock
 from ..viewer.clusters.label_actions import numbered_label
 from ..viewer.layers.status_line import show_message
 

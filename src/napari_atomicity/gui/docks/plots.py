@@ -22,11 +22,11 @@ from ...reporting.plots.base import Look, Plot
 from ...reporting.plots.columns import columns_to_plot
 from ...reporting.plots.ratios import ORDERS, recording_time
 from ...reporting.plots.registry import COLUMN_PLOTS, PLOTS, save_plot, scales_of
+from ..controls.bars import keeps_ratios
 from ..controls.forms import ComboBox, new_row
 from ..controls.refresher import follow
 from ..controls.settings import remember
 from ..panels.dock import Dock
-from ..panels.ratio_bars import keeps_ratios
 from ..scatter.rows import HINT, Linked
 from ..scatter.save import choose_and_save
 from ..scatter.view import PlotView

@@ -30,12 +30,12 @@ from ...state.window_state import WindowState
 from ...statistics.ratios.prevalence import METHODS
 from ...statistics.ratios.ratio_notes import ImageLimits
 from ...statistics.ratios.ratios import class_ratios
+from ..controls.bars import keeps_ratios
 from ..controls.forms import ComboBox, folded, labelled, main_button, new_form
 from ..controls.save_dialogs import choose_new_folder
 from ..controls.settings import remember
 from ..controls.settings_form import form_of
 from ..panels.dock import Dock
-from ..panels.ratio_bars import keeps_ratios
 from ..panels.session_scale import find_summaries
 from ..panels.table_files import (
     FILE_TYPES,

@@ -32,7 +32,7 @@ from ..controls.forms import new_row
 from ..controls.questions import show_info
 from ..controls.refresher import single_shot
 from ..controls.settings import settings
-from ..panels.rows_dock import RowsDock
+from ..panels.dock import RowsDock
 from ..panels.table_files import (
     FILE_TYPES,
     OUTLINE_FILE_TYPES,

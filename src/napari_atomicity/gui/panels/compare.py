@@ -39,6 +39,7 @@ from ...statistics.samples.sentences import (
     comparison_notes,
     comparison_sentences,
 )
+from ..controls.bars import keeps_ratios
 from ..controls.chart import Chart, load_matplotlib
 from ..controls.forms import (
     STRETCH,
@@ -55,7 +56,6 @@ from ..controls.save_dialogs import choose_new_folder
 from ..tasks import format_error, running
 from ..viewer.binding import Binding
 from .dock import Panel as FollowingPanel
-from .ratio_bars import keeps_ratios
 from .table_files import copy, copy_table
 
 BLIND = "Samples are not compared in blind mode, since predictions would be seen."

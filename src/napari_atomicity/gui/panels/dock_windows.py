@@ -21,9 +21,9 @@ from qtpy.QtWidgets import (
 )
 
 from ..controls.drawing import faint
-from ..controls.focus import hide_focus, show_focus
 from ..controls.forms import CollapsibleSection, keep_room
 from ..controls.refresher import follow_event
+from ..controls.shortcuts import hide_focus, show_focus
 from ..viewer.binding import Binding, binding_of, unwrapped
 
 # ---- the look of docks and of the bar: colours of the theme, and visible keyboard focus

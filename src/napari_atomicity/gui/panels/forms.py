@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 from napari.layers import Image, Shapes
-from qtpy.QtCore import QSignalBlocker, Qt, Signal
+from qtpy.QtCore import QEvent, QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QDoubleSpinBox,
@@ -21,12 +23,15 @@ from qtpy.QtWidgets import (
 from ...core.errors import AtomicityError, ModelError
 from ...core.micrograph import MAX_PIXEL_NM
 from ...core.model_card import Card, ModelCard
+from ...core.text import pluralise
 from ...detection import DetectionSettings
 from ...io.readers.read_limits import ReadLimits, set_read_limits
 from ...models.files import SHIPPED, model_files, read_card
 from ...state.window_state import TaskState, WindowState
-from ..controls.forms import ComboBox, keep_room, labelled, new_form, spin_box
+from .. import tasks
+from ..controls.forms import ComboBox, keep_room, labelled, new_form, spin_box, wrapped_label
 from ..controls.refresher import follow
+from ..controls.save_dialogs import PathField
 from ..controls.settings import remember
 from ..controls.settings_form import SettingsForm, form_of
 from ..viewer.binding import Binding
@@ -424,3 +429,68 @@ def may_analyse(state: WindowState) -> bool:
 def busy(state: WindowState) -> bool:
     """Return whether a task runs that the user waits for."""
     return state.status.state is TaskState.RUNNING
+
+
+_LAYOUT = "A folder of images for each class, named after it: Pt19, Pt30, …"
+
+
+def count_images(folder: str) -> dict[str, int]:
+    """Class → number of images of a folder of size-selected images; run in a worker."""
+    from ...training.labelled_files import labelled_files
+
+    return dict(Counter(label for file in labelled_files(Path(folder)) for label in file.labels))
+
+
+class SizeSelectedFolder(PathField):
+    """A folder of size-selected images.
+
+    Signals: ``counted()`` when its images are counted, or may be others.
+    """
+
+    counted = Signal()
+
+    def __init__(self, state: WindowState) -> None:
+        super().__init__("Size-selected images", "the folder of size-selected images")
+        self._state = state
+        self.classes: dict[str, int] = {}
+        self.setPlaceholderText("a folder with Pt19/, Pt30/, …")
+        self.found = wrapped_label("Images of the folder", plain=True, lines=2)
+        self.found.setText(_LAYOUT)
+        self.chosen.connect(self._count)
+
+    def changeEvent(self, event: QEvent) -> None:  # noqa: N802
+        """Count again when a person comes back to the window: files may have been added."""
+        super().changeEvent(event)
+        is_back = event.type() == QEvent.Type.ActivationChange and self.isActiveWindow()
+        if is_back and self.path is not None and self.isVisible():
+            self._start_count()
+
+    def _count(self) -> None:
+        self.classes = {}
+        self.counted.emit()
+        if self.path is None:
+            self.found.setText(_LAYOUT)
+        else:
+            self._start_count()
+
+    def _start_count(self) -> None:
+        """Count the images in a worker: disks may be slow."""
+        tasks.start(
+            self._state,
+            count_images,
+            str(self.path),
+            on_result=self._show,
+            on_error=self._show_error,
+            key=f"size-selected {id(self)}",
+            owner=self,
+        )
+
+    def _show_error(self, error: BaseException) -> None:
+        self.found.setText(tasks.format_error(error))
+
+    def _show(self, classes: dict[str, int]) -> None:
+        self.classes = classes
+        self.found.setText(
+            ", ".join(f"{name}: {pluralise(n, 'image')}" for name, n in classes.items())
+        )
+        self.counted.emit()

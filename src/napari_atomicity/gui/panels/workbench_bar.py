@@ -25,15 +25,13 @@ from ...core.text import pluralise
 from ...state.window_state import Step, TaskState
 from .. import tasks
 from ..controls.drawing import ProgressBar
-from ..controls.focus import set_reading_order
 from ..controls.forms import keep_room
 from ..controls.questions import attempt
 from ..controls.refresher import FollowingWidget
 from ..controls.settings import ANNOTATOR, settings
-from ..controls.shortcuts import UNDO, bind_to_viewer, format_key
+from ..controls.shortcuts import UNDO, as_key_event, bind_to_viewer, format_key, set_reading_order
 from ..viewer.binding import Binding, binding_of
 from ..viewer.clusters.labelling import focus_canvas
-from ..viewer.key_events import as_key_event
 from ..viewer.layers.status_line import show_message
 from .dock_windows import PanelStyle, main_window
 

@@ -18,7 +18,7 @@ from ...models.analysis import Analysis
 from ...state.window_state import WindowState
 from .. import tasks
 from ..controls.questions import show_info
-from ..controls.refresher import Refresher
+from ..controls.refresher import Refresher, StepRunner
 from ..controls.settings import ANNOTATOR, settings
 from .atoms.atoms import AtomView
 from .canvas import Canvas
@@ -34,7 +34,6 @@ from .layers.micrographs import is_micrograph
 from .overlays import Overlays
 from .projects import Projects, has_unstored_edits, may_remove_image
 from .tracks import TrackView
-from .turns import StepRunner
 
 # ---- the view of a window as a project stores it: image, selection, camera, visible layers
 

@@ -18,12 +18,12 @@ from ...core.micrograph import Micrograph
 from ...state.window_state import WindowState
 from .. import tasks
 from ..controls.questions import attempt, show_info
+from ..controls.refresher import TurnQueue
 from .layers import calibration, compat, picking
 from .layers.layer_group import ROLE, EventBlocker
 from .layers.layers import ImageLayers
 from .layers.micrographs import is_micrograph, micrograph_of, same, size_in_file_nm
 from .layers.status_line import show_message
-from .turns import TurnQueue
 
 
 class Canvas:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...core.errors import ReadError, UnsuitableImageError
-from ...core.extras import require_extra
+from ...core.errors import ReadError, UnsuitableImageError, require_extra
 from ...core.micrograph import LARGE_PIXELS, MISSING_SHARE
 from .raw_image import RawImage
 from .read_limits import total_memory_bytes

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core.errors import ReadError, UnsuitableImageError
-from ...core.extras import require_extra
+from ...core.errors import ReadError, UnsuitableImageError, require_extra
 from .raw_image import RawImage, known_entries
 from .units import AxisScale, is_reciprocal, seconds
 

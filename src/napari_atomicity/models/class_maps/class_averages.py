@@ -19,12 +19,18 @@ import pandas as pd
 from ...core.progress import Progress, Stop, check, report
 from ...core.tables.cluster_table import NON_CLASS_LABELS, classes_of, explained_classes
 from ..analysis import Analysis
-from .map_sampling import nan_mean
+from .centre_balance import nan_mean
 
 if TYPE_CHECKING:
     pass
-from .centre_balance import Balance, balance, centre_and_outline
-from .map_sampling import mean_and_error, on_grid, radial_profiles
+from .centre_balance import (
+    Balance,
+    balance,
+    centre_and_outline,
+    mean_and_error,
+    on_grid,
+    radial_profiles,
+)
 
 REACH_RADII = 1.75
 """How far averages and profiles reach from the centre of a cluster, in its radii."""

@@ -83,7 +83,7 @@ class ConstrainedMixture:
 
         These are "intensity_per_atom", "certainty_of_scale", and "scale_solutions": weights and
         shares of the solutions, from which intervals of ratios follow
-        (`statistics.ratios.scale_solutions`); None if only the best one counts.
+        (`statistics.ratios.prevalence`); None if only the best one counts.
         """
         solutions = None
         if 0 < self.certainty < SURE_FOR_RATIOS:

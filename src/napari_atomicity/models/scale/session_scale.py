@@ -46,7 +46,7 @@ from scipy.special import logsumexp, softmax
 
 from ...core.apparent_size import ApparentSize
 from ...core.threads import parallel_map
-from ...statistics.ratios.scale_solutions import N_DRAWS
+from ...statistics.ratios.prevalence import N_DRAWS
 from .image_evidence import (
     COMPRESSIONS,
     CONCENTRATION,

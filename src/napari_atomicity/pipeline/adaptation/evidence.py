@@ -20,8 +20,7 @@ from scipy.stats import binom
 
 from ...core.apparent_size import ApparentSize
 from ...core.scale_reference import ScaleReference
-from ...models.scale.session_images import bright_rows, probabilities_by_intensity
-from ...models.scale.session_sources import fit_intensities
+from ...models.scale.session_images import bright_rows, fit_intensities, probabilities_by_intensity
 from .settings import CORRECTIONS, DIAMETER, AdaptSettings
 
 MIN_CLUSTERS = 10

@@ -249,7 +249,7 @@ def _analyse_files(
 ) -> tuple[list[Outcome], list[Analysis]]:
     from ...core.progress import serial
     from ...io.inputs import named_inputs
-    from ..image_step import process_image
+    from ..runs.run_files import process_image
 
     def step(item: Input) -> tuple[Outcome, Analysis | None, None]:
         shown = prefixed(progress, f"{item.name}: ")

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...core.extras import require_extra
+from ...core.errors import require_extra
 from ...io.files import is_result, is_result_folder
 from ...io.images import is_image_folder, reader_of
 from ...io.readers import microscope

@@ -16,7 +16,7 @@ import pandas as pd
 from ...core.errors import AtomicityError
 from ...core.model_card import ModelCard
 from ...core.tables.cluster_table import ALL, empty, probability_columns
-from ...io.formulas import escape_formula, map_text
+from ...io.files import escape_formula, map_text
 from ...io.provenance import Outcome, now
 from ...models.analysis import Analysis
 from ...models.domain_shift import MIN_CLUSTERS, FeatureSummary

@@ -18,8 +18,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from ...core.errors import AtomicityError, format_error, reason_of
-from ...core.extras import require_extra
+from ...core.errors import AtomicityError, format_error, reason_of, require_extra
 from ...core.from_dict import dataclass_from_json
 from ...core.processes import without_ctrl_c
 from ...core.progress import Stop, check

@@ -23,8 +23,8 @@ from ...models.inference import Classifier
 from ...reporting.image_warnings import analysis_fields, image_warnings
 from ...tracking.files import average_if_stack, track_if_stack
 from ..analysis import analyse, detect_clusters, with_failed
-from ..image_step import process_image
 from ..run_request import RunRequest
+from .run_files import process_image
 
 T = TypeVar("T")
 

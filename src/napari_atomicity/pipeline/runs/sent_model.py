@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..._version import __version__
-from ...core.errors import ModelError
-from ...core.extras import require_extra
+from ...core.errors import ModelError, require_extra
 from ...core.model_card import ModelCard
 from ...io.readers.read_limits import read_limits, set_read_limits
 from ...models.files import find_model, read_card, read_tensors

@@ -170,7 +170,7 @@ def _put(
     """Write image, preview and table into the folder; return the record of the manifest."""
     import imagecodecs
 
-    from ...io.contrast import to_8_bit
+    from ...core.palette import to_8_bit
 
     given = pixel_size_nm.get(file) if isinstance(pixel_size_nm, Mapping) else pixel_size_nm
     micrograph = load(file, given, name=name)

@@ -26,9 +26,9 @@ from annotated_types import Interval, Len
 from ..._version import __version__
 from ...core.errors import AtomicityError, CalibrationError, TableError, UnsuitableImageError
 from ...core.from_dict import Positive, dataclass_from_json
+from ...core.palette import stretch
 from ...core.progress import Progress, Stop, check, report
 from ...core.text import pluralise
-from ...io.contrast import stretch
 from ...io.files import write_text
 from ...io.images import find_images, load, unique_names, valid_text
 from ...io.pack_options import PackOptions

@@ -20,8 +20,7 @@ from annotated_types import Interval, Len
 from ...core.errors import ReadError, TableError, reason_of
 from ...core.from_dict import Positive, dataclass_from_json
 from ...core.text import printable
-from ...io.files import MANIFEST, regular_file
-from ...io.formulas import unescape_formula
+from ...io.files import MANIFEST, regular_file, unescape_formula
 from ...statistics.annotators.annotation_sites import TOLERANCE_NM
 from .annotation_packs import DONE, FORMAT, NONE
 

@@ -12,8 +12,8 @@ from ...core.acquisition_session import Composition, format_composition
 from ...core.text import pluralise
 from ...models.scale.class_fit import ClassFit
 from ...models.scale.intensity_scale import ConstrainedMixture
+from ...models.scale.session_images import ScaleSource
 from ...models.scale.session_scale import SessionScale
-from ...models.scale.session_sources import ScaleSource
 from ...statistics.ratios.ratio_notes import DOES_NOT_FIT
 from .base import Look, margins, stack_panels, style_axes
 

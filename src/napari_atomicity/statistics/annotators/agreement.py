@@ -9,6 +9,11 @@ Three figures, each for all labels and for each label against the rest:
   clusters. Its chance agreement follows from the pooled labels.
 
 See `agreement_coefficients` for the definitions and their intervals.
+
+The agreement of annotators with themselves (`self_agreement`) comes from what they were asked
+twice: of marks the F1 of the first and the second time, within the tolerance, with a bootstrap over
+images; of labels the share of clusters with the same label, with Wilson's interval. It bounds the
+agreement with others: nobody agrees better with others than with themselves.
 """
 
 from __future__ import annotations
@@ -17,12 +22,15 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ...core.tables.cluster_table import Key
 from ..intervals import percentile_interval, wilson_interval
+from .annotation_sites import both_annotated
+from .bootstrap_units import Units
 
 # ---- chance-corrected coefficients of agreement between annotators
 #
@@ -420,3 +428,56 @@ def removed_clusters(corrections: pd.DataFrame) -> set[Key]:
     last = log.drop_duplicates(["image", "cluster_id"], keep="last")
     removed = last[last["what"] == "remove"]
     return {(str(i), int(c)) for i, c in zip(removed["image"], removed["cluster_id"], strict=True)}
+
+
+_AGAIN = "\n"
+"""Behind the name of an annotator for the second time; no name has a line break."""
+
+
+def mark_self_agreement(
+    marks: pd.DataFrame,
+    looked: pd.DataFrame,
+    # again_marks, again_looked: the same columns, of what was asked a second time
+    again_marks: pd.DataFrame,
+    again_looked: pd.DataFrame,
+    tolerance_nm: float,  # maximum distance of marks of one atom
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Return ``annotator, images, marks, marks_again, f1, f1_low, f1_high`` of each person."""
+    if not len(again_looked):
+        return []
+    second = again_looked.assign(annotator=again_looked["annotator"] + _AGAIN)
+    both = pd.concat([looked, second], ignore_index=True)
+    rows = []
+    for who in dict.fromkeys(again_looked["annotator"]):
+        images = both_annotated(both, who, who + _AGAIN)
+        if not images:
+            continue
+        first, other = (
+            table[(table["annotator"] == who) & table["image"].isin(images)]
+            for table in (marks, again_marks)
+        )
+        units = Units(images, pd.concat([first, other]), seed)
+        counts = units.counts(first, other, images, tolerance_nm)
+        n = {"images": len(images), "marks": len(first), "marks_again": len(other)}
+        rows.append({"annotator": who, **n, **units.f1(counts)})
+    return rows
+
+
+def label_self_agreement(labels: pd.DataFrame, again: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return ``annotator, clusters, share, share_low, share_high`` of each person."""
+    keys = ["image", "annotator", "cluster_id"]
+    both = labels.merge(again, on=keys, suffixes=("", "_again"))
+    rows = []
+    for who, own in both.groupby("annotator", sort=False):
+        share = agreement_share(int((own["label"] == own["label_again"]).sum()), len(own))
+        rows.append(
+            {
+                "annotator": who,
+                "clusters": len(own),
+                "share": share.value,
+                "share_low": share.low,
+                "share_high": share.high,
+            }
+        )
+    return rows

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...core.apparent_size import SIZE_PER_DIAMETER
 from ...core.text import pluralise
-from .scale_solutions import ScaleSolutions
+from .prevalence import ScaleSolutions
 
 CONDITIONS_DIFFER = (
     "conditions differ from the training of the model: adapt before trusting these ratios"

@@ -71,9 +71,8 @@ from ..intervals import (
     widen_interval,
     wilson_interval,
 )
-from .prevalence import METHODS, Evidence, unavailable
+from .prevalence import METHODS, N_DRAWS, Evidence, unavailable
 from .ratio_notes import SEPARATOR, ImageLimits, ratio_notes, reason_to_withhold
-from .scale_solutions import N_DRAWS
 from .track_counts import PATH, merge_tracks, stacks_without_tracks, time_fractions
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ by the area of the support. Of each image are known
   session and does not between sessions.
 
 The error of the scale has two parts: other solutions of the scale
-(`statistics.ratios.scale_solutions`), and a small error of ln scale around the best one. The latter
+(`statistics.ratios.prevalence`), and a small error of ln scale around the best one. The latter
 multiplies the number of atoms of each cluster; a cluster changes its class where its number of
 atoms crosses the geometric mean of two neighbouring sizes.
 """
@@ -28,10 +28,9 @@ from scipy.special import ndtri
 
 from ...core.tables.cluster_table import NON_CLASS_LABELS, classes_of
 from ..points.atom_groups import KINDS
-from ..ratios.prevalence import Evidence
+from ..ratios.prevalence import N_DRAWS, Evidence
 from ..ratios.ratio_notes import ImageLimits
 from ..ratios.ratios import classification_sums, counted
-from ..ratios.scale_solutions import N_DRAWS
 from ..ratios.track_counts import merge_tracks
 from ..scores import atoms_of
 

@@ -17,16 +17,15 @@ from ...io.tables import write_table
 from ...reporting.charts import INK
 from ...reporting.plots.base import Look, style_axes
 from ...reporting.plots.registry import style
-from ...reporting.rendering import get_template
+from ...reporting.template_data import get_template
 from ..data import MIXED, SELECTED, ValidationImage
-from ..existing_results import CURVE_RESULT, REPORT
 from ..figures import MIN_R2
 from ..jobs import FitJob, Prepared
 from ..report import write_charts
-from ..request import ValidationRequest, quick_note
+from ..request import CURVE_RESULT, REPORT, ValidationRequest, quick_note
 from ..run import CrossValidation, fits_of
 from ..runs import OnLine, Run
-from ..text import format_difference, format_number, score_and_interval
+from ..scores import format_difference, format_number, score_and_interval
 from .jobs import divide, plan_curve
 from .summary import GAIN, curve_table, summarise_curve
 

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ...core.text import pluralise
-from ...statistics.cluster_bootstrap import resample_weights
-from ...statistics.intervals import percentile_interval
+from ...statistics.intervals import percentile_interval, resample_weights
 from ...statistics.score_intervals import (
     LEVEL,
     N_BOOTSTRAP,

@@ -27,13 +27,12 @@ from ....models.files import SHIPPED, save_model, user_folder
 from ....pipeline.adaptation import runs as adapting, text as adaptation_text
 from ....pipeline.adaptation.settings import COMBINED, AdaptRequest
 from ... import tasks
-from ...controls.bars import BarChart
+from ...controls.bars import ALL_IMAGES, THIS_IMAGE, BarChart, ratio_bars
 from ...controls.forms import ComboBox, folded, labelled, main_button, new_form, selectable_label
 from ...controls.refresher import follow
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
 from ...panels.forms import ModelCombo, may_analyse
-from ...panels.ratio_bars import ALL_IMAGES, THIS_IMAGE, ratio_bars
 from ...viewer.models import keep_available, model_folder, model_id_of
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from ....atoms.marks import ImageAtoms
 from ....core.progress import Progress, Stop
 from ....io.tables import write_table
 from ....models.files import available_cards
-from ....pipeline.atom_request import AtomRequest
 from ....pipeline.repeat import Run, atom_run_of
+from ....pipeline.run_request import AtomRequest
 from ... import tasks
 from ...controls.forms import CollapsibleSection, folded, labelled, main_button, new_row
 from ...controls.questions import confirm, show_info

@@ -16,7 +16,7 @@ from ....atoms.species import Species
 from ....atoms.summary import Summary
 from ....core import palette
 from ....core.text import pluralise
-from ....pipeline.atom_request import AtomRequest
+from ....pipeline.run_request import AtomRequest
 from ....reporting.image_warnings import pixel_warnings
 from ....reporting.plots.dispersion import GROUP_EXTENTS
 from ....statistics.points.atom_groups import KINDS, kind_of

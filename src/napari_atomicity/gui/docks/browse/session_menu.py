@@ -1,4 +1,4 @@
-"""The menu of acquisition sessions and known samples in the dock Browse."""
+"""The menus of acquisition sessions, samples and known samples in the dock Browse."""
 
 from __future__ import annotations
 

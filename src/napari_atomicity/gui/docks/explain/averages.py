@@ -42,13 +42,13 @@ from ....models.class_maps.class_average_figure import (
 from ....models.class_maps.class_averages import Average, Averages, of_analyses
 from ....reporting.patch_pictures import COLORMAP, compose
 from ....reporting.plots.base import Look, margins
+from ...controls.bars import ALL_IMAGES, THIS_IMAGE
 from ...controls.chart import Chart
 from ...controls.drawing import Drawing, paint_glyph, small
 from ...controls.forms import STRETCH, ComboBox, new_row, scrolling
 from ...controls.questions import attempt, show_info
 from ...controls.refresher import FollowingWidget
 from ...controls.save_dialogs import choose_new_folder
-from ...panels.ratio_bars import ALL_IMAGES, THIS_IMAGE
 from ...panels.table_files import FILE_TYPES, choose_table_path
 from ...scatter.save import choose_path
 from ...tasks import running, start

@@ -34,7 +34,7 @@ from ....statistics.ratios.reference import (
     compare,
     pair,
 )
-from ...controls.bars import BarChart
+from ...controls.bars import ALL_IMAGES, KEEP_RATIOS, THIS_IMAGE, BarChart, ratio_bars
 from ...controls.forms import (
     STRETCH,
     CollapsibleSection,
@@ -47,7 +47,6 @@ from ...controls.refresher import follow
 from ...controls.settings import remember
 from ...panels.compare import ComparePart
 from ...panels.dock import Dock
-from ...panels.ratio_bars import ALL_IMAGES, KEEP_RATIOS, THIS_IMAGE, ratio_bars
 from ...panels.session_labels import ANALYSE_ALL
 from ...panels.session_scale import session_of_image, show_answer
 from ...panels.table_files import (
@@ -60,8 +59,7 @@ from ...panels.table_files import (
 )
 from ...tasks import running
 from ...viewer.models import card_of
-from .reference import ReferencePart
-from .table import RatioModel, summary
+from .table import RatioModel, ReferencePart, summary
 
 WORKER_FROM_ROWS = 1000
 WORKER_FROM_IMAGES = 3

@@ -44,8 +44,7 @@ from ...controls.refresher import follow
 from ...controls.save_dialogs import PathField
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
-from ...panels.forms import ModelCombo
-from ...panels.size_selected import SizeSelectedFolder
+from ...panels.forms import ModelCombo, SizeSelectedFolder
 from ...viewer.models import model_folder
 
 

@@ -22,16 +22,18 @@ from ....core.errors import AtomicityError
 from ....core.progress import Progress, Stop
 from ....core.text import pluralise
 from ....io.files import read_document
-from ....validation.existing_results import (
+from ....validation.methods import METHODS
+from ....validation.request import (
     CURVE,
     CURVE_RESULT,
     DATA,
+    QUICK,
     RESULT,
     ExistingResultsError,
+    ValidationRequest,
     count_finished_runs,
+    quickened,
 )
-from ....validation.methods import METHODS
-from ....validation.request import QUICK, ValidationRequest, quickened
 from ... import tasks
 from ...controls.forms import (
     folded,
@@ -44,7 +46,7 @@ from ...controls.questions import confirm
 from ...controls.save_dialogs import PathField
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
-from ...panels.size_selected import SizeSelectedFolder
+from ...panels.forms import SizeSelectedFolder
 from ...panels.table_files import TABLE_TYPES
 from .results import ResultPanel, quick_warning, scores_of_curve, summarise_result
 

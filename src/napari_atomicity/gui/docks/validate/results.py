@@ -12,9 +12,8 @@ from qtpy.QtWidgets import QHeaderView, QPushButton, QTableView, QWidget
 
 from ....core.progress import format_duration
 from ....core.text import pluralise
-from ....validation.existing_results import REPORT
-from ....validation.request import quick_note
-from ....validation.text import format_number, format_score
+from ....validation.request import REPORT, quick_note
+from ....validation.scores import format_number, format_score
 from ...controls.forms import STRETCH, new_form, new_row, selectable_label
 from ...controls.line_table import Lines, table_of
 

@@ -20,11 +20,11 @@ from ....core.errors import AtomicityError
 from ....state.atom_store import AtomKey
 from ...controls.questions import show_info
 from ...controls.refresher import single_shot
+from ...controls.shortcuts import MouseMoves
 from ..canvas import Canvas
 from ..clusters.edit_commands import EditCommands
 from ..clusters.labelling import LabelMode
 from ..current_image import CurrentImage
-from ..key_events import MouseMoves
 from ..layers import atom_style
 from ..layers.atom_style import pixel_at
 from ..layers.points import ATOMS

@@ -25,12 +25,11 @@ from ....core.text import pluralise
 from ....state.atom_store import AtomKey, marks_of
 from ....state.window_state import WindowState
 from ...controls.questions import show_info
-from ...controls.shortcuts import MARKING, Shortcut, format_line
+from ...controls.shortcuts import MARKING, Shortcut, as_key_event, format_line, key_name
 from ..canvas import Canvas
 from ..clusters.edit_commands import EditCommands
 from ..clusters.label_actions import EditActions
 from ..clusters.labelling import KeyMode, LabelMode, focus_canvas
-from ..key_events import as_key_event, key_name
 from ..layers import compat
 from ..layers.atom_style import contains, pixel_at
 from .atom_points import OUTSIDE_IMAGE, AtomPoints

@@ -1,4 +1,7 @@
-"""Layers of polygons that a person draws in an image; the colour of a polygon says what it is."""
+"""Layers of polygons that a person draws in an image; the colour of a polygon says what it is.
+
+Shapes and labels of a user, or of other plugins, become outlines of clusters.
+"""
 
 from __future__ import annotations
 
