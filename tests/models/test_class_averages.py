@@ -19,7 +19,6 @@ from napari_atomicity.models.class_maps import (
     centre_balance,
     class_average_figure,
     class_averages,
-    map_sampling,
 )
 from napari_atomicity.models.inference import load_classifier
 from napari_atomicity.simulation.field_settings import FieldSettings
@@ -52,9 +51,9 @@ def test_samples_are_those_of_the_pixels_they_fall_on():
     at = (np.arange(14) - 6.5) * 0.2
     y = np.broadcast_to(at[:, None], (3, 14, 14))
     x = np.broadcast_to(at[None, :], (3, 14, 14))
-    np.testing.assert_allclose(map_sampling.sample(images, FIELD_NM, y, x), images, atol=1e-12)
+    np.testing.assert_allclose(centre_balance.sample(images, FIELD_NM, y, x), images, atol=1e-12)
     edge = np.array([[1.4, 1.41], [-1.4, -1.41], [0.0, 2.0]])
-    values = map_sampling.sample(images, FIELD_NM, edge, np.zeros((3, 2)))
+    values = centre_balance.sample(images, FIELD_NM, edge, np.zeros((3, 2)))
     assert np.isfinite(values[:, 0]).all() and np.isnan(values[:, 1]).all()
 
 
@@ -64,8 +63,8 @@ def test_a_grid_is_made_of_the_same_samples():
     at = reach[:, None] * ((np.arange(20) + 0.5) / 10 - 1)
     y, x = (np.broadcast_to(a, (3, 20, 20)) for a in (at[:, :, None], at[:, None, :]))
     np.testing.assert_allclose(
-        map_sampling.on_grid(images, FIELD_NM, reach, 20),
-        map_sampling.sample(images, FIELD_NM, y, x),
+        centre_balance.on_grid(images, FIELD_NM, reach, 20),
+        centre_balance.sample(images, FIELD_NM, y, x),
         atol=1e-12,
     )
 
@@ -77,7 +76,7 @@ def test_a_coarse_map_and_a_fine_patch_lie_in_register():
     coarse[0, 5, 10] = 1
 
     def centre(images):
-        w = map_sampling.on_grid(images, FIELD_NM, np.array([FIELD_NM / 2]), 112)[0]
+        w = centre_balance.on_grid(images, FIELD_NM, np.array([FIELD_NM / 2]), 112)[0]
         return np.array([(w * g).sum() / w.sum() for g in np.indices(w.shape)])
 
     assert centre(fine) == pytest.approx(centre(coarse), abs=0.5)
@@ -87,23 +86,23 @@ def test_the_outline_is_the_same_place_for_all():
     radius = np.array([0.4, 0.55, 0.7])
     images = rings(radius, 1.0)
     r = np.linspace(0.2, 1.6, 57)
-    profile = map_sampling.radial_profiles(images, FIELD_NM, radius[:, None] * r)
+    profile = centre_balance.radial_profiles(images, FIELD_NM, radius[:, None] * r)
     assert r[profile.argmax(axis=1)] == pytest.approx(np.ones(3), abs=0.03)
-    in_nm = map_sampling.radial_profiles(images, FIELD_NM, np.broadcast_to(r, (3, 57)))
+    in_nm = centre_balance.radial_profiles(images, FIELD_NM, np.broadcast_to(r, (3, 57)))
     assert r[in_nm.argmax(axis=1)] == pytest.approx(radius, abs=0.03)
 
 
 def test_a_profile_knows_where_the_field_ends():
-    profile = map_sampling.radial_profiles(np.ones((1, 8, 8)), 2.0, np.array([[0.5, 1.2, 1.5]]))
+    profile = centre_balance.radial_profiles(np.ones((1, 8, 8)), 2.0, np.array([[0.5, 1.2, 1.5]]))
     assert profile[0, :2] == pytest.approx([1, 1]) and np.isnan(profile[0, 2])
 
 
 def test_mean_and_error_look_past_what_is_missing():
     values = np.array([[1.0, np.nan], [3.0, 5.0], [np.nan, np.nan], [5.0, np.nan]])
-    mean, error = map_sampling.mean_and_error(values)
+    mean, error = centre_balance.mean_and_error(values)
     assert mean == pytest.approx([3.0, 5.0])
     assert error[0] == pytest.approx(2 / np.sqrt(3)) and np.isnan(error[1])
-    assert np.isnan(map_sampling.mean_and_error(np.empty((0, 2)))[0]).all()
+    assert np.isnan(centre_balance.mean_and_error(np.empty((0, 2)))[0]).all()
 
 
 # ---- centre against outline

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from napari_atomicity.core.apparent_size import ApparentSize
-from napari_atomicity.models.scale import image_evidence, session_sources
+from napari_atomicity.models.scale import image_evidence, session_images
 from napari_atomicity.models.scale.image_evidence import ImageMeasurements
 from napari_atomicity.models.scale.session_images import fit_sources
 from napari_atomicity.models.scale.session_scale import fit_session
@@ -306,7 +306,7 @@ def test_only_what_took_part_is_there(monkeypatch):
     rng = np.random.default_rng(2)
     images = size_selected(rng, np.full(3, 3.0))
     assert list(sources(images)) == ["intensities"]  # with sizes, that is the session itself
-    monkeypatch.setattr(session_sources, "MAX_CLUSTERS", 50)
+    monkeypatch.setattr(session_images, "MAX_CLUSTERS", 50)
     assert sources(images, (3.0, 0.1)) == {}
 
 
