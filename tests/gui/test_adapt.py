@@ -21,7 +21,9 @@ from napari_atomicity.gui.viewer.models import card_of, classifier_of
 from napari_atomicity.gui.workbench import show_analysis
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.files import read_model, user_folder
-from napari_atomicity.pipeline.adaptation import fine_tuning as adaptation
+from napari_atomicity.pipeline.adaptation import runs
+from napari_atomicity.pipeline.adaptation.fine_tuning import MIN_PSEUDO_LABELS
+from napari_atomicity.pipeline.adaptation.settings import AdaptSettings
 from napari_atomicity.pipeline.adaptation.text import format_shift
 from napari_atomicity.pipeline.analysis import analyse
 from napari_atomicity.state.analysis_store import with_predictions
@@ -102,7 +104,7 @@ def test_what_is_missing_is_explained(dock, viewer, analysed, settle):
     dock.images.setCurrentText("all images")
     QApplication.processEvents()
     assert f"{len(analysed.table) + 4} clusters in 2 images" in dock.hint.text()
-    assert MIN_CLUSTERS == adaptation.MIN_PSEUDO_LABELS
+    assert MIN_CLUSTERS == MIN_PSEUDO_LABELS
 
 
 # ---- what it does
@@ -252,8 +254,8 @@ def test_images_change_together_also_if_one_undoes_at_once(
 def test_cancel_stops_it_and_nothing_changes(
     dock, viewer, analysed, settle, qtbot, monkeypatch, errors
 ):
-    endless = partial(adaptation.AdaptSettings, steps=10**6)
-    monkeypatch.setattr(adaptation, "AdaptSettings", endless)
+    endless = partial(AdaptSettings, steps=10**6)
+    monkeypatch.setattr(runs, "AdaptSettings", endless)
     show_analysis(viewer, analysed)
     settle(viewer)
     generation = dock.state.generation("field")

@@ -327,6 +327,41 @@ def test_the_width_of_a_class_does_not_decide_the_scale():
     assert not (found == 1).any()
 
 
+def test_diameters_of_an_image_err_together():
+    """Images of one size each, whose isomers or focus change all diameters of an image."""
+    analyses = [
+        session_image(
+            np.full(60, k), 9 + k, lambda t, e=e: t.assign(diameter_nm=np.exp(e) * t["diameter_nm"])
+        )
+        for k, e in enumerate((0.082, -0.102, 0.017))
+    ]
+    found = np.concatenate(labels_by_session(analyses, CARD, 0.9))
+    named = found >= 0
+    assert named.any() and (found[named] == np.repeat([0, 1, 2], 60)[named]).all()
+
+
+@pytest.mark.parametrize("features", ["useless", "contradicting"])
+def test_features_of_a_network_veto_labels_but_need_not_give_them(features):
+    label = np.random.default_rng(0).integers(3, size=150)
+    by_diameter = ApparentSize.from_diameters(REFERENCE)
+    log_size = np.array(by_diameter.log_size)
+    size, scatter = {
+        "useless": (log_size.mean() + np.random.default_rng(1).normal(0, 0.5, 150), 1.0),
+        "contradicting": (log_size[np.minimum(label + 1, 2)], 0.02),
+    }[features]
+    sizes = replace(
+        by_diameter, weights=(1.0,), scatter=0.05, covariance=(((0.003, 0), (0, scatter**2)),) * 3
+    )
+    analysis = replace(session_image(label, 1), embedding=size[:, None])
+    found = labels_by_session([analysis], replace(CARD, apparent_size=sizes), 0.9)[0]
+    alone = labels_by_session([analysis], CARD, 0.9)[0]
+    assert (alone == label).mean() > 0.95
+    if features == "useless":
+        assert (found == alone).mean() > 0.95
+    else:
+        assert (found[label < 2] == -1).all()
+
+
 @pytest.mark.parametrize(("classes", "judged"), [([0, 1, 2], True), ([1], False)])
 def test_intensities_of_one_size_judge_nothing(classes, judged):
     label = np.resize(classes, 60)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import pandas as pd
 from ..core.errors import AtomicityError
 from ..core.progress import Progress, Stop, check, report
 from ..models.analysis import Analysis
-from ..pipeline.adaptation.fine_tuning import adapt, choose_settings
+from ..pipeline.adaptation.fine_tuning import adapt
+from ..pipeline.adaptation.settings import AdaptSettings
 from ..training.data import PatchSet
 from .answers import answer_table, interval_table
 from .data import GROUPS, SELECTED, SHIFTED, ValidationData, ValidationImage, training_set
@@ -46,7 +47,7 @@ def adapt_model(
     """Adapt a model to classified images without their labels."""
     from ..models.files import hashed
 
-    settings = replace(choose_settings(pseudo_labels), seed=seed)
+    settings = AdaptSettings(pseudo_label_method=pseudo_labels, seed=seed)
     classifier = model.classifier()
     started = time.perf_counter()
     found = adapt(analyses, model.card, model.tensors, settings, classifier.device, progress, stop)

@@ -62,7 +62,6 @@ from .result import Adaptation
 from .settings import (
     DIAMETER,
     GOOD_AGREEMENT,
-    MIN_PROBABILITY,
     AdaptSettings,
 )
 
@@ -263,16 +262,6 @@ class _Adapter:
             if is_steady and rescaled.scale is not None and rescaled.scale.certainty >= SURE
         ]
         return find_scale_shifts(*zip(*known, strict=True)) if known else ""
-
-
-def choose_settings(
-    method: str, min_probability: float | None = None, accept_unchecked: bool = False
-) -> AdaptSettings:
-    """Return the settings for a method of pseudo-labels."""
-    posterior = MIN_PROBABILITY[method] if min_probability is None else min_probability
-    return AdaptSettings(
-        posterior=posterior, pseudo_label_method=method, accept_unchecked=accept_unchecked
-    )
 
 
 def find_shortage(numbers: Mapping[str, int], min_classes: int = 2) -> str:

@@ -19,6 +19,12 @@ from ...models.scale.session_images import find_scales, measure_image, require_r
 from .settings import DIAMETER, AdaptSettings
 
 MAX_OUTSIDE = 0.5
+CORRELATION = 0.1
+"""Correlation of the diameters of clusters of one class in an image, which share focus and often
+few isomers: in simulated sessions of one size per image, 98 % of the labels were right with it, 88 %
+without."""
+MIN_OTHER = 0.02
+"""Probability by the apparent sizes of the model below which they contradict a label."""
 
 
 def is_scale_ambiguous(before: Analysis, after: Analysis, reference: ScaleReference) -> bool:
@@ -71,37 +77,45 @@ def labels_by_session(
 
     Only isolated, whole clusters get a label. The images have one scale together: blur shifts the
     diameters of an image, and alone an image of one size could be put on any class. The scale is
-    found twice, by diameters, whose common error may be as large as under other conditions, and by
-    the apparent sizes of the model if it has them; a label counts if both give it. The reference
-    is that of the model, because one that is fitted to the images shares the errors of their
-    scales.
+    found by diameters, whose common error may be as large as under other conditions; those of an
+    image have an error in common besides. It is found
+    once more by the apparent sizes of the model if it has them: under other conditions the features
+    of a network may tell little, but they must not contradict a label. The reference is that of the
+    model, because one that is fitted to the images shares the errors of their scales.
     """
     reference = require_references(card)[1]
-    diameters = replace(ApparentSize.from_diameters(reference), scatter=SESSION_SCATTER)
-    labels = _labels_with(diameters, reference, analyses, min_probability)
-    if card.apparent_size is None:
-        return labels
-    others = _labels_with(card.apparent_size, reference, analyses, min_probability)
-    return [np.where(a == b, a, -1) for a, b in zip(labels, others, strict=True)]
+    diameters = replace(
+        ApparentSize.from_diameters(reference), scatter=SESSION_SCATTER, correlation=CORRELATION
+    )
+    probabilities = _session_probabilities(diameters, reference, analyses)
+    others = probabilities
+    if card.apparent_size is not None:
+        others = _session_probabilities(card.apparent_size, reference, analyses)
+    labels = []
+    for p, other in zip(probabilities, others, strict=True):
+        label = p.argmax(axis=1)
+        rows = np.arange(len(label))
+        is_sure = (p[rows, label] >= min_probability) & (other[rows, label] >= MIN_OTHER)
+        labels.append(np.where(is_sure, label, -1))
+    return labels
 
 
-def _labels_with(
-    sizes: ApparentSize,
-    reference: ScaleReference,
-    analyses: Sequence[Analysis],
-    min_probability: float,
+def _session_probabilities(
+    sizes: ApparentSize, reference: ScaleReference, analyses: Sequence[Analysis]
 ) -> list[np.ndarray]:
-    """Class indices (N,) of the clusters of each image by one kind of apparent sizes, else -1."""
+    """Class probabilities (N, n_classes) of the clusters of each image by one kind of sizes.
+
+    They are 0 for clusters that are not usable.
+    """
     image_tables = [a.table for a in analyses]
     measured = [measure_image(a.table, a.embedding, sizes, reference) for a in analyses]
+    probabilities = []
     scales = find_scales(measured, image_tables, sizes, reference)
-    labels = []
     for table, scale in zip(image_tables, scales, strict=True):
         intensity = table["integrated_intensity"].to_numpy(float)
         p = scale.probabilities(intensity, table["diameter_nm"].to_numpy(float))
-        p = np.nan_to_num(np.where(usable(table)[:, None], p, np.nan))
-        labels.append(np.where(p.max(axis=1) >= min_probability, p.argmax(axis=1), -1))
-    return labels
+        probabilities.append(np.nan_to_num(np.where(usable(table)[:, None], p, np.nan)))
+    return probabilities
 
 
 def labels_by_diameter(

@@ -32,7 +32,7 @@ class Adaptation:
     after: tuple[Analysis, ...]
     method: str = COMBINED  # how pseudo-labels were found: "combined" or "diameter"
     # least probability of the class of a pseudo-label
-    min_probability: float = MIN_PROBABILITY[COMBINED]
+    min_probability: float = MIN_PROBABILITY
     # class → ranges of diameters in nm that determine it, if pseudo-labels come from them
     diameter_ranges: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
     # whether the network has to change; False if it already gives the unambiguous labels

@@ -36,7 +36,7 @@ from ...statistics.scores import match_nearest
 from ..analysis import analyse, classify_clusters, embed_clusters
 from ..session_labels import label_session
 from . import text as adaptation_text
-from .settings import COMBINED, AdaptRequest
+from .settings import COMBINED, MIN_PROBABILITY, AdaptRequest, AdaptSettings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +56,7 @@ def adapt_images(
     progress: Progress | None = None,
     stop: Stop | None = None,
     pseudo_labels: str = COMBINED,  # "combined" or "diameter", see `settings.AdaptRequest`
-    min_probability: float | None = None,
+    min_probability: float = MIN_PROBABILITY,
     accept_unchecked: bool = False,
 ) -> Adaptation:
     """Adapt a model to images whose clusters have been found; nothing is written.
@@ -64,13 +64,17 @@ def adapt_images(
     Raises `ModelError` if the model can't be loaded or adapted, or lacks the device.
     """
     from ...models.inference import load_classifier
-    from .fine_tuning import adapt, choose_settings, refuse_unadaptable
+    from .fine_tuning import adapt, refuse_unadaptable
 
     card, tensors = read_model(find_model(model))
     refuse_unadaptable(card, tensors)
     classifier = load_classifier(model, device)
     ready = [classified_by(a, classifier, progress, stop) for a in analyses]
-    settings = choose_settings(pseudo_labels, min_probability, accept_unchecked)
+    settings = AdaptSettings(
+        posterior=min_probability,
+        pseudo_label_method=pseudo_labels,
+        accept_unchecked=accept_unchecked,
+    )
     found = adapt(ready, card, tensors, settings, classifier.device, progress, stop)
     return named(found, name)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from ...core.settings import device_setting, documented, model_setting, pixel_size_setting, setting
 
 COMBINED, DIAMETER = "combined", "diameter"
-MIN_PROBABILITY = {COMBINED: 0.99, DIAMETER: 0.9}
-"""Method of the pseudo-labels → its default for the least probability of their class."""
+MIN_PROBABILITY = 0.9
+"""Least probability of the class of a pseudo-label."""
 GOOD_AGREEMENT = 0.9
 """Agreement with pseudo-labels, or with corrections, from which a network needs no adaptation."""
 PSEUDO_LABELS, CORRECTIONS = "pseudo-labels left out", "corrections left out"
@@ -20,7 +20,7 @@ PSEUDO_LABELS, CORRECTIONS = "pseudo-labels left out", "corrections left out"
 class AdaptSettings:
     """How a model is adapted."""
 
-    posterior: float = MIN_PROBABILITY[COMBINED]  # least probability of a pseudo-label
+    posterior: float = MIN_PROBABILITY  # least probability of a pseudo-label
     # share of pseudo-labels and corrections that decide whether the result is kept
     held_out: float = 0.25
     # steps, batch_size, learning_rate: of AdamW; at least half of every batch is replayed
@@ -56,15 +56,14 @@ class AdaptRequest:
         choices={COMBINED: "intensity and diameter", DIAMETER: "diameter alone"},
         key="adapt/pseudo-labels",
     )
-    min_probability: float | None = setting(
-        None,
+    min_probability: float = setting(
+        MIN_PROBABILITY,
         "Least probability",
         "Least probability that a pseudo-label is right.",
         min=0.2,
         max=1.0,
         decimals=2,
         step=0.05,
-        default_text="0.99; by diameter 0.9",
     )
     accept_unchecked: bool = setting(
         False,
