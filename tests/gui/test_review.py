@@ -551,6 +551,19 @@ def test_the_sample_is_in_the_project(bench, project, qtbot, settle):
     assert (again.n_done, again.accuracy().overall.right) == (2, 1)
 
 
+def test_a_cluster_comes_into_view_while_another_image_is_still_drawn(bench, qtbot, settle):
+    """As after two quick answers: the image of the first is displayed, its camera not yet set."""
+    binding = bench.binding
+    asked = bench.state.table("a.tif").iloc[-1]
+    bench.state.request_focus(("b.tif", 1))
+    qtbot.waitUntil(lambda: binding.canvas.source_layer("b.tif") is not None)
+    bench.state.request_focus(("a.tif", int(asked["cluster_id"])))
+    settle(binding.viewer)
+    source = binding.canvas.source_layer("a.tif")
+    centre = binding.viewer.camera.center[-2:]
+    assert np.allclose(centre, source.data_to_world([asked["y_px"], asked["x_px"]]))
+
+
 def test_the_name_in_the_bar_is_in_the_log(bench):
     form = workbench_bar(bench.binding.viewer).annotator
     form.name.setText("  Grace ")

@@ -156,11 +156,12 @@ class CurrentImage:
             self._apply_focus(image)
 
     def _apply_focus(self, image: str) -> bool:
-        focus, self._focus = self._focus, None
         source = self._canvas.source_layer(image)
-        if focus is None or focus[0] != image or source is None:
-            return False
-        picking.bring_into_view(self._canvas.viewer, source, focus[1])
+        if self._focus is None or self._focus[0] != image or source is None:
+            return False  # it may be for an image that is displayed later
+        _, row = self._focus
+        self._focus = None
+        picking.bring_into_view(self._canvas.viewer, source, row)
         return True
 
     def set_view(self, image: str, view: CameraView) -> None:
@@ -181,6 +182,8 @@ class CurrentImage:
     def _on_current(self, image: str | None) -> None:
         """Display another image and give the keys to its points."""
         canvas = self._canvas
+        if self._focus is not None and self._focus[0] != image:
+            self._focus = None
         if image is None or not canvas.is_open:
             return
         known = canvas.layers.get(image)
