@@ -364,7 +364,9 @@ def test_the_outcome():
     assert adaptation_text.format_verdict(replace(found, accepted=True)).startswith(
         "Accepted: too l"
     )
-    clusters = "7 clusters beyond doubt: 3 Pt19, 4 Pt70; 2 of them corrected by a person."
+    clusters = (
+        "7 clusters with an unambiguous class: 3 Pt19, 4 Pt70; 2 of them corrected by a person."
+    )
     assert adaptation_text.format_learnt(replace(found, accepted=True)) == f"Learnt from {clusters}"
     assert adaptation_text.format_learnt(found) == f"Nothing was learnt. There are {clusters}"
     unchecked = replace(found, unchecked=True)

@@ -375,7 +375,7 @@ SESSION = {"answer": "fits", "misfit": "", "size_error": 0.0, "size_error_sd": 0
     ("session", "said"),
     [
         (SESSION, "The sizes of this session agree"),
-        (SESSION | {"relies_on_sizes": True}, "Most images have one or two sizes"),
+        (SESSION | {"relies_on_sizes": True}, "The images have few sizes each"),
         (SESSION | {"answer": "cannot tell", "peaks_atoms": [25, 48]}, "This session may not"),
         ({"misfit": "others", "peaks_atoms": [25, 48]}, "This session does not fit"),
     ],
@@ -648,6 +648,18 @@ def test_undo_goes_to_the_image_that_it_is_about(opened, viewer, qtbot, settle):
     assert [i.row() for i in opened.list.selectedIndexes()] == [0]
     assert (state.table()["label_corrected"] == "").all()
     assert "label 2 clusters Pt70" in viewer.status
+
+
+def test_a_project_keeps_its_model(opened, morning, qtbot, settle, viewer):
+    """Another project must not label with the classes of the one before unnoticed."""
+    path = opened.state.project.path
+    opened.models.setCurrentIndex(opened.models.findData("pt-raw"))
+    opened.state.pixel_sizes.set("a.tif", 0.2)  # the first edit makes the file
+    opened.projects.leave()
+    settle(viewer)
+    opened.models.setCurrentIndex(opened.models.findData("default"))
+    opened.projects.open(path)
+    qtbot.waitUntil(lambda: opened.models.model == "pt-raw", timeout=10_000)
 
 
 def test_reopened_all_is_as_it_was(opened, morning, viewer, qtbot, settle, make_napari_viewer):

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QDoubleSpinBox
 import bad_readers
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.detection import DetectionSettings
-from napari_atomicity.gui.controls.forms import wrapped_label
+from napari_atomicity.gui.controls.forms import main_button, spin_box, wrapped_label
 from napari_atomicity.gui.controls.settings import settings
 from napari_atomicity.gui.controls.settings_form import form_of
 from napari_atomicity.gui.docks.analyse import Analyse, Detect
@@ -48,6 +48,26 @@ def write_tiff(path, image, pixel_nm):
         metadata={"unit": "nm"},
     )
     return str(path)
+
+
+@pytest.mark.parametrize("typed", ["0,05", "0.05"])
+def test_a_comma_and_a_point_are_both_the_decimal_point(qtbot, typed):
+    field = spin_box(0, 10, 1, 5, " nm")
+    qtbot.addWidget(field)
+    field.selectAll()
+    QTest.keyClicks(field, typed)
+    QTest.keyClick(field, Qt.Key.Key_Return)
+    assert field.value() == pytest.approx(0.05)
+
+
+def test_a_double_click_on_a_main_button_is_one_click(analyse, qtbot):
+    clicks = []
+    button = main_button("Start", analyse)
+    button.clicked.connect(lambda: clicks.append(1))
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+    QTest.mouseDClick(button, Qt.MouseButton.LeftButton)  # the second press
+    QTest.mouseRelease(button, Qt.MouseButton.LeftButton)
+    assert len(clicks) == 1
 
 
 # ---- the pixel size of the file

@@ -160,6 +160,19 @@ def test_what_can_not_be_read_is_said(dock, viewer, folder, qtbot, settle):
     settle(viewer)  # the other image may still be on its way to the canvas
 
 
+def test_a_file_that_is_complete_later_has_not_failed(dock, viewer, folder, qtbot, settle):
+    path = folder / "late.tif"
+    path.write_bytes(b"nothing like an image" * 50)
+    press(dock)
+    qtbot.waitUntil(lambda: dock.failures.isVisible(), timeout=60_000)
+    write(path)
+    qtbot.waitUntil(lambda: len(dock.history.rows) == 1, timeout=60_000)
+    assert not dock.failures.isVisible()
+    stop(dock, qtbot)
+    assert "failed" not in dock.status_label.text()
+    settle(viewer)
+
+
 def test_of_many_files_that_fail_only_some_are_listed(dock, folder, qtbot, monkeypatch):
     def refuse(*_, **__):
         raise ReadError("the file is refused")

@@ -180,6 +180,17 @@ def test_nothing_is_cut_at_the_right_of_a_dock_in_a_small_window(window, model, 
             qtbot.waitUntil(partial(check_fits, name, dock))
 
 
+def test_the_button_of_the_open_workspace_changes_nothing(window, model, qtbot, monkeypatch):
+    viewer = window()
+    switch = switch_of(viewer)
+    docks = open_docks(viewer)
+    docks["Explain"].close()
+    shown = []
+    monkeypatch.setattr("napari_atomicity.gui.workbench.window.show_layout", shown.append)
+    qtbot.mouseClick(switch.buttons[switch.current.name], Qt.MouseButton.LeftButton)
+    assert switch.buttons[switch.current.name].isChecked() and not shown
+
+
 def test_a_workspace_is_as_it_was_left(window, model, qtbot):
     viewer = window()
     main, switch = viewer.window._qt_window, switch_of(viewer)

@@ -440,3 +440,10 @@ def test_what_is_selected_elsewhere_is_deselected_with_the_image(state):
     state.select([(second, 2)])
     state.current = first
     assert state.selection == frozenset()
+
+
+def test_the_classes_of_several_models_are_in_order_of_their_sizes():
+    state = WindowState()
+    state.clusters.set_analysis(synthetic_analysis(name="a.tif", classes=("Pt19", "Pt41", "Pt70")))
+    state.clusters.set_analysis(synthetic_analysis(name="b.tif"))
+    assert state.classes() == ["Pt19", "Pt30", "Pt41", "Pt55", "Pt70"]

@@ -205,6 +205,25 @@ def test_many_images_of_few_clusters_are_noted():
     assert ratio_notes([1, 30, 30]) == []
 
 
+def test_labels_of_different_models_are_noted():
+    assert ratio_notes([30, 30], models=["pt-dual-1", "pt-dual-1"]) == []
+    (note,) = ratio_notes([30, 30, 30], models=["pt-dual-1", "mine-2", "mine-2"])
+    assert "mine-2 in 2 images, pt-dual-1 in 1 image" in note
+
+
+def test_the_ratios_of_several_models_say_so():
+    table = cluster_table([("a.tif", "Pt19")] * 30 + [("b.tif", "Pt41")] * 30)
+    table["model_id"] = np.where(table["image"] == "a.tif", "pt-dual-1", "mine-2")
+    notes = class_ratios(table, n_bootstrap=50).groupby("scope")["note"].first()
+    assert "different models" in notes["all"]
+    assert "different models" not in notes["a.tif"]
+
+
+def test_a_doubt_of_some_images_says_of_how_many():
+    found = ratio_notes([30] * 3, [ImageLimits(doubts=("peaks differ",)), *[ImageLimits()] * 2])
+    assert found == ["peaks differ (1 of 3 images)"]
+
+
 def test_fractions_of_a_session_that_does_not_fit_are_withheld_unless_asked_for():
     table = cluster_table([("a", "Pt19"), ("b", "Pt41")] * 15)
     record = {"misfit": "the sizes are others", "peaks_atoms": [25.1, 48.2]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from ..core.tables import cluster_table as tables
 from ..core.tables.table_cache import Columns, TableCache, columns_of
 from ..detection.given import inside_any
 from ..models.analysis import Analysis
+from ..statistics.scores import atoms_of
 from ..tracking.tracks import MOVIE
 from .cluster_rows import ClusterRows, bare_rows, insert_rows, join_rows, remove_rows, take_rows
 
@@ -209,13 +211,21 @@ class AnalysisStore:
         return self._cache.columns(image)
 
     def classes(self, hidden: Mapping[str, Analysis] | None) -> list[str]:
-        """Return the classes of the analyses, or of those that blind mode hides, in order."""
+        """Return the classes of the analyses, or of those that blind mode hides, in order.
+
+        Those of several models are in order of their sizes: colours and keys hardly change when
+        another model has labelled an image.
+        """
         if self._classes is None:
-            found: dict[str, None] = {}
+            of_models: dict[tuple[str, ...], None] = {}
             for image, analysis in (hidden or self._analyses).items():
                 columns = self.columns(image) if hidden is None else None
                 names = analysis.table.columns if columns is None else columns
-                found.update(dict.fromkeys(tables.classes_among(names)))
+                of_models[tuple(tables.classes_among(names))] = None
+            found = list(dict.fromkeys(chain.from_iterable(of_models)))
+            sizes = {name: n for name in found if (n := atoms_of(name)) is not None}
+            if len(of_models) > 1 and len(sizes) == len(found):
+                found.sort(key=sizes.__getitem__)
             self._classes = tuple(found)
         return list(self._classes)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QEvent, QObject, QSize, Qt
-from qtpy.QtGui import QResizeEvent
+from qtpy.QtCore import QEvent, QLocale, QObject, QSize, Qt
+from qtpy.QtGui import QKeyEvent, QMouseEvent, QResizeEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
@@ -84,9 +84,16 @@ class _ScrollingSettings(QScrollArea):
         return QSize(width, super().minimumSizeHint().height())
 
 
+class _MainButton(QPushButton):
+    """A button for which a double click is one click: what one starts, two would end."""
+
+    def mouseDoubleClickEvent(self, event: QMouseEvent | None) -> None:  # noqa: N802
+        """Ignore the second press."""
+
+
 def main_button(text: str, owner: QWidget) -> QPushButton:
     """Make the large button for the main action of a dock."""
-    button = QPushButton(text)
+    button = _MainButton(text)
     font = button.font()
     font.setBold(True)
     font.setPointSizeF(font.pointSizeF() * 1.25)
@@ -157,6 +164,22 @@ class _WheelFilter(QObject):
         return True
 
 
+class _DecimalPoint(QObject):
+    """Lets a comma and a point both be the decimal point of a field.
+
+    Qt takes the other one as a separator of groups, so that 0,05 became 5.
+    """
+
+    def eventFilter(self, box: QObject, event: QEvent) -> bool:  # noqa: N802
+        if not isinstance(event, QKeyEvent) or event.text() not in (",", "."):
+            return False
+        if event.type() != QEvent.Type.KeyPress:
+            return False
+        assert isinstance(box, QDoubleSpinBox)
+        box.lineEdit().insert(box.locale().decimalPoint())
+        return True
+
+
 def ignore_wheel(control: QWidget) -> None:
     """Let a control ignore the wheel."""
     control.installEventFilter(_WheelFilter(control))
@@ -174,6 +197,11 @@ def adjust_combo(combo: QComboBox) -> None:
 def adjust_number(box: QDoubleSpinBox, decimals: int, suffix: str) -> None:
     """Let a field for a real number ignore the wheel, and set what it shows."""
     box.setDecimals(decimals)
+    locale = box.locale()
+    locale.setNumberOptions(QLocale.NumberOption.RejectGroupSeparator)  # as in pasted text
+    box.setLocale(locale)
+    if decimals:
+        box.installEventFilter(_DecimalPoint(box))
     box.setSingleStep(10.0 ** (1 - decimals))
     box.setSuffix(suffix)
     box.setKeyboardTracking(False)

@@ -12,6 +12,8 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox
 
 ANNOTATOR = "annotator"
 """Key of the name of the annotator."""
+MODEL, ATOM_MODEL = "model", "atoms/model"
+"""Keys of the chosen models of clusters and of single atoms."""
 
 
 def settings() -> QSettings:
@@ -57,11 +59,18 @@ def _set_value(widget: Control, value: object) -> None:
 
 def _note(name: str, widget: Control, value: object) -> None:
     """Save a value, and show it in the other controls of this setting."""
-    settings().setValue(name, value)
     if widget in _shared[name]:
-        for other in list(_shared[name]):
-            if other is not widget and isalive(other):
-                _set_value(other, value)
+        choose(name, value)
+    else:
+        settings().setValue(name, value)
+
+
+def choose(name: str, value: object) -> None:
+    """Save a value, and show it in all controls that share this setting."""
+    settings().setValue(name, value)
+    for widget in list(_shared[name]):
+        if isalive(widget):
+            _set_value(widget, value)
 
 
 def _number(text: object) -> float:

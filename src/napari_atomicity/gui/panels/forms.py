@@ -32,7 +32,7 @@ from .. import tasks
 from ..controls.forms import ComboBox, keep_room, labelled, new_form, spin_box, wrapped_label
 from ..controls.refresher import follow
 from ..controls.save_dialogs import PathField
-from ..controls.settings import remember
+from ..controls.settings import MODEL, remember
 from ..controls.settings_form import SettingsForm, form_of
 from ..viewer.binding import Binding
 from ..viewer.layers import calibration
@@ -366,7 +366,7 @@ def _hint(
 class ModelCombo(ComboBox):
     """The available models, with their descriptions as tooltips."""
 
-    setting, usual = "model", SHIPPED["default"]
+    setting, usual = MODEL, SHIPPED["default"]
     """Key under which the choice is saved, and the model that is listed first."""
 
     def __init__(self, parent: QWidget | None = None) -> None:

@@ -178,7 +178,7 @@ class TaskLine(FollowingWidget):
         self.bar.setAccessibleName("Progress")
         self.bar.setFixedSize(_BAR_WIDTH_PX, self.fontMetrics().height())
         self.cancel_button = QPushButton("Cancel")
-        self.cancel_button.setToolTip("Stop the running task. An unfinished result is discarded.")
+        self.cancel_button.setToolTip("Stop the running task. Files that are complete stay.")
         self.cancel_button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.cancel_button.clicked.connect(self._cancel)
         self.message = MessageLine()

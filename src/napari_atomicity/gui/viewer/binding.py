@@ -19,7 +19,7 @@ from ...state.window_state import WindowState
 from .. import tasks
 from ..controls.questions import show_info
 from ..controls.refresher import Refresher, StepRunner
-from ..controls.settings import ANNOTATOR, settings
+from ..controls.settings import ANNOTATOR, ATOM_MODEL, MODEL, settings
 from .atoms.atoms import AtomView
 from .canvas import Canvas
 from .clusters.clusters import ClusterDisplay
@@ -31,6 +31,7 @@ from .current_image import CurrentImage
 from .layers import compat, picking
 from .layers.layer_group import ROLE, is_removing_layers
 from .layers.micrographs import is_micrograph
+from .models import choose_model, chosen_model
 from .overlays import Overlays
 from .projects import Projects, has_unstored_edits, may_remove_image
 from .tracks import TrackView
@@ -173,6 +174,8 @@ class Binding:
             canvas, self.clusters, self.overlays, self.current_image, self.label_mode
         )
         self.projects.remember("view", self._view_settings.get, self._view_settings.restore)
+        for key in (MODEL, ATOM_MODEL):  # others have another one: classes would change unnoticed
+            self.projects.remember(key, partial(chosen_model, key), partial(choose_model, key))
         self.atoms = AtomView(canvas, self.current_image, self.label_mode, self.edits)
         self.tracks = TrackView(canvas)
         self.refresher = Refresher(

@@ -19,6 +19,7 @@ from ...core.progress import Progress, Stop
 from ...models.analysis import Analysis
 from ...models.files import (
     available_cards,
+    find_model,
     model_files,
     read_card,
     user_folder,
@@ -27,6 +28,7 @@ from ...models.files import (
 from ...pipeline.installed_models import MAX_MODEL_BYTES, checked_card, is_model_name
 from ...project import Opened, Project, open_any
 from ..controls.questions import confirm
+from ..controls.settings import choose, settings
 
 if TYPE_CHECKING:
     from ...core.model_card import ModelCard
@@ -116,6 +118,18 @@ def wants_models(project: Project, offered: dict[str, str]) -> bool:
         hashes = [_checked_card(project, name).sha256 for name in offered]
         project.set_setting(_DECLINED, [*_declined(project), *hashes])
     return agreed
+
+
+def chosen_model(key: str) -> str:
+    """Return the name of the chosen model, under the key of its setting."""
+    return str(settings().value(key, "default"))
+
+
+def choose_model(key: str, name: str) -> None:
+    """Choose a model of a project again, if it is there."""
+    with suppress(ModelError):
+        find_model(str(name))
+        choose(key, str(name))
 
 
 class ModelFolder:

@@ -160,7 +160,7 @@ class WorkspaceSwitch(QWidget):
             button.setToolTip(space.tooltip)
             button.setAccessibleName(f"Workspace {space.name}")
             button.setCheckable(True)
-            button.clicked.connect(partial(self.show_workspace, space))
+            button.clicked.connect(partial(self._choose, space))
             group.addButton(button)
             row.addWidget(button)
             self.buttons[space.name] = button
@@ -173,6 +173,11 @@ class WorkspaceSwitch(QWidget):
         row.addWidget(self.more)
         row.addWidget(self.steps)
         main_window(viewer).installEventFilter(self)
+
+    def _choose(self, space: Workspace, *_: object) -> None:
+        """Open another workspace; the open one stays as it is, with its zoom."""
+        if space is not self.current:
+            self.show_workspace(space)
 
     def show_workspace(self, space: Workspace, *_: object) -> None:
         """Open a workspace; the one that was open is remembered as it is."""

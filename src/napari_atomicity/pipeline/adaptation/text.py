@@ -78,7 +78,9 @@ def format_learnt(found: Adaptation) -> str:
     by_class = ", ".join(f"{count} {name}" for name, count in found.pseudo_labels.items() if count)
     corrections = found.corrections
     own = f"; {corrections} of them corrected by a person" if corrections else ""
-    kind = "beyond doubt" if found.method == COMBINED else "with a diameter of one class"
+    kind = (
+        "with an unambiguous class" if found.method == COMBINED else "with a diameter of one class"
+    )
     clusters = f"{pluralise(n, 'cluster')} {kind}: {by_class}{own}."
     if found.accepted:
         return f"Learnt from {clusters}"

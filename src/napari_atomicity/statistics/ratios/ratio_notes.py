@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -63,9 +64,9 @@ which it is reported: in 1 of 41 simulated sessions of sizes of the model, and i
 others."""
 ADD_KNOWN_SAMPLE = "add an image of a known sample to the session"
 RESTS_ON_SIZES = (
-    "most images have one or two sizes only: which classes they are, and whether they are sizes of "
-    "the model, rests on the pixel size and the focus; 5 % in the pixel size can be a class. "
-    "Images of known samples in the session settle it"
+    "the images have few sizes each (weighted by their shares, fewer than 2.5): which classes they "
+    "are, and whether they are sizes of the model, rests on the pixel size and the focus; 5 % in "
+    "the pixel size can be a class. Images of known samples in the session settle it"
 )
 """Of a session without ratios of three sizes, whose scale nothing else tells well."""
 
@@ -146,6 +147,7 @@ def ratio_notes(
     n_clusters: Sequence[int],
     limits: Sequence[ImageLimits] = (),
     conditions_differ: bool = False,  # whether conditions differ from those of the training
+    models: Sequence[str] = (),  # model of each image that a model has labelled
 ) -> list[str]:  # empty if nothing is known to limit the use
     """List the reasons that limit the use of the ratios of an image, or of several."""
     changed = [name for image in limits for name in image.changed_settings]
@@ -192,7 +194,15 @@ def ratio_notes(
                 f"labels are those of {_ESTIMATORS[name]}: confidences, prediction sets and "
                 "intervals are calibrated for the combination only"
             )
-    reasons += dict.fromkeys(doubt for image in limits for doubt in image.doubts)
+    if len(images_of_model := Counter(models)) > 1:
+        shares = [f"{name} in {pluralise(n, 'image')}" for name, n in images_of_model.most_common()]
+        reasons.append(
+            f"labels are those of different models ({', '.join(shares)}): analyse all images with "
+            "one model"
+        )
+    for doubt, n in Counter(doubt for image in limits for doubt in image.doubts).items():
+        share = f" ({n} of {len(limits)} images)" if n < len(limits) else ""
+        reasons.append(f"{doubt}{share}")
     if reason := reason_to_withhold(limits):
         reasons.append(reason)
     return reasons

@@ -277,6 +277,14 @@ class _Method:
         }
 
 
+def _model_of_each_image(table: pd.DataFrame) -> dict[str, str]:
+    """Return the model that labelled most clusters of each image, where a model labelled some."""
+    pairs = table[["image", "model_id"]].astype(str)
+    numbers = pairs[pairs["model_id"] != ""].value_counts().reset_index()
+    most = numbers.drop_duplicates("image")  # they are in falling order
+    return dict(zip(most["image"], most["model_id"], strict=True))
+
+
 class _RatioSource:
     """The clusters of a table by image, from which the ratios of any scope follow."""
 
@@ -304,6 +312,7 @@ class _RatioSource:
         self._counts = _counts(table, self.images, [*self.classes, *NON_CLASS_LABELS])
         self._other_labels = [n for n in NON_CLASS_LABELS if (table["label"] == n).any()]
         self._differing = images_that_differ(table)
+        self._models = _model_of_each_image(table)
         clipped, saturated = clipped_images(table), saturated_images(table)
         self._limits = [
             replace(
@@ -377,7 +386,8 @@ class _RatioSource:
         counts = self._counts[rows, : len(self.classes)].sum(axis=1)
         differs = not self._differing.isdisjoint(self.images[i] for i in rows)
         limits = [self._limits[i] for i in rows]
-        return SEPARATOR.join(ratio_notes(counts.tolist(), limits, differs))
+        models = [model for i in rows if (model := self._models.get(self.images[i]))]
+        return SEPARATOR.join(ratio_notes(counts.tolist(), limits, differs, models))
 
     def _images_of(self, scope: str) -> list[int]:
         """Return the indices of the images of a scope; an image has precedence over a group."""

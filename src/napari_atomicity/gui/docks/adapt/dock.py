@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 
 from ....core.errors import AtomicityError
 from ....core.progress import Progress, Stop, report, with_time_left
-from ....core.tables.cluster_table import ALL, corrected
+from ....core.tables.cluster_table import ALL, classes_of, corrected
 from ....core.text import pluralise
 from ....models.analysis import Analysis
 from ....models.files import SHIPPED, save_model, user_folder
@@ -278,9 +278,16 @@ class Adapt(Dock):
                 f"{pluralise(n, 'cluster')} are too few to learn from: at least "
                 f"{MIN_CLUSTERS} are needed, 100 are better. Choose all images, or larger ones."
             )
-        given = sum(len(corrected(a.table)) for a in chosen)
+        is_class = [
+            label in classes_of(a.table)
+            for a in chosen
+            for label in corrected(a.table)["label_corrected"]
+        ]
+        given, others = sum(is_class), len(is_class) - sum(is_class)
         images = pluralise(len(chosen), "image")
         words = f"{n} clusters in {images}"
+        if others:
+            words += f"; {pluralise(others, 'corrected label')} not of its classes, not used"
         if given:
             labels = f"{given} corrected label{'s' * (given != 1)}"
             return f"{words}; your {labels} count{'s' * (given == 1)} as certain."

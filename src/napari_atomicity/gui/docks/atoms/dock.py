@@ -20,7 +20,7 @@ from ....pipeline.run_request import AtomRequest
 from ... import tasks
 from ...controls.forms import CollapsibleSection, folded, labelled, main_button, new_row
 from ...controls.questions import confirm, show_info
-from ...controls.settings import remember
+from ...controls.settings import ATOM_MODEL, remember
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
 from ...panels.forms import ImageForm, ModelCombo, describe_card, may_analyse
@@ -45,7 +45,7 @@ from .threshold import PixelSizePart, ThresholdPart
 class AtomModelCombo(ModelCombo):
     """The atom models at hand."""
 
-    setting, usual = "atoms/model", SHIPPED["default"]
+    setting, usual = ATOM_MODEL, SHIPPED["default"]
 
     def available(self) -> list[tuple[str, str]]:
         cards = available_cards(AtomCard)

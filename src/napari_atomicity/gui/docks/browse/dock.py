@@ -184,6 +184,9 @@ class Browse(Dock):
             "their clusters by it. Your labels are kept. You can undo this."
         )
         self.label_action.triggered.connect(self._label_sessions)
+        form = new_form()
+        self.models = add_model_row(form)
+        self.content.addLayout(form)
         self.content.addLayout(self._analyse_row())
         self.settings = self.add(self._settings_form())
         bind_to_viewer(self.binding.viewer, BROWSE, self.binding.current_image)
@@ -256,7 +259,6 @@ class Browse(Dock):
 
     def _settings_form(self) -> QWidget:
         form = new_form()
-        self.models = add_model_row(form)
         self.form = form_of(RunRequest, "device", "symmetries", "labels", "detection")
         self.place = QLineEdit()
         self.place.setPlaceholderText("in this window")

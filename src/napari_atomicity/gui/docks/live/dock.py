@@ -162,6 +162,9 @@ class Live(Dock):
         follow(self, self.state.pixel_sizes.changed, self._remember_pixel_sizes)
         follow(self, self.state.project_changed, self._remember_pixel_sizes)
         self.content.addLayout(self._folder_row())
+        form = new_form()
+        self.models = add_model_row(form)
+        self.content.addLayout(form)
         self.button = self.add(main_button("Watch", self))
         self.button.clicked.connect(self.toggle)
         self.show_images = self.add(
@@ -236,7 +239,6 @@ class Live(Dock):
             "Number of images at the start of the session that define its conditions. An alarm "
             f"reports a later change that exceeds chance. Default: {FIRST}.",
         )  # fmt: skip
-        self.models = add_model_row(form)
         self.form = form_of(RunRequest, "pixel_size_nm", "device", "detection")
         return folded(form, self.form, read_limits_form())
 
@@ -396,6 +398,8 @@ class Live(Dock):
             self._show_failures()
             self.images.add(FailedFile(Path(outcome.path), outcome.error or ""), *self._engine)
             return
+        if self._failed.pop(outcome.image, None) is not None:  # complete by now
+            self._show_failures()
         if live.row is not None:
             self.history.add(live.row)
             self._draw()
