@@ -120,7 +120,7 @@ def test_one_click_from_clusters_to_tracks(tracked, viewer, analysed):
     assert "per s" in dock.summary.text()
     assert dock.events.rowCount() == len(dock.found.events) > 0
     assert dock.dwells.rowCount() == len(dock.found.dwell_rates) > 0
-    assert dock.plot.title == "Clusters of each label"
+    assert dock.plot.title == "Clusters of each smoothed label"
     layer = viewer.layers["movie tracks"]
     assert layer.data.shape[1] == 4
     assert len(layer.data) == (expected.table["track_id"] >= 0).sum()

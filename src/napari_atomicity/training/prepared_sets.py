@@ -221,8 +221,8 @@ def _check_classes(table: pd.DataFrame) -> list[str]:
     single = n_images.index[n_images < 2]
     if len(single):
         raise AtomicityError(
-            f"{', '.join(sorted(single))} was corrected in one image only, so that no image can "
-            "be held out",
+            "corrected in one image only, so that no image can be held out: "
+            f"{', '.join(sorted(single))}",
             advice=_ADVICE,
         )
     return sorted(labels, key=lambda c: (atoms_of(c) or 0, c))

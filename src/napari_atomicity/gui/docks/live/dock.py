@@ -125,7 +125,7 @@ def _draw_drift(axes: Axes, look: Look, history: LiveHistory, x: np.ndarray) -> 
     change, drift = history.change(), history.drift()
     both = np.concatenate([change, drift])
     top = max(1.5, 1.1 * float(both[np.isfinite(both)].max(initial=1.0)))
-    axes.set_title("Change of the session; drift (dashed); limits dotted")
+    axes.set_title("Change; drift dashed, limits dotted")
     axes.set(ylim=(0, top), yticks=(0, top), yticklabels=("0", f"{top:.2g}"))
     axes.axhline(1.0, color=look.ink, alpha=0.8, linewidth=0.8, linestyle=":")
     draw_line(axes, look, x, drift, _DRIFT, linestyle="--")

@@ -386,7 +386,7 @@ class Movie(Dock):
         else:
             labels = [*classes, *NON_CLASS_LABELS]
             self.plot.show_counts(
-                counts_over_time(found, labels), colours(classes), "Clusters of each label"
+                counts_over_time(found, labels), colours(classes), "Clusters of each smoothed label"
             )
         self._mark_events(set(chosen))
 

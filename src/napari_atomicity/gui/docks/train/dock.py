@@ -18,6 +18,7 @@ from ....core.errors import AtomicityError
 from ....core.model_card import ModelCard
 from ....core.progress import Progress, Stop, with_time_left
 from ....core.tables.cluster_table import corrected
+from ....core.text import pluralise
 from ....models.files import SHIPPED, shipped_folder, user_folder
 from ....reporting.plots.training import describe_training, draw_learning_curve
 from ....training.request import (
@@ -251,7 +252,8 @@ class Train(Dock):
         self._n_corrected = len(table)
         counts = table["label_corrected"].value_counts()
         self.counted.setText(
-            f"{len(table)} corrected clusters in {table['image'].nunique()} images: "
+            f"{pluralise(len(table), 'corrected cluster')} in "
+            f"{pluralise(table['image'].nunique(), 'image')}: "
             + ", ".join(f"{n} {name}" for name, n in counts.items())
             if len(table)
             else "No cluster has a corrected class yet. Correct some of every class, in at least "
