@@ -325,8 +325,8 @@ def assign_folds(
                 f"{label} has {pluralise(len(rows), 'image')}, and a test in {folds} parts needs "
                 f"{least}",
                 advice="Record more images, or choose another number of parts (--folds; Parts, "
-                "without Quick test): training needs two images of each class in addition to those of "
-                "the left-out part",
+                "without Quick test): training needs two images of each class in addition to those "
+                "of the left-out part",
             )
         fold[rng.permutation(rows)] = np.arange(len(rows)) % folds
     if given:
