@@ -1,6 +1,7 @@
 """A session into a folder: every file whole, and what can't be read costs a line."""
 
 import json
+import multiprocessing
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import tifffile
 from napari_atomicity.core.errors import AtomicityError, Cancelled, ModelError, TableError
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.model_card import ModelCard
+from napari_atomicity.core.processes import meanwhile
 from napari_atomicity.core.tables.cluster_table import settle_labels
 from napari_atomicity.io.files import write_json
 from napari_atomicity.io.images import load
@@ -236,6 +238,40 @@ def test_a_stop_leaves_whole_files_and_no_record(tmp_path):
     assert "run.json" not in there(tmp_path)
     assert len(read_clusters(tmp_path / "clusters.csv")) == 60
     assert not list(tmp_path.rglob(".*"))
+
+
+def test_the_workbook_of_many_clusters_is_written_meanwhile(tmp_path, monkeypatch):
+    export(analyses(1), tmp_path / "one", Choices(figures=False, report=False))
+    monkeypatch.setattr(exports, "MANY_CLUSTERS", 1)
+    files = export(analyses(1), tmp_path / "two", Choices(figures=False, report=False))
+    assert tmp_path / "two" / "clusters.xlsx" in files
+    one, two = (read_table(tmp_path / name / "clusters.xlsx") for name in ("one", "two"))
+    pd.testing.assert_frame_equal(one, two)
+    record = json.loads((tmp_path / "two" / "run.json").read_text())
+    assert "clusters.xlsx" in record["outputs"]
+
+
+def test_a_stop_ends_the_workbook_that_is_written_meanwhile(tmp_path, monkeypatch):
+    monkeypatch.setattr(exports, "MANY_CLUSTERS", 1)
+    asked = []
+
+    def stop():
+        asked.append(1)
+        return len(asked) > 6
+
+    with pytest.raises(Cancelled):
+        export(analyses(3), tmp_path, stop=stop)
+    assert not multiprocessing.active_children()
+    assert "clusters.xlsx" not in there(tmp_path) and not list(tmp_path.rglob(".*"))
+
+
+def _refuse(path):
+    raise ValueError(f"{path} is refused")
+
+
+def test_the_error_of_work_that_is_done_meanwhile_is_raised():
+    with pytest.raises(ValueError, match="here is refused"), meanwhile(_refuse, "here"):
+        pass
 
 
 def test_a_folder_that_can_not_be_written_to_is_named(tmp_path):

@@ -9,6 +9,10 @@ from contextlib import contextmanager
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
+from .progress import Stop, check
+
+_WAIT_S = 0.1
+
 
 @contextmanager
 def without_ctrl_c() -> Iterator[None]:
@@ -48,3 +52,26 @@ def spawn_pool(
     and wait for them forever.
     """
     return ProcessPoolExecutor(workers, WorkerContext(), start, arguments)
+
+
+@contextmanager
+def meanwhile(
+    work: Callable[..., object], *arguments: Any, stop: Stop | None = None
+) -> Iterator[None]:
+    """Do some work in another process while the block runs, and wait for it after the block.
+
+    The process is ended if the block raises, or ``stop()`` says so. If it fails, the work is done
+    again in this process, so that its error is raised.
+    """
+    process = WorkerContext().Process(target=work, args=arguments, daemon=True)
+    process.start()
+    try:
+        yield
+        while process.is_alive():
+            check(stop)
+            process.join(_WAIT_S)
+    finally:
+        process.kill()
+        process.join()
+    if process.exitcode:
+        work(*arguments)

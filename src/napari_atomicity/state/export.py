@@ -6,11 +6,14 @@ file has gone, or that can't be drawn, costs a line in the report and nothing el
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -18,10 +21,11 @@ import pandas as pd
 from ..core.acquisition_session import AcquisitionSession, Sample
 from ..core.errors import Cancelled, ModelError, attempt
 from ..core.model_card import ModelCard
+from ..core.processes import meanwhile
 from ..core.progress import Progress, Stop, check, for_each_image, report
 from ..core.settings import setting
 from ..core.tables.cluster_table import classes_of
-from ..io.files import write_json
+from ..io.files import atomic_write, write_json
 from ..io.inputs import make_folder
 from ..io.provenance import (
     Outcome,
@@ -202,6 +206,8 @@ def _interval(row: dict[str, Any], name: str) -> str:
     return f"{value:.2f} ({low:.2f} to {high:.2f})" if value == value else "–"
 
 
+MANY_CLUSTERS = 20_000
+"""Number of clusters from which on a process of its own writes the workbook: it takes 5 s here."""
 CHARTS = ("fractions", "parity", "confusion")
 """File names of figures that are not in `reporting.plots.registry.PLOTS`."""
 
@@ -297,9 +303,30 @@ class _Export:
         check(self.stop)
         report(self.progress, done, total, message)
 
+    @property
+    def has_large_workbook(self) -> bool:
+        """Whether a process of its own writes the workbook of the clusters: it takes long."""
+        return self.choices.excel and len(self.table) >= MANY_CLUSTERS
+
+    @contextmanager
+    def large_workbook(self, results: ResultFolder) -> Iterator[None]:
+        """Write the workbook of many clusters in another process while the block runs."""
+        if not self.has_large_workbook:
+            yield
+            return
+        path = results / "clusters.xlsx"
+        with TemporaryDirectory() as folder:
+            written = Path(folder, path.name)
+            with meanwhile(write_clusters, self.table, written, stop=self.stop):
+                yield
+                self.say("Writing clusters.xlsx")
+            with atomic_write(path) as temporary:
+                shutil.copyfile(written, temporary)
+        results.add(path)
+
     def write_tables(self, results: ResultFolder) -> None:
         suffixes = ["csv", "parquet", *(["xlsx"] if self.choices.excel else [])]
-        for suffix in suffixes:
+        for suffix in suffixes[:2] if self.has_large_workbook else suffixes:
             self.say(f"Writing clusters.{suffix}")
             results.add(write_clusters(self.table, results / f"clusters.{suffix}"))
         for suffix in [*suffixes, *(["tex"] if self.choices.latex else [])]:
@@ -416,12 +443,15 @@ class _Export:
         results = ResultFolder(out_dir, "export")
         results.failed.update(self.failed)
         outcomes = self.outcomes
-        self.write_tables(results)
-        if self.choices.figures:
-            attempt(results.failed, "figures", partial(self.write_figures, results))
+        drawn = None
+        with self.large_workbook(results):
+            self.write_tables(results)
+            if self.choices.figures:
+                attempt(results.failed, "figures", partial(self.write_figures, results))
+            if self.choices.report:
+                drawn = self.sections(outcomes)
         write_page = None
-        if self.choices.report:
-            drawn = self.sections(outcomes)
+        if drawn is not None:
             self.say("Writing the report")
             write_page = partial(self.write_page, results / REPORT, *drawn)
         results.finish(outcomes, write_page, **self.circumstances())
