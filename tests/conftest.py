@@ -149,10 +149,10 @@ def quick_adaptation(monkeypatch):
     """Adaptations of a few steps, without the map, whose compilation takes seconds."""
     from functools import partial
 
-    from napari_atomicity.pipeline.adaptation import fine_tuning as adaptation
+    from napari_atomicity.pipeline.adaptation import runs
 
-    few = partial(adaptation.AdaptSettings, steps=15, batch_size=24, learning_rate=4e-3)
-    monkeypatch.setattr(adaptation, "AdaptSettings", few)
+    few = partial(runs.AdaptSettings, steps=15, batch_size=24, learning_rate=4e-3)
+    monkeypatch.setattr(runs, "AdaptSettings", few)
     monkeypatch.setattr(
         "napari_atomicity.models.embedding.place", lambda embedding, _: embedding[:, :2]
     )

@@ -93,8 +93,10 @@ def quick():
     from distributed import LocalCluster
 
     from napari_atomicity.pipeline import atom_runs
-    from napari_atomicity.pipeline.adaptation import fine_tuning
+    from napari_atomicity.pipeline.adaptation import runs
+    from napari_atomicity.pipeline.adaptation.settings import AdaptSettings
     from napari_atomicity.training import atoms, request
+    from napari_atomicity.validation import jobs
 
     cluster = LocalCluster(
         n_workers=1, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=None
@@ -113,7 +115,8 @@ def quick():
         patch.setattr(benchmark, "isomer_library", quick_isomers)
         patch.setattr(out_of_distribution, "STEPS", 50)
         patch.setattr("napari_atomicity.models.embedding.fit_map", lambda e, seed: e[:, :2].copy())
-        patch.setattr(fine_tuning, "AdaptSettings", partial(fine_tuning.AdaptSettings, steps=20))
+        for module in (runs, jobs):
+            patch.setattr(module, "AdaptSettings", partial(AdaptSettings, steps=20))
         # Of networks that start from random weights.
         patch.setattr(request, "TrainingSettings", partial(request.TrainingSettings, width=4))
         patch.setattr(atoms, "AtomTrainingSettings", tiny)

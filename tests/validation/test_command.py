@@ -15,7 +15,6 @@ from napari_atomicity.cli import validate
 from napari_atomicity.cli.commands import app
 from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.io.files import to_json
-from napari_atomicity.pipeline.adaptation import fine_tuning
 from napari_atomicity.validation import jobs, methods, run, runs
 from napari_atomicity.validation.data import SELECTED
 from napari_atomicity.validation.request import count_finished_runs
@@ -33,10 +32,10 @@ def atomicity(*arguments):
 @pytest.fixture(scope="module")
 def patched():
     """Quick maps and adaptations."""
-    few = partial(fine_tuning.AdaptSettings, steps=8, batch_size=24)
+    few = partial(jobs.AdaptSettings, steps=8, batch_size=24)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("napari_atomicity.models.embedding.fit_map", lambda e, seed: e[:, :2].copy())
-        patch.setattr(fine_tuning, "AdaptSettings", few)
+        patch.setattr(jobs, "AdaptSettings", few)
         yield
 
 
