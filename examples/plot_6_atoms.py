@@ -16,7 +16,7 @@ from napari_atomicity import dispersion, find_atoms
 from napari_atomicity.atoms.dispersion import DispersionSettings
 from napari_atomicity.simulation.example_data import atom_example_path
 from napari_atomicity.statistics.points.atom_groups import group_table
-from napari_atomicity.statistics.points.metal_loading import LoadingSettings
+from napari_atomicity.statistics.points.loading_settings import LoadingSettings
 
 atoms = find_atoms(atom_example_path(), device="cpu")
 print(atoms)

@@ -30,7 +30,7 @@ from napari_atomicity.io.readers.read_limits import ReadLimits
 from napari_atomicity.pipeline.adaptation.settings import AdaptRequest
 from napari_atomicity.pipeline.run_request import AtomRequest, RunRequest
 from napari_atomicity.statistics.points import atom_groups, metal_loading
-from napari_atomicity.statistics.points.metal_loading import LoadingSettings
+from napari_atomicity.statistics.points.loading_settings import LoadingSettings
 from napari_atomicity.statistics.samples.comparison import COMPARISON_SCHEMA, TREND_SCHEMA
 from napari_atomicity.tracking import MovieSettings
 from napari_atomicity.training import TrainRequest

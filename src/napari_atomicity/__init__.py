@@ -21,7 +21,7 @@ _PUBLIC = {
     "Micrograph": "core.micrograph",
     "Project": "project",
     "Session": "api",
-    "ThresholdClassifier": "models.thresholds",
+    "ThresholdClassifier": "models.threshold_classifier",
     "__version__": "_version",
     "adapt": "api",
     "analyse": "api",
@@ -75,7 +75,7 @@ if TYPE_CHECKING:
     from .detection.settings import DetectionSettings
     from .io.images import load
     from .models.analysis import Analysis
-    from .models.thresholds import ThresholdClassifier
+    from .models.threshold_classifier import ThresholdClassifier
     from .project import Project
 
 __getattr__, __dir__ = lazy_attributes(__name__, _PUBLIC)

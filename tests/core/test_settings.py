@@ -10,7 +10,7 @@ from napari_atomicity.core.settings import check_settings, default_of, setting, 
 from napari_atomicity.detection import DetectionSettings
 from napari_atomicity.pipeline.adaptation.settings import AdaptRequest
 from napari_atomicity.pipeline.run_request import AtomRequest, RunRequest
-from napari_atomicity.statistics.points.metal_loading import LoadingSettings
+from napari_atomicity.statistics.points.loading_settings import LoadingSettings
 from napari_atomicity.tracking import MovieSettings
 from napari_atomicity.training.request import SimulationSource, TrainRequest
 

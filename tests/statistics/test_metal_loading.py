@@ -9,12 +9,14 @@ import pytest
 from napari_atomicity.core.errors import SettingError
 from napari_atomicity.pipeline.run_request import AtomRequest
 from napari_atomicity.statistics.points.dispersion_intervals import Estimate
-from napari_atomicity.statistics.points.metal_loading import (
+from napari_atomicity.statistics.points.loading_settings import (
     ATOMIC_WEIGHTS_G_MOL,
+    LoadingSettings,
+)
+from napari_atomicity.statistics.points.metal_loading import (
     CORRECTED,
     NOT_CORRECTED,
     SCHEMA,
-    LoadingSettings,
     surface_density,
     weight_percent,
     with_loading,

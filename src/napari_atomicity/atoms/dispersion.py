@@ -31,11 +31,8 @@ from ..statistics.points.dispersion import (
     pool_frames,
     pool_images,
 )
-from ..statistics.points.metal_loading import (
-    SCHEMA as LOADING_SCHEMA,
-    LoadingSettings,
-    with_loading,
-)
+from ..statistics.points.loading_settings import LoadingSettings
+from ..statistics.points.metal_loading import SCHEMA as LOADING_SCHEMA, with_loading
 from ..statistics.points.windows import ObservationWindow
 from . import support
 from .analysis import with_neighbours

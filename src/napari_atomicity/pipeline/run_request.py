@@ -22,7 +22,7 @@ from ..core.settings import (
     settings_of,
 )
 from ..detection.settings import DetectionSettings
-from ..statistics.points.metal_loading import NO_METAL, LoadingSettings
+from ..statistics.points.loading_settings import NO_METAL, LoadingSettings
 
 
 @documented

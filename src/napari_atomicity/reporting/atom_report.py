@@ -12,7 +12,8 @@ from markupsafe import Markup
 
 from ..core.text import pluralise
 from ..io.files import to_json, write_text
-from ..statistics.points.metal_loading import ATOMIC_WEIGHTS_G_MOL, NOT_CORRECTED
+from ..statistics.points.loading_settings import ATOMIC_WEIGHTS_G_MOL
+from ..statistics.points.metal_loading import NOT_CORRECTED
 from ..statistics.samples.comparison import SampleComparison
 from .charts import as_image
 from .template_data import get_template, sample_context

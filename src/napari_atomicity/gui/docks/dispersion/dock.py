@@ -28,7 +28,7 @@ from ....io.tables import write_table
 from ....reporting.plots.base import Look, Plot
 from ....reporting.plots.dispersion import DISPERSION_PLOTS
 from ....reporting.plots.registry import save_plot
-from ....statistics.points.metal_loading import LoadingSettings
+from ....statistics.points.loading_settings import LoadingSettings
 from ....statistics.samples.comparison import SampleComparison
 from ....statistics.samples.run_evidence import compare_atoms
 from ...controls.chart import load_matplotlib
