@@ -7,7 +7,8 @@ from qtpy import API_NAME
 from qtpy.QtCore import QEvent, QPointF, Qt
 from qtpy.QtGui import QKeyEvent, QMouseEvent
 
-from napari_atomicity.gui.controls.shortcuts import as_key_event, key_name
+from napari_atomicity.gui.controls.forms import as_key_event
+from napari_atomicity.gui.controls.shortcuts import key_name
 
 PLAIN = Qt.KeyboardModifier.NoModifier
 NO_BUTTON = Qt.MouseButton.NoButton

@@ -15,7 +15,7 @@ import tifffile
 from napari_atomicity.core.errors import AtomicityError, Cancelled, ModelError, TableError
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.model_card import ModelCard
-from napari_atomicity.core.processes import meanwhile
+from napari_atomicity.core.processes import background_process
 from napari_atomicity.core.tables.cluster_table import settle_labels
 from napari_atomicity.io.files import write_json
 from napari_atomicity.io.images import load
@@ -270,7 +270,7 @@ def _refuse(path):
 
 
 def test_the_error_of_work_that_is_done_meanwhile_is_raised():
-    with pytest.raises(ValueError, match="here is refused"), meanwhile(_refuse, "here"):
+    with pytest.raises(ValueError, match="here is refused"), background_process(_refuse, "here"):
         pass
 
 

@@ -55,7 +55,7 @@ def spawn_pool(
 
 
 @contextmanager
-def meanwhile(
+def background_process(
     work: Callable[..., object], *arguments: Any, stop: Stop | None = None
 ) -> Iterator[None]:
     """Do some work in another process while the block runs, and wait for it after the block.

@@ -21,7 +21,7 @@ import pandas as pd
 from ..core.acquisition_session import AcquisitionSession, Sample
 from ..core.errors import Cancelled, ModelError, attempt
 from ..core.model_card import ModelCard
-from ..core.processes import meanwhile
+from ..core.processes import background_process
 from ..core.progress import Progress, Stop, check, for_each_image, report
 from ..core.settings import setting
 from ..core.tables.cluster_table import classes_of
@@ -317,7 +317,7 @@ class _Export:
         path = results / "clusters.xlsx"
         with TemporaryDirectory() as folder:
             written = Path(folder, path.name)
-            with meanwhile(write_clusters, self.table, written, stop=self.stop):
+            with background_process(write_clusters, self.table, written, stop=self.stop):
                 yield
                 self.say("Writing clusters.xlsx")
             with atomic_write(path) as temporary:
@@ -326,7 +326,9 @@ class _Export:
 
     def write_tables(self, results: ResultFolder) -> None:
         suffixes = ["csv", "parquet", *(["xlsx"] if self.choices.excel else [])]
-        for suffix in suffixes[:2] if self.has_large_workbook else suffixes:
+        for suffix in suffixes:
+            if suffix == "xlsx" and self.has_large_workbook:
+                continue  # see `large_workbook`
             self.say(f"Writing clusters.{suffix}")
             results.add(write_clusters(self.table, results / f"clusters.{suffix}"))
         for suffix in [*suffixes, *(["tex"] if self.choices.latex else [])]:
@@ -443,17 +445,16 @@ class _Export:
         results = ResultFolder(out_dir, "export")
         results.failed.update(self.failed)
         outcomes = self.outcomes
-        drawn = None
+        write_page = None
         with self.large_workbook(results):
             self.write_tables(results)
             if self.choices.figures:
                 attempt(results.failed, "figures", partial(self.write_figures, results))
             if self.choices.report:
                 drawn = self.sections(outcomes)
-        write_page = None
-        if drawn is not None:
+                write_page = partial(self.write_page, results / REPORT, *drawn)
+        if write_page is not None:
             self.say("Writing the report")
-            write_page = partial(self.write_page, results / REPORT, *drawn)
         results.finish(outcomes, write_page, **self.circumstances())
         results.raise_failed()
         return results.files

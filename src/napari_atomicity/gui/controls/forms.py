@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from qtpy.QtCore import QEvent, QLocale, QObject, QSize, Qt
 from qtpy.QtGui import QKeyEvent, QMouseEvent, QResizeEvent
 from qtpy.QtWidgets import (
@@ -164,6 +166,20 @@ class _WheelFilter(QObject):
         return True
 
 
+def as_key_event(event: QEvent) -> Any:
+    """Return an event of a key as a `QKeyEvent`.
+
+    vispy keeps the last mouse event, whose address Qt may use again. PyQt then returns that
+    `QMouseEvent` for the key, and the key would be lost.
+    """
+    if isinstance(event, QKeyEvent):
+        return event
+    from qtpy import sip
+
+    address: Any = sip.unwrapinstance(event)  # type: ignore[func-returns-value]
+    return sip.wrapinstance(address, QKeyEvent)
+
+
 class _DecimalPoint(QObject):
     """Lets a comma and a point both be the decimal point of a field.
 
@@ -171,9 +187,7 @@ class _DecimalPoint(QObject):
     """
 
     def eventFilter(self, box: QObject, event: QEvent) -> bool:  # noqa: N802
-        if not isinstance(event, QKeyEvent) or event.text() not in (",", "."):
-            return False
-        if event.type() != QEvent.Type.KeyPress:
+        if event.type() != QEvent.Type.KeyPress or as_key_event(event).text() not in (",", "."):
             return False
         assert isinstance(box, QDoubleSpinBox)
         box.lineEdit().insert(box.locale().decimalPoint())

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtGui import QKeyEvent, QKeySequence, QPainter, QPaintEvent, QPen
+from qtpy.QtGui import QKeySequence, QPainter, QPaintEvent, QPen
 from qtpy.QtWidgets import (
     QDialog,
     QDialogButtonBox,
@@ -274,6 +274,7 @@ def show_help(viewer: Any) -> Help:
     return window
 
 
+# ---- key and mouse events of the canvas
 _QT_NAMES = {"Del": "Delete", "Esc": "Escape", "Backtab": "Tab"}
 
 
@@ -289,20 +290,6 @@ class MouseMoves:
             method(event.position, event.pos)
 
 
-def as_key_event(event: QEvent) -> Any:
-    """Return an event of a key as a `QKeyEvent`.
-
-    vispy keeps the last mouse event, whose address Qt may use again. PyQt then returns that
-    `QMouseEvent` for the key, and the key would be lost.
-    """
-    if isinstance(event, QKeyEvent):
-        return event
-    from qtpy import sip
-
-    address: Any = sip.unwrapinstance(event)  # type: ignore[func-returns-value]
-    return sip.wrapinstance(address, QKeyEvent)
-
-
 def key_name(event: Any) -> str:
     """Return the key of an event as napari writes it, such as ``Control-Shift-Z``."""
     name = QKeySequence(event.key()).toString(QKeySequence.SequenceFormat.PortableText)
@@ -316,6 +303,7 @@ def key_name(event: Any) -> str:
     return "-".join([*(word for word, flag in held if modifiers & flag), name])
 
 
+# ---- keyboard focus
 _WIDTH_PX = 2
 
 

@@ -25,11 +25,11 @@ from ...core.text import pluralise
 from ...state.window_state import Step, TaskState
 from .. import tasks
 from ..controls.drawing import ProgressBar
-from ..controls.forms import keep_room
+from ..controls.forms import as_key_event, keep_room
 from ..controls.questions import attempt
 from ..controls.refresher import FollowingWidget
 from ..controls.settings import ANNOTATOR, settings
-from ..controls.shortcuts import UNDO, as_key_event, bind_to_viewer, format_key, set_reading_order
+from ..controls.shortcuts import UNDO, bind_to_viewer, format_key, set_reading_order
 from ..viewer.binding import Binding, binding_of
 from ..viewer.clusters.labelling import focus_canvas
 from ..viewer.layers.status_line import show_message

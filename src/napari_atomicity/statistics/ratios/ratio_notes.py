@@ -194,18 +194,22 @@ def ratio_notes(
                 f"labels are those of {_ESTIMATORS[name]}: confidences, prediction sets and "
                 "intervals are calibrated for the combination only"
             )
-    if len(images_of_model := Counter(models)) > 1:
-        shares = [f"{name} in {pluralise(n, 'image')}" for name, n in images_of_model.most_common()]
-        reasons.append(
-            f"labels are those of different models ({', '.join(shares)}): analyse all images with "
-            "one model"
-        )
+    reasons += _model_notes(models)
     for doubt, n in Counter(doubt for image in limits for doubt in image.doubts).items():
         share = f" ({n} of {len(limits)} images)" if n < len(limits) else ""
         reasons.append(f"{doubt}{share}")
     if reason := reason_to_withhold(limits):
         reasons.append(reason)
     return reasons
+
+
+def _model_notes(models: Sequence[str]) -> list[str]:
+    """Return the note on images that different models have labelled, if there are several."""
+    images = Counter(models).most_common()
+    if len(images) < 2:
+        return []
+    shares = ", ".join(f"{name} in {pluralise(n, 'image')}" for name, n in images)
+    return [f"labels are those of different models ({shares}): analyse all images with one model"]
 
 
 def session_doubts(

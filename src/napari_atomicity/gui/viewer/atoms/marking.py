@@ -24,8 +24,9 @@ from ....atoms.table import PERSON
 from ....core.text import pluralise
 from ....state.atom_store import AtomKey, marks_of
 from ....state.window_state import WindowState
+from ...controls.forms import as_key_event
 from ...controls.questions import show_info
-from ...controls.shortcuts import MARKING, Shortcut, as_key_event, format_line, key_name
+from ...controls.shortcuts import MARKING, Shortcut, format_line, key_name
 from ..canvas import Canvas
 from ..clusters.edit_commands import EditCommands
 from ..clusters.label_actions import EditActions
