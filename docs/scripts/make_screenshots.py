@@ -347,6 +347,7 @@ class Day:
         studio = self.studio
         with studio.alone(Gallery) as dock:
             studio.state.select([])
+            dock.view.scrollToTop()  # it is where the cluster of the step before is
             studio.settle()
             tiles = [dock.view.visualRect(dock.model.index(i)).center() for i in (2, 3, 4)]
             for tile, held in zip(tiles, (Qt.KeyboardModifier.NoModifier, CTRL, CTRL), strict=True):
