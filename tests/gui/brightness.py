@@ -78,7 +78,8 @@ def offer(monkeypatch, classifier: Classifier) -> Classifier:
         "napari_atomicity.models.inference.load_classifier", lambda *a, **k: classifier
     )
     monkeypatch.setattr(
-        "napari_atomicity.gui.viewer.models.available_cards", lambda _: [classifier.card]
+        "napari_atomicity.gui.viewer.models.installed_model",
+        lambda model_id, _: ("", classifier.card) if model_id == classifier.card.model_id else None,
     )
     monkeypatch.setattr("napari_atomicity.core.devices.devices", lambda: {"cpu": "1 thread"})
     monkeypatch.setattr(

@@ -45,7 +45,7 @@ def analyses(images, tiny_model):
 
 @pytest.fixture
 def request_(analyses, tiny_model, monkeypatch):
-    monkeypatch.setattr("napari_atomicity.pipeline.repeat.model_files", lambda _: [tiny_model])
+    monkeypatch.setattr("napari_atomicity.models.files.model_files", lambda _: [tiny_model])
     return request_of(list(analyses))
 
 
@@ -73,7 +73,7 @@ def test_the_lines_of_python_give_the_same_clusters(
 
 def test_settings_that_are_the_defaults_are_not_given(images, tiny_model, monkeypatch):
     alone = analyse(images[0], str(tiny_model), "cpu", pixel_size_nm=0.05, progress=False)
-    monkeypatch.setattr("napari_atomicity.pipeline.repeat.model_files", lambda _: [tiny_model])
+    monkeypatch.setattr("napari_atomicity.models.files.model_files", lambda _: [tiny_model])
     text = as_command(request_of([alone]), images[:1])
     assert "--threshold" not in text and "--labels" not in text and "--session none" in text
 

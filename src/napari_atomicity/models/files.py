@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -150,6 +151,19 @@ def available_cards(card_type: type[AnyCard]) -> list[AnyCard]:
         except ModelError as error:
             _log.warning("%s", error)
     return cards
+
+
+def installed_model(model_id: str, card_type: type[AnyCard]) -> tuple[Path, AnyCard] | None:
+    """Return the file and the card of a shipped model, or one of the user; None if there is none.
+
+    Damaged ones are left out: they are reported when they are used.
+    """
+    for path in model_files(card_type.KIND):
+        with suppress(ModelError, OSError):
+            card = read_card(path, card_type)
+            if card.model_id == model_id:
+                return path, card
+    return None
 
 
 def read_model(path: Path) -> tuple[ModelCard, dict[str, np.ndarray]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,13 @@ from typing import Any
 from ..atoms.finding.card import SHIPPED as SHIPPED_ATOM_MODELS, AtomCard
 from ..atoms.marks import ImageAtoms
 from ..core.acquisition_session import AcquisitionSession, Composition, format_known
-from ..core.errors import AtomicityError, ModelError
+from ..core.errors import AtomicityError
 from ..core.model_card import Card, ModelCard
 from ..core.settings import GROUP_DISTANCE_NM, settings_of
 from ..core.text import pluralise
 from ..detection.settings import DetectionSettings
 from ..models.analysis import Analysis
-from ..models.files import find_model, model_files, read_card
+from ..models.files import find_model, installed_model
 from .run_request import AtomRequest, RunRequest
 
 OUT = "results"
@@ -113,10 +112,9 @@ def _given_to(analyses: Sequence[Analysis], name: str) -> str | None:
 
 def _name_of(model_id: str, card_type: type[Card], default: Path) -> str:
     """Return the name or the file of an installed model; its identity if it is not installed."""
-    for path in model_files(card_type.KIND):
-        with suppress(ModelError):
-            if read_card(path, card_type).model_id == model_id:
-                return "default" if path == default else str(path)
+    found = installed_model(model_id, card_type)
+    if found is not None:
+        return "default" if found[0] == default else str(found[0])
     return model_id
 
 

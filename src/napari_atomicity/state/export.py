@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from ..core.acquisition_session import AcquisitionSession, Sample
-from ..core.errors import Cancelled, ModelError, attempt
+from ..core.errors import Cancelled, attempt
 from ..core.model_card import ModelCard
 from ..core.processes import background_process
 from ..core.progress import Progress, Stop, check, for_each_image, report
@@ -39,7 +39,7 @@ from ..io.provenance import (
 from ..io.result_folder import REPORT, ResultFolder
 from ..io.tables import concatenate, write_clusters, write_ratios, write_table
 from ..models.analysis import Analysis, limits_of
-from ..models.files import model_files, read_card
+from ..models.files import installed_model
 from ..project import Project
 from ..reporting.charts import confusion_chart, parity_chart, ratio_chart, write_figure
 from ..reporting.examples import ClusterExample, select_examples
@@ -246,14 +246,8 @@ class Choices:
 def card_of(table: pd.DataFrame) -> ModelCard | None:
     """Return the card of the model that classified most clusters, if the model is installed."""
     ids = table.loc[table["model_id"] != "", "model_id"].value_counts()
-    for path in model_files() if len(ids) else ():
-        try:
-            card = read_card(path, ModelCard)
-        except (ModelError, OSError):  # a damaged one is reported when it is asked for, not here
-            continue
-        if card.model_id == ids.index[0]:
-            return card
-    return None
+    found = installed_model(ids.index[0], ModelCard) if len(ids) else None
+    return None if found is None else found[1]
 
 
 @dataclass(eq=False)

@@ -18,15 +18,14 @@ from ...core.model_card import Card, ModelCard
 from ...core.progress import Progress, Stop
 from ...models.analysis import Analysis
 from ...models.files import (
-    available_cards,
     find_model,
-    model_files,
-    read_card,
+    installed_model,
     user_folder,
     write_weights_and_card,
 )
 from ...pipeline.installed_models import MAX_MODEL_BYTES, checked_card, is_model_name
 from ...project import Opened, Project, open_any
+from ...state.export import card_of as installed_card_of
 from ..controls.questions import confirm
 from ..controls.settings import choose, settings
 
@@ -176,9 +175,9 @@ def classifier_of(analysis: Analysis) -> Classifier:
 def _classifier(model_id: str, device: str) -> Classifier:
     from ...models.inference import load_classifier
 
-    for card in available_cards(ModelCard):
-        if card.model_id == model_id:
-            return load_classifier(card.name, device)
+    found = installed_model(model_id, ModelCard)
+    if found is not None:
+        return load_classifier(found[0], device)
     raise ModelError(
         f"the model {model_id} of this image is not available"
         if model_id
@@ -188,19 +187,7 @@ def _classifier(model_id: str, device: str) -> Classifier:
 
 
 def card_of(table: pd.DataFrame) -> ModelCard | None:
-    """Return the card of the model of most clusters; None if it is not available."""
+    """Return the card of the model of most clusters, saved or not; None if it is not available."""
     ids = table.loc[table["model_id"] != "", "model_id"].value_counts()
-    if len(ids) and (unsaved := unsaved_card(ids.index[0])) is not None:
-        return unsaved
-    for path in model_files():
-        # A damaged model is reported when it is used.
-        with suppress(ModelError, OSError):
-            card = _read_card(path, path.with_suffix(".json").stat().st_mtime_ns)
-            if len(ids) and card.model_id == ids.index[0]:
-                return card
-    return None
-
-
-@lru_cache(maxsize=16)
-def _read_card(path: Path, _modified: int) -> ModelCard:
-    return read_card(path, ModelCard)
+    unsaved = unsaved_card(ids.index[0]) if len(ids) else None
+    return installed_card_of(table) if unsaved is None else unsaved
