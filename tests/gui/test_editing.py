@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
@@ -13,12 +14,14 @@ from brightness import PIXEL_NM
 from mouse import LEFT, move, on_canvas
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
 
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.review.dock import Editing
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers import compat
+from napari_atomicity.gui.viewer.layers.compat import exempt_packages_soon
 from napari_atomicity.statistics.ratios.ratios import class_ratios, counted
 
 
@@ -415,7 +418,7 @@ def test_a_region_is_drawn_with_the_mouse_and_the_keys_come_back(shown, settle, 
 def test_polygons_are_compiled_before_a_region_is_drawn(viewer, monkeypatch, qtbot):
     """In a thread, as soon as there are clusters: it takes seconds in a new process."""
     compiled_in = []
-    monkeypatch.setattr(compat, "COMPILE_AFTER_MS", 0)
+    monkeypatch.setattr(compat, "AFTER_START_MS", 0)
     monkeypatch.setattr(
         compat, "compile_shapes", lambda: compiled_in.append(threading.current_thread())
     )
@@ -425,6 +428,19 @@ def test_polygons_are_compiled_before_a_region_is_drawn(viewer, monkeypatch, qtb
         label_mode.on = on
     qtbot.waitUntil(lambda: bool(compiled_in))
     assert len(compiled_in) == 1 and compiled_in[0] is not threading.main_thread()
+
+
+def test_packages_are_exempt_from_the_collection_of_garbage_once(qapp, monkeypatch, qtbot):
+    """A collection stops the window, also those that napari asks for."""
+    called = []
+    monkeypatch.setattr(compat, "AFTER_START_MS", 0)
+    monkeypatch.setattr(gc, "freeze", lambda: called.append(1))
+    exempt_packages_soon.cache_clear()
+    for _ in range(2):
+        exempt_packages_soon()
+    qtbot.waitUntil(lambda: bool(called))
+    QApplication.processEvents()
+    assert called == [1]
 
 
 def test_what_is_compiled_is_all_that_the_first_region_needs():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -13,7 +14,7 @@ from napari.layers import Shapes
 from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 
-COMPILE_AFTER_MS = 3000
+AFTER_START_MS = 3000
 """First, the window shows what there is."""
 _CORNERS = np.array([[0.0, 0.0], [0.0, 9.0], [8.0, 9.0], [7.0, 1.0]])
 
@@ -67,7 +68,17 @@ def compile_shapes_soon() -> None:
         # Not a daemon: the compiler must not be at work while the process ends.
         threading.Thread(target=compile_shapes, name="compile shapes").start()
 
-    QTimer.singleShot(COMPILE_AFTER_MS, start)
+    QTimer.singleShot(AFTER_START_MS, start)
+
+
+@cache
+def exempt_packages_soon() -> None:
+    """Exempt the objects of imported packages, half a million, from the collection of garbage.
+
+    Python collects from time to time, and napari whenever it removes a layer: the window would
+    stop for a quarter of a second. Once in a process, as what is there by then is exempt, too.
+    """
+    QTimer.singleShot(AFTER_START_MS, gc.freeze)
 
 
 def compile_shapes() -> None:
