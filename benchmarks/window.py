@@ -176,7 +176,7 @@ def _without_writing_in_place() -> None:
 def _without_exemption() -> None:
     from napari_atomicity.gui.viewer.layers import compat
 
-    compat.exempt_packages_soon = lambda: None
+    compat.load_packages_soon = lambda: None
 
 
 MEASURES = {

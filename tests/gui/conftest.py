@@ -46,7 +46,7 @@ def napari_caches():
 def windows_collected():
     """A window of a test must not stay because it was there when packages were exempted."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compat, "exempt_packages_soon", lambda: None)
+        patch.setattr(compat, "load_packages_soon", lambda: None)
         yield
 
 

@@ -14,14 +14,13 @@ from brightness import PIXEL_NM
 from mouse import LEFT, move, on_canvas
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication
 
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.review.dock import Editing
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers import compat
-from napari_atomicity.gui.viewer.layers.compat import exempt_packages_soon
+from napari_atomicity.gui.viewer.layers.compat import load_packages_soon
 from napari_atomicity.statistics.ratios.ratios import class_ratios, counted
 
 
@@ -430,17 +429,19 @@ def test_polygons_are_compiled_before_a_region_is_drawn(viewer, monkeypatch, qtb
     assert len(compiled_in) == 1 and compiled_in[0] is not threading.main_thread()
 
 
-def test_packages_are_exempt_from_the_collection_of_garbage_once(qapp, monkeypatch, qtbot):
+def test_packages_are_loaded_once_and_exempt_from_the_collection_of_garbage(
+    qapp, monkeypatch, qtbot
+):
     """A collection stops the window, also those that napari asks for."""
     called = []
     monkeypatch.setattr(compat, "AFTER_START_MS", 0)
-    monkeypatch.setattr(gc, "freeze", lambda: called.append(1))
-    exempt_packages_soon.cache_clear()
+    monkeypatch.setattr(gc, "freeze", lambda: called.append(threading.current_thread()))
+    load_packages_soon.cache_clear()
     for _ in range(2):
-        exempt_packages_soon()
+        load_packages_soon()
     qtbot.waitUntil(lambda: bool(called))
-    QApplication.processEvents()
-    assert called == [1]
+    assert len(called) == 1 and called[0] is not threading.main_thread()
+    assert "matplotlib.backends.backend_agg" in sys.modules
 
 
 def test_what_is_compiled_is_all_that_the_first_region_needs():

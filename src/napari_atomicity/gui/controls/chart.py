@@ -26,7 +26,7 @@ _FAINT = 0.4
 
 
 def load_matplotlib() -> None:
-    """Import what a figure needs, which takes 0.1 s: in a worker, before the first figure."""
+    """Import what a figure needs, which takes 0.1 s: in a thread, before the first figure."""
     import matplotlib.backends.backend_agg
     import matplotlib.figure  # noqa: F401
 

@@ -14,6 +14,8 @@ from napari.layers import Shapes
 from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 
+from ...controls.chart import load_matplotlib
+
 AFTER_START_MS = 3000
 """First, the window shows what there is."""
 _CORNERS = np.array([[0.0, 0.0], [0.0, 9.0], [8.0, 9.0], [7.0, 1.0]])
@@ -72,13 +74,24 @@ def compile_shapes_soon() -> None:
 
 
 @cache
-def exempt_packages_soon() -> None:
-    """Exempt the objects of imported packages, half a million, from the collection of garbage.
+def load_packages_soon() -> None:
+    """Import what figures need, and exempt packages from the collection of garbage, in a thread.
 
-    Python collects from time to time, and napari whenever it removes a layer: the window would
-    stop for a quarter of a second. Once in a process, as what is there by then is exempt, too.
+    Packages are half a million objects. Python collects from time to time, and napari whenever it
+    removes a layer: the window would stop for a quarter of a second. Once in a process, as what is
+    there by then is exempt, too.
     """
-    QTimer.singleShot(AFTER_START_MS, gc.freeze)
+
+    def start() -> None:
+        threading.Thread(target=load_packages, name="load packages").start()
+
+    QTimer.singleShot(AFTER_START_MS, start)
+
+
+def load_packages() -> None:
+    """Import what the first figure needs, and exempt all that is imported."""
+    load_matplotlib()
+    gc.freeze()
 
 
 def compile_shapes() -> None:
