@@ -26,6 +26,7 @@ from napari_atomicity.pipeline.adaptation.fine_tuning import MIN_PSEUDO_LABELS
 from napari_atomicity.pipeline.adaptation.settings import AdaptSettings
 from napari_atomicity.pipeline.adaptation.text import format_shift
 from napari_atomicity.pipeline.analysis import analyse
+from napari_atomicity.project import Project
 from napari_atomicity.state.analysis_store import with_predictions
 from napari_atomicity.state.window_state import TaskState
 
@@ -340,7 +341,26 @@ def test_the_adapted_model_is_saved_and_listed_by_other_docks(
     assert ids(dock) == {card.model_id}
 
 
+def test_an_accepted_model_stays_in_the_project_until_it_is_saved(
+    dock, viewer, analysed, press, settle, monkeypatch, tmp_path
+):
+    state = dock.state
+    state.attach_project(Project(tmp_path / "p.atomicity"))
+    show_analysis(viewer, analysed)
+    settle(viewer)
+    press(dock, dock.button)
+    stored = state.project.model_files
+    assert list(stored.names()) == ["tiny-adapted-1"]
+    assert "Kept in the project as tiny-adapted-1" in dock.saved.text()
+    name_given(monkeypatch, "session")
+    press(dock, dock.save_button)
+    assert list(stored.names()) == ["session"]
+    assert dock.models.model == "session"  # further images get labels of the same model
+    state.close_project()
+
+
 def test_a_free_name_is_offered():
+    assert free_name("tiny", ["tiny-adapted-1"]) == "tiny-adapted-2"
     assert free_name("default") == "pt-dual-adapted-1"
     (user_folder() / "tiny-adapted-1.safetensors").touch()
     assert free_name("tiny") == free_name("tiny-adapted-1") == "tiny-adapted-2"

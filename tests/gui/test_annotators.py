@@ -502,6 +502,8 @@ def test_whether_the_model_is_one_more_expert_is_one_sentence(low, high, begins)
     text = words.format_expert({"one_more_expert": expert})
     ends = f"{low:+.2f} to {high:+.2f}".replace("-", "−")
     assert text.startswith(begins) and ends in text
+    in_doubt = words.format_expert({"one_more_expert": expert}, ["Bo"])
+    assert in_doubt.startswith("Not known while the marks of Bo are in doubt") and ends in in_doubt
     assert "against all but Ada: Ada 0.80, model 0.70" in text
 
 

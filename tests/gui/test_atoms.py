@@ -38,6 +38,7 @@ from napari_atomicity.gui.docks.atoms.single_atom_calibration import (
     verdict,
 )
 from napari_atomicity.gui.docks.atoms.threshold import NO_PROPOSAL
+from napari_atomicity.gui.docks.browse.image_list import row_of
 from napari_atomicity.io.tables import read_table
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.project import Project
@@ -809,6 +810,7 @@ def test_blind_nothing_of_the_model_is_shown(found, state, tmp_path, settled):
     settled()
     assert not found.threshold.isVisible() and not found.button.isEnabled()
     assert found.marking.hint.text().startswith("Blind") and found.marking.button.isEnabled()
+    assert "atom" not in row_of(state, None, state.current).words
     state.set_blind(False)
     settled()
     assert found.threshold.isVisible()

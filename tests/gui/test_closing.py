@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from synthetic import made_up
 from test_browse import write
 
 from napari_atomicity.atoms.marks import Mark
+from napari_atomicity.gui import tasks
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.projects import CloseFilter
 from napari_atomicity.project import Project
@@ -178,6 +180,25 @@ def test_another_project_does_not_drop_edits_of_an_image_without_a_file(
     assert state.project.path.parent == other and "pasted" in table.read_text()
     assert len(asked) == 2
     projects.leave()
+    settle(viewer)
+
+
+def test_leaving_a_project_asks_before_work_is_stopped(viewer, answer, tmp_path, settle):
+    write(tmp_path / "a.tif")
+    binding = binding_of(viewer)
+    projects, state = binding.projects, binding.state
+    projects.open(tmp_path)
+    settle(viewer)
+
+    def wait(stop):
+        while not stop():
+            threading.Event().wait(0.01)
+
+    task = tasks.start(state, wait, message="Training", on_result=lambda _: None, key="train")
+    asked = answer(BUTTONS.No, BUTTONS.Yes)
+    assert not projects.leave() and state.project is not None and not task.cancelled
+    assert "Training is not finished. Leaving the project stops it." in asked[0][0]
+    assert projects.leave() and state.project is None and task.cancelled
     settle(viewer)
 
 

@@ -325,7 +325,9 @@ def _describe_consensus(report: dict[str, Any]) -> str:
 
 
 def _say_agreement(report: dict[str, Any]) -> None:
-    """Print the agreement of people, and of models with them."""
+    """Print the agreement of people, and of models with them, after what puts it in doubt."""
+    for warning in report.get("warnings", []):
+        say(f"warning: {warning}")
     for row in report.get("pairs", []):
         say(f"{row['a']} and {row['b']}: F1 {_interval(row, 'f1')}")
     for row in report.get("self", []):
@@ -338,8 +340,6 @@ def _say_agreement(report: dict[str, Any]) -> None:
             say(f"{who} minus annotator: F1 {difference}; {expert['answer']}")
     for row in report.get("labels", {}).get("raters", []):
         say(f"{row['who']}: {_interval(row, 'share')} of the labels as by the consensus")
-    for warning in report.get("warnings", []):
-        say(f"warning: {warning}")
     for note in report.get("notes", []):
         say(f"note: {note}")
 

@@ -141,9 +141,10 @@ class Task(QObject):
         about: str | None = None,
         quiet_errors: bool = False,
         on_part: Callable[[Any], object] | None = None,
+        key: str = "",
     ) -> None:
         super().__init__()
-        self.about = about
+        self.about, self.key = about, key
         self._quiet_errors = quiet_errors
         # Results for the images of another project are dropped.
         self._epoch = state.epoch
@@ -306,7 +307,7 @@ def start(
     if key in tasks:
         tasks[key]._silence()
     call = _Call(function, args, kwargs, message, progress=lambda *_: None)
-    task = tasks[key] = Task(state, call, on_result, on_error, about, quiet_errors, on_part)
+    task = tasks[key] = Task(state, call, on_result, on_error, about, quiet_errors, on_part, key)
     _alive.add(task)
     if owner is not None:
         owner.destroyed.connect(task._abandon)

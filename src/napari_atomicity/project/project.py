@@ -101,6 +101,11 @@ class ModelFiles:
                 (name, now(), weights, card),
             )
 
+    def remove(self, name: str) -> None:
+        """Remove a stored model, if it is there."""
+        with self._file.writing() as db:
+            db.execute("DELETE FROM model_files WHERE name = ?", (name,))
+
     def names(self) -> dict[str, str]:
         """Return the name of each stored model, and when it was stored."""
         with self._file.reading() as db:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import napari
+import pandas as pd
 from napari.layers import Labels, Shapes
 from napari.viewer import Viewer
 from qtpy.QtCore import QSignalBlocker, Qt, QTimer
@@ -17,7 +18,6 @@ from ...core import palette
 from ...core.errors import AtomicityError, CalibrationError, format_failed
 from ...core.tables.cluster_table import NON_CLASS_LABELS
 from ...io.outline_files import GivenOutlines
-from ...models.analysis import Analysis
 from ...pipeline.repeat import Run, runs_of
 from ...pipeline.run_request import RunRequest
 from ...reporting.image_warnings import outline_warnings, pixel_warnings
@@ -159,9 +159,8 @@ def _count_labels(state: WindowState, image: str) -> str:
     return found + (": " + ", ".join(parts) if parts else "")
 
 
-def typical_cluster(analysis: Analysis) -> int | None:
+def typical_cluster(table: pd.DataFrame) -> int | None:
     """Return a typical cluster to look at first: complete, isolated, and rather certain."""
-    table = analysis.table
     whole = table[~(table["touches_border"] | table["touches_neighbour"])]
     chosen = whole if len(whole) else table
     if not len(chosen):
@@ -308,8 +307,13 @@ class Analyse(Dock):
         self.binding.label_mode.on = True
         now = self.state.analysis(image)
         if is_first and now is not None and len(now.table) and not self.state.selection:
-            # So that Explain has something to explain. Later, a key would label what nobody chose.
-            self.state.select({(image, typical_cluster(now))})
+            # So that Explain has something to explain. Later, and in frames that are not shown, a
+            # key would label what nobody chose.
+            shown = now.table
+            if now.micrograph.is_stack:
+                shown = shown[shown["frame"] == self.binding.viewer.dims.current_step[0]]
+            found = typical_cluster(shown)
+            self.state.select(() if found is None else {(image, found)})
 
 
 # ---- outlines of other programs in a layer

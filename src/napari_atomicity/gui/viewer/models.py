@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 from psygnal import Signal
 
@@ -20,6 +21,7 @@ from ...models.analysis import Analysis
 from ...models.files import (
     find_model,
     installed_model,
+    save_model,
     user_folder,
     write_weights_and_card,
 )
@@ -43,6 +45,21 @@ def add_model(project: Project, path: Path) -> None:
     """Copy a model file and its card into a project."""
     card = path.with_suffix(".json").read_text("utf-8")
     project.model_files.add(path.stem, path.read_bytes(), card)
+
+
+def add_new_model(project: Project, card: ModelCard, tensors: dict[str, np.ndarray]) -> None:
+    """Store a model that is in no file yet in a project."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{card.name}.safetensors"
+        save_model(path, card, tensors)
+        add_model(project, path)
+
+
+def replace_model(project: Project, name: str, path: Path) -> None:
+    """Store a model that is now in a file in a project, in place of the one of another name."""
+    add_model(project, path)
+    if name != path.stem:
+        project.model_files.remove(name)
 
 
 def write_model(project: Project, name: str, path: Path) -> Path:

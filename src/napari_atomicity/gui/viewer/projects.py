@@ -9,12 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from psygnal import Signal
 from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import QApplication, QMessageBox
 
 from ...core.errors import AtomicityError
+from ...core.model_card import ModelCard
 from ...core.progress import Progress, Stop
 from ...io.tables import write_clusters
 from ...project import SUFFIX, Opened, Project, ProjectContents, project_file, survey
@@ -24,7 +26,14 @@ from ...state.window_state import WindowState
 from .. import tasks
 from ..controls.questions import confirm, front_window, show_info, show_warning
 from ..controls.save_dialogs import choose_file, default_folder
-from .models import add_model, install_models, model_folder, open_with_models, wants_models
+from .models import (
+    add_new_model,
+    install_models,
+    model_folder,
+    open_with_models,
+    replace_model,
+    wants_models,
+)
 
 # ---- questions on edits that are not saved, asked before they would be lost
 
@@ -57,10 +66,7 @@ def all_is_saved(state: WindowState, save_project: Callable[[], bool]) -> bool:
 
 def closing_question(state: WindowState) -> str:
     """Return what a person is asked before the window closes; "" if nothing."""
-    running = [task.message for task in tasks.running(state) if task.message]
-    lines = [f"{message} is not finished. Closing stops it." for message in running]
-    if running and state.project is not None:
-        lines.append("Results that are shown are saved.")
+    lines = _stopped_work(state, "Closing")
     if state.unsaved:
         lines.append(state.unsaved)
     images = images_with_unstored_edits(state)
@@ -68,6 +74,28 @@ def closing_question(state: WindowState) -> str:
         lines.append(_in_memory_only(images))
         lines.append("Save them as a project?" if _fit_a_project(state, images) else _NO_FILE)
     return "\n\n".join(lines)
+
+
+_KEYS_OF_OPENING = ("open project", "survey", "add images", "find moved")
+"""Tasks that start again when a project is opened again."""
+
+
+def _stopped_work(state: WindowState, leaving: str) -> list[str]:
+    """Return what is said of running tasks before they are stopped."""
+    lines = [
+        f"{task.message} is not finished. {leaving} stops it."
+        for task in tasks.running(state)
+        if task.message and task.key not in _KEYS_OF_OPENING
+    ]
+    if lines and state.project is not None:
+        lines.append("Results that are shown are saved.")
+    return lines
+
+
+def may_stop_work(state: WindowState) -> bool:
+    """Return whether a project may be left; ask if work would be stopped."""
+    lines = [] if state.project is None else _stopped_work(state, "Leaving the project")
+    return not lines or confirm(front_window(), "Leave the project?", "\n\n".join(lines))
 
 
 def may_drop_images(state: WindowState) -> bool:
@@ -250,7 +278,7 @@ class Projects:
         self.state.saved_changed.connect(self._on_saved)
         application = QApplication.instance()
         if application is not None:
-            application.aboutToQuit.connect(self.leave)
+            application.aboutToQuit.connect(self._leave_at_the_end)
         if window is not None:
             window.destroyed.connect(_weak(self._close_down))
             closing = (self.closing_question, self.may_close, self._close_down)
@@ -411,11 +439,22 @@ class Projects:
         # Sizes, hashes and thumbnails of images that were opened in other ways.
         self._survey([name for name in project.names if name not in copied])
 
-    def leave(self) -> bool:
-        """Save the view and close the project; return False if the user cancels."""
+    def _leave_at_the_end(self) -> None:
+        """Leave the project because the program ends, and its work in any case."""
+        self.leave(stops_work=True)
+
+    def leave(self, *, stops_work: bool = False) -> bool:
+        """Save the view and close the project; return False if the user cancels.
+
+        The user is asked before work is stopped, unless ``stops_work``.
+        """
         if self._closed:
             return True
-        if not (all_is_saved(self.state, self.choose_save_path) and may_drop_images(self.state)):
+        if not (
+            (stops_work or may_stop_work(self.state))
+            and all_is_saved(self.state, self.choose_save_path)
+            and may_drop_images(self.state)
+        ):
             return False
         self.save_view()
         self._view_timer.stop()
@@ -466,14 +505,20 @@ class Projects:
             self.state.project.close()
 
     # ---- models
-    def keep_model(self, path: Path) -> None:
-        """Copy a model that was trained here into the project."""
+    def keep_model(self, path: Path, earlier_name: str | None = None) -> None:
+        """Copy a model that was trained here into the project, in place of an earlier name."""
+        self._keep(path.stem, replace_model, earlier_name or path.stem, path)
+
+    def keep_new_model(self, card: ModelCard, tensors: dict[str, np.ndarray]) -> bool:
+        """Keep a model that is in no file in the project; return False if that is not possible."""
+        return self._keep(card.name, add_new_model, card, tensors)
+
+    def _keep(self, name: str, store: Callable[..., None], *args: Any) -> bool:
         project = self.state.project
-        if project is not None and not project.read_only:
-            tasks.start(
-                self.state, add_model, project, path,
-                on_result=lambda _: None, key=f"keep {path.stem}",
-            )  # fmt: skip
+        if project is None or project.read_only:
+            return False
+        tasks.start(self.state, store, project, *args, on_result=lambda _: None, key=f"keep {name}")
+        return True
 
     # ---- failed writes
     def _on_saved(self, trouble: str) -> None:

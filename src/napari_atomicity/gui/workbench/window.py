@@ -65,7 +65,7 @@ def show_analysis(viewer: Any, analysis: Analysis) -> Binding:
     if changed:
         binding.state.clusters.relabel_each(changed)
     binding.label_mode.on = True
-    typical = typical_cluster(analysis)
+    typical = typical_cluster(analysis.table)
     if typical is not None:
         binding.state.select({(image, typical)})
     return binding

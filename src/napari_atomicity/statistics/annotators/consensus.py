@@ -277,20 +277,25 @@ class Consensus:
         return self.sites[self.sites["posterior"] >= CONSENSUS_THRESHOLD].reset_index(drop=True)
 
     @property
-    def warnings(self) -> tuple[str, ...]:
-        """Annotators whose marks hardly match those of the others: their marks may be wrong."""
-        found = []
+    def mismatched(self) -> dict[str, str]:
+        """Annotators whose marks hardly match those of the others, each with a warning."""
+        found = {}
         for rater in self.raters.to_dict("records"):
             who, sensitivity = rater["annotator"], float(rater["sensitivity"])
             own = (self.pairs["a"] == who) | (self.pairs["b"] == who)
             f1 = float(self.pairs.loc[own, "f1"].max())
             if rater["marks"] and (sensitivity < _MIN_SENSITIVITY or f1 < _MIN_F1):
-                found.append(
+                found[who] = (
                     f"The marks of {who} hardly match those of the others (sensitivity "
                     f"{sensitivity:.2f}, F1 at most {f1:.2f}). Check their unit and origin, or "
                     "leave them out."
                 )
-        return tuple(found)
+        return found
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Warnings about the marks of single annotators."""
+        return tuple(self.mismatched.values())
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything except the sites, ready for JSON."""

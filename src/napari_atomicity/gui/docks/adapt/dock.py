@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +32,7 @@ from ... import tasks
 from ...controls.bars import ALL_IMAGES, THIS_IMAGE, BarChart, ratio_bars
 from ...controls.forms import ComboBox, folded, labelled, main_button, new_form, selectable_label
 from ...controls.refresher import follow
+from ...controls.settings import MODEL, choose
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
 from ...panels.forms import ModelCombo, may_analyse
@@ -102,13 +105,15 @@ def save_adapted(result: Result, path: Path) -> Result:
 
 
 # ---- names
-def free_name(model: str) -> str:
-    """Return a name for an adapted model that no file in the user's folder has yet."""
+def free_name(model: str, taken: Collection[str] = ()) -> str:
+    """Return a name for an adapted model that no model of the user or of a project has yet."""
     base = re.sub(r"-adapted-\d+$", "", Path(SHIPPED.get(model, model)).stem)
-    i = 1
-    while (user_folder() / f"{base}-adapted-{i}.safetensors").exists():
-        i += 1
-    return f"{base}-adapted-{i}"
+    names = (f"{base}-adapted-{i}" for i in count(1))
+    return next(
+        name
+        for name in names
+        if name not in taken and not (user_folder() / f"{name}.safetensors").exists()
+    )
 
 
 def path_for(name: str) -> Path:
@@ -324,12 +329,12 @@ class Adapt(Dock):
     def _run(self, chosen: list[Analysis], accept_unchecked: bool) -> None:
         if not chosen:  # its images were removed meanwhile
             return
-        model = self.models.model
+        model, project = self.models.model, self.state.project
         self.start(
             adapt_model,
             chosen,
             model,
-            free_name(model),
+            free_name(model, () if project is None else project.model_files.names()),
             self.device.currentData(),
             self.pseudo_labels.currentData(),
             accept_unchecked,
@@ -364,8 +369,15 @@ class Adapt(Dock):
         self.scroll_to(self.panel)
         if found.accepted:
             keep_available(result.classifier)
+            self._keep_in_project(found)
             self._change(AFTER, "adapt {}")
         self.invalidate()
+
+    def _keep_in_project(self, found: Adaptation) -> None:
+        """Keep the model with the labels that it gives, until a person saves it."""
+        if self.binding.projects.keep_new_model(found.card, found.tensors):
+            self.saved.setText(f"Kept in the project as {found.card.name}.")
+            self.saved.show()
 
     # ---- back and forth
     def show_before(self) -> None:
@@ -419,11 +431,15 @@ class Adapt(Dock):
             )
 
     def _on_saved(self, result: Result) -> None:
-        shown = self._side()
+        shown, name = self._side(), result.found.card.name
+        earlier = name if self.result is None else self.result.found.card.name
         self.result = result
-        self.saved.setText(f"Saved as {result.found.card.name}: all docks list it.")
-        self.saved.show()
+        words = f"Saved as {name}: all docks list it."
         model_folder.changed.emit()
-        self.binding.projects.keep_model(path_of(result))
+        self.binding.projects.keep_model(path_of(result), earlier)
         if shown == AFTER:  # the tables name the model
-            self._change(AFTER, f"name the model of {{}} {result.found.card.name}")
+            self._change(AFTER, f"name the model of {{}} {name}")
+            choose(MODEL, name)  # or further images would have labels of another model
+            words += " Further images are analysed with it."
+        self.saved.setText(words)
+        self.saved.show()

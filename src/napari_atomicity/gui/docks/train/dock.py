@@ -104,6 +104,8 @@ class Train(Dock):
     def build(self) -> None:
         self.card: ModelCard | None = None
         self._made = Path()
+        self._last: tuple[Any, ...] | None = None
+        """Settings of the last training of this window, which may have been stopped."""
         self._n_corrected = 0
         self.source = ComboBox()
         self.source.addItems(["Size-selected images", "Simulated classes", "Corrected labels"])
@@ -315,9 +317,10 @@ class Train(Dock):
     def run(self) -> None:
         """Train with these settings."""
         request = self.attempt(self._request)
-        if request is None or not self._may_write(request.out):
+        if request is None or not (self._may_restart(request) and self._may_write(request.out)):
             return
         self._made = request.out
+        self._last = self._settings()
         self._show_result(False)
         self.curve.hide()
         task = self.start(
@@ -329,6 +332,23 @@ class Train(Dock):
             key="train",
         )
         task.finished.connect(self._show_button)
+
+    def _settings(self) -> tuple[Any, ...]:
+        """Return what decides whether a stopped training can be continued, but for its images."""
+        start, channels = self.start_from.currentData(), self.channels.currentData()
+        values = {k: v for k, v in self.form.values().items() if k != "device"}
+        return self.source.currentIndex(), start, tuple(channels), *values.items()
+
+    def _may_restart(self, request: TrainRequest) -> bool:
+        """Ask before a stopped training is begun anew, as its settings have changed."""
+        if not request.resumable or self._last in (None, self._settings()):
+            return True
+        return confirm(
+            self,
+            "Begin the training anew?",
+            "The stopped training had other settings, so it cannot be continued. Begin anew, and "
+            "lose what it has learnt? With the settings of before, it would be continued.",
+        )
 
     def _may_write(self, path: Path) -> bool:
         """Ask before a model is replaced, such as the one of the last training."""
