@@ -181,8 +181,8 @@ class Micrograph:
             raise CalibrationError(
                 f"the pixel size is not known{found}",
                 self.path or self.name,
-                "Enter it in nm (--pixel-size-nm, pixel_size_nm in Python, or the field in the "
-                "dock Analyse)",
+                "Enter it in nm: in the dock Analyse, as --pixel-size-nm, or as pixel_size_nm in "
+                "Python",
             )
         return self.pixel_size_nm
 
