@@ -727,7 +727,7 @@ class Day:
         )
         with studio.alone(Live) as dock:
             studio.both("live", lambda: trimmed(studio.part(dock)))
-        studio.click(dock.button)
+        studio.click(studio.front(Live).button)
         studio.wait_until(lambda: dock.watching is None, "the session has ended")
 
     # ---- a movie
