@@ -18,8 +18,8 @@ from test_browse import write
 
 from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.gui import tasks
+from napari_atomicity.gui.controls.questions import CloseFilter
 from napari_atomicity.gui.viewer.binding import binding_of
-from napari_atomicity.gui.viewer.projects import CloseFilter
 from napari_atomicity.project import Project
 
 SCRIPT = Path(__file__).with_name("closed.py")
