@@ -149,22 +149,7 @@ def test_one_press_of_the_button_does_everything(analysed, viewer):
     }
     assert analysed.label_mode.on
     assert compat.text_overlay(viewer).visible
-    assert len(state.selection) == 1  # for Explain
-
-
-def test_of_a_stack_only_a_cluster_of_the_shown_frame_is_selected(viewer, model, qtbot, settle):
-    """A key would label a cluster that is not in sight."""
-    frames, scale, units = np.stack([blobs(i) for i in range(4)]), (1, PIXEL_NM, PIXEL_NM), "nm"
-    viewer.add_image(frames, name="movie", scale=scale, units=("pixel", units, units))
-    dock = Analyse(viewer)
-    viewer.window.add_dock_widget(dock, name="Analyse")
-    viewer.dims.set_current_step(0, 3)
-    qtbot.mouseClick(dock.button, Qt.MouseButton.LeftButton)
-    settle(viewer)
-    table = dock.state.table("movie").set_index("cluster_id")
-    assert table["frame"].nunique() == 4
-    [(_, chosen)] = dock.state.selection
-    assert table.loc[chosen, "frame"] == 3
+    assert not state.selection  # a key would label what nobody chose
 
 
 def test_three_labels_by_key_and_one_taken_back(analysed, viewer):

@@ -21,6 +21,7 @@ from waiting import updated
 from napari_atomicity.cli.commands import app
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.gui.docks import report as docks
+from napari_atomicity.gui.docks.ratios.dock import Ratios
 from napari_atomicity.gui.docks.report import NOTHING, Report, format_written
 from napari_atomicity.gui.viewer.binding import state_of
 from napari_atomicity.io.clipboard import latex_table
@@ -114,6 +115,14 @@ def test_choices_are_followed_and_remembered(dock, state, folder, settle, viewer
     click(dock.button)
     settle(viewer)
     assert asked[1] == str(tmp_path / "atomicity-report-2")
+
+
+def test_the_ratios_of_the_report_are_found_as_in_the_window(dock, viewer, qtbot):
+    ratios = Ratios(viewer)
+    qtbot.addWidget(ratios)
+    index = ratios.method_combo.findData("em")
+    ratios.method_combo.setCurrentIndex(index)
+    assert dock.method.currentData() == "em"
 
 
 def test_without_a_page_there_is_none_to_open(dock, folder, settle, viewer):

@@ -175,7 +175,7 @@ def test_outlines_beside_the_images(folder, tiny_model):
 
 
 def test_the_command_of_an_analysis_has_its_outlines(folder, tiny_model, monkeypatch):
-    monkeypatch.setattr("napari_atomicity.pipeline.repeat.model_files", lambda _: [tiny_model])
+    monkeypatch.setattr("napari_atomicity.models.files.model_files", lambda _: [tiny_model])
     images = sorted((folder / "in").iterdir())
     found = analyse(
         images, str(tiny_model), "cpu", outlines=folder / "outlines", progress=False, umap=False

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from napari_atomicity import analyse, find_atoms
 from napari_atomicity.atoms.marks import ImageAtoms
 from napari_atomicity.cli.commands import app
-from napari_atomicity.core.acquisition_session import AcquisitionSession
+from napari_atomicity.core.acquisition_session import AcquisitionSession, EarlierScale
+from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.io.tables import read_clusters, read_table
 from napari_atomicity.pipeline.repeat import (
     as_command,
@@ -87,6 +88,29 @@ def test_images_of_a_session_are_one_run_and_others_are_alone(analyses, images, 
         ("all", [images[0]]), ("none", [images[1]]),
     ]  # fmt: skip
     assert [run[1] for run in runs_of(list(analyses), session)] == [images]
+
+
+def test_what_was_entered_of_the_session_is_in_the_command(analyses, request_, tmp_path):
+    record = tmp_path / "run.json"
+    record.touch()
+    names = tuple(one.micrograph.name for one in analyses)
+    session = AcquisitionSession(
+        "one", names, {names[0]: {"Pt19": 1.0}}, EarlierScale(1.0, 0.1, str(record)),
+        frozenset(names[:1]), 0.08,
+    )  # fmt: skip
+    text = as_command(*runs_of(list(analyses), session)[0])
+    assert "--pixel-size-error 8.0" in text and "--keep-known" in text
+    assert f"--earlier-run {record}" in text
+    with pytest.raises(AtomicityError, match="in no file"):
+        runs_of(list(analyses), replace(session, earlier=EarlierScale(1.0, 0.1, "monday")))
+
+
+def test_images_with_different_settings_are_not_one_run(analyses, request_):
+    first, second = analyses
+    other = replace(second, parameters={**second.parameters, "labels_from": "mixture"})
+    assert other.labels_from != first.labels_from
+    with pytest.raises(AtomicityError, match="different settings"):
+        request_of([first, other])
 
 
 @pytest.fixture(scope="module")

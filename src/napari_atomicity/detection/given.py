@@ -53,7 +53,8 @@ def outlines_by_frame(
             raise AtomicityError(
                 f"it has {own} pixels, but {micrograph.name} has {wanted}",
                 given.source,
-                "Use the labels of this image at its full size",
+                "Use labels of the whole image at its full size. In napari, select it first, "
+                "then add Labels",
             )
         for i, labels in enumerate(given.labels.reshape(-1, *given.labels.shape[-2:])):
             found[i] += _trace_labels(labels, given.source)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..atoms.finding.card import SHIPPED as SHIPPED_ATOM_MODELS, AtomCard
 from ..atoms.marks import ImageAtoms
-from ..core.acquisition_session import AcquisitionSession, Composition, format_known
+from ..core.acquisition_session import (
+    AcquisitionSession,
+    Composition,
+    EarlierScale,
+    format_known,
+)
 from ..core.errors import AtomicityError
 from ..core.model_card import Card, ModelCard
 from ..core.settings import GROUP_DISTANCE_NM, settings_of
@@ -28,7 +33,8 @@ Run = tuple[RunRequest | AtomRequest, list[Path]]
 def runs_of(analyses: Sequence[Analysis], session: AcquisitionSession) -> list[Run]:
     """Return the runs that repeat analyses of images of one session, some of them jointly labelled.
 
-    Analyses without a file or a model can't be repeated. Raises `AtomicityError` as `request_of`.
+    Analyses without a file or a model can't be repeated. Raises `AtomicityError` as `request_of`,
+    and if the scale of an earlier session is in no file.
     """
     own = [a for a in analyses if a.micrograph.path is not None and a.model_id]
     jointly = [a for a in own if a.parameters.get("session")]
@@ -37,8 +43,27 @@ def runs_of(analyses: Sequence[Analysis], session: AcquisitionSession) -> list[R
         names = {one.micrograph.name for one in group}
         known = {name: sample for name, sample in session.known.items() if name in names}
         paths = [one.micrograph.path for one in group if one.micrograph.path is not None]
-        runs.append((request_of(group, known), paths))
+        request = replace(
+            request_of(group, known),
+            keep_known=not session.kept.isdisjoint(names),
+            pixel_size_error=100 * session.pixel_size_error,
+            earlier_run=_file_of(session.earlier),
+        )
+        runs.append((request, paths))
     return runs
+
+
+def _file_of(earlier: EarlierScale | None) -> str | None:
+    """Return the file of the scale of an earlier session.
+
+    Raises `AtomicityError` if it is in none, but a session of the open project.
+    """
+    if earlier is None or Path(earlier.source).is_file():
+        return None if earlier is None else earlier.source
+    raise AtomicityError(
+        f"the scale of the earlier session {earlier.source} is in no file",
+        advice="Export that session, and choose its run.json as Same instrument as",
+    )
 
 
 def atom_run_of(images: Sequence[ImageAtoms], like: ImageAtoms) -> Run | None:
@@ -76,11 +101,16 @@ def request_of(
     """Return the settings with which images of one session were analysed.
 
     ``known`` has the compositions of known samples among them, by image. Raises `AtomicityError`
-    if some were analysed with outlines, of which no single file or folder exists.
+    if some were analysed with outlines, of which no single file or folder exists, or with other
+    settings than the first.
     """
     first = analyses[0]
-    detection = first.parameters.get("detection", {})
-    names = {one.name for one in fields(DetectionSettings)}
+    settings = [(a.model_id, a.symmetries, a.labels_from, _detection_of(a)) for a in analyses]
+    if any(one != settings[0] for one in settings):
+        raise AtomicityError(
+            "the images were analysed with different settings or models",
+            advice="Analyse all again, or copy the analysis of one image",
+        )
     sizes_nm = {analysis.micrograph.pixel_size_nm for analysis in analyses}
     together = len(analyses) > 1 or bool(first.parameters.get("session"))
     return RunRequest(
@@ -88,12 +118,18 @@ def request_of(
         pixel_size_nm=sizes_nm.pop() if len(sizes_nm) == 1 else None,
         symmetries=first.symmetries,
         labels=first.labels_from,
-        detection=DetectionSettings(**{n: v for n, v in detection.items() if n in names}),
+        detection=_detection_of(first),
         session="all" if together else "none",
         known=tuple(format_known(image, sample) for image, sample in (known or {}).items()),
         outlines=_given_to(analyses, "outlines"),
         rois=_given_to(analyses, "rois"),
     )
+
+
+def _detection_of(analysis: Analysis) -> DetectionSettings:
+    """Return the settings of the detection."""
+    given, names = analysis.parameters.get("detection", {}), fields(DetectionSettings)
+    return DetectionSettings(**{one.name: given[one.name] for one in names if one.name in given})
 
 
 def _given_to(analyses: Sequence[Analysis], name: str) -> str | None:
@@ -129,6 +165,10 @@ def as_python(request: RunRequest | AtomRequest, images: Sequence[Path], out: st
     """Return the lines of Python that analyse images with these settings."""
     if isinstance(request, AtomRequest):
         return _atoms_as_python(request, images, out)
+    if request.earlier_run is not None:
+        raise AtomicityError(
+            "analyse() in Python takes no scale of an earlier session", advice="Copy the command"
+        )
     usual = asdict(RunRequest())
     given = {n: v for n, v in asdict(request).items() if v != usual[n] and n != "detection"}
     changed = {name: getattr(request.detection, name) for name in request.detection.changed}

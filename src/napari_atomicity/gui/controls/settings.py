@@ -15,6 +15,9 @@ ANNOTATOR = "annotator"
 MODEL, ATOM_MODEL = "model", "atoms/model"
 """Keys of the chosen models of clusters and of single atoms."""
 
+RATIO_METHOD = "ratios/method"
+"""Key of the method of the ratios, which window, export and report share."""
+
 
 def settings() -> QSettings:
     """Return the settings file of the user."""

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import napari
-import pandas as pd
 from napari.layers import Labels, Shapes
 from napari.viewer import Viewer
 from qtpy.QtCore import QSignalBlocker, Qt, QTimer
@@ -159,16 +158,6 @@ def _count_labels(state: WindowState, image: str) -> str:
     return found + (": " + ", ".join(parts) if parts else "")
 
 
-def typical_cluster(table: pd.DataFrame) -> int | None:
-    """Return a typical cluster to look at first: complete, isolated, and rather certain."""
-    whole = table[~(table["touches_border"] | table["touches_neighbour"])]
-    chosen = whole if len(whole) else table
-    if not len(chosen):
-        return None
-    order = chosen.sort_values("confidence", ascending=False, kind="stable")
-    return int(order["cluster_id"].iloc[len(order) // 4])
-
-
 class Analyse(Dock):
     """Image, pixel size, model, the button that does everything, and the steps one by one."""
 
@@ -293,27 +282,18 @@ class Analyse(Dock):
         image = analysis.micrograph.name
         if not self.binding.accepts(analysis):
             return
-        is_first = self.state.analysis(image) is None
         self.state.clusters.set_analysis(
             analysis, f"analyse {image}", soon=True, records=labelled.records_in(self.state)
         )
-        self._then(image, is_first)
+        self._then()
 
-    def _then(self, image: str, is_first: bool) -> None:
+    def _then(self) -> None:
         """Continue once the analysis is in the window's state, which takes a few turns."""
         if self.state.busy:
-            QTimer.singleShot(0, partial(self._then, image, is_first))
+            QTimer.singleShot(0, self._then)
             return
+        # Nothing is selected: a key would label what nobody chose.
         self.binding.label_mode.on = True
-        now = self.state.analysis(image)
-        if is_first and now is not None and len(now.table) and not self.state.selection:
-            # So that Explain has something to explain. Later, and in frames that are not shown, a
-            # key would label what nobody chose.
-            shown = now.table
-            if now.micrograph.is_stack:
-                shown = shown[shown["frame"] == self.binding.viewer.dims.current_step[0]]
-            found = typical_cluster(shown)
-            self.state.select(() if found is None else {(image, found)})
 
 
 # ---- outlines of other programs in a layer

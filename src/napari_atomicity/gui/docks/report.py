@@ -33,7 +33,7 @@ from ...statistics.ratios.ratios import class_ratios
 from ..controls.bars import keeps_ratios
 from ..controls.forms import ComboBox, folded, labelled, main_button, new_form
 from ..controls.save_dialogs import choose_new_folder
-from ..controls.settings import remember
+from ..controls.settings import RATIO_METHOD, remember
 from ..controls.settings_form import form_of
 from ..panels.dock import Dock
 from ..panels.session_scale import find_summaries
@@ -183,7 +183,7 @@ class Report(Dock):
         form.addRow(self.load_button)
         self.boxes = form_of(Choices, "report", "figures", "excel", "latex")
         form.addRow(self.boxes)
-        remember("report/method", self.method)
+        remember(RATIO_METHOD, self.method, shared=True)
         inner = QWidget()
         inner.setLayout(form)
         self.settings = folded(inner)

@@ -33,8 +33,8 @@ ANALYSE_ALL = "analyse all"
 """Key of the task that analyses all images; it labels their sessions at its end."""
 _KEY = "label sessions"
 KEEP_ADVICE = (
-    "Check the sample. Whether it is used: Browse, right click, Acquisition session, Use the "
-    "known sample even if contradicted"
+    "Check the sample. Whether it is used: Browse, right click, Use the known sample even if "
+    "contradicted"
 )
 
 

@@ -60,7 +60,11 @@ def copy_as_button(dock: Any, runs: Callable[[], list[Run]], what: str) -> QPush
         found = dock.attempt(runs)
         if found:
             outs = [OUT] if len(found) == 1 else [f"{OUT}-{i + 1}" for i in range(len(found))]
-            texts = [text_of(*run, out) for run, out in zip(found, outs, strict=True)]
+            texts = dock.attempt(
+                lambda: [text_of(*run, out) for run, out in zip(found, outs, strict=True)]
+            )
+            if texts is None:
+                return
             n = sum(len(images) for _, images in found)
             copy("\n".join(texts), f"the analysis of {pluralise(n, 'image')}")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import napari
+import pandas as pd
 from napari.viewer import Viewer
 from PIL import Image
 from qtpy.QtCore import QEvent, QObject, QSize, QTimer
@@ -26,7 +27,6 @@ from ...core.errors import AtomicityError
 from ...io.files import atomic_write, png_mark
 from ...models.analysis import Analysis
 from ..controls.settings import settings
-from ..docks.analyse import typical_cluster
 from ..panels.dock_windows import main_window, open_docks, show_dock
 from ..panels.workbench_bar import workbench_bar
 from ..viewer.binding import Binding, binding_of, unwrapped
@@ -65,10 +65,20 @@ def show_analysis(viewer: Any, analysis: Analysis) -> Binding:
     if changed:
         binding.state.clusters.relabel_each(changed)
     binding.label_mode.on = True
-    typical = typical_cluster(analysis.table)
+    typical = _typical_cluster(analysis.table)
     if typical is not None:
         binding.state.select({(image, typical)})
     return binding
+
+
+def _typical_cluster(table: pd.DataFrame) -> int | None:
+    """Return a typical cluster to look at first: complete, isolated, and rather certain."""
+    whole = table[~(table["touches_border"] | table["touches_neighbour"])]
+    chosen = whole if len(whole) else table
+    if not len(chosen):
+        return None
+    order = chosen.sort_values("confidence", ascending=False, kind="stable")
+    return int(order["cluster_id"].iloc[len(order) // 4])
 
 
 def open_demo(analysis: Analysis, screenshot: str | Path | None = None, block: bool = True) -> Any:

@@ -44,7 +44,7 @@ from ...controls.forms import (
     new_row,
 )
 from ...controls.refresher import follow
-from ...controls.settings import remember
+from ...controls.settings import RATIO_METHOD, remember
 from ...panels.compare import ComparePart
 from ...panels.dock import Dock
 from ...panels.session_labels import ANALYSE_ALL
@@ -116,6 +116,7 @@ class Ratios(Dock):
         self.method_combo = ComboBox()
         for name, method in METHODS.items():
             self.method_combo.addItem(method.title, name)
+        remember(RATIO_METHOD, self.method_combo, shared=True)
         self.method_combo.currentIndexChanged.connect(self.invalidate)
         form = new_form()
         labelled(
