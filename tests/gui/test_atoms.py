@@ -21,6 +21,7 @@ from synthetic import made_up
 from napari_atomicity.atoms.analysis import FLAT, AtomAnalysis, find_atoms, with_neighbours
 from napari_atomicity.atoms.injection import InjectedAtoms
 from napari_atomicity.atoms.marks import Mark
+from napari_atomicity.atoms.summary import Summary
 from napari_atomicity.atoms.table import conform
 from napari_atomicity.core.errors import AtomicityError, Cancelled
 from napari_atomicity.core.micrograph import Micrograph
@@ -800,6 +801,14 @@ def test_who_has_gone_through_an_image_is_kept(found, state, tmp_path, settled):
     settled()
     assert found.marking.done_words.text() == "Not yet reviewed by Ben."
     state.close_project()
+
+
+@pytest.mark.parametrize(("n", "said"), [(3, False), (30, True)])
+def test_most_detections_off_the_support_are_a_reason_to_correct_it(n, said):
+    kinds = pd.DataFrame()
+    found = Summary(40, 0, 0, 1.7, 0, n, 9.0, kinds, kinds, 0.5)
+    text = found_module.format_found(found)
+    assert f"{n} off the support" in text and ("correct the support" in text) is said
 
 
 def test_blind_nothing_of_the_model_is_shown(found, state, tmp_path, settled):

@@ -291,6 +291,16 @@ def test_sort_again_takes_no_room_from_others(dock, state, qtbot):
     assert [widget.geometry() for widget in others] == before
 
 
+def test_a_cluster_that_is_selected_in_another_image_is_said_so(dock, state):
+    key = keys_shown(dock)[0]
+    other = next(image for image in state.images if image != key[0])
+    for current, said in ((key[0], False), (other, True)):
+        state.current = current
+        state.select([key])
+        dock.refresh_now()
+        assert ("a double click shows it" in dock.note.text()) is said
+
+
 def test_double_click_and_enter_go_to_the_image(dock, state):
     asked = []
     state.focus_requested.connect(asked.append)

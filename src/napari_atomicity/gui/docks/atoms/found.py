@@ -64,7 +64,10 @@ def format_found(found: Summary) -> str:
             "density, distances and groups"
         )
     if found.n_off_support:
-        parts.append(f"{found.n_off_support} off the support, not in the density")
+        words = f"{found.n_off_support} off the support, not in the density"
+        if found.n_off_support > found.n_atoms / 2:
+            words += " (most of them: correct the support if that is no vacuum)"
+        parts.append(words)
     return "; ".join(parts) + "." if parts else ""
 
 
