@@ -310,6 +310,15 @@ def test_an_image_is_hidden_and_shown_in_one_update_of_the_scene(analysed, viewe
     assert len(updates) == 3
 
 
+def test_a_deleted_layer_of_clusters_comes_back(analysed, viewer, qtbot):
+    """Its rings would be missing, while keys still label what is selected."""
+    state = analysed.state
+    n = len(state.table("field"))
+    viewer.layers.remove(analysed.canvas.layer("field", "clusters"))  # by napari's own button
+    qtbot.waitUntil(lambda: analysed.canvas.layer("field", "clusters") is not None)
+    assert len(analysed.canvas.layer("field", "clusters").data) == n == len(state.table("field"))
+
+
 def test_all_layers_can_be_deleted_at_once(analysed, viewer, qtbot):
     qtbot.waitUntil(lambda: analysed.canvas.layer("field", "texts") is not None)
     viewer.layers.select_all()

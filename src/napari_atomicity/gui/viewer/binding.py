@@ -258,6 +258,8 @@ class Binding:
         image, role = canvas.image_of(layer), layer.metadata.get(ROLE)
         if role is not None and role["kind"] == "regions" and not canvas.is_writing:
             QTimer.singleShot(0, partial(self._regions.clear_if_deleted, role["image"]))
+        elif role is not None and role["kind"] == "clusters" and not canvas.is_writing:
+            QTimer.singleShot(0, partial(self._show_clusters_again, role["image"]))
         if image is not None and role is None:
             if has_unstored_edits(self.state, image):
                 # napari is still removing the layer
@@ -265,6 +267,15 @@ class Binding:
             else:
                 self._remove_image(image)
         canvas.layers_changed.emit()
+
+    def _show_clusters_again(self, image: str) -> None:
+        """Make the layer of the clusters of an image again if a person has deleted it."""
+        viewer = self.viewer
+        if viewer is None or image not in self.canvas.layers or is_removing_layers(viewer):
+            return
+        if self.state.analysis(image) is not None and self.canvas.layer(image, "clusters") is None:
+            self.clusters.refresh(image)
+            show_info("The clusters belong to the image, so their layer is back. You can hide it.")
 
     def _confirm_removal(self, image: str, layer: Any, index: int) -> None:
         """Remove an image whose edits are saved nowhere, or put its layer back."""
