@@ -75,7 +75,7 @@ def browse(viewer, model):
     dock = Browse(viewer)
     viewer.window.add_dock_widget(dock, name="Browse", area="left")
     yield dock
-    dock.projects.leave()
+    dock.projects.leave(stops_work=True)
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_opening_a_folder_writes_nothing_until_the_first_change(
     browse.projects.open(str(morning))  # it is open already
     settle(viewer)
     assert contents(morning) == before
-    browse.projects.leave()
+    browse.projects.leave(stops_work=True)
     assert contents(morning) == before
 
 
@@ -185,7 +185,7 @@ def test_the_first_change_creates_the_project_with_all_that_was_read(
     assert not path.exists()
     opened.state.sessions.group(["a.tif"], "morning")
     assert path.is_file() and not opened.state.unsaved
-    opened.projects.leave()
+    opened.projects.leave(stops_work=True)
     with Project(path) as project:
         assert project.names == ["a.tif", "b.tif", "broken.tif", "c.tif"]
         assert project.images()[0].thumbnail
@@ -230,7 +230,7 @@ def test_images_without_a_thumbnail_are_read_when_the_project_is_opened(
     path = project.path
     opened.state.pixel_sizes.set("a.tif", 0.2)  # the first edit makes the file
     assert all(image.thumbnail for image in project.images() if image.name != "broken.tif")
-    opened.projects.leave()
+    opened.projects.leave(stops_work=True)
     qtbot.waitUntil(lambda: not path.with_name(f"{path.name}-wal").exists())
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE images SET thumbnail = NULL WHERE name != 'broken.tif'")
@@ -655,7 +655,7 @@ def test_a_project_keeps_its_model(opened, morning, qtbot, settle, viewer):
     path = opened.state.project.path
     opened.models.setCurrentIndex(opened.models.findData("pt-raw"))
     opened.state.pixel_sizes.set("a.tif", 0.2)  # the first edit makes the file
-    opened.projects.leave()
+    opened.projects.leave(stops_work=True)
     settle(viewer)
     opened.models.setCurrentIndex(opened.models.findData("default"))
     opened.projects.open(path)
@@ -679,7 +679,7 @@ def test_reopened_all_is_as_it_was(opened, morning, viewer, qtbot, settle, make_
     embedding.colour_combo.setCurrentText("confidence")
     embedding.scatter.view = (1.0, 2.0, 3.0, 4.0)
     table = state.table()
-    opened.projects.leave()
+    opened.projects.leave(stops_work=True)
     settle(viewer)
     assert state.images == []
     assert list(viewer.layers) == []
@@ -704,7 +704,7 @@ def test_reopened_all_is_as_it_was(opened, morning, viewer, qtbot, settle, make_
     assert row_words(dock)["b.tif"] == "12 clusters, reviewed 1"
     assert scatter.colour_combo.currentText() == "confidence"
     assert scatter.scatter.view == pytest.approx((1.0, 2.0, 3.0, 4.0))
-    dock.projects.leave()
+    dock.projects.leave(stops_work=True)
     settle(again)
 
 
@@ -714,7 +714,7 @@ def test_ratios_in_front_show_all_images_of_a_project_that_is_opened(
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
     settle(viewer)
-    opened.projects.leave()
+    opened.projects.leave(stops_work=True)
     settle(viewer)
     ratios = Ratios(viewer)
     viewer.window.add_dock_widget(ratios, name="Ratios")
@@ -722,7 +722,7 @@ def test_ratios_in_front_show_all_images_of_a_project_that_is_opened(
     opened.open(str(morning))
     settle(viewer)
     assert len(opened.state.images) > 1 and ratios.scope_combo.currentText() == ALL_IMAGES
-    opened.projects.leave()
+    opened.projects.leave(stops_work=True)
 
 
 def test_a_project_opens_with_its_image_if_another_layer_was_in_view(
@@ -734,7 +734,7 @@ def test_a_project_opens_with_its_image_if_another_layer_was_in_view(
     binding.canvas.source_layer("a.tif").visible = False
     viewer.reset_view()
     settle(viewer)
-    opened.projects.leave()
+    opened.projects.leave(stops_work=True)
     settle(viewer)
     viewer.layers.clear()
     opened.open(str(morning))
@@ -818,7 +818,7 @@ def test_a_second_window_says_that_it_is_one(
     assert len(points.data) == 12  # it is still there, and the person was told
     with pytest.raises(AtomicityError, match="another window"):
         dock.state.clusters.relabel([("a.tif", 1)], "Pt19")
-    dock.projects.leave()
+    dock.projects.leave(stops_work=True)
     settle(second)
 
 
@@ -905,7 +905,7 @@ def test_a_folder_is_opened_in_the_window_that_was_active_last(
     qtbot.waitUntil(lambda: binding_of(first).state.project is not None, timeout=20_000)
     settle(first)
     assert not len(second.layers)
-    binding_of(first).projects.leave()
+    binding_of(first).projects.leave(stops_work=True)
     settle(first)
 
 
@@ -928,7 +928,7 @@ def test_a_folder_given_to_napari_opens_the_workbench(
     settle(viewer)
     assert "Browse" in open_docks(viewer)
     assert viewer.layers[0].name == "a.tif"
-    binding_of(viewer).projects.leave()
+    binding_of(viewer).projects.leave(stops_work=True)
     settle(viewer)
 
 
@@ -980,7 +980,7 @@ def test_moved_images_are_found_again(
     opened, morning, tmp_path, viewer, qtbot, settle, monkeypatch
 ):
     opened.state.sessions.group(["a.tif"], "morning")  # the change that creates the project
-    opened.projects.leave()
+    opened.projects.leave(stops_work=True)
     settle(viewer)
     archive = tmp_path / "archive"
     archive.mkdir()
@@ -1034,7 +1034,7 @@ def test_results_of_another_project_are_not_taken(opened, viewer, tmp_path, qtbo
     write(other / "a.tif", 5)
     qtbot.mouseClick(opened.analyse_button, LEFT)
     assert opened.batch.running
-    opened.projects.leave()
+    opened.projects.leave(stops_work=True)
     opened.open(str(other))
     qtbot.waitUntil(lambda: opened.state.images == ["a.tif"], timeout=10_000)
     settle(viewer)

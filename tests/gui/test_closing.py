@@ -125,7 +125,7 @@ def test_manual_edits_are_saved_beside_the_image_and_asked_for_once(
     state.clusters.relabel([(image, 2)], "Pt41")
     assert projects.closing_question() == ""  # it is in the project
     settle(viewer)
-    projects.leave()
+    projects.leave(stops_work=True)
     settle(viewer)
     with Project(tmp_path / "a.atomicity") as project:
         assert project.labels() == {image: {2: "Pt41"}}
@@ -179,7 +179,7 @@ def test_another_project_does_not_drop_edits_of_an_image_without_a_file(
     settle(viewer)
     assert state.project.path.parent == other and "pasted" in table.read_text()
     assert len(asked) == 2
-    projects.leave()
+    projects.leave(stops_work=True)
     settle(viewer)
 
 

@@ -25,7 +25,7 @@ def browse(viewer, model, qtbot):
     viewer.window.add_dock_widget(dock, name="Browse", area="left")
     qtbot.waitUntil(dock.first_start.isVisible)
     yield dock
-    dock.projects.leave()
+    dock.projects.leave(stops_work=True)
 
 
 @pytest.fixture

@@ -171,7 +171,7 @@ def browse(viewer, model, folder, qtbot, settle):
     qtbot.waitUntil(lambda: dock.state.project is not None, timeout=10_000)
     settle(viewer)
     yield updated(dock)
-    dock.projects.leave()
+    dock.projects.leave(stops_work=True)
 
 
 def import_outlines(dock, monkeypatch, *files) -> None:

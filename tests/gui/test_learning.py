@@ -46,7 +46,7 @@ def bench(viewer, folder, qtbot, settle):
         state.clusters.set_analysis(found, undoable=False)
     settle(viewer)
     yield browse
-    browse.projects.leave()
+    browse.projects.leave(stops_work=True)
 
 
 def test_corrections_feed_adapt_in_one_click(bench, viewer, folder, qtbot, settle, monkeypatch):
@@ -100,7 +100,7 @@ def test_corrections_feed_adapt_in_one_click(bench, viewer, folder, qtbot, settl
     settle(viewer)
     assert read_model(shared)[0].name == "morning-1"
     path = state.project.path
-    bench.projects.leave()
+    bench.projects.leave(stops_work=True)
     settle(viewer)
     for suffix in (".safetensors", ".json"):
         (user_folder() / f"morning-1{suffix}").unlink()

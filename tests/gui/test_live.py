@@ -374,7 +374,7 @@ def test_the_project_of_another_folder_is_not_written_without_a_question(
         settle(viewer)
         assert (state.project.path == other) == (answer == "Add to other")
         stop(dock, qtbot)
-    binding_of(viewer).projects.leave()
+    binding_of(viewer).projects.leave(stops_work=True)
     project = Project(other)
     assert ("new.tif" in project.names) == (answer == "Add to other")
     project.close()
@@ -432,7 +432,7 @@ def test_a_pixel_size_entered_in_the_project_is_that_of_the_image(
     settle(viewer)
     assert binding.state.pixel_sizes.get("wrong.tif") == pytest.approx(1.1 * PIXEL_NM)
     # Known to the project also after it was closed; the watch opens it again.
-    binding.projects.leave()
+    binding.projects.leave(stops_work=True)
     settle(viewer)
     press(dock)
     qtbot.waitUntil(lambda: len(dock.history.rows) == 2, timeout=60_000)

@@ -175,7 +175,7 @@ def test_blind_and_read_only_windows_change_no_samples(opened, viewer, settle):
     state.set_blind(False)
     assert row_sessions(opened)["a.tif"] == "sample Pt55 only, session morning"
     path = state.project.path
-    opened.projects.leave()
+    opened.projects.leave(stops_work=True)
     project = Project(path, read_only=True)
     state.open_project(project, project.load_all())
     settle(viewer)

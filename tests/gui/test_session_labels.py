@@ -123,7 +123,7 @@ def test_analyse_all_ends_with_labels_from_the_session(analyse_all, viewer, sett
     settle(viewer)
     assert labels(state, ONE) == {"Pt41"}
     assert len(told) == 1
-    dock.projects.leave()
+    dock.projects.leave(stops_work=True)
     settle(viewer)
     updated(dock)
     assert told[0] not in dock.notes.text()
@@ -137,14 +137,14 @@ def test_the_answer_of_a_session_is_saved_also_if_no_scale_changed(
     # As if it was labelled by an older version, which knew no answer.
     for image in (MIX, ONE, TWO):
         dock.state.clusters.set_session(image, {})
-    dock.projects.leave()
+    dock.projects.leave(stops_work=True)
     settle(viewer)
     dock.open(str(morning))
     settle(viewer)
     assert dock.state.analysis(ONE).parameters["session"] == {}
     label_again()
     assert told[-1].endswith("no scale changed.")
-    dock.projects.leave()
+    dock.projects.leave(stops_work=True)
     settle(viewer)
     dock.open(str(morning))
     settle(viewer)
@@ -364,7 +364,7 @@ def test_a_session_has_one_note_also_if_one_image_is_analysed_again(
     settle(viewer)
     last = records()
     assert last == [last[0]] * 3 and last != after
-    opened.projects.leave()
+    opened.projects.leave(stops_work=True)
     settle(viewer)
     opened.open(str(morning))
     settle(viewer)
@@ -398,7 +398,7 @@ def test_a_reopened_project_is_labelled_from_its_files(
     analyse_all, opened, morning, viewer, qtbot, settle, label_again
 ):
     analyse_all(together=False)
-    opened.projects.leave()
+    opened.projects.leave(stops_work=True)
     settle(viewer)
     opened.open(str(morning))
     qtbot.waitUntil(lambda: opened.state.project is not None, timeout=10_000)

@@ -36,7 +36,7 @@ def browse(viewer, model):
     dock = Browse(viewer)
     viewer.window.add_dock_widget(dock, name="Browse", area="left")
     yield dock
-    dock.projects.leave()
+    dock.projects.leave(stops_work=True)
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_a_replaced_project_is_not_left_without_a_question(
     state.saver.check_place()
     assert not opened.projects.may_close()
     assert "replaced" in asked[0]
-    assert opened.projects.leave()
+    assert opened.projects.leave(stops_work=True)
     settle(viewer)
     with Project(kept) as saved, Project(morning / "morning.atomicity") as other:
         assert saved.labels()["a.tif"] == {2: "Pt41"}
@@ -177,7 +177,7 @@ def test_models_of_a_project_are_copied_only_if_the_user_agrees(
 ):
     path = opened.state.project.path
     viewer_models.add_model(opened.state.project, TINY)
-    opened.projects.leave()
+    opened.projects.leave(stops_work=True)
     settle(viewer)
     asked = []
     monkeypatch.setattr(QMessageBox, "question", lambda *a: asked.append(a[2]) or answer)
@@ -185,7 +185,7 @@ def test_models_of_a_project_are_copied_only_if_the_user_agrees(
         opened.open(str(path))
         qtbot.waitUntil(lambda: opened.state.project is not None, timeout=10_000)
         settle(viewer)
-        opened.projects.leave()
+        opened.projects.leave(stops_work=True)
         settle(viewer)
     assert len(asked) == 1 and "tiny" in asked[0]
     assert [p.name for p in models.glob("*.safetensors")] == (
@@ -228,7 +228,7 @@ def test_a_damaged_image_is_shown_with_the_reason_and_analysed_again(
     qtbot.waitUntil(lambda: not browse.batch.running, timeout=30_000)
     browse.state.clusters.relabel([("a.tif", 2)], "Pt41")
     path = browse.state.project.path
-    browse.projects.leave()
+    browse.projects.leave(stops_work=True)
     settle(viewer)
     Project(path).close()
     with sqlite3.connect(path) as db:
