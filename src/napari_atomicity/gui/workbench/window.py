@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import napari
-import pandas as pd
 from napari.viewer import Viewer
 from PIL import Image
 from qtpy.QtCore import QEvent, QObject, QSize, QTimer
@@ -65,14 +64,15 @@ def show_analysis(viewer: Any, analysis: Analysis) -> Binding:
     if changed:
         binding.state.clusters.relabel_each(changed)
     binding.label_mode.on = True
-    typical = _typical_cluster(analysis.table)
+    typical = _typical_cluster(analysis)
     if typical is not None:
         binding.state.select({(image, typical)})
     return binding
 
 
-def _typical_cluster(table: pd.DataFrame) -> int | None:
+def _typical_cluster(analysis: Analysis) -> int | None:
     """Return a typical cluster to look at first: complete, isolated, and rather certain."""
+    table = analysis.table
     whole = table[~(table["touches_border"] | table["touches_neighbour"])]
     chosen = whole if len(whole) else table
     if not len(chosen):

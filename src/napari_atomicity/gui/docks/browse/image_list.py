@@ -92,9 +92,9 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
     if image is not None and image.error:
         return replace(row, state="failed", words=reason_of(image), tooltip=f"{image.error}{path}")
     atoms = state.atoms.of(name)
-    # without result and marks, as of a blind annotator: nobody has looked for atoms
-    looked = atoms is not None and (atoms.analysis is not None or atoms.marks)
-    n_atoms = pluralise(len(atoms.table), "atom") if atoms is not None and looked else ""
+    if atoms is not None and atoms.analysis is None and not atoms.marks:
+        atoms = None  # nobody has looked for them, or a blind annotator has not
+    n_atoms = "" if atoms is None else pluralise(len(atoms.table), "atom")
     if analysis is None:
         words = "new" if micrograph.pixel_size_nm or known_shape is None else "needs a pixel size"
         tooltip = f"{n_atoms or 'Not analysed yet'}{path}"
