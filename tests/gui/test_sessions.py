@@ -201,6 +201,7 @@ def test_the_error_of_the_pixel_size_is_of_the_session_and_taken_back(
     assert asked == [2.0, 1.0]
     (session,) = opened.state.sessions.groups()
     assert len(session.images) > 1 and session.pixel_size_error == 0.01
+    assert all("pixel size ± 1 %" in text for text in row_sessions(opened).values())
     binding_of(viewer).edits.undo()
     (session,) = opened.state.sessions.groups()
     assert session.pixel_size_error == 0.02

@@ -95,3 +95,5 @@ def test_numbers_of_clusters_in_frames():
     assert describe_clusters(movie(), N_FRAMES) == "8 clusters in 10 frames"
     assert describe_clusters(movie(tracked=False), N_FRAMES) == "8 clusters in 10 frames"
     assert describe_clusters(movie().iloc[:1], 1) == "1 cluster"
+    image = movie().iloc[:3].assign(excluded=[False, True, True])
+    assert describe_clusters(image, 1) == "1 cluster, 2 more excluded"

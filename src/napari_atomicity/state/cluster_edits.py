@@ -260,7 +260,7 @@ class ClusterEdits:
         if analysis is not None:
             after = tuple(np.asarray(p, float) for p in polygons)
             n = len(after)
-            text = f"exclude {pluralise(n, 'region')} of {image}"
+            text = f"exclude {pluralise(n, 'region') if n else 'no region'} of {image}"
             self._history.do(SetRegions(image, analysis.regions, after, text))
 
     def relabel(self, keys: Iterable[Key], label: str) -> None:

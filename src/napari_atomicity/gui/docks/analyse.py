@@ -148,8 +148,8 @@ def _count_labels(state: WindowState, image: str) -> str:
         return NO_CLUSTER
     n_frames = state.micrograph(image).n_frames
     found = describe_clusters(table, n_frames)
-    if "excluded" in table.columns and (n_excluded := int(table["excluded"].sum())):
-        found += f", {n_excluded} of them excluded"
+    if "excluded" in table.columns:
+        table = table[~table["excluded"].to_numpy(bool)]
     if image in stacks_without_tracks(table):
         return found
     counts = merge_tracks(table)["label"].value_counts()

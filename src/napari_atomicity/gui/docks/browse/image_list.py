@@ -13,7 +13,7 @@ from qtpy.QtCore import QAbstractListModel, QModelIndex, QObject, QRect, QRectF,
 from qtpy.QtGui import QColor, QFont, QFontMetrics, QPainter, QPixmap
 from qtpy.QtWidgets import QListView, QStyle, QStyledItemDelegate, QStyleOptionViewItem
 
-from ....core.acquisition_session import AcquisitionSession, Composition
+from ....core.acquisition_session import PIXEL_SIZE_ERROR, AcquisitionSession, Composition
 from ....core.errors import without_file_name
 from ....core.palette import colours
 from ....core.tables.cluster_table import NON_CLASS_LABELS
@@ -65,6 +65,8 @@ def format_session(session: AcquisitionSession, known: Composition, sample: str 
         return f"sample {sample}, {format_session(session, known)}"
     earlier = session.earlier
     name = session.name + (f", same instrument as {earlier.source}" if earlier else "")
+    if session.pixel_size_error != PIXEL_SIZE_ERROR:
+        name += f", pixel size ± {100 * session.pixel_size_error:.3g} %"
     if not known:
         return f"session {name}"
     shares = ", ".join(f"{label} {100 * share:.3g} %" for label, share in known.items())
@@ -104,12 +106,11 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
     there = np.ones(len(table), bool)
     if "excluded" in table.columns:
         there = ~table["excluded"].to_numpy(bool)
-    n, away = int(there.sum()), int((~there).sum())
+    n = int(there.sum())
     reviewed = int((table["label_corrected"].to_numpy(object)[there] != "").sum())
     n_frames = known_shape[0] if known_shape is not None and len(known_shape) == 3 else 1
-    found = describe_clusters(table[there], n_frames)
-    words = f"{found}, reviewed {reviewed}" if n + away else "no cluster found"
-    words += f", {away} excluded" if away else ""
+    found = describe_clusters(table, n_frames)
+    words = f"{found}, reviewed {reviewed}" if len(table) else "no cluster found"
     words += f", {n_atoms}" if n_atoms else ""
     words += ", pixel size changed: analyse again" if state.pixel_sizes.has_changed(name) else ""
     model = "" if state.blind else model_id_of(analysis)

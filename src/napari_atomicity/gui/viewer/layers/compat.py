@@ -1,4 +1,4 @@
-"""Names that differ between napari 0.8 and 0.9."""
+"""What differs between napari 0.8 and 0.9, and what napari does too late or too often."""
 
 from __future__ import annotations
 
