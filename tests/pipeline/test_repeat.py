@@ -13,7 +13,7 @@ from napari_atomicity import analyse, find_atoms
 from napari_atomicity.atoms.marks import ImageAtoms
 from napari_atomicity.cli.commands import app
 from napari_atomicity.core.acquisition_session import AcquisitionSession, EarlierScale
-from napari_atomicity.core.errors import AtomicityError
+from napari_atomicity.core.errors import AtomicityError, ModelError
 from napari_atomicity.io.tables import read_clusters, read_table
 from napari_atomicity.pipeline.repeat import (
     as_command,
@@ -101,8 +101,31 @@ def test_what_was_entered_of_the_session_is_in_the_command(analyses, request_, t
     text = as_command(*runs_of(list(analyses), session)[0])
     assert "--pixel-size-error 8.0" in text and "--keep-known" in text
     assert f"--earlier-run {record}" in text
+    assert "--pixel-size-error 7.0 " in as_command(
+        *runs_of(list(analyses), replace(session, pixel_size_error=0.07))[0]
+    )
+    with pytest.raises(AtomicityError, match="takes no scale of an earlier session"):
+        as_python(*runs_of(list(analyses), session)[0])
+    elsewhere = replace(session, earlier=EarlierScale(1.0, 0.1, "monday"))
     with pytest.raises(AtomicityError, match="in no file"):
-        runs_of(list(analyses), replace(session, earlier=EarlierScale(1.0, 0.1, "monday")))
+        runs_of(list(analyses), elsewhere)
+    alone = replace(analyses[0], parameters={**analyses[0].parameters, "session": None})
+    ((request, _),) = runs_of([alone], elsewhere)  # labelled without the session
+    assert request == replace(request_of([alone]), session="none")
+    some = replace(session, known={name: {"Pt19": 1.0} for name in names})
+    with pytest.raises(AtomicityError, match="only some"):
+        runs_of(list(analyses), some)
+
+
+def test_the_settings_of_the_ratios_are_in_the_lines_of_python(
+    images, request_, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    request = replace(request_, reference="Pt19:Pt70 = 1:1", keep_ratios=True)
+    exec(as_python(request, images), {})
+    assert "Pt19:Pt70 = 1:1" in (tmp_path / "results" / "run.json").read_text("utf-8")
+    with pytest.raises(ModelError, match="expectation"):  # which this model does not allow
+        exec(as_python(replace(request, ratios="em"), images), {})
 
 
 def test_images_with_different_settings_are_not_one_run(analyses, request_):

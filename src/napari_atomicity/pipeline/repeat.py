@@ -26,6 +26,8 @@ from ..models.files import find_model, installed_model
 from .run_request import AtomRequest, RunRequest
 
 OUT = "results"
+_OF_RATIOS = {"ratios": "method", "reference": "reference", "keep_ratios": "keep_ratios"}
+"""Settings of the ratios, and their names where they are written in Python."""
 Run = tuple[RunRequest | AtomRequest, list[Path]]
 """Settings and images of a run that can be repeated."""
 
@@ -33,24 +35,36 @@ Run = tuple[RunRequest | AtomRequest, list[Path]]
 def runs_of(analyses: Sequence[Analysis], session: AcquisitionSession) -> list[Run]:
     """Return the runs that repeat analyses of images of one session, some of them jointly labelled.
 
-    Analyses without a file or a model can't be repeated. Raises `AtomicityError` as `request_of`,
-    and if the scale of an earlier session is in no file.
+    What was entered of the session is repeated for those. Analyses without a file or a model can't
+    be repeated. Raises `AtomicityError` as `request_of`, and if a run has no setting for what was
+    entered.
     """
     own = [a for a in analyses if a.micrograph.path is not None and a.model_id]
     jointly = [a for a in own if a.parameters.get("session")]
-    runs: list[Run] = []
-    for group in [*([jointly] if jointly else []), *([a] for a in own if a not in jointly)]:
-        names = {one.micrograph.name for one in group}
-        known = {name: sample for name, sample in session.known.items() if name in names}
-        paths = [one.micrograph.path for one in group if one.micrograph.path is not None]
-        request = replace(
-            request_of(group, known),
-            keep_known=not session.kept.isdisjoint(names),
-            pixel_size_error=100 * session.pixel_size_error,
-            earlier_run=_file_of(session.earlier),
+    runs: list[Run] = [(request_of([a]), _paths([a])) for a in own if a not in jointly]
+    if not jointly:
+        return runs
+    names = {one.micrograph.name for one in jointly}
+    known = {name: sample for name, sample in session.known.items() if name in names}
+    kept = session.kept & known.keys()
+    if kept and kept != known.keys():
+        raise AtomicityError(
+            f"of the known samples of the session {session.name}, only some are used even if "
+            "contradicted",
+            advice="Use all of them so or none: a run has one setting for all",
         )
-        runs.append((request, paths))
-    return runs
+    request = replace(
+        request_of(jointly, known),
+        keep_known=bool(kept),
+        pixel_size_error=round(100 * session.pixel_size_error, 6),
+        earlier_run=_file_of(session.earlier),
+    )
+    return [(request, _paths(jointly)), *runs]
+
+
+def _paths(analyses: Sequence[Analysis]) -> list[Path]:
+    """Return the files of the images."""
+    return [one.micrograph.path for one in analyses if one.micrograph.path is not None]
 
 
 def _file_of(earlier: EarlierScale | None) -> str | None:
@@ -171,6 +185,8 @@ def as_python(request: RunRequest | AtomRequest, images: Sequence[Path], out: st
         )
     usual = asdict(RunRequest())
     given = {n: v for n, v in asdict(request).items() if v != usual[n] and n != "detection"}
+    # the ratios are found when they are written
+    saved = [repr(out), *(f"{new}={given.pop(n)!r}" for n, new in _OF_RATIOS.items() if n in given)]
     changed = {name: getattr(request.detection, name) for name in request.detection.changed}
     arguments = [repr([str(path) for path in images])]
     arguments += [f"{name}={value!r}" for name, value in given.items()]
@@ -178,7 +194,7 @@ def as_python(request: RunRequest | AtomRequest, images: Sequence[Path], out: st
     listed = "".join(f"    {one},\n" for one in arguments)
     return (
         "from napari_atomicity import analyse\n\n"
-        f"analyses = analyse(\n{listed})\nanalyses.save({out!r})\n"
+        f"analyses = analyse(\n{listed})\nanalyses.save({', '.join(saved)})\n"
     )
 
 

@@ -55,13 +55,6 @@ def add_new_model(project: Project, card: ModelCard, tensors: dict[str, np.ndarr
         add_model(project, path)
 
 
-def replace_model(project: Project, name: str, path: Path) -> None:
-    """Store a model that is now in a file in a project, in place of the one of another name."""
-    add_model(project, path)
-    if name != path.stem:
-        project.model_files.remove(name)
-
-
 def write_model(project: Project, name: str, path: Path) -> Path:
     """Write a model of a project, and its card, to files."""
     write_weights_and_card(path, *project.model_files.read(name))

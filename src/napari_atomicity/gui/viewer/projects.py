@@ -27,11 +27,12 @@ from .. import tasks
 from ..controls.questions import CloseFilter, confirm, front_window, show_info, show_warning
 from ..controls.save_dialogs import choose_file, default_folder
 from .models import (
+    add_model,
     add_new_model,
     install_models,
     model_folder,
+    model_id_of,
     open_with_models,
-    replace_model,
     wants_models,
 )
 
@@ -76,7 +77,7 @@ def closing_question(state: WindowState) -> str:
     return "\n\n".join(lines)
 
 
-_KEYS_OF_OPENING = ("open project", "survey", "add images", "find moved")
+_KEYS_OF_OPENING = ("open project", "survey", "open image")
 """Tasks that start again when a project is opened again."""
 
 
@@ -85,7 +86,7 @@ def _stopped_work(state: WindowState, leaving: str) -> list[str]:
     lines = [
         f"{task.message} is not finished. {leaving} stops it."
         for task in tasks.running(state)
-        if task.message and task.key not in _KEYS_OF_OPENING
+        if task.message and not task.cancelled and task.key not in _KEYS_OF_OPENING
     ]
     if lines and state.project is not None:
         lines.append("Results that are shown are saved.")
@@ -93,9 +94,9 @@ def _stopped_work(state: WindowState, leaving: str) -> list[str]:
 
 
 def may_stop_work(state: WindowState) -> bool:
-    """Return whether a project may be left; ask if work would be stopped."""
-    lines = [] if state.project is None else _stopped_work(state, "Leaving the project")
-    return not lines or confirm(front_window(), "Leave the project?", "\n\n".join(lines))
+    """Return whether another project may be opened; ask if work would be stopped."""
+    lines = _stopped_work(state, "Opening another project")
+    return not lines or confirm(front_window(), "Open another project?", "\n\n".join(lines))
 
 
 def may_drop_images(state: WindowState) -> bool:
@@ -214,6 +215,7 @@ class Projects:
         self.notes: tuple[str, ...] = ()
         self._parts: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {}
         self._saved_view: dict[str, Any] = {}
+        self._in_no_file: dict[str, str] = {}  # names and identities of models of this project
         self._closed = False
         # The view of the window is saved from time to time. Edits are saved at once.
         self._view_timer = QTimer()
@@ -407,8 +409,9 @@ class Projects:
         self._view_timer.stop()
         self._retry_timer.stop()
         self._saved_view = {}
+        tasks.cancel_all(self.state)
         if self.state.project is not None:
-            tasks.cancel_all(self.state)
+            self._remove_unused_models()
             self.state.close_project()
         self._set_notes(())
         return True
@@ -449,23 +452,44 @@ class Projects:
             self.state.finish()
             self.state.save_again()
             self.save_view()
+            self._remove_unused_models()
             self.state.project.close()
 
     # ---- models
-    def keep_model(self, path: Path, earlier_name: str | None = None) -> None:
-        """Copy a model that was trained here into the project, in place of an earlier name."""
-        self._keep(path.stem, replace_model, earlier_name or path.stem, path)
+    def keep_model(self, path: Path) -> None:
+        """Copy a model that was trained here into the project."""
+        self._keep(path.stem, add_model, path)
 
-    def keep_new_model(self, card: ModelCard, tensors: dict[str, np.ndarray]) -> bool:
-        """Keep a model that is in no file in the project; return False if that is not possible."""
-        return self._keep(card.name, add_new_model, card, tensors)
+    def keep_new_model(
+        self, card: ModelCard, tensors: dict[str, np.ndarray], on_kept: Callable[[], None]
+    ) -> None:
+        """Keep a model that is in no file in the project; if that is possible, say so."""
 
-    def _keep(self, name: str, store: Callable[..., None], *args: Any) -> bool:
+        def done(_: object) -> None:
+            self._in_no_file[card.name] = card.model_id
+            on_kept()
+
+        self._keep(card.name, add_new_model, card, tensors, on_result=done)
+
+    def _keep(
+        self,
+        name: str,
+        store: Callable[..., None],
+        *args: Any,
+        on_result: Callable[[Any], None] = lambda _: None,
+    ) -> None:
         project = self.state.project
-        if project is None or project.read_only:
-            return False
-        tasks.start(self.state, store, project, *args, on_result=lambda _: None, key=f"keep {name}")
-        return True
+        if project is not None and not project.read_only:
+            tasks.start(self.state, store, project, *args, on_result=on_result, key=f"keep {name}")
+
+    def _remove_unused_models(self) -> None:
+        """Remove the models that are in no file, and that no labels in the project come from."""
+        used = {model_id_of(self.state.analysis(image)) for image in self.state.images}
+        with contextlib.suppress(AtomicityError):  # they stay
+            for name, model_id in self._in_no_file.items():
+                if model_id not in used:
+                    self.state.project.model_files.remove(name)
+        self._in_no_file = {}
 
     # ---- failed writes
     def _on_saved(self, trouble: str) -> None:

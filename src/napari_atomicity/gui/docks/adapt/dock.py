@@ -330,11 +330,14 @@ class Adapt(Dock):
         if not chosen:  # its images were removed meanwhile
             return
         model, project = self.models.model, self.state.project
+        taken = self.attempt(lambda: () if project is None else project.model_files.names())
+        if taken is None:
+            return
         self.start(
             adapt_model,
             chosen,
             model,
-            free_name(model, () if project is None else project.model_files.names()),
+            free_name(model, taken),
             self.device.currentData(),
             self.pseudo_labels.currentData(),
             accept_unchecked,
@@ -375,9 +378,12 @@ class Adapt(Dock):
 
     def _keep_in_project(self, found: Adaptation) -> None:
         """Keep the model with the labels that it gives, until a person saves it."""
-        if self.binding.projects.keep_new_model(found.card, found.tensors):
-            self.saved.setText(f"Kept in the project as {found.card.name}.")
-            self.saved.show()
+        kept = partial(self._say, f"Kept in the project as {found.card.name}.")
+        self.binding.projects.keep_new_model(found.card, found.tensors, kept)
+
+    def _say(self, words: str) -> None:
+        self.saved.setText(words)
+        self.saved.show()
 
     # ---- back and forth
     def show_before(self) -> None:
@@ -393,17 +399,23 @@ class Adapt(Dock):
         if self.result is None:
             return
         self.state.steps.finish()
+        self._replace(
+            [a for a in self.result.side(which) if self._model_now(a) != a.model_id], words
+        )
+
+    def _model_now(self, analysis: Analysis) -> str:
+        """Return the model of the labels that the image of an analysis has now."""
+        return model_id_of(self.state.analysis(analysis.micrograph.name))
+
+    def _replace(self, analyses: list[Analysis], words: str) -> int:
+        """Replace the predictions of images as one step; return of how many."""
         # An image that was removed or calibrated again is not changed.
-        changed = [
-            analysis
-            for analysis in self.result.side(which)
-            if self.binding.accepts(analysis)
-            and model_id_of(self.state.analysis(analysis.micrograph.name)) != analysis.model_id
-        ]
+        changed = [analysis for analysis in analyses if self.binding.accepts(analysis)]
         n = len(changed)
         what = changed[0].micrograph.name if n == 1 else pluralise(n, "image")
         self.state.clusters.replace_all_predictions(changed, words.format(what))
         self.invalidate()
+        return n
 
     # ---- keeping it
     def save(self) -> None:
@@ -426,20 +438,20 @@ class Adapt(Dock):
                 self.result,
                 path,
                 message=f"Saving {path.stem}",
-                on_result=self._on_saved,
+                on_result=partial(self._on_saved, self.result),
                 key="save model",
             )
 
-    def _on_saved(self, result: Result) -> None:
-        shown, name = self._side(), result.found.card.name
-        earlier = name if self.result is None else self.result.found.card.name
-        self.result = result
-        words = f"Saved as {name}: all docks list it."
+    def _on_saved(self, earlier: Result, result: Result) -> None:
+        if self.result is earlier:  # not if another adaptation has ended meanwhile
+            self.result = result
+        name, unsaved = result.found.card.name, earlier.found.card.model_id
         model_folder.changed.emit()
-        self.binding.projects.keep_model(path_of(result), earlier)
-        if shown == AFTER:  # the tables name the model
-            self._change(AFTER, f"name the model of {{}} {name}")
+        self.binding.projects.keep_model(path_of(result))
+        self.state.steps.finish()
+        labelled = [a for a in result.side(AFTER) if self._model_now(a) == unsaved]
+        words = f"Saved as {name}: all docks list it."
+        if self._replace(labelled, f"name the model of {{}} {name}"):
             choose(MODEL, name)  # or further images would have labels of another model
             words += " Further images are analysed with it."
-        self.saved.setText(words)
-        self.saved.show()
+        self._say(words)
