@@ -173,19 +173,12 @@ def _without_writing_in_place() -> None:
     layers.write_properties = points.write_properties = write
 
 
-def _without_exemption() -> None:
-    from napari_atomicity.gui.viewer.layers import compat
-
-    compat.load_packages_soon = lambda: None
-
-
 MEASURES = {
     "scene": _without_scene,  # one update of the scene for all layers that are shown or hidden
     "insertion": _without_insertion,  # a new layer is not activated
     "parts": _without_parts,  # changes of thousands of clusters in parts
     "batch": _without_batch,  # one update of the scene for all layers that are removed
     "turns": _without_turns,  # layers of an image are written one in each turn
-    "exemption": _without_exemption,  # garbage is not searched among what packages are made of
     "in place": _without_writing_in_place,  # colours of points are written into napari's arrays
 }
 

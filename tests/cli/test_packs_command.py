@@ -117,6 +117,17 @@ def test_answers_become_a_consensus_beside_models(images, tmp_path):
     assert "Ada with themselves: F1 0.857" in result.stderr
 
 
+def test_no_verdict_on_a_model_while_the_marks_of_somebody_are_in_doubt(images, tmp_path):
+    folder, good = answered(images, tmp_path), table_of(tmp_path / "good" / "atoms.csv", SITES)
+    away = [(y + 15, x + 15) for y, x in SITES]
+    pack = pack_in(tmp_path / "p.html")
+    write_answers(folder / "Cy.json", pack, "Cy", dict.fromkeys(range(3), away))
+    result = atomicity(
+        "consensus", folder, tmp_path / "p.html", "--model-atoms", good, "--out", tmp_path / "o"
+    )
+    assert "Cy are in doubt" in result.stderr
+
+
 def test_the_consensus_can_be_learnt_with_its_certainties(images, tmp_path):
     out = tmp_path / "agreed"
     assert atomicity("consensus", answered(images, tmp_path), "--out", out).exit_code == 0

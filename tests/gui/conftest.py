@@ -15,8 +15,6 @@ from qtpy import PYSIDE6
 from qtpy.QtCore import QSettings, Qt
 from qtpy.QtWidgets import QApplication
 
-from napari_atomicity.gui.viewer.layers import compat
-
 MAX_LEFT = 1_000_000
 """Number of objects that tests may leave until they are collected."""
 _n_collected = 0
@@ -39,14 +37,6 @@ def napari_caches():
     with pytest.MonkeyPatch.context() as patch:
         add_caches(patch)
         drop_needless_work(patch)
-        yield
-
-
-@pytest.fixture(autouse=True, scope="session")
-def windows_collected():
-    """A window of a test must not stay because it was there when packages were exempted."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compat, "load_packages_soon", lambda: None)
         yield
 
 

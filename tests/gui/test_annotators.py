@@ -498,11 +498,12 @@ def test_whether_the_model_is_one_more_expert_is_one_sentence(low, high, begins)
     expert = {
         "difference": (low + high) / 2, "difference_low": low, "difference_high": high,
         "persons": [{"annotator": "Ada", "images": 3, "f1": 0.8, "f1_model": 0.7}],
+        "in_doubt": [],
     }  # fmt: skip
     text = words.format_expert({"one_more_expert": expert})
     ends = f"{low:+.2f} to {high:+.2f}".replace("-", "−")
     assert text.startswith(begins) and ends in text
-    in_doubt = words.format_expert({"one_more_expert": expert}, ["Bo"])
+    in_doubt = words.format_expert({"one_more_expert": {**expert, "in_doubt": ["Bo"]}})
     assert in_doubt.startswith("Not known while the marks of Bo are in doubt") and ends in in_doubt
     assert "against all but Ada: Ada 0.80, model 0.70" in text
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import subprocess
 import sys
 import threading
@@ -20,7 +19,7 @@ from napari_atomicity.gui.docks.review.dock import Editing
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers import compat
-from napari_atomicity.gui.viewer.layers.compat import load_packages_soon
+from napari_atomicity.gui.viewer.layers.compat import load_matplotlib_soon
 from napari_atomicity.statistics.ratios.ratios import class_ratios, counted
 
 
@@ -429,19 +428,17 @@ def test_polygons_are_compiled_before_a_region_is_drawn(viewer, monkeypatch, qtb
     assert len(compiled_in) == 1 and compiled_in[0] is not threading.main_thread()
 
 
-def test_packages_are_loaded_once_and_exempt_from_the_collection_of_garbage(
-    qapp, monkeypatch, qtbot
-):
-    """A collection stops the window, also those that napari asks for."""
-    called = []
+def test_matplotlib_is_imported_before_the_first_figure(qapp, monkeypatch, qtbot):
+    imported_in = []
     monkeypatch.setattr(compat, "AFTER_START_MS", 0)
-    monkeypatch.setattr(gc, "freeze", lambda: called.append(threading.current_thread()))
-    load_packages_soon.cache_clear()
+    monkeypatch.setattr(
+        compat, "load_matplotlib", lambda: imported_in.append(threading.current_thread())
+    )
+    load_matplotlib_soon.cache_clear()
     for _ in range(2):
-        load_packages_soon()
-    qtbot.waitUntil(lambda: bool(called))
-    assert len(called) == 1 and called[0] is not threading.main_thread()
-    assert "matplotlib.backends.backend_agg" in sys.modules
+        load_matplotlib_soon()
+    qtbot.waitUntil(lambda: bool(imported_in))
+    assert len(imported_in) == 1 and imported_in[0] is not threading.main_thread()
 
 
 def test_what_is_compiled_is_all_that_the_first_region_needs():

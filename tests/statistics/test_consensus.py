@@ -315,6 +315,8 @@ def test_a_model_like_one_of_them_is_not_told_from_them_and_a_good_one_is():
     assert perfect["one_more_expert"]["answer"].startswith("closer")
     poor = compare_with_annotators(atoms[::3], marks, looked)
     assert poor["one_more_expert"]["answer"].startswith("further")
+    doubted = compare_with_annotators(atoms, marks, looked, in_doubt=["Di"])["one_more_expert"]
+    assert "Di are in doubt" in doubted["answer"] and doubted["in_doubt"] == ["Di"]
     assert poor["against_consensus"]["precision"] > 0.9 > poor["against_consensus"]["recall"]
     names = {(p["a"], p["b"]) for p in perfect["pairs"]}
     assert names == {("model", n) for n in PEOPLE} | set(combinations(PEOPLE, 2))

@@ -223,7 +223,7 @@ def compare(
     beside = None
     if seen:
         mine, there = (table[table["image"].isin(list(seen))] for table in (marks, looked))
-        beside = compare_with_annotators(model, mine, there, tolerance_nm, seed)
+        beside = compare_with_annotators(model, mine, there, tolerance_nm, seed, found.mismatched)
     check(stop)
     again = mark_self_agreement(
         marks, looked, annotations.again_marks, annotations.again_looked, tolerance_nm, seed
@@ -418,7 +418,9 @@ def _write_marks(
 ) -> dict[str, Any]:
     found = consensus(filled.marks, filled.looked, tolerance_nm, seed)
     compared = {
-        name: compare_with_annotators(atoms, filled.marks, filled.looked, tolerance_nm, seed)
+        name: compare_with_annotators(
+            atoms, filled.marks, filled.looked, tolerance_nm, seed, found.mismatched
+        )
         for name, atoms in models.items()
     }
     again = mark_self_agreement(

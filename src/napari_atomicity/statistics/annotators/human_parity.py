@@ -14,6 +14,7 @@ to 10 % (ten images) of cases.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import combinations
 from typing import Any
 
@@ -37,6 +38,7 @@ def compare_with_annotators(
     looked: pd.DataFrame,
     tolerance_nm: float = TOLERANCE_NM,
     seed: int = 0,
+    in_doubt: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Compare detected atoms with annotators, and annotators with each other, by F1.
 
@@ -49,6 +51,9 @@ def compare_with_annotators(
         Marks and examined images, as for `consensus.consensus`.
     tolerance_nm : float
         Maximum distance of a pair in nm.
+    in_doubt : iterable of str
+        Annotators whose marks hardly match those of the others (`consensus.Consensus.mismatched`).
+        While there are any there is no answer: they make any model look good.
 
     Returns
     -------
@@ -56,8 +61,8 @@ def compare_with_annotators(
         ``against_consensus`` (f1, precision, recall with their ends), ``pairs`` (F1 of the model
         with each annotator, and of each pair of annotators) and ``one_more_expert``
         (``persons``: F1 of each and of the model with the consensus of the others;
-        ``persons_counted``: number with both known; ``difference`` with its ends; ``answer``),
-        which is None with fewer than two annotators. Unknown values are NaN.
+        ``persons_counted``: number with both known; ``difference`` with its ends; ``answer``,
+        ``in_doubt``), which is None with fewer than two annotators. Unknown values are NaN.
 
     Raises
     ------
@@ -80,7 +85,7 @@ def compare_with_annotators(
             **units.share("recall", against, 2),
         },
         "pairs": _pairs(found, marks, looked, tolerance_nm, units),
-        "one_more_expert": _one_more(found, marks, looked, tolerance_nm, units),
+        "one_more_expert": _one_more(found, marks, looked, tolerance_nm, units, list(in_doubt)),
     }
 
 
@@ -129,6 +134,7 @@ def _one_more(
     looked: pd.DataFrame,
     tolerance_nm: float,
     units: Units,
+    in_doubt: list[str],
 ) -> dict[str, Any] | None:
     """Compare each annotator, and the model, with the consensus of the others."""
     persons, differences = [], []
@@ -164,11 +170,14 @@ def _one_more(
         drawn = _mean_of_known(np.stack(differences)[counted])
         difference = with_ends("difference", float(value[counted].mean()), drawn)
     answer = _answer(difference["difference_low"], difference["difference_high"])
+    if in_doubt:
+        answer = f"unknown, as the marks of {', '.join(in_doubt)} are in doubt"
     return {
         "persons": persons,
         "persons_counted": int(counted.sum()),
         **difference,
         "answer": answer,
+        "in_doubt": in_doubt,
     }
 
 

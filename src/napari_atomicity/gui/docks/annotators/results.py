@@ -100,7 +100,7 @@ class Results(QWidget):
         warnings = compared.warnings
         self.warnings.setText("\n".join(f"⚠ {warning}" for warning in warnings))
         self.warnings.setVisible(bool(warnings))
-        self.expert.setText(format_expert(compared.beside, compared.consensus.mismatched))
+        self.expert.setText(format_expert(compared.beside))
         self.agreement.setText(format_agreement(compared))
         self.raters.show(rater_lines(compared))
         headers, scores = f1_table(compared)

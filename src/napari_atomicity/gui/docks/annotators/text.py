@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -181,12 +181,8 @@ def _figure(figure: AgreementFigure) -> str:
     return with_interval(figure.value, figure.low, figure.high)
 
 
-def format_expert(beside: Mapping[str, Any] | None, mismatched: Iterable[str] = ()) -> str:
-    """Format whether the model is as good as one more expert: a sentence and the numbers.
-
-    Without a verdict while the marks of somebody hardly match those of the others: such a person
-    makes any model look good.
-    """
+def format_expert(beside: Mapping[str, Any] | None) -> str:
+    """Format whether the model is as good as one more expert: a sentence and the numbers."""
     if beside is None:
         return "The model has no results for these images yet: find their atoms first (dock Atoms)."
     expert = beside["one_more_expert"]
@@ -198,7 +194,7 @@ def format_expert(beside: Mapping[str, Any] | None, mismatched: Iterable[str] = 
     difference, low, high = (expert[f"difference{end}"] for end in ("", "_low", "_high"))
     if not all(map(math.isfinite, (difference, low, high))):
         return "The comparison of the model with one more expert is not known: too few marks."
-    if names := ", ".join(mismatched):
+    if names := ", ".join(expert["in_doubt"]):
         verdict = f"Not known while the marks of {names} are in doubt: mend them or leave them out"
     elif high < 0:
         verdict = "No: the model is further from the others than one of these people"

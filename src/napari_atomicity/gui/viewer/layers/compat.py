@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -65,33 +64,18 @@ def compile_shapes_soon() -> None:
 
     In the window's thread, this would take seconds when a person begins to draw.
     """
-
-    def start() -> None:
-        # Not a daemon: the compiler must not be at work while the process ends.
-        threading.Thread(target=compile_shapes, name="compile shapes").start()
-
-    QTimer.singleShot(AFTER_START_MS, start)
+    QTimer.singleShot(AFTER_START_MS, partial(_run_in_thread, compile_shapes))
 
 
 @cache
-def load_packages_soon() -> None:
-    """Import what figures need, and exempt packages from the collection of garbage, in a thread.
-
-    Packages are half a million objects. Python collects from time to time, and napari whenever it
-    removes a layer: the window would stop for a quarter of a second. Once in a process, as what is
-    there by then is exempt, too.
-    """
-
-    def start() -> None:
-        threading.Thread(target=load_packages, name="load packages").start()
-
-    QTimer.singleShot(AFTER_START_MS, start)
+def load_matplotlib_soon() -> None:
+    """Import what the first figure needs, in a thread."""
+    QTimer.singleShot(AFTER_START_MS, partial(_run_in_thread, load_matplotlib))
 
 
-def load_packages() -> None:
-    """Import what the first figure needs, and exempt all that is imported."""
-    load_matplotlib()
-    gc.freeze()
+def _run_in_thread(run: Callable[[], None]) -> None:
+    # Not a daemon: the compiler must not be at work while the process ends.
+    threading.Thread(target=run, name=run.__name__).start()
 
 
 def compile_shapes() -> None:
