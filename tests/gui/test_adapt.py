@@ -341,11 +341,14 @@ def test_the_adapted_model_is_saved_and_listed_by_other_docks(
     assert ids(dock) == {card.model_id}
 
 
-def test_an_accepted_model_stays_in_the_project_until_it_is_saved(
-    dock, viewer, analysed, press, settle, monkeypatch, tmp_path
+@pytest.mark.parametrize(
+    ("undone", "left"), [(False, {"session"}), (True, {"session", "tiny-adapted-1"})]
+)
+def test_an_accepted_model_stays_in_the_project_while_labels_come_from_it(
+    dock, viewer, analysed, press, settle, monkeypatch, tmp_path, undone, left
 ):
-    state = dock.state
-    state.attach_project(Project(tmp_path / "p.atomicity"))
+    state, file = dock.state, tmp_path / "p.atomicity"
+    state.attach_project(Project(file))
     show_analysis(viewer, analysed)
     settle(viewer)
     press(dock, dock.button)
@@ -354,9 +357,33 @@ def test_an_accepted_model_stays_in_the_project_until_it_is_saved(
     assert "Kept in the project as tiny-adapted-1" in dock.saved.text()
     name_given(monkeypatch, "session")
     press(dock, dock.save_button)
-    assert list(stored.names()) == ["session"]
     assert dock.models.model == "session"  # further images get labels of the same model
-    state.close_project()
+    if undone:
+        dock.binding.edits.undo()
+        assert ids(dock) != {dock.result.found.card.model_id}
+    monkeypatch.setattr("napari_atomicity.gui.viewer.projects.may_drop_images", lambda _: True)
+    assert dock.binding.projects.leave(stops_work=True)
+    project = Project(file)
+    assert set(project.model_files.names()) == left
+    project.close()
+
+
+def test_a_model_that_is_saved_after_an_image_was_classified_again_keeps_its_other_images(
+    dock, viewer, analysed, press, settle, monkeypatch
+):
+    """The names of the images that still have its labels change, and only theirs."""
+    show_analysis(viewer, analysed)
+    settle(viewer)
+    press(dock, dock.button)
+    adapted = dock.result
+    dock.show_before()
+    name_given(monkeypatch, "session")
+    press(dock, dock.save_button)
+    assert ids(dock) == {adapted.found.before[0].model_id}
+    assert "Further images" not in dock.saved.text()
+    dock.show_after()
+    settle(viewer)
+    assert ids(dock) == {dock.result.found.card.model_id}
 
 
 def test_a_free_name_is_offered():

@@ -183,12 +183,16 @@ def test_another_project_does_not_drop_edits_of_an_image_without_a_file(
     settle(viewer)
 
 
-def test_leaving_a_project_asks_before_work_is_stopped(viewer, answer, tmp_path, settle):
+@pytest.mark.parametrize("in_project", [True, False])
+def test_another_project_is_not_opened_before_work_may_be_stopped(
+    viewer, answer, tmp_path, settle, in_project
+):
     write(tmp_path / "a.tif")
     binding = binding_of(viewer)
     projects, state = binding.projects, binding.state
-    projects.open(tmp_path)
-    settle(viewer)
+    if in_project:
+        projects.open(tmp_path)
+        settle(viewer)
 
     def wait(stop):
         while not stop():
@@ -196,9 +200,11 @@ def test_leaving_a_project_asks_before_work_is_stopped(viewer, answer, tmp_path,
 
     task = tasks.start(state, wait, message="Training", on_result=lambda _: None, key="train")
     asked = answer(BUTTONS.No, BUTTONS.Yes)
-    assert not projects.leave() and state.project is not None and not task.cancelled
-    assert "Training is not finished. Leaving the project stops it." in asked[0][0]
+    assert not projects.leave() and not task.cancelled
+    assert (state.project is not None) == in_project
+    assert "Training is not finished. Opening another project stops it." in asked[0][0]
     assert projects.leave() and state.project is None and task.cancelled
+    assert projects.leave()  # what is being stopped is not asked about again
     settle(viewer)
 
 

@@ -332,7 +332,8 @@ def prepare_sets(
     names = ["train", "held_out"]
     if isinstance(request.source, SimulationSource):
         names += ["test", *OTHER_DRAWS]
-    paths = {name: request.workspace / f"{name}.safetensors" for name in names}
+    folder = request.workspace_of(key)
+    paths = {name: folder / f"{name}.safetensors" for name in names}
     stored = {name: load_patches(path, key) for name, path in paths.items()}
     found = {name: part for name, part in stored.items() if part is not None}
     if len(found) < len(names):

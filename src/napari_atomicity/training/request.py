@@ -235,13 +235,17 @@ class TrainRequest:
 
     @property
     def workspace(self) -> Path:
-        """Folder next to the model that keeps an interrupted training."""
+        """Folder next to the model that keeps interrupted trainings."""
         return self.out.with_suffix(".training")
+
+    def workspace_of(self, key: str) -> Path:
+        """Return the part of the workspace for a request with these settings and images."""
+        return self.workspace / key[:16]
 
     @property
     def resumable(self) -> bool:
-        """Whether there is a checkpoint of an interrupted training of this file."""
-        return (self.workspace / "train.safetensors").is_file()
+        """Whether there is an interrupted training of this file, with any settings."""
+        return any(self.workspace.glob("*/train.safetensors"))
 
 
 def settings_for(request: TrainRequest, n_clusters: int) -> TrainingSettings:

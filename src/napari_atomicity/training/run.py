@@ -205,7 +205,7 @@ def train(
         stop,
         start=start,
         on_epoch=on_epoch,
-        checkpoint=Checkpoint(request.workspace / "checkpoint.safetensors", key),
+        checkpoint=Checkpoint(request.workspace_of(key) / "checkpoint.safetensors", key),
     )
     check(stop)
     card, tensors = _complete(request, card, tensors, sets)

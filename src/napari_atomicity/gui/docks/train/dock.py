@@ -104,8 +104,6 @@ class Train(Dock):
     def build(self) -> None:
         self.card: ModelCard | None = None
         self._made = Path()
-        self._last: tuple[Any, ...] | None = None
-        """Settings of the last training of this window, which may have been stopped."""
         self._n_corrected = 0
         self.source = ComboBox()
         self.source.addItems(["Size-selected images", "Simulated classes", "Corrected labels"])
@@ -295,7 +293,8 @@ class Train(Dock):
         kept = path is not None and path.with_suffix(".training").is_dir()
         self.button.setText("Continue" if kept else "Train")
         self.button.setToolTip(
-            "Continue the stopped training of this file, if the settings are unchanged."
+            "Continue the stopped training of this file. With other settings or images, another "
+            "one begins, and the stopped one is kept until a model is complete."
             if kept
             else "Train a network, calibrate it and save it with its card. If you cancel the "
             "training, you can continue it later from its last epoch."
@@ -317,10 +316,9 @@ class Train(Dock):
     def run(self) -> None:
         """Train with these settings."""
         request = self.attempt(self._request)
-        if request is None or not (self._may_restart(request) and self._may_write(request.out)):
+        if request is None or not self._may_write(request.out):
             return
         self._made = request.out
-        self._last = self._settings()
         self._show_result(False)
         self.curve.hide()
         task = self.start(
@@ -332,23 +330,6 @@ class Train(Dock):
             key="train",
         )
         task.finished.connect(self._show_button)
-
-    def _settings(self) -> tuple[Any, ...]:
-        """Return what decides whether a stopped training can be continued, but for its images."""
-        start, channels = self.start_from.currentData(), self.channels.currentData()
-        values = {k: v for k, v in self.form.values().items() if k != "device"}
-        return self.source.currentIndex(), start, tuple(channels), *values.items()
-
-    def _may_restart(self, request: TrainRequest) -> bool:
-        """Ask before a stopped training is begun anew, as its settings have changed."""
-        if not request.resumable or self._last in (None, self._settings()):
-            return True
-        return confirm(
-            self,
-            "Begin the training anew?",
-            "The stopped training had other settings, so it cannot be continued. Begin anew, and "
-            "lose what it has learnt? With the settings of before, it would be continued.",
-        )
 
     def _may_write(self, path: Path) -> bool:
         """Ask before a model is replaced, such as the one of the last training."""
