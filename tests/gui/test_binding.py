@@ -327,6 +327,31 @@ def test_all_layers_can_be_deleted_at_once(analysed, viewer, qtbot):
     assert analysed.state.images == []
 
 
+@pytest.mark.parametrize("agreed", [False, True])
+def test_deleting_all_layers_of_an_image_with_edits_asks_once(
+    analysed, viewer, qtbot, monkeypatch, agreed
+):
+    asked = []
+    where = "napari_atomicity.gui.viewer.binding"
+    monkeypatch.setattr(f"{where}.may_remove_image", lambda image: asked.append(image) or agreed)
+    monkeypatch.setattr(f"{where}.show_info", asked.append)
+    monkeypatch.setattr(f"{where}.compat.is_shown", lambda _: True)
+    key = ("field", int(analysed.state.table("field")["cluster_id"].iloc[0]))
+    analysed.state.clusters.relabel([key], "Pt70")
+    corners = np.array([[2.0, 2.0], [2.0, 9.0], [9.0, 2.0]])
+    analysed.state.clusters.set_regions("field", [corners])
+    qtbot.waitUntil(lambda: analysed.canvas.layer("field", "texts") is not None)
+    viewer.layers.select_all()
+    viewer.layers.remove_selected()
+    qtbot.waitUntil(lambda: bool(asked) and (len(viewer.layers) > 0) != agreed)
+    qtbot.wait(50)
+    assert asked == ["field"] and ("field" in viewer.layers) != agreed
+    assert (analysed.state.images == []) == agreed
+    if not agreed:  # all is shown again
+        assert all(analysed.canvas.layer("field", kind) for kind in ("clusters", "regions"))
+        assert len(analysed.state.clusters.regions("field")) == 1
+
+
 def _endless(at_work):
     def measure(*args, progress=None, stop=None):
         at_work.set()

@@ -7,7 +7,7 @@ import pandas as pd
 
 from napari_atomicity.core.tables.cluster_table import ALL, conform
 from napari_atomicity.statistics.ratios.ratios import class_ratios
-from napari_atomicity.statistics.ratios.track_counts import describe_clusters
+from napari_atomicity.statistics.ratios.track_counts import describe_clusters, without_excluded
 
 CLASSES = ["Pt19", "Pt41", "Pt70"]
 N_FRAMES = 10
@@ -96,4 +96,5 @@ def test_numbers_of_clusters_in_frames():
     assert describe_clusters(movie(tracked=False), N_FRAMES) == "8 clusters in 10 frames"
     assert describe_clusters(movie().iloc[:1], 1) == "1 cluster"
     image = movie().iloc[:3].assign(excluded=[False, True, True])
-    assert describe_clusters(image, 1) == "1 cluster, 2 more excluded"
+    counted, more = without_excluded(image)
+    assert describe_clusters(counted, 1) + more == "1 cluster; 2 more excluded"

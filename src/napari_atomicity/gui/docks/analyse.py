@@ -21,7 +21,12 @@ from ...pipeline.repeat import Run, runs_of
 from ...pipeline.run_request import RunRequest
 from ...reporting.image_warnings import outline_warnings, pixel_warnings
 from ...state.window_state import WindowState
-from ...statistics.ratios.track_counts import describe_clusters, merge_tracks, stacks_without_tracks
+from ...statistics.ratios.track_counts import (
+    describe_clusters,
+    merge_tracks,
+    stacks_without_tracks,
+    without_excluded,
+)
 from ..controls.drawing import glyph_icon
 from ..controls.forms import (
     CollapsibleSection,
@@ -146,16 +151,14 @@ def _count_labels(state: WindowState, image: str) -> str:
     table = state.table(image)
     if not len(table):
         return NO_CLUSTER
-    n_frames = state.micrograph(image).n_frames
-    found = describe_clusters(table, n_frames)
-    if "excluded" in table.columns:
-        table = table[~table["excluded"].to_numpy(bool)]
+    table, more = without_excluded(table)
+    found = describe_clusters(table, state.micrograph(image).n_frames)
     if image in stacks_without_tracks(table):
-        return found
+        return found + more
     counts = merge_tracks(table)["label"].value_counts()
     order = [*state.classes(), *(x for x in counts.index if x not in state.classes())]
     parts = [f"{counts[name]} {name}" for name in order if name and counts.get(name, 0)]
-    return found + (": " + ", ".join(parts) if parts else "")
+    return found + (": " + ", ".join(parts) if parts else "") + more
 
 
 class Analyse(Dock):

@@ -242,7 +242,8 @@ class Table(RowsDock):
         here = int(rows.selected[order].sum())
         elsewhere = len(self.state.selection) - here
         text = in_numbers(len(rows), len(order), here, elsewhere)
-        if self.state.selection and all(i != self.state.current for i, _ in self.state.selection):
+        selected_in = {image for image, _ in self.state.selection}
+        if here and self.state.current not in selected_in:
             text += ", in another image: a double click shows it"
         self.note.setText(text)
         self.note.setToolTip(text)

@@ -19,7 +19,7 @@ from ...pipeline.analysis import analyse, classify_clusters, detect_clusters, em
 from ...pipeline.run_request import RunRequest
 from ...statistics.ratios.ratio_notes import conditions_note
 from ...statistics.ratios.ratios import images_that_differ
-from ...statistics.ratios.track_counts import describe_clusters
+from ...statistics.ratios.track_counts import describe_clusters, without_excluded
 from .. import tasks
 from ..controls.forms import wrapped_label
 from ..controls.settings_form import SettingsForm
@@ -276,11 +276,12 @@ def _describe(analysis: Analysis) -> str:
     table = analysis.table
     if not len(table):
         return NO_CLUSTER
+    table, more = without_excluded(table)
     found = describe_clusters(table, analysis.micrograph.n_frames)
     source = Path(analysis.parameters.get("outlines", {}).get("source", "")).name
     outlines = f"Outlines of {source}: " if source else ""
     return (
         f"{outlines}{found}, median diameter {table['diameter_nm'].median():.2f} nm; "
         f"{table['touches_border'].sum()} at the border, "
-        f"{table['touches_neighbour'].sum()} touching another."
+        f"{table['touches_neighbour'].sum()} touching another{more}."
     )

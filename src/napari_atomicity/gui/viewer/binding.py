@@ -273,8 +273,10 @@ class Binding:
         viewer = self.viewer
         if viewer is None or image not in self.canvas.layers or is_removing_layers(viewer):
             return
+        if self.canvas.source_layer(image) not in viewer.layers:
+            return  # the image is being removed
         if self.state.analysis(image) is not None and self.canvas.layer(image, "clusters") is None:
-            self.clusters.refresh(image)
+            self.clusters.write(image)
             show_info("The clusters belong to the image, so their layer is back. You can hide it.")
 
     def _confirm_removal(self, image: str, layer: Any, index: int) -> None:
@@ -286,6 +288,7 @@ class Binding:
             self._remove_image(image)
         else:
             viewer.layers.insert(index, layer)
+            self.clusters.refresh(image)  # their layers were perhaps deleted with it
 
     def _remove_image(self, image: str) -> None:
         """Remove an image from the window, with its layers; a project keeps it."""

@@ -72,16 +72,10 @@ def time_fractions(
 
 
 def describe_clusters(table: pd.DataFrame, n_frames: int) -> str:
-    """Format the number of clusters of one image: "8 clusters in 10 frames, 12 more excluded".
+    """Format the number of clusters of one image: "8 clusters in 10 frames".
 
-    It is the number of tracks of a movie, or the median per frame of a stack without tracks. Those
-    in excluded regions are counted apart, each detection by itself.
+    It is the number of tracks of a movie, or the median per frame of a stack without tracks.
     """
-    more = ""
-    if "excluded" in table.columns:
-        excluded = table["excluded"].to_numpy(bool)
-        table = table[~excluded]
-        more = f", {excluded.sum()} more excluded" if excluded.any() else ""
     n, where = len(table), ""
     if n_frames > 1:
         where = f" in {n_frames} frames"
@@ -90,7 +84,15 @@ def describe_clusters(table: pd.DataFrame, n_frames: int) -> str:
         else:
             per_frame = np.bincount(table["frame"].to_numpy(int), minlength=n_frames)
             n = int(np.median(per_frame))
-    return f"{pluralise(n, 'cluster')}{where}{more}"
+    return f"{pluralise(n, 'cluster')}{where}"
+
+
+def without_excluded(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Return the clusters outside excluded regions; of others say "; 12 more excluded", or ""."""
+    if "excluded" not in table.columns:
+        return table, ""
+    excluded = table["excluded"].to_numpy(bool)
+    return table[~excluded], f"; {excluded.sum()} more excluded" if excluded.any() else ""
 
 
 def _merge(movie: pd.DataFrame, tracks: Sequence[Track]) -> pd.DataFrame:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 from qtpy.QtCore import QAbstractListModel, QModelIndex, QObject, QRect, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QFont, QFontMetrics, QPainter, QPixmap
 from qtpy.QtWidgets import QListView, QStyle, QStyledItemDelegate, QStyleOptionViewItem
@@ -21,7 +20,7 @@ from ....core.text import pluralise
 from ....project import ProjectImage
 from ....project.opening import thumbnail
 from ....state.window_state import WindowState
-from ....statistics.ratios.track_counts import describe_clusters
+from ....statistics.ratios.track_counts import describe_clusters, without_excluded
 from ...controls.drawing import faint, readable
 from ...tasks import start
 from ...viewer.models import model_id_of
@@ -101,22 +100,18 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
         words = "new" if micrograph.pixel_size_nm or known_shape is None else "needs a pixel size"
         tooltip = f"{n_atoms or 'Not analysed yet'}{path}"
         return replace(row, words=n_atoms or words, tooltip=tooltip)
-    table = analysis.table
     # As arrays: there may be hundreds of images.
-    there = np.ones(len(table), bool)
-    if "excluded" in table.columns:
-        there = ~table["excluded"].to_numpy(bool)
-    n = int(there.sum())
-    reviewed = int((table["label_corrected"].to_numpy(object)[there] != "").sum())
+    counted, more = without_excluded(analysis.table)
+    n, reviewed = len(counted), int((counted["label_corrected"].to_numpy(object) != "").sum())
     n_frames = known_shape[0] if known_shape is not None and len(known_shape) == 3 else 1
-    found = describe_clusters(table, n_frames)
-    words = f"{found}, reviewed {reviewed}" if len(table) else "no cluster found"
+    found = describe_clusters(counted, n_frames)
+    words = f"{found}, reviewed {reviewed}{more}" if n or more else "no cluster found"
     words += f", {n_atoms}" if n_atoms else ""
     words += ", pixel size changed: analyse again" if state.pixel_sizes.has_changed(name) else ""
     model = "" if state.blind else model_id_of(analysis)
     by = f"\nlabels by {model}" if model else ""  # too long for the row
-    whole = there & ~table["touches_border"].to_numpy(bool)
-    shares = shares_of(table["label"].to_numpy(object)[whole].tolist(), state.classes())
+    whole = ~counted["touches_border"].to_numpy(bool)
+    shares = shares_of(counted["label"].to_numpy(object)[whole].tolist(), state.classes())
     said = ", ".join(f"{c} {100 * share:.0f} %" for c, share in shares)
     return replace(
         row, state="analysed", words=words, shares=shares,

@@ -64,7 +64,7 @@ class ClusterDisplay(PointsDisplay):
             if columns is None:
                 self.show(image)
             else:  # class maps and regions do not depend on labels
-                self._write(image)
+                self.write(image)
 
     def show(self, image: str) -> None:
         """Show the analysis of an image; without one, remove its layers."""
@@ -82,11 +82,11 @@ class ClusterDisplay(PointsDisplay):
 
     def refresh(self, image: str) -> None:
         """Write points, regions, texts and outlines of an image again."""
-        known = self._write(image)
+        known = self.write(image)
         if known is not None:
             self._regions.write(known)
 
-    def _write(self, image: str) -> ImageLayers | None:
+    def write(self, image: str) -> ImageLayers | None:
         """Write points, texts and outlines of an image that has layers and an analysis."""
         known, analysis = self._canvas.layers.get(image), self._state.analysis(image)
         if known is None or analysis is None:
@@ -157,7 +157,7 @@ class ClusterDisplay(PointsDisplay):
         if self._contrast_changed:  # grey rings are black on a bright image
             self._contrast_changed = False
             for image in list(self._canvas.layers):
-                self._write(image)
+                self.write(image)
         for image, known in self._canvas.layers.items():
             known.texts.write(self._state.table(image), self._state.classes())
 

@@ -185,8 +185,9 @@ class RegionEditor(PolygonEditor):
     def clear_if_deleted(self, image: str) -> None:
         """Remove the regions of an image whose layer of regions was deleted by hand."""
         known = self._canvas.layers.get(image)
-        deleted = known is not None and known.present(REGIONS.name) is None
-        if known is not None and deleted and self._state.clusters.regions(image):
+        if known is None or known.viewer is None or known.source not in known.viewer.layers:
+            return  # the image is being removed
+        if known.present(REGIONS.name) is None and self._state.clusters.regions(image):
             self.attempt(known, ((),))
 
     def on_drawn(self, layer: Shapes, n_new: int) -> None:
