@@ -7,7 +7,7 @@ file has gone, or that can't be drawn, costs a line in the report and nothing el
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -243,11 +243,16 @@ class Choices:
     title: str = ""  # heading of the report; the name of the project, or a question, if empty
 
 
-def card_of(table: pd.DataFrame) -> ModelCard | None:
-    """Return the card of the model that classified most clusters, if the model is installed."""
-    ids = table.loc[table["model_id"] != "", "model_id"].value_counts()
-    found = installed_model(ids.index[0], ModelCard) if len(ids) else None
-    return None if found is None else found[1]
+def card_of(
+    table: pd.DataFrame, unsaved: Callable[[str], ModelCard | None] = lambda model_id: None
+) -> ModelCard | None:
+    """Return the card of the model that classified most clusters, if it is unsaved or installed."""
+    ids = table["model_id"].value_counts().drop("", errors="ignore").index
+    if not len(ids):
+        return None
+    card = unsaved(ids[0])
+    found = installed_model(ids[0], ModelCard) if card is None else None
+    return card if found is None else found[1]
 
 
 @dataclass(eq=False)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import tempfile
 from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from psygnal import Signal
 
 from ...core.errors import AtomicityError, ModelError
@@ -27,7 +26,7 @@ from ...models.files import (
 )
 from ...pipeline.installed_models import MAX_MODEL_BYTES, checked_card, is_model_name
 from ...project import Opened, Project, open_any
-from ...state.export import card_of as installed_card_of
+from ...state import export
 from ..controls.questions import confirm
 from ..controls.settings import choose, settings
 
@@ -196,8 +195,5 @@ def _classifier(model_id: str, device: str) -> Classifier:
     )
 
 
-def card_of(table: pd.DataFrame) -> ModelCard | None:
-    """Return the card of the model of most clusters, saved or not; None if it is not available."""
-    ids = table.loc[table["model_id"] != "", "model_id"].value_counts()
-    unsaved = unsaved_card(ids.index[0]) if len(ids) else None
-    return installed_card_of(table) if unsaved is None else unsaved
+card_of = partial(export.card_of, unsaved=unsaved_card)
+"""Return the card of the model of most clusters, saved or not; None if it is not available."""

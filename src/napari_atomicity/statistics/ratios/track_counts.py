@@ -41,9 +41,10 @@ def merge_tracks(table: pd.DataFrame) -> pd.DataFrame:
 
 def tracked_rows(table: pd.DataFrame) -> pd.Series:
     """Return which rows belong to images whose clusters are linked between frames."""
-    if "track_id" not in table.columns:
+    linked = table["track_id"] != NO_TRACK if "track_id" in table.columns else None
+    if linked is None or not linked.any():
         return pd.Series(False, index=table.index)
-    return (table["track_id"] != NO_TRACK).groupby(table["image"]).transform("max").astype(bool)
+    return linked.groupby(table["image"]).transform("max").astype(bool)
 
 
 def untracked_in_movies(table: pd.DataFrame) -> int:

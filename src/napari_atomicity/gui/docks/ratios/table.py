@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
 from qtpy.QtWidgets import QFileDialog, QLabel, QLineEdit, QPushButton, QVBoxLayout, QWidget
@@ -54,19 +55,19 @@ def summary(table: pd.DataFrame) -> str:
     table = merge_tracks(table)
     noun = "track" if PATH in table.columns and table[PATH].notna().all() else "cluster"
     border = int(table["touches_border"].sum())
-    whole = table[~table["touches_border"].astype(bool)]
-    excluded = 0
-    if "excluded" in whole.columns:
-        excluded = int(whole["excluded"].sum())
-        whole = whole[~whole["excluded"].astype(bool)]
+    whole = ~table["touches_border"].to_numpy(bool)
+    away = np.zeros_like(whole)
+    if "excluded" in table.columns:
+        away = whole & table["excluded"].to_numpy(bool)
+    labels = table["label"].to_numpy(object)[whole & ~away]
     unknown, aggregates, unlabelled = (
-        int((whole["label"] == name).sum()) for name in (UNKNOWN, AGGREGATE, "")
+        int((labels == name).sum()) for name in (UNKNOWN, AGGREGATE, "")
     )
     left_out = [
         f"{n} {reason}"
         for n, reason in (
             (border, "cut by the border"),
-            (excluded, "in excluded regions"),
+            (int(away.sum()), "in excluded regions"),
             (unknown, "unknown"),
             (aggregates, "aggregate" + "s" * (aggregates != 1)),
             (unlabelled, "without a label"),
@@ -74,10 +75,10 @@ def summary(table: pd.DataFrame) -> str:
         )
         if n
     ]
-    n = int(counted(table).sum())
+    counts = counted(table)
     level = "each in several frames, no intervals" if repeated else "95 % intervals"
-    text = f"{pluralise(n, noun)} counted, {level}"
-    unsure = int((counted(table) & (table["confidence"] < LOW_CONFIDENCE)).sum())
+    text = f"{pluralise(int(counts.sum()), noun)} counted, {level}"
+    unsure = int((counts & (table["confidence"] < LOW_CONFIDENCE)).sum())
     if unsure:
         text += f", {unsure} below a confidence of {LOW_CONFIDENCE}"
     return text + (f"; not counted: {', '.join(left_out)}" if left_out else "") + "."
