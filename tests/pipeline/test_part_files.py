@@ -5,7 +5,9 @@ import zipfile
 from contextlib import nullcontext
 from pathlib import Path
 
+import duckdb
 import pandas as pd
+import polars
 import pyarrow.parquet as pq
 import pytest
 
@@ -158,12 +160,10 @@ def with_pandas(folder):
 
 
 def with_polars(folder):
-    polars = pytest.importorskip("polars", reason="polars is not installed")
     return pd.DataFrame(polars.read_parquet(folder).to_dict(as_series=False))
 
 
 def with_duckdb(folder):
-    duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed")
     return duckdb.sql(f"SELECT * FROM '{folder}/*.parquet'").df()
 
 

@@ -202,8 +202,9 @@ def _plain_marks(
                 ' transform="scale({:.2f})"/></defs>'
             ).format(name, number, _GLYPHS[symbol.get(label, symbol[UNKNOWN])], fill, mark)
         )
-        use = Markup('<use href="#{}-{}" x="{:.0f}" y="{:.0f}"/>')
-        parts += [use.format(name, number, x, y) for x, y in places]
+        # only numbers: nothing to escape, which would take half of the time of an image
+        marks = (f'<use href="#{name}-{number}" x="{x:.0f}" y="{y:.0f}"/>' for x, y in places)
+        parts.append(Markup("".join(marks)))
     return parts
 
 
