@@ -413,6 +413,42 @@ def test_a_region_is_drawn_with_the_mouse_and_the_keys_come_back(shown, settle, 
         assert shown.layers.selection.active is points
 
 
+def test_while_a_region_is_drawn_an_undo_takes_back_its_corners_only(shown, qtbot):
+    binding = binding_of(shown)
+    state, canvas = binding.state, shown.window._qt_viewer.canvas.native
+    cluster = click_cluster(shown, 40, 40)
+    press(shown, Qt.Key.Key_2)
+    before = state.table("field")
+    assert cluster in before.loc[before["label_corrected"] != "", "cluster_id"].tolist()
+    first = on_canvas(shown, binding.canvas.layer("field", "clusters"), 0)
+    wrong, *corners = (first + QPoint(*at) for at in ((90, 90), (0, 0), (0, 60), (60, 60), (60, 0)))
+
+    def click(*places):
+        for place in places:
+            QTest.mouseMove(canvas, place)
+            QTest.mouseClick(canvas, LEFT, pos=place)
+
+    def undo():
+        press(shown, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+        assert state.table("field")["label_corrected"].equals(before["label_corrected"])
+
+    press(shown, Qt.Key.Key_E)
+    click(wrong)
+    undo()
+    undone = len(state.history)
+    click(*corners[:2], wrong)
+    undo()
+    click(*corners[2:], wrong)
+    undo()
+    press(shown, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: len(state.clusters.regions("field")) == 1)
+    (region,) = state.clusters.regions("field")
+    assert region.shape == (4, 2) and len(state.history) == undone + 1
+    assert np.ptp(region, axis=0) == pytest.approx(np.ptp(region[:3], axis=0))  # a rectangle
+    undo()
+    assert state.clusters.regions("field") == ()
+
+
 def test_polygons_are_compiled_before_a_region_is_drawn(viewer, monkeypatch, qtbot):
     """In a thread, as soon as there are clusters: it takes seconds in a new process."""
     compiled_in = []

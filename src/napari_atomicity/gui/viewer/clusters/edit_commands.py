@@ -8,6 +8,7 @@ from ....core.errors import AtomicityError
 from ....state.window_state import Step
 from ...controls.questions import attempt, show_error, show_info
 from ..canvas import Canvas
+from ..layers import compat
 from .clusters import ClusterDisplay
 from .manual_editing import ManualEditing
 from .regions import RegionEditor
@@ -67,8 +68,9 @@ class EditCommands:
         return image, sorted(self._clusters.selected_of(image))
 
     def undo(self) -> None:
-        """Undo the last step, or cancel the measurement of an added cluster."""
-        if self._manual_editing.cancel_last():
+        """Undo the last step, a corner of a region, or the measurement of an added cluster."""
+        drawn = compat.take_back_corner(self.canvas.active_layer)
+        if drawn or self._manual_editing.cancel_last():
             return
         step = self._replay(self.state.history.undo)
         self._show_message("Undone", "undo", step)

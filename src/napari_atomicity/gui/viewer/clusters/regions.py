@@ -26,7 +26,7 @@ DRAWING = (_FREEHAND, "add_polygon")
 """Modes of a layer of shapes in which a person draws polygons."""
 DRAWING_KEYS = (
     "Drawing a region: drag around it, or click its corners and double-click the last\n"
-    "Esc or E stop"
+    "Ctrl+Z takes back a corner; Esc or E stop"
 )
 
 

@@ -132,6 +132,25 @@ def continue_click_by_click(layer: Any) -> None:
     layer.selected_data = selected  # napari moves the next corner of a selected shape only
 
 
+def take_back_corner(layer: Any) -> bool:
+    """Remove the last corner of the polygon that is drawn by clicks, or the polygon without one.
+
+    Returns whether a polygon is being drawn.
+    """
+    if not getattr(layer, "_is_creating", False):
+        return False
+    index = layer._moving_value[0]
+    corners = layer._data_view.shapes[index].data  # the last one follows the mouse
+    if len(corners) <= 3:
+        layer._finish_drawing()  # discards what has no area
+    elif layer.mode == "add_polygon":
+        layer._value = layer._moving_value = (index, len(corners) - 2)
+        layer._data_view.edit(index, np.delete(corners, -2, axis=0))
+        layer._last_cursor_position = None  # the next corner may be where this one was
+        layer.refresh()
+    return True
+
+
 @contextmanager
 def one_update_of_scene(viewer: Any) -> Iterator[None]:
     """Let napari update its scene once for all layers that this block shows or hides.
