@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 from brightness import PIXEL_NM, blobs
+from mouse import move
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QDoubleSpinBox
@@ -21,7 +22,7 @@ from napari_atomicity.gui.docks.atoms.dock import Atoms
 from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.docks.live.dock import Live
 from napari_atomicity.gui.viewer.binding import binding_of
-from napari_atomicity.gui.viewer.layers import calibration
+from napari_atomicity.gui.viewer.layers import calibration, compat
 from napari_atomicity.gui.viewer.layers.micrographs import size_in_file_nm, why_not
 from napari_atomicity.gui.viewer.layers.picking import is_in_view
 from napari_atomicity.io import images
@@ -147,6 +148,35 @@ def test_a_line_of_known_length_gives_the_pixel_size(viewer, analyse, qtbot):
     assert line not in viewer.layers
     assert form.images.layer is layer
     assert analyse.button.isEnabled()
+
+
+def test_the_length_may_be_entered_before_the_line_is_drawn(make_napari_viewer, qtbot):
+    viewer = make_napari_viewer(show=True)
+    viewer.window._qt_window.resize(1000, 700)
+    viewer.add_image(blobs(), name="bare")
+    analyse = Analyse(viewer)
+    viewer.window.add_dock_widget(analyse, name="Analyse")
+    form, canvas = analyse.image_form, viewer.window._qt_viewer.canvas.native
+    qtbot.waitUntil(lambda: viewer.window._qt_window.width() - canvas.width() > 500)  # both docks
+    viewer.reset_view()
+    for stops in (True, False):
+        qtbot.mouseClick(form.ruler.button, Qt.MouseButton.LeftButton)
+        line = viewer.layers["bare ruler"]
+        form.ruler.length.setValue(2.0)
+        form.ruler.length.editingFinished.emit()
+        assert line in viewer.layers  # nothing is drawn yet
+        if stops:
+            qtbot.keyClick(canvas, Qt.Key.Key_Escape)
+            assert line not in viewer.layers and form.pixel_size.value() == 0
+    middle, length_px = canvas.rect().center(), 100 / compat.camera(viewer).zoom
+    QTest.mousePress(canvas, Qt.MouseButton.LeftButton, pos=middle)
+    for step in range(1, 6):
+        qtbot.wait(20)  # napari takes no more of them than a screen shows
+        move(canvas, middle + QPoint(20 * step, 0))
+    QTest.mouseRelease(canvas, Qt.MouseButton.LeftButton, pos=middle + QPoint(100, 0))
+    qtbot.waitUntil(lambda: form.pixel_size.value() > 0)
+    assert form.pixel_size.value() == pytest.approx(2.0 / length_px, rel=0.05)
+    assert line not in viewer.layers and analyse.button.isEnabled()
 
 
 def test_undo_of_the_first_pixel_size_returns_to_pixels(viewer, analyse, qtbot):

@@ -222,6 +222,17 @@ def test_the_layout_is_remembered_by_the_next_window(window, model, qtbot):
     assert later.window._qt_window.tabPosition(area) == QTabWidget.TabPosition.North
 
 
+def test_a_dock_of_another_workspace_is_a_tab_when_its_workspace_was_left_twice(
+    window, model, qtbot
+):
+    """Qt remembers a place of its own for a closed dock: a strip of 100 pixels."""
+    viewer = window()
+    for name in ("Model", "Clusters", "Atoms", "Clusters"):
+        open_workbench(viewer, name)
+    show_dock(viewer, "Adapt")
+    qtbot.waitUntil(lambda: open_docks(viewer)["Adapt"].height() > 300)
+
+
 @pytest.mark.parametrize(
     "value", ["no JSON", "[1]", '{"docks": 3}', '{"state": "AAAA", "docks": ["Nothing"]}']
 )

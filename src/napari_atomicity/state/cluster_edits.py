@@ -259,8 +259,10 @@ class ClusterEdits:
         analysis = self._state.store.get(image)
         if analysis is not None:
             after = tuple(np.asarray(p, float) for p in polygons)
-            n = len(after)
-            text = f"exclude {pluralise(n, 'region') if n else 'no region'} of {image}"
+            n = len(after) - len(analysis.regions)
+            verb = "include" if n < 0 else "exclude" if n else "change"
+            again = " again" if n < 0 else ""
+            text = f"{verb} {pluralise(abs(n) or len(after), 'region')} of {image}{again}"
             self._history.do(SetRegions(image, analysis.regions, after, text))
 
     def relabel(self, keys: Iterable[Key], label: str) -> None:

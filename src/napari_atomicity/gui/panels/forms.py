@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from napari.layers import Image, Shapes
-from qtpy.QtCore import QEvent, QSignalBlocker, Qt, Signal
+from qtpy.QtCore import QEvent, QSignalBlocker, Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QDoubleSpinBox,
@@ -120,7 +122,17 @@ class Ruler(QWidget):
         )
         self._binding.viewer.add_layer(self._line)
         self._line.mode = "add_line"
+        self._line.mouse_drag_callbacks.append(self._after_drawing)
+        self._line.bind_key("Escape", lambda _: self.cancel())
+        self._binding.canvas.show_message("Draw a line, and enter its length. Esc stops")
         self._show_fields()
+
+    def _after_drawing(self, layer: Shapes, event: Any) -> Iterator[None]:
+        """Take a length that was entered before the line was drawn."""
+        yield
+        while event.type == "mouse_move":
+            yield
+        QTimer.singleShot(0, self._on_length)
 
     def cancel(self) -> None:
         """Remove the line."""

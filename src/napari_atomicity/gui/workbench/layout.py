@@ -202,7 +202,8 @@ def show_layout(viewer: Any, workspace: Workspace) -> None:
             _arrange(viewer, workspace, size.height(), [d for d, (_, on) in removed.items() if on])
         for dock, (area, on) in removed.items():
             not_placed = main.dockWidgetArea(dock) == _NOWHERE
-            dock.setProperty(NOT_PLACED, not_placed and dock in known)
+            # closed ones too: Qt remembers a place of its own for them, a low strip
+            dock.setProperty(NOT_PLACED, dock in known and dock not in docks.values())
             if not_placed:
                 # Hidden ones too, so that the menus can show them again.
                 main.addDockWidget(area, dock)
