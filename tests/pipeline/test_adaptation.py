@@ -18,6 +18,7 @@ from napari_atomicity.core.scale_reference import ScaleReference
 from napari_atomicity.core.tables import cluster_table as tables
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.diameter_density import diameter_posterior
+from napari_atomicity.models.domain_shift import Shift
 from napari_atomicity.models.estimators import Measured
 from napari_atomicity.models.inference import Classifier
 from napari_atomicity.models.network import AtomicityNet
@@ -476,6 +477,10 @@ def test_a_network_that_labels_the_unambiguous_clusters_stays_as_it_is(model):
     (reason,) = result.reasons
     assert "already labels" in reason and "correct wrong labels" in reason
     assert "No change needed" in format_verdict(result)
+    for drifted in (True, False):  # other conditions alone are no reason to adapt
+        shifted = replace(result, shift=Shift(0.01 if drifted else 0.9, 2.0, {}, drifted))
+        assert ("conditions differ, but" in format_verdict(shifted)) == shifted.shift.found
+        assert shifted.shift.found == drifted
 
 
 def test_corrections_of_a_network_that_labels_most_clusters_are_learnt(model):

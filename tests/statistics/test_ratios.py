@@ -307,6 +307,7 @@ def test_a_session_says_why_its_labels_may_be_wrong_together(session, said):
 
 
 def test_one_or_two_sizes_rest_on_the_pixel_size():
+    assert session_line(SOUND | {"relies_on_contradicted": True}) == ""  # a warning says more
     sure, unsure = session_line(SOUND), session_line(SOUND | {"relies_on_sizes": True})
     assert unsure != sure and "pixel size" in unsure and "known sample" in unsure
     assert session_doubts(SOUND | {"relies_on_sizes": True}) == []

@@ -278,7 +278,7 @@ def session_basis(session: Mapping[str, Any]) -> str:
 def session_line(session: Mapping[str, Any]) -> str:  # "" without a test of its sizes
     """Say whether a session fits the classes and what its labels rest on, in one line."""
     doubts = session_doubts(session)
-    if doubts or "answer" not in session:
+    if doubts or "answer" not in session or session.get("relies_on_contradicted"):
         return SEPARATOR.join(doubts)
     return session_basis(session) or "the sizes of this session agree with the classes of the model"
 
