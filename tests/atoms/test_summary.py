@@ -95,6 +95,16 @@ def test_marks_are_of_a_species_too_and_a_threshold_keeps_it():
     assert (atoms.with_species(None).table["species"] == "").all()
 
 
+def test_atoms_that_a_person_adds_in_the_vacuum_change_no_density():
+    """They are no evidence that the model misses atoms on the support, either."""
+    support = np.ones((40, 60), bool)
+    support[:, 50:] = False
+    atoms = image_atoms(candidates([(10, 10), (30, 10)], confidence=0.6), support)
+    more = atoms.with_marks({9: Mark(20, 55), 10: Mark(30, 56)})
+    assert summary(more).n_expected == pytest.approx(summary(atoms).n_expected)
+    assert summary(more).n_off_support == 2
+
+
 def test_what_lies_beside_the_image_lies_off_its_support_too():
     marks = {8: Mark(39.49, 59.49), 9: Mark(39.6, 20.0), 10: Mark(5.0, -3.0)}
     found = summary(image_atoms(candidates([(10, 10)]), marks=marks))

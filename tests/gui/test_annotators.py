@@ -354,7 +354,7 @@ def test_people_are_compared_with_each_other_and_with_the_model(
     assert f1["Ada"][1] == "·" and f1["Ada"][2].startswith("1.00")
     assert [line[0] for line in results.effect.lines] == ["Ada", "Bo", "Cleo", "consensus"]
     assert results.effect.lines[0][1:] == ("5", "0.026", "4.542")
-    assert "α" in results.agreement.text() and "one more of these people" in results.expert.text()
+    assert "α" in results.agreement.text() and "too few marks" in results.expert.text()
     assert "Absence" in results.notes.text()
     out = tmp_path / "figures"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(out), ""))
@@ -492,6 +492,7 @@ def test_where_nothing_may_be_changed_the_dock_says_so(project, viewer, settle, 
         (-0.2, -0.01, "No: the model is further"),
         (0.01, 0.2, "Yes, and more"),
         (-0.1, 0.1, "Yes, within the uncertainty"),
+        (-0.56, 0.08, "Undecided: there are too few marks"),
     ],
 )
 def test_whether_the_model_is_one_more_expert_is_one_sentence(low, high, begins):

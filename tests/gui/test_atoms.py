@@ -40,6 +40,7 @@ from napari_atomicity.gui.docks.atoms.single_atom_calibration import (
 )
 from napari_atomicity.gui.docks.atoms.threshold import NO_PROPOSAL
 from napari_atomicity.gui.docks.browse.image_list import row_of
+from napari_atomicity.gui.viewer.layers import compat
 from napari_atomicity.io.tables import read_table
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.project import Project
@@ -747,6 +748,7 @@ def test_the_switches_are_those_of_the_viewer(found, settled):
         layer = found.binding.canvas.layer("field", "support")
         assert view.support_adds is adds and layer.mode == "add_polygon_lasso"
         assert found.binding.viewer.layers.selection.active is layer
+        assert "double-click the last" in compat.text_overlay(found.binding.viewer).text
     # Another image without atoms has no support, whatever is shown in this one.
     shown = found.binding.viewer
     shown.add_image(np.random.default_rng(0).normal(100, 5, (64, 64)), name="no size")

@@ -24,6 +24,7 @@ from napari_atomicity.gui.docks.live.watching import MAX_ROWS, MAX_WAITING, Live
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.models.domain_shift import FeatureSummary
 from napari_atomicity.pipeline.live import watch
+from napari_atomicity.pipeline.live.control_chart import MIN_FIRST
 from napari_atomicity.pipeline.live.watch import Watch
 from napari_atomicity.project import Project
 
@@ -265,7 +266,11 @@ def test_accepting_leaves_the_other_alarms_and_ends_with_the_session(dock, folde
 
 
 def test_without_a_reference_nothing_is_compared(dock, folder, qtbot):
-    dock.reference.setValue(dock.reference.minimum())
+    dock.reference.selectAll()
+    QTest.keyClicks(dock.reference, "3")  # too few for a reference
+    QTest.keyClick(dock.reference, Qt.Key.Key_Return)
+    assert dock.reference.text() == f"{MIN_FIRST} images"
+    dock.reference.setValue(0)
     assert dock.reference.text() == "none: no such alarm"
     write(folder / "a.tif")
     press(dock)
@@ -281,13 +286,19 @@ def test_the_reference_is_seen_to_grow(dock, folder, qtbot):
     assert " of 10 images" in dock.status_label.text()
 
 
-def test_a_folder_that_is_not_there(dock, folder, qtbot, errors):
+def test_a_folder_that_is_not_there(dock, folder, qtbot, errors, settle, viewer, tmp_path):
+    (tmp_path / "other").mkdir()
+    write(tmp_path / "other" / "a.tif")
+    dock.binding.projects.open(tmp_path / "other")
+    settle(viewer)
     dock.folder.setText(str(folder / "nowhere"))
     press(dock)
     qtbot.waitUntil(lambda: dock.watching is None, timeout=60_000)
     assert "no such folder" in errors[0] and "nowhere" in errors[0]
     assert dock.button.text() == "Watch" and dock.button.isEnabled()
     assert not (folder / "nowhere").exists()
+    assert dock.state.project is not None  # the question which project comes after that
+    dock.state.close_project()
 
 
 def test_what_is_looked_at_stays_if_one_asks_for_it(dock, viewer, folder, qtbot, settle):

@@ -311,8 +311,24 @@ def test_the_consensus_becomes_the_atoms_of_the_image_and_nothing_else(project):
     unsure = believed.loc[believed["posterior"] <= 0.75, ["y_px", "x_px"]].to_numpy()
     assert table.loc[table["uncertain"], ["y_px", "x_px"]].to_numpy().tolist() == unsure.tolist()
     assert consensus_edit(state.atoms, "a.tif", sites) is None, "it is there already"
+    # Candidates below the threshold are gone as well: they would count in the density.
+    assert len(state.atoms.of("a.tif").probabilities) == len(table)
     state.history.undo()
     pd.testing.assert_frame_equal(state.atoms.table("a.tif"), before)
+
+
+def test_what_one_person_has_reviewed_is_no_consensus(project, tmp_path):
+    described(project)
+    a = "\n".join(f"{x},{y}" for y, x in PLACES)
+    packs = [filled(tmp_path, "Ada", a=a, b="1,1"), filled(tmp_path, "Bo", a=a, b="")]
+    take_in_packs(project, packs)
+    found = compare(annotations_in(project), {})
+    state = WindowState()
+    state.open_project(project, project.load_all())
+    people = found.annotations.looked.groupby("image")["annotator"].nunique().to_dict()
+    assert people == {"a.tif": 2, "b.tif": 1}
+    sites = measured_sites(found, {i: state.micrograph(i) for i in people})
+    assert list(sites) == ["a.tif"]
 
 
 def test_an_atom_of_the_model_that_people_confirm_keeps_its_number(project):

@@ -83,11 +83,14 @@ def summary(atoms: ImageAtoms) -> Summary:
 def candidate_recall(atoms: ImageAtoms) -> float:
     """Return the share of all atoms that are among `ImageAtoms.probabilities`.
 
-    It is the recall of the model's candidates, increased by the atoms that annotators added.
+    It is the recall of the model's candidates, increased by the atoms that annotators added on the
+    support.
     """
     if atoms.analysis is None:
         return 1.0
     known, recall = atoms.probabilities, atoms.analysis.candidate_recall
+    if atoms.support is not None:
+        known = known[is_on_support(atoms.support, known, atoms.pixel_size_nm)]
     of_model = known["atom_id"].isin(atoms.analysis.candidates["atom_id"]).to_numpy()
     p = known["confidence"].to_numpy(float)
     if not p[of_model].sum() > 0:

@@ -324,14 +324,18 @@ def measured_sites(
 ) -> dict[str, dict[int, list[Mark]]]:
     """Measure the atoms of the consensus in the images.
 
-    A site counts from a posterior of 0.25 on, and is uncertain up to 0.75.
+    A site counts from a posterior of 0.25 on, and is uncertain up to 0.75. Images and frames that
+    fewer than two people have reviewed are left out.
     """
     low, high = UNDECIDED
+    people = compared.annotations.looked.groupby("image")["annotator"].nunique()
     found: dict[str, dict[int, list[Mark]]] = {}
     sites = compared.consensus.sites
     for i, (name, (image, frame)) in enumerate(compared.annotations.fields.items()):
         check(stop)
         report(progress, i, len(compared.annotations.fields), f"Measuring in {image}")
+        if people.get(name, 0) < 2:
+            continue
         micrograph = micrographs[image]
         pixels: Any = micrograph.frame(frame)
         here = sites[(sites["image"] == name) & (sites["posterior"] >= low)]
@@ -350,11 +354,11 @@ def consensus_edit(
     atoms = book.begin(image)
     table, size = atoms.table, atoms.pixel_size_nm
     columns = ["atom_id", "frame", "y_nm", "x_nm"]
-    rows = table[columns]
+    rows, others = table[columns], table.iloc[:0]
     if atoms.analysis is not None:
         others = atoms.analysis.candidates
-        others = others.loc[~others["atom_id"].isin(rows["atom_id"]), columns]
-        rows = pd.concat([rows, others], ignore_index=True) if len(rows) else others
+        others = others[~others["atom_id"].isin(rows["atom_id"])].assign(uncertain=False)
+        rows = pd.concat([rows, others[columns]], ignore_index=True) if len(rows) else others
     after: dict[int, Mark] = {}
     for frame, mine in marks.items():
         there = rows[rows["frame"] == frame]
@@ -364,9 +368,11 @@ def consensus_edit(
         after |= {
             int(ids[i]) if i in ids else book.next_id(image): mark for i, mark in enumerate(mine)
         }
-        gone = table.loc[table["frame"] == frame, "atom_id"]
-        gone = gone[~gone.isin(list(after))]
-        after |= {i: replace(m, present=False) for i, m in marks_of(table, gone).items()}
+        # candidates below the threshold, too: they count in the expected number of atoms
+        for known in (table, others):
+            gone = known.loc[known["frame"] == frame, "atom_id"]
+            gone = gone[~gone.isin(list(after))]
+            after |= {i: replace(m, present=False) for i, m in marks_of(known, gone).items()}
     changed: dict[int, Mark | None] = {i: m for i, m in after.items() if atoms.marks.get(i) != m}
     if not changed:
         return None

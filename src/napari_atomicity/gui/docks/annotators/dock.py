@@ -219,6 +219,9 @@ class Disputes(QWidget):
     def _put(self, found: dict[str, dict[int, list[Mark]]]) -> None:
         """Apply the consensus, one image per turn of the event loop."""
         self._waiting, self._epoch, self._n_taken = list(found.items()), self.state.epoch, 0
+        fields = {} if self.compared is None else self.compared.annotations.fields
+        images = {image for image, _ in fields.values()}
+        self._n_left = len(images - found.keys())
         self._turn.start()
 
     def _put_next(self) -> None:
@@ -234,6 +237,8 @@ class Disputes(QWidget):
             self._turn.stop()
             n = self._n_taken
             text = f"was applied in {pluralise(n, 'image')}" if n else "was already applied"
+            if self._n_left:
+                text += f"; {pluralise(self._n_left, 'image')} with marks of one person left out"
             show_info(f"The consensus {text}.")
             self.took.emit()
 

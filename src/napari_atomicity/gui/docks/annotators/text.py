@@ -181,6 +181,10 @@ def _figure(figure: AgreementFigure) -> str:
     return with_interval(figure.value, figure.low, figure.high)
 
 
+_MARGIN = 0.15
+"""Difference of F1 that must be excluded before a model is called as good as a person."""
+
+
 def format_expert(beside: Mapping[str, Any] | None) -> str:
     """Format whether the model is as good as one more expert: a sentence and the numbers."""
     if beside is None:
@@ -200,6 +204,8 @@ def format_expert(beside: Mapping[str, Any] | None) -> str:
         verdict = "No: the model is further from the others than one of these people"
     elif low > 0:
         verdict = "Yes, and more: the model is nearer to the others than one of these people"
+    elif low < -_MARGIN:
+        verdict = "Undecided: there are too few marks"
     else:
         verdict = (
             "Yes, within the uncertainty: the model does not differ from one more of these people"

@@ -82,7 +82,10 @@ def format_missed(census: Completeness) -> str:
     )
     bound = ": the density above is a lower bound" if census.is_low else ""
     found = f"Of atoms like these, {share} are detected{bound}."
-    return f"{found} Corrected for missed atoms and false detections: {density}."
+    return (
+        f"{found} Of the atoms of the model, corrected for missed ones and false detections: "
+        f"{density}. Marks by hand do not change it."
+    )
 
 
 def kind_bars(kinds: pd.DataFrame) -> list[Bar]:

@@ -88,8 +88,15 @@ class CompareAtoms(ComparePart):
         form.changed.connect(self.invalidate)
 
     def images(self) -> list[str]:
-        atoms = self.state.atoms
-        return [i for i in self.state.images if atoms.of(i) is not None and not atoms.outdated(i)]
+        """Return the images in which somebody or a model has looked for atoms."""
+        known = {i: self.state.atoms.of(i) for i in self.state.images}
+        return [
+            i
+            for i, atoms in known.items()
+            if atoms is not None
+            and (atoms.analysis is not None or atoms.marks)
+            and not self.state.atoms.outdated(i)
+        ]
 
     def data(self, images: list[str]) -> tuple[object, ...]:
         return (*(self.state.atoms.of(image) for image in images), self._form.settings())

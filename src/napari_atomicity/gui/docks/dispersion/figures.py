@@ -123,8 +123,8 @@ def _missed(row: Mapping[str, Any]) -> list[DispersionFigure]:
             "Density, all atoms",
             f"{number(row['density_complete_per_nm2'])} /nm²",
             interval(row["density_complete_low_per_nm2"], row["density_complete_high_per_nm2"]),
-            "Density corrected for missed atoms and false detections, outside clusters, in this "
-            "field; 95 % interval.",
+            "Density of the atoms of the model, corrected for missed atoms and false detections, "
+            "outside clusters, in this field; 95 % interval. Marks by hand do not change it.",
         ),
     ]
 
@@ -142,7 +142,7 @@ def _loading(row: Mapping[str, Any], level: str) -> list[DispersionFigure]:
             f"atoms and support, {row['support_thickness_nm']:g} nm of "
             f"{row['support_density_g_cm3']:g} g/cm³. The {level} interval includes detection, "
             "sampling and the uncertainty of the support. "
-            + ("Missed atoms are not included." if without else "Corrected for missed atoms."),
+            + ("Missed atoms are not included." if without else "From Density, all atoms."),
         )
     ]
 

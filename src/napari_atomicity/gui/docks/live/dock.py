@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 )
 
 from ....core.acquisition_session import format_known
+from ....core.errors import ReadError
 from ....core.text import pluralise
 from ....pipeline.live.control_chart import FIRST, MIN_FIRST, SESSION_CHANGED
 from ....pipeline.run_request import RunRequest
@@ -225,8 +226,9 @@ class Live(Dock):
     def _settings_form(self) -> QWidget:
         self.results = QLineEdit()
         self.results.setPlaceholderText(f"{RESULTS}, in the folder")
-        self.reference = spin_box(MIN_FIRST - 1, 1000, FIRST, 0, " images")
+        self.reference = spin_box(0, 1000, FIRST, 0, " images")
         self.reference.setSpecialValueText("none: no such alarm")
+        self.reference.editingFinished.connect(self._raise_reference)
         remember("live/reference", self.reference)
         form = new_form()
         labelled(
@@ -237,7 +239,8 @@ class Live(Dock):
         labelled(
             form, "Reference", self.reference,
             "Number of images at the start of the session that define its conditions. An alarm "
-            f"reports a later change that exceeds chance. Default: {FIRST}.",
+            f"reports a later change that exceeds chance. At least {MIN_FIRST}, or 0 for no such "
+            f"alarm. Default: {FIRST}.",
         )  # fmt: skip
         self.form = form_of(RunRequest, "pixel_size_nm", "device", "detection")
         return folded(form, self.form, read_limits_form())
@@ -287,8 +290,11 @@ class Live(Dock):
         request = replace(entered, model=self.models.model, umap=False, session=session)
         folder = Path(self.folder.text().strip()).expanduser()
         out = Path(self.results.text().strip() or RESULTS).expanduser()
-        n = round(self.reference.value())
-        reference = n if n >= MIN_FIRST else 0
+        self._raise_reference()
+        reference = round(self.reference.value())
+        if not folder.is_dir():
+            show_error(str(ReadError("there is no such folder", folder, "Check the path")))
+            return
         if not self._choose_project(folder):
             return
         watch = partial(
@@ -302,6 +308,11 @@ class Live(Dock):
                 task.finished.connect(watch)
                 return
         watch()
+
+    def _raise_reference(self) -> None:
+        """Raise a number of images from which no reference can be made."""
+        if 0 < self.reference.value() < MIN_FIRST:
+            self.reference.setValue(MIN_FIRST)
 
     def _choose_project(self, folder: Path) -> bool:
         """Ask for the project of the images if one of another folder is open; False to cancel."""

@@ -31,6 +31,7 @@ from ..canvas import Canvas
 from ..clusters.edit_commands import EditCommands
 from ..clusters.label_actions import EditActions
 from ..clusters.labelling import KeyMode, LabelMode, focus_canvas
+from ..clusters.regions import DRAWING, DRAWING_KEYS
 from ..layers import compat
 from ..layers.atom_style import contains, pixel_at
 from .atom_points import OUTSIDE_IMAGE, AtomPoints
@@ -67,6 +68,7 @@ class Marking(KeyMode, EditActions):
         canvas.state.atoms.changed.connect(self.show_text)
         canvas.state.atoms.selection_changed.connect(self.show_text)
         canvas.state.current_changed.connect(self.show_text)
+        canvas.viewer.layers.selection.events.active.connect(self.show_text)
         canvas.state.project_changed.connect(self._on_project)
         label_mode.review_changed.connect(self._on_review)
 
@@ -292,7 +294,10 @@ class Marking(KeyMode, EditActions):
 
     # ---- text in the corner of the canvas
     def text(self) -> str:
-        """Return that marking is on, what is selected, and the keys."""
+        """Return what is marked and selected, and the keys; or how the support is drawn."""
+        active = self._canvas.active_layer
+        if isinstance(active, Shapes) and active.mode in DRAWING:
+            return DRAWING_KEYS
         return format_marking(self._state, self._state.current)
 
 

@@ -104,8 +104,8 @@ class PolygonEditor:
         if not view.layer.visible:
             view.layer.visible = True
         view.set_next_colour(self.next_colour)
+        view.layer.mode = _FREEHAND  # first: the text in the image follows the active layer
         self._canvas.activate(view.layer)
-        view.layer.mode = _FREEHAND
 
     def stop_drawing(self, layer: Shapes) -> None:
         """Return keys and clicks to the points."""
