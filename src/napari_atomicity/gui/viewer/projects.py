@@ -77,8 +77,7 @@ def closing_question(state: WindowState) -> str:
     return "\n\n".join(lines)
 
 
-_KEYS_OF_OPENING = ("open project", "survey", "open image")
-"""Tasks that start again when a project is opened again."""
+_KEYS_OF_OPENING = ("open project", "survey", "open image")  # they start again with a project
 
 
 def _stopped_work(state: WindowState, leaving: str) -> list[str]:
