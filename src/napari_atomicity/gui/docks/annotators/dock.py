@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -211,16 +212,14 @@ class Disputes(QWidget):
             self.compared,
             {i: self.state.micrograph(i) for i in images if i in self.state.images},
             message="Taking the consensus",
-            on_result=self._put,
+            on_result=partial(self._put, images),
             key="consensus",
             owner=self,
         )
 
-    def _put(self, found: dict[str, dict[int, list[Mark]]]) -> None:
+    def _put(self, images: set[str], found: dict[str, dict[int, list[Mark]]]) -> None:
         """Apply the consensus, one image per turn of the event loop."""
         self._waiting, self._epoch, self._n_taken = list(found.items()), self.state.epoch, 0
-        fields = {} if self.compared is None else self.compared.annotations.fields
-        images = {image for image, _ in fields.values()}
         self._n_left = len(images - found.keys())
         self._turn.start()
 
