@@ -403,6 +403,21 @@ def test_a_project_that_is_opened_meanwhile_gets_nothing(
     stop(dock, qtbot)
 
 
+def test_a_project_that_is_closed_meanwhile_stays_closed(dock, viewer, folder, qtbot, settle):
+    binding = binding_of(viewer)
+    write(folder / "a.tif")
+    press(dock)
+    qtbot.waitUntil(lambda: binding.state.analysis("a.tif") is not None, timeout=20_000)
+    settle(viewer)
+    assert binding.projects.leave()
+    write(folder / "b.tif", seed=1)
+    qtbot.waitUntil(lambda: "no project is open" in dock.left_out.text(), timeout=20_000)
+    stop(dock, qtbot)
+    settle(viewer)
+    assert binding.state.project is None
+    assert "2 images analysed" in dock.status_label.text()
+
+
 def test_a_long_history_is_thinned():
     history = LiveHistory()
     for i in range(3 * MAX_ROWS):

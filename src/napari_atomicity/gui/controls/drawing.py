@@ -196,16 +196,16 @@ def readable(colour: QColor, background: QColor) -> QColor:
     black, white = QColor("black"), QColor("white")
     limit = max(black, white, key=lambda end: contrast(end, background))
     shares = (i / 20 for i in range(21))
-    mixed = (_mix(colour, limit, share) for share in shares)
+    mixed = (mix(colour, limit, share) for share in shares)
     return next((c for c in mixed if contrast(c, background) >= MIN_CONTRAST), limit)
 
 
 def faint(ink: QColor, background: QColor) -> QColor:
     """Return the colour of text that is less important, but readable."""
-    return readable(_mix(ink, background, 0.3), background)
+    return readable(mix(ink, background, 0.3), background)
 
 
-def _mix(one: QColor, other: QColor, share: float) -> QColor:
+def mix(one: QColor, other: QColor, share: float) -> QColor:
     """Return a mixture of two colours with this share of the other."""
     pairs = zip(one.getRgbF()[:3], other.getRgbF()[:3], strict=True)
     return QColor.fromRgbF(*((1 - share) * a + share * b for a, b in pairs))

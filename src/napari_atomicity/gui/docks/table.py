@@ -28,7 +28,7 @@ from ...io.outline_files import OUTLINE_WRITERS
 from ...models.analysis import Analysis
 from ...state.cluster_rows import ids_of_image
 from ..controls.cluster_rows import in_numbers
-from ..controls.forms import new_row
+from ..controls.forms import STRETCH, new_row
 from ..controls.questions import show_info
 from ..controls.refresher import single_shot
 from ..controls.settings import settings
@@ -135,6 +135,7 @@ class Table(RowsDock):
         self.content.addWidget(self.error)
         self.content.addWidget(self.view, 1)
         self.content.addWidget(self.message, 1)
+        self.content.addWidget(self.note)
         self.content.addLayout(self._new_buttons())
         self._connect()
 
@@ -177,16 +178,9 @@ class Table(RowsDock):
         self.layer_button.setToolTip(
             "Add the selected clusters as a new Points layer, with scale, units and all columns."
         )
-        row = QHBoxLayout()
-        row.addWidget(self.note, 1)
-        for button in (
-            self.sort_again_button,
-            self.copy_button,
-            self.layer_button,
-            self.export_button,
-        ):
-            row.addWidget(button)
-        return row
+        return new_row(
+            STRETCH, self.sort_again_button, self.copy_button, self.layer_button, self.export_button
+        )
 
     def _connect(self) -> None:
         self.filter_line.textChanged.connect(self._on_typed)

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ..controls.drawing import faint
+from ..controls.drawing import faint, mix
 from ..controls.forms import CollapsibleSection, keep_room
 from ..controls.refresher import follow_event
 from ..controls.shortcuts import hide_focus, show_focus
@@ -37,8 +37,11 @@ def style_of(theme: str) -> str:
     text = faint(_qt(colours.text), _qt(colours.primary)).name()
     kinds = ("QWidget", "QPushButton", "QComboBox", "QAbstractSpinBox", "QLineEdit", "QLabel")
     disabled = ", ".join(f"{kind}:disabled" for kind in kinds)
+    # An entry of a menu has no other sign that it is disabled.
+    entry = mix(_qt(colours.text), _qt(colours.background), 0.55).name()
     return (
         f"{disabled} {{ color: {text}; }} QLineEdit {{ placeholder-text-color: {text}; }} "
+        f"QMenu::item:disabled {{ color: {entry}; }} "
         # The border of napari would make a disabled button larger, and move what is beside it.
         "QPushButton:disabled { border: 0px; }"
     )

@@ -194,7 +194,7 @@ class TakingIn(ImageQueue):
         super().__init__(binding, "live", owner)
         self._follow = follow
         self._engine = ("default", "auto")
-        self._opening = False
+        self._opening, self._may_open = False, True
         self._folder = Path()
         self._accepted: Path | None = None
         self.n_left_out = 0
@@ -204,6 +204,7 @@ class TakingIn(ImageQueue):
     def begin(self, folder: Path, accepted: Path | None = None) -> None:
         """Begin a session."""
         self._folder, self._accepted, self.n_left_out = folder, accepted, 0
+        self._may_open = True
 
     def is_of_another_folder(self, folder: Path) -> bool:
         """Return whether the open project is neither in a folder nor contains images of it."""
@@ -231,7 +232,8 @@ class TakingIn(ImageQueue):
     def add(self, found: Analysis | FailedFile, model: str, device: str) -> None:
         """Take this one in after those that wait.
 
-        Where nothing is open at all, the watched folder is opened as a project.
+        Where nothing is open at all, the watched folder is opened as a project, but only once: a
+        project that the user closes stays closed.
         """
         self._engine = (model, device)
         waiting = self._waiting_analyses()
@@ -241,11 +243,12 @@ class TakingIn(ImageQueue):
                 self._leave_out(1)
         self._waiting.append(found)
         nothing_open = self.state.project is None and not self.state.images
-        if nothing_open and not self._opening:
+        if nothing_open and self._may_open:
             task = self.binding.projects.open(self._folder)
             if task is not None:
                 self._opening = True
                 task.finished.connect(self._opened)
+        self._may_open = False
         self.finish()
 
     def _waiting_analyses(self) -> list[Analysis]:
