@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from ctypes import string_at
-from types import FunctionType
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import freetype
@@ -16,6 +16,7 @@ from app_model.backends.qt import QMenuItemAction
 from napari._qt.qt_viewer import QtViewer
 from napari._qt.widgets.qt_viewer_buttons import QtViewerPushButton
 from napari._qt.widgets.qt_welcome import QtWelcomeWidget
+from napari._vispy import canvas
 from napari.settings import NapariSettings
 from napari.utils import theme
 from napari.utils.events import EventEmitter
@@ -61,6 +62,8 @@ def drop_needless_work(patch: MonkeyPatch) -> None:
             change(button, state)
 
     patch.setattr(QtViewerPushButton, "_change_selection_state", change_state)
+    # For drivers of Windows, all garbage is collected whenever layers were removed.
+    patch.setattr(canvas, "gc", SimpleNamespace(collect=lambda: 0))
     # The viewer gets the style sheet that its window has already passed on to it.
     patch.setattr(QtViewer, "setStyleSheet", lambda viewer, sheet: None)
 

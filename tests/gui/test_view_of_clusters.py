@@ -291,6 +291,10 @@ def test_there_is_no_colour_bar_without_class_maps(shown, binding, settle):
     binding.state.history.undo()
     settle(shown)
     assert bar.visible
+    other = binding.canvas.layer(FIELD, "class map LCN")
+    assert not other.visible and not other.colorbar.visible
+    other.visible = True
+    assert other.colorbar.visible
 
 
 def test_layer_and_canvas_say_of_which_class_the_maps_are(shown, binding, settle, monkeypatch):

@@ -238,6 +238,17 @@ _NO_STROKES = np.zeros(0, int), np.zeros(0, int)
 _CLASS_MAP, _VACUUM, _OUTLINES = 1, 1, 3
 
 
+def _on_class_map(event: Any) -> None:
+    """Show or hide the colour bar of a class map that became visible or hidden."""
+    _show_colour_bar(event.source)
+
+
+def _show_colour_bar(layer: Image) -> None:
+    """Show the colour bar of a class map if it is visible: napari takes long to make one."""
+    empty = max(layer.data.shape) <= 2  # as `clear_class_maps` leaves it
+    compat.show_colour_bar(layer, _COLOUR_BAR_PX, on=layer.visible and not empty)
+
+
 class ImageLayers(LayerGroup):
     """The layers of one micrograph that show its clusters and atoms."""
 
@@ -413,7 +424,7 @@ class ImageLayers(LayerGroup):
             with self.blocker():
                 layer.data = data
             layer.name = name
-            compat.show_colour_bar(layer, _COLOUR_BAR_PX)
+            _show_colour_bar(layer)
             return layer
         layer = Image(
             data,
@@ -424,16 +435,16 @@ class ImageLayers(LayerGroup):
             visible=channel == "raw",
             **{**self.options(kind, _CLASS_MAP), "name": name},
         )
-        compat.show_colour_bar(layer, _COLOUR_BAR_PX)
+        _show_colour_bar(layer)
+        layer.events.visible.connect(_on_class_map)
         self.insert(layer)
         return layer
 
     def clear_class_maps(self) -> None:
         """Empty the class maps and hide their colour bars, but keep their layers."""
         super().clear_class_maps()
-        for layer in self.derived():
-            if layer.metadata[ROLE]["kind"].startswith("class map"):
-                compat.show_colour_bar(layer, _COLOUR_BAR_PX, on=False)
+        for layer in self.class_maps():
+            _show_colour_bar(layer)
 
     # ---- support
     def write_vacuum(self, support: np.ndarray | None) -> None:
