@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from dataclasses import asdict, replace
+from importlib import import_module
 from multiprocessing import get_all_start_methods
 from pathlib import Path
 
@@ -34,6 +35,14 @@ LONG_FILES = (
     "test_two_machines.py", "test_a_day.py", "test_demo.py", "test_new_column.py",
 )  # fmt: skip
 """Files that take longest, with which a worker of pytest-xdist would otherwise end alone."""
+
+PRELOADED = (
+    "distributed", "napari_atomicity.cli.commands", "napari_atomicity.pipeline.atom_runs",
+    "napari_atomicity.pipeline.runs.batch", "napari_atomicity.pipeline.runs.dask_workers",
+    "napari_atomicity.pipeline.runs.engine", "napari_atomicity.pipeline.runs.sent_model",
+    "napari_atomicity.pipeline.live.watch",
+)  # fmt: skip
+"""What processes of tests import; each takes seconds without it."""
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -97,9 +106,9 @@ def forks():
         if method == "forkserver":
             from multiprocessing import forkserver
 
-            imported = ["batch", "atom_workers", "runs"]
-            modules = [f"napari_atomicity.pipeline.{name}" for name in imported]
-            context.set_forkserver_preload(["distributed", *modules])
+            for name in PRELOADED:  # the server passes over a name that is wrong
+                import_module(name)
+            context.set_forkserver_preload(list(PRELOADED))
             forkserver.ensure_running()  # before a test limits the size of files
         yield context
 

@@ -1,6 +1,5 @@
 """SIGINT and SIGTERM end every command in time, with whole files and no process left."""
 
-import multiprocessing
 import os
 import signal
 import struct
@@ -18,12 +17,6 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs signals of POSIX"
 
 TOOK_S = 10.0
 """Five seconds, twice that on a busy machine."""
-FORKS = multiprocessing.get_context("forkserver")
-"""Commands start from a process that has imported what they import."""
-FORKS.set_forkserver_preload([
-    "test_ending", "napari_atomicity.cli.commands", "napari_atomicity.pipeline.runs.engine",
-    "napari_atomicity.pipeline.runs.batch", "napari_atomicity.pipeline.live.watch",
-])  # fmt: skip
 
 
 def run_command(output, arguments):
@@ -114,7 +107,7 @@ def test_workers_never_receive_ctrl_c():
         (signal.SIGTERM, ("batch", "--workers", "1")),
     ],
 )
-def test_a_command_whose_file_loops_ends(tmp_path, tiny_model, number, command):
+def test_a_command_whose_file_loops_ends(tmp_path, tiny_model, number, command, forks):
     pytest.importorskip("rsciio", reason="needs the extra microscopes")
     images, out, printed = (tmp_path / name for name in ("images", "out", "printed.txt"))
     images.mkdir()
@@ -122,7 +115,7 @@ def test_a_command_whose_file_loops_ends(tmp_path, tiny_model, number, command):
     looping += struct.pack(">6i", 5, 20, 15, 0, 0, 0x7FFFFFFF)
     (images / "a.dm3").write_bytes(looping)
     arguments = [*command, str(images), "--out", str(out), "--model", str(tiny_model)]
-    process = FORKS.Process(target=run_command, args=(printed, arguments))
+    process = forks.Process(target=run_command, args=(printed, arguments))
     process.start()
     children = wait_for_reader(process)
     began = time.monotonic()
