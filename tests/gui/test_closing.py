@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from napari._app_model import get_app_model
 from napari._qt.dialogs.confirm_close_dialog import ConfirmCloseDialog
-from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
+from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox, QWidget
 from synthetic import made_up
 from test_browse import write
 
@@ -20,7 +21,9 @@ from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.gui import tasks
 from napari_atomicity.gui.controls.questions import CloseFilter
 from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.gui.viewer.projects import Projects
 from napari_atomicity.project import Project
+from napari_atomicity.state.window_state import WindowState
 
 SCRIPT = Path(__file__).with_name("closed.py")
 BUTTONS = QMessageBox.StandardButton
@@ -287,3 +290,16 @@ def test_closing_in_the_middle_asks_once_and_leaves_the_project(qapp, tmp_path):
         assert not project.read_only
         assert project.labels() == {"0.tif": {1: "Pt41"}, "1.tif": {}, "2.tif": {}}
         assert "map" in project.setting("window", {})
+
+
+def test_a_window_that_the_collector_frees_closes_its_project(qapp, tmp_path):
+    state, window = WindowState(), QWidget()
+    projects = Projects(state, window)
+    state.open_project(Project(tmp_path / "a.atomicity"), {})
+    window.itself = window  # a cycle of references, as in the windows of napari
+    del window
+    gc.collect()
+    again = Project(tmp_path / "a.atomicity")
+    assert not again.read_only
+    again.close()
+    assert projects.leave()  # nothing is left to be done

@@ -228,7 +228,7 @@ class Projects:
         if application is not None:
             application.aboutToQuit.connect(self._leave_at_the_end)
         if window is not None:
-            window.destroyed.connect(_weak(self._close_down))
+            window.destroyed.connect(self._close_down)  # the collector may clear a function first
             closing = (self.closing_question, self.may_close, self._close_down)
             window.installEventFilter(CloseFilter(window, *map(_weak, closing)))
 
