@@ -502,6 +502,21 @@ def test_an_image_of_a_project_hides_one_that_was_opened_by_hand(
     assert not by_hand.visible and away.visible
 
 
+def test_a_click_shows_an_image_that_one_opened_by_hand_covers(opened, viewer, settle):
+    binding = binding_of(viewer)
+    displayed, other = binding.state.images[:2]
+    for row, image in ((1, other), (1, other), (0, displayed)):  # also the one on show
+        by_hand = viewer.add_image(np.zeros((400, 400)), name="by hand")
+        assert viewer.layers.selection.active is by_hand
+        click_row(opened, row)
+        settle(viewer)
+        assert binding.state.current == image
+        source = binding.canvas.source_layer(image)
+        assert source.visible and not by_hand.visible
+        assert binding.canvas.image_of(viewer.layers.selection.active) == image
+        viewer.layers.remove(by_hand)
+
+
 def test_a_pixel_size_is_a_step_of_undo(opened, viewer, qtbot, settle, morning):
     state, bound = opened.state, binding_of(viewer)
     click_row(opened, 1)

@@ -278,10 +278,11 @@ class CurrentImage:
             if source is not None:
                 with canvas.blocker():  # napari activates a layer that stays for now
                     viewer.layers.remove(source)
-            layer = viewer.add_image(data, **options)
-            canvas.attach(image, layer)
-            if not compat.grid(viewer).enabled:  # one opened by hand would look like a part of it
-                self._hide_overlapping(layer, list(viewer.layers))
+            layers = canvas.attach(image, viewer.add_image(data, **options))
+        if not compat.grid(viewer).enabled:  # one opened by hand would look like a part of it
+            self._hide_overlapping(layers.source, list(viewer.layers))
+        if is_micrograph(canvas.active_layer):
+            canvas.activate(layers.present("clusters") or layers.source)
         self._displayed = image
         self._forget_refusal()
         # Its clusters are drawn in the next turn: the image appears first.
