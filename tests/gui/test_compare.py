@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mouse import LEFT
-from qtpy.QtCore import QPoint
+from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication, QFileDialog
 from synthetic import CLASSES, made_up
 from test_dispersion import few_resamples, found_in  # noqa: F401
@@ -23,6 +23,7 @@ from napari_atomicity.gui.tasks import running
 from napari_atomicity.gui.viewer.binding import binding_of, state_of
 from napari_atomicity.io.tables import read_table
 from napari_atomicity.project import Project
+from napari_atomicity.state.export import snapshot
 
 FOLDERS = {"fresh": ("a", "b", "c"), "spent": ("d", "e", "f")}
 
@@ -123,9 +124,10 @@ def test_numbers_of_a_table_of_samples_give_trends(part, qtbot):
 
 def test_another_reference_turns_the_sign(part, qtbot):
     before = next(line for line in lines(part) if line[1] == "Pt19")[2]
-    part.reference_combo.setCurrentIndex(1)
+    qtbot.keyClick(part.reference_combo, Qt.Key.Key_Down)
     settled(part, qtbot)
     assert part.comparison.reference == "spent"
+    assert snapshot(part.state).contents().reference_sample == "spent"  # that of a report
     after = next(line for line in part.model.lines if line[:2] == ("fresh", "Pt19"))[2]
     assert after.split()[0] == before.split()[0].replace("+", "−")
 
@@ -192,6 +194,17 @@ def test_one_sample_says_how_to_get_two(part, qtbot):
     assert not part.body.isVisible()
     assert "All images are of one sample, fresh" in part.message.text()
     assert "Group into a sample" in part.message.text()
+
+
+def test_the_reference_is_the_first_sample_unless_one_is_chosen(part, qtbot):
+    # Of one sample at first, to which another one before it is added.
+    part.state.sessions.group_sample("abcdef", "day")
+    settled(part, qtbot)
+    assert part.comparison is None
+    part.state.sessions.group_sample("abc", "calcined")
+    settled(part, qtbot)
+    assert part.comparison.reference == "calcined"
+    assert part.reference_combo.currentData() == "calcined"
 
 
 def test_one_image_each_is_shown_with_the_reason(part, qtbot):

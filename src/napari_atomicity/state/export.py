@@ -78,6 +78,7 @@ class Contents:
     name: str = ""  # of the project; "" without one
     sessions: tuple[AcquisitionSession, ...] = ()
     samples: tuple[Sample, ...] = ()
+    reference_sample: str | None = None  # with which the others are compared; None: the first
 
 
 def _failed(project: Project) -> dict[str, str]:
@@ -96,6 +97,7 @@ class Snapshot:
     blind: str | None = None
     sessions: tuple[AcquisitionSession, ...] = ()
     samples: tuple[Sample, ...] = ()
+    reference_sample: str | None = None
 
     def contents(self) -> Contents:
         """With what the project holds beside; it is read here, in any thread.
@@ -110,19 +112,16 @@ class Snapshot:
             else Outcome(image, path, "not reached", "not analysed yet")
             for image, path in self.missing
         ]
+        grouped = self.sessions, self.samples, self.reference_sample
         if project is None:
-            return Contents(
-                self.analyses, tuple(others), sessions=self.sessions, samples=self.samples
-            )
+            return Contents(self.analyses, tuple(others), None, None, "", *grouped)
         log, sample = project.corrections(), None
         if self.blind is not None:
             log = log[(log["annotator"] == self.blind) & log["blind"]]
         elif noted := project.setting(SAMPLE_SETTING):
             sample = Queue.from_json(noted)
         name = project.path.stem
-        return Contents(
-            self.analyses, tuple(others), log, sample, name, self.sessions, self.samples
-        )
+        return Contents(self.analyses, tuple(others), log, sample, name, *grouped)
 
 
 def snapshot(state: WindowState) -> Snapshot:
@@ -142,7 +141,8 @@ def snapshot(state: WindowState) -> Snapshot:
     if state.blind:
         return Snapshot(tuple(analyses), tuple(missing), state.project, blind)
     samples = state.sessions.samples(a.micrograph.name for a in analyses)
-    groups = tuple(state.sessions.groups()), tuple(samples)
+    reference = state.sessions.reference_of(samples)
+    groups = tuple(state.sessions.groups()), tuple(samples), reference
     return Snapshot(tuple(analyses), tuple(missing), state.project, None, *groups)
 
 
@@ -472,6 +472,7 @@ class _Export:
                 self.table,
                 self.outcomes,
                 self.contents.samples,
+                self.contents.reference_sample,
                 keep_ratios=self.choices.keep_ratios,
             )
         data = ReportData(

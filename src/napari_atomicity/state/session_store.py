@@ -33,7 +33,11 @@ class SessionStore:
     """Acquisition sessions and samples of the images of a window.
 
     Only what a person enters is stored, as edits; the rest is derived when it is needed.
+
+    Signals: ``reference_changed()`` when samples are compared with another one.
     """
+
+    reference_changed = Signal()
 
     def __init__(
         self,
@@ -45,6 +49,7 @@ class SessionStore:
         self._entries: dict[str, SessionEntry] = {}
         self._groups: list[AcquisitionSession] | None = None
         self._samples: list[Sample] | None = None
+        self._reference = ""
         state.images_changed.connect(self._invalidate)
 
     @property
@@ -114,11 +119,27 @@ class SessionStore:
 
     def replace_all(self, entries: Mapping[str, SessionEntry]) -> None:
         """Hold these entries and no others."""
-        self._entries = dict(entries)
+        self._entries, self._reference = dict(entries), ""
         self._invalidate()
 
     def _invalidate(self) -> None:
         self._groups = self._samples = None
+
+    @property
+    def reference(self) -> str:
+        """Name of the sample that a person has chosen to compare others with; "" for the first."""
+        return self._reference
+
+    @reference.setter
+    def reference(self, name: str) -> None:
+        if name != self._reference:
+            self._reference = name
+            self.reference_changed.emit()
+
+    def reference_of(self, samples: Iterable[Sample]) -> str | None:
+        """Return the sample that others are compared with; None for the first one."""
+        chosen = any(sample.name == self._reference for sample in samples)
+        return self._reference if chosen else None
 
     # ---- what a person does
     def group(self, images: Iterable[str], name: str) -> None:

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, ClassVar
 
 import pandas as pd
-from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QMenu,
@@ -52,6 +51,7 @@ from ..controls.forms import (
 )
 from ..controls.line_table import Lines, table_of
 from ..controls.questions import show_error, show_info
+from ..controls.refresher import follow
 from ..controls.save_dialogs import choose_new_folder
 from ..tasks import format_error, running
 from ..viewer.binding import Binding
@@ -135,7 +135,8 @@ class ComparePart(FollowingPanel):
     def _fill(self, inner: QVBoxLayout) -> None:
         inner.setContentsMargins(0, 0, 0, 0)
         self.reference_combo = ComboBox()
-        self.reference_combo.currentIndexChanged.connect(self.invalidate)
+        self.reference_combo.activated.connect(self._choose_reference)
+        follow(self, self.state.sessions.reference_changed, self.invalidate)
         form = new_form()
         labelled(
             form,
@@ -256,15 +257,15 @@ class ComparePart(FollowingPanel):
     def _offer(self, samples: list[Sample]) -> None:
         """List the samples; the chosen reference stays as long as it exists."""
         combo, names = self.reference_combo, [sample.name for sample in samples]
-        if [combo.itemData(i) for i in range(combo.count())] == names:
-            return
-        chosen = combo.currentData()
-        with QSignalBlocker(combo):
+        if [combo.itemData(i) for i in range(combo.count())] != names:
             combo.clear()
             for sample in samples:
                 n = pluralise(len(sample.images), "image")
                 combo.addItem(f"{sample.name} ({n})", sample.name)
-            combo.setCurrentIndex(max(0, combo.findData(chosen)))
+        combo.setCurrentIndex(max(0, combo.findData(self.state.sessions.reference_of(samples))))
+
+    def _choose_reference(self, index: int) -> None:
+        self.state.sessions.reference = self.reference_combo.itemData(index)
 
     # ---- what is shown
     def _on_finished(self) -> None:

@@ -177,6 +177,11 @@ class Binding:
         self.projects.remember("view", self._view_settings.get, self._view_settings.restore)
         for key in (MODEL, ATOM_MODEL):  # others have another one: classes would change unnoticed
             self.projects.remember(key, partial(chosen_model, key), partial(choose_model, key))
+        self.projects.remember(
+            "reference",
+            lambda: state.sessions.reference or None,
+            lambda name: setattr(state.sessions, "reference", str(name)),
+        )
         self.atoms = AtomView(canvas, self.current_image, self.label_mode, self.edits)
         self.tracks = TrackView(canvas)
         self.refresher = Refresher(
