@@ -29,6 +29,8 @@ from napari_atomicity.gui.panels.legend import LabelLegend
 from napari_atomicity.gui.tasks import running
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers.micrographs import layer_data
+from napari_atomicity.models.analysis import limits_of
+from napari_atomicity.statistics.ratios.ratio_notes import ratio_notes
 from napari_atomicity.tracking import MovieSettings, evaluate_tracks, text as words, track_clusters
 from napari_atomicity.tracking.files import FILES
 from napari_atomicity.tracking.tracks import is_tracked
@@ -314,12 +316,29 @@ def test_frames_are_averaged_into_a_new_image(dock, viewer, settle, monkeypatch)
         lambda m, **_: __import__("napari_atomicity.tracking.drift", fromlist=["x"]).no_drift(10),
     )
     QTest.mouseClick(dock.averaging_part.button, LEFT)
-    dock.n_averaged.setValue(5)
-    QTest.mouseClick(dock.average_button, LEFT)
+    dock.averaging.n_averaged.setValue(5)
+    QTest.mouseClick(dock.averaging.average_button, LEFT)
     settle(viewer)
     assert viewer.layers["movie mean of 5"].data.shape[0] == 2
     assert dock.state.current == "movie mean of 5"
-    assert dock.state.micrograph("movie mean of 5").pixel_size_nm == pytest.approx(PIXEL_NM)
+    mean = dock.state.micrograph("movie mean of 5")
+    assert mean.pixel_size_nm == pytest.approx(PIXEL_NM)
+    # Whoever counts the clusters of both counts them twice.
+    movie = dock.state.analysis("movie")
+    both = limits_of([movie, replace(movie, micrograph=mean)])
+    assert both[mean.name].is_counted_average and not both["movie"].is_counted_average
+    assert "averages of frames" in " ".join(ratio_notes([20, 20], list(both.values())))
+    assert not limits_of([replace(movie, micrograph=mean)])[mean.name].is_counted_average
+
+
+def test_an_image_has_no_frames_to_average(dock, viewer, settle):
+    assert dock.averaging.average_button.isEnabled()
+    binding_of(viewer).canvas.ensure_image(viewer.add_image(np.zeros((40, 40)), name="one"))
+    settle(viewer)
+    assert not dock.averaging.average_button.isEnabled()
+    dock.state.choose("movie")
+    settle(viewer)
+    assert dock.averaging.average_button.isEnabled()
 
 
 def test_tracks_are_coloured_by_number_or_atomicity(tracked, viewer, settle):

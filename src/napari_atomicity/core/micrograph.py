@@ -22,6 +22,10 @@ MISSING_SHARE = "missing_share"
 _STRIP_PIXELS = 1 << 24
 
 
+AVERAGE_OF = "average_of"
+"""Name of the movie in the metadata of an average of its frames."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Micrograph:
     """One recorded image, or a stack of frames, in real space.

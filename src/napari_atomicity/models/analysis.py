@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pandas as pd
 
-from ..core.micrograph import Micrograph
+from ..core.micrograph import AVERAGE_OF, Micrograph
 from ..core.model_card import ModelCard
 from ..core.tables.cluster_table import classes_of
 from ..core.text import pluralise
@@ -266,6 +266,12 @@ def limits_of(
     keep_ratios: bool = False,
 ) -> dict[str, ImageLimits]:
     """Return what limits the use of the labels of each image, for `class_ratios`."""
-    return {
+    analyses = list(analyses)
+    limits = {
         a.micrograph.name: ImageLimits.from_parameters(a.parameters, keep_ratios) for a in analyses
     }
+    for a in analyses:
+        if a.micrograph.metadata.get(AVERAGE_OF) in limits:
+            name = a.micrograph.name
+            limits[name] = replace(limits[name], is_counted_average=True)
+    return limits

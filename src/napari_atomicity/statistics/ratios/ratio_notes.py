@@ -88,6 +88,7 @@ class ImageLimits:
     keep_ratios: bool = False  # whether fractions are given even if the session does not fit
     # whether it is a stack whose frames show the same clusters, without tracks
     repeats_clusters: bool = False
+    is_counted_average: bool = False  # whether it averages frames of a movie that is counted too
     # whether its clusters contradict the composition of its known sample, which was not used
     contradicts_known: bool = False
     # whether its scale relies on a known sample that the clusters contradict
@@ -183,6 +184,11 @@ def ratio_notes(
         (
             "frames show the same clusters again{}: track them to count each once, with intervals",
             sum(image.repeats_clusters for image in limits),
+        ),
+        (
+            "averages of frames{} show the clusters of a movie that is counted too: remove one of "
+            "them to count each cluster once, with intervals",
+            sum(image.is_counted_average for image in limits),
         ),
     ):
         if concerned:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from napari.layers import Image
 from qtpy.QtCore import QModelIndex, QSignalBlocker
 from qtpy.QtWidgets import (
     QHBoxLayout,
@@ -17,7 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from ....core.errors import AtomicityError
-from ....core.micrograph import Micrograph
+from ....core.micrograph import AVERAGE_OF, Micrograph
 from ....core.palette import colours
 from ....core.progress import Progress, Stop
 from ....core.tables.cluster_table import NO_TRACK, NON_CLASS_LABELS
@@ -59,7 +60,8 @@ def average_micrograph(
 ) -> Micrograph:
     """Make a new image of registered frames, in a worker."""
     mean = average_frames(micrograph, frames, progress=progress, stop=stop)
-    return Micrograph(mean.data, mean.pixel_size_nm, name, metadata=mean.metadata)
+    metadata = {**mean.metadata, AVERAGE_OF: micrograph.name}
+    return Micrograph(mean.data, mean.pixel_size_nm, name, metadata=metadata)
 
 
 class FrameAveraging(QWidget):
@@ -87,11 +89,15 @@ class FrameAveraging(QWidget):
         row.addWidget(self.n_averaged, 1)
         row.addWidget(self.average_button)
 
+    def stack(self) -> Image | None:
+        """Return the layer of the current image (the last one if none is) if it is a movie."""
+        source = self._binding.canvas.source_layer(self._state.current or "")
+        layers = self._binding.canvas.image_layers() if source is None else [source]
+        return layers[-1] if layers and layers[-1].ndim == 3 else None
+
     def average(self) -> None:
         """Make a new image of registered frames of the current stack."""
-        layers = [x for x in self._binding.canvas.image_layers() if x.ndim == 3]
-        source = self._binding.canvas.source_layer(self._state.current or "")
-        layer = source if source in layers else (layers[-1] if layers else None)
+        layer = self.stack()
         if layer is None:
             show_error(NO_IMAGE)
             return
@@ -158,9 +164,8 @@ class Movie(Dock):
         for control in (self.frame_time, self.form.controls["rate"]):
             control.valueChanged.connect(self.invalidate)
         self.settings_part = self.add(CollapsibleSection("Settings", self.form))
-        averaging = FrameAveraging(self.binding)
-        self.n_averaged, self.average_button = averaging.n_averaged, averaging.average_button
-        self.averaging_part = self.add(CollapsibleSection("Average frames", averaging))
+        self.averaging = FrameAveraging(self.binding)
+        self.averaging_part = self.add(CollapsibleSection("Average frames", self.averaging))
         follow_event(self, self.binding.viewer.dims.events.current_step, self._on_step)
 
     def _add_label(self, name: str) -> QLabel:
@@ -286,7 +291,7 @@ class Movie(Dock):
         """Enable the buttons while no task runs."""
         idle = not busy(self.state)
         self.button.setEnabled(idle and self._is_stack() and may_analyse(self.state))
-        self.average_button.setEnabled(idle)
+        self.averaging.average_button.setEnabled(idle and self.averaging.stack() is not None)
 
     def _is_stack(self) -> bool:
         analysis = self.state.analysis(self.state.current or "")
