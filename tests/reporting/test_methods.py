@@ -193,17 +193,19 @@ def test_people_are_counted_and_not_named(table):
     table.loc[2, "label_predicted"] = ""
     log = pd.DataFrame(
         [
-            ("Ann", "a", 1, "label"),
-            ("Bob", "a", 2, "label"),
-            ("consensus", "a", 3, "label"),
-            ("Ann", "a", 7, "remove"),
-            ("Ann", "a", 8, "remove"),
-            ("Ann", "a", 8, "add"),
+            ("Ann", "a", 1, "Pt70", "label"),
+            ("Bob", "a", 2, "Pt70", "label"),
+            ("consensus", "a", 3, "Pt70", "label"),
+            ("Ann", "a", 7, "", "remove"),
+            ("Ann", "a", 8, "", "remove"),
+            ("Ann", "a", 8, "", "add"),
+            ("Cid", "a", 1, "Pt19", "label"),
+            ("Cid", "a", 1, "", "label"),  # undone
         ],
-        columns=["annotator", "image", "cluster_id", "what"],
+        columns=["annotator", "image", "cluster_id", "label", "what"],
     )
     text, _ = told(record(None), table, corrections=log, corrected=on_corrected(table, CLASSES))
-    assert "3 clusters have a label given by 2 people (6 entries in the log)" in text
+    assert "3 clusters have a label given by 2 people (8 entries in the log)" in text
     assert "The model had no label for 1 of them. 1 cluster was removed manually." in text
     assert "Ann" not in text and "Bob" not in text
     text, _ = told(record(None), table)

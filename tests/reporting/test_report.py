@@ -197,6 +197,7 @@ def gone(analysis):
         def __init__(self):
             object.__setattr__(self, "pixel_size_nm", 0.1)
             object.__setattr__(self, "name", analysis.micrograph.name)
+            object.__setattr__(self, "metadata", {})
 
         shape_px, n_frames = (120, 160), 1
 
@@ -255,10 +256,11 @@ def test_what_people_say_stands_beside_what_the_machine_says(tmp_path):
     table.loc[10:13, ["label", "label_corrected"]] = "Pt30"
     log = pd.DataFrame(
         {
-            "annotator": ["a", "b", "consensus", "a"],
+            "annotator": ["a", "b", "consensus", "a", "c", "c"],
             "image": "field.tif",
-            "cluster_id": [1, 2, 3, 99],
-            "what": ["label", "label", "label", "remove"],
+            "cluster_id": [1, 2, 3, 99, 4, 4],
+            "label": ["Pt19", "Pt19", "Pt19", "", "Pt30", ""],
+            "what": ["label", "label", "label", "remove", "label", "label"],
         }
     )
     html, text = written(tmp_path, [replace(analysis, table=table)], more={"corrections": log})
@@ -272,7 +274,7 @@ def test_what_people_say_stands_beside_what_the_machine_says(tmp_path):
     rows = re.findall('<tr><th scope="row"><svg.*?</svg> (Pt[0-9]+)</th>(<td.*?)</tr>', html)
     cells = {name: re.findall("<b>([0-9]+)</b><small>([0-9]+) %", row) for name, row in rows}
     assert cells == {"Pt19": [("10", "100"), ("0", "0")], "Pt30": [("4", "100"), ("0", "0")]}
-    assert "14 clusters have a label given by 2 people (4 entries in the log)" in text
+    assert "14 clusters have a label given by 2 people (6 entries in the log)" in text
     assert "1 cluster was removed manually." in text
     _, text = written(tmp_path, [analysis])
     assert "Labels by people" not in text and "given by" not in text

@@ -17,7 +17,7 @@ from .._version import __version__
 from ..core.tables.cluster_table import AGGREGATE, ALL, UNKNOWN
 from ..core.text import pluralise
 from ..models.embedding import MIN_DIST, NEIGHBOURS
-from ..statistics.annotators.agreement import CONSENSUS, removed_clusters
+from ..statistics.annotators.agreement import CONSENSUS, last_labels, removed_clusters
 from ..statistics.ratios.ratio_notes import COMBINATION
 from ..statistics.ratios.ratios import counted
 from ..statistics.ratios.track_counts import merge_tracks
@@ -356,7 +356,7 @@ def _people(
     table: pd.DataFrame, corrected: OnCorrected | None, corrections: pd.DataFrame | None
 ) -> str:
     n = int((table["label_corrected"] != "").sum())
-    columns = ["annotator", "image", "cluster_id", "what"]
+    columns = ["annotator", "image", "cluster_id", "label", "what"]
     log = pd.DataFrame(columns=columns) if corrections is None else corrections
     present = set(zip(table["image"].astype(str), table["cluster_id"].tolist(), strict=True))
     removed = len(removed_clusters(log) - present)
@@ -389,8 +389,8 @@ def _sample(sample: Accuracy | None) -> str:
 
 
 def annotators(corrections: pd.DataFrame) -> list[str]:
-    """Return the names of the annotators, without the consensus."""
-    return [name for name in corrections["annotator"].unique() if name != CONSENSUS]
+    """Return the names of the annotators with labels that were not undone; not the consensus."""
+    return [name for name in last_labels(corrections)["annotator"].unique() if name != CONSENSUS]
 
 
 def _software(record: dict[str, Any], cite: _Citations) -> str:
