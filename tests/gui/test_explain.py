@@ -195,6 +195,13 @@ def test_facts_give_the_reason_of_each_label():
     assert "OOD score" not in told[2] and told[1]["OOD score"].endswith("unlike the training data")
     assert ["Prediction set" in names for names in told] == [True, False, False, True, False, False]
     assert not any(bar.marked for bar in probability_bars(bare, CLASSES))
+    # Under a person's label it is said of which label this is.
+    predicted, corrected = classified["label_predicted"], classified.copy()
+    corrected["label_corrected"] = "Pt55" if predicted != "Pt55" else "Pt70"
+    shown = {name: value for name, value, _ in facts(corrected)}
+    assert shown["Reason"].startswith(f"{predicted}: ")
+    assert shown["Confidence"].startswith(f"{predicted}: ")
+    assert predicted not in told[0]["Confidence"]
 
 
 def test_facts_tell_the_count_and_who_says_otherwise():

@@ -146,7 +146,7 @@ def test_a_line_of_known_length_gives_the_pixel_size(viewer, analyse, qtbot):
     form.ruler.length.editingFinished.emit()
     assert form.pixel_size.value() == pytest.approx(2.0 / 50.0)
     assert line not in viewer.layers
-    assert form.images.layer is layer
+    assert form.images.layer is layer and viewer.layers.selection.active is layer
     assert analyse.button.isEnabled()
 
 

@@ -411,11 +411,16 @@ def test_a_project_that_is_closed_meanwhile_stays_closed(dock, viewer, folder, q
     settle(viewer)
     assert binding.projects.leave()
     write(folder / "b.tif", seed=1)
-    qtbot.waitUntil(lambda: "no project is open" in dock.left_out.text(), timeout=20_000)
+    qtbot.waitUntil(lambda: dock.left_out.isVisible(), timeout=20_000)
+    assert "no project is open" in dock.left_out.text()
     stop(dock, qtbot)
     settle(viewer)
     assert binding.state.project is None
     assert "2 images analysed" in dock.status_label.text()
+    binding.projects.open(folder)
+    qtbot.waitUntil(lambda: "Analyse all" in dock.left_out.text(), timeout=20_000)
+    assert "no project is open" not in dock.left_out.text()
+    settle(viewer)
 
 
 def test_a_long_history_is_thinned():

@@ -307,6 +307,10 @@ def test_what_was_not_counted_is_said():
     words = summary(table)
     assert words.startswith("1 cluster counted")
     assert "2 cut by the border, 1 unknown, 1 without a label" in words
+    table["confidence"] = 0.5
+    assert "1 below a confidence of 0.7" in summary(table)
+    table.loc[4, "label_corrected"] = "Pt30"  # a person has confirmed it
+    assert "below a confidence" not in summary(table)
 
 
 def test_the_chart_says_its_numbers_to_a_screen_reader_and_at_the_mouse(qtbot):

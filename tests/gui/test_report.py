@@ -28,6 +28,7 @@ from napari_atomicity.io.clipboard import latex_table
 from napari_atomicity.io.images import load
 from napari_atomicity.io.tables import read_clusters
 from napari_atomicity.pipeline.analysis import analyse
+from napari_atomicity.project import Project
 from napari_atomicity.state.window_state import TaskState
 from napari_atomicity.statistics.ratios.ratios import class_ratios
 
@@ -87,6 +88,11 @@ def test_one_click_writes_everything(dock, state, folder, settle, viewer, monkey
     click(dock.open_button)
     click(dock.folder_button)
     assert opened == [str(out / "report.html"), str(out)]
+    # It is not the report of the next project.
+    state.open_project(Project(out.parent / "next.atomicity"), {})
+    settle(viewer)
+    assert dock.result.isHidden() and dock.report_path is None
+    assert not dock.open_button.isEnabled() and not dock.folder_button.isEnabled()
 
 
 def test_choices_are_followed_and_remembered(dock, state, folder, settle, viewer, qtbot, tmp_path):

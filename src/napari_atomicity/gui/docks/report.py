@@ -105,6 +105,7 @@ class Report(Dock):
 
     def build(self) -> None:
         self._files: list[Path] = []
+        self._epoch = self.state.epoch
         self._reference: pd.DataFrame | None = None
         self.words = self.add_label(lines=2)
         self.words.setAccessibleName("Contents of the report")
@@ -194,6 +195,9 @@ class Report(Dock):
         self.words.setText(summary(self.state))
         self.table_button.setEnabled(self._has_analysis())
         self.copy_as.setEnabled(self._has_analysis())
+        if self._epoch != self.state.epoch:  # the files are those of the project before
+            self._epoch = self.state.epoch
+            self._show_files([])
 
     def _has_analysis(self) -> bool:
         return any(self.state.analysis(image) is not None for image in self.state.images)
@@ -255,15 +259,15 @@ class Report(Dock):
             chosen,
             choices,
             message="Writing the report",
-            on_result=self._written,
+            on_result=self._show_files,
             key="report",
         )
 
-    def _written(self, files: list[Path]) -> None:
+    def _show_files(self, files: list[Path]) -> None:
         self._files = files
-        self.result.setText(format_written(files))
-        self.result.show()
-        self.folder_button.setEnabled(True)
+        self.result.setText(format_written(files) if files else "")
+        self.result.setVisible(bool(files))
+        self.folder_button.setEnabled(bool(files))
         self.open_button.setEnabled(self.report_path is not None)
 
     @property

@@ -66,6 +66,7 @@ class Ruler(QWidget):
         self._binding = binding
         self._line: Shapes | None = None
         self._source: Image | None = None
+        self._active_before: Any = None
         self._pixel_size = pixel_size
         self.button = QPushButton("Known distance")
         self.button.setCheckable(True)
@@ -111,7 +112,7 @@ class Ruler(QWidget):
     def draw(self, source: Image) -> None:
         """Start to draw a line over an image."""
         self.cancel()
-        self._source = source
+        self._source, self._active_before = source, self._binding.canvas.active_layer
         self._line = Shapes(
             ndim=source.ndim,
             edge_color="yellow",
@@ -136,9 +137,12 @@ class Ruler(QWidget):
 
     def cancel(self) -> None:
         """Remove the line."""
-        if self._line is not None and self._line in self._binding.viewer.layers:
-            self._binding.viewer.layers.remove(self._line)
-        self._line = self._source = None
+        layers = self._binding.viewer.layers
+        if self._line is not None and self._line in layers:
+            layers.remove(self._line)
+            if layers.selection.active is None and self._active_before in layers:
+                self._binding.canvas.activate(self._active_before)
+        self._line = self._source = self._active_before = None
         self.length.setValue(0.0)
         self._show_fields()
 

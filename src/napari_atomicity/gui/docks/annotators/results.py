@@ -247,8 +247,8 @@ class Coverage(FollowingWidget):
 
     def _remove(self, annotator: str) -> None:
         question = (
-            f"Remove all marks of {annotator}? Undo (Ctrl+Z) brings them back, but only until "
-            "Blind is changed or the project is closed."
+            f"Remove all blind marks of {annotator}? Undo (Ctrl+Z) brings them back, but only "
+            "until Blind is changed or the project is closed."
         )
         if confirm(self, "Remove the marks?", question):
             attempt(lambda: remove_annotator(self.state, annotator))

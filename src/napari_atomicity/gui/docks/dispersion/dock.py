@@ -372,6 +372,7 @@ class Dispersion(Dock):
             self._show_none(self._empty_message())
             return
         self.body.setEnabled(False)  # its content is outdated
+        self.message.hide()
         self._debounce.start(DEBOUNCE_MS if same_images else 0)
 
     @property

@@ -104,12 +104,16 @@ def _contradicts_network(row: pd.Series) -> bool:
 def _prediction_facts(row: pd.Series) -> list[tuple[str, str, str]]:
     out = []
     reason = format_reason(row)
+    # What follows is of the model: a person's label may stand above it.
+    corrected = row["label_corrected"] not in ("", row["label_predicted"])
+    predicted = f"{row['label_predicted'] or 'no label'}: " if corrected else ""
     if reason:
+        reason = f"{predicted}{reason}"
         out.append(("Reason", reason, "Why the model gives the predicted label, or none."))
     # A label that is no class has no confidence: the bars show the probabilities of the classes.
     confidence = class_confidence(row["label_predicted"], row["confidence"])
     if np.isfinite(confidence):
-        value = f"{100 * confidence:.0f} %"
+        value = f"{predicted}{100 * confidence:.0f} %"
         out.append(("Confidence", value, "Calibrated probability of the predicted class."))
     if possible := _prediction_set(row):
         tooltip = (

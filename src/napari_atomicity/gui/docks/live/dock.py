@@ -260,6 +260,7 @@ class Live(Dock):
             widget.setEnabled(watching is None)
 
     def refresh(self) -> None:
+        self._say_what_is_left_out()
         project = self.state.project
         if project is not None and not self.folder.text() and self.watching is None:
             folder = project.path.parent
@@ -416,7 +417,7 @@ class Live(Dock):
             self._draw()
         waits = f", {live.waiting} waiting" if live.waiting else ""
         after = f" {live.latency_s:.1f} s after it was written" if _soon(live.latency_s) else ""
-        count = "" if outcome.clusters is None else f": {outcome.clusters} clusters"
+        count = "" if outcome.clusters is None else f": {pluralise(outcome.clusters, 'cluster')}"
         self._say(f"{outcome.image}{count}{after}{waits}{self._gathering(live)}")
         self._show_alarm(live)
         if live.analysis is not None:
@@ -441,14 +442,14 @@ class Live(Dock):
         return f". Reference of the conditions: {n} of {first} images" if n < first else ""
 
     def _say_what_is_left_out(self) -> None:
-        n = self.images.n_left_out
+        n, why = self.images.n_left_out, self.images.why_not
         self.left_out.setVisible(n > 0)
-        if n:
-            why = self.images.why_not or "they arrived faster than they can be shown"
-            self.left_out.setText(
-                f"{pluralise(n, 'image')} not shown in the window: {why}. Their results are in "
-                f"the folder of results.{'' if self.state.project else _OPEN_PROJECT}"
-            )
+        reason = f": {why}" if why else ""
+        advice = "" if why else " Analyse all in Browse adds what is missing."
+        self.left_out.setText(
+            f"{pluralise(n, 'image')} not shown in the window{reason}. All results are in the "
+            f"folder of results.{advice if self.state.project else _OPEN_PROJECT}"
+        )
 
     def _show_alarm(self, live: Taken) -> None:
         if live.conditions is None:

@@ -78,7 +78,8 @@ def summary(table: pd.DataFrame) -> str:
     counts = counted(table)
     level = "each in several frames, no intervals" if repeated else "95 % intervals"
     text = f"{pluralise(int(counts.sum()), noun)} counted, {level}"
-    unsure = int((counts & (table["confidence"] < LOW_CONFIDENCE)).sum())
+    by_model = (table["label_corrected"] == "") & (table["confidence"] < LOW_CONFIDENCE)
+    unsure = int((counts & by_model).sum())
     if unsure:
         text += f", {unsure} below a confidence of {LOW_CONFIDENCE}"
     return text + (f"; not counted: {', '.join(left_out)}" if left_out else "") + "."
