@@ -134,7 +134,7 @@ class Day:
         import napari
 
         from napari_atomicity.gui.viewer.binding import binding_of
-        from napari_atomicity.gui.workbench import open_workbench
+        from napari_atomicity.gui.workbench.window import open_workbench
 
         self.app, self.folder, self.per_image, self.labels = app, folder, per_image, labels
         self.actions: list[dict[str, Any]] = []

@@ -285,7 +285,7 @@ def main() -> None:
 
     from napari_atomicity.gui.viewer.binding import Binding, binding_of
     from napari_atomicity.gui.viewer.layers.micrographs import layer_data
-    from napari_atomicity.gui.workbench import open_workbench
+    from napari_atomicity.gui.workbench.window import open_workbench
 
     print(f"{'clusters':>8}  {'action':<20} {'turn':>8} {'CPU':>8} {'painting':>9} {'done':>8}  ms")
     for n in options.clusters:

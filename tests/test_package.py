@@ -37,6 +37,12 @@ def test_the_command_line_loads_nothing_heavy_before_its_commands():
     assert loaded_after("import napari_atomicity.cli") == set()
 
 
+def test_the_docks_open_without_pytorch():
+    assert loaded_after("import napari_atomicity.gui.workbench") <= {"qtpy", "PyQt6"}
+    loaded = loaded_after("import napari_atomicity.gui.workbench.window")
+    assert {"napari", "pandas"} <= loaded and not {"torch", "umap"} & loaded
+
+
 def test_ctrl_c_is_handled_before_the_command_line_imports_much():
     path = str(Path(napari_atomicity.__file__).parents[1])
     code = f"import sys; sys.path.append({path!r}); import napari_atomicity.cli"

@@ -27,8 +27,8 @@ from napari_atomicity.gui.panels.dock_windows import open_docks, show_dock
 from napari_atomicity.gui.panels.workbench_bar import WorkbenchBar, workbench_bar
 from napari_atomicity.gui.viewer.binding import Binding, binding_of
 from napari_atomicity.gui.viewer.layers import compat
-from napari_atomicity.gui.workbench import open_workbench
 from napari_atomicity.gui.workbench.layout import reset_layout, workspace
+from napari_atomicity.gui.workbench.window import open_workbench
 
 DENSITY = 2
 """Pixels of a picture for each pixel of the window, in each direction."""

@@ -16,7 +16,7 @@ from napari_atomicity.gui.docks.ratios.dock import Ratios
 from napari_atomicity.gui.panels.dock_windows import show_dock
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers import compat
-from napari_atomicity.gui.workbench import open_workbench
+from napari_atomicity.gui.workbench.window import open_workbench
 from napari_atomicity.io.tables import read_clusters, read_table
 from napari_atomicity.models.files import SHIPPED, model_files
 from napari_atomicity.statistics.ratios.ratios import class_ratios

@@ -18,7 +18,7 @@ from napari_atomicity.gui.docks.adapt.dock import AFTER, BEFORE, MIN_CLUSTERS, A
 from napari_atomicity.gui.docks.analyse import Classify
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer.models import card_of, classifier_of
-from napari_atomicity.gui.workbench import show_analysis
+from napari_atomicity.gui.workbench.window import show_analysis
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.files import read_model, user_folder
 from napari_atomicity.pipeline.adaptation import runs

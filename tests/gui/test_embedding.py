@@ -752,7 +752,7 @@ def test_nothing_to_show_is_said(viewer, qtbot, reference):
 # ---- in the viewer
 def test_image_and_map_show_the_same_selection(viewer, reference, qtbot, settle):
     from napari_atomicity.gui.viewer.binding import binding_of
-    from napari_atomicity.gui.workbench import show_analysis
+    from napari_atomicity.gui.workbench.window import show_analysis
 
     binding = show_analysis(viewer, made_up(40))
     state = binding.state

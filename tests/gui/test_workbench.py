@@ -32,14 +32,14 @@ from napari_atomicity.gui.panels.dock_windows import dock_names, open_docks, sho
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers import calibration, compat
-from napari_atomicity.gui.workbench import (
-    WORKSPACES,
-    Workbench,
+from napari_atomicity.gui.workbench import Workbench
+from napari_atomicity.gui.workbench.layout import WORKSPACES
+from napari_atomicity.gui.workbench.window import (
+    WorkspaceSwitch,
     open_demo,
     open_workbench,
     show_analysis,
 )
-from napari_atomicity.gui.workbench.window import WorkspaceSwitch
 
 PLUGIN = "napari-atomicity"
 MAX_DOCKS = 6
@@ -134,7 +134,7 @@ def test_the_sample_opens_with_its_scale(viewer, model):
 def test_the_menu_opens_the_workspace_that_was_used_last(viewer, model, qtbot):
     viewer.window.add_plugin_dock_widget(PLUGIN, "Workbench")
     qtbot.waitUntil(lambda: shown_docks(viewer) == set(WORKSPACES[0].docks))
-    assert compat.scale_bar(viewer).visible
+    qtbot.waitUntil(lambda: compat.scale_bar(viewer).visible)
     assert switch_of(viewer).buttons["Clusters"].isChecked()
     before = open_docks(viewer)
     open_workbench(viewer)

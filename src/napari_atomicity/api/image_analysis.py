@@ -254,7 +254,7 @@ class ImageAnalysis(Analysis):
 
 def open_in_viewer(analyses: Iterable[Analysis], viewer: Any = None) -> Any:
     """Show analyses in a viewer, a new one by default, and return it."""
-    from ..gui.workbench import show_analysis
+    from ..gui.workbench.window import show_analysis
 
     if viewer is None:
         import napari

@@ -26,6 +26,7 @@ from scipy.special import logit
 
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, report
+from ..core.threads import parallel_results
 from ..detection.background import without_gaps
 from ..detection.outliers import repaired_frames
 from ..statistics.scores import match_nearest
@@ -262,8 +263,6 @@ def _recover_rounds(
     recovery: _Recovery, rounds: Sequence[Injection], progress: Progress | None
 ) -> Iterator[pd.DataFrame]:
     """Yield the candidates of each round; the rounds share the threads."""
-    from ..core.threads import parallel_results  # torch is not needed to read results
-
     message = "Detecting injected atoms"
     report(progress, 0, len(rounds), message)
     with closing(

@@ -94,7 +94,7 @@ def _a_display() -> Iterator[bool]:
 
 def _show(analysis: Analysis, screenshot: Path, stay: bool) -> None:
     """Open napari with all docks; close it unless the user stays, and exit if it does not draw."""
-    from ..gui.workbench import open_demo
+    from ..gui.workbench.window import open_demo
 
     if stay:
         end_immediately()

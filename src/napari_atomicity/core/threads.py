@@ -15,8 +15,6 @@ from functools import lru_cache
 from threading import Barrier, Lock
 from typing import TypeVar
 
-import torch
-
 _making = Lock()
 T = TypeVar("T")
 R = TypeVar("R")
@@ -34,6 +32,8 @@ def parallel_results(
 
     Once the generator is closed, no more pieces start.
     """
+    import torch  # which takes seconds: only where there is work
+
     n = torch.get_num_threads()
     if n == 1 or not on_cpu:
         yield from map(work, items)
@@ -45,6 +45,8 @@ def parallel_results(
 
 @lru_cache(maxsize=4)
 def _pool(n: int) -> ThreadPoolExecutor:
+    import torch
+
     pool = ThreadPoolExecutor(n, thread_name_prefix="torch")
     barrier = Barrier(n)
 

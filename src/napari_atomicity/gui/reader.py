@@ -59,7 +59,7 @@ def open_bench(path: str | Sequence[str], instead_of: Mapping[str, Any] | None =
         folder = path if isinstance(path, str) else path[0]
 
         def browse() -> None:
-            from .workbench import browse_in
+            from .workbench.window import browse_in
 
             for layer in [x for x in viewer.layers if x.metadata == instead_of]:
                 viewer.layers.remove(layer)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import napari
-from napari.viewer import Viewer
 from PIL import Image
 from qtpy.QtCore import QEvent, QObject, QSize, QTimer
 from qtpy.QtWidgets import (
@@ -44,6 +43,8 @@ from .layout import (
 # ---- the window of ``atomicity demo``: an analysed image in the workspace of clusters
 
 _PAINT_TIMEOUT_S = 60.0
+_SCALE_BAR_AFTER_MS = 100
+"""In a turn after that of the docks: napari reads the definitions of all units first."""
 
 
 def show_analysis(viewer: Any, analysis: Analysis) -> Binding:
@@ -226,6 +227,11 @@ class WorkspaceSwitch(QWidget):
         self.menu.addSeparator()
         self.menu.addAction("Reset the layout").triggered.connect(self._reset)
 
+    def show_scale_bar(self) -> None:
+        """Show the scale bar of napari, unless the window was closed."""
+        if self._binding.canvas.is_open:
+            compat.show_scale_bar(self._binding.viewer)
+
     def _toggle(self, name: str, on: bool) -> None:
         if on:
             show_dock(self._binding.viewer, name)
@@ -245,7 +251,7 @@ def open_workbench(viewer: Any = None, name: str | None = None) -> Any:
     if switch is None:
         switch = WorkspaceSwitch(viewer)
         bar.add_at_left(switch)
-        compat.show_scale_bar(viewer)
+        QTimer.singleShot(_SCALE_BAR_AFTER_MS, switch.show_scale_bar)
     open_now = switch.current
     last = str(settings().value(_LAST))
     space = workspace(name or (last if open_now is None else open_now.name))
@@ -265,19 +271,3 @@ def browse_in(viewer: Any, path: str, patience: int = 40) -> None:
         main.resize(main.size().boundedTo(available))
     open_workbench(viewer)
     show_dock(viewer, "Browse").take([path])
-
-
-class Workbench(QWidget):
-    """The entry of the menu: open the workspace that was used last, and close itself."""
-
-    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._viewer = unwrapped(napari_viewer)
-        # Not at once: napari is about to put this widget into a dock of its own.
-        QTimer.singleShot(0, self._open)
-
-    def _open(self) -> None:
-        viewer, self._viewer = self._viewer, None
-        open_workbench(viewer)
-        viewer.window.remove_dock_widget(self)
-        self.deleteLater()
