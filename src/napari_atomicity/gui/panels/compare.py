@@ -63,7 +63,7 @@ NONE_YET = "Nothing to compare yet: {}."
 ONE_SAMPLE = (
     "All images are of one sample, {}. A sample is the folder of an image. To have two, add the "
     "images of another folder (Browse ▸ ⋯ ▸ Add images…), or select images in Browse and group "
-    "them: right click ▸ Sample ▸ Group into a sample…."
+    "them: right click ▸ Sample ▸ Group into a sample."
 )
 MANY = "There are {} samples, and {} can be compared here; atomicity compare takes any number."
 STAGGER_MS = 80

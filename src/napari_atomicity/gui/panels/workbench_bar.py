@@ -164,7 +164,8 @@ class MessageLine(QAbstractButton):
         if not tail.endswith(" left"):
             head, comma, tail = words, "", ""
         room = self.width() - metrics.horizontalAdvance(comma + tail)
-        return metrics.elidedText(head, Qt.TextElideMode.ElideRight, room) + comma + tail
+        head = metrics.elidedText(head, Qt.TextElideMode.ElideRight, room)
+        return head + comma + tail if head else tail
 
 
 class TaskLine(FollowingWidget):

@@ -334,7 +334,8 @@ class Adapt(Dock):
         taken = self.attempt(lambda: () if project is None else project.model_files.names())
         if taken is None:
             return
-        self.start(
+        self.panel.setEnabled(False)  # it shows the adaptation before
+        task = self.start(
             adapt_model,
             chosen,
             model,
@@ -347,6 +348,7 @@ class Adapt(Dock):
             key="adapt",
             about=chosen[0].micrograph.name if len(chosen) == 1 else None,
         )
+        task.finished.connect(partial(self.panel.setEnabled, True))
 
     def _done(self, result: Result) -> None:
         found = result.found
