@@ -132,8 +132,8 @@ def format_verdict(found: Adaptation) -> str:
     """Whether the model was changed, and why."""
     if not found.needed:
         differ = found.shift is not None and found.shift.found
-        more = " The conditions differ, but most labels that can be checked are right." if differ else ""
-        return f"No change needed: {'; '.join(found.reasons)}.{more}"
+        more = "The conditions differ, but most labels that can be checked are right."
+        return f"No change needed: {'; '.join(found.reasons)}.{f' {more}' if differ else ''}"
     before = [pair[0] for name, pair in found.checks.items() if name.endswith("left out")]
     known = [share for share in before if np.isfinite(share)]
     if not found.accepted and known and min(known) >= GOOD_AGREEMENT:
