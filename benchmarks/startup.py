@@ -65,22 +65,29 @@ start = time.perf_counter()
 from qtpy.QtWidgets import QApplication
 app = QApplication.instance() or QApplication([])
 import napari
+viewer = napari.Viewer()
+shown = time.perf_counter()
+turns = [shown]
+def until(there, seconds=120):
+    end = time.perf_counter() + seconds
+    while not there() and time.perf_counter() < end:
+        app.processEvents()
+        turns.append(time.perf_counter())
+        time.sleep(0.002)
+viewer.window.add_plugin_dock_widget("napari-atomicity", "Workbench")
+until(lambda: viewer.canvas.overlays.scale_bar.visible)  # which comes last
+workbench = {"workbench_s": turns[-1] - shown,
+             "workbench_turn_s": max(b - a for a, b in zip(turns, turns[1:]))}
 from napari_atomicity import load
 from napari_atomicity.simulation.example_data import example_path
 from napari_atomicity.gui.reader import layer_data
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.panels.dock_windows import show_dock
-viewer = napari.Viewer()
-shown = time.perf_counter()
 dock = show_dock(viewer, "Analyse")
 data, options, _ = layer_data(load(example_path()))
 viewer.add_image(data, **options)
 state = binding_of(viewer).state
 opened = time.perf_counter()
-def until(there, seconds=120):
-    while not there() and time.perf_counter() - opened < seconds:
-        app.processEvents()
-        time.sleep(0.002)
 until(lambda: dock.button.isEnabled())
 dock.button.click()
 def placed():
@@ -88,7 +95,7 @@ def placed():
     return len(table) and table["umap_1"].notna().any()
 until(lambda: placed() and any(layer.name.endswith("clusters") for layer in viewer.layers))
 result = time.perf_counter()
-json.dump({"window_s": shown - start, "open_s": opened - shown, "result_s": result - opened,
+json.dump({"window_s": shown - start, **workbench, "result_s": result - opened,
            "placed": bool(placed()), "layers": [layer.name for layer in viewer.layers]}, sys.stdout)
 sys.stdout.flush()
 import os

@@ -75,7 +75,8 @@ RECORDS = {
     "large": {"size": 64, "clusters": 7, "image_mib": 4.0, "cases": {"zarr": CASE}},
     "startup": {"processes": {"import torch": 0.99},
                 "map": {"place_1000_s": 0.1, "place_1000_cpu_s": 8.8, "fit_1000_s": 21.1},
-                "window": {"window_s": 4.9, "result_s": 0.6}},
+                "window": {"window_s": 4.9, "workbench_s": 3.0, "workbench_turn_s": 0.7,
+                           "result_s": 0.6}},
     "window": {"rows": [{"clusters": 200, "action": "select one", "ms": MS}]},
     "day": {"projects": [{"clusters": 3000, "images": 60, "memory_mib": 1234.0, "actions": [
         {"action": "open the folder", "ms": MS, "blocks": [], "shown_s": 1.25},
