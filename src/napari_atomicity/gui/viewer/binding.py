@@ -146,7 +146,7 @@ class Binding:
     """
 
     def __init__(self, viewer: Any) -> None:
-        compat.load_matplotlib_soon()
+        compat.import_soon()
         self.state = state = WindowState()
         state.annotator = str(settings().value(ANNOTATOR) or "")
         self.canvas = canvas = Canvas(viewer, state)

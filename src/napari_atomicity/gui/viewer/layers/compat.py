@@ -68,9 +68,15 @@ def compile_shapes_soon() -> None:
 
 
 @cache
-def load_matplotlib_soon() -> None:
-    """Import what the first figure needs, in a thread."""
-    QTimer.singleShot(AFTER_START_MS, partial(_run_in_thread, load_matplotlib))
+def import_soon() -> None:
+    """Import what the first analysis and the first figure need, in a thread."""
+    QTimer.singleShot(AFTER_START_MS, partial(_run_in_thread, _import_rest))
+
+
+def _import_rest() -> None:
+    from ....models import inference  # noqa: F401  # with PyTorch, which takes seconds
+
+    load_matplotlib()
 
 
 def _run_in_thread(run: Callable[[], None]) -> None:
