@@ -79,6 +79,7 @@ class ViewSettings:
             "outlines": self._overlays.outlines_visible,
             "visible": {kind: bool(layer.visible) for kind, layer in canvas.displayed_layers()},
             "label_mode": self._label_mode.on,
+            "reference": state.sessions.reference,
         }
 
     def restore(self, view: dict[str, Any]) -> None:
@@ -86,6 +87,7 @@ class ViewSettings:
         state = self._canvas.state
         if not state.images:
             return
+        state.sessions.reference = str(view.get("reference", ""))
         image = view.get("image")
         if image not in state.images:
             image, view = state.images[0], {}
@@ -177,11 +179,6 @@ class Binding:
         self.projects.remember("view", self._view_settings.get, self._view_settings.restore)
         for key in (MODEL, ATOM_MODEL):  # others have another one: classes would change unnoticed
             self.projects.remember(key, partial(chosen_model, key), partial(choose_model, key))
-        self.projects.remember(
-            "reference",
-            lambda: state.sessions.reference or None,
-            lambda name: setattr(state.sessions, "reference", str(name)),
-        )
         self.atoms = AtomView(canvas, self.current_image, self.label_mode, self.edits)
         self.tracks = TrackView(canvas)
         self.refresher = Refresher(

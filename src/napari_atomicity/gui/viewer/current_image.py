@@ -103,6 +103,13 @@ class CurrentImage:
         else:
             self._canvas.show_message("This is the " + ("last" if by > 0 else "first") + " image")
 
+    def choose(self, image: str) -> None:
+        """Display an image, also if one that a person has opened by hand covers it."""
+        self._state.choose(image)
+        layer = self._canvas.source_layer(image)
+        if layer is not None:
+            self.uncover(layer)
+
     def make_current(self, layer: Image) -> None:
         """Make the image of a layer the current one; activate a layer without analysis."""
         image = self._canvas.image_of(layer)

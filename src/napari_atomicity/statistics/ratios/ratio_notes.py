@@ -159,6 +159,25 @@ def ratio_notes(
     elif 2 * few > len(n_clusters):
         images = pluralise(len(n_clusters), "image")
         reasons.append(f"few clusters in {few} of {images}: their intensity scales are uncertain")
+    reasons += _image_notes(limits)
+    for name in dict.fromkeys(image.labels_from for image in limits):
+        if name != COMBINATION:
+            reasons.append(
+                f"labels are those of {_ESTIMATORS[name]}: confidences, prediction sets and "
+                "intervals are calibrated for the combination only"
+            )
+    reasons += _model_notes(models)
+    for doubt, n in Counter(doubt for image in limits for doubt in image.doubts).items():
+        share = f" ({n} of {len(limits)} images)" if n < len(limits) else ""
+        reasons.append(f"{doubt}{share}")
+    if reason := reason_to_withhold(limits):
+        reasons.append(reason)
+    return reasons
+
+
+def _image_notes(limits: Sequence[ImageLimits]) -> list[str]:
+    """Return what limits the labels of images, and of how many."""
+    reasons = []
     for text, concerned in (
         (
             "the intensity scale is uncertain{}: all labels of an image may be wrong together",
@@ -194,18 +213,6 @@ def ratio_notes(
         if concerned:
             share = f" in {concerned} of {pluralise(len(limits), 'image')}"
             reasons.append(text.format(share if len(limits) > 1 else ""))
-    for name in dict.fromkeys(image.labels_from for image in limits):
-        if name != COMBINATION:
-            reasons.append(
-                f"labels are those of {_ESTIMATORS[name]}: confidences, prediction sets and "
-                "intervals are calibrated for the combination only"
-            )
-    reasons += _model_notes(models)
-    for doubt, n in Counter(doubt for image in limits for doubt in image.doubts).items():
-        share = f" ({n} of {len(limits)} images)" if n < len(limits) else ""
-        reasons.append(f"{doubt}{share}")
-    if reason := reason_to_withhold(limits):
-        reasons.append(reason)
     return reasons
 
 

@@ -386,10 +386,7 @@ class Browse(Dock):
     def _on_clicked(self, index: QModelIndex) -> None:
         image = self.model.image_at(index.row())
         if image in self.state.images:
-            self.state.choose(image)
-            layer = self.binding.canvas.source_layer(image)
-            if layer is not None:  # an image opened by hand may cover it
-                self.binding.current_image.uncover(layer)
+            self.binding.current_image.choose(image)
 
     def next(self) -> None:
         self.binding.current_image.step(1)
