@@ -19,7 +19,7 @@ from napari_atomicity.gui.docks.review.dock import Editing
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers import compat
-from napari_atomicity.gui.viewer.layers.compat import load_matplotlib_soon
+from napari_atomicity.gui.viewer.layers.compat import import_soon
 from napari_atomicity.statistics.ratios.ratios import class_ratios, counted
 
 
@@ -470,9 +470,9 @@ def test_matplotlib_is_imported_before_the_first_figure(qapp, monkeypatch, qtbot
     monkeypatch.setattr(
         compat, "load_matplotlib", lambda: imported_in.append(threading.current_thread())
     )
-    load_matplotlib_soon.cache_clear()
+    import_soon.cache_clear()
     for _ in range(2):
-        load_matplotlib_soon()
+        import_soon()
     qtbot.waitUntil(lambda: bool(imported_in))
     assert len(imported_in) == 1 and imported_in[0] is not threading.main_thread()
 
