@@ -600,9 +600,9 @@ def test_the_magnifier_shows_what_is_around_the_mouse(marking, viewer, press, qt
 
 # ---- support
 def draw_polygon(viewer, corners) -> None:
-    """A freehand polygon, as a person draws it."""
+    """A freehand polygon, as a person draws it: it ends at the last corner."""
     native = viewer.window._qt_viewer.canvas.native
-    places = [place(viewer, *corner) for corner in [*corners, corners[0]]]
+    places = [place(viewer, *corner) for corner in corners]
     QTest.mousePress(native, LEFT, PLAIN, places[0])
     for a, b in pairwise(places):
         for step in (1, 2):
@@ -625,6 +625,7 @@ def test_the_support_is_shown_and_corrected(analysed, viewer, qtbot, press):
     assert layer is viewer.layers.selection.active
     draw_polygon(viewer, SQUARE)
     qtbot.waitUntil(lambda: len(atoms.of("field").support_removed) == 1)
+    np.testing.assert_allclose(atoms.of("field").support_removed[0], SQUARE, atol=1)
     mask = atoms.of("field").support
     assert not mask[50, 60] and mask[20, 60]
     np.testing.assert_array_equal(vacuum.data != 0, ~mask)

@@ -30,14 +30,18 @@ DRAWING_KEYS = (
 )
 
 
-def _draw_by_clicks(layer: Shapes, event: Any) -> Iterator[None]:
-    """Draw corner by corner after a click; napari's lasso would end at the next click."""
+def _before_lasso_ends(layer: Shapes, event: Any) -> Iterator[None]:
+    """Keep all corners of a drag; draw corner by corner after a click, which napari would end."""
     starts = layer.mode == _FREEHAND and not layer._is_creating
     yield
     while event.type == "mouse_move":
         yield
-    if starts and layer._is_creating and len(layer.data[-1]) <= 2:
+    if not (starts and layer._is_creating):
+        return
+    if len(layer.data[-1]) <= 2:
         compat.continue_click_by_click(layer)
+    else:
+        compat.close_freehand_polygon(layer)
 
 
 def _count_lines(polygons: tuple[Polygons, ...]) -> int:
@@ -85,7 +89,7 @@ class PolygonEditor:
         if view.layer is None:
             layer = view.create()
             layer.events.data.connect(self._on_data)
-            layer.mouse_drag_callbacks.append(_draw_by_clicks)
+            layer.mouse_drag_callbacks.append(_before_lasso_ends)
             self.bind_keys(layer)
             view.set_next_colour(self.next_colour)
         if not same_polygons(view.read(), polygons):

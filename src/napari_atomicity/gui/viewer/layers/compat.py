@@ -138,6 +138,15 @@ def continue_click_by_click(layer: Any) -> None:
     layer.selected_data = selected  # napari moves the next corner of a selected shape only
 
 
+def close_freehand_polygon(layer: Any) -> None:
+    """End the path that was drawn by dragging where it began.
+
+    napari simplifies the path, then drops its last corner: that may be a corner of the region.
+    """
+    shape = layer._data_view.shapes[layer._moving_value[0]]
+    layer._data_view.edit(layer._moving_value[0], np.vstack([shape.data, shape.data[:1]]))
+
+
 def take_back_corner(layer: Any) -> bool:
     """Remove the last corner of the polygon that is drawn by clicks, or the polygon without one.
 
