@@ -20,12 +20,17 @@ from waiting import updated
 from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.gui.docks.analyse import Analyse, Classify
 from napari_atomicity.gui.docks.browse.dock import Browse
+from napari_atomicity.gui.docks.live.dock import RESULTS, Live
+from napari_atomicity.gui.docks.ratios.dock import Ratios
 from napari_atomicity.gui.docks.report import write_all
 from napari_atomicity.gui.panels import session_labels
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer import models
 from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.io.tables import read_table
+from napari_atomicity.pipeline.live import watch
 from napari_atomicity.state.export import Choices, snapshot
+from napari_atomicity.statistics.ratios.ratio_notes import UNTESTED
 
 MIX, ONE, TWO = "mix.tif", "one.tif", "two.tif"
 JOINT = "label 1 session jointly"
@@ -102,6 +107,49 @@ def labels(state, image: str) -> set[str]:
 
 def steps(state) -> list[str]:
     return [step.description for step in state.history]
+
+
+@pytest.fixture
+def live(viewer, qtbot, settle, monkeypatch, model, morning):
+    """Watch the folder from a window in which nothing is open."""
+    monkeypatch.setattr(watch, "load_classifier", lambda *_: model)
+    monkeypatch.setattr(watch, "model_hash", lambda card: "0" * 64)
+    dock = Live(viewer)
+    qtbot.addWidget(dock)
+    with qtbot.waitExposed(dock):
+        dock.show()
+    dock.folder.setText(str(morning))
+    yield dock
+    if dock.watching is not None:
+        dock.watching.stop()
+        dock.watching.wait()
+    settle(viewer)
+
+
+def test_when_live_stops_the_window_has_the_labels_and_notes_of_its_results(
+    live, viewer, qtbot, settle, morning
+):
+    state = live.state
+    qtbot.mouseClick(live.button, LEFT)
+    qtbot.waitUntil(lambda: len(state.images) == 3, timeout=30_000)
+    qtbot.waitUntil(lambda: all(map(state.analysis, state.images)), timeout=30_000)
+    ratios = Ratios(viewer)
+    qtbot.addWidget(ratios)
+    ratios.resize(400, 900)
+    with qtbot.waitExposed(ratios):
+        ratios.show()
+    # Until then, the window says that the sizes are not tested yet.
+    qtbot.waitUntil(lambda: UNTESTED[1:] in ratios.warning.text(), timeout=30_000)
+    qtbot.mouseClick(live.button, LEFT)
+    qtbot.waitUntil(lambda: live.watching is None, timeout=60_000)
+    settle(viewer)
+    clusters = read_table(morning / RESULTS / "clusters.csv")
+    for image, rows in clusters.groupby("image"):
+        now = state.table(image)
+        assert now["label"].tolist() == rows["label"].tolist()
+        np.testing.assert_allclose(now["confidence"], rows["confidence"], atol=0.02)
+        assert "untested" not in state.analysis(image).parameters["session"]
+    qtbot.waitUntil(lambda: UNTESTED[1:] not in ratios.warning.text(), timeout=30_000)
 
 
 def test_analyse_all_ends_with_labels_from_the_session(analyse_all, viewer, settle, told):

@@ -229,12 +229,17 @@ class Project:
         """
         return self._file.copy(path)
 
+    @property
+    def closed(self) -> bool:
+        """Whether the file is closed."""
+        return self._file.closed
+
     def close_in_background(self) -> None:
         """Close the file in a thread and return at once.
 
         Opening the file again in this process waits for that thread.
         """
-        if self._file.closed or self.path in _RETIRING:
+        if self.closed or self.path in _RETIRING:
             return
         thread = threading.Thread(target=self._close_in_thread, name="closing a project")
         _RETIRING[self.path] = thread
@@ -248,7 +253,7 @@ class Project:
 
     def close(self) -> None:
         """Write what the background thread holds, and close the file."""
-        if self._file.closed:
+        if self.closed:
             return
         if self._background is not None:
             self._background.close()

@@ -223,6 +223,11 @@ def _label(
 
 
 # ---- in the window
+def session_labels_of(binding: Binding) -> SessionLabels:
+    """Return the session labels of a window, which the first call makes."""
+    return binding.refresher.findChild(SessionLabels) or SessionLabels(binding, binding.refresher)
+
+
 class SessionLabels(QObject):
     """Labels the images of sessions together, when a person changes a session or asks for it.
 

@@ -381,10 +381,14 @@ class Watch:
         outcome = replace(outcome, parameters=analysis.parameters, warnings=warnings)
         if scale is None:
             part = make_part(analysis, outcome, classifier.card, draw=False, about=about)
-            return part, analysis, found
-        labels = NewLabels(item, scale, about)
-        part, analysis = make_labelled_part(labels, analysis, outcome, classifier)
-        return part, analysis, self._find_conditions(analysis, failed)
+        else:
+            labels = NewLabels(item, scale, about)
+            part, analysis = make_labelled_part(labels, analysis, outcome, classifier)
+            found = self._find_conditions(analysis, failed)
+        session = self._images.joint.get(item.name)
+        if session is not None:
+            analysis = replace(analysis, parameters={**analysis.parameters, "session": session})
+        return part, analysis, found
 
     def _find_conditions(self, analysis: Analysis, failed: dict[str, str]) -> Conditions:
         """Determine the conditions of an image; unknown ones if that fails."""

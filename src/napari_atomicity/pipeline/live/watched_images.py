@@ -83,9 +83,8 @@ class LiveSessions:
             prior, measured = self._find_prior(session, measured), []
         fitted = [*measured, new]
         found = fit_session(fitted, require_references(self.images.card)[0], prior)
-        self.images.joint[outcome.image] = describe_scale(
-            found, len(fitted) - 1, None, session.prior
-        )
+        described = describe_scale(found, len(fitted) - 1, None, session.prior)
+        self.images.joint[outcome.image] = {**described, "untested": True}
         scale = mixture_of_modes(found.images[-1], analysis.table, stored.scale.reference)
         return None if is_same_scale(stored.scale, scale) else scale
 

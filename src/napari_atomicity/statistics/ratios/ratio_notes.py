@@ -69,6 +69,11 @@ RESTS_ON_SIZES = (
     "Images of known samples in the session settle it"
 )
 """Of a session without ratios of three sizes, whose scale nothing else tells well."""
+UNTESTED = (
+    "whether the sizes are those of the classes is tested when watching ends, or by Label sessions "
+    "again (Browse)"
+)
+"""Of an image that was labelled with what its session knew when it came."""
 
 
 @dataclass(frozen=True)
@@ -284,15 +289,19 @@ def withholds_fractions(session: Mapping[str, Any]) -> bool:
 
 
 def session_basis(session: Mapping[str, Any]) -> str:
-    """Return `RESTS_ON_SIZES` if this is so of a session without doubts, else ""."""
+    """Return `UNTESTED`, or `RESTS_ON_SIZES` of a session without doubts, if this is so, or ""."""
+    if session.get("untested"):
+        return UNTESTED
     return RESTS_ON_SIZES if session.get("relies_on_sizes") and not session_doubts(session) else ""
 
 
 def session_line(session: Mapping[str, Any]) -> str:  # "" without a test of its sizes
     """Say whether a session fits the classes and what its labels rest on, in one line."""
     doubts = session_doubts(session)
-    if doubts or "answer" not in session or session.get("relies_on_contradicted"):
+    if doubts or session.get("relies_on_contradicted"):
         return SEPARATOR.join(doubts)
+    if "answer" not in session:
+        return UNTESTED if session.get("untested") else ""
     return session_basis(session) or "the sizes of this session agree with the classes of the model"
 
 

@@ -52,7 +52,7 @@ from ...controls.shortcuts import BROWSE, bind_to_viewer
 from ...panels.dock import Dock, Panel
 from ...panels.dock_windows import DISTRIBUTION, open_docks, show_dock
 from ...panels.forms import add_model_row, busy, may_analyse, read_limits_form
-from ...panels.session_labels import TOGETHER, SessionLabels
+from ...panels.session_labels import TOGETHER, session_labels_of
 from ...panels.session_scale import session_of_image, show_answer
 from ...viewer.binding import Binding
 from ...viewer.models import write_model
@@ -162,7 +162,7 @@ class Browse(Dock):
 
     def build(self) -> None:
         self.projects = self.binding.projects
-        self.session_labels = SessionLabels(self.binding, self)
+        self.session_labels = session_labels_of(self.binding)
         self.batch = AnalyseAll(self.binding, self.session_labels)
         self._listed: tuple[Any, ...] = ()
         self.setAcceptDrops(True)

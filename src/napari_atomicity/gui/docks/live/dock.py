@@ -495,6 +495,7 @@ class Live(Dock):
                 n = len(self._failed)
                 names = ", ".join(islice(self._failed, _MAX_FAILURES))
                 text += f" {pluralise(n, 'file')} failed: {names}{' …' * (n > _MAX_FAILURES)}."
+            self.images.end(self.by_session.isChecked())
             if outcome.files:
                 text += f" Results in {outcome.files[0].parent}."
             self._say(f"{text}{waits}")

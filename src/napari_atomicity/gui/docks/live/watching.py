@@ -22,6 +22,7 @@ from ....models.analysis import Analysis
 from ....project import ProjectContents
 from ....project.opening import take_in_analysed, take_in_failed
 from ...panels.image_queue import ImageQueue
+from ...panels.session_labels import session_labels_of
 from ...tasks import cap_torch_threads
 from ...viewer.binding import Binding
 
@@ -197,6 +198,8 @@ class TakingIn(ImageQueue):
         self._opening, self._may_open = False, True
         self._folder = Path()
         self._accepted: Path | None = None
+        self._taken: set[str] = set()
+        self._labels_at_end = False
         self.n_left_out = 0
         """Images that are in the results, and not in the window."""
         owner.destroyed.connect(self._waiting.clear)
@@ -204,7 +207,13 @@ class TakingIn(ImageQueue):
     def begin(self, folder: Path, accepted: Path | None = None) -> None:
         """Begin a session."""
         self._folder, self._accepted, self.n_left_out = folder, accepted, 0
-        self._may_open = True
+        self._may_open, self._labels_at_end = True, False
+        self._taken.clear()
+
+    def end(self, by_session: bool) -> None:
+        """End a session: as in its results, its images are labelled jointly once all are here."""
+        self._labels_at_end = by_session
+        self.finish()
 
     def is_of_another_folder(self, folder: Path) -> bool:
         """Return whether the open project is neither in a folder nor contains images of it."""
@@ -221,7 +230,7 @@ class TakingIn(ImageQueue):
     def why_not(self) -> str:
         """Why images can't be taken in now; "" if they can."""
         project = self.state.project
-        if project is None:
+        if project is None or project.closed:
             return "no project is open"
         if project.read_only:
             return "the open project is read-only"
@@ -266,20 +275,26 @@ class TakingIn(ImageQueue):
 
     def _on_project(self) -> None:
         """Keep the images that wait: they are for the next project."""
+        if self.state.project is not self._project:
+            self._project = self.state.project
+            self._taken.clear()
 
     def forget(self) -> None:
         self.finish()
 
     def finish(self) -> None:
         """Process the images that wait, unless they can't be taken in."""
-        if self._opening or self.running or not self._waiting:
+        if self._opening or self.running:
             return
         if self.why_not:
             n = len(self._waiting_analyses())
             self._waiting.clear()
             self._leave_out(n)
-        else:
+        elif self._waiting:
             self.run()
+        elif self._labels_at_end:
+            self._labels_at_end = False
+            session_labels_of(self.binding).start(self._taken)
 
     def items(self) -> Iterator[Analysis | FailedFile]:
         while self._waiting and not self.why_not:
@@ -304,6 +319,7 @@ class TakingIn(ImageQueue):
         if analysis is None:
             return
         self.binding.manual_editing.set_engine(image, self._engine)
+        self._taken.add(image)
         if self.binding.accepts(analysis):
             try:
                 self.state.clusters.set_analysis(
