@@ -115,23 +115,25 @@ def test_a_folder_is_opened_with_states_and_thumbnails(opened, morning, viewer):
     np.testing.assert_allclose(layer.scale, PIXEL_NM)
 
 
-def test_only_the_selected_row_is_lit(opened, viewer, settle):
-    def picture(state) -> QImage:
-        option = QStyleOptionViewItem()
-        opened.list.initViewItemOption(option)
-        option.rect = QRect(0, 0, 200, 80)
-        option.widget = opened.list
-        option.state |= state
-        image = QImage(200, 80, QImage.Format.Format_RGB32)
-        image.fill(0)
-        painter = QPainter(image)
-        opened.list.itemDelegate().paint(painter, option, opened.model.index(1))
-        painter.end()
-        return image
+def picture_of_row(dock, row: int, state=QStyle.StateFlag.State_Enabled, width=200) -> QImage:
+    option = QStyleOptionViewItem()
+    dock.list.initViewItemOption(option)
+    option.rect = QRect(0, 0, width, 100)
+    option.widget = dock.list
+    option.state |= state
+    image = QImage(width, 100, QImage.Format.Format_RGB32)
+    image.fill(0)
+    painter = QPainter(image)
+    dock.list.itemDelegate().paint(painter, option, dock.model.index(row))
+    painter.end()
+    return image
 
+
+def test_only_the_selected_row_is_lit(opened, viewer, settle):
     flags = QStyle.StateFlag
-    assert picture(flags.State_MouseOver) == picture(flags.State_Enabled)
-    assert picture(flags.State_Selected) != picture(flags.State_Enabled)
+    enabled = picture_of_row(opened, 1)
+    assert picture_of_row(opened, 1, flags.State_MouseOver) == enabled
+    assert picture_of_row(opened, 1, flags.State_Selected) != enabled
 
 
 def test_the_image_appears_before_the_docks_are_filled(
@@ -309,7 +311,9 @@ def test_choosing_another_image_ends_the_selection_in_the_image_before(opened, v
         assert state.current == "b.tif" and state.selection == {("b.tif", 3)}
 
 
-def test_analyse_all_works_through_the_folder_the_open_one_first(opened, viewer, qtbot, settle):
+def test_analyse_all_works_through_the_folder_the_open_one_first(
+    opened, viewer, qtbot, settle, monkeypatch
+):
     order = []
     opened.state.changed.connect(order.extend)
     click_row(opened, 3)
@@ -328,6 +332,9 @@ def test_analyse_all_works_through_the_folder_the_open_one_first(opened, viewer,
     (run,) = opened.state.project.runs()
     assert (run["what"], run["images"], run["failed"]) == ("analyse all", 4, 1)
     assert run["detection"]["threshold"] > 0
+    # Another model may have other classes before the rows are described again.
+    monkeypatch.setattr(opened.state, "classes", lambda: ["Pt30"])
+    assert picture_of_row(opened, 0, width=400) != picture_of_row(opened, 3, width=400)
     # An image that can't be read is no reason to analyse again.
     steps = WorkflowSteps(binding_of(viewer))
     steps.refresh()

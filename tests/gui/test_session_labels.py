@@ -256,6 +256,22 @@ def test_a_known_sample_and_other_sessions_label_again(
     assert labels(state, TWO) == {"Pt30"} and len(state.history) == 5
 
 
+def test_a_known_sample_of_other_classes_is_left_out_by_name(
+    opened, analyse_all, viewer, settle, enter_known, monkeypatch
+):
+    warned = []
+    monkeypatch.setattr(session_labels, "show_warning", warned.append)
+    enter_known(ONE, "Pt13")  # nothing is analysed yet: any class may be one of the model
+    dock = analyse_all()
+    assert (labels(dock.state, ONE), labels(dock.state, TWO)) == ({"Pt41"}, {"Pt30"})
+    assert "one.tif: the known sample Pt13 is not used" in warned[-1]
+    assert "no class Pt13" in warned[-1] and warned[-1] in dock.notes.text()
+    # Alone in its session, it has no other images to be labelled with.
+    dock.state.sessions.group([ONE], "evening")
+    settle(viewer)
+    assert "one.tif: the known sample Pt13 is not used" in warned[-1] and len(warned) == 2
+
+
 def test_a_known_sample_that_its_clusters_contradict_is_used_on_demand_only(
     analyse_all, viewer, settle, enter_known, monkeypatch
 ):
@@ -341,13 +357,6 @@ def test_an_earlier_session_tells_the_scale_and_is_in_the_report(
     write_all(snapshot(state), tmp_path / "out", choices)
     page = (tmp_path / "out" / "report.html").read_text()
     assert "evening: intensity of one atom" in page
-
-
-def test_a_class_that_the_model_lacks_is_an_error(opened, analyse_all, errors):
-    opened.state.sessions.set_known([ONE], {"Pt56": 1})
-    state = analyse_all().state
-    assert "no class Pt56" in errors[0]
-    assert state.analysis(ONE) is not None and steps(state) == ["Pt56 in 1 image"]
 
 
 def test_one_image_is_labelled_by_what_the_session_knows(
@@ -539,6 +548,7 @@ def test_a_second_run_changes_all_labels_of_a_session_at_once_or_none(
     qtbot.waitUntil(lambda: len(state.history) > 1, timeout=20_000)
     settle(viewer)
     assert steps(state) == [JOINT, "analyse 3 images again"]
+    assert "3 images analysed again and labelled jointly" in updated(opened).notes.text()
     assert (labels(state, ONE), labels(state, TWO)) == ({"Pt41"}, {"Pt30"})
     binding_of(viewer).edits.undo()
     settle(viewer)

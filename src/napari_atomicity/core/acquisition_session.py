@@ -302,15 +302,17 @@ def format_known(image: str, composition: Composition) -> str:
     return f"{glob.escape(image).replace('=', '?')}={format_composition(composition)}"
 
 
-def check_classes(composition: Composition, classes: Sequence[str]) -> None:
-    """Check that a model has the classes of a known sample.
+def check_classes(composition: Composition, classes: Sequence[str], images: str = "") -> None:
+    """Check that a model has the classes of the known sample in some images.
 
     Raises `ModelError` if it lacks one.
     """
     missing = [label for label in composition if label not in classes]
     if missing:
+        where = f" in {images}" if images else ""
         raise ModelError(
-            f"the model has no class {' or '.join(missing)}, of which the known sample consists",
+            f"the model has no class {' or '.join(missing)} for the known sample "
+            f"{format_composition(composition)}{where}",
             advice=f"Its classes are {', '.join(classes)}",
         )
 

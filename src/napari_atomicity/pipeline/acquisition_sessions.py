@@ -135,11 +135,11 @@ class SessionRules:
             request.pixel_size_error / 100,
             Path(request.session) if is_table else None,
         ).with_sample_table(request.samples)
-        for entry in rules.table.values():
+        for image, entry in rules.table.items():
             with naming_file(request.session):
-                check_classes(entry.known, classes)
-        for _, composition in rules.samples:
-            check_classes(composition, classes)
+                check_classes(entry.known, classes, image)
+        for images, composition in rules.samples:
+            check_classes(composition, classes, images)
         return rules
 
     def with_sample_table(self, path: str | None) -> Self:

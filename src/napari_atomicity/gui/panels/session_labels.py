@@ -10,8 +10,9 @@ import numpy as np
 from psygnal import Signal
 from qtpy.QtCore import QObject
 
-from ...core.acquisition_session import AcquisitionSession
+from ...core.acquisition_session import AcquisitionSession, Composition, format_composition
 from ...core.progress import Progress, Stop
+from ...core.tables.cluster_table import classes_of
 from ...core.text import pluralise
 from ...models.analysis import Analysis
 from ...pipeline.session_labels import label_session
@@ -51,11 +52,30 @@ class SessionImages:
     analyses: tuple[Analysis, ...] = ()
 
     @property
+    def _known(self) -> dict[str, Composition]:
+        names = [a.micrograph.name for a in self.analyses]
+        return {name: self.whole.known.get(name, {}) for name in names}
+
+    @property
     def session(self) -> AcquisitionSession:
-        """The session of the analysed images alone."""
-        names = tuple(a.micrograph.name for a in self.analyses)
-        known = {name: self.whole.known[name] for name in names if name in self.whole.known}
-        return replace(self.whole, images=names, known=known)
+        """The session of the analysed images alone, with known samples of classes of the model."""
+        known = {i: x for i, x in self._known.items() if x and not self._lacks(x)}
+        return replace(self.whole, images=tuple(self._known), known=known)
+
+    def _lacks(self, sample: Composition) -> list[str]:
+        """Return the labels of a known sample that are no classes of the model."""
+        classes = classes_of(self.analyses[-1].table)
+        return [label for label in sample if label not in classes]
+
+    def left_out(self) -> tuple[str, ...]:
+        """Describe the known samples that are not used, one sentence each."""
+        return tuple(
+            f"{image}: the known sample {format_composition(sample)} is not used, as the model has "
+            f"no class {' or '.join(missing)}. Analyse with a model that has it, or change the "
+            "sample"
+            for image, sample in self._known.items()
+            if (missing := self._lacks(sample))
+        )
 
     def of_model(self, model_id: str) -> SessionImages:
         """Return the images that one model has classified."""
@@ -98,12 +118,14 @@ class SessionChanges:
     results: tuple[Analysis, ...]
     n_scales: int  # number of images whose scale has changed
     n_labels: int  # number of predicted labels that have changed
-    # known samples that their clusters contradict, a sentence each
-    contradicted: tuple[str, ...] = ()
+    # known samples that are not used, or that their clusters contradict, a text each
+    doubts: tuple[str, ...] = ()
 
-    def describe(self) -> str:
-        """Describe the changes in one line."""
+    def describe(self, again: bool = False) -> str:
+        """Describe the changes in one line; of images analysed again, not those of this step."""
         images = pluralise(self.n_images, "image")
+        if again:
+            return f"Session {self.name}: {images} analysed again and labelled jointly."
         if not self.n_scales:
             return f"Session {self.name}: {images}, no scale changed."
         scales = pluralise(self.n_scales, "scale")
@@ -113,11 +135,13 @@ class SessionChanges:
         )
 
 
-def describe_changes(changes: Sequence[SessionChanges]) -> str:
+def describe_changes(changes: Sequence[SessionChanges], again: bool = False) -> str:
     """Describe the changes of sessions, one line each; of many sessions in one line."""
     if len(changes) <= MAX_LINES:
-        return "\n".join(change.describe() for change in changes)
+        return "\n".join(change.describe(again) for change in changes)
     n_images = sum(change.n_images for change in changes)
+    if again:
+        return f"{len(changes)} sessions: {n_images} images analysed again and labelled jointly."
     n_scales = sum(change.n_scales for change in changes)
     n_labels = sum(change.n_labels for change in changes)
     return (
@@ -136,24 +160,23 @@ def label_sessions(
     changes = []
     for session in sessions:
         labelled = _label(session, progress, stop)
-        if labelled is not None:
-            pairs = zip(session.analyses, labelled, strict=True)
-            changed = [(old, new) for old, new in pairs if new.table is not old.table]
-            n_labels = sum(
-                int(np.sum(old.table["label_predicted"] != new.table["label_predicted"]))
-                for old, new in changed
-            )
-            parameters = {a.micrograph.name: a.parameters for a in labelled}
-            changes.append(
-                SessionChanges(
-                    session.whole.name,
-                    len(labelled),
-                    tuple(labelled),
-                    len(changed),
-                    n_labels,
-                    tuple(contradictions(parameters, session.whole.known)),
-                )
-            )
+        name, left_out = session.whole.name, session.left_out()
+        if labelled is None:
+            if left_out:
+                changes.append(SessionChanges(name, len(session.analyses), (), 0, 0, left_out))
+            continue
+        pairs = zip(session.analyses, labelled, strict=True)
+        changed = [(old, new) for old, new in pairs if new.table is not old.table]
+        n_labels = sum(
+            int(np.sum(old.table["label_predicted"] != new.table["label_predicted"]))
+            for old, new in changed
+        )
+        parameters = {a.micrograph.name: a.parameters for a in labelled}
+        contradicted = contradictions(parameters, session.session.known)
+        doubts = (*left_out, *(f"{x}. {KEEP_ADVICE}" for x in contradicted))
+        changes.append(
+            SessionChanges(name, len(labelled), tuple(labelled), len(changed), n_labels, doubts)
+        )
     return changes
 
 
@@ -346,9 +369,9 @@ class SessionLabels(QObject):
         if not self._takes_labels:
             self._set_message()
         elif changes:
-            contradicted = [f"⚠ {x}. {KEEP_ADVICE}" for c in changes for x in c.contradicted]
-            self._set_message("\n".join([*contradicted, describe_changes(changes)]))
-            (show_warning if contradicted else show_info)(self.message)
+            doubts = [f"⚠ {doubt}." for change in changes for doubt in change.doubts]
+            self._set_message("\n".join([*doubts, describe_changes(changes, bool(new))]))
+            (show_warning if doubts else show_info)(self.message)
 
     def _accepted(
         self, change: SessionChanges, fresh: Mapping[str, Analysis]

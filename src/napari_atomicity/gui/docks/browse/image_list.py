@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QListView, QStyle, QStyledItemDelegate, QStyleOptionV
 
 from ....core.acquisition_session import PIXEL_SIZE_ERROR, AcquisitionSession, Composition
 from ....core.errors import without_file_name
-from ....core.palette import colours
+from ....core.palette import colour_of
 from ....core.tables.cluster_table import NON_CLASS_LABELS
 from ....core.text import pluralise
 from ....project import ProjectImage
@@ -377,11 +377,12 @@ class ImageDelegate(QStyledItemDelegate):
         ):
             place = QRectF(text.left(), text.top() + i * line, text.width(), line)
             self._paint_line(painter, place, words, font, colour)
-        known = colours(self._state.classes())
+        classes = self._state.classes()  # may be others than when the row was described
         left, top = text.left(), text.top() + 4 * line + 0.15 * line
         for name, share in row.shares:
             width = share * text.width()
-            painter.fillRect(QRectF(left, top, max(width - 1, 1), 0.5 * line), QColor(known[name]))
+            part = QRectF(left, top, max(width - 1, 1), 0.5 * line)
+            painter.fillRect(part, QColor(colour_of(name, classes)))
             left += width
 
 
