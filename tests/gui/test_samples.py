@@ -97,10 +97,14 @@ def test_samples_of_a_table_with_numbers_are_read_stored_and_undone(
 ):
     state, path = opened.state, opened.state.project.path
     table = tmp_path / "samples.csv"
-    table.write_text("image,sample,time_h,note\na.tif,fresh,0,x\n[bc].tif,new,-1,y\n")
+    rows = "a.tif,fresh,0,x\n[bc].tif,new,-1,y\nd*,new,-1,z"
+    table.write_text(f"image,sample,time_h,note\n{rows}\n")
+    warned = []
+    monkeypatch.setattr("napari_atomicity.gui.docks.browse.session_menu.show_warning", warned.append)
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(table), ""))
     menu = open_sample_menu(opened, 0)
     choose(menu, menu.table_action)
+    assert "samples of 3 images" in warned[0] and "1 row: d*." in warned[0]
     numbers = {s.name: dict(s.numbers) for s in state.sessions.samples()}
     assert numbers == {"new": {"time_h": -1}, "fresh": {"time_h": 0}, "morning": {}}
     assert list(numbers) == ["new", "fresh", "morning"]  # along the time, then the others

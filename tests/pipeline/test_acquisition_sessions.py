@@ -260,6 +260,8 @@ def test_a_sample_is_the_folder_unless_a_table_says_otherwise(tmp_path):
     spent, may = samples_of(tmp_path, "image,sample,time_h\njune/*,spent,2\nmay/a.tif,spent,4\n")
     assert (spent.name, spent.images) == ("spent", ("may/a.tif", "june/a.tif"))
     assert spent.numbers == {"time_h": 3} and spent.folder == ""
+    rows = "june/*,spent,2,2026-11-27 10:30,no. 4\nmay/a.tif,spent,,,\n"
+    assert samples_of(tmp_path, f"image,sample,time_h,when,note\n{rows}")[0].numbers == {"time_h": 2}
     assert (may.name, may.images) == ("may", ("may/ref_1.tif",)) and may.folder.endswith("may")
 
 
@@ -273,6 +275,9 @@ def test_a_sample_is_the_folder_unless_a_table_says_otherwise(tmp_path):
         ("image,sample\na.tif,\n", TableError, "no image or no sample"),
         ("image,sample\na.tif,x\na.tif,y\n", TableError, "a.tif twice"),
         ("image,sample\nother.tif,x\n", TableError, "is for other.tif, and no image"),
+        ("image,sample,time_h\na.tif,x,2 h\nb.tif,y,4\n", TableError, "time_h .* '2 h' for a.tif"),
+        ("image,sample,t\na.tif,x,2\nb.tif,y,300°C\n", TableError, "'300°C' for b.tif"),
+        ('image,sample,t\na.tif,x,"2,5"\nb.tif,y,4\n', TableError, "'2,5' for a.tif"),
     ],
 )
 def test_a_bad_table_of_samples_is_refused(tmp_path, text, error, words):

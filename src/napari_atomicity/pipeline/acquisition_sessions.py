@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import log
@@ -229,11 +230,15 @@ def _read_session_table(path: Path) -> dict[str, SessionEntry]:
     return entries
 
 
+_WITH_UNIT = re.compile(r"\s*[-+]?\d+([.,]\d+)?\s*[^\d\s.,][^\d]*|\s*[-+]?\d+,\d+\s*")
+"""A number with its unit, such as ``2 h``, or with a decimal comma."""
+
+
 def read_sample_table(path: Path) -> dict[str, SampleEntry]:
     """Read a table with the columns image, sample and further ones such as time or temperature.
 
     Columns of numbers are kept. Raises `ReadError` if the file can't be read, `TableError` if a
-    column or a name is missing, or an image occurs twice.
+    column or a name is missing, an image occurs twice, or a number is written with its unit.
     """
     table = read_table(path)
     advice = "It has the columns image, sample and further ones such as time_h or temperature_c"
@@ -245,6 +250,16 @@ def read_sample_table(path: Path) -> dict[str, SampleEntry]:
     if not len(table):
         raise TableError("the table of samples has no rows", path, advice)
     numbers = [str(n) for n in table.columns if table[n].dtype.kind in "fiu"]
+    for name in table.columns.difference(["image", "sample", *numbers]):
+        for image, cell in zip(table["image"], table[name], strict=True):
+            if isinstance(cell, str) and _WITH_UNIT.fullmatch(cell):
+                raise TableError(
+                    f"the column {name} of the table of samples has numbers, but {cell.strip()!r} "
+                    f"for {image}",
+                    path,
+                    "Write numbers only, with a decimal point, and the unit in the name of the "
+                    "column, as in time_h; or remove the column",
+                )
     entries: dict[str, SampleEntry] = {}
     for row in table.to_dict("records"):
         image, sample = (str(row[name]).strip() for name in ("image", "sample"))

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from napari.utils.notifications import show_info
 from qtpy.QtGui import QAction
 from qtpy.QtWidgets import QFileDialog, QInputDialog, QListView, QMenu
 
@@ -17,6 +16,7 @@ from ....core.acquisition_session import (
     EarlierScale,
     check_classes,
     format_composition,
+    match_images,
     parse_composition,
 )
 from ....core.text import pluralise
@@ -26,10 +26,12 @@ from ....pipeline.acquisition_sessions import (
     scale_of_session,
 )
 from ....state.window_state import WindowState
-from ...controls.questions import TextQuestion, attempt
+from ...controls.questions import TextQuestion, attempt, show_info, show_warning
 from ...panels.session_scale import session_of_image
 from ...panels.table_files import TABLE_TYPES
 from .image_list import selected_images
+
+_MAX_NAMES = 5
 
 
 class SampleMenu(QMenu):
@@ -102,10 +104,17 @@ class SampleMenu(QMenu):
             attempt(lambda: self._use_table(Path(chosen)))
 
     def _use_table(self, path: Path) -> None:
-        images = self._state.sessions.set_samples(read_sample_table(path))
+        table = read_sample_table(path)
+        images = self._state.sessions.set_samples(table)
         left = len(self._state.images) - len(images)
         others = f"; {pluralise(left, 'image')} not in the table" if left else ""
-        show_info(f"{path.name}: samples of {pluralise(len(images), 'image')}{others}.")
+        text = f"{path.name}: samples of {pluralise(len(images), 'image')}{others}."
+        unknown = [name for name in table if not match_images(name, self._state.images)]
+        if not unknown:
+            show_info(text)
+            return
+        names = f"{', '.join(unknown[:_MAX_NAMES])}{' …' * (len(unknown) > _MAX_NAMES)}"
+        show_warning(f"{text} No image has the name of {pluralise(len(unknown), 'row')}: {names}.")
 
     def _derive(self) -> None:
         images = selected_images(self._list)
