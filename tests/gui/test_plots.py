@@ -280,7 +280,7 @@ def test_a_correction_counts_at_once_and_reliability_waits_for_enough(
 def test_the_misclassified_share_is_said_to_those_who_do_not_see(dock, show):
     show("diameter")
     words = dock.view.accessibleDescription()
-    assert "best thresholds" in words and "misclassify" in words
+    assert "balanced error" in words and "misclassify" in words
 
 
 def test_this_image_alone_and_its_successor(viewer, dock, state, show, settle):
@@ -387,7 +387,7 @@ def test_a_low_plot_shows_a_part_of_its_caption_and_all_of_it_in_the_tooltip(doc
     show("diameter")
     axes = dock.view.figure.axes[0]
     drawn = axes.get_title(loc="left").replace("\n", " ")
-    assert drawn.startswith("The best thresholds") and drawn.endswith("(hollow).")
+    assert drawn.startswith("Thresholds of least balanced error") and drawn.endswith("(hollow).")
     assert dock.view.text_at(QPointF(60, 3)).startswith(f"{drawn} ")
     assert "nm" in dock.view.accessibleDescription()
 

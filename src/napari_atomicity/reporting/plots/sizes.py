@@ -184,7 +184,7 @@ def _describe_diameter(data: pd.DataFrame) -> tuple[str, ...]:
         return ()
     cuts = ", ".join(f"{cut:.2f}" for cut in cuts_nm(data))
     return (
-        f"The best thresholds misclassify {per_cent(wrong / of)} (hollow).",
+        f"Thresholds of least balanced error misclassify {per_cent(wrong / of)} (hollow).",
         f"{wrong} of {of} clusters, thresholds {cuts} nm (dashed).",
     )
 
@@ -194,7 +194,7 @@ def _diameter_row(row: Any) -> str:
     return (
         f"{row['class'] or 'no label'}, {row['diameter_from_nm']:g} to "
         f"{row['diameter_to_nm']:g} nm: {pluralise(n, 'cluster')}, "
-        f"{int(row['misclassified'])} misclassified by the best thresholds"
+        f"{int(row['misclassified'])} misclassified by the thresholds"
     )
 
 
@@ -220,8 +220,8 @@ def _diameter_members(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
 
 DIAMETER = Plot(
     "Diameter by class",
-    "Overlap of the diameters of the classes, and clusters that the best thresholds on the "
-    "diameter alone misclassify.",
+    "Overlap of the diameters of the classes, and clusters that thresholds on the diameter alone "
+    "misclassify. The thresholds have the least balanced error, in which all classes weigh alike.",
     diameter_data,
     draw_diameter,
     _diameter_members,
