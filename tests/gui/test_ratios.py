@@ -26,6 +26,7 @@ from napari_atomicity.io.clipboard import html_table, latex_table
 from napari_atomicity.io.files import write_json
 from napari_atomicity.io.reference_ratios import parse_reference
 from napari_atomicity.io.tables import read_clusters, read_table
+from napari_atomicity.project import Project
 from napari_atomicity.state.export import Choices, export
 from napari_atomicity.statistics.ratios.ratio_notes import CONDITIONS_DIFFER
 from napari_atomicity.statistics.ratios.ratios import COLUMNS, class_ratios
@@ -493,6 +494,33 @@ def test_a_line_that_makes_no_sense_is_told(dock, line, words):
     type_reference(dock, line)
     assert words in dock.reference.verdict.text() and dock.reference.comparison is None
     assert all(math.isnan(b.reference) for b in dock.chart.bars)
+
+
+def test_a_reference_belongs_to_its_project_and_to_its_classes(dock, state, tmp_path, settle):
+    type_reference(dock, "Pt19:Pt70 = 3:1")
+    state.attach_project(Project(tmp_path / "monday.atomicity"))  # the same images
+    assert dock.reference.comparison is not None
+    # Classes of another model, after its analysis.
+    analysis = state.analysis("field")
+    columns = {f"p_{name}": f"p_other{name}" for name in CLASSES}
+    others = {name: f"other{name}" for name in CLASSES}
+    table = analysis.table.rename(columns=columns).replace(others)
+    for image in ("field", "second"):
+        micrograph = state.micrograph(image)
+        state.clusters.set_analysis(
+            replace(analysis, micrograph=micrograph, table=table.assign(image=image))
+        )
+    dock.refresh_now()
+    assert "unknown classes: Pt19, Pt70" in dock.reference.verdict.text()
+    assert "The classes are otherPt19" in dock.reference.verdict.text()
+    assert dock.reference.comparison is None
+    assert all(math.isnan(bar.reference) for bar in dock.chart.bars)
+    projects = dock.binding.projects
+    projects.leave(stops_work=True)
+    assert dock.reference.line.text() == "" and dock.reference.verdict.isHidden()
+    projects.open(tmp_path / "monday.atomicity")
+    settle(dock.binding.viewer)
+    assert dock.reference.line.text() == "Pt19:Pt70 = 3:1"
 
 
 def test_equal_references_have_no_r2(dock):

@@ -356,8 +356,9 @@ class Ratios(Dock):
 
     def _compare_typed(self, ratios: pd.DataFrame) -> None:
         """Compare the ratios that are shown with the typed reference."""
-        if not len(ratios):  # after a project was closed
-            self.reference.show_comparison(None)
+        refusal = self.reference.refusal()
+        if refusal or not len(ratios):  # after a project was closed
+            self.reference.show_comparison(None, refusal)
             return
         pairs = pair(ratios, self.reference.known(self.scope), str(self.scope))
         self.reference.show_comparison(Comparison(pairs, str(ratios["method"].iloc[0])))

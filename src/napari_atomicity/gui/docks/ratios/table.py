@@ -30,6 +30,7 @@ from ....statistics.ratios.track_counts import (
 from ...controls.bars import interval, per_cent
 from ...controls.drawing import glyph_icon
 from ...controls.forms import new_row, wrapped_label
+from ...controls.refresher import follow
 from ...panels.dock import Panel
 from ...panels.table_files import TABLE_TYPES
 from ...scatter.view import PlotView
@@ -179,11 +180,42 @@ class ReferencePart(Panel):
         layout.addWidget(self.verdict)
         layout.addWidget(self.parity)
         self.show_comparison(None)
+        self._epoch, self._path = self.state.epoch, self._project_path()
+        self._of_projects: dict[Path | None, tuple[Any, ...]] = {}
+        follow(self, self.state.project_changed, self._on_project)
+
+    def _project_path(self) -> Path | None:
+        return None if self.state.project is None else self.state.project.path
+
+    def _on_project(self) -> None:
+        """Show the reference of the project that was opened, if it had one in this window."""
+        before, self._path = self._path, self._project_path()
+        if self._epoch == self.state.epoch:
+            return  # the same images
+        self._epoch = self.state.epoch
+        line = self.line
+        self._of_projects[before] = line.text(), line.property("file"), self.typed, self.loaded
+        nothing = "", None, None, None
+        shown = nothing if self._path is None else self._of_projects.get(self._path, nothing)
+        text, file, self.typed, self.loaded = shown
+        line.setProperty("file", file)
+        line.setText(text)
+        self.show_comparison(None)
+
+    def refusal(self) -> str:
+        """Return why the typed reference can't be used with the present classes; "" if it can."""
+        if self.typed is None:
+            return ""
+        try:
+            check_reference(self.typed, [], self.state.classes() or list(self.typed["class"]))
+        except TableError as error:
+            return str(error)
+        return ""
 
     def known(self, scope: str | None) -> dict[str, float]:
         """Return class → reference ratio of a scope of the table of ratios."""
         if self.typed is not None:
-            return reference_for(self.typed, ALL)
+            return {} if self.refusal() else reference_for(self.typed, ALL)
         if self.loaded is not None and scope is not None:
             return reference_for(self.loaded, scope)
         return {}
@@ -198,12 +230,9 @@ class ReferencePart(Panel):
         error = ""
         if line:
             try:
-                typed = parse_reference(line)
-                check_reference(typed, [], self.state.classes() or list(typed["class"]))
+                self.typed = parse_reference(line)
             except TableError as refused:
                 error = str(refused)
-            else:
-                self.typed = typed
         self.show_comparison(None, error)
         self.reference_changed.emit()
 
