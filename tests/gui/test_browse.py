@@ -7,6 +7,7 @@ import platform
 import shutil
 import sqlite3
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -404,6 +405,12 @@ def test_it_is_said_whether_the_session_fits_the_classes(
     assert colour in opened.answer.styleSheet()
     opened.state.current = "b.tif"
     qtbot.waitUntil(opened.answer.isHidden)
+    # Labels of two models come first.
+    other = made_up(6, "b.tif")
+    opened.state.clusters.set_analysis(replace(other, parameters={"model": {"model_id": "other"}}))
+    opened.state.current = "a.tif"
+    qtbot.waitUntil(lambda: "Labels are those of different models" in opened.answer.text())
+    assert "#009e73" not in opened.answer.styleSheet()
 
 
 @pytest.fixture
@@ -1019,6 +1026,16 @@ def test_moved_images_are_found_again(
     click_row(opened, 1)
     settle(viewer)
     assert viewer.layers[0].name == "b.tif"
+
+
+def test_an_image_that_joins_the_open_project_is_named(opened, viewer, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr("napari_atomicity.gui.viewer.canvas.show_info", told.append)
+    tifffile.imwrite(tmp_path / "dropped.tif", blobs(7).astype(np.uint16))
+    (layer,) = viewer.open(str(tmp_path / "dropped.tif"), plugin="napari-atomicity")
+    image = binding_of(viewer).canvas.ensure_image(layer)
+    assert told == [f"{image} was added to the project morning."]
+    assert opened.state.project.has(image)
 
 
 def test_it_fits_a_small_screen(opened, viewer):

@@ -403,6 +403,8 @@ def test_rates_are_formatted(found, analysed):
     assert "per s (" in words.format_rate(found) or "less than" in words.format_rate(found)
     still = replace(found, change=replace(found.change, low=0.0))
     assert "less than" in words.format_rate(still)
+    no_jump = replace(found, events=found.events[found.events["event"] != "jump"])
+    assert "less than" in words.format_rate(no_jump)
     per_frame = evaluate_tracks(
         track_clusters(replace(analysed, micrograph=replace(analysed.micrograph, metadata={}))),
         MovieSettings(rate=0.1),

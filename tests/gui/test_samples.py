@@ -100,7 +100,9 @@ def test_samples_of_a_table_with_numbers_are_read_stored_and_undone(
     rows = "a.tif,fresh,0,x\n[bc].tif,new,-1,y\nd*,new,-1,z"
     table.write_text(f"image,sample,time_h,note\n{rows}\n")
     warned = []
-    monkeypatch.setattr("napari_atomicity.gui.docks.browse.session_menu.show_warning", warned.append)
+    monkeypatch.setattr(
+        "napari_atomicity.gui.docks.browse.session_menu.show_warning", warned.append
+    )
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(table), ""))
     menu = open_sample_menu(opened, 0)
     choose(menu, menu.table_action)

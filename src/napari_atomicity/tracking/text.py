@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.text import pluralise
+from .events import JUMP
 from .following import TrackedMovie
 
 _SHORT = {"appearance": "appears", "loss": "lost"}
@@ -57,7 +58,8 @@ def format_rate(movie: TrackedMovie) -> str:
             f"Given rate of label changes: {format_number(rate)} per cluster per {per}. Class "
             "ratios use the estimated rate."
         )
-    if low == 0:
+    # Without a jump, the estimate between the limits is that of its prior.
+    if low == 0 or not (movie.events["event"] == JUMP).any():
         return (
             f"Rate of label changes: less than {format_number(high)} per cluster per {per} (95 %)."
         )

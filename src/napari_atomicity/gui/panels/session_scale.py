@@ -23,7 +23,13 @@ from ...reporting.plots.session import (
     solutions_of,
 )
 from ...state.window_state import WindowState
-from ...statistics.ratios.ratio_notes import SEPARATOR, session_basis, session_doubts, session_line
+from ...statistics.ratios.ratio_notes import (
+    SEPARATOR,
+    model_notes,
+    session_basis,
+    session_doubts,
+    session_line,
+)
 from .. import tasks
 from ..controls.chart import Chart
 from ..controls.forms import CollapsibleSection, selectable_label
@@ -77,6 +83,14 @@ def session_of_image(state: WindowState, image: str | None) -> dict[str, Any]:
     """Return what the record of an image says of its session; empty if it is not labelled so."""
     analysis = None if image is None else state.analysis(image)
     return {} if analysis is None else analysis.parameters.get("session", {})
+
+
+def models_of_session(state: WindowState, image: str | None) -> str:
+    """Return that different models have labelled the session of an image; "" if one has."""
+    if image is None or image not in state.images:
+        return ""
+    found = map(state.analysis, state.sessions.session_of(image).images)
+    return "".join(model_notes([a.model_id for a in found if a is not None and a.model_id]))
 
 
 def show_answer(

@@ -211,7 +211,10 @@ class Canvas:
             self.attach(name, layer)
         micrograph = micrograph_of(layer, name)
         if not same(micrograph, self.micrograph(name)):
+            was_in_project = self.is_in_project(name)
             self.state.add_image(micrograph)
+            if self.is_in_project(name) and not was_in_project:
+                show_info(f"{name} was added to the project {self.state.project.path.stem}.")
         self.state.choose(name)
         return name
 

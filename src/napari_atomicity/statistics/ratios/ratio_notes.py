@@ -171,7 +171,7 @@ def ratio_notes(
                 f"labels are those of {_ESTIMATORS[name]}: confidences, prediction sets and "
                 "intervals are calibrated for the combination only"
             )
-    reasons += _model_notes(models)
+    reasons += model_notes(models)
     for doubt, n in Counter(doubt for image in limits for doubt in image.doubts).items():
         share = f" ({n} of {len(limits)} images)" if n < len(limits) else ""
         reasons.append(f"{doubt}{share}")
@@ -221,7 +221,7 @@ def _image_notes(limits: Sequence[ImageLimits]) -> list[str]:
     return reasons
 
 
-def _model_notes(models: Sequence[str]) -> list[str]:
+def model_notes(models: Sequence[str]) -> list[str]:
     """Return the note on images that different models have labelled, if there are several."""
     images = Counter(models).most_common()
     if len(images) < 2:
