@@ -154,6 +154,21 @@ def test_texts_overlap_neither_texts_nor_clusters(shown, points):
     assert (np.hypot(*(nearest - centres).transpose(2, 0, 1)) > radii - 1).all()
 
 
+def test_a_larger_canvas_has_texts_everywhere(shown, points, settle, qtbot):
+    texts, window = shown.layers[f"{FIELD} texts"], shown.window._qt_window
+    window.resize(900, 500)
+    camera = compat.camera(shown)
+    camera.zoom *= 3  # by hand: another size of the canvas leaves the view
+    settle(shown)
+    shown.screenshot(flash=False)
+    settle(shown)
+    few, before = len(texts.data), compat.canvas_size(shown)
+    window.resize(1500, 1000)
+    qtbot.waitUntil(lambda: min(compat.canvas_size(shown)) > before[0] + 200)
+    settle(shown)
+    assert len(texts.data) > few
+
+
 def test_the_text_of_a_selected_cluster_comes_first_and_always():
     view = np.zeros(2), np.array([20.0, 140.0]), np.zeros(2), np.array([20.0, 140.0])
     centres, radii, sizes = np.array([[10.0, 10.0], [10.0, 130.0]]), np.full(2, 5.0), [[10, 80]] * 2

@@ -48,6 +48,7 @@ class ClusterDisplay(PointsDisplay):
         self._text_timer = single_shot(self._write_texts, _TEXT_DELAY_MS)
         canvas.viewer.dims.events.current_step.connect(self._write_texts_later)
         compat.camera(canvas.viewer).events.connect(self._write_texts_later)
+        compat.on_canvas_size(canvas.viewer, self._write_texts_later)
         canvas.viewer.events.theme.connect(self._write_texts_later)
         canvas.state.changed.connect(self._on_change)
         canvas.state.selection_changed.connect(self._write_texts_later)
