@@ -416,6 +416,26 @@ def test_a_click_in_the_history_goes_there(shown, state, unfolded, press, qtbot,
     qtbot.waitUntil(lambda: history.model.rowCount() == 7)
 
 
+def test_after_a_click_in_the_history_nothing_is_selected_that_is_not_in_sight(
+    shown, state, unfolded, qtbot
+):
+    history = unfolded.history
+    state.choose("one")
+    state.select([("one", 1)])
+    state.clusters.relabel([("one", 1)], "Pt70")
+    state.choose("two")
+    state.select([("two", 3)])
+    qtbot.waitUntil(lambda: history.model.rowCount() == 4)
+    binding_of(shown).edits.undo()
+    assert state.current == "one" and state.selection == {("one", 1)}
+    for row, corrected_now in ((3, "Pt70"), (2, ""), (3, "Pt70")):
+        place = history.view.visualRect(history.model.index(row)).center()
+        QTest.mouseClick(history.view.viewport(), LEFT, pos=place)
+        qtbot.waitUntil(lambda label=corrected_now: corrected(state, ("one", 1)) == label)
+        qtbot.waitUntil(lambda: history.model.n_done == len(state.history))
+        qtbot.waitUntil(lambda: all(image == state.current for image, _ in state.selection))
+
+
 def test_a_long_way_back_is_gone_step_by_step(shown, state, unfolded, qtbot):
     history = unfolded.history
     for i in range(60):

@@ -315,7 +315,7 @@ class Review(Dock):
         self.chart.setAccessibleName("Accuracy of the labels")
         self.words = self.add(wrapped_label("Accuracy from the answers"))
         self.history = EditHistory(self.binding)
-        self.history.gone.connect(self._on_removed_cluster)
+        self.history.gone.connect(self._on_history)
         self.annotators = AnnotatorPanel(self.binding)
         self.parts = [
             self.add(CollapsibleSection("History", self.history)),
@@ -445,12 +445,14 @@ class Review(Dock):
         self.seed.setValue(self.seed.value() + 1)
         self.refresh_now()
 
-    def _on_removed_cluster(self) -> None:
-        """Show one of the clusters that a click in the history has changed."""
-        review = self.review
+    def _on_history(self) -> None:
+        """Show one of the clusters that a click in the history has changed, or their image."""
+        review, steps = self.review, self.state.history
         if review is not None:
             review.go_to_changed()
             focus_canvas(self.binding.viewer)
+        elif len(steps):
+            self.binding.edits.show_step(steps[-1])
 
     # ---- showing
     def refresh(self) -> None:

@@ -92,6 +92,14 @@ class EditCommands:
         except AtomicityError as error:
             show_error(str(error))
             return None
-        if step is not None and self.state.current not in step.images:
-            self.state.current = next(iter(step.images), self.state.current)
+        if step is not None:
+            self.show_step(step)
         return step
+
+    def show_step(self, step: Step) -> None:
+        """Display an image that a step has changed, and select nothing that is not in sight."""
+        state = self.state
+        if state.current not in step.images:
+            state.current = next(iter(step.images), state.current)
+        if all(image != state.current for image, _ in state.selection):
+            state.select(())
