@@ -21,7 +21,11 @@ from napari_atomicity.statistics.samples.image_values import (
     atom_values,
     cluster_values,
 )
-from napari_atomicity.statistics.samples.planning import describe_more_images, more_images
+from napari_atomicity.statistics.samples.planning import (
+    describe_more_images,
+    more_images,
+    plans_of_samples,
+)
 from napari_atomicity.statistics.samples.sample_estimates import (
     difference,
     estimate_samples,
@@ -224,6 +228,8 @@ def test_withheld_samples_are_not_compared():
     assert comparison_notes(both) == ["fresh, spent: why"]
     spent = found.table[found.table["sample"] == "spent"]
     assert spent["value"].isna().all() and spent["p"].isna().all() and set(spent["note"]) == {"why"}
+    assert len(plans_of_samples(both)) == 2
+    assert [plan for plan in plans_of_samples(found) if "spent" in plan] == []
 
 
 def test_corrected_labels_have_no_error_of_the_scale():

@@ -96,9 +96,17 @@ def describe_more_images(
 
 
 def plans_of_samples(comparison: SampleComparison) -> list[str]:
-    """Say of each sample with clusters how many more images it needs."""
-    plans = [
-        describe_more_images([of[sample.name] for of in comparison.estimates if sample.name in of])
+    """Say of each sample with clusters how many more images it needs, unless it is withheld."""
+    rows = comparison.table[comparison.table["value"].notna()]
+    given = set(zip(rows["sample"], rows["quantity"], rows["class"], strict=True))
+    estimates = [
+        [one for of in comparison.estimates if (one := of.get(sample.name)) is not None]
         for sample in comparison.samples
+    ]
+    plans = [
+        describe_more_images(
+            [x for x in of if (x.sample, x.quantity.name, x.quantity.label) in given]
+        )
+        for of in estimates
     ]
     return [plan for plan in plans if plan]

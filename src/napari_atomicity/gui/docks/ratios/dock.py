@@ -129,8 +129,8 @@ class Ratios(Dock):
             form,
             "Found by",
             self.method_combo,
-            "Count the labels, or correct the counts for the errors of the model. "
-            "Default: as counted.",
+            "Count the labels, or correct the counts for the errors of the model. Compare samples "
+            "always counts. Default: as counted.",
         )
         return form
 
