@@ -257,6 +257,15 @@ def test_the_legend_counts_selects_and_hides(analysed, dock):
     rows["Pt70"].setCheckState(0, Qt.CheckState.Unchecked)
     assert analysed.clusters.hidden == {"Pt70"}
     assert (analysed.canvas.layer("field", "clusters").shown == (table["label"] != "Pt70")).all()
+    # Clusters in excluded regions do not count, here as elsewhere.
+    triangle = np.array([[-1, -1], [-1, 999], [999, 999.0]])
+    analysed.state.clusters.set_regions("field", (triangle,))
+    counted = analysed.state.table("field").query("~excluded")
+    assert 0 < len(counted) < len(table)
+    classify.legend.refresh_now()
+    assert {name: int(rows[name].text(1)) for name in CLASSES} == {
+        name: int((counted["label"] == name).sum()) for name in CLASSES
+    }
 
 
 def test_label_by_menu_and_undo_by_button(analysed, viewer, dock, qtbot):

@@ -464,6 +464,9 @@ def test_another_history_after_an_undo(shown, state, unfolded, qtbot):
     assert [model.index(i).data() for i in (3, 4)] == [
         "label 1 cluster Pt19 · one, cluster 1", "label 1 cluster Pt70 · one, cluster 2",
     ]  # fmt: skip
+    state.clusters.set_analysis(made_up(12, "one", seed=3, size_px=96), "analyse one")
+    qtbot.waitUntil(lambda: model.rowCount() == 6)
+    assert model.index(5).data() == "analyse one"
 
 
 def test_esc_in_a_field_returns_to_the_canvas_and_ends_nothing(shown, dock, press):

@@ -119,6 +119,8 @@ def test_a_training_that_is_cancelled_can_be_continued(
     press(dock, qtbot)
     qtbot.waitUntil(lambda: epochs_drawn(dock) >= 2, timeout=60_000)
     qtbot.waitUntil(lambda: any(" left" in m for m in messages), timeout=60_000)
+    dock.refresh_now()
+    assert dock.button.text() == "Train"  # there is nothing to continue yet
     click_cancel(viewer)
     settle(viewer)
     assert dock.state.status.state is TaskState.STOPPED

@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QHeaderView, QTreeWidget, QTreeWidgetItem, QVBoxLayou
 
 from ...core import palette
 from ...core.tables.cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN
-from ...statistics.ratios.track_counts import merge_tracks, stacks_without_tracks
+from ...statistics.ratios.track_counts import merge_tracks, stacks_without_tracks, without_excluded
 from ..controls.drawing import glyph_icon
 from ..viewer.binding import Binding
 from .dock import ImagePanel
@@ -56,12 +56,14 @@ class LabelLegend(ImagePanel):
         table = None if image is None else self.state.table(image)
         names = [*classes, *NON_CLASS_LABELS] if classes else []
         found = [] if table is None else table["label"].unique().tolist()
-        counts = {} if table is None else merge_tracks(table)["label"].value_counts().to_dict()
+        counted = None if table is None else without_excluded(table)[0]
+        counts = {} if counted is None else merge_tracks(counted)["label"].value_counts().to_dict()
         in_frames = table is not None and bool(stacks_without_tracks(table))
         self.tree.headerItem().setToolTip(
-            _COUNT, "Clusters in all frames together." if in_frames else "Clusters."
+            _COUNT,
+            f"Clusters outside excluded regions{', in all frames together' * in_frames}.",
         )
-        corrected = {} if table is None else table["label_corrected"].value_counts().to_dict()
+        corrected = {} if counted is None else counted["label_corrected"].value_counts().to_dict()
         names += [x for x in found if x and x not in names]
         if "" in found:
             names.append("")

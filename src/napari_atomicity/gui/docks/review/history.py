@@ -27,12 +27,13 @@ _MOVES = (
 
 
 def format_step(step: Step) -> str:
-    """Format a step and its image, if there is one."""
-    where = f"{len(step.images)} images" if len(step.images) > 1 else "".join(step.images)
-    ids = step.cluster_ids
-    if len(step.images) == 1 and 0 < len(ids) <= _MAX_NAMED:
-        where += f", cluster{'s' * (len(ids) > 1)} {', '.join(map(str, sorted(ids)))}"
-    return f"{step.description} · {where}" if where else step.description
+    """Format a step and its image, if there is one that its description does not name."""
+    images, ids = list(step.images), step.cluster_ids
+    parts = [f"{len(images)} images"] if len(images) > 1 else images
+    parts = [part for part in parts if f" {part} " not in f" {step.description} "]
+    if len(images) == 1 and 0 < len(ids) <= _MAX_NAMED:
+        parts.append(f"cluster{'s' * (len(ids) > 1)} {', '.join(map(str, sorted(ids)))}")
+    return " · ".join(filter(None, [step.description, ", ".join(parts)]))
 
 
 def format_time(time: datetime) -> str:

@@ -291,6 +291,7 @@ class Train(Dock):
         path = path.with_suffix(".safetensors") if path is not None and path.name else None
         # As in `training.request.TrainRequest.workspace`.
         kept = path is not None and path.with_suffix(".training").is_dir()
+        kept = kept and not tasks.running(self.state, "train")
         self.button.setText("Continue" if kept else "Train")
         self.button.setToolTip(
             "Continue the stopped training of this file. With other settings or images, another "
