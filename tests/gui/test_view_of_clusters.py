@@ -228,6 +228,22 @@ def test_class_maps_have_one_scale_so_that_empty_support_stays_dark(shown, bindi
     assert image.max() == 1 and np.median(image[y[1:], x[1:]]) > 0.7
 
 
+def test_clusters_of_hidden_labels_have_no_class_map(shown, binding, settle):
+    raw, table = binding.canvas.layer(FIELD, "class map raw"), binding.state.table(FIELD)
+    y, x = table[["y_px", "x_px"]].round().astype(int).to_numpy().T
+    label = table["label"].iloc[0]
+    hidden = (table["label"] == label).to_numpy()
+    before = raw.data[y, x]
+    binding.clusters.hidden = frozenset({label})
+    settle(shown)
+    raw = binding.canvas.layer(FIELD, "class map raw")
+    assert raw.data[y, x][hidden].max() < 0.5 < before[hidden].min()
+    np.testing.assert_array_equal(raw.data[y, x][~hidden], before[~hidden])
+    binding.clusters.hidden = frozenset()
+    settle(shown)
+    np.testing.assert_array_equal(raw.data[y, x], before)
+
+
 def test_explain_and_a_key_show_and_hide_class_maps(shown, binding, qtbot):
     dock = Explain(shown)
     shown.window.add_dock_widget(dock, name="Explain")

@@ -96,10 +96,12 @@ def class_map_images(
     analysis: Analysis,
     label: str | None,
     same_scale: bool,  # whether all maps have one scale; otherwise each map reaches from 0 to 1
+    hidden: frozenset[str],  # labels whose clusters have no map
     engine: Engine | None,  # model and device to use if the model of the analysis is not available
     stop: Stop | None = None,
 ) -> dict[str, np.ndarray]:
     """Return one image of all class maps for each channel."""
+    shown = ~analysis.table["label"].isin(hidden).to_numpy(bool)
     maps = analysis.class_maps
     scale = point_style.class_map_scale(analysis) if same_scale else None
     if label is not None:
@@ -108,7 +110,7 @@ def class_map_images(
     out = {}
     for channel, values in maps.items():
         check(stop)
-        out[channel] = point_style.class_map_image(analysis, values, scale)
+        out[channel] = point_style.class_map_image(analysis, values, scale, shown)
     return out
 
 
@@ -150,7 +152,7 @@ class Overlays:
         self._n_maps_waiting = 0
         self._outlines_visible = True
         canvas.image_detached.connect(self.forget)
-        canvas.state.map_options_changed.connect(self._on_map_options)
+        canvas.state.map_options_changed.connect(self.update_class_maps)
 
     @property
     def busy(self) -> bool:
@@ -245,8 +247,10 @@ class Overlays:
         label, same_scale = self._state.explained_class, self._state.same_map_scale
         computed = self._computed_from.setdefault(image, {})
         # The arrays are kept, not only their ids: a new array may get the id of a deleted one.
-        wanted = (label, list(analysis.class_maps.values()), same_scale)
-        before = computed.get("class maps", (None, None, None))
+        hidden, labels = self._canvas.hidden_labels, analysis.table["label"]
+        without = np.flatnonzero(labels.isin(hidden)).tolist() if hidden else []
+        wanted = (label, list(analysis.class_maps.values()), same_scale, without)
+        before = computed.get("class maps", (None, None, None, None))
         same = before[1] is not None and all(map(is_, before[1], wanted[1]))
         if not analysis.class_maps:
             # Old maps would show a blind annotator the prediction.
@@ -254,7 +258,7 @@ class Overlays:
             if computed.pop("class maps", None) is not None and known is not None:
                 known.clear_class_maps()
             return
-        if same and (before[0], before[2]) == (label, same_scale):
+        if same and (before[0], *before[2:]) == (label, same_scale, without):
             return
         computed["class maps"] = wanted
         tasks.start(
@@ -263,6 +267,7 @@ class Overlays:
             analysis,
             label,
             same_scale,
+            hidden,
             self._engine_of(image),
             on_result=partial(self._show_class_maps, image, computed, wanted),
             on_error=lambda _: computed.pop("class maps", None),
@@ -294,7 +299,8 @@ class Overlays:
         self._n_maps_waiting -= 1
         self._show_class_maps(image, computed, wanted, images)
 
-    def _on_map_options(self) -> None:
+    def update_class_maps(self) -> None:
+        """Update the class maps of all images."""
         for image in list(self._canvas.layers):
             analysis = self._state.analysis(image)
             if analysis is not None:

@@ -114,6 +114,7 @@ class ClusterDisplay(PointsDisplay):
             self._canvas.hidden_labels = frozenset(labels)
             self._deselect(labels)
             self.refresh_all()
+            self._overlays.update_class_maps()
             self.hidden_changed.emit()
 
     def _deselect(self, labels: frozenset[str]) -> None:

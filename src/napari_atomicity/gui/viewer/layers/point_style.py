@@ -195,8 +195,13 @@ def _within_image(analysis: Analysis, maps: np.ndarray) -> np.ndarray:
     return maps
 
 
-def class_map_image(analysis: Analysis, maps: np.ndarray, scale: float | None = None) -> np.ndarray:
-    """Return the class maps of all clusters as one image in register with the micrograph.
+def class_map_image(
+    analysis: Analysis,
+    maps: np.ndarray,
+    scale: float | None = None,
+    shown: np.ndarray | None = None,  # of which clusters; all by default
+) -> np.ndarray:
+    """Return the class maps of clusters as one image in register with the micrograph.
 
     Each map is resampled linearly into the footprint of its patch; where footprints overlap the
     larger value wins.
@@ -206,6 +211,8 @@ def class_map_image(analysis: Analysis, maps: np.ndarray, scale: float | None = 
     out = np.zeros(shape if len(shape) == 3 else (1, *shape), np.float32)
     extent_px = analysis.field_of_view_nm / analysis.micrograph.calibrated()
     columns = analysis.table[["frame", "y_px", "x_px"]].to_numpy(float)
+    if shown is not None:
+        columns, maps = columns[shown], maps[shown]
     for (frame, y, x), cam in zip(columns, maps, strict=True):
         top = float(cam.max()) if scale is None else scale
         if cam.max() <= 0 or top <= 0:
