@@ -975,8 +975,6 @@ def test_the_sample_folder_opens_as_a_project(viewer, model, qtbot, settle):
 def test_what_was_done_without_a_project_is_not_lost(
     browse, viewer, morning, qtbot, settle, tmp_path, monkeypatch
 ):
-    from napari_atomicity.gui.docks.analyse import Analyse
-
     analyse = Analyse(viewer)
     viewer.window.add_dock_widget(analyse, name="Analyse")
     viewer.open(str(morning / "a.tif"), plugin="napari-atomicity")
@@ -1036,6 +1034,50 @@ def test_an_image_that_joins_the_open_project_is_named(opened, viewer, tmp_path,
     image = binding_of(viewer).canvas.ensure_image(layer)
     assert told == [f"{image} was added to the project morning."]
     assert opened.state.project.has(image)
+
+
+def test_analyse_is_about_the_image_on_the_canvas_also_beside_one_from_outside(
+    opened, viewer, tmp_path, settle, qtbot
+):
+    def visible() -> set[str]:
+        return {layer.name.partition(" ")[0] for layer in viewer.layers if layer.visible}
+
+    def click(name: str) -> None:
+        click_row(opened, opened.state.images.index(name))
+        settle(viewer)
+
+    def choose(name: str) -> None:
+        combo.setCurrentText(name)
+        combo.activated.emit(combo.currentIndex())  # as by a person
+        settle(viewer)
+
+    dock = Analyse(viewer)
+    viewer.window.add_dock_widget(dock, name="Analyse")
+    opened.analyse_all()
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    click("a.tif")
+    write(tmp_path / "outside.tif", 9)
+    viewer.open(str(tmp_path / "outside.tif"), plugin="napari-atomicity")
+    settle(viewer)
+    combo = dock.image_form.images
+    assert combo.currentText() == "outside.tif"
+    for name in ("b.tif", "c.tif"):
+        click(name)
+        assert visible() == {name} and combo.currentText() == name
+    # Chosen in the dock, it covers the current image, until that one is clicked again.
+    choose("outside.tif")
+    assert "outside.tif" in visible()
+    click("c.tif")
+    assert visible() == {"c.tif"} and combo.currentText() == "c.tif"
+    choose("outside.tif")
+    dock.run()
+    qtbot.waitUntil(lambda: "outside.tif" in opened.state.images)
+    settle(viewer)
+    assert visible() == {"outside.tif"} and opened.state.current == "outside.tif"
+    for name in ("a.tif", "outside.tif", "b.tif"):
+        click(name)
+        assert visible() == {name} and combo.currentText() == name
+        assert viewer.layers.selection.active.name.startswith(name)
 
 
 def test_it_fits_a_small_screen(opened, viewer):

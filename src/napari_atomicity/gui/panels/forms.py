@@ -203,10 +203,15 @@ class ImageCombo(ComboBox):
         self.clear()
         self._layers = [weakref.ref(x) for x in layers]
         self.addItems([x.name for x in layers])
-        # A new image is the active layer and likely the one to work on.
+        # A new image is the active layer and likely the one to work on. One that another image
+        # has hidden is not meant any more.
         active = self._binding.viewer.layers.selection.active if layers else None
-        waits = self.waits_for(self._binding.state.current)
-        chosen = [x for x in (active, before) if x is not None and not (waits and not x.visible)]
+        current = self._binding.state.current
+        waits, shown = self.waits_for(current), self._binding.canvas.source_layer(current)
+        found = [x for x in (active, before, shown) if x is not None]
+        chosen = sorted(found, key=lambda x: not x.visible)
+        if waits:
+            chosen = [x for x in found if x.visible]
         index = next((i for c in chosen for i, x in enumerate(layers) if x is c), None)
         self.setCurrentIndex((-1 if waits else len(layers) - 1) if index is None else index)
         self.blockSignals(False)
@@ -302,6 +307,7 @@ class ImageForm(QWidget):
             self._binding.viewer.reset_view()
         self._typed.pop(layer, None)
         image = self._binding.canvas.ensure_image(layer)
+        self._binding.current_image.uncover(layer)
         self._on_image()
         return image
 

@@ -133,6 +133,7 @@ class CurrentImage:
         self._hide_overlapping(layer, viewer.layers[viewer.layers.index(layer) + 1 :])
         if not picking.is_in_view(viewer, layer):
             canvas.fit_view(layer)
+        canvas.image_activated.emit(layer)
 
     def _hide_overlapping(self, layer: Image, others: Iterable[Any]) -> None:
         """Hide other images that overlap with one in the scene."""
@@ -143,14 +144,12 @@ class CurrentImage:
         )
 
     def _hide(self, images: Iterable[Image]) -> None:
-        """Hide images that are visible, with what was found in them."""
+        """Hide images with what was found in them, which may be visible without the image."""
         for layer in images:
             known = self._canvas.layers.get(self._canvas.image_of(layer) or "")
-            if not layer.visible:
-                continue
             if known is None:
                 layer.visible = False
-            else:
+            elif not known.is_hidden:
                 known.hide()
 
     def bring_into_view(self, image: str, row: pd.Series) -> None:
@@ -288,7 +287,8 @@ class CurrentImage:
             layers = canvas.attach(image, viewer.add_image(data, **options))
         if not compat.grid(viewer).enabled:  # one opened by hand would look like a part of it
             self._hide_overlapping(layers.source, list(viewer.layers))
-        if is_micrograph(canvas.active_layer):
+        active = canvas.active_layer
+        if is_micrograph(active) or canvas.image_of(active) not in (None, image):
             canvas.activate(layers.present("clusters") or layers.source)
         self._displayed = image
         self._forget_refusal()
