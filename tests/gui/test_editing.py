@@ -553,6 +553,21 @@ def test_an_undo_brings_the_selection_back_and_an_analysis_keeps_it(shown, settl
     assert near(state.table("field"), 40, 40)["label_corrected"].tolist() == ["Pt19"]
 
 
+def test_redo_selects_what_it_does_again(shown, settle):
+    state, keys = binding_of(shown).state, Qt.KeyboardModifier
+    one = click_cluster(shown, 40, 40)
+    press(shown, Qt.Key.Key_1)
+    two = click_cluster(shown, 40, 120)
+    assert one != two
+    press(shown, Qt.Key.Key_2)
+    for expected in (two, one):
+        press(shown, Qt.Key.Key_Z, keys.ControlModifier)
+        assert state.selection == {("field", expected)}
+    for expected in (one, two):
+        press(shown, Qt.Key.Key_Z, keys.ControlModifier | keys.ShiftModifier)
+        assert state.selection == {("field", expected)}
+
+
 def test_an_analysis_selects_nothing_that_nobody_chose(shown, settle, qtbot):
     binding = binding_of(shown)
     assert len(binding.state.table("field"))

@@ -24,6 +24,7 @@ from .edits import (
     Edit,
     Relabel,
     RemoveClusters,
+    ReplaceClusters,
     SetAnnotation,
     SetAtoms,
     SetMarks,
@@ -64,7 +65,7 @@ class Step:
     group: object = None
     """Edits of one group are one step, though they come one after the other."""
     selection: Selection = (frozenset(), frozenset())
-    """What was selected before the step was done; before it was undone, if it is undone."""
+    """What was selected before the step was done."""
 
     @property
     def description(self) -> str:
@@ -76,6 +77,13 @@ class Step:
         """Names of the images that the step concerns, not those of its session."""
         edits = (edit for edit in self.edits if not isinstance(edit, SetSessionRecord))
         return tuple(dict.fromkeys(edit.image for edit in edits))
+
+    @property
+    def about(self) -> Selection:
+        """Clusters that a person has labelled or replaced; of other steps what was selected."""
+        edits = [edit for edit in self.edits if isinstance(edit, Relabel | ReplaceClusters)]
+        keys = frozenset((edit.image, i) for edit in edits for i in edit.cluster_ids)
+        return keys or self.selection[0], self.selection[1]
 
     @property
     def cluster_ids(self) -> frozenset[int]:
@@ -237,22 +245,22 @@ class History(Sequence[Step]):
         self._state.steps.run(self._go_to(n_done), _are_long(steps))
 
     def _undo(self) -> Work:
-        step, selected = self._done[-1], self._selected
+        step = self._done[-1]
         undone, changes = yield from self._replay(
             reversed(step.edits), _reverted, is_undo=True, known=True
         )
         self._done.pop()
         edits = tuple(reversed(undone))
-        self._undone.append(replace(step, edits=edits, selection=selected))
+        self._undone.append(replace(step, edits=edits))
         self._select_again(step.selection)
         yield from self._notify(changes)
 
     def _redo(self) -> Work:
-        step, selected = self._undone[-1], self._selected
+        step = self._undone[-1]
         done, changes = yield from self._replay(step.edits, _applied_again, known=True)
         self._undone.pop()
-        self._done.append(replace(step, edits=tuple(done), selection=selected))
-        self._select_again(step.selection)
+        self._done.append(replace(step, edits=tuple(done)))
+        self._select_again(step.about)
         yield from self._notify(changes)
 
     def _go_to(self, n_done: int) -> Work:
