@@ -12,7 +12,7 @@ from mouse import LEFT, move
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QCheckBox, QLineEdit
 from synthetic import made_up
 
 from napari_atomicity import load
@@ -319,6 +319,25 @@ def test_points_of_naparis_own_tool_are_marks(analysed, viewer):
 def marking(analysed):
     analysed.atoms.marking = True
     return analysed
+
+
+def test_keys_act_on_atoms_also_while_a_control_of_a_dock_has_the_focus(marking, viewer):
+    state, box, field = marking.state, QCheckBox("a control"), QLineEdit()
+    for control in (box, field):
+        viewer.window.add_dock_widget(control)
+    clusters = made_up(4, "field", size_px=96)
+    state.clusters.set_analysis(clusters)
+    state.select([("field", 1)])
+    state.atoms.select([("field", 2)])
+    box.setFocus()
+    QTest.keyClick(box, KEY.Key_U)
+    assert table(marking).loc[2, "uncertain"]
+    QTest.keyClick(box, KEY.Key_Delete)
+    assert 2 not in table(marking).index
+    assert len(state.table("field")) == len(clusters.table)
+    field.setFocus()
+    QTest.keyClick(field, KEY.Key_Escape)
+    assert marking.atoms.marking
 
 
 def test_a_click_adds_the_spot_that_was_meant(marking, viewer, press):

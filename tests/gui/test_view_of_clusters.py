@@ -274,6 +274,9 @@ def test_a_key_that_is_held_shows_the_image_without_class_maps_for_a_moment(
         assert not raw.visible
         keys.release_key("C")
         assert raw.visible == shown_again
+        keys.release_key("C")  # as after a letter in a text field
+        assert raw.visible == shown_again
+        raw.visible = True
 
 
 def test_each_class_map_has_its_own_scale_unless_one_scale_is_chosen(shown, binding, settle):

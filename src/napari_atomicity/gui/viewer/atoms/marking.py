@@ -17,6 +17,8 @@ import pandas as pd
 from napari.layers import Labels, Shapes
 from psygnal import Signal
 from qtpy.QtCore import QEvent, QObject
+from qtpy.QtGui import QKeyEvent
+from qtpy.QtWidgets import QAbstractSpinBox, QLineEdit
 
 from ....atoms.finding.localisation import snap_to_spot
 from ....atoms.marks import SAME_NM
@@ -95,7 +97,7 @@ class Marking(KeyMode, EditActions):
         self._on = True
         self._last_candidate = None
         self._points.show_for_marking(image)
-        self._keys = CanvasKeys(self, MARKING, viewer.window._qt_viewer.canvas.native)
+        self._keys = CanvasKeys(self, MARKING, viewer.window._qt_viewer.canvas)
         # Two quick clicks add two atoms and do not zoom.
         self._double_click_callbacks = list(viewer.mouse_double_click_callbacks)
         viewer.mouse_double_click_callbacks.clear()
@@ -336,27 +338,42 @@ def _has_atom_at(table: pd.DataFrame, frame: int, y: float, x: float, size_nm: f
 
 
 class CanvasKeys(QObject):
-    """Send the keys of shortcuts to a target, and no letters or digits to napari."""
+    """Send the keys of shortcuts to a target, and no letters or digits to napari.
 
-    def __init__(self, target: Marking, shortcuts: tuple[Shortcut, ...], canvas: QObject) -> None:
+    Docks forward to the canvas of vispy the keys that their controls do not take.
+    """
+
+    def __init__(self, target: Marking, shortcuts: tuple[Shortcut, ...], canvas: Any) -> None:
         super().__init__()
         self._target = weakref.ref(target)
-        self._canvas = canvas
+        self._native = canvas.native
+        self._forwarded = canvas._scene_canvas.events.key_press
         self._shortcuts = {key: shortcut for shortcut in shortcuts for key in shortcut.keys}
-        canvas.installEventFilter(self)
+        self._native.installEventFilter(self)
+        self._forwarded.connect(self._on_forwarded, position="first")
 
     def end(self) -> None:
         """Stop handling keys."""
+        self._forwarded.disconnect(self._on_forwarded)
         with suppress(RuntimeError):  # Qt has deleted the canvas
-            self._canvas.removeEventFilter(self)
+            self._native.removeEventFilter(self)
         self.deleteLater()
 
     def eventFilter(self, canvas: QObject | None, event: QEvent | None) -> bool:  # noqa: N802
-        target = self._target()
         kinds = (QEvent.Type.KeyPress, QEvent.Type.ShortcutOverride)
-        if event is None or event.type() not in kinds or target is None or not target.takes_keys:
+        return event is not None and event.type() in kinds and self._takes(as_key_event(event))
+
+    def _on_forwarded(self, event: Any) -> None:
+        focus = self._native.window().focusWidget()
+        in_field = isinstance(focus, QLineEdit | QAbstractSpinBox)  # which Esc leaves
+        if event.native is not None and not in_field:
+            event.blocked = self._takes(event.native)
+
+    def _takes(self, event: QKeyEvent) -> bool:
+        """Run the shortcut of a key; return whether napari must not handle the key."""
+        target = self._target()
+        if target is None or not target.takes_keys:
             return False
-        event = as_key_event(event)
         name = key_name(event)
         shortcut = self._shortcuts.get(name)
         # napari's letters and digits would delete atoms or change what a click does.

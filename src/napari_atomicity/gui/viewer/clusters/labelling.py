@@ -5,13 +5,14 @@ During a review more keys are bound, which act on the cluster that is shown.
 
 from __future__ import annotations
 
+import time
 import weakref
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from napari.layers import Labels, Points, Shapes
+from napari.settings import get_settings
 from psygnal import Signal
 
 from ....core.tables.cluster_table import AGGREGATE, UNKNOWN, Key, class_confidence
@@ -263,13 +264,21 @@ class LabelMode(KeyMode):
         self._bound.append((weakref.ref(target), before))
 
     def _callback(self, shortcut: Shortcut, key: str) -> Callable[[Any], object]:
-        """Return what napari calls when a key is pressed; if held, napari calls its result then."""
+        """Return what napari calls when a key is pressed; it continues a generator at release."""
 
-        def pressed(target: Any) -> Callable[[], None] | None:
+        def pressed(target: Any) -> None:
             self.run(shortcut, key)
-            return partial(self.run, shortcut, key) if shortcut.reverts else None
 
-        return pressed
+        # Not a function that returns one: napari would call that at each later release of the
+        # key, also in a text field.
+        def pressed_and_released(target: Any) -> Iterator[None]:
+            start = time.monotonic()
+            self.run(shortcut, key)
+            yield
+            if time.monotonic() - start > get_settings().application.hold_button_delay:
+                self.run(shortcut, key)
+
+        return pressed_and_released if shortcut.reverts else pressed
 
     def press(self, key: str) -> None:
         """Do what a key does now; a button calls this."""
