@@ -642,6 +642,7 @@ def test_the_support_is_shown_and_corrected(analysed, viewer, qtbot, press):
     assert view.draw_support(adds=False)
     layer = viewer.layers["field support"]
     assert layer is viewer.layers.selection.active
+    assert "support or vacuum" in compat.text_overlay(viewer).text
     draw_polygon(viewer, SQUARE)
     qtbot.waitUntil(lambda: len(atoms.of("field").support_removed) == 1)
     np.testing.assert_allclose(atoms.of("field").support_removed[0], SQUARE, atol=1)

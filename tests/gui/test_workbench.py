@@ -17,6 +17,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QDockWidget, QScrollArea, QTabBar, QTabWidget
+from synthetic import made_up
 
 from napari_atomicity import analyse
 from napari_atomicity.core.micrograph import Micrograph
@@ -207,6 +208,21 @@ def test_a_workspace_is_as_it_was_left(window, model, qtbot):
     assert main.findChild(Table).isVisible()
     qtbot.waitUntil(lambda: docks["Ratios"].widget().isVisible())
     assert not docks["Analyse"].widget().isVisible()
+
+
+def test_drawing_ends_with_the_workspace_whose_buttons_began_it(window, model, qtbot, settle):
+    viewer = window()
+    binding, analysis = binding_of(viewer), made_up(12)
+    layer = viewer.add_image(analysis.micrograph.data, name="field", scale=(0.05, 0.05))
+    binding.canvas.ensure_image(layer)
+    binding.state.clusters.set_analysis(analysis)
+    settle(viewer)
+    binding.edits.exclude_regions()
+    regions = viewer.layers["field regions"]
+    assert regions is viewer.layers.selection.active and regions.mode == "add_polygon_lasso"
+    assert "a region to exclude" in compat.text_overlay(viewer).text
+    qtbot.mouseClick(switch_of(viewer).buttons["Atoms"], Qt.MouseButton.LeftButton)
+    assert regions.mode == "pan_zoom" and regions is not viewer.layers.selection.active
 
 
 def test_the_layout_is_remembered_by_the_next_window(window, model, qtbot):

@@ -233,6 +233,11 @@ class Binding:
             return False
         return True
 
+    def stop_drawing(self) -> None:
+        """Stop to draw regions, support or vacuum."""
+        self._regions.stop()
+        self.atoms.stop_drawing()
+
     # ---- selection and display
     def select_at(self, world: Any, extend: bool = False) -> None:
         """Select the cluster or atom at a place of the scene; none if there is none."""

@@ -192,6 +192,7 @@ class WorkspaceSwitch(QWidget):
 
     def show_workspace(self, space: Workspace, *_: object) -> None:
         """Open a workspace; the one that was open is remembered as it is."""
+        self._binding.stop_drawing()  # its buttons may be out of sight
         self.remember()
         self.current = space
         settings().setValue(_LAST, space.name)

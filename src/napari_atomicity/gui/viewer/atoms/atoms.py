@@ -345,6 +345,10 @@ class AtomView:
         self.support_adds = adds
         return self._support.draw()
 
+    def stop_drawing(self) -> None:
+        """Stop to draw support or vacuum."""
+        self._support.stop()
+
     @property
     def colour_by(self) -> str:
         """What the colour of a ring shows: one of `atom_style.COLOURINGS`."""

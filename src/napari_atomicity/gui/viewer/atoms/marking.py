@@ -33,7 +33,7 @@ from ..canvas import Canvas
 from ..clusters.edit_commands import EditCommands
 from ..clusters.label_actions import EditActions
 from ..clusters.labelling import KeyMode, LabelMode, focus_canvas
-from ..clusters.regions import DRAWING, DRAWING_KEYS
+from ..clusters.regions import drawing_text
 from ..layers import compat
 from ..layers.atom_style import contains, pixel_at
 from .atom_points import OUTSIDE_IMAGE, AtomPoints
@@ -297,10 +297,8 @@ class Marking(KeyMode, EditActions):
     # ---- text in the corner of the canvas
     def text(self) -> str:
         """Return what is marked and selected, and the keys; or how the support is drawn."""
-        active = self._canvas.active_layer
-        if isinstance(active, Shapes) and active.mode in DRAWING:
-            return DRAWING_KEYS
-        return format_marking(self._state, self._state.current)
+        drawing = drawing_text(self._canvas.active_layer)
+        return drawing or format_marking(self._state, self._state.current)
 
 
 def format_marking(state: WindowState, image: str | None) -> str:

@@ -29,7 +29,7 @@ from ..layers.points import ATOMS, CLUSTERS, PointsKind
 from ..models import model_id_of
 from .edit_commands import EditCommands
 from .label_actions import LabelActions, ReviewActions
-from .regions import DRAWING, DRAWING_KEYS
+from .regions import drawing_text
 
 FONT_SIZE = 8
 """Of the text in the corner of the canvas, which covers a part of the image."""
@@ -292,8 +292,8 @@ class LabelMode(KeyMode):
         active = self._canvas.active_layer
         if self._is_of_another_image(active) and self._review is None:
             return ""
-        if isinstance(active, Shapes) and active.mode in DRAWING and self._canvas.image_of(active):
-            return DRAWING_KEYS
+        if drawing := drawing_text(active):
+            return drawing
         text = self._label_text() if self._on and self._has_clusters() else ""
         if self._review is not None:
             text = format_review(self._review)

@@ -13,9 +13,10 @@ from ...controls.questions import attempt
 from ...controls.refresher import single_shot
 from ..canvas import Canvas
 from ..layers import compat
+from ..layers.layer_group import ROLE
 from ..layers.layers import ImageLayers
 from ..layers.points import CLUSTERS, PointsKind
-from ..layers.polygons import REGIONS, PolygonKind, Polygons, same_polygons
+from ..layers.polygons import REGIONS, SUPPORT, PolygonKind, Polygons, same_polygons
 
 # ---- polygons that a person draws in an image become edits of the state
 
@@ -24,10 +25,19 @@ _WHILE_DRAWING_MS = 50
 _FREEHAND = "add_polygon_lasso"
 DRAWING = (_FREEHAND, "add_polygon")
 """Modes of a layer of shapes in which a person draws polygons."""
-DRAWING_KEYS = (
-    "Drawing a region: drag around it, or click its corners and double-click the last\n"
+_DRAWING_KEYS = (
+    "Drawing {}: drag around it, or click its corners and double-click the last\n"
     "Ctrl+Z takes back a corner; Esc or E stop"
 )
+
+
+def drawing_text(layer: Any) -> str:
+    """Return what a person draws in a layer, and the keys; "" if nothing is drawn."""
+    if not isinstance(layer, Shapes) or layer.mode not in DRAWING:
+        return ""
+    kind = layer.metadata.get(ROLE, {}).get("kind")
+    drawn = {REGIONS.name: "a region to exclude", SUPPORT.name: "support or vacuum"}.get(kind)
+    return "" if drawn is None else _DRAWING_KEYS.format(drawn)
 
 
 def _before_lasso_ends(layer: Shapes, event: Any) -> Iterator[None]:
@@ -110,6 +120,13 @@ class PolygonEditor:
         view.set_next_colour(self.next_colour)
         view.layer.mode = _FREEHAND  # first: the text in the image follows the active layer
         self._canvas.activate(view.layer)
+
+    def stop(self) -> None:
+        """Return keys and clicks to the points if a person draws."""
+        known = self._canvas.current_layers()
+        layer = None if known is None else known.present(self.kind.name)
+        if layer is not None and layer.mode in DRAWING:
+            self.stop_drawing(layer)
 
     def stop_drawing(self, layer: Shapes) -> None:
         """Return keys and clicks to the points."""
