@@ -157,6 +157,15 @@ def test_reliability_compares_predictions_with_corrections():
     assert data["accuracy_high"].to_numpy() == pytest.approx(high)
 
 
+def test_confidence_counts_the_clusters_that_ratios_count():
+    table = two_classes(40).assign(excluded=False)
+    table.loc[0, "touches_border"] = True
+    table.loc[1, "excluded"] = True
+    data = made("confidence", table)
+    assert data["count"].sum() == 38 == counted(table).sum()
+    assert (PLOTS["confidence"].members(table, data) == -1).tolist() == [True] * 2 + [False] * 38
+
+
 def test_few_corrections_are_said_and_not_drawn():
     table = two_classes()
     table["label_corrected"] = ["Pt19"] * (MIN_CORRECTED - 1) + [""] * (41 - MIN_CORRECTED)

@@ -16,6 +16,7 @@ from .base import (
     Plot,
     draw_bars,
     draw_message,
+    is_complete,
     labels_in_order,
     legend,
     matching_row,
@@ -35,8 +36,9 @@ _MAX_BINS = 10
 
 
 def _has_confidence(table: pd.DataFrame) -> np.ndarray:
-    """Return which clusters have a predicted class and thus a confidence."""
-    return np.isfinite(class_confidence(table["label_predicted"], table["confidence"]))
+    """Return which complete clusters have a predicted class and thus a confidence."""
+    known = np.isfinite(class_confidence(table["label_predicted"], table["confidence"]))
+    return np.asarray(known & is_complete(table).to_numpy(bool))
 
 
 def _bins(confidence: np.ndarray) -> np.ndarray:
@@ -115,7 +117,7 @@ def _confidence_members(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
 
 CONFIDENCE = Plot(
     "Confidence",
-    "Calibrated probability of the predicted class.",
+    "Calibrated probability of the predicted class of complete clusters.",
     confidence_data,
     draw_confidence,
     _confidence_members,
