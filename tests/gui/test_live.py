@@ -143,18 +143,23 @@ def test_a_session_goes_on_where_it_stopped(dock, viewer, folder, qtbot):
 
 
 def test_what_can_not_be_read_is_said(dock, viewer, folder, qtbot, settle):
-    (folder / "broken.dm4").write_bytes(b"nothing like an image" * 50)
     write(folder / "good.tif")
     press(dock)
     qtbot.waitUntil(lambda: len(dock.history.rows) == 1, timeout=20_000)
+    (folder / "broken.dm4").write_bytes(b"nothing like an image" * 50)
     qtbot.waitUntil(lambda: dock.failures.isVisible(), timeout=60_000)
     assert "1 file could not be analysed" in dock.failures.text()
     assert "broken.dm4" in dock.failures.text()
+    assert dock.status_label.text() == "broken.dm4 could not be analysed."  # and nothing waits
+    fraction = f"fraction_{dock.history.classes[0]}"
+    before = dock.history.values(fraction).tolist()
+    dock.history.rows[-1][fraction] = float("nan")  # not computed while another file waited
     (folder / "empty.png").write_bytes(b"no picture" * 50)
     qtbot.waitUntil(lambda: "2 files" in dock.failures.text(), timeout=60_000)
     stop(dock, qtbot)
     text = dock.status_label.text()
     assert "2 files failed: broken.dm4, empty.png" in text and "1 image analysed" in text
+    assert dock.history.values(fraction).tolist() == before
     reasons = dock.failures.text().splitlines()[1:]
     assert len(reasons) == 2 and all("can't be read" in reason for reason in reasons)
     assert [reason.count("broken.dm4") for reason in reasons] == [1, 0]  # not twice

@@ -116,6 +116,7 @@ def test_what_can_not_be_read_is_tried_again_for_a_while(folder, arrivals, clock
             tries += 1
             if not arrivals.give_back(*found):
                 break
+            assert (arrivals.waiting, arrivals.untried) == (1, 0)
     assert 4 <= tries <= 9
     assert taken(arrivals, clock, 5) == []
     write(path, 20)

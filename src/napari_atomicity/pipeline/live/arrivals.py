@@ -126,6 +126,11 @@ class Arrivals:
         """Files that are there and have not been taken."""
         return len(self._pending)
 
+    @property
+    def untried(self) -> int:
+        """Files that wait and were not read yet; others may be incomplete or damaged."""
+        return sum(not one.tries for one in self._pending.values())
+
     def look(self, paths: Iterable[Path] | None = None) -> None:
         """See what has become of these files, or of all if None."""
         if paths is not None:

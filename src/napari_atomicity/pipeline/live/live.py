@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ DROPPED_COLUMNS = (
 )  # fmt: skip
 """Columns that running ratios do not need."""
 _BUSY = 10.0
+_RATIO_COLUMNS = {"fraction": "fraction", "low": "fraction_low", "high": "fraction_high"}
 QUICK_S = 0.1
 """Ratios that take less time are computed with each image."""
 
@@ -217,13 +218,17 @@ def row_of(
         "analysis_s": round(analysis_s, 4),
         "latency_s": round(latency_s, 4),
     }
+    return {**row, **ratio_columns(ratios, classes)}
+
+
+def ratio_columns(ratios: pd.DataFrame | None, classes: Iterable[str]) -> dict[str, float]:
+    """Return the running ratios as columns of ``live.csv``; NaN if they were not computed."""
     known = {} if ratios is None else ratios.set_index("class").to_dict("index")
-    for name in classes:
-        one = known.get(name, {})
-        row[f"fraction_{name}"] = one.get("fraction", np.nan)
-        row[f"low_{name}"] = one.get("fraction_low", np.nan)
-        row[f"high_{name}"] = one.get("fraction_high", np.nan)
-    return row
+    return {
+        f"{column}_{name}": known.get(name, {}).get(value, np.nan)
+        for name in classes
+        for column, value in _RATIO_COLUMNS.items()
+    }
 
 
 class Log:

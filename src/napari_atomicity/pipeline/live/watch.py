@@ -11,6 +11,7 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from ...core.errors import FAILED, ReadError, SettingError, attempt, format_failed
 from ...core.from_dict import dataclass_from_json
@@ -400,8 +401,9 @@ class Watch:
     def _fail(self, outcome: Outcome, fingerprint: FileFingerprint) -> LiveUpdate:
         assert self._arrivals is not None
         self._images.fail(outcome)
+        ratios = self._running_ratios()  # of images that came while this file waited
         latency_s = compute_latency_s(fingerprint)
-        return LiveUpdate(outcome, waiting=self._arrivals.waiting, latency_s=latency_s)
+        return LiveUpdate(outcome, None, None, ratios, None, self._arrivals.waiting, latency_s)
 
     def _update(
         self,
@@ -423,10 +425,7 @@ class Watch:
         limits = ImageLimits.from_parameters(analysis.parameters)
         running.set(outcome.image, analysis.table, limits)
         self.analysed += 1
-        failed: dict[str, str] = {}
-        ratios = attempt(failed, "ratios", lambda: running.ratios(hurry=waiting > 0))
-        for text in format_failed({FAILED: failed}):
-            self._notice(text)
+        ratios = self._running_ratios()
         latency_s = compute_latency_s(fingerprint)
         row = row_of(
             outcome.image,
@@ -444,6 +443,18 @@ class Watch:
         self._alarm = conditions.alarms
         return LiveUpdate(outcome, analysis, conditions, ratios, row, waiting, latency_s, new, calm)
 
+    def _running_ratios(self) -> pd.DataFrame | None:
+        """Return the ratios of all images so far; None if there are none, or others wait."""
+        assert self._arrivals is not None
+        running, hurry = self._images.running, self._arrivals.untried > 0
+        if not running.images:
+            return None
+        failed: dict[str, str] = {}
+        ratios = attempt(failed, "ratios", lambda: running.ratios(hurry))
+        for text in format_failed({FAILED: failed}):
+            self._notice(text)
+        return ratios
+
     def _emit(
         self, on_result: Callable[[LiveUpdate], None] | None, live: LiveUpdate | None
     ) -> None:
@@ -459,10 +470,9 @@ class Watch:
             self._images.draw(live.analysis, live.outcome, self._notice)
 
     def _write(self, live: LiveUpdate) -> None:
-        """Write the log and the running ratios of an image that was analysed."""
-        if live.row is None:
-            return
-        self._log.add(live.row)
+        """Write the log and the running ratios."""
+        if live.row is not None:
+            self._log.add(live.row)
         if live.ratios is not None:
             write_ratios(live.ratios, self.store.folder / "ratios.csv")
 

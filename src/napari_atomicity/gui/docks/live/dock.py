@@ -408,6 +408,11 @@ class Live(Dock):
         if outcome.status == "failed":
             self._failed[outcome.image] = outcome.error or ""
             self._show_failures()
+            waits = f", {live.waiting} waiting" if live.waiting else ""
+            self._say(f"{outcome.image} could not be analysed{waits}.")
+            if live.ratios is not None:
+                self.history.set_ratios(live.ratios)
+                self._draw()
             self.images.add(FailedFile(Path(outcome.path), outcome.error or ""), *self._engine)
             return
         if self._failed.pop(outcome.image, None) is not None:  # complete by now

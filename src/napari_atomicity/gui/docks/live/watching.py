@@ -60,6 +60,13 @@ class LiveHistory:
         if len(self.rows) > MAX_ROWS:
             self.rows = self.rows[: -MAX_ROWS // 4 : 2] + self.rows[-MAX_ROWS // 4 :]
 
+    def set_ratios(self, ratios: pd.DataFrame) -> None:
+        """Set the ratios after the last image, which may not have been computed with it."""
+        from ....pipeline.live.live import ratio_columns
+
+        if self.rows:
+            self.rows[-1] |= ratio_columns(ratios, self.classes)
+
     def values(self, column: str) -> np.ndarray:
         """Return a column, with NaN where it is missing."""
         values = pd.Series([row.get(column) for row in self.rows], dtype=object)
