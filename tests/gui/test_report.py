@@ -282,3 +282,8 @@ def test_the_analyses_can_be_copied_as_a_command(viewer, qtbot, tmp_path, monkey
         shown = state.table(f"{name}.tif")
         columns = ["cluster_id", "label", "diameter_nm"]
         pd.testing.assert_frame_equal(found[columns], shown[columns], check_dtype=False)
+    # Samples need a table: the copied lines say that they lack it.
+    state.sessions.group_sample(["a.tif"], "spent")
+    for action in dock.copy_as.menu().actions():
+        action.trigger()
+        assert "--samples TABLE" in QApplication.clipboard().text().splitlines()[-1]

@@ -50,6 +50,12 @@ def copy(content: str | QMimeData, what: str) -> None:
     show_info(f"Copied: {what}")
 
 
+NO_SAMPLES = (
+    "# Without the samples that were entered: a table with the columns image and sample gives them "
+    "(--samples TABLE, in Python samples=TABLE)."
+)
+
+
 def copy_as_button(dock: Any, runs: Callable[[], list[Run]], what: str) -> QPushButton:
     """Create the button that copies the commands, or the Python, which repeat runs of a dock.
 
@@ -65,8 +71,12 @@ def copy_as_button(dock: Any, runs: Callable[[], list[Run]], what: str) -> QPush
             )
             if texts is None:
                 return
-            n = sum(len(images) for _, images in found)
-            copy("\n".join(texts), f"the analysis of {pluralise(n, 'image')}")
+            what = f"the analysis of {pluralise(sum(len(images) for _, images in found), 'image')}"
+            sessions = dock.state.sessions
+            if any(map(sessions.named_sample, sessions.entries)):  # a run reads them from a table
+                texts.append(NO_SAMPLES)
+                what += ", without the samples that were entered"
+            copy("\n".join(texts), what)
 
     button = QPushButton("Copy as")
     button.setToolTip(f"Copy the command, or the lines of Python, that repeat {what}.")
