@@ -1037,8 +1037,12 @@ def test_an_image_that_joins_the_open_project_is_named(opened, viewer, tmp_path,
 
 
 def test_analyse_is_about_the_image_on_the_canvas_also_beside_one_from_outside(
-    opened, viewer, tmp_path, settle, qtbot
+    opened, viewer, tmp_path, settle, qtbot, monkeypatch
 ):
+    asked, buttons = [], QMessageBox.StandardButton
+    answers = iter([buttons.No, buttons.Yes])
+    monkeypatch.setattr(QMessageBox, "question", lambda *a: asked.append(a[2]) or next(answers))
+
     def visible() -> set[str]:
         return {layer.name.partition(" ")[0] for layer in viewer.layers if layer.visible}
 
@@ -1071,7 +1075,10 @@ def test_analyse_is_about_the_image_on_the_canvas_also_beside_one_from_outside(
     assert visible() == {"c.tif"} and combo.currentText() == "c.tif"
     choose("outside.tif")
     dock.run()
-    qtbot.waitUntil(lambda: "outside.tif" in opened.state.images)
+    assert "not in the open project morning" in asked[0]
+    assert "outside.tif" not in opened.state.images
+    dock.run()
+    assert len(asked) == 2 and "outside.tif" in opened.state.images
     settle(viewer)
     assert visible() == {"outside.tif"} and opened.state.current == "outside.tif"
     for name in ("a.tif", "outside.tif", "b.tif"):

@@ -11,7 +11,7 @@ import numpy as np
 from qtpy.QtCore import QObject, QPoint, Qt
 from qtpy.QtWidgets import QLabel, QPushButton, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
-from ...core.errors import AtomicityError
+from ...core.errors import AtomicityError, Cancelled
 from ...core.tables.cluster_table import Key
 from ...models.analysis import Analysis
 from .. import tasks
@@ -53,6 +53,8 @@ class Panel(FollowingWidget):
         """Return the value of a form, or None with a message where an entry is not valid."""
         try:
             return read()
+        except Cancelled:
+            return None
         except AtomicityError as error:
             show_error(tasks.format_error(error))
             return None
