@@ -351,7 +351,7 @@ class Review(Dock):
         form = self.form.form
         self.number, self.seed, self.again, self.by_image = self.form.controls.values()
         for row, name, field, tooltip in (
-            (0, "Order", self.order, "Clusters at the border come last. Default: least certain first."),
+            (0, "Order", self.order, "Cut clusters come last. Default: least certain first."),
             (1, "Label", self.label, "Clusters of this label only. Default: all labels."),
             (4, "Of", self.scope, "Images whose clusters are reviewed. Default: all images."),
         ):
