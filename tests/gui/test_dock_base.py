@@ -20,6 +20,7 @@ from synthetic import made_up
 
 from napari_atomicity.gui.panels.dock import Dock
 from napari_atomicity.gui.panels.dock_windows import dock_class
+from napari_atomicity.gui.panels.session_labels import session_labels_of
 from napari_atomicity.gui.viewer.binding import state_of
 
 
@@ -146,6 +147,7 @@ def test_a_removed_dock_is_deleted_and_follows_nothing(name, viewer, state, sett
         state.changed, state.selection_changed, state.images_changed, state.current_changed,
         state.project_changed, state.status_changed, state.atoms.changed,
     ]  # fmt: skip
+    session_labels_of(binding_of(viewer))  # of the window, whichever docks are open
     before = [len(signal) for signal in signals]
     dock = dock_class(name)(viewer)
     viewer.window.add_dock_widget(dock, name=name)
