@@ -21,7 +21,7 @@ from synthetic import made_up
 from napari_atomicity.gui.panels.dock import Dock
 from napari_atomicity.gui.panels.dock_windows import dock_class
 from napari_atomicity.gui.panels.session_labels import session_labels_of
-from napari_atomicity.gui.viewer.binding import state_of
+from napari_atomicity.gui.viewer.binding import binding_of, state_of
 
 
 class Counter(Dock):
