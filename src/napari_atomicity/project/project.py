@@ -212,10 +212,7 @@ class Project:
     def together(self) -> AbstractContextManager[None]:
         """Write all of a ``with`` block in one transaction, with one wait for the disk.
 
-        Raises
-        ------
-        AtomicityError
-            If it can't be written: then none of it is.
+        Raises `AtomicityError` if it can't be written: then none of it is.
         """
         return self._file.together()
 
