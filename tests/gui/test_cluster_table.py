@@ -264,6 +264,18 @@ def test_a_selection_from_elsewhere_is_marked_and_brought_into_sight(dock, state
     assert dock.view.viewport().rect().contains(dock.view.visualRect(dock.model.index(53, 0)))
 
 
+def test_a_table_that_is_opened_later_shows_the_selected_row(viewer, state, qtbot, settle):
+    state.select([("two", 24)])
+    dock = Table(viewer)
+    qtbot.addWidget(dock)
+    dock.resize(700, 400)
+    with qtbot.waitExposed(dock):
+        dock.show()
+    settle(viewer)
+    row, sight = dock.model.index(53, 0), dock.view.viewport().rect
+    qtbot.waitUntil(lambda: sight().contains(dock.view.visualRect(row).center()))
+
+
 def test_a_row_selected_elsewhere_comes_into_sight_also_while_the_table_has_the_focus(
     dock, state, qtbot
 ):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from napari.layers import Points
 from napari.viewer import Viewer
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QPoint, Qt, QTimer
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QHBoxLayout,
@@ -207,6 +207,7 @@ class Table(RowsDock):
         line = round(1.5 * self.fontMetrics().height())
         self.view.verticalHeader().setDefaultSectionSize(line)
         super().showEvent(event)
+        QTimer.singleShot(0, self.view.show_selected)  # once the rows have their places
 
     def refresh(self) -> None:
         bar = self.view.verticalScrollBar()

@@ -120,12 +120,13 @@ def _trend_sentence(row: _Row, n_tests: int) -> str:
     """Describe a trend."""
     unit = "percentage points" if _is_share(row) else row["unit"]
     low, high = (_number(row, row[f"slope_{end}"], sign=True) for end in ("low", "high"))
-    change = "rises" if row["slope"] > 0 else "falls"
-    if not row["p_holm"] < SIGNIFICANT:
-        change = f"has no significant trend: it {change}"
-    by = _number(row, abs(row["slope"]))
+    if row["p_holm"] < SIGNIFICANT:
+        by = _number(row, abs(row["slope"]))
+        change = f"rises by {by}" if row["slope"] > 0 else f"falls by {by}"
+    else:
+        change = f"has no significant trend: {_number(row, row['slope'], sign=True)}"
     test = f"95 % interval {low} to {high}; {_p_value(row['p_holm'], n_tests)}"
-    what = f"The {describe_quantity(row)} {change} by {by} {unit} per unit of {row['along']}"
+    what = f"The {describe_quantity(row)} {change} {unit} per unit of {row['along']}"
     return f"{what} ({test}), in {row['samples']} samples."
 
 
