@@ -1087,6 +1087,35 @@ def test_analyse_is_about_the_image_on_the_canvas_also_beside_one_from_outside(
         assert viewer.layers.selection.active.name.startswith(name)
 
 
+def test_an_image_from_elsewhere_is_no_image_of_the_project_for_any_dock(
+    opened, viewer, tmp_path, settle, monkeypatch
+):
+    asked, buttons = [], QMessageBox.StandardButton
+    answers = iter([buttons.No, buttons.Yes])
+    monkeypatch.setattr(QMessageBox, "question", lambda *a: asked.append(a[2]) or next(answers))
+    state, atoms = opened.state, binding_of(viewer).atoms
+    click_row(opened, 0)
+    settle(viewer)
+    atoms.marking = True
+    assert atoms.marking
+    write(tmp_path / "outside.tif", 9)
+    viewer.open(str(tmp_path / "outside.tif"), plugin="napari-atomicity")
+    settle(viewer)
+    assert state.current is None and not atoms.marking
+    atoms.marking = True
+    assert not atoms.marking and "outside.tif is not in the open project morning" in asked[0]
+    # Page down goes on from the image that was shown before.
+    opened.next()
+    settle(viewer)
+    assert state.current == "b.tif"
+    assert [x.name for x in viewer.layers if x.visible and x.name == "outside.tif"] == []
+    viewer.layers["outside.tif"].visible = True
+    viewer.layers.selection.active = viewer.layers["outside.tif"]
+    atoms.marking = True
+    assert atoms.marking and state.current == "outside.tif" in state.images
+    atoms.marking = False
+
+
 def test_it_fits_a_small_screen(opened, viewer):
     assert opened.minimumSizeHint().width() <= 320
     assert opened.minimumSizeHint().height() <= 400

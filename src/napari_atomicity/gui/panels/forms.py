@@ -32,7 +32,6 @@ from ...models.files import SHIPPED, model_files, read_card
 from ...state.window_state import TaskState, WindowState
 from .. import tasks
 from ..controls.forms import ComboBox, keep_room, labelled, new_form, spin_box, wrapped_label
-from ..controls.questions import confirm
 from ..controls.refresher import follow
 from ..controls.save_dialogs import PathField
 from ..controls.settings import MODEL, remember
@@ -303,7 +302,7 @@ class ImageForm(QWidget):
         layer, size = self.images.layer, self.pixel_size.value()
         if layer is None:
             raise AtomicityError("there is no image", advice="Open a micrograph first")
-        if not self._may_join_project(layer):
+        if not self._binding.canvas.may_join_project(layer):
             raise Cancelled
         known = calibration.pixel_size_nm(layer)
         if known is None or abs(known - size) > _ROUNDING_NM:
@@ -314,20 +313,6 @@ class ImageForm(QWidget):
         self._binding.current_image.uncover(layer)
         self._on_image()
         return image
-
-    def _may_join_project(self, layer: Image) -> bool:
-        """Ask before an image from elsewhere becomes one of the open project."""
-        project, known = self._binding.state.project, self._binding.canvas.image_of(layer)
-        if project is None or project.read_only or known in self._binding.state.images:
-            return True
-        name = project.path.stem
-        return confirm(
-            self,
-            f"Add {layer.name} to the project?",
-            f"{layer.name} is not in the open project {name}. Add it? It is saved with the "
-            "project, counts in the ratios of all images, and cannot be removed from it. To "
-            "analyse it by itself, close the project first (Browse ▸ ⋯ ▸ Close project).",
-        )
 
     def _on_typed(self, size_nm: float) -> None:
         if self.images.layer is not None:

@@ -313,11 +313,13 @@ class Binding:
         canvas = self.canvas
         if canvas.is_writing:
             return
-        image = canvas.image_of(event.value)
+        layer, image = event.value, canvas.image_of(event.value)
         if image in self.state.images:
             self.state.choose(image)
-        if event.value is not None and is_micrograph(event.value):
-            canvas.image_activated.emit(event.value)
+        if layer is not None and is_micrograph(layer):
+            if image is None and layer.visible:  # what is on the canvas is no image of the state
+                self.state.current = None
+            canvas.image_activated.emit(layer)
 
     def _on_layers_ready(self, image: str) -> None:
         self.clusters.show(image)

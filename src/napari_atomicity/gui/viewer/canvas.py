@@ -17,7 +17,7 @@ from qtpy.QtCore import QTimer
 from ...core.micrograph import Micrograph
 from ...state.window_state import WindowState
 from .. import tasks
-from ..controls.questions import attempt, show_info
+from ..controls.questions import attempt, confirm, front_window, show_info
 from ..controls.refresher import TurnQueue
 from .layers import calibration, compat, picking
 from .layers.layer_group import ROLE, EventBlocker
@@ -217,6 +217,19 @@ class Canvas:
                 show_info(f"{name} was added to the project {self.state.project.path.stem}.")
         self.state.choose(name)
         return name
+
+    def may_join_project(self, layer: Image) -> bool:
+        """Ask before an image from elsewhere becomes one of the open project."""
+        project = self.state.project
+        if project is None or project.read_only or self.image_of(layer) in self.state.images:
+            return True
+        return confirm(
+            front_window(),
+            f"Add {layer.name} to the project?",
+            f"{layer.name} is not in the open project {project.path.stem}. Add it? It is saved "
+            "with the project, counts in the ratios of all images, and cannot be removed from it. "
+            "To work with it by itself, close the project first (Browse ▸ ⋯ ▸ Close project).",
+        )
 
     def micrograph(self, image: str) -> Micrograph | None:
         """Return the micrograph of an image; None if the state does not know the image."""

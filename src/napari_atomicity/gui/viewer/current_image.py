@@ -91,15 +91,15 @@ class CurrentImage:
     # ---- what to display
     def step(self, by: int) -> None:
         """Display the next image (1) or the previous one (-1)."""
-        images, current = self._state.images, self._state.current
+        images, current = self._state.images, self._state.current or self._displayed
         if not images:
             return
         if current not in images:
-            self._state.choose(images[0])
+            self.choose(images[0])
             return
         i = images.index(current) + by
         if 0 <= i < len(images):
-            self._state.choose(images[i])
+            self.choose(images[i])
         else:
             self._canvas.show_message("This is the " + ("last" if by > 0 else "first") + " image")
 
@@ -284,7 +284,9 @@ class CurrentImage:
             if source is not None:
                 with canvas.blocker():  # napari activates a layer that stays for now
                     viewer.layers.remove(source)
-            layers = canvas.attach(image, viewer.add_image(data, **options))
+            with canvas.blocker():  # it is not an image from elsewhere
+                layer = viewer.add_image(data, **options)
+            layers = canvas.attach(image, layer)
         if not compat.grid(viewer).enabled:  # one opened by hand would look like a part of it
             self._hide_overlapping(layers.source, list(viewer.layers))
         active = canvas.active_layer

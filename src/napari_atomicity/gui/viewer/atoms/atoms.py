@@ -306,7 +306,7 @@ class AtomView:
     def magnifier(self, on: bool) -> None:
         if on != self.magnifier:
             if on:
-                self._marking.image()
+                self._marking.take_image()
                 self._magnifier.start()
             else:
                 self._magnifier.stop()

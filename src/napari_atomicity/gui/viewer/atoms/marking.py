@@ -72,6 +72,7 @@ class Marking(KeyMode, EditActions):
         canvas.state.current_changed.connect(self.show_text)
         canvas.viewer.layers.selection.events.active.connect(self.show_text)
         canvas.state.project_changed.connect(self._on_project)
+        canvas.state.current_changed.connect(self._on_current)
         label_mode.review_changed.connect(self._on_review)
 
     # ---- on and off
@@ -89,9 +90,10 @@ class Marking(KeyMode, EditActions):
         if self._state.read_only:
             show_info("This project is read-only: atoms cannot be marked here.")
             return
-        image = self.image()
+        image = self.take_image()
         if image is None:
-            show_info("Open an image first. Then you can mark atoms in it.")
+            if not self._canvas.image_layers():
+                show_info("Open an image first. Then you can mark atoms in it.")
             return
         self._label_mode.review = None
         self._on = True
@@ -125,6 +127,10 @@ class Marking(KeyMode, EditActions):
     def key_line(self) -> str:
         return format_line(MARKING) if self._on else ""
 
+    def _on_current(self, image: str | None) -> None:
+        if image is None:  # one from elsewhere is on the canvas
+            self.on = False
+
     def _on_project(self) -> None:
         self._last_candidate = None
         left_blind = self._was_blind and not self._state.blind  # clicks would mark openly
@@ -140,16 +146,21 @@ class Marking(KeyMode, EditActions):
             self.on = False
 
     def image(self) -> str | None:
-        """Return the image in which atoms are marked; add it to the state if necessary."""
+        """Return the image in which atoms are marked; None while its pixels are read."""
         canvas, current = self._canvas, self._state.current
-        if canvas.viewer is None:
+        if canvas.viewer is None or canvas.source_layer(current) is None:
             return None
-        if current is not None:  # None while its pixels are read
-            return current if canvas.source_layer(current) is not None else None
-        active, layers = canvas.active_layer, canvas.image_layers()
+        return current
+
+    def take_image(self) -> str | None:
+        """Return the image in which atoms will be marked; add it to the state if necessary."""
+        canvas, active, layers = self._canvas, self._canvas.active_layer, []
+        if self._state.current is None:
+            layers = canvas.image_layers()
         if not layers:
-            return None
-        return canvas.ensure_image(active if active in layers else layers[-1])
+            return self.image()
+        layer = active if active in layers else layers[-1]
+        return canvas.ensure_image(layer) if canvas.may_join_project(layer) else None
 
     # ---- mouse
     @property
