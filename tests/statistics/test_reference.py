@@ -116,7 +116,7 @@ def test_what_the_reference_speaks_of_must_be_there():
 
 
 @pytest.mark.parametrize(
-    "line", ["Pt19:Pt41 = 5:2", "Pt19 , Pt41=50%, 20 %", " Pt19:Pt41 = .714:.286 "]
+    "line", ["Pt19:Pt41 = 5:2", "Pt19 , Pt41=71.4%, 28.6 %", " Pt19:Pt41 = .714:.286 "]
 )
 def test_a_line_is_understood(line):
     found = parse_reference(line)
@@ -137,6 +137,7 @@ def test_a_line_is_understood(line):
         ("Pt19:Pt41 = 0:0", "no fraction above 0"),
         ("Pt19:Pt19 = 1:2", "names Pt19 twice"),
         ("Pt19:Pt41 = 0.5:0.4", "sum to 0.9, not to 1. List all classes"),
+        ("Pt19 = 50%", "sum to 50, not to 100. List all classes"),
     ],
 )
 def test_nonsense_is_refused(line, words):

@@ -49,14 +49,20 @@ def normalise_reference(
     if out.duplicated(["scope", "class"]).any():
         row = out[out.duplicated(["scope", "class"])].iloc[0]
         raise TableError(f"the reference names {row['class']} twice in {row['scope']}")
+    in_per_cent = reference["fraction"].astype(str).str.strip().str.endswith("%").to_numpy()
     for name, shares in out.groupby("scope", sort=False)["fraction"]:
-        _check_sum(str(name), shares.to_numpy(float))
+        _check_sum(str(name), shares.to_numpy(float), bool(in_per_cent[shares.index].any()))
     out["fraction"] /= out.groupby("scope")["fraction"].transform("sum")
     return out
 
 
-def _check_sum(scope: str, shares: np.ndarray) -> None:
+def _check_sum(scope: str, shares: np.ndarray, in_per_cent: bool) -> None:
     total = shares.sum()
+    if in_per_cent and abs(total / 100 - 1) > _SUM_TOLERANCE:
+        raise TableError(
+            f"the per cent of the reference of {scope} sum to {total:.3g}, not to 100",
+            advice="List all classes; parts such as 5, 2 and 3 are also possible",
+        )
     if total <= 0:
         raise TableError(f"the reference of {scope} has no fraction above 0")
     are_fractions = shares.max() <= 1 and (shares % 1 > 0).any()

@@ -161,11 +161,17 @@ def _given_to(analyses: Sequence[Analysis], name: str) -> str | None:
 
 
 def _name_of(model_id: str, card_type: type[Card], default: Path) -> str:
-    """Return the name or the file of an installed model; its identity if it is not installed."""
+    """Return the name or the file of an installed model.
+
+    Raises `AtomicityError` if it is not installed, such as an adapted one that was not saved.
+    """
     found = installed_model(model_id, card_type)
-    if found is not None:
-        return "default" if found[0] == default else str(found[0])
-    return model_id
+    if found is None:
+        raise AtomicityError(
+            f"the model {model_id} is in no file",
+            advice="Save an adapted model first (dock Adapt: Save model), or analyse again",
+        )
+    return "default" if found[0] == default else str(found[0])
 
 
 def as_command(request: RunRequest | AtomRequest, images: Sequence[Path], out: str = OUT) -> str:

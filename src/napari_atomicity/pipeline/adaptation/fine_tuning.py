@@ -292,12 +292,14 @@ def _improvements(checks: dict[str, tuple[float, float]]) -> tuple[str, ...]:
     ]
     first, last = checks[BY_INTENSITY]
     if np.isfinite(last):
-        reasons.append(f"by their intensities, {last:.0%} are right instead of {first:.0%}")
+        better = f"{last:.1%} are right instead of {first:.1%}"
+        as_before = f"{last:.1%} are right as before"
+        reasons.append(f"by their intensities, {better if last > first else as_before}")
     first, last = checks["surprise (-ln p)"]
     # Of the labels left out only: the mean confidence of all clusters may decrease.
     return (
         *reasons,
-        f"the labels left out fit better (mean −ln p {last:.2f} instead of {first:.2f})",
+        f"the labels left out fit better (mean −ln p {last:.3g} instead of {first:.3g})",
     )
 
 

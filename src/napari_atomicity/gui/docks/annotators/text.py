@@ -145,7 +145,7 @@ def f1_table(compared: AnnotatorComparison) -> tuple[list[str], list[tuple[str, 
 def effect_lines(effect: pd.DataFrame) -> list[tuple[str, ...]]:
     """Return annotator, atoms, density and distance of nearest neighbours."""
     return [
-        (row["who"], f"{row['atoms']:.0f}",
+        (row["who"], f"{row['atoms']:.1f}".removesuffix(".0"),
          with_interval(row["density_per_nm2"], row["density_per_nm2_low"],
                        row["density_per_nm2_high"], 3),
          with_interval(row["nearest_neighbour_nm"], row["nearest_neighbour_nm_low"],
