@@ -195,6 +195,16 @@ def test_who_splits_a_cluster_does_not_say_that_there_is_none():
     assert last_labels(found)["item"].tolist() == [("field", 2)]
 
 
+def test_who_undoes_an_added_cluster_says_nothing_of_it():
+    found = log(
+        ("Ada", 1, "Pt19", "label"),
+        ("Ada", 8, "", "add"), ("Ada", 8, "unknown", "label"), ("Ada", 8, "", "remove"),
+        ("Ada", 9, "", "add"), ("Ada", 9, "", "remove"),
+    ).assign(undo=[False, False, False, True, False, False])  # fmt: skip
+    said = {r.item[1]: r.label for r in last_labels(found).itertuples()}
+    assert said == {1: "Pt19", 9: NOT_A_CLUSTER}
+
+
 def test_of_an_empty_log_nothing_follows():
     assert last_labels(log()).empty
     assert agreement(last_labels(log())).n_items == 0

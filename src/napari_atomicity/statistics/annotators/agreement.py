@@ -213,10 +213,14 @@ def last_labels(corrections: pd.DataFrame) -> pd.DataFrame:
     what = corrections["what"]
     given = corrections[what == "label"].drop_duplicates(who, keep="last").set_index(who)["label"]
     presence = corrections[what.isin(["remove", "restore", "add"])]
-    last = presence.drop_duplicates(who, keep="last").set_index(who)["what"]
+    stated = presence.drop_duplicates(who, keep="last").set_index(who)
+    last = stated["what"]
     out = pd.Series(NOT_A_CLUSTER, last.index[last == "remove"], dtype=object)
     out = out.combine_first(given.astype(object))
     out = out[out != ""]
+    if "undo" in stated:  # of a cluster whose addition was undone, nothing is said
+        taken_back = stated.index[(last == "remove") & stated["undo"].astype(bool)]
+        out = out[~out.index.isin(taken_back)]
     # In the order of the log, because the order of annotators matters.
     order = corrections.drop_duplicates(who).set_index(who).index
     out = out.reindex(order[order.isin(out.index)])
