@@ -146,6 +146,14 @@ def test_the_status_bar_says_which_steps_are_out_of_reach(viewer, bar, state, pr
         state.clusters.relabel([("a.tif", cluster_id)], "Pt30")
     QTest.mouseClick(blind, LEFT, pos=place)
     assert not state.blind and "2 blind steps" in viewer.status
+    assert "no longer" not in viewer.status
+    # A blind label counts where there is no open one: the steps before it do not fit any more.
+    n_before = len(state.history)
+    QTest.mouseClick(blind, LEFT, pos=place)
+    state.clusters.relabel([("a.tif", 5)], "Pt30")
+    QTest.mouseClick(blind, LEFT, pos=place)
+    n_lost = n_before - len(state.history)
+    assert n_lost > 0 and f"{n_lost} step" in viewer.status.partition(";")[2]
 
 
 def test_a_message_in_the_status_bar_leaves_it(viewer, bar, qtbot, monkeypatch):

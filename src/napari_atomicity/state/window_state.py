@@ -205,10 +205,14 @@ class WindowState(WindowImages):
             images = self.clusters.install_labels(self._project.labels())
             self.changed.emit(tuple(images), LABEL_COLUMNS, None)
 
-    def set_blind(self, on: bool) -> None:
-        """Hide or show predictions and the labels of others; blind labels are kept apart."""
+    def set_blind(self, on: bool) -> int:
+        """Hide or show predictions and the labels of others; blind labels are kept apart.
+
+        Returns how many steps before blind mode can't be undone any more: those of images whose
+        labels or clusters have changed in it.
+        """
         if on == self.blind:
-            return
+            return 0
         self._ensure_saved()
         if self._project is None:
             raise AtomicityError(
@@ -221,7 +225,7 @@ class WindowState(WindowImages):
             steps = self._kept_blind_steps(self._annotator, *shown)
             before_blind = self._show_all(*shown, self.atoms.next_ids(), steps=steps)
             self._before_blind = before_blind, dict(analyses)
-            return
+            return 0
         steps, before = self._before_blind
         edits = [edit for step in self.history for edit in step.edits]
         changed = {edit.image for edit in edits if isinstance(edit, SetPixelSize)}
@@ -231,6 +235,7 @@ class WindowState(WindowImages):
         gone = changed | {n for n in {*shown[0], *before} if shown[0].get(n) is not before.get(n)}
         kept = without_images(steps, gone)
         self._show_all(*shown, self.atoms.next_ids(), steps=kept)
+        return len(steps[0]) - len(kept[0])
 
     def _keep_blind_steps(self) -> None:
         """Keep the blind steps of the annotator, for when he or she is blind again."""

@@ -84,17 +84,19 @@ class AnnotatorForm(FollowingWidget):
         self.refresh()
 
     def _on_blind(self, on: bool) -> None:
-        n_steps = len(self.state.history)
-        attempt(lambda: self.state.set_blind(on))
+        n_steps, lost = len(self.state.history), list[int]()
+        attempt(lambda: lost.append(self.state.set_blind(on)))
         if not self.state.blind:
-            self._show_kept_steps(n_steps, "in blind mode")
+            self._show_kept_steps(n_steps, "in blind mode", sum(lost))
         self.refresh()
 
-    def _show_kept_steps(self, n: int, where: str) -> None:
+    def _show_kept_steps(self, n: int, where: str, n_lost: int = 0) -> None:
         """Say where the blind steps can be undone, because *Undo* takes back others now."""
-        if n:
-            steps = pluralise(n, "blind step")
-            show_message(self._binding.viewer, f"{steps} can be undone {where} only")
+        said = [f"{pluralise(n, 'blind step')} can be undone {where} only"] if n else []
+        if n_lost:
+            said.append(f"{pluralise(n_lost, 'step')} before, in the same images, no longer")
+        if said:
+            show_message(self._binding.viewer, "; ".join(said))
 
     def refresh(self) -> None:
         state = self.state
