@@ -317,7 +317,8 @@ class Binding:
         if image in self.state.images:
             self.state.choose(image)
         if layer is not None and is_micrograph(layer):
-            if image is None and layer.visible:  # what is on the canvas is no image of the state
+            # What is on the canvas is no image of the state. A review says where its cluster is.
+            if image is None and layer.visible and self.label_mode.review is None:
                 self.state.current = None
             canvas.image_activated.emit(layer)
 
