@@ -114,7 +114,7 @@ def test_what_was_entered_of_the_session_is_in_the_command(analyses, request_, t
     assert request == replace(request_of([alone]), session="none")
     some = replace(session, known={name: {"Pt19": 1.0} for name in names})
     unsaved = {**analyses[0].parameters, "model": {"model_id": "pt-dual-adapted-1-0123"}}
-    with pytest.raises(AtomicityError, match="pt-dual-adapted-1-0123 is in no file. Save"):
+    with pytest.raises(AtomicityError, match=r"pt-dual-adapted-1-0123 is in no file\. Save"):
         runs_of([replace(analyses[0], parameters=unsaved)], session)
     with pytest.raises(AtomicityError, match="only some"):
         runs_of(list(analyses), some)
