@@ -21,6 +21,7 @@ from napari_atomicity.gui.controls.bars import ALL_IMAGES, THIS_IMAGE, Bar, BarC
 from napari_atomicity.gui.docks.ratios import dock as docks
 from napari_atomicity.gui.docks.ratios.dock import Ratios
 from napari_atomicity.gui.docks.ratios.table import summary
+from napari_atomicity.gui.docks.report import Report
 from napari_atomicity.gui.viewer.binding import state_of
 from napari_atomicity.io.clipboard import html_table, latex_table
 from napari_atomicity.io.files import write_json
@@ -498,6 +499,13 @@ def test_a_line_that_makes_no_sense_is_told(dock, line, words):
 
 def test_a_reference_belongs_to_its_project_and_to_its_classes(dock, state, tmp_path, settle):
     type_reference(dock, "Pt19:Pt70 = 3:1")
+    report = Report(dock.binding.viewer)
+    assert report.choices().reference is None  # it is that of this image
+    dock.scope_combo.setCurrentText(ALL_IMAGES)
+    assert report.choices().reference["fraction"].tolist() == [0.75, 0.25]
+    report.reference.setText("Pt19 = 1")
+    assert report.choices().reference["class"].tolist() == ["Pt19"]
+    report.reference.clear()
     state.attach_project(Project(tmp_path / "monday.atomicity"))  # the same images
     assert dock.reference.comparison is not None
     # Classes of another model, after its analysis.
@@ -518,6 +526,8 @@ def test_a_reference_belongs_to_its_project_and_to_its_classes(dock, state, tmp_
     projects = dock.binding.projects
     projects.leave(stops_work=True)
     assert dock.reference.line.text() == "" and dock.reference.verdict.isHidden()
+    assert report.choices().reference is None
+    report.deleteLater()
     projects.open(tmp_path / "monday.atomicity")
     settle(dock.binding.viewer)
     assert dock.reference.line.text() == "Pt19:Pt70 = 3:1"

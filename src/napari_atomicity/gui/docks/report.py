@@ -153,7 +153,7 @@ class Report(Dock):
         for name, method in METHODS.items():
             self.method.addItem(method.title, name)
         self.reference = QLineEdit()
-        self.reference.setPlaceholderText(EXAMPLE)
+        self.reference.setPlaceholderText("that of Ratios")
         self.reference.setClearButtonEnabled(True)
         self.reference.textEdited.connect(self._forget_file)
         self.load_button = QPushButton("Load reference…")
@@ -179,7 +179,8 @@ class Report(Dock):
             form,
             "Reference",
             self.reference,
-            f"Known ratios of all images, such as {EXAMPLE}, to compare with. Default: none.",
+            f"Known ratios of all images, such as {EXAMPLE}, to compare with. Default: the "
+            "reference of Ratios, if it is of all images.",
         )
         form.addRow(self.load_button)
         self.boxes = form_of(Choices, "report", "figures", "excel", "latex")
@@ -222,7 +223,7 @@ class Report(Dock):
         Raises `TableError` if the reference cannot be parsed.
         """
         line = self.reference.text().strip()
-        reference = self._reference
+        reference = self._reference if line else self.binding.known_ratios
         if reference is None and line:
             reference = parse_reference(line)
         return Choices(

@@ -11,6 +11,7 @@ import weakref
 from functools import lru_cache, partial
 from typing import Any
 
+import pandas as pd
 from qtpy.QtCore import QTimer
 
 from ...core.tables.cluster_table import Key
@@ -152,6 +153,8 @@ class Binding:
         self.state = state = WindowState()
         state.annotator = str(settings().value(ANNOTATOR) or "")
         self.canvas = canvas = Canvas(viewer, state)
+        self.known_ratios: pd.DataFrame | None = None
+        """Reference of *Ratios* for all images, which a report takes too."""
         self._runner = StepRunner()
         state.steps.run_chunked = self._runner.start
         self._epoch = state.epoch

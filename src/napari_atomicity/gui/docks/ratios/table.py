@@ -198,19 +198,27 @@ class ReferencePart(Panel):
         nothing = "", None, None, None
         shown = nothing if self._path is None else self._of_projects.get(self._path, nothing)
         text, file, self.typed, self.loaded = shown
+        self.binding.known_ratios = self.loaded
         line.setProperty("file", file)
         line.setText(text)
         self.show_comparison(None)
 
     def refusal(self) -> str:
-        """Return why the typed reference can't be used with the present classes; "" if it can."""
-        if self.typed is None:
+        """Return why the reference can't be used with the present classes; "" if it can."""
+        state = self.state
+        reference, images = (self.typed, []) if self.loaded is None else (self.loaded, state.images)
+        if reference is None:
             return ""
         try:
-            check_reference(self.typed, [], self.state.classes() or list(self.typed["class"]))
+            check_reference(reference, images, state.classes() or list(reference["class"]))
         except TableError as error:
             return str(error)
         return ""
+
+    def for_all_images(self, scope: str | None) -> pd.DataFrame | None:
+        """Return the reference if it fits, and is not that of a single image which is shown."""
+        typed = self.typed if scope == ALL else None
+        return None if self.refusal() else typed if self.loaded is None else self.loaded
 
     def known(self, scope: str | None) -> dict[str, float]:
         """Return class → reference ratio of a scope of the table of ratios."""
