@@ -148,13 +148,14 @@ class Binding:
     is drawn), `edits` (what buttons and keys do), `atoms`, `tracks`, `label_mode`, `projects`.
     """
 
+    known_ratios: pd.DataFrame | None = None
+    """Reference of *Ratios* for all images, which a report takes too."""
+
     def __init__(self, viewer: Any) -> None:
         compat.import_soon()
         self.state = state = WindowState()
         state.annotator = str(settings().value(ANNOTATOR) or "")
         self.canvas = canvas = Canvas(viewer, state)
-        self.known_ratios: pd.DataFrame | None = None
-        """Reference of *Ratios* for all images, which a report takes too."""
         self._runner = StepRunner()
         state.steps.run_chunked = self._runner.start
         self._epoch = state.epoch
