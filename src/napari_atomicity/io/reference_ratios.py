@@ -26,7 +26,8 @@ def normalise_reference(
     """
     missing = [c for c in ("class", "fraction") if c not in reference.columns]
     if missing:
-        raise TableError(f"the reference lacks the column {' and '.join(missing)}")
+        columns = "columns" if len(missing) > 1 else "column"
+        raise TableError(f"the reference lacks the {columns} {' and '.join(missing)}")
     if not len(reference):
         raise TableError("the reference is empty")
     text = reference["fraction"].astype(str).str.strip().str.removesuffix("%")
