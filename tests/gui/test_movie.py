@@ -103,6 +103,13 @@ def test_it_says_what_to_do(viewer, qtbot, settle):
     one = viewer.add_image(noise[0], scale=(0.1, 0.1), units=("nm", "nm"), name="one")
     binding.canvas.ensure_image(one)
     qtbot.waitUntil(lambda: "single image" in dock.message.text())
+    binding.state.current = None
+    stack = viewer.add_image(noise, scale=(1, 0.1, 0.1), name="opened later")
+    viewer.layers.selection.active = stack
+    qtbot.waitUntil(lambda: "Analyse the stack first" in dock.message.text())
+    viewer.layers.remove(stack)
+    binding.state.current = "one"
+    qtbot.waitUntil(lambda: "single image" in dock.message.text())
     many = viewer.add_image(noise, scale=(1, 0.1, 0.1), units=("pixel", "nm", "nm"), name="many")
     binding.canvas.ensure_image(many)
     qtbot.waitUntil(lambda: dock.message.text() == NOT_ANALYSED)

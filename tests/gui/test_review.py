@@ -18,6 +18,7 @@ from napari_atomicity.core.progress import format_duration
 from napari_atomicity.gui.controls import shortcuts
 from napari_atomicity.gui.controls.line_table import Lines
 from napari_atomicity.gui.controls.shortcuts import Help
+from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.gallery import Gallery
 from napari_atomicity.gui.docks.review.dock import END, GO_ON, START, Review
 from napari_atomicity.gui.panels.workbench_bar import IS_BLIND, workbench_bar
@@ -467,6 +468,21 @@ def test_another_history_after_an_undo(shown, state, unfolded, qtbot):
     state.clusters.set_analysis(made_up(12, "one", seed=3, size_px=96), "analyse one")
     qtbot.waitUntil(lambda: model.rowCount() == 6)
     assert model.index(5).data() == "analyse one"
+
+
+def test_enter_in_a_field_is_no_answer(shown, state, dock):
+    analyse = Analyse(shown)
+    shown.window.add_dock_widget(analyse, name="Analyse")
+    review = start(dock)
+    key = review.key
+    for field in (analyse.image_form.pixel_size, workbench_bar(shown).annotator.name):
+        field.setFocus()
+        for name in (KEY.Key_Return, KEY.Key_Enter):
+            QTest.keyClick(field, name)
+    assert review.key == key and corrected(state, key) == ""
+    analyse.models.setFocus()  # what no field takes is for the canvas
+    QTest.keyClick(analyse, KEY.Key_Return)
+    assert corrected(state, key) != ""
 
 
 def test_esc_in_a_field_returns_to_the_canvas_and_ends_nothing(shown, dock, press):

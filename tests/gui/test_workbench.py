@@ -223,6 +223,9 @@ def test_drawing_ends_with_the_workspace_whose_buttons_began_it(window, model, q
     assert "a region to exclude" in compat.text_overlay(viewer).text
     qtbot.mouseClick(switch_of(viewer).buttons["Atoms"], Qt.MouseButton.LeftButton)
     assert regions.mode == "pan_zoom" and regions is not viewer.layers.selection.active
+    binding.atoms.marking = True
+    qtbot.mouseClick(switch_of(viewer).buttons["Clusters"], Qt.MouseButton.LeftButton)
+    assert not binding.atoms.marking
 
 
 def test_the_layout_is_remembered_by_the_next_window(window, model, qtbot):

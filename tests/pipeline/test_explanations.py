@@ -78,7 +78,7 @@ def test_maps_of_a_chosen_class_are_those_of_the_network(images, tmp_path, reque
     assert (tmp_path / "out" / "class-averages-Pt70.svg").exists()
     assert (tmp_path / "out" / "centre-outline-Pt19.csv").exists()
     for averages in run.averages.values():  # the map counts whatever the label is
-        assert "corrected, so without a map" not in averages.left_out
+        assert "corrected (from the class maps only)" not in averages.left_out
 
 
 def test_the_command_prints_a_summary_and_its_record_repeats_it(images, tmp_path, tiny_model):

@@ -13,20 +13,30 @@ from dataclasses import dataclass
 from typing import Any
 
 from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtGui import QKeySequence, QPainter, QPaintEvent, QPen
+from qtpy.QtGui import QKeyEvent, QKeySequence, QPainter, QPaintEvent, QPen
 from qtpy.QtWidgets import (
+    QAbstractSpinBox,
     QDialog,
     QDialogButtonBox,
     QFormLayout,
     QGridLayout,
     QLabel,
     QLayout,
+    QLineEdit,
     QScrollArea,
     QVBoxLayout,
     QWidget,
 )
 
 from .forms import scrolling
+
+
+def in_text_field(window: QWidget, event: QKeyEvent) -> bool:
+    """Return whether a text field has the focus of a window, and accept the key if so."""
+    in_field = isinstance(window.focusWidget(), QLineEdit | QAbstractSpinBox)
+    if in_field:
+        event.accept()
+    return in_field
 
 
 @dataclass(frozen=True)

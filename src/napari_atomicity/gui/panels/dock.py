@@ -9,6 +9,7 @@ from weakref import WeakMethod
 
 import numpy as np
 from qtpy.QtCore import QObject, QPoint, Qt
+from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QLabel, QPushButton, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from ...core.errors import AtomicityError, Cancelled
@@ -18,8 +19,9 @@ from .. import tasks
 from ..controls.forms import CollapsibleSection, in_scroll_area, keep_room, wrapped_label
 from ..controls.questions import show_error
 from ..controls.refresher import ChangeSignal, FollowingWidget, follow, single_shot
-from ..controls.shortcuts import set_reading_order
+from ..controls.shortcuts import in_text_field, set_reading_order
 from ..viewer.binding import Binding, binding_of
+from ..viewer.clusters.labelling import focus_canvas
 from .dock_windows import LazyDock, PanelStyle
 from .forms import ImageForm, busy
 from .workbench_bar import workbench_bar
@@ -119,6 +121,13 @@ class Dock(Panel):
     def build(self) -> None:
         """Create the content from top to bottom, with `add`, `add_button` and the like."""
         raise NotImplementedError
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
+        """Keep from the canvas what a text field leaves: Enter there would answer in a review."""
+        if not in_text_field(self.window(), event):
+            super().keyPressEvent(event)
+        elif event.key() == Qt.Key.Key_Escape:
+            focus_canvas(self.binding.viewer)
 
     def show_status(self) -> None:
         """Enable the buttons whose conditions hold, now that a task has begun or ended."""

@@ -9,7 +9,6 @@ from qtpy.QtCore import QEvent, QSignalBlocker, QSize, Qt
 from qtpy.QtGui import QPainter, QPaintEvent
 from qtpy.QtWidgets import (
     QAbstractButton,
-    QAbstractSpinBox,
     QCheckBox,
     QHBoxLayout,
     QLabel,
@@ -29,7 +28,13 @@ from ..controls.forms import as_key_event, keep_room
 from ..controls.questions import attempt
 from ..controls.refresher import FollowingWidget
 from ..controls.settings import ANNOTATOR, settings
-from ..controls.shortcuts import UNDO, bind_to_viewer, format_key, set_reading_order
+from ..controls.shortcuts import (
+    UNDO,
+    bind_to_viewer,
+    format_key,
+    in_text_field,
+    set_reading_order,
+)
 from ..viewer.binding import Binding, binding_of
 from ..viewer.clusters.labelling import focus_canvas
 from ..viewer.layers.status_line import show_message
@@ -303,12 +308,11 @@ class WorkbenchBar(QToolBar):
         main_window(binding.viewer).installEventFilter(self)
 
     def eventFilter(self, main: Any, event: QEvent) -> bool:  # noqa: N802
-        """Let Esc in a field return to the canvas, where the same key would end a review."""
-        if event.type() != QEvent.Type.KeyPress or as_key_event(event).key() != Qt.Key.Key_Escape:
+        """Keep from the canvas what a text field of the bar leaves."""
+        if event.type() != QEvent.Type.KeyPress or not in_text_field(main, as_key_event(event)):
             return False
-        if not isinstance(main.focusWidget(), QLineEdit | QAbstractSpinBox):
-            return False
-        focus_canvas(self._binding.viewer)
+        if as_key_event(event).key() == Qt.Key.Key_Escape:
+            focus_canvas(self._binding.viewer)
         return True
 
     def add_at_left(self, widget: QWidget) -> None:

@@ -238,9 +238,10 @@ class Binding:
         return True
 
     def stop_drawing(self) -> None:
-        """Stop to draw regions, support or vacuum."""
+        """Stop to draw regions, support or vacuum, and to mark atoms."""
         self._regions.stop()
         self.atoms.stop_drawing()
+        self.atoms.marking = False
 
     # ---- selection and display
     def select_at(self, world: Any, extend: bool = False) -> None:

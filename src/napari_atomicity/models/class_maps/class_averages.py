@@ -290,7 +290,7 @@ def of_analyses(
     counts |= {
         f"beyond {most_per_class} of a class": too_many,
         "of another model": other,
-        "corrected, so without a map": int(of_other_class.sum()),
+        "corrected (from the class maps only)": int(of_other_class.sum()),
     }
     return replace(out, left_out={reason: n for reason, n in counts.items() if n})
 

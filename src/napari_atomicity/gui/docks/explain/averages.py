@@ -294,6 +294,7 @@ def describe_profiles(averages: Averages, normalised: bool) -> str:
 NO_CLUSTERS = "No clusters yet: press Analyse."
 NOT_CLASSIFIED = "The clusters are not classified yet: press Classify."
 NO_PATCHES = "Patches and class maps are missing: press Classify again."
+IN_BLIND_MODE = "Blind mode hides class maps and class averages."
 IN_RADII, IN_NM = "in radii", "in nm"
 
 _DEBOUNCE_MS = 60
@@ -433,7 +434,7 @@ class ClassAverages(FollowingWidget):
         """Average the clusters in a worker."""
         request = self._request = object()
         analyses = self.analyses()
-        words = why_empty(analyses)
+        words = IN_BLIND_MODE if self.state.blind else why_empty(analyses)
         if words:
             self.averages = None
             self._show()

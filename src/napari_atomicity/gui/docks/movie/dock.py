@@ -34,7 +34,7 @@ from ... import tasks
 from ...controls.forms import CollapsibleSection, ComboBox, main_button, new_row, spin_box
 from ...controls.line_table import Lines, table_of
 from ...controls.questions import show_error, show_info
-from ...controls.refresher import follow_event
+from ...controls.refresher import follow, follow_event
 from ...controls.save_dialogs import choose_new_folder
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
@@ -91,15 +91,19 @@ class FrameAveraging(QWidget):
 
     def stack(self) -> Image | None:
         """Return the layer of the current image (the last one if none is) if it is a movie."""
-        source = self._binding.canvas.source_layer(self._state.current or "")
-        layers = self._binding.canvas.image_layers() if source is None else [source]
-        return layers[-1] if layers and layers[-1].ndim == 3 else None
+        canvas = self._binding.canvas
+        layers, source = canvas.image_layers(), canvas.source_layer(self._state.current or "")
+        layer = next((x for x in (source, canvas.active_layer) if x in layers), None)
+        layer = layer or (layers[-1] if layers else None)
+        return layer if layer is not None and layer.ndim == 3 else None
 
     def average(self) -> None:
         """Make a new image of registered frames of the current stack."""
         layer = self.stack()
         if layer is None:
             show_error(NO_IMAGE)
+            return
+        if not self._binding.canvas.may_join_project(layer):
             return
         value = int(self.n_averaged.value())
         frames: int | str = ALL if value == self.n_averaged.minimum() else value
@@ -167,6 +171,7 @@ class Movie(Dock):
         self.averaging = FrameAveraging(self.binding)
         self.averaging_part = self.add(CollapsibleSection("Average frames", self.averaging))
         follow_event(self, self.binding.viewer.dims.events.current_step, self._on_step)
+        follow(self, self.binding.canvas.layers_changed, self.invalidate)
 
     def _add_label(self, name: str) -> QLabel:
         label = self.add_label(lines=2)
@@ -279,8 +284,8 @@ class Movie(Dock):
     def _what_to_do(
         self, image: str | None, micrograph: Micrograph | None, analysis: Analysis | None
     ) -> str:
-        if image is None or micrograph is None:
-            return NO_IMAGE
+        if image is None or micrograph is None:  # there may be a stack that no dock has taken yet
+            return NO_IMAGE if self.averaging.stack() is None else NOT_ANALYSED
         if micrograph.n_frames < 2:
             return NO_STACK.format(image)
         if analysis is None:

@@ -342,6 +342,8 @@ class Ratios(Dock):
             title = METHODS[self.method].title
             text = f"ratios by {title} are not available: {self._reason}"
         images = self._one_of_each_session() if self.scope == ALL else [self.state.current]
+        if self.state.blind:  # what the session tells comes from the predictions
+            images = []
         show_answer(self.warning, [session_of_image(self.state, i) for i in images], text)
 
     def _one_of_each_session(self) -> list[str]:

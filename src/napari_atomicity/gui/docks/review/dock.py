@@ -43,7 +43,7 @@ from ...controls.forms import (
 from ...controls.refresher import FollowingWidget
 from ...controls.settings import remember
 from ...controls.settings_form import form_of
-from ...controls.shortcuts import LABEL_MODE, format_key, show_help
+from ...controls.shortcuts import LABEL_MODE, format_key, in_text_field, show_help
 from ...panels.dock import Dock
 from ...panels.dock_windows import show_dock
 from ...panels.forms import busy
@@ -548,7 +548,8 @@ class Review(Dock):
     # ---- keys
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
         """Of a dock that floats no key would reach the canvas."""
-        if self.review is not None and self.window() is not self.binding.viewer.window._qt_window:
+        floats = self.window() is not self.binding.viewer.window._qt_window
+        if self.review is not None and floats and not in_text_field(self.window(), event):
             again = QKeyEvent(QEvent.Type.KeyPress, event.key(), event.modifiers(), event.text())
             QApplication.sendEvent(self.binding.viewer.window._qt_viewer.canvas.native, again)
             return
