@@ -868,7 +868,9 @@ def test_all_again_is_asked_first(found, state, book, finder, monkeypatch, settl
 
 
 # ---- out
-def test_the_search_can_be_copied_as_a_command_and_as_python(found, tmp_path):
+def test_the_search_can_be_copied_as_a_command_and_as_python(found, tmp_path, monkeypatch):
+    in_file = (tmp_path / "model.safetensors", None)
+    monkeypatch.setattr("napari_atomicity.pipeline.repeat.installed_model", lambda *_: in_file)
     said = []
     for action in found.copy_as.menu().actions():
         action.trigger()

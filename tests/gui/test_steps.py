@@ -162,6 +162,8 @@ def test_the_analysis_is_copied_as_a_command_and_as_python(
     analysed, viewer, qtbot, settle, tmp_path, monkeypatch
 ):
     assert not analysed.copy_button.isEnabled()  # the image has no file
+    in_file = (tmp_path / "model.safetensors", None)
+    monkeypatch.setattr("napari_atomicity.pipeline.repeat.installed_model", lambda *_: in_file)
     path = tmp_path / "a b.tif"
     tifffile.imwrite(path, blobs(1))
     micrograph = load(path, PIXEL_NM)

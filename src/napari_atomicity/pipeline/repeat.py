@@ -165,7 +165,7 @@ def _name_of(model_id: str, card_type: type[Card], default: Path) -> str:
 
     Raises `AtomicityError` if it is not installed, such as an adapted one that was not saved.
     """
-    found = installed_model(model_id, card_type)
+    found = installed_model(model_id, card_type) if model_id else ("", None)
     if found is None:
         raise AtomicityError(
             f"the model {model_id} is in no file",

@@ -38,7 +38,9 @@ _MAX_BINS = 10
 def _has_confidence(table: pd.DataFrame) -> np.ndarray:
     """Return which complete clusters have a predicted class and thus a confidence."""
     known = np.isfinite(class_confidence(table["label_predicted"], table["confidence"]))
-    return np.asarray(known & is_complete(table).to_numpy(bool))
+    if "touches_border" in table.columns:  # a table of patches tells nothing of borders
+        known &= is_complete(table).to_numpy(bool)
+    return np.asarray(known)
 
 
 def _bins(confidence: np.ndarray) -> np.ndarray:
