@@ -235,7 +235,7 @@ def test_of_analyses_takes_maps_of_the_label_only():
     table.loc[0, ["label", "label_corrected"]] = first
     foreign = replace(other, parameters={"model": {"model_id": "another"}})
     out = class_averages.of_analyses([replace(one, table=table), other, foreign])
-    assert out.left_out == {"of another model": 20, "corrected, so without a map": 1}
+    assert out.left_out == {"of another model": 20, "corrected (from the class maps only)": 1}
     counts = pd.concat([table, other.table])["label"].value_counts()
     for label in out.labels:
         assert out.get(label, "raw", "patch").clusters == counts[label]
