@@ -40,8 +40,7 @@ def state(viewer):
     return state
 
 
-@pytest.fixture
-def dock(viewer, state, qtbot, settle):
+def open_table(viewer, qtbot, settle) -> Table:
     dock = Table(viewer)
     qtbot.addWidget(dock)
     dock.resize(700, 400)
@@ -49,6 +48,11 @@ def dock(viewer, state, qtbot, settle):
         dock.show()
     settle(viewer)  # layers of the image too: no test leaves some half made
     return dock
+
+
+@pytest.fixture
+def dock(viewer, state, qtbot, settle):
+    return open_table(viewer, qtbot, settle)
 
 
 def keys_shown(dock) -> list:
@@ -266,12 +270,7 @@ def test_a_selection_from_elsewhere_is_marked_and_brought_into_sight(dock, state
 
 def test_a_table_that_is_opened_later_shows_the_selected_row(viewer, state, qtbot, settle):
     state.select([("two", 24)])
-    dock = Table(viewer)
-    qtbot.addWidget(dock)
-    dock.resize(700, 400)
-    with qtbot.waitExposed(dock):
-        dock.show()
-    settle(viewer)
+    dock = open_table(viewer, qtbot, settle)
     row, sight = dock.model.index(53, 0), dock.view.viewport().rect
     qtbot.waitUntil(lambda: sight().contains(dock.view.visualRect(row).center()))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,8 +60,9 @@ def folder(tmp_path):
     return folder
 
 
-@pytest.fixture
-def dock(viewer, qtbot, folder, settle):
+@contextmanager
+def live_dock(viewer, qtbot, folder, settle):
+    """The dock for a folder; what it watches is stopped at the end."""
     dock = Live(viewer)
     qtbot.addWidget(dock)
     dock.resize(400, 1000)
@@ -72,6 +74,12 @@ def dock(viewer, qtbot, folder, settle):
         dock.watching.stop()
         dock.watching.wait()
     settle(viewer)  # an image may still be on its way to the canvas
+
+
+@pytest.fixture
+def dock(viewer, qtbot, folder, settle):
+    with live_dock(viewer, qtbot, folder, settle) as dock:
+        yield dock
 
 
 def press(dock):

@@ -14,13 +14,14 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QApplication, QInputDialog, QMessageBox
 from sized import SizedClassifier, write_clusters
 from test_browse import browse, click_row, opened
+from test_live import live_dock
 from test_sessions import type_known
 from waiting import updated
 
 from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.gui.docks.analyse import Analyse, Classify
 from napari_atomicity.gui.docks.browse.dock import Browse
-from napari_atomicity.gui.docks.live.dock import RESULTS, Live
+from napari_atomicity.gui.docks.live.dock import RESULTS
 from napari_atomicity.gui.docks.ratios.dock import Ratios
 from napari_atomicity.gui.docks.report import write_all
 from napari_atomicity.gui.panels import session_labels
@@ -114,16 +115,8 @@ def live(viewer, qtbot, settle, monkeypatch, model, morning):
     """Watch the folder from a window in which nothing is open."""
     monkeypatch.setattr(watch, "load_classifier", lambda *_: model)
     monkeypatch.setattr(watch, "model_hash", lambda card: "0" * 64)
-    dock = Live(viewer)
-    qtbot.addWidget(dock)
-    with qtbot.waitExposed(dock):
-        dock.show()
-    dock.folder.setText(str(morning))
-    yield dock
-    if dock.watching is not None:
-        dock.watching.stop()
-        dock.watching.wait()
-    settle(viewer)
+    with live_dock(viewer, qtbot, morning, settle) as dock:
+        yield dock
 
 
 def test_when_live_stops_the_window_has_the_labels_and_notes_of_its_results(

@@ -209,9 +209,7 @@ class ImageCombo(ComboBox):
         current = self._binding.state.current
         waits, shown = self.waits_for(current), self._binding.canvas.source_layer(current)
         found = [x for x in (active, before, shown) if x is not None]
-        chosen = sorted(found, key=lambda x: not x.visible)
-        if waits:
-            chosen = [x for x in found if x.visible]
+        chosen = sorted((x for x in found if x.visible or not waits), key=lambda x: not x.visible)
         index = next((i for c in chosen for i, x in enumerate(layers) if x is c), None)
         self.setCurrentIndex((-1 if waits else len(layers) - 1) if index is None else index)
         self.blockSignals(False)

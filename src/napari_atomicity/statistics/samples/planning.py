@@ -99,14 +99,13 @@ def plans_of_samples(comparison: SampleComparison) -> list[str]:
     """Say of each sample with clusters how many more images it needs, unless it is withheld."""
     rows = comparison.table[comparison.table["value"].notna()]
     given = set(zip(rows["sample"], rows["quantity"], rows["class"], strict=True))
-    estimates = [
-        [one for of in comparison.estimates if (one := of.get(sample.name)) is not None]
-        for sample in comparison.samples
-    ]
     plans = [
         describe_more_images(
-            [x for x in of if (x.sample, x.quantity.name, x.quantity.label) in given]
+            one
+            for of in comparison.estimates
+            if (one := of.get(sample.name)) is not None
+            and (one.sample, one.quantity.name, one.quantity.label) in given
         )
-        for of in estimates
+        for sample in comparison.samples
     ]
     return [plan for plan in plans if plan]

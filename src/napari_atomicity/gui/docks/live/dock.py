@@ -405,10 +405,10 @@ class Live(Dock):
 
     def _on_taken(self, live: Taken) -> None:
         outcome = live.outcome
+        waits = f", {live.waiting} waiting" if live.waiting else ""
         if outcome.status == "failed":
             self._failed[outcome.image] = outcome.error or ""
             self._show_failures()
-            waits = f", {live.waiting} waiting" if live.waiting else ""
             self._say(f"{outcome.image} could not be analysed{waits}.")
             if live.ratios is not None:
                 self.history.set_ratios(live.ratios)
@@ -420,7 +420,6 @@ class Live(Dock):
         if live.row is not None:
             self.history.add(live.row)
             self._draw()
-        waits = f", {live.waiting} waiting" if live.waiting else ""
         after = f" {live.latency_s:.1f} s after it was written" if _soon(live.latency_s) else ""
         count = "" if outcome.clusters is None else f": {pluralise(outcome.clusters, 'cluster')}"
         self._say(f"{outcome.image}{count}{after}{waits}{self._gathering(live)}")

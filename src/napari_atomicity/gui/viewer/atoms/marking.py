@@ -18,7 +18,6 @@ from napari.layers import Labels, Shapes
 from psygnal import Signal
 from qtpy.QtCore import QEvent, QObject
 from qtpy.QtGui import QKeyEvent
-from qtpy.QtWidgets import QAbstractSpinBox, QLineEdit
 
 from ....atoms.finding.localisation import snap_to_spot
 from ....atoms.marks import SAME_NM
@@ -28,7 +27,7 @@ from ....state.atom_store import AtomKey, marks_of
 from ....state.window_state import WindowState
 from ...controls.forms import as_key_event
 from ...controls.questions import show_info
-from ...controls.shortcuts import MARKING, Shortcut, format_line, key_name
+from ...controls.shortcuts import MARKING, Shortcut, format_line, in_text_field, key_name
 from ..canvas import Canvas
 from ..clusters.edit_commands import EditCommands
 from ..clusters.label_actions import EditActions
@@ -373,10 +372,9 @@ class CanvasKeys(QObject):
         return event is not None and event.type() in kinds and self._takes(as_key_event(event))
 
     def _on_forwarded(self, event: Any) -> None:
-        focus = self._native.window().focusWidget()
-        in_field = isinstance(focus, QLineEdit | QAbstractSpinBox)  # which Esc leaves
-        if event.native is not None and not in_field:
-            event.blocked = self._takes(event.native)
+        key = event.native
+        if key is not None and not in_text_field(self._native.window(), key):  # which Esc leaves
+            event.blocked = self._takes(key)
 
     def _takes(self, event: QKeyEvent) -> bool:
         """Run the shortcut of a key; return whether napari must not handle the key."""
