@@ -423,7 +423,7 @@ class Day:
             "all images are analysed",
         )
         with studio.answering("getOpenFileName", str(table)):
-            dock.session_menu.sample_menu.table_action.trigger()
+            dock.image_menu.sample_menu.table_action.trigger()
         ratios = studio.front(Ratios)
         studio.click(ratios.compare_section.button)
         studio.wait_until(

@@ -100,9 +100,7 @@ def test_samples_of_a_table_with_numbers_are_read_stored_and_undone(
     rows = "a.tif,fresh,0,x\n[bc].tif,new,-1,y\nd*,new,-1,z"
     table.write_text(f"image,sample,time_h,note\n{rows}\n")
     warned = []
-    monkeypatch.setattr(
-        "napari_atomicity.gui.docks.browse.session_menu.show_warning", warned.append
-    )
+    monkeypatch.setattr("napari_atomicity.gui.docks.browse.image_menu.show_warning", warned.append)
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(table), ""))
     menu = open_sample_menu(opened, 0)
     choose(menu, menu.table_action)
@@ -176,8 +174,8 @@ def test_blind_and_read_only_windows_change_no_samples(opened, viewer, settle):
     state.set_blind(True)
     assert row_sessions(opened)["a.tif"] == "session morning"
     assert snapshot(state).samples == ()
-    opened.session_menu.update_actions()
-    assert not opened.session_menu.sample_menu.menuAction().isEnabled()
+    opened.image_menu.update_actions()
+    assert not opened.image_menu.sample_menu.menuAction().isEnabled()
     state.set_blind(False)
     assert row_sessions(opened)["a.tif"] == "sample Pt55 only, session morning"
     path = state.project.path
@@ -188,6 +186,6 @@ def test_blind_and_read_only_windows_change_no_samples(opened, viewer, settle):
     updated(opened)
     assert row_sessions(opened)["a.tif"] == "sample Pt55 only, session morning"
     click_row(opened, 0)
-    menu = opened.session_menu.sample_menu
+    menu = opened.image_menu.sample_menu
     menu.update_actions()
     assert not any(a.isEnabled() for a in menu.actions())

@@ -96,7 +96,7 @@ def enter_known(opened, viewer, settle):
         click_row(opened, opened.state.images.index(image))
         settle(viewer)
         type_known(text)
-        opened.session_menu.known_action.trigger()
+        opened.image_menu.known_action.trigger()
         settle(viewer)
 
     return run
@@ -230,23 +230,51 @@ def test_a_known_sample_and_other_sessions_label_again(
     # Without the mixture the scale of the session is not known.
     state.sessions.group([MIX], "evening")
     settle(viewer)
-    assert steps(state) == [JOINT, "session evening of 1 image", JOINT]
+    assert steps(state) == [JOINT, "session evening of 1 image"]
     assert told[-1].startswith("Session morning: 2 images, 2 scales changed")
     assert labels(state, MIX) == set(CLASSES)
     enter_known(ONE, "Pt41")
-    assert steps(state)[-2:] == ["Pt41 in 1 image", JOINT]
+    assert steps(state)[-1] == "Pt41 in 1 image"
     assert (labels(state, ONE), labels(state, TWO)) == ({"Pt41"}, {"Pt30"})
-    # Undo takes back the labels, then what was entered, and starts nothing.
-    for n_left in (4, 3):
-        binding.edits.undo()
-        settle(viewer)
-        assert len(state.history) == n_left
-    assert state.sessions.get(ONE).known == {}
-    assert len(state.history.undone) == 2
-    for _ in range(2):
-        binding.edits.redo()
-        settle(viewer)
-    assert labels(state, TWO) == {"Pt30"} and len(state.history) == 5
+    known = state.analysis(TWO).parameters["session"]
+    # One undo takes back what was entered, and the labels that followed from it.
+    binding.edits.undo()
+    settle(viewer)
+    assert state.sessions.get(ONE).known == {} and len(state.history) == 2
+    assert labels(state, TWO) != {"Pt30"} and len(state.history.undone) == 1
+    assert "known_sample" not in state.analysis(ONE).parameters["session"]
+    binding.edits.redo()
+    settle(viewer)
+    assert labels(state, TWO) == {"Pt30"} and len(state.history) == 3
+    assert state.analysis(TWO).parameters["session"] == known
+
+
+def test_an_image_that_is_removed_leaves_its_session_and_one_undo_brings_both_back(
+    analyse_all, viewer, settle
+):
+    dock = analyse_all()
+    state = dock.state
+    before = {name: state.table(name) for name in state.images}
+    clusters = len(before[MIX])
+    click_row(dock, state.images.index(MIX))
+    settle(viewer)
+    dock.image_menu.update_actions()
+    dock.image_menu.remove_action.trigger()
+    settle(viewer)
+    assert steps(state) == [JOINT, f"remove {MIX}"]
+    assert state.images == [ONE, TWO] == [row.name for row in updated(dock).model.rows]
+    assert state.current == ONE and not any(MIX in layer.name for layer in viewer.layers)
+    # As if it had never been there: without the mixture the scale of the session is not known.
+    assert state.analysis(ONE).parameters["session"]["images"] == 2
+    assert not state.table(ONE)["label"].equals(before[ONE]["label"])
+    assert MIX not in state.table()["image"].unique()
+    binding_of(viewer).edits.undo()
+    settle(viewer)
+    assert state.images == [MIX, ONE, TWO] and state.current == MIX
+    assert len(state.table(MIX)) == clusters == len(viewer.layers[f"{MIX} clusters"].data)
+    for name in (ONE, TWO):
+        assert state.table(name)["label"].equals(before[name]["label"])
+        assert state.analysis(name).parameters["session"]["images"] == 3
 
 
 def test_a_known_sample_of_other_classes_is_left_out_by_name(
@@ -271,7 +299,7 @@ def test_a_known_sample_that_its_clusters_contradict_is_used_on_demand_only(
     warned = []
     monkeypatch.setattr(session_labels, "show_warning", warned.append)
     dock = analyse_all()
-    state, menu = dock.state, dock.session_menu
+    state, menu = dock.state, dock.image_menu
     before = [labels(state, name) for name in (MIX, ONE, TWO)]
     enter_known(MIX, "Pt55")
     assert "⚠ mix.tif: the clusters contradict the known sample Pt55" in warned[-1]
@@ -329,7 +357,7 @@ def test_an_earlier_session_tells_the_scale_and_is_in_the_report(
     analyse_all, viewer, settle, told, tmp_path
 ):
     dock = analyse_all()
-    state, menu = dock.state, dock.session_menu
+    state, menu = dock.state, dock.image_menu
     state.sessions.group([ONE, TWO], "evening")
     settle(viewer)
     before = state.analysis(TWO).parameters["session"]
@@ -340,7 +368,7 @@ def test_an_earlier_session_tells_the_scale_and_is_in_the_report(
     assert listed == ["morning", "Run record or model card…", "No earlier session"]
     menu.earlier_menu.actions()[0].trigger()
     settle(viewer)
-    assert steps(state)[-2] == "same instrument as morning for 2 images"
+    assert steps(state)[-1] == "same instrument as morning for 2 images"
     assert (labels(state, ONE), labels(state, TWO)) == ({"Pt41"}, {"Pt30"})
     now = state.analysis(TWO).parameters["session"]
     assert "prior" not in before and now["prior"]["log_sd"] > 0.15

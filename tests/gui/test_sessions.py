@@ -41,8 +41,8 @@ def open_menu(dock, row: int | None = None):
         )
     event = QContextMenuEvent(reason, place, dock.list.viewport().mapToGlobal(place))
     QApplication.sendEvent(dock.list.viewport(), event)
-    assert dock.session_menu.isVisible()
-    return dock.session_menu
+    assert dock.image_menu.isVisible()
+    return dock.image_menu
 
 
 def choose(menu, action) -> None:
@@ -108,7 +108,7 @@ def test_images_are_grouped_split_joined_and_derived(
     click(opened, 1, CONTROL)
     settle(viewer)
     updated(opened)
-    assert opened.session_menu.selected() == ["a.tif", "b.tif"]
+    assert opened.image_menu.selected() == ["a.tif", "b.tif"]
     asked = answer(monkeypatch, "evening")
     menu = open_menu(opened, row=1)
     assert not menu.join_menu.isEnabled() and not menu.derive_action.isEnabled()
@@ -118,10 +118,10 @@ def test_images_are_grouped_split_joined_and_derived(
     assert [sessions[i] for i in state.images] == [
         "session evening", "session evening", "session morning", "session morning"
     ]  # fmt: skip
-    assert opened.session_menu.selected() == ["a.tif", "b.tif"]  # and stays so
+    assert opened.image_menu.selected() == ["a.tif", "b.tif"]  # and stays so
     # Split off, on a row that was not selected.
     menu = open_menu(opened, row=3)
-    assert opened.session_menu.selected() == ["c.tif"]
+    assert opened.image_menu.selected() == ["c.tif"]
     choose(menu, menu.split_action)
     assert row_sessions(opened)["c.tif"] == "session morning (2)"
     menu = open_menu(opened, row=3)
@@ -235,14 +235,14 @@ def test_other_changes_leave_the_selected_rows_and_the_menu_is_under_more(
     settle(viewer)
     opened.state.sessions.set_known(["b.tif"], {"Pt55": 1})
     updated(opened)
-    assert opened.session_menu.selected() == ["a.tif", "c.tif"]
-    assert opened.session_menu.menuAction() in opened.more_button.menu().actions()
-    opened.session_menu.update_actions()
-    assert opened.session_menu.group_action.isEnabled()
+    assert opened.image_menu.selected() == ["a.tif", "c.tif"]
+    assert opened.image_menu.menuAction() in opened.more_button.menu().actions()
+    opened.image_menu.update_actions()
+    assert opened.image_menu.group_action.isEnabled()
     QTest.keyClick(viewer.window._qt_viewer.canvas.native, Qt.Key.Key_PageUp)
     settle(viewer)
     updated(opened)
-    assert opened.session_menu.selected() == [opened.state.current]
+    assert opened.image_menu.selected() == [opened.state.current]
 
 
 def test_blind_annotators_do_not_change_sessions(opened):
@@ -251,8 +251,8 @@ def test_blind_annotators_do_not_change_sessions(opened):
     opened.state.set_blind(True)
     assert row_sessions(opened)["a.tif"] == "session morning"
     opened.list.selectAll()
-    opened.session_menu.update_actions()
-    assert not any(action.isEnabled() for action in opened.session_menu.actions() if action.text())
+    opened.image_menu.update_actions()
+    assert not any(action.isEnabled() for action in opened.image_menu.actions() if action.text())
     opened.state.set_blind(False)
     assert row_sessions(opened)["a.tif"] == "known: Pt55, session morning"
 
@@ -275,5 +275,5 @@ def test_the_dialog_for_a_name_is_there(opened, qtbot):
         dialog.accept()
 
     QTimer.singleShot(0, accept)
-    opened.session_menu.group_action.trigger()
+    opened.image_menu.group_action.trigger()
     assert set(row_sessions(opened).values()) == {"session all of May"}

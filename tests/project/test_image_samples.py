@@ -64,7 +64,8 @@ def test_a_project_without_the_table_of_numbers_gets_it_with_the_first_ones(tmp_
         project.add_paths([write_image(tmp_path / "a.tif", 0)])
         project.image_files.set_session("a.tif", SessionEntry(sample="fresh"), "Eve")
     with closing(sqlite3.connect(path)) as db:  # as the commits before wrote it
-        db.execute("DROP TABLE sample_numbers")
+        for table in ("sample_numbers", "removed_images"):
+            db.execute(f"DROP TABLE {table}")
         db.execute("PRAGMA user_version = 11")
     stated = SessionEntry(sample="fresh", sample_numbers={"time_h": 2.0})
     with Project(path) as project:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import threading
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +15,12 @@ import pytest
 from bench import analysed, write_image
 
 from napari_atomicity import load
+from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.core.acquisition_session import EarlierScale, SessionEntry
 from napari_atomicity.core.errors import AtomicityError, ReadError
 from napari_atomicity.project import EditKind, ImageEdit, Project
 from napari_atomicity.project.contents import label_that_counts
+from napari_atomicity.project.opening import add_paths, open_any
 from napari_atomicity.project.schema import SCHEMA
 from napari_atomicity.state.analysis_store import mark_excluded
 from napari_atomicity.state.project_saver import SESSION_COLUMNS
@@ -916,3 +919,105 @@ def test_sessions_of_another_project_are_merged_where_this_one_has_none(project,
     found = project.image_files.session_entries()
     assert found["a.tif"] == three.sessions.get("a.tif") == SessionEntry("mine", {"Pt55": 1})
     assert found["b.tif"] == SessionEntry("theirs")
+
+
+# ---- images that are removed from the project
+def removed(project: Project) -> list[str]:
+    return list(project.image_files.removed)
+
+
+def test_a_removed_image_is_in_no_result_and_undo_brings_back_all_of_it(project, state):
+    state.clusters.relabel([("a.tif", 3)], "Pt41")
+    state.atoms.add("a.tif", [Mark(5.0, 6.0)])
+    state.sessions.set_known(["a.tif"], {"Pt30": 1.0})
+    before, marks = state.analysis("a.tif"), state.atoms.table("a.tif")
+    state.current = "a.tif"
+    state.select([("a.tif", 3)])
+    state.remove_from_project(["a.tif"])
+    assert state.images == project.names == [i.name for i in project.images()] == ["b.tif", "c.tif"]
+    assert state.current == "b.tif" and not state.selection and not state.sessions.entries
+    assert not len(state.table()) and not len(state.atoms.table()) and not project.has("a.tif")
+    assert not len(project.corrections()) and not len(project.atoms.marks())
+    assert project.labels() == {"b.tif": {}, "c.tif": {}}
+    state.history.undo()
+    assert state.images == project.names == ["a.tif", "b.tif", "c.tif"]
+    assert state.current == "a.tif" and state.analysis("a.tif") is before
+    assert project.labels()["a.tif"] == {3: "Pt41"} and len(project.atoms.marks()) == 1
+    pd.testing.assert_frame_equal(state.atoms.table("a.tif"), marks)
+    assert state.sessions.get("a.tif").known == {"Pt30": 1.0}
+    state.history.redo()
+    assert state.images == project.names == ["b.tif", "c.tif"]
+    state.history.undo()
+    state.clusters.relabel([("a.tif", 4)], "Pt19")
+    assert project.labels()["a.tif"] == {3: "Pt41", 4: "Pt19"}
+
+
+def test_a_removed_image_stays_away_from_its_folder_until_it_is_added_again(folder, project, state):
+    state.clusters.relabel([("a.tif", 3)], "Pt41")
+    next_id = state.store.first_free_id("a.tif")
+    state.remove_from_project(["a.tif", "c.tif"])
+    assert state.history[-1].description == "remove 2 images"
+    path = project.path
+    state.close_project()
+    project.close()
+    with closing(open_any(folder)) as found:
+        assert found.project.path == path and list(found.stored) == ["b.tif"]
+        again = WindowState()
+        again.open_project(found.project, found.stored)
+        with pytest.raises(ReadError, match="removed"):
+            found.project.image_files.name_at(folder / "a.tif")
+        again.add_contents(add_paths(found.project, [str(folder / "a.tif")]))
+        assert again.images == found.project.names == ["a.tif", "b.tif"]
+        labelled = again.table("a.tif").set_index("cluster_id")["label_corrected"]
+        assert labelled[3] == "Pt41" and again.store.first_free_id("a.tif") == next_id
+        again.clusters.relabel([("a.tif", 3)], "Pt19")
+        assert found.project.labels()["a.tif"] == {3: "Pt19"}
+        assert removed(found.project) == ["c.tif"]
+    with Project(path) as once_more:
+        assert once_more.names == ["a.tif", "b.tif"]
+
+
+def test_another_file_may_take_the_name_of_a_removed_image(folder, project, state, tmp_path):
+    state.clusters.relabel([("a.tif", 3)], "Pt41")
+    state.remove_from_project(["a.tif"])
+    other = load(write_image(tmp_path / "a.tif", 7))
+    state.add_image(other)
+    assert project.has("a.tif") and project.labels()["a.tif"] == {}
+    state.history.undo()  # both are there, and nothing of the other one has changed
+    assert state.micrograph("a.tif").path == other.path and not len(state.table("a.tif"))
+    assert removed(project) == ["a.tif [1]"]
+    assert len(add_paths(project, [str(folder / "a.tif")])["a.tif [1]"].analysis.table) == 12
+
+
+def test_a_copy_of_a_project_keeps_what_was_removed(folder, project, state, tmp_path):
+    patches = dict(state.analysis("a.tif").patches)
+    state.remove_from_project(["a.tif"])
+    with Project(project.copy(tmp_path / "copy.atomicity")) as copy:
+        state.attach_project(copy)
+        assert copy.names == ["b.tif", "c.tif"] and removed(copy) == ["a.tif"]
+        state.history.undo()
+        assert copy.names == ["a.tif", "b.tif", "c.tif"]
+        for channel, stack in state.analysis("a.tif").patches.items():
+            np.testing.assert_array_equal(stack, patches[channel])
+
+
+def test_a_removal_that_can_not_be_written_changes_nothing(project, state, monkeypatch):
+    def fails(*args):
+        raise sqlite3.OperationalError("disk is full")
+
+    monkeypatch.setattr("napari_atomicity.project.images.upgrade", fails)
+    with pytest.raises(AtomicityError, match="full"):
+        state.remove_from_project(["a.tif"])
+    assert state.images == project.names == ["a.tif", "b.tif", "c.tif"]
+    assert len(state.table("a.tif")) and not state.history
+
+
+def test_blind_annotators_and_readers_remove_nothing(folder, project, state):
+    state.set_blind(True)
+    with pytest.raises(AtomicityError, match="blind"):
+        state.remove_from_project(["a.tif"])
+    state.set_blind(False)
+    reader, second = opened(project.path)
+    with second, pytest.raises(AtomicityError, match="read-only"):
+        reader.remove_from_project(["a.tif"])
+    assert project.names == ["a.tif", "b.tif", "c.tif"]

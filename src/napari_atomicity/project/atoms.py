@@ -222,32 +222,36 @@ def last_marks(
     return found
 
 
-def log_of_marks(db: sqlite3.Connection, names: Mapping[str, int]) -> pd.DataFrame:
-    """Return the whole log of marks, oldest first, with the names of images."""
-    log = pd.read_sql_query("SELECT * FROM marks ORDER BY mark_id", db)
+def log_of_marks(db: sqlite3.Connection, index: ImageIndex) -> pd.DataFrame:
+    """Return the log of marks but those of removed images, oldest first, with names of images."""
+    log = _of_listed(pd.read_sql_query("SELECT * FROM marks ORDER BY mark_id", db), index)
     log = coerce_numbers(log, ("atom_id", "frame"), whole=True)
     log = coerce_numbers(log, ("y_px", "x_px", "y_nm", "x_nm", *_MEASURED))
     log = coerce_texts(log, ("time", "annotator", "what"))
-    image = {image_id: name for name, image_id in names.items()}
-    log.insert(0, "image", log.pop("image_id").map(image).astype(object))
     log["merged"] = log.pop("source").notna()
     for name in ("uncertain", "blind"):
         log[name] = log[name].astype(bool)
     return log
 
 
+def _of_listed(table: pd.DataFrame, index: ImageIndex) -> pd.DataFrame:
+    """Return the rows but those of removed images, with names of images in place of their ids."""
+    table = table[~table["image_id"].isin(index.removed.values())].reset_index(drop=True)
+    names = {image_id: name for name, image_id in index.ids.items()}
+    table.insert(0, "image", table.pop("image_id").map(names).astype(object))
+    return table
+
+
 def blind_annotations(
-    db: sqlite3.Connection, names: Mapping[str, int]
+    db: sqlite3.Connection, index: ImageIndex
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the blind marks of all annotators."""
-    log = log_of_marks(db, names)
+    log = log_of_marks(db, index)
     own = log[log["blind"]].drop_duplicates(["image", "annotator", "atom_id"], keep="last")
     columns = ["image", "annotator", "frame", "y_px", "x_px", "y_nm", "x_nm", "uncertain"]
     own = own[own["what"] == ATOM]
     marks = own[columns].reset_index(drop=True)
-    image = {image_id: name for name, image_id in names.items()}
-    looked = pd.read_sql_query("SELECT image_id, annotator FROM looked", db)
-    looked.insert(0, "image", looked.pop("image_id").map(image).astype(object))
+    looked = _of_listed(pd.read_sql_query("SELECT image_id, annotator FROM looked", db), index)
     looked = pd.concat([looked, own[["image", "annotator"]]], ignore_index=True)
     return marks, looked.drop_duplicates().reset_index(drop=True)
 
@@ -389,9 +393,9 @@ class AtomRecords:
             self._images.set_damage(edit.image, "atoms", "")
 
     def marks(self) -> pd.DataFrame:
-        """Return the append-only log of marks, oldest first."""
+        """Return the append-only log of marks but those of removed images, oldest first."""
         with self._file.reading() as db:
-            return log_of_marks(db, self._images.ids)
+            return log_of_marks(db, self._images)
 
     def blind_marks(self, annotator: str) -> dict[str, ImageAtoms]:
         """Return the blind marks of one annotator, by image."""
@@ -408,7 +412,7 @@ class AtomRecords:
     def annotations(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Return the blind marks of all annotators, made here or elsewhere; see `consensus`."""
         with self._file.reading() as db:
-            return blind_annotations(db, self._images.ids)
+            return blind_annotations(db, self._images)
 
     def is_reviewed(self, image: str, annotator: str) -> bool:
         """Return whether an annotator has viewed an image, or has marked atoms blind in it."""

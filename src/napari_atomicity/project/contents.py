@@ -35,6 +35,8 @@ class EditKind(Enum):
     """The acquisition session of an image, or its known sample. Nothing is logged."""
     PIXEL_SIZE = "pixel size"
     """The pixel size of an image. Nothing is logged."""
+    LISTING = "listing"
+    """Whether an image is listed in the project. Nothing is logged."""
 
 
 class RecordableEdit(Protocol):

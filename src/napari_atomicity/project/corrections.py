@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -285,10 +285,13 @@ def is_of_model_only(edit: RecordableEdit, before: Analysis | None, after: Analy
     return by_model and same_clusters(before, after)
 
 
-def read_corrections(db: sqlite3.Connection, images: Mapping[str, int]) -> pd.DataFrame:
+def read_corrections(
+    db: sqlite3.Connection, images: Mapping[str, int], removed: Collection[int] = ()
+) -> pd.DataFrame:
     """Return the log of corrections; see `Project.corrections`.
 
-    Every entry is returned, also those of images that are damaged or missing. Ids that are no
+    Every entry but those of removed images is returned, also those of images that are damaged or
+    missing. Ids that are no
     numbers become -1, positions NaN.
     """
     found = pd.read_sql_query(
@@ -299,6 +302,7 @@ def read_corrections(db: sqlite3.Connection, images: Mapping[str, int]) -> pd.Da
         db,
     )
     names = {image_id: name for name, image_id in images.items()}
+    found = found[~found["image"].isin(removed)].reset_index(drop=True)
     found["image"] = [names.get(i, f"image {as_text(i)}") for i in found["image"].tolist()]
     found["image"] = found["image"].astype(object)
     found = coerce_numbers(found, ("cluster_id", "frame"), whole=True)

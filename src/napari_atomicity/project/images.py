@@ -24,7 +24,7 @@ from ..models.analysis import Analysis
 from .connection import ProjectConnection
 from .contents import ProjectImage
 from .damage import as_number, as_shape, as_text, damage_as_error, is_path, read_json, valid_names
-from .schema import SAMPLE_NUMBERS, SAMPLES, upgrade
+from .schema import REMOVED, SAMPLE_NUMBERS, SAMPLES, upgrade
 
 
 # ---- what people entered of the acquisition sessions of a project's images
@@ -63,7 +63,7 @@ def _write_sample(db: sqlite3.Connection, image_id: int, entry: SessionEntry) ->
     """Replace the sample of an image; an empty one removes it."""
     if entry.sample:
         upgrade(db)
-    for table in _sample_tables(db):
+    for table in _there(db, SAMPLES, SAMPLE_NUMBERS):
         db.execute(f"DELETE FROM {table} WHERE image_id = ?", (image_id,))
     if entry.sample:
         db.execute("INSERT INTO image_samples VALUES (?, ?)", (image_id, entry.sample))
@@ -72,10 +72,10 @@ def _write_sample(db: sqlite3.Connection, image_id: int, entry: SessionEntry) ->
         db.execute("INSERT INTO sample_numbers VALUES (?, ?)", (image_id, numbers))
 
 
-def _sample_tables(db: sqlite3.Connection) -> list[str]:
-    """Return the tables of samples that a file has; those of version 0.2 lack them."""
+def _there(db: sqlite3.Connection, *tables: str) -> list[str]:
+    """Return those of some tables that a file has; files of older schemas lack the newer ones."""
     names = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
-    return [table for table in (SAMPLES, SAMPLE_NUMBERS) if table in names]
+    return [table for table in tables if table in names]
 
 
 def merge_entries(
@@ -106,7 +106,7 @@ def _rows(db: sqlite3.Connection) -> dict[int, tuple[SessionEntry, str, str]]:
         "FROM image_sessions"
     )
     samples, numbers = (
-        dict(db.execute(f"SELECT * FROM {table}").fetchall()) if table in _sample_tables(db) else {}
+        dict(db.execute(f"SELECT * FROM {table}").fetchall()) if _there(db, table) else {}
         for table in (SAMPLES, SAMPLE_NUMBERS)
     )
     found = {}
@@ -194,18 +194,58 @@ _DAMAGED_PATH = "damaged path"
 _LAST_POSITION = "coalesce(max(CAST(position AS INTEGER)), 0)"
 
 
+def _removed_ids(db: sqlite3.Connection) -> set[int]:
+    """Return the ids of images that a person has removed."""
+    gone = db.execute(f"SELECT image_id FROM {REMOVED}") if _there(db, REMOVED) else ()
+    return {image_id for (image_id,) in gone}
+
+
 class ImageIndex:
-    """The table of images of a project file."""
+    """The table of images of a project file: names and ids of its images, and of removed ones."""
 
     def __init__(self, file: ProjectConnection) -> None:
         self._file = file
         self._paths: dict[str, Path] = {}
         self.damaged: dict[str, dict[str, str]] = {}
-        self.ids = self._read_ids()
+        self._read_ids()
 
-    def _read_ids(self) -> dict[str, int]:
+    def _read_ids(self) -> None:
         with self._file.reading() as db:
-            return valid_names(db.execute("SELECT image_id, name FROM images ORDER BY position"))
+            names = valid_names(db.execute("SELECT image_id, name FROM images ORDER BY position"))
+            gone = _removed_ids(db)
+        self.ids = {name: i for name, i in names.items() if i not in gone}
+        self.removed = {name: i for name, i in names.items() if i in gone}
+
+    def remove(self, images: Iterable[str]) -> None:
+        """Remove images: they are listed no more; what is stored of them stays in the file."""
+        gone = [(self.ids[image], now()) for image in images]
+        if not gone:
+            return
+        with self._file.writing() as db:
+            upgrade(db)
+            db.executemany(f"INSERT INTO {REMOVED} VALUES (?, ?)", gone)
+        self._read_ids()
+
+    def put_back(self, images: Iterable[str]) -> None:
+        """List removed images again, with all that is stored of them."""
+        back = [(self.removed[image],) for image in images if image in self.removed]
+        if not back:
+            return
+        with self._file.writing() as db:
+            db.executemany(f"DELETE FROM {REMOVED} WHERE image_id = ?", back)
+        self._read_ids()
+
+    def removed_at(self, paths: Iterable[str | os.PathLike[str]]) -> list[str]:
+        """Return the names of removed images that are among files, and those in folders."""
+        there = {resolved(path) for path in find_images(list(paths))} if self.removed else set()
+        return [name for name, path in self._paths_of(self.removed).items() if path in there]
+
+    def _paths_of(self, ids: Mapping[str, int]) -> dict[str, Path]:
+        """Return where the files of images are, by name."""
+        with self._file.reading() as db:
+            rows = db.execute("SELECT image_id, path, relative_path FROM images").fetchall()
+        paths = {image_id: (path, relative) for image_id, path, relative in rows}
+        return {name: resolved(self.path_of(*paths[i])) for name, i in ids.items()}
 
     def set_damage(self, image: str, part: str, reason: str) -> None:
         """Note that a part of what is stored of an image could not be read."""
@@ -242,9 +282,7 @@ class ImageIndex:
     ) -> list[str]:
         """Add image files, and those in folders, that are new; see `Project.add_paths`."""
         found = [path.absolute() for path in find_images(list(paths))]
-        with self._file.reading() as db:
-            rows = db.execute("SELECT path, relative_path FROM images").fetchall()
-        known = {resolved(self.path_of(path, relative)) for path, relative in rows}
+        known = set(self._paths_of({**self.ids, **self.removed}).values())
         new = [path for path in found if resolved(path) not in known]
         if not new:
             return []
@@ -259,17 +297,21 @@ class ImageIndex:
                     for i, (name, path) in enumerate(zip(names, new, strict=True), 1)
                 ],
             )
-        self.ids = self._read_ids()
+        self._read_ids()
         return names
 
     def without_copies(self, paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
         """Return the image files, and those in folders, whose content no other image has."""
         with self._file.reading() as db:
-            known = db.execute("SELECT size_bytes, sha256, path, relative_path FROM images")
+            known = db.execute(
+                "SELECT size_bytes, sha256, path, relative_path, image_id FROM images"
+            )
             rows = known.fetchall()
         hashes: dict[int, set[str]] = {}
-        for size, digest, path, relative in rows:
-            if digest and exists(self.path_of(path, relative)):  # else it may have been moved
+        gone = set(self.removed.values())
+        for size, digest, path, relative, image_id in rows:
+            # A file that is gone may have been moved.
+            if image_id not in gone and digest and exists(self.path_of(path, relative)):
                 hashes.setdefault(size, set()).add(digest)
         return [
             path for path in find_images(list(paths))
@@ -281,7 +323,7 @@ class ImageIndex:
     def _free_names(self, paths: list[Path]) -> list[str]:
         """Return a name for each path that no image of the project has."""
         # Files of the same name in two folders get different names.
-        taken = list(self.ids)
+        taken = [*self.ids, *self.removed]
         names = []
         for name in unique_names(paths):
             free, i = valid_text(name), 1
@@ -300,6 +342,8 @@ class ImageIndex:
             raise AtomicityError("this name of an image is too long", advice="Rename it")
         if micrograph.name not in self.ids:
             with self._file.writing(in_draft=True) as db:
+                if micrograph.name in self.removed:  # another file, or without what was found
+                    self._free_name(db, micrograph.name)
                 position = db.execute(f"SELECT {_LAST_POSITION} + 1 FROM images")
                 db.execute(
                     "INSERT INTO images (name, path, relative_path, position, added) "
@@ -309,9 +353,15 @@ class ImageIndex:
                         position.fetchone()[0], now(),
                     ),
                 )  # fmt: skip
-            self.ids = self._read_ids()
+            self._read_ids()
         self.update_metadata(micrograph)
         return True
+
+    def _free_name(self, db: sqlite3.Connection, name: str) -> None:
+        """Rename a removed image, since a new one takes its name."""
+        (free,) = self._free_names([Path(name)])
+        values = free, self.removed[name]
+        db.execute("UPDATE images SET name = ? WHERE image_id = ?", values)
 
     # ---- metadata
     def update_metadata(
@@ -433,13 +483,14 @@ class ImageIndex:
     def name_at(self, path: str | os.PathLike[str]) -> str:
         """Return the name of the image whose file this is; `ReadError` if there is none."""
         wanted = resolved(Path(path))
-        with self._file.reading() as db:
-            rows = db.execute("SELECT image_id, path, relative_path FROM images").fetchall()
-        names = {image_id: name for name, image_id in self.ids.items()}
-        for image_id, known, relative in rows:
-            if resolved(self.path_of(known, relative)) == wanted:
-                return names[image_id]
-        raise ReadError("the project has no such image", wanted)
+        for name, known in self._paths_of(self.ids).items():
+            if known == wanted:
+                return name
+        raise ReadError(
+            "this image is not in the project, or was removed from it",
+            wanted,
+            "Add it in the window: Browse, ⋯ ▸ Add images",
+        )
 
     def missing(self) -> list[ProjectImage]:
         """Return the images whose files are not where they were."""

@@ -216,9 +216,15 @@ def survey(
 
 
 def add_paths(project: Project, paths: list[str]) -> dict[str, ProjectContents]:
-    """Add images to a project that are no copies of its images; they are read later."""
+    """Add images to a project that are no copies of its images, also those that were removed.
+
+    New ones are read later.
+    """
+    back = project.image_files.removed_at(paths)
+    project.image_files.put_back(back)
     new = project.image_files.without_copies(paths)
-    return {name: project.load(name) for name in (project.add_paths(new) if new else [])}
+    names = [*back, *(project.add_paths(new) if new else [])]
+    return {name: project.load(name, lazy=True) for name in names}
 
 
 def take_in_analysed(project: Project, analysis: Analysis) -> tuple[ProjectContents, Analysis]:

@@ -397,8 +397,8 @@ class Project:
 
         Arrays of images that the other project lacks are read now and kept in memory.
         """
-        there = other.image_files.ids
-        ids = {i: there[name] for name, i in self.image_files.ids.items() if name in there}
+        here, there = ({**f.image_files.ids, **f.image_files.removed} for f in (self, other))
+        ids = {i: there[name] for name, i in here.items() if name in there}
         self._pictures.move_to(other._pictures, ids)
 
     def positions(self, image: str) -> pd.DataFrame:
@@ -424,7 +424,7 @@ class Project:
 
     # ---- the log of corrections
     def corrections(self) -> pd.DataFrame:
-        """Return all corrections, in order; entries are never removed.
+        """Return all corrections but those of removed images, in order; none is ever deleted.
 
         Returns
         -------
@@ -435,7 +435,8 @@ class Project:
             (whether the annotator took the last statement back: the label is the one before).
         """
         with self._file.reading() as db:
-            return corrections.read_corrections(db, self.image_files.ids)
+            removed = self.image_files.removed.values()
+            return corrections.read_corrections(db, self.image_files.ids, removed)
 
     def labels(self) -> dict[str, dict[int, str]]:
         """Return the label that counts of each labelled cluster: image → cluster_id → label."""

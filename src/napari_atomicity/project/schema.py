@@ -15,10 +15,10 @@ APPLICATION_ID = 0x41746F6D
 # first use, copy the file, and in one transaction run ALTER TABLE … ADD COLUMN and set
 # `user_version`. `check_schema` compares statements without their spaces, and ALTER TABLE puts a
 # column last, so write it last here too. `tests/compatibility` holds a file of version 0.2.
-SCHEMA, OLDEST = 12, 10
+SCHEMA, OLDEST = 13, 10
 """The schema of this version, and the oldest one that it reads (version 0.2)."""
-SAMPLES, SAMPLE_NUMBERS = "image_samples", "sample_numbers"
-_ADDED = {SAMPLES: 11, SAMPLE_NUMBERS: 12}
+SAMPLES, SAMPLE_NUMBERS, REMOVED = "image_samples", "sample_numbers", "removed_images"
+_ADDED = {SAMPLES: 11, SAMPLE_NUMBERS: 12, REMOVED: 13}
 """Table → schema that has it first."""
 
 _SCRIPT = """
@@ -216,6 +216,8 @@ CREATE TABLE sample_numbers (
     image_id INTEGER PRIMARY KEY REFERENCES images,
     numbers TEXT NOT NULL
 );
+-- Images that a person has removed from the project; what is stored of them stays.
+CREATE TABLE removed_images (image_id INTEGER PRIMARY KEY REFERENCES images, time TEXT NOT NULL);
 """
 
 

@@ -139,13 +139,14 @@ class ClusterEdits:
         results: Iterable[Analysis],
         description: str,
         analyses: Iterable[Analysis] = (),
+        group: object = None,  # of the step from which they follow (`Step`)
     ) -> None:
         """Replace the predictions of several images, as one step that may run in parts."""
         self._state.ensure_writable()
         self._history.ensure_not_blind()
         new = (edit for a in analyses for edit in self._new_analysis(a, description))
         edits = chain(new, self._new_predictions(results, description))
-        self._history.run(edits, description, long=True)
+        self._history.run(edits, description, group, long=True)
 
     def set_session(self, image: str, session: Mapping[str, Any]) -> None:
         """Set what the session of an image tells of it; not a step of undo."""

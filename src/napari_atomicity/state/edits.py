@@ -14,6 +14,7 @@ import numpy as np
 
 from ..atoms.marks import ImageAtoms, Mark
 from ..core.acquisition_session import SessionEntry
+from ..core.micrograph import Micrograph
 from ..models.analysis import Analysis
 from ..project import EditKind
 from ..tracking.tracks import Tracking, with_tracking
@@ -241,6 +242,16 @@ AtomEdit = SetAtoms | SetMarks
 
 # ---- what a person enters of the recording of an image, and how to undo it: see `edits`
 @dataclass(frozen=True, eq=False)
+class ImageContents:
+    """What a window holds of an image."""
+
+    micrograph: Micrograph
+    analysis: Analysis | None
+    atoms: ImageAtoms | None
+    session: SessionEntry
+
+
+@dataclass(frozen=True, eq=False)
 class SetSession(Edit[SessionEntry]):
     """Set session and known sample of an image."""
 
@@ -248,6 +259,25 @@ class SetSession(Edit[SessionEntry]):
     after: SessionEntry
     description: str = "acquisition session"
     kind: EditKind = EditKind.SESSION
+
+
+@dataclass(frozen=True, eq=False)
+class RemoveImage(Edit[ImageContents]):
+    """Remove an image from the project and from the window; undo lists it again."""
+
+    before: ImageContents
+    after: None = None
+    kind: EditKind = EditKind.LISTING
+
+    def _set(
+        self, now: ImageContents | None, old: Any, new: ImageContents | None
+    ) -> ImageContents | None:
+        return new if new is None or now is None else now  # its file may have been added again
+
+    def _renewed(
+        self, value: ImageContents | None, now: ImageContents | None
+    ) -> ImageContents | None:
+        return value if value is None else now or value
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, overload
 
 import pandas as pd
+from psygnal import Signal
 
 from ..core.errors import AtomicityError
 from ..core.tables import cluster_table as tables
@@ -22,8 +23,10 @@ from .chunked_steps import MAX_IMAGES, Work, exceeds_limits
 from .edits import (
     AtomEdit,
     Edit,
+    ImageContents,
     Relabel,
     RemoveClusters,
+    RemoveImage,
     ReplaceClusters,
     SetAnnotation,
     SetAtoms,
@@ -39,6 +42,7 @@ from .project_saver import (
     AtomChange,
     Change,
     ClusterChange,
+    ListingChange,
     PixelSizeChange,
     ProjectSaver,
     SessionChange,
@@ -108,6 +112,41 @@ def without_images(steps: Steps, images: Iterable[str]) -> Steps:
     return done, undone
 
 
+class ImageListing:
+    """Which images a window lists, with all that it holds of them.
+
+    Signals: ``changed(removed, listed)``, tuples of names, after images were removed or listed
+    again.
+    """
+
+    changed = Signal(tuple, tuple)
+
+    def __init__(self, state: WindowImages, atoms: AtomStore, sessions: SessionStore) -> None:
+        self._state, self._atoms, self._sessions = state, atoms, sessions
+
+    def get(self, image: str) -> ImageContents | None:
+        """Return what the window holds of an image; None if it is not listed."""
+        if image not in self._state.images:
+            return None
+        return ImageContents(
+            self._state.micrograph(image),
+            self._state.analysis(image),
+            self._atoms.of(image),
+            self._sessions.get(image),
+        )
+
+    def install(self, image: str, contents: ImageContents | None) -> None:
+        """List an image with what is known of it, or remove it; emits no signal."""
+        state = self._state
+        if contents is None:
+            state.remove_micrograph(image)
+        elif image not in state.images:
+            state.replace_micrograph(contents.micrograph)
+        state.store.install(image, None if contents is None else contents.analysis)
+        self._atoms.install(image, None if contents is None else contents.atoms)
+        self._sessions.install(image, None if contents is None else contents.session)
+
+
 class History(Sequence[Step]):
     """The steps that were done, oldest first, and those that were undone."""
 
@@ -117,12 +156,14 @@ class History(Sequence[Step]):
         atoms: AtomStore,
         sessions: SessionStore,
         pixel_sizes: PixelSizes,
+        listing: ImageListing,
         saver: ProjectSaver,
     ) -> None:
         self._state = state
         self._atoms = atoms
         self._sessions = sessions
         self._pixel_sizes = pixel_sizes
+        self._listing = listing
         self._saver = saver
         self._done: list[Step] = []
         self._undone: list[Step] = []
@@ -296,6 +337,8 @@ class History(Sequence[Step]):
                 changes.append(SessionChange(edit, after))
             elif isinstance(edit, SetPixelSize):
                 changes.append(PixelSizeChange(edit, after))
+            elif isinstance(edit, RemoveImage):
+                changes.append(ListingChange(edit, after))
             elif isinstance(edit, SetAnnotation):
                 changes.append(AnnotationChange(edit, after))
             elif isinstance(edit, SetAtoms | SetMarks):
@@ -332,6 +375,8 @@ class History(Sequence[Step]):
             return self._sessions
         if isinstance(edit, SetPixelSize):
             return self._pixel_sizes
+        if isinstance(edit, RemoveImage):
+            return self._listing
         return self._atoms if isinstance(edit, SetAtoms | SetMarks) else self._state.store
 
     # ---- what others see of an edit
@@ -339,8 +384,14 @@ class History(Sequence[Step]):
         """Emit the signals of changes that are installed; deselect clusters that were removed."""
         yield True  # the views are updated in a part of their own
         images, columns, rows = changed_parts(changes)
+        if listed := [c for c in changes if isinstance(c, ListingChange)]:
+            removed = tuple(c.edit.image for c in listed if c.after is None)
+            back = tuple(c.edit.image for c in listed if c.after is not None)
+            self._state.sort_images()
+            self._listing.changed.emit(removed, back)
         self._state.changed.emit(images, columns, rows)
-        for image in dict.fromkeys(c.edit.image for c in changes if isinstance(c, AtomChange)):
+        with_atoms = (c.edit.image for c in changes if isinstance(c, AtomChange | ListingChange))
+        for image in dict.fromkeys(with_atoms):
             self._atoms.notify(image)
         calibrated = [c.edit.image for c in changes if isinstance(c, PixelSizeChange)]
         for image in calibrated:
@@ -354,9 +405,9 @@ class History(Sequence[Step]):
         known = {
             i: set(self._state.table(i)["cluster_id"].tolist()) for i in images if i in selected
         }
-        removed = [k for k in self._state.selection if k[0] in known and k[1] not in known[k[0]]]
-        if removed:
-            self._state.select(self._state.selection.difference(removed))
+        gone = [k for k in self._state.selection if k[0] in known and k[1] not in known[k[0]]]
+        if gone:
+            self._state.select(self._state.selection.difference(gone))
 
     @property
     def _selected(self) -> Selection:

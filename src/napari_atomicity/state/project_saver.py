@@ -16,7 +16,15 @@ from ..models.analysis import Analysis
 from ..project import EditKind, ImageEdit, Project
 from .atom_store import AtomStore
 from .chunked_steps import MAX_IMAGES, Work
-from .edits import AtomEdit, Edit, SetAnnotation, SetPixelSize, SetSession
+from .edits import (
+    AtomEdit,
+    Edit,
+    ImageContents,
+    RemoveImage,
+    SetAnnotation,
+    SetPixelSize,
+    SetSession,
+)
 from .session_store import SessionStore
 from .window_images import WindowImages
 
@@ -63,6 +71,14 @@ class PixelSizeChange:
 
 
 @dataclass(frozen=True, eq=False)
+class ListingChange:
+    """The removal of an image that was applied or reverted, with what the window holds of it."""
+
+    edit: RemoveImage
+    after: ImageContents | None
+
+
+@dataclass(frozen=True, eq=False)
 class AnnotationChange:
     """An edit of blind marks that was applied or reverted, with the marks afterwards."""
 
@@ -70,13 +86,16 @@ class AnnotationChange:
     after: Mapping[int, Mark] | None
 
 
-Change = ClusterChange | AtomChange | SessionChange | PixelSizeChange | AnnotationChange
+ContentChange = ClusterChange | AtomChange | SessionChange | PixelSizeChange | AnnotationChange
+Change = ContentChange | ListingChange
 
 
 def changed_parts(
     changes: Sequence[Change],
 ) -> tuple[tuple[str, ...], frozenset[str] | None, frozenset[Key] | None]:
     """Return which cluster tables changes concern, in which columns and rows; None: any."""
+    if listed := [c.edit.image for c in changes if isinstance(c, ListingChange)]:
+        return tuple(listed), None, None
     of_clusters = [c for c in changes if isinstance(c, ClusterChange)]
     of_sessions = [c for c in changes if isinstance(c, SessionChange)]
     if of_sessions and not of_clusters:
@@ -190,15 +209,18 @@ class ProjectSaver:
     def save(self, changes: Sequence[Change]) -> Work:
         """Write changes into the project, in one transaction.
 
-        What can't be written now is written with the next change, except annotations: raises
-        `AtomicityError`.
+        What can't be written now is written with the next change, except annotations and which
+        images are listed: raises `AtomicityError`.
         """
         project = self._state.project
         if project is None or project.read_only:
             return
+        if listed := [change for change in changes if isinstance(change, ListingChange)]:
+            self._list(project, listed)
+        others = [change for change in changes if not isinstance(change, ListingChange)]
         try:
             self._add_images(project)
-            kept = [change for change in changes if project.has(change.edit.image)]
+            kept = [change for change in others if project.has(change.edit.image)]
             with project.together():
                 yield from self._write_unsaved(project, kept)
                 for change in kept:
@@ -207,7 +229,7 @@ class ProjectSaver:
                 if len(kept) > MAX_IMAGES:
                     yield True  # the disk is waited for in a part of its own
         except AtomicityError as error:
-            for change in changes:
+            for change in others:
                 if isinstance(change, AnnotationChange):
                     raise  # these marks are in the project only
                 if isinstance(change, ClusterChange) and change.edit.kind is EditKind.LABEL:
@@ -228,7 +250,14 @@ class ProjectSaver:
             self.clear()
             self.set_message("")
 
-    def _write(self, project: Project, change: Change) -> None:
+    def _list(self, project: Project, changes: Sequence[ListingChange]) -> None:
+        """Remove images from the project, or list them again."""
+        if self._has_unsaved:
+            raise AtomicityError(self.message, advice="Solve that first: not all edits are saved")
+        project.image_files.remove(c.edit.image for c in changes if c.after is None)
+        project.image_files.put_back(c.edit.image for c in changes if c.after is not None)
+
+    def _write(self, project: Project, change: ContentChange) -> None:
         """Write one change, unless its image was written as a whole (`_write_unsaved`)."""
         blind = self._state.blind
         if isinstance(change, SessionChange):
@@ -246,7 +275,7 @@ class ProjectSaver:
                 change.edit, change.before, change.after, is_undo=change.is_undo, blind=blind
             )
 
-    def _write_unsaved(self, project: Project, kept: Sequence[Change]) -> Work:
+    def _write_unsaved(self, project: Project, kept: Sequence[ContentChange]) -> Work:
         """Write all that has changed in images since they were last written."""
         state = self._state
         for image in self._unsaved_sessions:

@@ -260,7 +260,8 @@ class SessionStore:
             if entry != self.get(image)
         ]
         if edits:
-            self._do(*edits, description=description)
+            # The labels that follow from them, once they are found, belong to the same step.
+            self._do(*edits, description=description, group=object())
 
 
 class PixelSizes:

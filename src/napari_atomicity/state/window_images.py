@@ -161,6 +161,16 @@ class WindowImages:
         """Replace the micrograph of an image by one of the same name; emits no signal."""
         self._micrographs[micrograph.name] = micrograph
 
+    def remove_micrograph(self, image: str) -> None:
+        """List an image no more; emits no signal."""
+        self._micrographs.pop(image, None)
+
+    def sort_images(self) -> None:
+        """Put the images of the project in its order, before others; emits no signal."""
+        names = [] if self._project is None else self._project.names
+        order = [name for name in names if name in self._micrographs]
+        self._micrographs = {n: self._micrographs[n] for n in (*order, *self._micrographs)}
+
     def analysis(self, image: str) -> Analysis | None:
         """Return the analysis of an image, if there is one."""
         return self.store.get(image)

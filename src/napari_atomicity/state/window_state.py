@@ -8,7 +8,7 @@ returns (`project_saver`). Qt and napari are not used here.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -16,17 +16,19 @@ from typing import Any
 from psygnal import Signal
 
 from ..atoms.marks import ImageAtoms
+from ..core.acquisition_session import SessionEntry
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
 from ..core.tables.cluster_table import Key
 from ..core.tables.table_cache import TableCache
+from ..core.text import pluralise
 from ..io.readers.lazy_micrograph import LazyMicrograph
 from ..models.analysis import Analysis
 from ..project import MergeReport, Project, ProjectContents
 from .atom_store import AtomStore
 from .cluster_edits import ClusterEdits
-from .edits import AtomEdit, Edit, SetPixelSize
-from .history import NO_STEPS, History, Step, Steps, without_images
+from .edits import AtomEdit, Edit, ImageContents, RemoveImage, SetPixelSize
+from .history import NO_STEPS, History, ImageListing, Step, Steps, without_images
 from .project_saver import LABEL_COLUMNS, ProjectSaver
 from .session_store import PixelSizes, SessionStore
 from .window_images import WindowImages, user_name
@@ -87,7 +89,10 @@ class WindowState(WindowImages):
         self.sessions = SessionStore(self, self._do)
         self.pixel_sizes = PixelSizes(self, self._do)
         self.saver = ProjectSaver(self, self.atoms, self.sessions, self.saved_changed.emit)
-        self.history = History(self, self.atoms, self.sessions, self.pixel_sizes, self.saver)
+        self.listing = ImageListing(self, self.atoms, self.sessions)
+        self.listing.changed.connect(self._on_listing)
+        stores = self.atoms, self.sessions, self.pixel_sizes, self.listing
+        self.history = History(self, *stores, self.saver)
         self.clusters = ClusterEdits(self, self.history, self.add_image)
 
     def _do(self, *edits: Edit | AtomEdit, **options: Any) -> None:
@@ -167,10 +172,25 @@ class WindowState(WindowImages):
         self.project_changed.emit()
 
     def add_contents(self, stored: Mapping[str, ProjectContents]) -> None:
-        """Add images that have just been added to the project."""
+        """Add images that have just been added to the project, or were removed from it before."""
+        entries = self._project.image_files.session_entries() if self._project else {}
+        back = {
+            name: ImageContents(found.micrograph, found.analysis, found.atoms, entry)
+            for name, found in stored.items()
+            if name not in self._micrographs
+            and ((entry := entries.get(name, SessionEntry())) or found.analysis or found.atoms)
+        }
         self._micrographs |= {name: found.micrograph for name, found in stored.items()}
         self.store.reserve_ids({name: found.next_id for name, found in stored.items()})
+        self.atoms.skip_to({name: found.next_atom_id for name, found in stored.items()})
+        for name, contents in back.items():
+            self.listing.install(name, contents)
+        self.sort_images()
         self.images_changed.emit()
+        if back:
+            self.changed.emit(tuple(back), None, None)
+        for name in back:
+            self.atoms.notify(name)
 
     def update_metadata(self, image: str) -> None:
         """Take over the metadata of an image's file, once it has been read."""
@@ -305,19 +325,33 @@ class WindowState(WindowImages):
             self.current = micrograph.name
         return micrograph.name
 
+    def remove_from_project(self, images: Iterable[str]) -> None:
+        """Remove images from the project, as a step; the project keeps what is stored of them."""
+        kept = [i for i in images if self._project is not None and self._project.has(i)]
+        self.ensure_writable()
+        self.history.ensure_not_blind()
+        if self._current in kept:
+            i = self.images.index(self._current)
+            ways = (*self.images[i:], *reversed(self.images[:i]))
+            self.current = next((name for name in ways if name not in kept), None)
+        edits = [RemoveImage(image, found) for image in kept if (found := self.listing.get(image))]
+        names = kept[0] if len(kept) == 1 else pluralise(len(kept), "image")
+        self.history.do(*edits, description=f"remove {names}", group=object())
+
+    def _on_listing(self, removed: tuple[str, ...], back: tuple[str, ...]) -> None:
+        """Show another image instead of a removed one, or the first that is back."""
+        if back or self._current in removed:
+            self.current = next(iter(back or self._micrographs), None)
+        self.images_changed.emit()
+
     def remove_image(self, image: str) -> None:
         """Remove an image and its analysis from the window; a project keeps them."""
         self.finish()
-        self._micrographs.pop(image, None)
-        self.store.install(image, None)
-        self.atoms.install(image, None)
-        self.sessions.install(image, None)
+        self.listing.install(image, None)
         self._blind.forget(image)
         self.history.forget(image)
         self.select(k for k in self._selection if k[0] != image)
-        if self._current == image:
-            self.current = next(iter(self._micrographs), None)
-        self.images_changed.emit()
+        self._on_listing((image,), ())
         self.changed.emit((image,), None, None)
         self.atoms.notify(image)
 

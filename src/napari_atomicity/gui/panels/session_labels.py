@@ -17,8 +17,9 @@ from ...core.text import pluralise
 from ...models.analysis import Analysis
 from ...pipeline.session_labels import label_session
 from ...reporting.plots.session import contradictions
+from ...state.edits import RemoveImage, SetSession
 from ...state.project_saver import SESSION_COLUMNS
-from ...state.window_state import WindowState
+from ...state.window_state import Step, WindowState
 from .. import tasks
 from ..controls.questions import show_info, show_warning
 from ..controls.refresher import follow
@@ -246,6 +247,11 @@ def _label(
 
 
 # ---- in the window
+def _is_of_sessions(step: Step) -> bool:
+    """Return whether a step changes which images form a session, or what is known of one."""
+    return any(isinstance(edit, SetSession | RemoveImage) for edit in step.edits)
+
+
 def session_labels_of(binding: Binding) -> SessionLabels:
     """Return the session labels of a window, which the first call makes."""
     return binding.refresher.findChild(SessionLabels) or SessionLabels(binding, binding.refresher)
@@ -268,6 +274,7 @@ class SessionLabels(QObject):
         self._fresh: dict[str, Analysis] = {}
         self._description = ""
         self._takes_labels = True
+        self._group: object = None
         self._seen: list[AcquisitionSession] = []
         follow(self, self.state.changed, self._on_changed)
         follow(self, self.state.project_changed, self._forget)
@@ -292,13 +299,16 @@ class SessionLabels(QObject):
         """
         if self.message and self.state.history.undone:
             self._set_message()
-        if columns != SESSION_COLUMNS:
+        history = self.state.history
+        steps = (*history[-1:], *history.undone[-1:])
+        if columns != SESSION_COLUMNS and not any(map(_is_of_sessions, steps)):
             return
         before = self._seen
         self.remember()
-        if labels_together():
-            changed = [i for s in self._seen if s not in before for i in s.images]
-            self.start(changed, labels=not self.state.history.undone)
+        changed = [i for s in self._seen if s not in before for i in s.images]
+        if changed and labels_together():
+            group = None if history.undone or not history else history[-1].group
+            self.start(changed, labels=not history.undone, group=group)
 
     def start(
         self,
@@ -306,12 +316,14 @@ class SessionLabels(QObject):
         fresh: Mapping[str, Analysis] | None = None,
         description: str = "",
         labels: bool = True,
+        group: object = None,
     ) -> None:
         """Label the sessions of these images, and those that are being labelled.
 
         Fresh results, which are not shown yet, are installed with these labels as one step, which
         has the description. If the labelling is cancelled, they are dropped. Without ``labels``,
-        only what a session tells is taken, where no label changes: a step would end redo.
+        only what a session tells is taken, where no label changes: a step would end redo. The
+        labels belong to the step of the ``group`` that they follow from.
         """
         if self.state.read_only or self.state.blind or tasks.running(self.state, ANALYSE_ALL):
             return
@@ -319,6 +331,7 @@ class SessionLabels(QObject):
             self._waiting, self._fresh, self._description = set(), {}, ""
             self._takes_labels = False
         self._takes_labels |= labels
+        self._group = group
         self._waiting.update(images)
         if fresh:
             self._fresh |= fresh
@@ -362,7 +375,8 @@ class SessionLabels(QObject):
         n = sum(bool(change.n_scales) for change in changes)
         if (results := [r for c in changes if c.n_scales for r in self._accepted(c, fresh)]) or new:
             description = self._description or f"label {pluralise(n, 'session')} jointly"
-            self.state.clusters.replace_all_predictions(results, description, new)
+            replace_all = self.state.clusters.replace_all_predictions
+            replace_all(results, description, new, self._group)
         for result in [r for c in changes if not c.n_scales for r in self._accepted(c, fresh)]:
             session = result.parameters["session"]
             self.state.clusters.set_session(result.micrograph.name, session)

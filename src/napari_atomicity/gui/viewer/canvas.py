@@ -227,7 +227,7 @@ class Canvas:
             front_window(),
             f"Add {layer.name} to the project?",
             f"{layer.name} is not in the open project {project.path.stem}. Add it? It is saved "
-            "with the project, counts in the ratios of all images, and cannot be removed from it. "
+            "with the project, and counts in all ratios until you remove it again (Browse). "
             "To work with it by itself, close the project first (Browse ▸ ⋯ ▸ Close project).",
         )
 

@@ -77,6 +77,7 @@ class CurrentImage:
         canvas.image_detached.connect(self._on_detached)
         canvas.state.current_changed.connect(self._on_current)
         canvas.state.project_changed.connect(self._on_project)
+        canvas.state.listing.changed.connect(self._on_listing)
 
     @property
     def busy(self) -> bool:
@@ -326,6 +327,20 @@ class CurrentImage:
     def _on_detached(self, image: str) -> None:
         if image == self._displayed:
             self._displayed = None
+
+    def _on_listing(self, removed: tuple[str, ...], _: tuple[str, ...]) -> None:
+        """Remove the layers of images that were removed from the project."""
+        canvas = self._canvas
+        for image in removed:
+            tasks.cancel_about(self._state, image)
+            self._limits.pop(image, None)
+            if image not in canvas.layers or canvas.viewer is None:
+                continue
+            known = canvas.detach(image)
+            known.remove()
+            if known.source in canvas.viewer.layers:
+                with canvas.blocker():  # napari activates another layer
+                    canvas.viewer.layers.remove(known.source)
 
     def _on_project(self) -> None:
         if self._displayed not in self._state.images:

@@ -58,7 +58,7 @@ from ...viewer.binding import Binding
 from ...viewer.models import write_model
 from .batch import AnalyseAll, place_of
 from .image_list import ImageList, ImageModel
-from .session_menu import SessionMenu
+from .image_menu import ImageMenu
 
 # ---- what Browse shows while there is no image: the ways to begin
 
@@ -174,10 +174,9 @@ class Browse(Dock):
         self.notes = self.add(wrapped_label("Notes on the project", plain=True))
         self.content.addWidget(self._image_list(), 1)
         self.answer = self.add(wrapped_label("Whether the session fits the classes", plain=True))
-        self.session_menu = SessionMenu(self.state, self.list)
+        self.image_menu = ImageMenu(self.state, self.list)
         self.more_button.menu().addSeparator()
-        self.more_button.menu().addMenu(self.session_menu)
-        self.more_button.menu().addMenu(self.session_menu.sample_menu)
+        self.more_button.menu().addMenu(self.image_menu)
         self.label_action = self.more_button.menu().addAction("Label sessions again")
         self.label_action.setToolTip(
             "Find the intensity of one atom in all images of each session together, and label "
@@ -234,7 +233,7 @@ class Browse(Dock):
     def _image_list(self) -> QListView:
         self.model = ImageModel(self.state, self)
         self.list = ImageList(self.model, self.state)
-        self.list.customContextMenuRequested.connect(self._show_session_menu)
+        self.list.customContextMenuRequested.connect(self._show_image_menu)
         self.list.clicked.connect(self._on_clicked)
         self.list.activated.connect(self._on_clicked)
         return self.list
@@ -381,8 +380,8 @@ class Browse(Dock):
         return [x for x in state.images if state.analysis(x) is None and batch.may_try(x)]
 
     # ---- actions of the user
-    def _show_session_menu(self, place: QPoint) -> None:
-        self.session_menu.popup(self.list.viewport().mapToGlobal(place))
+    def _show_image_menu(self, place: QPoint) -> None:
+        self.image_menu.popup(self.list.viewport().mapToGlobal(place))
 
     def _on_clicked(self, index: QModelIndex) -> None:
         image = self.model.image_at(index.row())

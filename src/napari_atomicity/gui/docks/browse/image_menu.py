@@ -1,4 +1,4 @@
-"""The menus of acquisition sessions, samples and known samples in the dock Browse."""
+"""The menus of images, acquisition sessions, samples and known samples in the dock Browse."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from ....pipeline.acquisition_sessions import (
 )
 from ....state.window_state import WindowState
 from ...controls.questions import TextQuestion, attempt, show_info, show_warning
+from ...panels.forms import busy
 from ...panels.session_scale import session_of_image
 from ...panels.table_files import TABLE_TYPES
 from .image_list import selected_images
@@ -121,11 +122,11 @@ class SampleMenu(QMenu):
         attempt(lambda: self._state.sessions.derive_sample(images))
 
 
-class SessionMenu(QMenu):
-    """Group the selected images into sessions, and enter what their sample is known to be."""
+class ImageMenu(QMenu):
+    """Group the selected images into sessions and samples, enter what is known, or remove them."""
 
     def __init__(self, state: WindowState, images: QListView) -> None:
-        super().__init__("Acquisition session", images)
+        super().__init__("Selected images", images)
         self._state, self._list = state, images
         self.setToolTipsVisible(True)
         self.group_action = self._add(
@@ -174,6 +175,13 @@ class SessionMenu(QMenu):
         self.addSeparator()
         self.sample_menu = SampleMenu(state, images)
         self.addMenu(self.sample_menu)
+        self.addSeparator()
+        self.remove_action = self._add(
+            "&Remove from the project",
+            "List the selected images no more; they count in no result. Their files stay. Undo "
+            "brings them back with all labels, and so does ⋯ ▸ Add images. Not while a task runs.",
+            self._remove,
+        )
         self.aboutToShow.connect(self.update_actions)
 
     def _add(self, text: str, tooltip: str, slot: Callable[[], None]) -> QAction:
@@ -191,6 +199,8 @@ class SessionMenu(QMenu):
         state, images = self._state, self.selected()
         possible = bool(images) and not (state.read_only or state.blind)
         self.sample_menu.menuAction().setEnabled(possible)
+        saved = [i for i in images if state.project is not None and state.project.has(i)]
+        self.remove_action.setEnabled(possible and bool(saved) and not busy(state))
         chosen = {state.sessions.session_of(image).name for image in images}
         entries = [state.sessions.get(image) for image in images]
         sessions = state.sessions.groups()
@@ -240,6 +250,9 @@ class SessionMenu(QMenu):
         if chosen:
             read = self._state.sessions.set_earlier
             attempt(lambda: read(images, read_earlier_scale(Path(chosen))))
+
+    def _remove(self) -> None:
+        attempt(lambda: self._state.remove_from_project(self.selected()))
 
     def _group(self) -> None:
         images, sessions = self.selected(), self._state.sessions
