@@ -110,6 +110,12 @@ def test_what_does_not_fit_is_named(image, outlines, message):
     assert caught.value.advice and caught.value.path is not None
 
 
+def test_an_image_of_intensities_is_no_label_image(image):
+    intensities = np.round(100 * np.asarray(image.data)).astype(int) % 200
+    with pytest.raises(AtomicityError, match=r"spread over the image.*label image"):
+        detect(image, given=GivenOutlines("a", labels=intensities))
+
+
 def test_an_image_of_classes_is_no_label_image(image):
     labels = np.zeros(image.shape, int)
     labels[10:20, 10:20] = labels[50:60, 50:60] = 1

@@ -1036,6 +1036,20 @@ def test_an_image_that_joins_the_open_project_is_named(opened, viewer, tmp_path,
     assert opened.state.project.has(image)
 
 
+def test_an_image_from_outside_that_the_project_covered_is_seen_once_it_is_closed(
+    opened, viewer, tmp_path, settle
+):
+    write(tmp_path / "outside.tif", 9)
+    viewer.open(str(tmp_path / "outside.tif"), plugin="napari-atomicity")
+    click_row(opened, 0)
+    settle(viewer)
+    outside = viewer.layers["outside.tif"]
+    assert not outside.visible and viewer.layers["a.tif"].visible
+    opened.projects.leave()
+    settle(viewer)
+    assert list(viewer.layers) == [outside] and outside.visible
+
+
 def test_analyse_is_about_the_image_on_the_canvas_also_beside_one_from_outside(
     opened, viewer, tmp_path, settle, qtbot, monkeypatch
 ):

@@ -166,6 +166,11 @@ def test_labels_that_are_indices_are_refused(stacks, tmp_path):
     assert "not by an index" in caught.value.advice
 
 
+def test_a_folder_that_does_not_exist_is_named_as_such(tmp_path):
+    with pytest.raises(ReadError, match="there is no such folder"):
+        labelled_files(tmp_path / "sizes")
+
+
 def test_images_of_a_series_are_no_classes(tmp_path):
     for i in (1, 2):
         tifffile.imwrite(tmp_path / f"field_0{i}.tif", np.zeros((8, 8), np.uint16))

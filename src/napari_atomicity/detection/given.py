@@ -32,6 +32,8 @@ MAX_SHARE = 0.5
 """An object with a larger share of the image is its background, or a region with the objects."""
 _MIN_WHOLE = 0.75
 """Smallest share of the pixels of a label in its largest part: programs leave some apart."""
+_MAX_SPREAD = 20.0
+"""Largest area of the boxes around all labels, in areas of the image: objects lie beside others."""
 _TILE_PX = 2048
 
 
@@ -92,6 +94,12 @@ def _trace_labels(labels: np.ndarray, source: str) -> list[np.ndarray]:
     """Return the outline of the largest part of each label of a frame."""
     boxes = ndimage.find_objects(labels)
     present = [(i, box) for i, box in enumerate(boxes, 1) if box is not None]
+    if sum(labels[box].size for _, box in present) > _MAX_SPREAD * labels.size:
+        raise AtomicityError(
+            "its numbers are spread over the image, as intensities are",
+            source,
+            "Choose a label image: each object has its own number, and the background is 0",
+        )
     masks = [labels[box] == i for i, box in present]
     polygons = trace_masks(masks)
     for (i, _), mask, polygon in zip(present, masks, polygons, strict=True):

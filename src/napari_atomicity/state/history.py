@@ -471,7 +471,8 @@ def _describe(edits: Sequence[Edit | AtomEdit]) -> str:
         if labels == {""}:
             return "take labels back"
         return f"label {clusters} {labels.pop() if len(labels) == 1 else ''}".rstrip()
-    return edits[0].description
+    images = {edit.image for edit in edits}
+    return edits[0].description + (f" in {len(images)} images" if len(images) > 1 else "")
 
 
 def _are_long(steps: Sequence[Step]) -> bool:

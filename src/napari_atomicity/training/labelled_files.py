@@ -50,10 +50,12 @@ def labelled_files(data_dir: Path) -> list[LabelledFile]:
     stacks, ``frame`` (from 0); and archives ``.npz`` of a stack and an array of one label per
     frame, in the folder or in its place.
 
-    Raises `ReadError` if there are fewer than two classes, a label gives no number of atoms, a file
-    is missing, or the table is not valid.
+    Raises `ReadError` if there is no such folder, there are fewer than two classes, a label gives
+    no number of atoms, a file is missing, or the table is not valid.
     """
     data_dir = Path(data_dir)
+    if not data_dir.exists():
+        raise ReadError("there is no such folder", data_dir, "Check the path")
     if (data_dir / LABELS).is_file():
         files = _from_table(data_dir / LABELS)
     else:

@@ -234,7 +234,8 @@ class Analyse(Dock):
         """Analyse the selected image."""
         entries = self.attempt(lambda: (self.form.settings(), self.image_form.take()))
         if entries is not None:
-            self._start(*entries, message=f"Analysing {entries[1]}")
+            image = entries[1]
+            self._start(*entries, step=f"analyse {image}", message=f"Analysing {image}")
 
     def measure(self, outlines: Callable[[Any], Callable[[], GivenOutlines]], name: str) -> None:
         """Measure and classify given outlines in the selected image instead of detecting clusters.
@@ -244,8 +245,9 @@ class Analyse(Dock):
         entries = self.attempt(lambda: (*self._ready(), outlines(self.image_form.images.layer)))
         if entries is not None:
             settings, image, read = entries
-            message = f"Measuring the outlines of {name} in {image}"
-            self._start(settings, image, message=message, outlines=read)
+            source = f"the outlines of {name} in {image}"
+            step, message = f"take {source}", f"Measuring {source}"
+            self._start(settings, image, step, message, read)
 
     def _ready(self) -> tuple[RunRequest, str]:
         """Return the settings and the image; raises `AtomicityError` with what is missing."""
@@ -263,6 +265,7 @@ class Analyse(Dock):
         self,
         settings: RunRequest,
         image: str,
+        step: str,  # what is done, for undo
         message: str,
         outlines: Callable[[], GivenOutlines] | None = None,
     ) -> None:
@@ -275,18 +278,17 @@ class Analyse(Dock):
             session=session_of(self.state, image),
             outlines=outlines,
             message=message,
-            on_result=self._done,
+            on_result=partial(self._done, step),
             key="analysis",
             about=image,
         )
 
-    def _done(self, labelled: LabelledAnalysis) -> None:
+    def _done(self, step: str, labelled: LabelledAnalysis) -> None:
         analysis = labelled.analysis
-        image = analysis.micrograph.name
         if not self.binding.accepts(analysis):
             return
         self.state.clusters.set_analysis(
-            analysis, f"analyse {image}", soon=True, records=labelled.records_in(self.state)
+            analysis, step, soon=True, records=labelled.records_in(self.state)
         )
         self._then()
 

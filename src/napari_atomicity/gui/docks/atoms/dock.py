@@ -76,8 +76,7 @@ class AtomsOfAll(ImageQueue):
 
     def take(self, image: str, analysis: AtomAnalysis) -> None:
         if self.binding.accepts(analysis):
-            words = f"find atoms in {self.n_in_all} images"
-            self.state.atoms.set_analysis(analysis, words, group=self.group)
+            self.state.atoms.set_analysis(analysis, group=self.group)
 
     def finish(self) -> None:
         settings = dict(zip(("model", "device", "precision"), self._settings, strict=True))

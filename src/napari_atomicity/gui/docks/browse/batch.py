@@ -85,7 +85,7 @@ class AnalyseAll(ImageQueue):
             return
         # The first result of Analyse all is no step of undo.
         self.state.clusters.set_analysis(
-            analysis, f"analyse {image}", undoable=bool(self._outlines)
+            analysis, f"take the outlines of {image}", undoable=bool(self._outlines)
         )
         self._n_first += 1
         self.binding.label_mode.on = True
@@ -120,7 +120,8 @@ class AnalyseAll(ImageQueue):
 
     def finish(self) -> None:
         held, self._held = self._held, {}
-        again = f"analyse {pluralise(self.n_in_all, 'image')} again"
+        images = pluralise(self.n_in_all, "image")
+        again = f"take the outlines of {images}" if self._outlines else f"analyse {images} again"
         if labels_together():
             self._session_labels.start(self._images, held, again)
         elif held:
