@@ -14,7 +14,7 @@ from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.tables.cluster_table import conform, settle_labels, validate
 from napari_atomicity.models.analysis import Analysis
-from napari_atomicity.statistics.track_smoothing import Track, compute_emissions
+from napari_atomicity.statistics.track_smoothing import Track, compute_emissions, smooth_tracks
 from napari_atomicity.tracking import MovieSettings, evaluate_tracks, track_clusters
 from napari_atomicity.tracking.events import dwell_summary, dwell_times, survival
 from napari_atomicity.tracking.following import TRACK_COLUMNS, smoothed_atoms
@@ -200,6 +200,21 @@ def test_emissions_of_what_tells_nothing():
     assert said[2] > 1e5 * said[0]
     assert (unseen == 1).all()
     assert (cut == 1).all()
+
+
+def test_a_track_of_which_no_frame_tells_anything_has_no_label():
+    """One that the border always cuts; one that it cuts in a frame has the label of the others."""
+    table = table_of(
+        label_predicted=["Pt19"] * 6,
+        touches_border=[True] * 3 + [True, False, False],
+        track_id=[0, 0, 0, 1, 1, 1],
+        frame=[0, 1, 2] * 2,
+    )
+    cut, inside = smooth_tracks(table, 0.01)[0]
+    assert cut.label.tolist() == ["", "", ""] and np.isnan(cut.p).all()
+    assert np.isnan(smoothed_atoms(cut, list(CLASSES))).all()
+    assert inside.label.tolist() == ["Pt19"] * 3 and (inside.p > 0.7).all()
+    assert dwell_times([cut, inside])["track_id"].tolist() == [1]
 
 
 def test_band_of_the_smoothed_atomicity():

@@ -41,11 +41,12 @@ class Track:
     rows : ndarray of shape (T,)
         Row of the table in each frame; -1 where the cluster was not detected.
     label : ndarray of shape (T,)
-        Most probable path of labels, including ``unknown`` and ``aggregate``.
+        Most probable path of labels, including ``unknown`` and ``aggregate``; "" if no frame says
+        anything of the label, as of a cluster that the border cuts in all of them.
     p : ndarray of shape (T,)
-        Posterior probability of this label.
+        Posterior probability of this label; NaN without one.
     posterior : ndarray of shape (T, C + 1)
-        Posterior probability of each class, and last of no class.
+        Posterior probability of each class, and last of no class; NaN without a label.
     """
 
     track_id: int
@@ -172,7 +173,11 @@ def smooth_tracks(
     predicted = table["label"].to_numpy(object)
     return [
         _make_track(number, start, row, one, classes, predicted)
-        for number, start, row, one in zip(numbers, starts, rows, found, strict=True)
+        if not classes or np.ptp(emission, axis=1).any()
+        else _unlabelled_track(number, start, row, one)
+        for number, start, row, one, emission in zip(
+            numbers, starts, rows, found, emissions, strict=True
+        )
     ], fit
 
 
@@ -212,6 +217,12 @@ def _make_track(
             if part_labels.count(AGGREGATE) > part_labels.count(UNKNOWN):
                 label[part] = AGGREGATE
     return Track(track_id, first_frame, rows, label, p, found.posterior)
+
+
+def _unlabelled_track(track_id: int, first_frame: int, rows: np.ndarray, found: Smoothed) -> Track:
+    """Return a track of which no frame says anything of the label: the prior is no result."""
+    nothing = np.full_like(found.posterior, np.nan)
+    return Track(track_id, first_frame, rows, np.full(len(rows), "", object), nothing[:, 0], nothing)
 
 
 def find_dwells(path: np.ndarray) -> list[slice]:

@@ -26,7 +26,7 @@ def dwell_times(
 
     ``beginning_seen`` and ``end_seen`` state whether a dwell begins and ends with a change of the
     label. Otherwise it is censored: on the left if the track begins with it, on the right if the
-    track ends with it.
+    track ends with it. Tracks without a label have none.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def dwell_times(
     """
     rows = []
     for track in tracks:
-        for part in find_dwells(track.label):
+        for part in find_dwells(track.label) if track.label[0] else ():
             frames = part.stop - part.start
             rows.append(
                 (

@@ -78,21 +78,23 @@ def _sizes(labels: pd.Series) -> np.ndarray:
 def _format_point(row: object) -> str:
     time = "" if np.isnan(row.time_s) else f", {row.time_s:g} s"  # type: ignore[attr-defined]
     label = row.label or "no label"  # type: ignore[attr-defined]
+    smoothed = row.label_smoothed  # type: ignore[attr-defined]
+    p = f" ({row.p_smoothed:.2f})" if smoothed else ""  # type: ignore[attr-defined]
     return (
         f"track {row.track_id}, frame {row.frame}{time}: {label}, "  # type: ignore[attr-defined]
-        f"smoothed {row.label_smoothed} ({row.p_smoothed:.2f})"  # type: ignore[attr-defined]
+        f"smoothed {smoothed or 'no label'}{p}"
     )
 
 
 def counts_over_time(movie: TrackedMovie, labels: Sequence[str]) -> dict[str, np.ndarray]:
     """Count the clusters of each smoothed label in each frame; leave out labels without clusters.
 
-    A cluster that was missed in a frame is counted.
+    A cluster that was missed in a frame is counted; one without a label is not.
     """
     n = movie.drift.n_frames
     counts = {label: np.zeros(n, int) for label in labels}
     for track in movie.tracks:
-        for label in dict.fromkeys(track.label.tolist()):
+        for label in filter(None, dict.fromkeys(track.label.tolist())):
             at = track.frames[track.label == label]
             counts.setdefault(label, np.zeros(n, int))[at] += 1
     return {label: count for label, count in counts.items() if count.any()}
