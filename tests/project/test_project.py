@@ -921,6 +921,45 @@ def test_sessions_of_another_project_are_merged_where_this_one_has_none(project,
     assert found["b.tif"] == SessionEntry("theirs")
 
 
+# ---- the pixel size of an image, and that of its clusters
+def test_a_pixel_size_that_was_changed_since_the_analysis_is_still_said_after_opening(
+    project, state
+):
+    analysed_nm = state.pixel_sizes.get("a.tif")
+    state.pixel_sizes.set("a.tif", 2 * analysed_nm)
+    state.clusters.remove_ids("a.tif", [1])  # writes the clusters again
+    assert state.pixel_sizes.has_changed("a.tif")
+    project.close()
+    state, project = opened(project.path)
+    with project:
+        assert state.pixel_sizes.get("a.tif") == 2 * analysed_nm
+        assert state.pixel_sizes.has_changed("a.tif")
+        stored = project.load("a.tif")
+        assert stored.analysis.micrograph.pixel_size_nm == pytest.approx(analysed_nm)
+        state.follow_file("a.tif", stored.micrograph)  # it was moved
+        assert state.pixel_sizes.has_changed("a.tif")
+        state.pixel_sizes.set("a.tif", analysed_nm)
+        assert not state.pixel_sizes.has_changed("a.tif")
+
+
+def test_undo_of_an_analysis_keeps_the_pixel_size_that_is_shown(folder, project, state):
+    analysed_nm = state.pixel_sizes.get("a.tif")
+    state.pixel_sizes.set("a.tif", 0.08)
+    again = analysed(folder / "a.tif")
+    table = again.table.assign(y_nm=0.08 * again.table["y_px"], x_nm=0.08 * again.table["x_px"])
+    new = replace(again, micrograph=again.micrograph.with_pixel_size(0.08), table=table)
+    state.clusters.set_analysis(new)
+    state.history.undo()
+    assert state.pixel_sizes.get("a.tif") == 0.08 and state.pixel_sizes.has_changed("a.tif")
+    assert project.load("a.tif").micrograph.pixel_size_nm == 0.08
+    state.history.undo()
+    assert project.load("a.tif").micrograph.pixel_size_nm == analysed_nm
+    for _ in range(2):
+        state.history.redo()
+    stored = project.load("a.tif")
+    assert stored.micrograph.pixel_size_nm == stored.analysis.micrograph.pixel_size_nm == 0.08
+
+
 # ---- images that are removed from the project
 def removed(project: Project) -> list[str]:
     return list(project.image_files.removed)

@@ -272,7 +272,7 @@ def write_edit(
         for cluster_id in new:  # a blind label counts where there is no open one
             settle(db, image_id, cluster_id)
     elif not blind:
-        write_rows(db, image_id, before, after, old, new, ids)
+        write_rows(db, image_id, before, after, old, new, ids, is_undo=is_undo)
 
 
 def is_of_model_only(edit: RecordableEdit, before: Analysis | None, after: Analysis | None) -> bool:

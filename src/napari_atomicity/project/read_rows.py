@@ -37,6 +37,8 @@ from .rows import MEASURED, PREDICTED, WITH_OWN_PLACE
 # ---- the analysis of an image as it is stored in a project
 
 _NO_TABLE = pd.DataFrame()
+_SAME_SIZE = 1e-6
+"""Largest relative difference of equal pixel sizes."""
 
 
 class StoredAnalysis(Analysis):
@@ -183,7 +185,7 @@ def _read_analysis(
         raise ValueError("a duration is no number")
     return StoredAnalysis.of(
         rows.columns,
-        micrograph,
+        _as_analysed(micrograph, rows.columns),
         rows.outlines,
         *arrays,
         field_of_view or 0.0,
@@ -192,6 +194,19 @@ def _read_analysis(
         durations,
         polygons,
     )
+
+
+def _as_analysed(micrograph: LazyMicrograph, columns: Columns) -> LazyMicrograph:
+    """Return the image with the pixel size of its clusters: a person may have changed it since."""
+    size_nm, found = micrograph.pixel_size_nm, columns["y_px"] > 0
+    with np.errstate(all="ignore"):
+        ratios = columns["y_nm"][found] / columns["y_px"][found]
+    if size_nm is None or not len(ratios) or np.allclose(ratios, size_nm, rtol=_SAME_SIZE, atol=0):
+        return micrograph
+    analysed_nm = _plausible_size(float(np.median(ratios)))
+    if analysed_nm is None or not np.allclose(ratios, analysed_nm, rtol=_SAME_SIZE, atol=0):
+        return micrograph  # the positions are damaged
+    return micrograph.with_pixel_size(analysed_nm)
 
 
 def _checked_parameters(parameters: dict[str, Any]) -> dict[str, Any]:

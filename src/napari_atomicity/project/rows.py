@@ -64,6 +64,8 @@ def write_rows(
     old: dict[int, dict[str, Any]],
     new: dict[int, dict[str, Any]],
     cluster_ids: frozenset[int] | None,  # clusters that may have changed; None: any
+    *,
+    is_undo: bool = False,
 ) -> None:
     """Write the clusters of an image, and what the analysis says of the image."""
     if after is None or cluster_ids is None:
@@ -82,7 +84,7 @@ def write_rows(
     classes = tables.classes_of(after.table)
     _insert_predictions(db, image_id, {i: new[i] for i in whole}, classes)
     if _has_new_record(before, after, cluster_ids):
-        _write_analysis(db, image_id, after, classes)
+        _write_analysis(db, image_id, before, after, classes, is_undo)
     if before is None or before.regions is not after.regions:
         regions = json.dumps([np.asarray(r).tolist() for r in after.regions])
         db.execute("UPDATE images SET regions = ? WHERE image_id = ?", (regions, image_id))
@@ -140,17 +142,27 @@ def _measurements(row: dict[str, Any], names: list[str]) -> str | None:
 
 
 def _write_analysis(
-    db: sqlite3.Connection, image_id: int, after: Analysis, classes: list[str]
+    db: sqlite3.Connection,
+    image_id: int,
+    before: Analysis | None,
+    after: Analysis,
+    classes: list[str],
+    is_undo: bool = False,
 ) -> None:
+    # The image keeps the pixel size that a person has entered since its analysis.
+    size_nm = after.micrograph.pixel_size_nm
+    if is_undo or (before is not None and before.micrograph.pixel_size_nm == size_nm):
+        size_nm = None
     scale = None if after.scale is None else json.dumps(plain(asdict(after.scale)))
     model = after.parameters.get("model") or {}
     model_id = model.get("model_id")
     db.execute(
         "UPDATE images SET analysed = 1, error = '', model_id = ?, parameters = ?, scale = ?, "
-        "field_of_view_nm = ?, pixel_size_nm = ?, seconds = ? WHERE image_id = ?",
+        "field_of_view_nm = ?, pixel_size_nm = coalesce(?, pixel_size_nm), seconds = ? "
+        "WHERE image_id = ?",
         (
             model_id, json.dumps(plain(after.parameters)), scale, after.field_of_view_nm,
-            after.micrograph.pixel_size_nm, json.dumps(plain(after.seconds)), image_id,
+            size_nm, json.dumps(plain(after.seconds)), image_id,
         ),
     )  # fmt: skip
     if model_id:
@@ -236,7 +248,7 @@ def write_predictions(
         # Unless it was undone meanwhile.
         there = db.execute("SELECT analysed FROM images WHERE image_id = ?", (image_id,))
         if there.fetchone()[0]:
-            _write_analysis(db, image_id, after, classes)
+            _write_analysis(db, image_id, before, after, classes)
 
 
 def _insert_predictions(

@@ -174,6 +174,14 @@ def blinded(analysis: Analysis, labels: dict[int, str]) -> Analysis:
     )
 
 
+def with_micrograph(analysis: Analysis, micrograph: Micrograph) -> Analysis:
+    """Return the analysis of another micrograph; it keeps the pixel size of its clusters."""
+    size_nm = analysis.micrograph.pixel_size_nm
+    if micrograph.pixel_size_nm != size_nm:
+        micrograph = micrograph.with_pixel_size(size_nm)
+    return replace(analysis, micrograph=micrograph)
+
+
 class AnalysisStore:
     """Analyses by image, with the columns of their tables at hand."""
 
@@ -298,6 +306,6 @@ class AnalysisStore:
             self._generation[image] = self._generation.get(image, 0) + 1
 
     def set_micrograph(self, image: str, micrograph: Micrograph) -> None:
-        """Replace the micrograph of an analysis; its clusters stay."""
+        """Replace the micrograph of an analysis; its clusters and their pixel size stay."""
         if image in self._analyses:
-            self._analyses[image] = replace(self._analyses[image], micrograph=micrograph)
+            self._analyses[image] = with_micrograph(self._analyses[image], micrograph)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -292,8 +293,11 @@ class PixelSizes:
 
     def has_changed(self, image: str) -> bool:
         """Return whether the analysis of an image refers to another pixel size."""
-        analysis = self._state.analysis(image)
-        return analysis is not None and analysis.micrograph.pixel_size_nm != self.get(image)
+        analysis, now = self._state.analysis(image), self.get(image)
+        if analysis is None:
+            return False
+        before = analysis.micrograph.pixel_size_nm
+        return before != now and (not before or not now or not math.isclose(before, now))
 
     def mark(self, analysis: Analysis) -> Analysis:
         """Return an analysis whose parameters name a pixel size that was changed since."""

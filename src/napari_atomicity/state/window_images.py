@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 import pandas as pd
 from psygnal import Signal
@@ -19,7 +18,7 @@ from ..core.tables.cluster_table import Key
 from ..core.tables.table_cache import Columns
 from ..models.analysis import Analysis
 from ..project import Project
-from .analysis_store import AnalysisStore, blinded
+from .analysis_store import AnalysisStore, blinded, with_micrograph
 from .chunked_steps import ChunkedSteps
 from .cluster_rows import remove_rows
 from .edits import Relabel
@@ -90,7 +89,7 @@ class BlindMode:
     def set_micrograph(self, image: str, micrograph: Micrograph) -> None:
         """Replace the micrograph of a hidden analysis."""
         if self.hidden is not None and image in self.hidden:
-            self.hidden[image] = replace(self.hidden[image], micrograph=micrograph)
+            self.hidden[image] = with_micrograph(self.hidden[image], micrograph)
 
 
 def with_labels(analysis: Analysis, labels: Mapping[int, str]) -> Analysis:

@@ -221,8 +221,8 @@ def _make_track(
 
 def _unlabelled_track(track_id: int, first_frame: int, rows: np.ndarray, found: Smoothed) -> Track:
     """Return a track of which no frame says anything of the label: the prior is no result."""
-    nothing = np.full_like(found.posterior, np.nan)
-    return Track(track_id, first_frame, rows, np.full(len(rows), "", object), nothing[:, 0], nothing)
+    nothing, label = np.full_like(found.posterior, np.nan), np.full(len(rows), "", object)
+    return Track(track_id, first_frame, rows, label, nothing[:, 0], nothing)
 
 
 def find_dwells(path: np.ndarray) -> list[slice]:
