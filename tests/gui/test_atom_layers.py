@@ -435,7 +435,9 @@ def test_keys_do_the_rest(marking, viewer, press):
     assert atoms.selection == {("field", 4)}
     press(KEY.Key_U)
     assert table(marking).loc[4, "uncertain"]
-    press(KEY.Key_U)
+    press(KEY.Key_C)  # what is confirmed is certain
+    assert not table(marking).loc[4, "uncertain"]
+    press(KEY.Key_U, KEY.Key_U)
     assert not table(marking).loc[4, "uncertain"]
     press(KEY.Key_Tab)
     assert atoms.selection == {("field", 2)}
@@ -450,7 +452,7 @@ def test_keys_do_the_rest(marking, viewer, press):
     )
     press(KEY.Key_Backspace)
     assert table(marking).index.tolist() == [3, 4] and consistent(marking)
-    for _ in range(8):
+    for _ in range(10):
         press(KEY.Key_Z, modifiers=CTRL)
     assert table(marking).index.tolist() == [1, 2, 3, 4]
     assert (table(marking)["origin"] == MODEL).all()

@@ -148,7 +148,12 @@ def test_all_images_are_pooled(dock, state, settled):
     assert value(dock, "Atoms, counted") == "70" and value(dock, "Support") == "128 nm²"
     state.add_image(replace(found_in("three").micrograph))
     settled(dock)
-    assert "1 of 3 images left out" in dock.note.text()
+    assert "1 of 3 images left out: atoms have not been searched" in dock.note.text()
+    state.pixel_sizes.set("two", 0.5 * state.pixel_sizes.get("two"))
+    settled(dock)
+    assert value(dock, "Atoms, counted") == "30"
+    assert "1 of 3 images left out: atoms have not been searched" in dock.note.text()
+    assert "Left out: the pixel size of two has changed" in dock.note.text()
 
 
 def test_each_line_says_what_it_is_and_has_a_source(dock):
@@ -317,6 +322,10 @@ def test_what_is_missed_stands_below_the_density(dock, state, settled):
         census.density_per_nm2, rel=0.01
     )
     assert dock.shown_rows()["density_complete_per_nm2"].tolist() == [census.density_per_nm2]
+    dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("all"))
+    settled(dock)
+    assert value(dock, "Completeness of 1 field") == per_cent(census.share)
+    dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("current"))
     state.history.undo()
     settled(dock)
     assert "Density, all atoms" not in {line[0] for line in dock.model.lines}

@@ -175,8 +175,8 @@ class AtomStore:
         self._change(keys, lambda mark: replace(mark, uncertain=uncertain), verb)
 
     def confirm(self, keys: Iterable[AtomKey]) -> None:
-        """Confirm atoms: they stay at every threshold."""
-        self._change(keys, lambda mark: replace(mark, present=True), "confirm")
+        """Confirm atoms: they stay at every threshold, and are certain."""
+        self._change(keys, lambda mark: replace(mark, present=True, uncertain=False), "confirm")
 
     def _change(self, keys: Iterable[AtomKey], change: Callable[[Mark], Mark], verb: str) -> None:
         self._state.finish()

@@ -22,6 +22,7 @@ from ....core.acquisition_session import Sample
 from ....core.micrograph import Micrograph
 from ....core.progress import Progress, Stop
 from ....core.settings import GROUP_DISTANCE_NM
+from ....core.text import capital
 from ....io.clipboard import tab_separated
 from ....io.provenance import Outcome
 from ....io.tables import write_table
@@ -148,7 +149,7 @@ class Waiting(QWidget):
 
 NO_ATOMS = "No atoms yet: find them in the dock Atoms, or mark them manually."
 OUTDATED = (
-    "The pixel size of {} has changed since its atoms were found. Find them again in the dock "
+    "the pixel size of {} has changed since its atoms were found. Find them again in the dock "
     "Atoms."
 )
 NO_PIXEL_SIZE = (
@@ -163,15 +164,17 @@ def format_reasons(reasons: dict[str, str]) -> str:
     return f"{text}. The support can be drawn in the dock Atoms."
 
 
-def format_left_out(found: DispersionResults, images: int) -> str:
+def format_left_out(found: DispersionResults, images: int, outdated: Sequence[str]) -> str:
     """Format which images are left out, and in which most detections are."""
     without = found.reasons
     lines = []
-    unseen = images - len(found.of)
+    unseen = images - len(found.of) - len(outdated)
     if unseen > 0:
         lines.append(
             f"{unseen} of {images} images left out: atoms have not been searched there yet."
         )
+    if outdated:
+        lines.append(f"Left out: {OUTDATED.format(', '.join(outdated))}")
     if without:
         lines.append("Left out: " + "; ".join(f"{i}: {why}" for i, why in without.items()) + ".")
     statistics = {i: one.dispersion for i, one in found.of.items() if one.dispersion is not None}
@@ -375,6 +378,10 @@ class Dispersion(Dock):
         self.message.hide()
         self._debounce.start(DEBOUNCE_MS if same_images else 0)
 
+    def _of_old_size(self) -> list[str]:
+        """Return the images whose atoms refer to another pixel size."""
+        return [i for i in self.state.images if self.of_all and self.state.atoms.outdated(i)]
+
     @property
     def _n_images(self) -> int:
         return len(self.state.images) if self.of_all else 1
@@ -403,7 +410,7 @@ class Dispersion(Dock):
         if self.state.micrograph(image).pixel_size_nm is None:
             return NO_PIXEL_SIZE.format(image)
         if self.state.atoms.outdated(image):
-            return OUTDATED.format(image)
+            return capital(OUTDATED.format(image))
         return NO_ATOMS
 
     def _stop(self) -> None:
@@ -434,7 +441,7 @@ class Dispersion(Dock):
         self.found = found
         self.message.hide()
         self._show_figures()
-        self.note.setText(format_left_out(found, self._n_images))
+        self.note.setText(format_left_out(found, self._n_images, self._of_old_size()))
         self.note.setVisible(bool(self.note.text()))
         self.body.show()
         self.body.setEnabled(True)
@@ -444,7 +451,9 @@ class Dispersion(Dock):
         found = self.found
         if found is not None and found.dispersion is not None:
             row = found.rows(self.loading.settings()).iloc[-1].to_dict()
-            self.model.show_figures(figures(found.dispersion, row))
+            seen = [one for one in found.of.values() if one.dispersion is not None]
+            tested = sum(one.completeness is not None for one in seen)
+            self.model.show_figures(figures(found.dispersion, row, tested))
 
     def _show_none(self, message: str) -> None:
         self.found = None

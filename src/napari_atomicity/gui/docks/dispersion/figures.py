@@ -49,13 +49,16 @@ class DispersionFigure:
 
 
 def figures(
-    found: DispersionStatistics, of_atoms: Mapping[str, Any] | None = None
+    found: DispersionStatistics,
+    of_atoms: Mapping[str, Any] | None = None,  # the row of ``dispersion.csv``
+    tested: int = 1,  # number of images whose completeness is known
 ) -> list[DispersionFigure]:
     """Return all lines of a dispersion."""
     row, level = found.row(), f"{100 * found.level:g} %"
+    of_fields = "" if tested == row["images"] else f" of {pluralise(tested, 'field')}"
     return [
         *_density(row, level),
-        *_missed(of_atoms or {}),
+        *_missed(of_atoms or {}, of_fields),
         *_loading(of_atoms or {}, level),
         *_neighbours(row, level, found.level),
         *_shares(found, row, level),
@@ -89,7 +92,9 @@ def _density(row: dict[str, Any], level: str) -> list[DispersionFigure]:
             number(row["n_atoms_expected"]),
             interval(*here),
             "Sum of the probabilities of all candidates, divided by the fraction of the atoms that "
-            f"are candidates; {level} interval of the detection, for this field only.",
+            f"are candidates; {level} interval of the detection, for this field only. An atom that "
+            "you add is one of those that the model missed: the fraction grows, the number does "
+            "not, until more are added than were expected.",
         ),
         DispersionFigure(
             "Atoms, counted",
@@ -107,12 +112,12 @@ def _density(row: dict[str, Any], level: str) -> list[DispersionFigure]:
     ]
 
 
-def _missed(row: Mapping[str, Any]) -> list[DispersionFigure]:
+def _missed(row: Mapping[str, Any], of_fields: str) -> list[DispersionFigure]:
     if not math.isfinite(row.get("completeness", math.nan)):
         return []
     return [
         DispersionFigure(
-            "Completeness",
+            f"Completeness{of_fields}",
             share_of(row["completeness"]),
             shares(row["completeness_low"], row["completeness_high"]),
             "Fraction of the atoms that are detected at the threshold, with its 95 % interval, "
