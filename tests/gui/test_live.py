@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 from brightness import PIXEL_NM, blobs
@@ -119,7 +120,7 @@ def test_images_are_labelled_with_their_session_unless_switched_off(dock, folder
         assert dock.by_session.isEnabled()
         dock.by_session.setChecked(session == "auto")
         press(dock)
-        assert not dock.by_session.isEnabled()
+        assert not dock.by_session.isEnabled() and not dock.models.isEnabled()
         qtbot.waitUntil(lambda n=number: len(dock.history.rows) == n, timeout=20_000)
         stop(dock, qtbot)
         record = json.loads((folder / RESULTS / "run.json").read_text())
@@ -444,6 +445,26 @@ def test_a_long_history_is_thinned():
     assert history.classes == ("Pt19",)
     assert history.values("images")[-1] == 3 * MAX_ROWS
     assert history.drift()[-1] == 0.5
+
+
+def test_the_history_is_of_one_model_and_one_run():
+    """Another model analyses all images anew; its ratios do not continue those before."""
+    history = LiveHistory()
+    rows = [
+        (1, {"fraction_Pt19": 0.5, "fraction_Pt30": 0.5}),
+        (2, {"fraction_Pt19": 0.6, "fraction_Pt30": 0.4}),
+        (1, {"fraction_Pt19": 0.3, "fraction_Pt70": 0.7}),
+        (2, {"fraction_Pt19": 0.2, "fraction_Pt70": 0.8}),
+        (1, {"fraction_Pt19": 0.9, "fraction_Pt70": 0.1}),  # of the same classes
+    ]
+    shown = []
+    for images, shares in rows:
+        history.add({"images": images, **shares})
+        shown.append((history.classes, history.values("fraction_Pt19").tolist()))
+    assert shown[1] == (("Pt19", "Pt30"), [0.5, 0.6])
+    assert shown[3] == (("Pt19", "Pt70"), [0.3, 0.2])
+    assert shown[4] == (("Pt19", "Pt70"), [0.9])
+    assert len(LiveHistory.of_log(pd.DataFrame([{"images": i, **s} for i, s in rows])).rows) == 1
 
 
 def test_a_card_without_a_limit_has_no_drift():

@@ -17,6 +17,7 @@ from waiting import draw_now
 
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.palette import colour_of
+from napari_atomicity.core.tables.cluster_table import ALL
 from napari_atomicity.gui.controls.bars import ALL_IMAGES, THIS_IMAGE, Bar, BarChart
 from napari_atomicity.gui.docks.ratios import dock as docks
 from napari_atomicity.gui.docks.ratios.dock import Ratios
@@ -232,10 +233,12 @@ def test_exports_read_back_the_same(dock, state, to_file, settle, viewer, suffix
     settle(viewer)
     pd.testing.assert_frame_equal(
         read_table(path),
-        class_ratios(state.table(), CLASSES),
+        class_ratios(state.table(), CLASSES, groups=state.group_scopes()),
         check_dtype=False,
         check_column_type=False,
     )
+    kinds = {scope.partition(":")[0] for scope in read_table(path)["scope"]}
+    assert kinds == {"field", "second", "session", "sample", "all"}
     path = to_file(f"clusters{suffix}")
     choose(dock.export_button, "Clusters…")
     settle(viewer)
@@ -253,7 +256,8 @@ def test_ratios_are_exported_as_latex(dock, state, to_file, settle, viewer):
     path = to_file("ratios.tex")
     dock.export_ratios()
     settle(viewer)
-    assert path.read_text() == latex_table(class_ratios(state.table(), CLASSES))
+    ratios = class_ratios(state.table(), CLASSES, groups=state.group_scopes())
+    assert path.read_text() == latex_table(ratios)
 
 
 def test_a_file_that_cannot_be_written_is_reported(dock, to_file, tmp_path, settle, viewer):
@@ -503,6 +507,10 @@ def test_a_reference_belongs_to_its_project_and_to_its_classes(dock, state, tmp_
     assert report.choices().reference is None  # it is that of this image
     dock.scope_combo.setCurrentText(ALL_IMAGES)
     assert report.choices().reference["fraction"].tolist() == [0.75, 0.25]
+    again = Ratios(dock.binding.viewer)  # as after the dock was closed
+    assert again.reference.line.text() == "Pt19:Pt70 = 3:1"
+    assert again.reference.known(ALL) == {"Pt19": 0.75, "Pt70": 0.25}
+    again.deleteLater()
     report.reference.setText("Pt19 = 1")
     assert report.choices().reference["class"].tolist() == ["Pt19"]
     report.reference.clear()

@@ -195,7 +195,8 @@ def test_a_table_goes_into_a_file(dock, state, tmp_path, monkeypatch, settle, vi
         settle(viewer)
     read = read_clusters(tmp_path / "c.csv")
     pd.testing.assert_frame_equal(read, state.table(), check_dtype=False)
-    assert (tmp_path / "r.tex").read_text() == latex_table(class_ratios(state.table(), CLASSES))
+    ratios = class_ratios(state.table(), CLASSES, groups=state.group_scopes())
+    assert (tmp_path / "r.tex").read_text() == latex_table(ratios)
 
 
 def test_it_says_what_there_is(viewer, qtbot):

@@ -16,7 +16,7 @@ from typing import Any
 from psygnal import Signal
 
 from ..atoms.marks import ImageAtoms
-from ..core.acquisition_session import SessionEntry
+from ..core.acquisition_session import SessionEntry, group_scopes
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
 from ..core.tables.cluster_table import Key
@@ -380,6 +380,18 @@ class WindowState(WindowImages):
     def classes(self) -> list[str]:
         """Return the classes of all analyses, in order."""
         return self.store.classes(self._blind.hidden)
+
+    def group_scopes(self) -> dict[str, list[str]]:
+        """Return the sessions and samples of the analysed images, as scopes of ratios.
+
+        In blind mode there are none: the name of a sample would tell the labels.
+        """
+        analysed = set() if self.blind else self.store.analyses.keys()
+        sessions, samples = (
+            {i: group.name for group in groups for i in group.images if i in analysed}
+            for groups in (self.sessions.groups(), self.sessions.samples())
+        )
+        return group_scopes(sessions, samples)
 
     # ---- selection
     def choose(self, image: str) -> None:

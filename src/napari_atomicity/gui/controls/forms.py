@@ -230,6 +230,13 @@ class ComboBox(QComboBox):
         super().__init__(parent)
         adjust_combo(self)
 
+    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
+        """Leave keys such as Ctrl+Z to the window: Qt would look for an entry with Z."""
+        if event.modifiers() & Qt.KeyboardModifier.ControlModifier:
+            event.ignore()
+        else:
+            super().keyPressEvent(event)
+
 
 class Slider(QSlider):
     """A horizontal slider that ignores the wheel."""

@@ -55,6 +55,7 @@ from ..panels.steps import (
 )
 from ..panels.table_files import copy_as_button
 from ..viewer.binding import Binding
+from ..viewer.clusters.labelling import focus_canvas
 from ..viewer.layers.polygons import outlines_in
 
 
@@ -118,6 +119,7 @@ class Corrections(Panel):
         if index > 0:
             self.state.clusters.relabel(self.state.selection, self.labels.itemData(index))
         self.labels.setCurrentIndex(0)
+        focus_canvas(self.binding.viewer)  # the next key labels, and is no search in the list
 
     def _set_label_mode(self, on: bool) -> None:
         self.binding.label_mode.on = on

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,14 +21,12 @@ from qtpy.QtWidgets import (
 from ...core.progress import Progress, Stop
 from ...core.text import pluralise
 from ...io.reference_ratios import EXAMPLE, parse_reference
-from ...io.tables import concatenate, read_reference, write_clusters, write_ratios
+from ...io.tables import concatenate, read_reference, write_clusters
 from ...models.analysis import limits_of
 from ...pipeline.repeat import Run, runs_of
 from ...state.export import Choices, Snapshot, export, snapshot
 from ...state.window_state import WindowState
 from ...statistics.ratios.prevalence import METHODS
-from ...statistics.ratios.ratio_notes import ImageLimits
-from ...statistics.ratios.ratios import class_ratios
 from ..controls.bars import keeps_ratios
 from ..controls.forms import ComboBox, folded, labelled, main_button, new_form
 from ..controls.save_dialogs import choose_new_folder
@@ -43,6 +40,7 @@ from ..panels.table_files import (
     TABLE_TYPES,
     choose_table_path,
     copy_as_button,
+    count_and_write,
     write_in_worker,
 )
 from ..viewer.models import card_of
@@ -90,11 +88,6 @@ def write_all(
     card = card_of(concatenate([a.table for a in contents.analyses]))
     found = find_summaries(contents.sessions, contents.analyses) if choices.report else []
     return export(contents, folder, choices, progress, stop, card=card, sessions=found)
-
-
-def _write_ratios(table: pd.DataFrame, path: Path, limits: Mapping[str, ImageLimits]) -> Path:
-    """Count and write in a worker."""
-    return write_ratios(class_ratios(table, limits=limits), path)
 
 
 class Report(Dock):
@@ -293,9 +286,11 @@ class Report(Dock):
             write_in_worker(self, write_clusters, self.state.table(), path)
 
     def export_ratios(self) -> None:
-        """Choose a file and write the counted ratios of every image and of all images."""
+        """Choose a file and write the counted ratios of every image, group and of all images."""
         path = choose_table_path(self, "ratios.csv", RATIO_FILE_TYPES)
         if path is not None:
             analyses = [] if self.state.blind else self.state.store.analyses.values()
             limits = limits_of(map(self.state.pixel_sizes.mark, analyses), keeps_ratios())
-            write_in_worker(self, partial(_write_ratios, limits=limits), self.state.table(), path)
+            options = {"limits": limits, "groups": self.state.group_scopes()}
+            write = partial(count_and_write, options=options)
+            write_in_worker(self, write, self.state.table(), path)

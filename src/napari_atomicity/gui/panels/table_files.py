@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,16 @@ import pandas as pd
 from qtpy.QtCore import QMimeData
 from qtpy.QtWidgets import QApplication, QMenu, QPushButton
 
+from ...core.progress import Stop
 from ...core.tables.cluster_table import column_of
 from ...core.text import pluralise
 from ...io.clipboard import html_table, tab_separated
 from ...io.images import unique_names
 from ...io.outline_files import write_outlines
-from ...io.tables import describe_columns, write_table
+from ...io.tables import describe_columns, write_ratios, write_table
 from ...models.analysis import Analysis
 from ...pipeline.repeat import OUT, Run, as_command, as_python
+from ...statistics.ratios.ratios import class_ratios
 from ..controls.questions import show_info
 from ..controls.save_dialogs import choose_file
 from ..tasks import start
@@ -103,6 +105,16 @@ def write_in_worker(dock: Any, write: Callable[[Any, Path], Path], table: Any, p
         on_result=lambda path: show_info(f"Written: {path}"),
         key=f"write {path}",
     )
+
+
+def count_and_write(
+    table: pd.DataFrame,
+    path: Path,
+    options: Mapping[str, Any],  # of `class_ratios`
+    stop: Stop | None = None,
+) -> Path:
+    """Count the classes of a cluster table and write their ratios, in a worker."""
+    return write_ratios(class_ratios(table, **options, stop=stop), path)
 
 
 def write_shown(table: pd.DataFrame, path: Path) -> Path:

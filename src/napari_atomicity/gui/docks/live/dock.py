@@ -256,7 +256,7 @@ class Live(Dock):
             if watching is None
             else "Stop watching and write tables and report. You can continue later."
         )
-        for widget in (self.folder, self.choose, self.settings, self.by_session):
+        for widget in (self.folder, self.choose, self.models, self.settings, self.by_session):
             widget.setEnabled(watching is None)
 
     def refresh(self) -> None:

@@ -39,7 +39,10 @@ MAX_ROWS = 2000
 
 @dataclass
 class LiveHistory:
-    """Rows of ``live.csv`` (`pipeline.live.live`), as far as they are plotted."""
+    """Rows of ``live.csv`` (`pipeline.live.live`), as far as they are plotted.
+
+    They are of one run of the results: it begins anew with another model.
+    """
 
     classes: tuple[str, ...] = ()
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -47,15 +50,15 @@ class LiveHistory:
     @classmethod
     def of_log(cls, log: pd.DataFrame) -> LiveHistory:
         """Read the rows of an earlier run."""
-        classes = [c.removeprefix("fraction_") for c in log.columns if c.startswith("fraction_")]
-        history = cls(tuple(classes))
+        history = cls()
         for row in log.to_dict("records"):
             history.add(row)
         return history
 
     def add(self, row: Mapping[str, Any]) -> None:
-        if not self.classes:
-            self.classes = tuple(c.removeprefix("fraction_") for c in row if _is_fraction(c))
+        classes = tuple(c.removeprefix("fraction_") for c in row if _is_fraction(c))
+        if classes != self.classes or row.get("images") == 1:
+            self.classes, self.rows = classes, []
         self.rows.append(dict(row))
         if len(self.rows) > MAX_ROWS:
             self.rows = self.rows[: -MAX_ROWS // 4 : 2] + self.rows[-MAX_ROWS // 4 :]

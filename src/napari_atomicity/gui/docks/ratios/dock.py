@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pandas as pd
 from qtpy.QtCore import QSignalBlocker, QSize, Qt
@@ -23,7 +25,7 @@ from ....core.errors import TableError
 from ....core.model_card import ModelCard
 from ....core.tables.cluster_table import ALL
 from ....io.clipboard import latex_table
-from ....io.tables import write_clusters, write_ratios
+from ....io.tables import write_clusters
 from ....models.analysis import Analysis, limits_of
 from ....statistics.ratios.prevalence import METHODS, unavailable
 from ....statistics.ratios.ratio_notes import ImageLimits, reason_to_withhold
@@ -55,6 +57,7 @@ from ...panels.table_files import (
     as_mime,
     choose_table_path,
     copy_table,
+    count_and_write,
     write_in_worker,
 )
 from ...tasks import running
@@ -80,6 +83,7 @@ class Ratios(Dock):
         self._of_image: pd.DataFrame | None = None
         self._card: ModelCard | None = None
         self._limits: dict[str, ImageLimits] = {}
+        self._wanted: dict[str, Any] = {}
         self._reason: str | None = None
         self._is_scope_chosen = False
         self.content.setContentsMargins(6, 6, 6, 6)
@@ -213,7 +217,7 @@ class Ratios(Dock):
         self._limits = limits_of(
             map(state.pixel_sizes.mark, self._analyses()), self.keep.isChecked()
         )
-        wanted = {
+        wanted = self._wanted = {
             "images": images,
             "method": self.method,
             "card": self._card,
@@ -400,10 +404,12 @@ class Ratios(Dock):
         copy_table(latex_table(self.shown()), len(self.shown()))
 
     def export_ratios(self) -> None:
-        """Write the ratios of every image and of all images into a chosen file."""
+        """Write the ratios of every image, session and sample, and of all, into a chosen file."""
         path = choose_table_path(self, "ratios.csv", RATIO_FILE_TYPES)
         if path is not None:
-            write_in_worker(self, write_ratios, self.ratios, path)
+            own = {"classes": self.state.classes(), "groups": self.state.group_scopes()}
+            write = partial(count_and_write, options={**self._wanted, **own})
+            write_in_worker(self, write, self.state.table(), path)
 
     def export_clusters(self) -> None:
         """Write the cluster table of all images into a chosen file."""

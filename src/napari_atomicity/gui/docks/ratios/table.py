@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -141,6 +142,10 @@ class RatioModel(QAbstractTableModel):
         return None
 
 
+_REFERENCES: WeakKeyDictionary[Binding, dict[Path | int, tuple[Any, ...]]] = WeakKeyDictionary()
+"""Of each window: project, or number of what was open without one → what `ReferencePart` shows."""
+
+
 class ReferencePart(Panel):
     """Known ratios, typed or loaded, and their comparison with those that were found.
 
@@ -179,28 +184,36 @@ class ReferencePart(Panel):
         layout.addLayout(new_row(label, (self.line, 1), self.load_button))
         layout.addWidget(self.verdict)
         layout.addWidget(self.parity)
-        self.show_comparison(None)
-        self._epoch, self._path = self.state.epoch, self._project_path()
-        self._of_projects: dict[Path | None, tuple[Any, ...]] = {}
+        self._epoch = self.state.epoch
+        self._restore()
         follow(self, self.state.project_changed, self._on_project)
 
-    def _project_path(self) -> Path | None:
-        return None if self.state.project is None else self.state.project.path
+    @property
+    def _key(self) -> Path | int:
+        """Which images the reference is of: a project, or what is open without one."""
+        project = self.state.project
+        return self.state.epoch if project is None else project.path
 
     def _on_project(self) -> None:
         """Show the reference of the project that was opened, if it had one in this window."""
-        before, self._path = self._path, self._project_path()
         if self._epoch == self.state.epoch:
-            return  # the same images
-        self._epoch = self.state.epoch
-        line = self.line
-        self._of_projects[before] = line.text(), line.property("file"), self.typed, self.loaded
+            self._keep()  # the same images, in a new project
+        else:
+            self._epoch = self.state.epoch
+            self._restore()
+
+    def _keep(self) -> None:
+        """Keep the reference for when the dock was closed, or the project is opened again."""
+        shown = self.line.text(), self.line.property("file"), self.typed, self.loaded
+        _REFERENCES.setdefault(self.binding, {})[self._key] = shown
+
+    def _restore(self) -> None:
         nothing = "", None, None, None
-        shown = nothing if self._path is None else self._of_projects.get(self._path, nothing)
-        text, file, self.typed, self.loaded = shown
+        kept = _REFERENCES.get(self.binding, {}).get(self._key, nothing)
+        text, file, self.typed, self.loaded = kept
         self.binding.known_ratios = self.loaded
-        line.setProperty("file", file)
-        line.setText(text)
+        self.line.setProperty("file", file)
+        self.line.setText(text)
         self.show_comparison(None)
 
     def refusal(self) -> str:
@@ -241,6 +254,7 @@ class ReferencePart(Panel):
                 self.typed = parse_reference(line)
             except TableError as refused:
                 error = str(refused)
+        self._keep()
         self.show_comparison(None, error)
         self.reference_changed.emit()
 
@@ -254,6 +268,7 @@ class ReferencePart(Panel):
         name = Path(chosen).name
         self.line.setProperty("file", name)
         self.line.setText(name)
+        self._keep()
         self.reference_changed.emit()
 
     def show_comparison(self, comparison: Comparison | None, message: str = "") -> None:
