@@ -25,11 +25,13 @@ from ...reporting.plots.session import (
 from ...state.window_state import WindowState
 from ...statistics.ratios.ratio_notes import (
     SEPARATOR,
+    conditions_note,
     model_notes,
     session_basis,
     session_doubts,
     session_line,
 )
+from ...statistics.ratios.ratios import images_that_differ
 from .. import tasks
 from ..controls.chart import Chart
 from ..controls.forms import CollapsibleSection, selectable_label
@@ -85,12 +87,21 @@ def session_of_image(state: WindowState, image: str | None) -> dict[str, Any]:
     return {} if analysis is None else analysis.parameters.get("session", {})
 
 
-def models_of_session(state: WindowState, image: str | None) -> str:
-    """Return that different models have labelled the session of an image; "" if one has."""
+def doubts_of_image(state: WindowState, image: str | None) -> str:
+    """Return why the labels of an image are doubtful, whatever its session says; "" if nothing is.
+
+    Different models may have labelled its session, or it differs from the training, where the
+    session does not say what is wrong.
+    """
     if image is None or image not in state.images:
         return ""
     found = map(state.analysis, state.sessions.session_of(image).images)
-    return "".join(model_notes([a.model_id for a in found if a is not None and a.model_id]))
+    doubts = model_notes([a.model_id for a in found if a is not None and a.model_id])
+    analysis = state.analysis(image)
+    differs = analysis is not None and bool(images_that_differ(analysis.table))
+    if analysis is not None and differs and not session_doubts(session_of_image(state, image)):
+        doubts = [*doubts, conditions_note(analysis.parameters.get("changed_settings", ()))]
+    return SEPARATOR.join(doubts)
 
 
 def show_answer(

@@ -53,7 +53,7 @@ from ...panels.dock import Dock, Panel
 from ...panels.dock_windows import DISTRIBUTION, open_docks, show_dock
 from ...panels.forms import add_model_row, busy, may_analyse, read_limits_form
 from ...panels.session_labels import TOGETHER, session_labels_of
-from ...panels.session_scale import models_of_session, session_of_image, show_answer
+from ...panels.session_scale import doubts_of_image, session_of_image, show_answer
 from ...viewer.binding import Binding
 from ...viewer.models import write_model
 from .batch import AnalyseAll, place_of
@@ -352,8 +352,8 @@ class Browse(Dock):
         self.notes.setText("\n".join([*unsaved, *self.projects.notes, *labelled]))
         self.notes.setVisible(bool(self.notes.text()))
         image = None if self.state.blind else self.state.current
-        session, models = session_of_image(self.state, image), models_of_session(self.state, image)
-        show_answer(self.answer, [session], models, short=True)
+        session, doubts = session_of_image(self.state, image), doubts_of_image(self.state, image)
+        show_answer(self.answer, [session], doubts, short=True)
         menu = self.actions_by_name
         menu["save"].setEnabled(bool(unsaved) or (project is None and bool(images)))
         for name in ("copy", "moved", "model", "close"):
