@@ -11,6 +11,7 @@ from bar import click_cancel
 from brightness import CLASSES, N_CLUSTERS, PIXEL_NM, blobs
 from matplotlib.colors import to_rgb
 from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_atomicity.core import palette
@@ -169,6 +170,20 @@ def test_three_labels_by_key_and_one_taken_back(analysed, viewer):
     assert not state.table("field")["label_corrected"].any()
 
 
+def test_after_a_label_from_the_list_the_next_key_labels_too(analysed, viewer, dock):
+    def first_label() -> str:
+        return analysed.state.table("field")["label_corrected"][0]
+
+    labels = dock(Classify).corrections.labels
+    analysed.state.select([("field", 1)])
+    labels.setCurrentIndex(labels.findData("Pt70"))
+    labels.activated.emit(labels.currentIndex())
+    assert first_label() == "Pt70" and labels.window().focusWidget() is not labels
+    labels.setFocus()
+    QTest.keyClick(labels, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert first_label() == "" and labels.currentIndex() == 0
+
+
 def test_an_aggregate_is_labelled_by_key_and_nothing_else_is_selected(analysed, viewer, dock):
     state, layer = analysed.state, analysed.canvas.layer("field", "clusters")
     classify = dock(Classify)
@@ -233,6 +248,10 @@ def test_a_key_without_a_selection_changes_nothing(analysed, viewer):
     press(viewer, "3", "Delete", "U")
     assert tuple(analysed.state.history) == before
     assert "Select" in viewer.status
+    analysed.state.select([("field", 1)])
+    press(viewer, "9")
+    assert tuple(analysed.state.history) == before
+    assert "No class has the key 9: 1 Pt19" in viewer.status
 
 
 def test_next_goes_from_the_least_certain_to_the_next(analysed, viewer):

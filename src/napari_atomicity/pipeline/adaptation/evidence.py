@@ -115,8 +115,8 @@ def find_doubt(
         if evidence.p_better >= (SURE if by_diameter else 0.5):
             return ""
         return (
-            f"by their intensities, {evidence.after:.0%} of the clusters would be labelled rightly "
-            f"instead of {evidence.before:.0%}: no clear gain"
+            f"by their intensities, {evidence.after:.1%} of the clusters would be labelled rightly "
+            f"instead of {evidence.before:.1%}: no clear gain"
         )
     if not by_diameter:
         return ""

@@ -207,14 +207,14 @@ def format_share(share: Share) -> str:
 
 def format_accuracy(review: Reviewing, found: Accuracy | None) -> str:
     """Describe what follows from the answers, and what does not."""
+    if review.state.blind:
+        return "In blind mode there are no predictions to set the answers against."
     if found is None:
         return (
             "These clusters were chosen because they are special: how often their labels are right "
             f"says nothing of the others. For an estimate choose '{ORDERS['sample'].title}' or "
             f"'{ORDERS['random'].title}'."
         )
-    if review.state.blind:
-        return "In blind mode there are no predictions to set the answers against."
     if not found.overall.n:
         return "The accuracy of the labels will be estimated here from the answers."
     n, of = found.overall.n, found.n_population

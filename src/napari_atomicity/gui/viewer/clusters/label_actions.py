@@ -43,13 +43,18 @@ class LabelActions(EditActions):
             self._edits.canvas.show_message("Select clusters first: click or drag around them")
         return bool(self._state.selection)
 
-    def _relabel(self, label: str | None) -> None:
-        if self._is_selected() and label is not None:
+    def _relabel(self, label: str) -> None:
+        if self._is_selected():
             self._state.clusters.relabel(self._state.selection, label)
 
     def label(self, number: int) -> None:
         """Label the selected clusters as the n-th class, counted from 1; 0 means unknown."""
-        self._relabel(numbered_label(self._state, number))
+        label = numbered_label(self._state, number)
+        if label is None:
+            known = ", ".join(f"{i} {name}" for i, name in enumerate(self._state.classes(), 1))
+            self._edits.canvas.show_message(f"No class has the key {number}: {known}")
+        else:
+            self._relabel(label)
 
     def label_aggregate(self) -> None:
         """Label the selected clusters as aggregates."""
@@ -112,11 +117,11 @@ class ReviewActions(LabelActions):
     def _show_message(self, text: str) -> None:
         self._edits.canvas.show_message(text)
 
-    def _relabel(self, label: str | None) -> None:
+    def _relabel(self, label: str) -> None:
         if self._others_are_selected():
             super()._relabel(label)
             self._review.show()
-        elif label is not None and not self._is_in_another_image():
+        elif not self._is_in_another_image():
             self._review.answer(label)
 
     def unlabel(self) -> None:
