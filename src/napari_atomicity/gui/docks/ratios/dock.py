@@ -21,7 +21,6 @@ from qtpy.QtWidgets import (
     QTableView,
 )
 
-from ....core.errors import TableError
 from ....core.model_card import ModelCard
 from ....core.tables.cluster_table import ALL
 from ....io.clipboard import latex_table
@@ -30,12 +29,7 @@ from ....models.analysis import Analysis, limits_of
 from ....statistics.ratios.prevalence import METHODS, unavailable
 from ....statistics.ratios.ratio_notes import ImageLimits, reason_to_withhold
 from ....statistics.ratios.ratios import COLUMNS, class_ratios, counted, saturated_images
-from ....statistics.ratios.reference import (
-    Comparison,
-    check_reference,
-    compare,
-    pair,
-)
+from ....statistics.ratios.reference import Comparison, compare, pair
 from ...controls.bars import ALL_IMAGES, KEEP_RATIOS, THIS_IMAGE, BarChart, ratio_bars
 from ...controls.forms import (
     STRETCH,
@@ -376,17 +370,14 @@ class Ratios(Dock):
             task.cancel()
         if self.reference.loaded is None or self._reason is not None:
             return
-        state, images = self.state, self._images()
-        try:
-            check_reference(self.reference.loaded, images, state.classes())
-        except TableError as error:
-            self.reference.show_comparison(None, str(error))
+        if refusal := self.reference.refusal():
+            self.reference.show_comparison(None, refusal)
             return
         self.start(
             compare,
-            state.table(),
+            self.state.table(),
             self.reference.loaded,
-            images,
+            self._images(),
             method=self.method,
             card=self._card,
             limits=self._limits,

@@ -219,7 +219,10 @@ class ReferencePart(Panel):
     def refusal(self) -> str:
         """Return why the reference can't be used with the present classes; "" if it can."""
         state = self.state
-        reference, images = (self.typed, []) if self.loaded is None else (self.loaded, state.images)
+        analysed = [image for image in state.images if state.analysis(image) is not None]
+        reference, images = self.loaded, analysed or state.images
+        if reference is None:
+            reference, images = self.typed, []
         if reference is None:
             return ""
         try:
