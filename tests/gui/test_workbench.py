@@ -226,6 +226,21 @@ def test_drawing_ends_with_the_workspace_whose_buttons_began_it(window, model, q
     binding.atoms.marking = True
     qtbot.mouseClick(switch_of(viewer).buttons["Clusters"], Qt.MouseButton.LeftButton)
     assert not binding.atoms.marking
+    # Or with the dock that has the button; behind a tab, and while it begins to float, it goes on.
+    qtbot.mouseClick(switch_of(viewer).buttons["Atoms"], Qt.MouseButton.LeftButton)
+    atoms = open_docks(viewer)["Atoms"]
+    show_dock(viewer, "Atoms")
+    settle(viewer)
+    binding.atoms.marking = True
+    show_dock(viewer, "Live")
+    atoms.setFloating(True)
+    settle(viewer)
+    assert binding.atoms.marking
+    atoms.setFloating(False)
+    show_dock(viewer, "Atoms")
+    settle(viewer)
+    atoms.close()
+    qtbot.waitUntil(lambda: not binding.atoms.marking)
 
 
 def test_the_layout_is_remembered_by_the_next_window(window, model, qtbot):

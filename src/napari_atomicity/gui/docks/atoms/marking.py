@@ -5,12 +5,21 @@ from __future__ import annotations
 from functools import partial
 
 from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtGui import QHideEvent
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QDockWidget,
+    QHBoxLayout,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from ....atoms.marks import ImageAtoms
 from ....core.errors import AtomicityError
 from ... import tasks
 from ...controls.forms import new_row, wrapped_label
+from ...controls.refresher import single_shot
 from ...viewer.binding import Binding
 from ...viewer.layers.compat import compile_shapes_soon
 from .cluster_links import unchanged
@@ -85,6 +94,19 @@ class MarkingPart(QWidget):
         layout.addLayout(second)
         for part in (self.hint, self.done_button, self.done_words):
             layout.addWidget(part)
+        self._after_hiding = single_shot(self._stop_if_closed, owner=self)
+
+    def hideEvent(self, event: QHideEvent) -> None:  # noqa: N802
+        super().hideEvent(event)
+        self._after_hiding.start()  # a dock that begins to float is hidden for a moment
+
+    def _stop_if_closed(self) -> None:
+        """Stop marking once the dock with its button is closed; behind a tab it goes on."""
+        part: QWidget | None = self
+        while part is not None and not isinstance(part, QDockWidget):
+            part = part.parentWidget()
+        if part is not None and part.isHidden():
+            self._binding.stop_drawing()
 
     # ---- changes of the state
     def _show_switches(self) -> None:
