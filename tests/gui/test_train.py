@@ -105,6 +105,7 @@ def test_a_folder_becomes_a_model_that_other_docks_can_ask(
     assert analyse.models.model == "trained-1"
     assert dock.start_from.findText("trained-1") >= 0
     assert dock.button.isEnabled() and dock.button.text() == "Train"
+    assert dock.out.text() == str(free_path())  # the next training replaces nothing
 
 
 def test_a_training_that_is_cancelled_can_be_continued(

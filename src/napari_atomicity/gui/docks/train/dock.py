@@ -80,12 +80,15 @@ def summary(card: ModelCard) -> str:
     return "\n".join(filter(None, lines))
 
 
+_NAME = "trained-"
+
+
 def free_path() -> Path:
     """Return a new file name in the user's folder of models."""
     folder, i = user_folder(), 1
-    while (folder / f"trained-{i}.safetensors").exists():
+    while (folder / f"{_NAME}{i}.safetensors").exists():
         i += 1
-    return folder / f"trained-{i}.safetensors"
+    return folder / f"{_NAME}{i}.safetensors"
 
 
 FOLDER, SIMULATION, CORRECTIONS = range(3)
@@ -379,6 +382,8 @@ class Train(Dock):
         self._show_result(True)
         model_folder.changed.emit()
         self.binding.projects.keep_model(self._made)
+        if self._made.parent == user_folder() and self._made.stem.startswith(_NAME):
+            self.out.setText(str(free_path()))  # the next training replaces nothing
 
 
 def _with_layout(form: Any) -> QWidget:
