@@ -137,3 +137,29 @@ def test_classes_of_equal_apparent_size_tell_no_scale():
     image = ImageMeasurements(rng.normal(4, 0.1, 20), np.zeros(20))
     assert scale_without_classes([image], flat, 0.1) is None
     assert scale_without_classes([image], flat, 0.1, (1.0, 0.05)) == pytest.approx((1.0, 0.05))
+
+
+def test_clusters_that_several_frames_show_are_tested_once():
+    """Repeats of one field, alike but for noise, are no further clusters."""
+    rng = np.random.default_rng(3)
+    field = image(rng, [19, 41, 70], n=30)
+    frames = [
+        replace(
+            field,
+            log_intensity=field.log_intensity + rng.normal(0, 0.01, 30),
+            log_size=field.log_size + rng.normal(0, 0.02, 30),
+        )
+        for _ in range(12)
+    ]
+    stack = ImageMeasurements(
+        np.concatenate([f.log_intensity for f in frames]),
+        np.concatenate([f.log_size for f in frames]),
+        once=np.arange(12 * 30) < 30,
+    )
+    one, repeated, once = (
+        fit_session_classes([x], REFERENCE, SIZES, 0.05)
+        for x in (field, replace(stack, once=None), stack)
+    )
+    assert one.fits and once.fits and once.number.sum() == one.number.sum()
+    assert once.excess == pytest.approx(one.excess, abs=2)
+    assert repeated.excess > once.excess + 10

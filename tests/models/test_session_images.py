@@ -21,11 +21,11 @@ SCALE = ScaleReference(
 REFERENCE = replace(ApparentSize.from_diameters(SCALE), lone_atoms=(0.1, 0.03))
 
 
-def measure(reference: ApparentSize, lone_atoms: dict[str, float] | None):
+def measure(reference: ApparentSize, lone_atoms: dict[str, float] | None, frame: object = 0):
     n = 12
     table = pd.DataFrame(
         {"integrated_intensity": 41.0 * 7.0, "diameter_nm": 1.2, "cluster_id": range(1, n + 1)}
-    )
+    ).assign(frame=frame)
     return measure_image(conform(table), np.empty((n, 0)), reference, SCALE, lone_atoms)
 
 
@@ -43,3 +43,10 @@ def test_there_is_no_anchor_without_atoms_or_calibration():
 @pytest.mark.parametrize("intensity", [0.7, 70.0])
 def test_what_cannot_be_one_atom_of_the_clusters_is_no_anchor(intensity):
     assert measure(REFERENCE, {"intensity": intensity, "error": 0.04}).anchor is None
+
+
+def test_of_a_stack_the_clusters_of_the_fullest_frame_count_once():
+    assert measure(REFERENCE, None).once is None
+    found = measure(REFERENCE, None, [0] * 3 + [1] * 5 + [2] * 4)
+    assert found.once.tolist() == [False] * 3 + [True] * 5 + [False] * 4
+    assert len(found.log_intensity) == 12 and len(found.log_intensity_once) == 5

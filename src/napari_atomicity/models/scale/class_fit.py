@@ -278,16 +278,17 @@ def fit_session_classes(
 ) -> ClassFit | None:  # None if larger classes are not brighter, or no cluster tells the scale
     """Test whether the sizes of a session are those of the model's classes.
 
-    The common scale comes from everything but the intensities of unknown samples, see
-    `scale_without_classes`: a scale at which these fit the classes best would make every session
-    fit.
+    Clusters that several frames of a stack show are counted once: their repeats, alike but for
+    noise, would make any deviation certain. The common scale comes from everything but the
+    intensities of unknown samples, see `scale_without_classes`: a scale at which these fit the
+    classes best would make every session fit.
     """
     class_intensity, class_count = np.array(reference.log_intensity), np.log(sizes)
     unknown = [x for x in images if x.shares is None]
     scale = scale_without_classes(images, reference, spread, prior)
     if not unknown or scale is None or not (np.diff(class_intensity) > 0).all():
         return None
-    u = np.concatenate([x.log_intensity for x in unknown]) - scale[0]
+    u = np.concatenate([x.log_intensity_once for x in unknown]) - scale[0]
     count = _log_count(u, class_intensity, class_count)
     nodes = np.linspace(-N_SCATTERS, N_SCATTERS, N_NODES)
     return compare_with_classes(
@@ -296,7 +297,7 @@ def fit_session_classes(
         np.sqrt(np.array(reference.covariance)[:, 0, 0]),
         nodes * scale[1],
         np.exp(-0.5 * nodes**2),
-        np.repeat(np.arange(len(unknown)), [len(x.log_intensity) for x in unknown]),
+        np.repeat(np.arange(len(unknown)), [len(x.log_intensity_once) for x in unknown]),
         spread,
     )
 

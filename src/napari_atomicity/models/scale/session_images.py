@@ -67,7 +67,9 @@ def measure_image(
     rows = bright_rows(table, scale)
     log_intensity = np.log(table["integrated_intensity"].to_numpy(float)[rows])
     anchor = _anchor(lone_atoms, log_intensity, reference)
-    return ImageMeasurements(log_intensity, size[rows], anchor=anchor)
+    frame = table["frame"].to_numpy(int)[rows] if "frame" in table.columns else rows * 0
+    once = frame == np.bincount(frame).argmax() if len(np.unique(frame)) > 1 else None
+    return ImageMeasurements(log_intensity, size[rows], anchor=anchor, once=once)
 
 
 def bright_rows(table: pd.DataFrame, scale: ScaleReference) -> np.ndarray:

@@ -66,6 +66,7 @@ class ImageScale:
             form=np.array(FORM),
             log_intensity=self.measurements.log_intensity,
             log_size=self.measurements.log_size,
+            once=np.array(() if self.measurements.once is None else self.measurements.once),
             anchor=np.array(self.measurements.anchor or ()),
             weight=self.scale.weight,
             shift=self.scale.shift,
@@ -96,7 +97,10 @@ class ImageScale:
             mixture = (x[name] for name in ("weight", "shift", "shares", "spread"))
             return cls(
                 ImageMeasurements(
-                    x["log_intensity"], x["log_size"], anchor=tuple(x["anchor"].tolist()) or None
+                    x["log_intensity"],
+                    x["log_size"],
+                    anchor=tuple(x["anchor"].tolist()) or None,
+                    once=once if len(once := x.get("once", np.empty(0))) else None,
                 ),
                 ConstrainedMixture(card.scale, *mixture),
                 predictions,
