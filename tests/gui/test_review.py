@@ -635,6 +635,25 @@ def test_blind_a_second_person_sees_nothing(bench, qtbot):
     assert corrected(state, ("a.tif", 1)) == "Pt70"
 
 
+def test_a_blind_person_goes_on_with_the_sample_of_the_project(bench, qtbot):
+    review = start(bench, "sample", number=10)
+    sample = [review.queue.key(i) for i in range(review.n)]
+    bench.binding.label_mode.end_review()
+    bench.order.setCurrentIndex(bench.order.findData("confidence"))  # as on another computer
+    form = workbench_bar(bench.binding.viewer).annotator
+    qtbot.mouseClick(form.blind, LEFT)
+    bench.refresh_now()
+    assert bench.order.currentData() == "sample" and bench.button.text() == "Go on with the review"
+    bench.button.click()
+    blind = bench.review
+    assert [blind.queue.key(i) for i in range(blind.n)] == sample
+    QTest.keyClick(bench.binding.viewer.window._qt_viewer.canvas.native, KEY.Key_2)
+    assert bench.review.n_done == 1
+    form.blind.click()
+    bench.refresh_now()
+    assert bench.order.currentData() == "confidence"
+
+
 def test_blind_mode_keeps_the_chosen_order(bench, qtbot):
     form = workbench_bar(bench.binding.viewer).annotator
     bench.order.setCurrentIndex(bench.order.findData("confidence"))

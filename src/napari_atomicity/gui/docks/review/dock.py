@@ -395,8 +395,11 @@ class Review(Dock):
 
     def _sample(self) -> Queue | None:
         """Return the sample that is saved in the project, if samples are reviewed."""
+        return self._stored_sample() if self.order.currentData() == "sample" else None
+
+    def _stored_sample(self) -> Queue | None:
         project = self.state.project
-        if self.order.currentData() != "sample" or project is None:
+        if project is None:
             return None
         if self._noted[0] is not project:
             noted = self.attempt(lambda: project.setting(SAMPLE_SETTING))
@@ -513,13 +516,17 @@ class Review(Dock):
         """Disable the orders that the clusters do not allow; show the chosen one or the first."""
         table, model = self.state.table(), self.order.model()
         reasons = [order.missing(table) if len(table) else "" for order in ORDERS.values()]
+        sample = list(ORDERS).index("sample")
+        go_on = self.state.blind and self._stored_sample() is not None
+        if go_on:  # it was drawn by the predictions that are hidden now
+            reasons[sample] = ""
         for i, (order, reason) in enumerate(zip(ORDERS.values(), reasons, strict=True)):
             model.item(i).setEnabled(not reason)
             tooltip = f"{order.what} Not available: {reason}." if reason else order.what
             self.order.setItemData(i, tooltip, Qt.ItemDataRole.ToolTipRole)
         shown = self._chosen_order
         if reasons[shown] and not all(reasons):
-            shown = reasons.index("")
+            shown = sample if go_on else reasons.index("")
         with QSignalBlocker(self.order):  # what a person has chosen is remembered
             self.order.setCurrentIndex(shown)
 
