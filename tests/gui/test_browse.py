@@ -1044,6 +1044,19 @@ def test_an_image_that_joins_the_open_project_is_named(opened, viewer, tmp_path,
     assert opened.state.project.has(image)
 
 
+def test_a_window_that_closes_keeps_the_view_though_its_layers_are_gone(opened, viewer, settle):
+    opened.state.pixel_sizes.set("a.tif", 0.06)  # a change of a person writes the project
+    click_row(opened, 1)
+    settle(viewer)
+    opened.projects.save_view()
+    project = opened.state.project
+    seen = project.setting("window")
+    assert seen["view"]["image"] == "b.tif"
+    viewer.layers.clear()  # as napari does at its end
+    opened.projects.save_view()
+    assert project.setting("window") == seen
+
+
 def test_an_image_from_outside_that_the_project_covered_is_seen_once_it_is_closed(
     opened, viewer, tmp_path, settle
 ):

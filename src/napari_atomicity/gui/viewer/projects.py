@@ -270,10 +270,9 @@ class Projects:
         QTimer.singleShot(0, partial(_weak(self._restore), opened.project))
         bare = opened.project.image_files.without_thumbnail()
         unread = [
-            name
-            for name, found in opened.stored.items()
+            name for name, found in opened.stored.items()
             if not found.damage and (name in bare or not found.micrograph.sha256)
-        ]
+        ]  # fmt: skip
         if unread and not opened.project.read_only:
             self._survey(unread)
         for note in opened.notes:
@@ -522,6 +521,7 @@ class Projects:
         if project is None or project.read_only or self.state.busy:
             return  # a running step would have to be finished first
         now = {key: value for key, (get, _) in self._parts.items() if (value := get()) is not None}
+        now = self._saved_view | now  # once the layers are gone, what was saved last
         if now != self._saved_view:
             self._saved_view = now
             try:
@@ -533,7 +533,7 @@ class Projects:
         if self.state.project is not project:
             return
         noted = project.setting("window")
-        noted = noted if isinstance(noted, dict) else {}
+        noted = self._saved_view = noted if isinstance(noted, dict) else {}
         if "view" not in noted:
             noted = {"view": {}, **noted}
         self._restore_next(project, [(k, v) for k, v in noted.items() if k in self._parts])
