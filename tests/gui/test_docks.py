@@ -456,3 +456,20 @@ def test_closing_the_viewer_ends_what_runs(make_napari_viewer, model, qtbot, mon
     qtbot.waitUntil(at_work.is_set)
     viewer.close()
     qtbot.waitUntil(ended.is_set)
+
+
+def test_the_colour_of_an_unknown_ring_is_that_of_its_radius_whatever_the_pixel_size(
+    analysed, viewer, settle
+):
+    def ring() -> np.ndarray:
+        return np.array(analysed.canvas.layer("field", "clusters").border_color[0][:3])
+
+    analysed.state.clusters.relabel([("field", 1)], "unknown")
+    settle(viewer)
+    grey = ring()
+    assert grey.min() > 0.3
+    # The layer gets a coarser pixel: by it, the ring would pass over the bright cluster.
+    analysed.state.pixel_sizes.set("field", 4 * PIXEL_NM)
+    analysed.state.clusters.relabel([("field", 1)], "unknown")
+    settle(viewer)
+    np.testing.assert_allclose(ring(), grey)

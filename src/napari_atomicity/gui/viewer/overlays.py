@@ -205,7 +205,7 @@ class Overlays:
         if known_before and all(map(is_, map(before.get, wanted), wanted.values())):
             classes, hidden = self._state.classes(), self._canvas.hidden_labels
             colours = point_style.outline_colours(table, classes, hidden)
-            known.darken_unknown(table, colours)
+            known.darken_unknown(analysis, colours)
             known.colour_outlines(table["cluster_id"].to_numpy(), colours)
             return
         computed["outlines"] = wanted

@@ -283,18 +283,20 @@ class ImageLayers(LayerGroup):
         table, pixel_size_nm = analysis.table, analysis.micrograph.pixel_size_nm
         assert pixel_size_nm is not None  # an analysis has lengths in nm
         properties = point_style.properties(table, pixel_size_nm, classes, hidden)
-        self.darken_unknown(table, properties["border_color"])
+        self.darken_unknown(analysis, properties["border_color"])
         features = point_style.features(table)
         return self.points[CLUSTERS].write(table, features, properties, pixel_size_nm)
 
-    def darken_unknown(self, table: pd.DataFrame, colours: np.ndarray) -> None:
+    def darken_unknown(self, analysis: Analysis, colours: np.ndarray) -> None:
         """Make the colours of unknown clusters black where their grey has no contrast."""
+        table = analysis.table
         rows = np.flatnonzero(table["label"] == UNKNOWN)
         chosen = table.iloc[rows]
         source, pixels = self.source, self.source.data
         if not len(rows) or not isinstance(pixels, np.ndarray):  # others would read their file
             return
-        radius = point_style.radius_px(chosen, calibration.pixel_size_nm(source) or 1.0)
+        # Not that of the layer, which may have changed since: the ring has this radius.
+        radius = point_style.radius_px(chosen, analysis.micrograph.pixel_size_nm or 1.0)
         angles = np.linspace(0, 2 * np.pi, _RING_SAMPLES, endpoint=False)
         y = chosen["y_px"].to_numpy()[:, None] + radius[:, None] * np.sin(angles)
         x = chosen["x_px"].to_numpy()[:, None] + radius[:, None] * np.cos(angles)
