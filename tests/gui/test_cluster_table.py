@@ -310,6 +310,8 @@ def test_a_cluster_that_is_selected_in_another_image_is_said_so(dock, state):
         state.select([key])
         dock.refresh_now()
         assert ("a double click shows it" in dock.note.text()) is said
+    state.current = key[0]  # by a double click on the row
+    assert "a double click shows it" not in dock.note.text()
 
 
 def test_double_click_and_enter_go_to_the_image(dock, state):

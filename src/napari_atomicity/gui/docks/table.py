@@ -30,7 +30,7 @@ from ...state.cluster_rows import ids_of_image
 from ..controls.cluster_rows import in_numbers
 from ..controls.forms import STRETCH, new_row
 from ..controls.questions import show_info
-from ..controls.refresher import single_shot
+from ..controls.refresher import follow, single_shot
 from ..controls.settings import settings
 from ..panels.dock import RowsDock
 from ..panels.table_files import (
@@ -194,6 +194,7 @@ class Table(RowsDock):
         self.layer_button.clicked.connect(self.add_layer)
         self.export_button.clicked.connect(self.export)
         self.view.copy_wanted.connect(self.copy)
+        follow(self, self.state.current_changed, self._show_counts)
 
     # ---- changes of the state
     def _on_project(self) -> None:
