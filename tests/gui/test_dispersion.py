@@ -156,6 +156,13 @@ def test_all_images_are_pooled(dock, state, settled):
     assert "Left out: the pixel size of two has changed" in dock.note.text()
 
 
+def test_it_is_said_that_atoms_added_by_hand_are_among_those_missed(dock, state, settled):
+    before = value(dock, "Density")
+    state.atoms.add("one", [Mark(5.0, 5.0), Mark(9.0, 30.0)])
+    settled(dock)
+    assert "2 atoms added by hand" in dock.note.text() and value(dock, "Density") == before
+
+
 def test_each_line_says_what_it_is_and_has_a_source(dock):
     model = dock.model
     for row in range(model.rowCount()):

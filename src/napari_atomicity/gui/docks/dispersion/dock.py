@@ -22,7 +22,7 @@ from ....core.acquisition_session import Sample
 from ....core.micrograph import Micrograph
 from ....core.progress import Progress, Stop
 from ....core.settings import GROUP_DISTANCE_NM
-from ....core.text import capital
+from ....core.text import capital, pluralise
 from ....io.clipboard import tab_separated
 from ....io.provenance import Outcome
 from ....io.tables import write_table
@@ -184,6 +184,16 @@ def format_left_out(found: DispersionResults, images: int, outdated: Sequence[st
             f"Most detections in {', '.join(few[:3])}{' …' if len(few) > 3 else ''} are on bright "
             "clusters or off the support: the figures rest on the few others. Check the support "
             "in the dock Atoms."
+        )
+    added = sum(
+        int((~one.atoms.table["atom_id"].isin(one.atoms.analysis.candidates["atom_id"])).sum())
+        for one in found.of.values()
+        if one.atoms.analysis is not None
+    )
+    if added:
+        lines.append(
+            f"{pluralise(added, 'atom')} added by hand: the density counts them among those that "
+            "the model is expected to miss, so it grows only if there are more."
         )
     return " ".join(lines)
 
