@@ -10,10 +10,12 @@ import pandas as pd
 import pytest
 from bar import click_cancel
 from bench import write_image
+from brightness import offer
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
+from sized import SizedClassifier, write_clusters
 from synthetic import CLASSES, made_up
 from typer.testing import CliRunner
 from waiting import updated
@@ -23,11 +25,14 @@ from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.gui.docks import report as docks
 from napari_atomicity.gui.docks.ratios.dock import Ratios
 from napari_atomicity.gui.docks.report import NOTHING, Report, format_written
+from napari_atomicity.gui.viewer import models
 from napari_atomicity.gui.viewer.binding import state_of
 from napari_atomicity.io.clipboard import latex_table
 from napari_atomicity.io.images import load
 from napari_atomicity.io.tables import read_clusters
+from napari_atomicity.pipeline.acquisition_sessions import read_earlier_scale
 from napari_atomicity.pipeline.analysis import analyse
+from napari_atomicity.pipeline.session_labels import label_session
 from napari_atomicity.project import Project
 from napari_atomicity.state.window_state import TaskState
 from napari_atomicity.statistics.ratios.ratios import class_ratios
@@ -288,3 +293,38 @@ def test_the_analyses_can_be_copied_as_a_command(viewer, qtbot, tmp_path, monkey
     for action in dock.copy_as.menu().actions():
         action.trigger()
         assert "--samples TABLE" in QApplication.clipboard().text().splitlines()[-1]
+
+
+def test_the_report_of_a_session_tells_its_scale(
+    viewer, qtbot, folder, settle, tmp_path, monkeypatch
+):
+    classifier = offer(monkeypatch, SizedClassifier())
+    monkeypatch.setitem(models._unsaved, classifier.card.model_id, classifier)
+    analyses = []
+    for seed, (name, kinds) in enumerate((("mix.tif", CLASSES), ("one.tif", ["Pt41"]))):
+        write_clusters(tmp_path / name, kinds, seed)
+        analyses.append(analyse(load(tmp_path / name), classifier, umap=False))
+    state = state_of(viewer)
+    for analysis in analyses:
+        state.clusters.set_analysis(analysis)
+    state.sessions.set_known(["one.tif"], {"Pt41": 1})
+    [session] = state.sessions.groups()
+    for analysis in label_session(analyses, classifier, session=session).analyses:
+        state.clusters.set_analysis(analysis)
+    dock = Report(viewer)
+    qtbot.addWidget(dock)
+    dock.show()
+    qtbot.waitUntil(dock.button.isEnabled)
+    click(dock.button)
+    settle(viewer)
+    record = json.loads((folder[0] / "run.json").read_text())
+    [described] = record["sessions"]
+    assert described["session"] == session.name and described["images"] == 2
+    assert described["known"] == {"one.tif": {"Pt41": 1.0}}
+    assert described["known_samples"]["one.tif"]["used"]
+    assert "clusters_changed" not in described  # the window does not know the labels before
+    earlier = read_earlier_scale(folder[0] / "run.json")
+    assert earlier.intensity_per_atom == pytest.approx(described["intensity_per_atom"])
+    page = (folder[0] / "report.html").read_text()
+    assert "jointly from the clusters of all images of an acquisition session (2 images in" in page
+    assert "Known compositions of 1 image are used for the scale (Pt41)" in page

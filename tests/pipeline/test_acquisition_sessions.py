@@ -168,6 +168,10 @@ def test_the_record_of_a_run_names_session_and_known_sample(tmp_path, tiny_model
     }
     summary = {i["image"]: i["session"] for i in json.loads(result.stdout)["images"]}
     assert summary == {"a.tif": "may", "ref_1.tif": "may", "ref_2.tif": "june"}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "jointly from the clusters of all images of an acquisition session (2 images in" in page
+    assert "In 1 other image, it is estimated from the clusters of the single image." in page
+    assert "Known compositions of 2 images are used for the scale (" in page
 
 
 @pytest.mark.parametrize("error", [0.0, 5.0])

@@ -96,6 +96,7 @@ def test_what_is_not_known_is_not_told(table):
     text, found = told(record(None), table.assign(model_id=""))
     for words in (
         "stack",
+        "intensity scale",
         "Markov",
         "Laplacian",
         "classified by",
@@ -163,6 +164,56 @@ def test_the_card_is_told(table):
     text, _ = told(record(None), table, card=alone)
     assert "channel raw." in text and "local contrast" not in text
     assert "mixture model" not in text and "accuracy" not in text
+
+
+def joint_record(*sessions):
+    """A record of images with what is known of their sessions; None for a single image."""
+    known = record(*[None] * len(sessions))
+    for image, session in zip(known["images"], sessions, strict=True):
+        image["parameters"]["certainty_of_scale"] = 0.9
+        if session is not None:
+            name, n, composition, told_of_it = session
+            image.update(session=name, known=composition)
+            image["parameters"]["session"] = {"images": n, **told_of_it}
+    return known
+
+
+def test_the_images_of_the_intensity_scale_are_told(table):
+    card = ModelCard("m", CLASSES, combination=Combination(1, 1, (), 0), sha256="ab" * 32)
+    text, _ = told(joint_record(None, None), table, card=card)
+    assert "integrated intensity of one atom, is estimated from the clusters of each image." in text
+    assert "jointly" not in text and "session" not in text
+    may, june = ("may", 2, {}, {}), ("june", 2, {}, {})
+    text, _ = told(joint_record(may, may, june, june), table, card=card)
+    words = "jointly from the clusters of all images of an acquisition session (4 images in 2 sess"
+    assert words in text and "each image." not in text and "Known" not in text
+    # A blind annotator sees no sessions, and the model may not be installed.
+    text, _ = told(joint_record(("", 2, {}, {}), ("", 2, {}, {}), None), table)
+    assert "of an acquisition session (2 images)." in text
+    assert "In 1 other image, it is estimated from the clusters of the single image." in text
+
+
+def test_known_samples_and_earlier_sessions_are_told(table):
+    prior = {"prior": {"intensity_per_atom": 1.0, "log_sd": 0.2}}
+
+    def tested(used, contradicted):
+        return {"known_sample": {"used": used, "contradicted": contradicted}, **prior}
+
+    pure, mixed = {"Pt55": 1.0}, {"Pt19": 0.5, "Pt70": 0.5}
+    images = [("may", 4, pure, tested(True, False)), ("may", 4, mixed, tested(True, False))]
+    images += [("may", 4, pure, tested(True, False)), ("may", 4, {}, prior)]
+    text, _ = told(joint_record(*images), table)
+    assert "Known compositions of 3 images are used for the scale (Pt55; Pt19:0.5, Pt70:" in text
+    assert "That of an earlier session with the same instrument is its prior." in text
+    assert "contradict" not in text
+    images = [("may", 3, pure, tested(False, True)), ("may", 3, pure, tested(True, True))]
+    text, _ = told(joint_record(*images, ("may", 3, {}, {})), table)
+    assert "Known compositions of 1 image are used for the scale (Pt55). The clusters of 1" in text
+    assert "The stated composition of 1 image is not used, because the clusters con" in text
+    assert "is its prior (in 2 of 3 images)." in text
+    # What would tell a blind annotator the labels is not in the record.
+    text, _ = told(joint_record(("", 2, {}, tested(True, False)), ("", 2, {}, {})), table)
+    assert "Known" not in text and "composition" not in text
 
 
 def test_every_cluster_that_does_not_count_has_one_reason(table):

@@ -19,7 +19,7 @@ from ..models.scale.image_evidence import ImageMeasurements
 from ..models.scale.intensity_scale import ConstrainedMixture
 from ..models.scale.session_images import fit_sources
 from ..models.scale.session_scale import SessionScale
-from ..reporting.plots.session import UNLIKE, SessionSummary
+from ..reporting.plots.session import SessionSummary
 from .analysis import apply_scale
 
 if TYPE_CHECKING:
@@ -270,35 +270,3 @@ def is_same_scale(before: ConstrainedMixture | None, after: ConstrainedMixture) 
         and np.abs(before.shift[:, 0] - after.shift[:, 0]).max() <= UNCHANGED
         and np.abs(before.weight - after.weight).max() <= UNCHANGED
     )
-
-
-def describe_sessions(
-    sessions: Sequence[AcquisitionSession],
-    joint: Mapping[str, dict[str, Any]],
-    n_changed: Mapping[str, int],
-) -> list[dict[str, Any]]:
-    """Describe the sessions of a run for its record."""
-    found = []
-    for session in sessions:
-        images = [name for name in session.images if name in joint]
-        if not images:
-            continue
-        of_image = ("unlike_the_others", "draws", "known_sample")
-        scale = {k: v for k, v in joint[images[0]].items() if k not in of_image}
-        changed = [n_changed.get(name, 0) for name in images]
-        found.append(
-            {
-                "session": session.name,
-                **scale,
-                "images_changed": sum(n > 0 for n in changed),
-                "clusters_changed": sum(changed),
-                "unlike_the_others": [
-                    n for n in images if joint[n].get("unlike_the_others", 0.0) > UNLIKE
-                ],
-                "known": {n: dict(session.known[n]) for n in images if n in session.known},
-                "known_samples": {
-                    n: joint[n]["known_sample"] for n in images if "known_sample" in joint[n]
-                },
-            }
-        )
-    return found

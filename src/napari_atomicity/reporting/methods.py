@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .._version import __version__
+from ..core.acquisition_session import format_composition
 from ..core.tables.cluster_table import AGGREGATE, ALL, UNKNOWN
 from ..core.text import pluralise
 from ..models.embedding import MIN_DIST, NEIGHBOURS
@@ -210,6 +211,7 @@ def _classification(
         text += f" Labels are those of the estimator “{name}” instead of the combination."
     if card is not None:
         text += _card(card)
+    text += _scale(done, card)
     text += (
         f" Clusters that are out of distribution are labelled “{UNKNOWN}”, overlapping clusters "
         f"“{AGGREGATE}”."
@@ -249,8 +251,7 @@ def _card(card: ModelCard) -> str:
     text += "."
     if card.combination is not None:
         text += (
-            " Its probabilities are pooled with those of a mixture model of intensity and "
-            "diameter, whose intensity scale is estimated from the clusters of each image."
+            " Its probabilities are pooled with those of a mixture model of intensity and diameter."
         )
     text += (
         " Prediction sets are calibrated to contain the true class in "
@@ -271,6 +272,65 @@ def _card(card: ModelCard) -> str:
         )
     text += f" Intended use: {card.intended_use.rstrip('.')}." if card.intended_use else ""
     return text + (f" Limits: {card.limits.rstrip('.')}." if card.limits else "")
+
+
+def _scale(done: list[dict[str, Any]], card: ModelCard | None) -> str:
+    """Describe from which clusters the intensity scales of the images were found."""
+    described = [i["parameters"].get("session") or {} for i in done]
+    is_joint = [session.get("images", 0) > 1 for session in described]
+    jointly = [i for i, joint in zip(done, is_joint, strict=True) if joint]
+    others = (i for i, joint in zip(done, is_joint, strict=True) if not joint)
+    alone = [i for i in others if i["parameters"].get("certainty_of_scale")]
+    if not jointly and not alone and (card is None or card.combination is None):
+        return ""
+    text = " The intensity scale, which is the integrated intensity of one atom, is estimated "
+    if jointly:
+        # A blind annotator sees no sessions: they have no names.
+        n = len({i["session"] for i in jointly} - {""})
+        text += (
+            "jointly from the clusters of all images of an acquisition session "
+            f"({pluralise(len(jointly), 'image')}"
+            + (f" in {pluralise(n, 'session')}" if n else "")
+            + ")."
+        )
+        if alone:
+            text += (
+                f" In {pluralise(len(alone), 'other image')}, it is estimated from the clusters of "
+                "the single image."
+            )
+    else:
+        text += "from the clusters of each image."
+    n_prior = sum("prior" in session for session in described)
+    if n_prior:
+        some = "" if n_prior == len(done) else f" (in {n_prior} of {len(done)} images)"
+        text += f" That of an earlier session with the same instrument is its prior{some}."
+    return text + _known_samples(done)
+
+
+def _known_samples(done: list[dict[str, Any]]) -> str:
+    """Describe the known samples that were used for the intensity scale, and those that were not.
+
+    Compositions that were entered, but not tested with the clusters, are not mentioned.
+    """
+    tested = [
+        (i["known"], test)
+        for i in done
+        if i["known"] and (test := i["parameters"].get("session", {}).get("known_sample"))
+    ]
+    used = [(known, test) for known, test in tested if test.get("used")]
+    text = ""
+    if used:
+        named = "; ".join(dict.fromkeys(format_composition(known) for known, _ in used))
+        n = pluralise(len(used), "image")
+        text = f" Known compositions of {n} are used for the scale ({named})."
+        if wrong := sum(bool(test.get("contradicted")) for _, test in used):
+            text += f" The clusters of {pluralise(wrong, 'image')} of these contradict them."
+    if left := len(tested) - len(used):
+        text += (
+            f" The stated composition of {pluralise(left, 'image')} is not used, because the "
+            "clusters contradict it."
+        )
+    return text
 
 
 def _tracking(done: list[dict[str, Any]], cite: _Citations) -> str:

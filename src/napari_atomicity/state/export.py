@@ -47,7 +47,7 @@ from ..reporting.image_section import Section, SectionFile, failed_section, imag
 from ..reporting.image_warnings import analysis_fields
 from ..reporting.plots.base import Look
 from ..reporting.plots.registry import PLOTS, SUFFIXES, save_plot, scales_of
-from ..reporting.plots.session import SessionSummary
+from ..reporting.plots.session import SessionSummary, describe_sessions
 from ..reporting.report import MANY_IMAGES, ReportData, ratios_of_scope, write_report
 from ..statistics.annotators.agreement import CONSENSUS, agreement, last_labels, removed_clusters
 from ..statistics.ratios.ratios import refuse_unavailable
@@ -396,6 +396,8 @@ class _Export:
         }
         models = [a.parameters.get("model") for a in self.contents.analyses]
         model = next((m for m in models if m), None)
+        found = ((a.micrograph.name, a.parameters.get("session")) for a in self.contents.analyses)
+        jointly = {image: session for image, session in found if session}
         return {
             "started": self.started,
             "finished": now(),
@@ -403,6 +405,7 @@ class _Export:
             "model": model if self.card is None else self.card.provenance(),
             "device": ", ".join(sorted(devices)) or None,
             "command": [],
+            "sessions": describe_sessions(self.contents.sessions, jointly),
             "samples": self.contents.samples,
         }
 

@@ -20,6 +20,7 @@ from ...io.result_folder import REPORT, ResultFolder
 from ...io.tables import read_reference, write_clusters, write_data_set, write_ratios
 from ...reporting.examples import ClusterExample, top_examples
 from ...reporting.image_section import Section, insert_ratios
+from ...reporting.plots.session import describe_sessions
 from ...reporting.report import ReportData, write_report
 from ...statistics.ratios.ratio_notes import ImageLimits
 from ...statistics.ratios.ratios import class_ratios, refuse_unavailable
@@ -27,7 +28,6 @@ from ...statistics.ratios.reference import Comparison, attempt_ratios, check_ref
 from ...statistics.samples.run_evidence import are_compared, compare_clusters
 from ...tracking.files import write_movie_results
 from ..run_request import RunRequest
-from ..session_labels import describe_sessions
 from .part_index import PartIndex
 from .parts import concatenate_parts
 from .run_files import Run, RunInfo

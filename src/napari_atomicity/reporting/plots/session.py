@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...core.acquisition_session import Composition, format_composition
+from ...core.acquisition_session import AcquisitionSession, Composition, format_composition
 from ...core.text import pluralise
 from ...models.scale.class_fit import ClassFit
 from ...models.scale.intensity_scale import ConstrainedMixture
@@ -184,6 +184,40 @@ def describe_contradiction(
     return (
         f"the clusters contradict {named} (log Bayes factor {log_bayes_factor:.0f}): {consequence}"
     )
+
+
+def describe_sessions(
+    sessions: Sequence[AcquisitionSession],
+    joint: Mapping[str, dict[str, Any]],  # image → what its record says of its session
+    # image → number of clusters with another label than by the image itself; None if not known
+    n_changed: Mapping[str, int] | None = None,
+) -> list[dict[str, Any]]:
+    """Describe the sessions whose images were labelled jointly, for a record."""
+    found = []
+    for session in sessions:
+        images = [name for name in session.images if name in joint]
+        if not images:
+            continue
+        of_image = ("unlike_the_others", "draws", "known_sample")
+        described = {k: v for k, v in joint[images[0]].items() if k not in of_image}
+        if n_changed is not None:
+            changed = [n_changed.get(name, 0) for name in images]
+            described["images_changed"] = sum(n > 0 for n in changed)
+            described["clusters_changed"] = sum(changed)
+        found.append(
+            {
+                "session": session.name,
+                **described,
+                "unlike_the_others": [
+                    n for n in images if joint[n].get("unlike_the_others", 0.0) > UNLIKE
+                ],
+                "known": {n: dict(session.known[n]) for n in images if n in session.known},
+                "known_samples": {
+                    n: joint[n]["known_sample"] for n in images if "known_sample" in joint[n]
+                },
+            }
+        )
+    return found
 
 
 def _first(names: Sequence[str]) -> str:
