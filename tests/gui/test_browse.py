@@ -383,7 +383,7 @@ SESSION = {"answer": "fits", "misfit": "", "size_error": 0.0, "size_error_sd": 0
     ("session", "said"),
     [
         (SESSION, "The sizes of this session agree"),
-        (SESSION | {"relies_on_sizes": True}, "Most images have one or two sizes"),
+        (SESSION | {"relies_on_sizes": True}, "The images of this session have few sizes each"),
         (SESSION | {"answer": "cannot tell", "peaks_atoms": [25, 48]}, "This session may not"),
         ({"misfit": "others", "peaks_atoms": [25, 48]}, "This session does not fit"),
     ],

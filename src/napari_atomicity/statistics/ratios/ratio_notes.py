@@ -64,9 +64,9 @@ which it is reported: in 1 of 41 simulated sessions of sizes of the model, and i
 others."""
 ADD_KNOWN_SAMPLE = "add an image of a known sample to the session"
 RESTS_ON_SIZES = (
-    "most images have one or two sizes only: which classes they are, and whether they are sizes of "
-    "the model, rests on the pixel size and the focus; 5 % in the pixel size can be a class. "
-    "Images of known samples in the session settle it"
+    "the images of this session have few sizes each, on average: which classes they are, and "
+    "whether they are sizes of the model, rests on the pixel size and the focus; 5 % in the pixel "
+    "size can be a class. Images of known samples in the session settle it"
 )
 """Of a session without ratios of three sizes, whose scale nothing else tells well."""
 UNTESTED = (
