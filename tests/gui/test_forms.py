@@ -221,6 +221,10 @@ def test_a_pixel_size_that_no_cluster_can_have_is_warned_of(viewer, analyse, qtb
     assert not form.ruler.button.isHidden()
     form.pixel_size.setValue(PIXEL_NM)
     assert form.hint == ""
+    of_atoms = Atoms(viewer).image_form  # atoms need finer pixels than clusters
+    of_atoms.pixel_size.setValue(0.15)
+    assert "single atoms need 0.1 nm or finer" in of_atoms.hint
+    of_atoms.window().deleteLater()
 
 
 def test_the_image_that_a_person_chooses_is_shown(viewer, image_layer, analyse, qtbot, settle):

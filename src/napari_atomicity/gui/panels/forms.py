@@ -250,9 +250,16 @@ class ImageForm(QWidget):
 
     changed = Signal()
 
-    def __init__(self, binding: Binding, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        binding: Binding,
+        max_nm: float = DetectionSettings().diameter_min_nm / 3,  # of a pixel that is fine enough
+        objects: str = f"clusters of {DetectionSettings().diameter_min_nm:g} nm",
+        parent: QWidget | None = None,
+    ) -> None:
         super().__init__(parent)
         self._binding = binding
+        self._max_nm, self._objects = max_nm, objects
         # Pixel sizes that were typed but not yet written to their layers.
         self._typed: weakref.WeakKeyDictionary[Image, float] = weakref.WeakKeyDictionary()
         self.images = ImageCombo(binding)
@@ -347,8 +354,8 @@ class ImageForm(QWidget):
         if abs(self.pixel_size.value() - shown) > _ROUNDING_NM:
             with QSignalBlocker(self.pixel_size):
                 self.pixel_size.setValue(shown)
-        self.hint = self._no_image() if layer is None else _hint(size, typed, guess, in_file)
-        is_doubtful = size > _COARSE_NM if size is not None else in_file is None
+        self.hint = self._no_image() if layer is None else self._hint(size, typed, guess, in_file)
+        is_doubtful = size > self._max_nm if size is not None else in_file is None
         self.ruler.offer_drawing(layer is not None and is_doubtful)
         self.changed.emit()
 
@@ -362,28 +369,33 @@ class ImageForm(QWidget):
         reasons = [why_not(layer) for layer in layers]
         return reasons[-1] if reasons else _OPEN
 
+    def _hint(
+        self,
+        size_nm: float | None,
+        typed_nm: float | None,
+        guess_nm: float | None,
+        in_file_nm: float | None,
+    ) -> str:
+        """Return what to know about the pixel size; "" if it is known and fine enough."""
+        if known_nm := typed_nm or size_nm:
+            return "" if known_nm <= self._max_nm else self._too_coarse(known_nm)
+        if guess_nm is not None:
+            return f"The layer has a scale of {guess_nm:g} without a unit. Is it in nm?"
+        if in_file_nm is not None:
+            return "This pixel size is from the file."
+        return "The file gives no pixel size. Enter it, or draw a known distance."
 
-_COARSE_NM = DetectionSettings().diameter_min_nm / 3
-_TOO_COARSE = (
-    "⚠ A pixel of {:.3g} nm is too coarse: "
-    f"clusters of {DetectionSettings().diameter_min_nm:g} nm need {_COARSE_NM:.2g} nm or finer. "
-    "Check the pixel size, and the line and its length if you drew one."
-)
+    def _too_coarse(self, size_nm: float) -> str:
+        return (
+            f"⚠ A pixel of {size_nm:.3g} nm is too coarse: {self._objects} need "
+            f"{self._max_nm:.2g} nm or finer. Check the pixel size, and the line and its length if "
+            "you drew one."
+        )
+
+
 _OPEN = "Open a micrograph: drop a file here, or File ▸ Open Sample ▸ Atomicity."
 # The field shows five digits; the value of a file has more.
 _ROUNDING_NM = 0.5e-5
-
-
-def _hint(
-    size_nm: float | None, typed_nm: float | None, guess_nm: float | None, in_file_nm: float | None
-) -> str:
-    if known_nm := typed_nm or size_nm:
-        return "" if known_nm <= _COARSE_NM else _TOO_COARSE.format(known_nm)
-    if guess_nm is not None:
-        return f"The layer has a scale of {guess_nm:g} without a unit. Is it in nm?"
-    if in_file_nm is not None:
-        return "This pixel size is from the file."
-    return "The file gives no pixel size. Enter it, or draw a known distance."
 
 
 class ModelCombo(ComboBox):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QMenu, QPushButton
 
-from ....atoms.analysis import AtomAnalysis
+from ....atoms.analysis import MAX_PIXEL_SIZE_NM, AtomAnalysis
 from ....atoms.cluster_atoms import SCHEMA
 from ....atoms.finding.card import SHIPPED, AtomCard
 from ....atoms.marks import ImageAtoms
@@ -118,7 +118,7 @@ class Atoms(Dock):
     def build(self) -> None:
         self.batch = AtomsOfAll(self.binding)
         self.links = ClusterLinks(self.binding, self)
-        self.image_form = self.add(ImageForm(self.binding))
+        self.image_form = self.add(ImageForm(self.binding, MAX_PIXEL_SIZE_NM, "single atoms"))
         self.image_form.changed.connect(self.invalidate)
         form = self.image_form.form
         self.models = AtomModelCombo()
