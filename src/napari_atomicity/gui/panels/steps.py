@@ -280,8 +280,9 @@ def _describe(analysis: Analysis) -> str:
     found = describe_clusters(table, analysis.micrograph.n_frames)
     source = Path(analysis.parameters.get("outlines", {}).get("source", "")).name
     outlines = f"Outlines of {source}: " if source else ""
+    per_frame = ", each in every frame" if analysis.micrograph.n_frames > 1 else ""
     return (
         f"{outlines}{found}, median diameter {table['diameter_nm'].median():.2f} nm; "
         f"{table['touches_border'].sum()} at the border, "
-        f"{table['touches_neighbour'].sum()} touching another{more}."
+        f"{table['touches_neighbour'].sum()} touching another{per_frame}{more}."
     )

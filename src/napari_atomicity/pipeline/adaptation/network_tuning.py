@@ -17,6 +17,7 @@ from ...core.devices import multiplies_bfloat16
 from ...core.model_card import ModelCard
 from ...core.patches import PatchSettings
 from ...core.progress import Progress, Stop, check, report
+from ...core.text import pluralise
 from ...models.analysis import Analysis
 from ...models.domain_shift import ROOM, domain_shift
 from ...models.estimators import Measured
@@ -106,7 +107,7 @@ def update_card(
         apparent_size=refit_apparent_size(card, seen, target),
         ood_limit=max(card.ood_limit, float(np.quantile(distance, QUANTILE))),
         drift_limit=_drift_limit(card, seen, tensors),
-        description=f"{card.description} Adapted to {len(seen)} images.",
+        description=f"{card.description} Adapted to {pluralise(len(seen), 'image')}.",
         limits=f"{card.limits} Adapted: calibration and scores are those of {card.name}.".strip(),
         data={**card.data, "adaptation": record},
         version=__version__,

@@ -96,8 +96,8 @@ class Learning(FollowingWidget):
             words = f"You have labelled {pluralise(n, 'cluster')}."
         else:
             words = (
-                f"{pluralise(n, 'cluster')} with a manual label; {other} of these labels differ "
-                "from the prediction."
+                f"{pluralise(n, 'cluster')} with a manual label; {other} of these labels "
+                f"differ{'s' * (other == 1)} from the prediction."
             )
         self.words.setText(words)
 
