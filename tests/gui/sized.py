@@ -21,7 +21,9 @@ UNIT = 8.0
 """Peak of one atom, in counts."""
 
 
-def write_clusters(path, kinds: Sequence[str], seed: int = 0, unit: float = UNIT) -> None:
+def write_clusters(
+    path, kinds: Sequence[str], seed: int = 0, unit: float = UNIT, pixel_nm: float = PIXEL_NM
+) -> None:
     """Write an image of twelve clusters, of these classes in turn, of equal width."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:240, :320]
@@ -31,7 +33,7 @@ def write_clusters(path, kinds: Sequence[str], seed: int = 0, unit: float = UNIT
         distance_2 = (y - 40 - 80 * (i // 4)) ** 2 + (x - 40 - 80 * (i % 4)) ** 2
         peak = unit * n_atoms * rng.normal(1, 0.03)
         image += peak * np.exp(-distance_2 / (2 * SIGMA_PX**2))
-    per_nm = 1 / PIXEL_NM
+    per_nm = 1 / pixel_nm
     tifffile.imwrite(
         path, image.astype(np.uint16), imagej=True, resolution=(per_nm, per_nm),
         metadata={"unit": "nm"},

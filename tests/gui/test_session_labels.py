@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from bar import click_cancel
-from brightness import CLASSES, N_CLUSTERS, offer
+from brightness import CLASSES, N_CLUSTERS, PIXEL_NM, offer
 from mouse import LEFT
 from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QApplication, QInputDialog, QMessageBox
@@ -18,6 +20,7 @@ from test_live import live_dock
 from test_sessions import type_known
 from waiting import updated
 
+from napari_atomicity.core.apparent_size import ApparentSize
 from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.gui.docks.analyse import Analyse, Classify
 from napari_atomicity.gui.docks.browse.dock import Browse
@@ -120,11 +123,15 @@ def live(viewer, qtbot, settle, monkeypatch, model, morning):
 
 
 def test_when_live_stops_the_window_has_the_labels_and_notes_of_its_results(
-    live, viewer, qtbot, settle, morning
+    live, model, viewer, qtbot, settle, morning, monkeypatch
 ):
+    """Also of a session of one image."""
+    sizes = ApparentSize.from_diameters(model.card.scale)
+    monkeypatch.setattr(model, "card", replace(model.card, apparent_size=sizes))
+    write_clusters(morning / "other.tif", ["Pt41"], seed=3, pixel_nm=1.2 * PIXEL_NM)
     state = live.state
     qtbot.mouseClick(live.button, LEFT)
-    qtbot.waitUntil(lambda: len(state.images) == 3, timeout=30_000)
+    qtbot.waitUntil(lambda: len(state.images) == 4, timeout=30_000)
     qtbot.waitUntil(lambda: all(map(state.analysis, state.images)), timeout=30_000)
     ratios = Ratios(viewer)
     qtbot.addWidget(ratios)
@@ -136,12 +143,17 @@ def test_when_live_stops_the_window_has_the_labels_and_notes_of_its_results(
     qtbot.mouseClick(live.button, LEFT)
     qtbot.waitUntil(lambda: live.watching is None, timeout=60_000)
     settle(viewer)
-    clusters = read_table(morning / RESULTS / "clusters.csv")
+    out = morning / RESULTS
+    clusters, written = (read_table(out / f"{name}.csv") for name in ("clusters", "ratios"))
+    sessions = json.loads((out / "run.json").read_text())["sessions"]
+    assert [one["images"] for one in sessions] == [3, 1]
     for image, rows in clusters.groupby("image"):
-        now = state.table(image)
+        now, analysis = state.table(image), state.analysis(image)
         assert now["label"].tolist() == rows["label"].tolist()
         np.testing.assert_allclose(now["confidence"], rows["confidence"], atol=0.02)
-        assert "untested" not in state.analysis(image).parameters["session"]
+        np.testing.assert_allclose(now["n_atoms_low"], rows["n_atoms_low"], rtol=0.03)
+        assert {*written[written["scope"] == image]["note"]} == {*analysis.ratios()["note"]}
+        assert "untested" not in analysis.parameters["session"]
     qtbot.waitUntil(lambda: UNTESTED[1:] not in ratios.warning.text(), timeout=30_000)
 
 
@@ -518,7 +530,7 @@ def test_the_dock_classify_shows_the_intensity_of_one_atom(
 
 
 def test_an_image_that_does_not_fit_and_one_alone_are_named(
-    opened, morning, analyse_all, viewer, qtbot, settle
+    opened, model, morning, analyse_all, viewer, qtbot, settle, monkeypatch
 ):
     write_clusters(morning / "other.tif", CLASSES, seed=7, unit=300.0)
     opened.projects.add([str(morning / "other.tif")])
@@ -536,6 +548,13 @@ def test_an_image_that_does_not_fit_and_one_alone_are_named(
     settle(viewer)
     qtbot.waitUntil(lambda: "No other image of session evening" in view.session_text.text())
     assert not view.chart.isVisible()
+    # A model with apparent sizes tests also one image.
+    sizes = ApparentSize.from_diameters(model.card.scale)
+    monkeypatch.setattr(model, "card", replace(model.card, apparent_size=sizes))
+    view.refresh()
+    qtbot.waitUntil(view.chart.isVisible)
+    text = view.session_text.text()
+    assert text.startswith("Session evening, 1 image: ") and "images differ" not in text
 
 
 def test_a_second_run_changes_all_labels_of_a_session_at_once_or_none(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,22 +12,25 @@ import pandas as pd
 import pytest
 import tifffile
 
+import napari_atomicity
 from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.io.files import is_result
 from napari_atomicity.io.images import load
-from napari_atomicity.io.tables import read_clusters
+from napari_atomicity.io.tables import read_clusters, read_table
 from napari_atomicity.models.inference import load_classifier
 from napari_atomicity.pipeline.analysis import analyse
 from napari_atomicity.pipeline.live.watch import Watch
 from napari_atomicity.pipeline.run_request import RunRequest
 from napari_atomicity.pipeline.runs import finalize
 from napari_atomicity.pipeline.runs.batch import run_batch
+from napari_atomicity.pipeline.runs.engine import analyse_images
 from napari_atomicity.pipeline.runs.image_scale import ImageScale
 from napari_atomicity.pipeline.runs.part_store import PartStore
 from napari_atomicity.pipeline.runs.session_pass import SessionPass
 from napari_atomicity.pipeline.session_labels import label_session
 from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.fields import simulate_field
+from napari_atomicity.statistics.ratios.ratio_notes import RESTS_ON_SIZES
 from pipeline.conftest import parts
 
 TABLES = ("clusters.csv", "clusters.parquet", "ratios.csv")
@@ -231,6 +235,51 @@ def test_an_earlier_run_tells_the_scale_of_an_image_that_is_alone(batch, tmp_pat
         assert session["prior"]["log_sd"] >= 0.15
         ratio = session["intensity_per_atom"] / before["intensity_per_atom"]
         assert 0.7 < ratio < 1.4
+
+
+def test_a_session_of_one_image_is_in_the_files_of_every_run(size_selected, address, tmp_path):
+    """As in the window; only without sessions, the image is labelled by itself."""
+    image, classifier = size_selected / "1.tif", load_classifier("default", "cpu")
+    own = analyse(load(image), classifier, umap=False)
+    jointly = label_session([own], classifier).analyses[0]
+    assert (own.table["n_atoms_low"] / jointly.table["n_atoms_low"]).median() > 1.1
+    request = RunRequest(device="cpu", umap=False)
+    for name, session in (("analyse", "auto"), ("all", "all"), ("none", "none")):
+        analyse_images([image], tmp_path / name, replace(request, session=session))
+    run_batch([image], tmp_path / "batch", request, scheduler=address, patience_s=20)
+    napari_atomicity.analyse([image], device="cpu", umap=False).save(tmp_path / "python")
+    (tmp_path / "watched").mkdir()
+    shutil.copy(image, tmp_path / "watched")
+    seen = []
+    watch = Watch(tmp_path / "watched", tmp_path / "watch", request, settle_s=0.02)
+    watch.run(seen.append, until_idle_s=0.0)
+    assert seen[0].analysis.parameters["session"]["untested"]
+    for name in ("analyse", "all", "batch", "python", "watch", "none"):
+        expected = own if name == "none" else jointly
+        found, ratios = (read_table(tmp_path / name / f"{n}.csv") for n in ("clusters", "ratios"))
+        low = expected.table["n_atoms_low"]
+        np.testing.assert_allclose(found["n_atoms_low"], low, rtol=1e-3, err_msg=name)
+        notes = ratios.loc[ratios["scope"] == "1.tif", "note"]
+        assert notes.str.contains(RESTS_ON_SIZES, regex=False).all() == (name != "none"), name
+        sessions = json.loads((tmp_path / name / "run.json").read_text())["sessions"]
+        assert [one["images"] for one in sessions] == ([] if name == "none" else [1]), name
+
+
+def test_an_image_without_clusters_is_no_session(tmp_path):
+    """The test of its sizes has nothing to test."""
+    noise = np.random.default_rng(0).normal(1000, 5, (200, 200)).astype(np.uint16)
+    tifffile.imwrite(
+        tmp_path / "empty.tif", noise, imagej=True, resolution=(25, 25), metadata={"unit": "nm"}
+    )
+    request = RunRequest(device="cpu", umap=False)
+    run = analyse_images([tmp_path / "empty.tif"], tmp_path / "out", request)
+    assert [o.status for o in run.outcomes] == ["done"]
+    assert run.outcomes[0].warnings == ("No cluster was found.",)
+    found = napari_atomicity.analyse([tmp_path / "empty.tif"], device="cpu", umap=False)
+    assert len(found) == 1 and not len(found.table)
+    found.save(tmp_path / "python")
+    for name in ("out", "python"):
+        assert json.loads((tmp_path / name / "run.json").read_text())["sessions"] == []
 
 
 def test_a_watched_folder_ends_with_the_tables_of_a_batch(batch, size_selected, request_, tmp_path):

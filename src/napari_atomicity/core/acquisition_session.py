@@ -124,6 +124,8 @@ class AcquisitionSession:
     kept: frozenset[str] = frozenset()
     # relative error (standard deviation) of the pixel size, common to its images
     pixel_size_error: float = PIXEL_SIZE_ERROR
+    # whether a person wants each image labelled by itself: only what else is known of it tells more
+    by_itself: bool = False
 
     @property
     def prior(self) -> tuple[float, float] | None:

@@ -192,6 +192,7 @@ class SessionRules:
                 earlier=self.earlier,
                 kept=frozenset(session.known) if self.keep_known else frozenset(),
                 pixel_size_error=self.pixel_size_error,
+                by_itself=self.grouping == "none",
             )
             for session in sessions
         ]

@@ -41,6 +41,22 @@ class LabelledSession:
     class_fit: ClassFit | None = None
 
 
+def tells_more(
+    session: AcquisitionSession,
+    n_images: int,  # number of its analysed images with clusters
+    card: ModelCard,
+) -> bool:
+    """Return whether labels of a session say more than those of its images one by one.
+
+    A session of one image says more, too: whether its sizes are those of the classes, what its
+    labels rest on, and the error of its scale.
+    """
+    if n_images > 1 or (n_images and (session.known or session.earlier is not None)):
+        return True
+    # The scale of one image by a model without apparent sizes is that of its classification.
+    return n_images == 1 and not session.by_itself and card.apparent_size is not None
+
+
 def measure_session(
     analyses: Sequence[Analysis], card: ModelCard, session: AcquisitionSession
 ) -> list[ImageMeasurements]:

@@ -15,7 +15,7 @@ from ...core.progress import Progress, Stop
 from ...core.tables.cluster_table import classes_of
 from ...core.text import pluralise
 from ...models.analysis import Analysis
-from ...pipeline.session_labels import label_session
+from ...pipeline.session_labels import label_session, tells_more
 from ...reporting.plots.session import contradictions
 from ...state.edits import RemoveImage, SetSession
 from ...state.project_saver import SESSION_COLUMNS
@@ -233,9 +233,8 @@ def _label(
     """Label the images of a session; None if the session tells nothing of their scales."""
     these = session.session
     classifier = classifier_of(session.analyses[-1])
-    nothing_more = len(these.images) == 1 and not these.known and these.earlier is None
-    if nothing_more and classifier.card.apparent_size is None:
-        return None  # its scale is the one of its classification
+    if not tells_more(these, len(these.images), classifier.card):
+        return None
     return label_session(
         session.analyses,
         classifier,

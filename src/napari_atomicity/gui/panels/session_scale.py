@@ -11,7 +11,12 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout
 from ...core.acquisition_session import AcquisitionSession
 from ...core.text import sentence
 from ...models.analysis import Analysis
-from ...pipeline.session_labels import fit_measurements, measure_session, summarise_session
+from ...pipeline.session_labels import (
+    fit_measurements,
+    measure_session,
+    summarise_session,
+    tells_more,
+)
 from ...reporting.plots.session import (
     MAX_SESSIONS,
     SessionSummary,
@@ -165,7 +170,8 @@ class SessionScaleView(FollowingWidget):
         session = session_images(self.state, self.state.sessions.session_of(image))
         session = session.of_model(model_of(analysis))
         these = session.session
-        if len(these.images) < 2 and not these.known and these.earlier is None:
+        card = card_of(analysis.table)
+        if card is not None and not tells_more(these, len(these.images), card):
             self._show(None, f"No other image of session {these.name} is analysed.")
             return
         if self._session is not None and _is_same(self._session, session):

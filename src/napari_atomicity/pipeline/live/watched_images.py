@@ -27,7 +27,7 @@ from ..runs.image_scale import ImageScale
 from ..runs.part_index import PartIndex
 from ..runs.run_files import Run, RunInfo
 from ..runs.session_pass import SessionPass, analyse_again
-from ..session_labels import describe_scale, is_same_scale, with_known_shares
+from ..session_labels import describe_scale, is_same_scale, tells_more, with_known_shares
 from .live import LIVE, Running
 
 # ---- scales of images as they arrive, with what their session knows so far
@@ -73,9 +73,10 @@ class LiveSessions:
             if outcome.image in session.images
         )
         others = [name for name in session.images if name != outcome.image]
-        if not others and not session.known and session.earlier is None:
-            return None
         card = self.images.card
+        with_clusters = [n for n in others if earlier[n][1].clusters]
+        if not tells_more(session, len(with_clusters) + (len(analysis.table) > 0), card):
+            return None
         new = with_known_shares(stored.measurements, session, outcome.image, card)
         measured = [with_known_shares(earlier[n][0], session, n, card) for n in others]
         prior = session.prior

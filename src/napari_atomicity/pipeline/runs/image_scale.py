@@ -33,6 +33,11 @@ class ImageScale:
     # predictions for the clusters of its table, without class maps
     predictions: tuple[ScaledPrediction, ...]
 
+    @property
+    def has_clusters(self) -> bool:
+        """Whether the image has clusters."""
+        return any(len(x.prediction.probabilities) for x in self.predictions)
+
     @classmethod
     def of(cls, analysis: Analysis, card: ModelCard) -> ImageScale | None:
         """Return what is stored of an analysed image; None if the model does not use the scale."""

@@ -35,6 +35,7 @@ from ..session_labels import (
     fit_measurements,
     is_same_scale,
     summarise_session,
+    tells_more,
     with_known_shares,
 )
 from .image_scale import ImageScale
@@ -130,13 +131,11 @@ class SessionPass:
 
     def _find_session(self, session: AcquisitionSession) -> None:
         images, card = self.images, self.images.card
-        own = {
-            name: (stored.measurements, stored.scale)
-            for name in session.images
-            if (stored := images.image_scale(name)) is not None
-        }
-        if not own or (len(own) < 2 and not session.known and session.earlier is None):
+        found_alone = {name: images.image_scale(name) for name in session.images}
+        n_images = sum(x is not None and x.has_clusters for x in found_alone.values())
+        if not tells_more(session, n_images, card):
             return
+        own = {n: (x.measurements, x.scale) for n, x in found_alone.items() if x is not None}
         measured = [with_known_shares(x, session, name, card) for name, (x, _) in own.items()]
         found, fit, error = fit_measurements(measured, card, session.prior)
         if len(images.summaries) < MAX_SESSIONS:

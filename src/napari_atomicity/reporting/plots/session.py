@@ -135,11 +135,13 @@ def describe_solutions(scale: ConstrainedMixture) -> str:
 def describe_session(summary: SessionSummary) -> str:
     """Describe the scale of a session, its known samples, and the images that do not fit."""
     scale, (low, high) = summary.scale, np.exp(summary.scale.interval())
-    lines = [
+    text = (
         f"Session {summary.name}, {pluralise(len(summary.images), 'image')}: "
-        f"{np.exp(scale.log_scale):.3g} counts nm² (95 %: {low:.3g} to {high:.3g}). "
-        f"Its images differ by about {100 * scale.spread:.0f}\u00a0%."
-    ]
+        f"{np.exp(scale.log_scale):.3g} counts nm² (95 %: {low:.3g} to {high:.3g})."
+    )
+    if len(summary.images) > 1:
+        text += f" Its images differ by about {100 * scale.spread:.0f}\u00a0%."
+    lines = [text]
     known = [
         f"{image} ({format_composition(summary.known[image])})"
         for image in summary.images
