@@ -154,12 +154,12 @@ def test_clusters_that_several_frames_show_are_tested_once():
     stack = ImageMeasurements(
         np.concatenate([f.log_intensity for f in frames]),
         np.concatenate([f.log_size for f in frames]),
-        once=np.arange(12 * 30) < 30,
+        distinct=np.arange(12 * 30) < 30,
     )
-    one, repeated, once = (
+    one, repeated, distinct = (
         fit_session_classes([x], REFERENCE, SIZES, 0.05)
-        for x in (field, replace(stack, once=None), stack)
+        for x in (field, replace(stack, distinct=None), stack)
     )
-    assert one.fits and once.fits and once.number.sum() == one.number.sum()
-    assert once.excess == pytest.approx(one.excess, abs=2)
-    assert repeated.excess > once.excess + 10
+    assert one.fits and distinct.fits and distinct.number.sum() == one.number.sum()
+    assert distinct.excess == pytest.approx(one.excess, abs=2)
+    assert repeated.excess > distinct.excess + 10

@@ -46,7 +46,7 @@ def test_what_cannot_be_one_atom_of_the_clusters_is_no_anchor(intensity):
 
 
 def test_of_a_stack_the_clusters_of_the_fullest_frame_count_once():
-    assert measure(REFERENCE, None).once is None
+    assert measure(REFERENCE, None).distinct is None
     found = measure(REFERENCE, None, [0] * 3 + [1] * 5 + [2] * 4)
-    assert found.once.tolist() == [False] * 3 + [True] * 5 + [False] * 4
-    assert len(found.log_intensity) == 12 and len(found.log_intensity_once) == 5
+    assert found.distinct.tolist() == [False] * 3 + [True] * 5 + [False] * 4
+    assert len(found.log_intensity) == 12 and len(found.distinct_log_intensity) == 5

@@ -312,10 +312,10 @@ def test_what_is_stored_of_a_scale_comes_back(size_selected, request_, tmp_path)
     anchored = replace(stored, measurements=replace(stored.measurements, anchor=(2.5, 0.1)))
     again = ImageScale.from_bytes(anchored.to_bytes(), classifier.card)
     assert again.measurements.anchor == (2.5, 0.1)
-    once = np.arange(len(stored.measurements.log_intensity)) < 3
-    film = replace(stored, measurements=replace(stored.measurements, once=once))
+    distinct = np.arange(len(stored.measurements.log_intensity)) < 3
+    film = replace(stored, measurements=replace(stored.measurements, distinct=distinct))
     again = ImageScale.from_bytes(film.to_bytes(), classifier.card)
-    assert stored.measurements.once is None and (again.measurements.once == once).all()
+    assert stored.measurements.distinct is None and (again.measurements.distinct == distinct).all()
 
 
 def test_a_large_session_is_a_prior_for_new_images(size_selected, request_, tmp_path, monkeypatch):

@@ -41,7 +41,7 @@ class LabelledSession:
     class_fit: ClassFit | None = None
 
 
-def tells_more(
+def is_labelled_jointly(
     session: AcquisitionSession,
     n_images: int,  # number of its analysed images with clusters
     card: ModelCard,

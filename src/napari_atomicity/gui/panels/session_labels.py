@@ -15,7 +15,7 @@ from ...core.progress import Progress, Stop
 from ...core.tables.cluster_table import classes_of
 from ...core.text import pluralise
 from ...models.analysis import Analysis
-from ...pipeline.session_labels import label_session, tells_more
+from ...pipeline.session_labels import is_labelled_jointly, label_session
 from ...reporting.plots.session import contradictions
 from ...state.edits import RemoveImage, SetSession
 from ...state.project_saver import SESSION_COLUMNS
@@ -233,7 +233,7 @@ def _label(
     """Label the images of a session; None if the session tells nothing of their scales."""
     these = session.session
     classifier = classifier_of(session.analyses[-1])
-    if not tells_more(these, len(these.images), classifier.card):
+    if not is_labelled_jointly(these, len(these.images), classifier.card):
         return None
     return label_session(
         session.analyses,

@@ -13,9 +13,9 @@ from ...core.text import sentence
 from ...models.analysis import Analysis
 from ...pipeline.session_labels import (
     fit_measurements,
+    is_labelled_jointly,
     measure_session,
     summarise_session,
-    tells_more,
 )
 from ...reporting.plots.session import (
     MAX_SESSIONS,
@@ -171,7 +171,7 @@ class SessionScaleView(FollowingWidget):
         session = session.of_model(model_of(analysis))
         these = session.session
         card = card_of(analysis.table)
-        if card is not None and not tells_more(these, len(these.images), card):
+        if card is not None and not is_labelled_jointly(these, len(these.images), card):
             self._show(None, f"No other image of session {these.name} is analysed.")
             return
         if self._session is not None and _is_same(self._session, session):

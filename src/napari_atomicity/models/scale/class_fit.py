@@ -288,7 +288,7 @@ def fit_session_classes(
     scale = scale_without_classes(images, reference, spread, prior)
     if not unknown or scale is None or not (np.diff(class_intensity) > 0).all():
         return None
-    u = np.concatenate([x.log_intensity_once for x in unknown]) - scale[0]
+    u = np.concatenate([x.distinct_log_intensity for x in unknown]) - scale[0]
     count = _log_count(u, class_intensity, class_count)
     nodes = np.linspace(-N_SCATTERS, N_SCATTERS, N_NODES)
     return compare_with_classes(
@@ -297,7 +297,7 @@ def fit_session_classes(
         np.sqrt(np.array(reference.covariance)[:, 0, 0]),
         nodes * scale[1],
         np.exp(-0.5 * nodes**2),
-        np.repeat(np.arange(len(unknown)), [len(x.log_intensity_once) for x in unknown]),
+        np.repeat(np.arange(len(unknown)), [len(x.distinct_log_intensity) for x in unknown]),
         spread,
     )
 

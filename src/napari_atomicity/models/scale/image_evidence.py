@@ -63,12 +63,12 @@ class ImageMeasurements:
     pixel_size_error: float = PIXEL_SIZE_ERROR
     # (n_clusters,) bool: of a stack, whose frames show the same clusters again, those of the frame
     # with the most; None: each is another cluster
-    once: np.ndarray | None = None
+    distinct: np.ndarray | None = None
 
     @property
-    def log_intensity_once(self) -> np.ndarray:
+    def distinct_log_intensity(self) -> np.ndarray:
         """The logarithms of the intensities, each cluster once."""
-        return self.log_intensity if self.once is None else self.log_intensity[self.once]
+        return self.log_intensity if self.distinct is None else self.log_intensity[self.distinct]
 
 
 class ScaleSteps(NamedTuple):

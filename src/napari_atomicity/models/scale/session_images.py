@@ -68,8 +68,8 @@ def measure_image(
     log_intensity = np.log(table["integrated_intensity"].to_numpy(float)[rows])
     anchor = _anchor(lone_atoms, log_intensity, reference)
     frame = table["frame"].to_numpy(int)[rows] if "frame" in table.columns else rows * 0
-    once = frame == np.bincount(frame).argmax() if len(np.unique(frame)) > 1 else None
-    return ImageMeasurements(log_intensity, size[rows], anchor=anchor, once=once)
+    distinct = frame == np.bincount(frame).argmax() if len(np.unique(frame)) > 1 else None
+    return ImageMeasurements(log_intensity, size[rows], anchor=anchor, distinct=distinct)
 
 
 def bright_rows(table: pd.DataFrame, scale: ScaleReference) -> np.ndarray:

@@ -27,7 +27,7 @@ from ..runs.image_scale import ImageScale
 from ..runs.part_index import PartIndex
 from ..runs.run_files import Run, RunInfo
 from ..runs.session_pass import SessionPass, analyse_again
-from ..session_labels import describe_scale, is_same_scale, tells_more, with_known_shares
+from ..session_labels import describe_scale, is_labelled_jointly, is_same_scale, with_known_shares
 from .live import LIVE, Running
 
 # ---- scales of images as they arrive, with what their session knows so far
@@ -75,7 +75,7 @@ class LiveSessions:
         others = [name for name in session.images if name != outcome.image]
         card = self.images.card
         with_clusters = [n for n in others if earlier[n][1].clusters]
-        if not tells_more(session, len(with_clusters) + (len(analysis.table) > 0), card):
+        if not is_labelled_jointly(session, len(with_clusters) + (len(analysis.table) > 0), card):
             return None
         new = with_known_shares(stored.measurements, session, outcome.image, card)
         measured = [with_known_shares(earlier[n][0], session, n, card) for n in others]

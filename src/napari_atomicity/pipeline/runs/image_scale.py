@@ -71,7 +71,9 @@ class ImageScale:
             form=np.array(FORM),
             log_intensity=self.measurements.log_intensity,
             log_size=self.measurements.log_size,
-            once=np.array(() if self.measurements.once is None else self.measurements.once),
+            distinct=np.array(
+                () if self.measurements.distinct is None else self.measurements.distinct
+            ),
             anchor=np.array(self.measurements.anchor or ()),
             weight=self.scale.weight,
             shift=self.scale.shift,
@@ -105,7 +107,7 @@ class ImageScale:
                     x["log_intensity"],
                     x["log_size"],
                     anchor=tuple(x["anchor"].tolist()) or None,
-                    once=once if len(once := x.get("once", np.empty(0))) else None,
+                    distinct=distinct if len(distinct := x.get("distinct", np.empty(0))) else None,
                 ),
                 ConstrainedMixture(card.scale, *mixture),
                 predictions,

@@ -23,7 +23,7 @@ from ...reporting.report import MANY_IMAGES
 from ..acquisition_sessions import SessionRules
 from ..analysis import with_failed
 from ..run_request import RunRequest
-from ..session_labels import label_session, summarise_session, tells_more
+from ..session_labels import is_labelled_jointly, label_session, summarise_session
 from .finalize import evenly_distributed, finalize_run
 from .one_image import describe_outcome
 from .part_index import PartIndex
@@ -56,7 +56,7 @@ class AnalysedImages:
         for session in self.sessions.group(self.outcomes):
             images = [image for image in session.images if image in self.analyses]
             n_images = sum(len(self.analyses[image].table) > 0 for image in images)
-            if not tells_more(session, n_images, self.card):
+            if not is_labelled_jointly(session, n_images, self.card):
                 continue
             failed: dict[str, str] = {}
             analyses = [self.analyses[image] for image in images]

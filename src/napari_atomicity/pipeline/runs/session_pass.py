@@ -33,9 +33,9 @@ from ..run_request import RunRequest
 from ..session_labels import (
     describe_scale,
     fit_measurements,
+    is_labelled_jointly,
     is_same_scale,
     summarise_session,
-    tells_more,
     with_known_shares,
 )
 from .image_scale import ImageScale
@@ -133,7 +133,7 @@ class SessionPass:
         images, card = self.images, self.images.card
         found_alone = {name: images.image_scale(name) for name in session.images}
         n_images = sum(x is not None and x.has_clusters for x in found_alone.values())
-        if not tells_more(session, n_images, card):
+        if not is_labelled_jointly(session, n_images, card):
             return
         own = {n: (x.measurements, x.scale) for n, x in found_alone.items() if x is not None}
         measured = [with_known_shares(x, session, name, card) for name, (x, _) in own.items()]

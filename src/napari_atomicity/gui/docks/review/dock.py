@@ -395,9 +395,9 @@ class Review(Dock):
 
     def _sample(self) -> Queue | None:
         """Return the sample that is saved in the project, if samples are reviewed."""
-        return self._stored_sample() if self.order.currentData() == "sample" else None
+        return self._sample_of_project() if self.order.currentData() == "sample" else None
 
-    def _stored_sample(self) -> Queue | None:
+    def _sample_of_project(self) -> Queue | None:
         project = self.state.project
         if project is None:
             return None
@@ -517,7 +517,7 @@ class Review(Dock):
         table, model = self.state.table(), self.order.model()
         reasons = [order.missing(table) if len(table) else "" for order in ORDERS.values()]
         sample = list(ORDERS).index("sample")
-        go_on = self.state.blind and self._stored_sample() is not None
+        go_on = self.state.blind and self._sample_of_project() is not None
         if go_on:  # it was drawn by the predictions that are hidden now
             reasons[sample] = ""
         for i, (order, reason) in enumerate(zip(ORDERS.values(), reasons, strict=True)):
