@@ -511,6 +511,23 @@ def test_a_pixel_size_given_by_hand_is_used_here(opened, viewer, qtbot, settle, 
     assert state.analysis("a.tif").micrograph.pixel_size_nm == PIXEL_NM
 
 
+def test_analyse_all_takes_images_whose_pixel_size_has_changed_since(opened, viewer, qtbot, settle):
+    state = opened.state
+    opened.analyse_all()
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    settle(viewer)
+    state.pixel_sizes.set("b.tif", 0.06)
+    updated(opened)
+    opened.show_status()
+    assert opened.analyse_button.text() == "Analyse all (1)"
+    assert state.not_analysed()[0] == ["b.tif"]
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    settle(viewer)
+    assert state.analysis("b.tif").micrograph.pixel_size_nm == 0.06
+    assert state.not_analysed()[0] == []
+
+
 def test_an_image_of_a_project_hides_one_that_was_opened_by_hand(
     browse, viewer, morning, qtbot, settle
 ):

@@ -8,10 +8,12 @@ import weakref
 
 import numpy as np
 import pytest
+from qtpy.QtWidgets import QApplication
 
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.gui import tasks
 from napari_atomicity.gui.viewer.binding import binding_of
+from napari_atomicity.state.window_state import TaskState
 
 
 def test_a_newer_task_drops_the_result_of_the_older(viewer, qtbot, settle):
@@ -28,6 +30,25 @@ def test_a_newer_task_drops_the_result_of_the_older(viewer, qtbot, settle):
     settle(viewer)
     qtbot.waitUntil(lambda: not tasks._alive)
     assert got == ["new"]
+
+
+def test_the_end_of_a_task_leaves_the_status_of_one_that_is_still_running(viewer, settle):
+    state = binding_of(viewer).state
+    release = threading.Event()
+
+    def wait(progress=None):
+        progress(2, 5, "epoch 2")
+        release.wait(10)
+
+    long = tasks.start(state, wait, message="Training", on_result=lambda _: None, key="train")
+    quick = tasks.start(state, int, message="Writing", on_result=lambda _: None, key="write")
+    while quick.running:
+        QApplication.processEvents()
+    assert long.running and state.status.state is TaskState.RUNNING
+    assert state.status.message in ("Training", "epoch 2")
+    release.set()
+    settle(viewer)
+    assert state.status.state is TaskState.DONE
 
 
 def test_nothing_keeps_the_arguments_and_the_result_of_a_task(viewer, qtbot, settle):

@@ -1,6 +1,7 @@
 """Figures of a live session: conditions, running ratios, the log."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -27,8 +28,6 @@ TENSORS = {"ood.mean": np.zeros((5, 8), np.float32), "ood.whitening": np.eye(8, 
 
 
 def classified(n=20, shift=0.0, far=0, name="a.tif"):
-    from dataclasses import replace
-
     made = synthetic_analysis(n, name)
     score = np.where(np.arange(n) < far, 2.0, 0.5)
     table = made.table.assign(ood_score=score, touches_border=np.arange(n) == n - 1)
@@ -46,7 +45,12 @@ def test_conditions_are_those_of_whole_and_known_clusters():
     )
     assert (found.clusters, found.counted) == (20, 19)
     assert found.ood_share == pytest.approx(4 / 19)
-    assert found.mean_confidence == pytest.approx(made.table["confidence"].mean())
+    # Neither the cut cluster nor an aggregate is one of which the model is unsure.
+    assert found.mean_confidence == pytest.approx(made.table["confidence"][:-1].mean())
+    table = made.table.copy()
+    table.loc[:2, ["label_predicted", "confidence"]] = ["aggregate", 0.0]
+    fewer = conditions_of(replace(made, table=table), CARD, TENSORS)
+    assert fewer.mean_confidence == pytest.approx(made.table["confidence"][3:-1].mean())
     assert not found.conditions_differ and not any("conditions" in a for a in found.alarms)
 
 

@@ -480,6 +480,10 @@ def test_taken_out_is_what_was_removed_last():
         columns=["image", "cluster_id", "what"],
     )
     assert removed_clusters(log) == {("a", 1)}
+    # An addition that was undone is logged as a removal that takes it back.
+    added = pd.DataFrame([("a", 3, "add", False), ("a", 3, "remove", True)])
+    added.columns = ["image", "cluster_id", "what", "undo"]
+    assert removed_clusters(pd.concat([log.assign(undo=False), added])) == {("a", 1)}
 
 
 def test_undo_and_redo_pass_over_nothing(state):

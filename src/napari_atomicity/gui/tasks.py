@@ -155,6 +155,7 @@ class Task(QObject):
         self._on_part = on_part
         self._taken = threading.Event()
         self._silenced = not call.message
+        self._said = Status(TaskState.RUNNING, call.message)
         self._ended = False
         call.progress = self._reported.emit
         self._reported.connect(self._show_progress)
@@ -198,8 +199,13 @@ class Task(QObject):
         self._call.cancelled = True
 
     def _say(self, state: TaskState, message: str, done: int = 0, total: int = 0) -> None:
-        if not self._silenced:
-            self._state.status = Status(state, message, done, total)
+        if self._silenced:
+            return
+        self._said = Status(state, message, done, total)
+        # The end of a task does not look as if nothing ran where another one is still running.
+        ended = state in (TaskState.DONE, TaskState.STOPPED)
+        others = [t._said for t in running(self._state) if t.message and not t._silenced]
+        self._state.status = others[-1] if ended and others else self._said
 
     def _show_progress(self, done: int, total: int, message: str) -> None:
         if not self._ended and not self._call.cancelled:

@@ -372,8 +372,12 @@ class WindowState(WindowImages):
 
     # ---- analyses
     def not_analysed(self) -> tuple[list[str], list[str]]:
-        """Return the images that wait for an analysis, and those that could not be analysed."""
-        left = [image for image in self.images if self.analysis(image) is None]
+        """Return the images that wait for an analysis, and those that could not be analysed.
+
+        An image whose pixel size has changed since its analysis waits for another one.
+        """
+        changed = self.pixel_sizes.has_changed
+        left = [i for i in self.images if self.analysis(i) is None or changed(i)]
         failed = self.project.image_files.failed() if left and self.project is not None else set()
         return [i for i in left if i not in failed], [i for i in left if i in failed]
 

@@ -59,8 +59,11 @@ def summary(state: WindowState) -> str:
     if corrected:
         text += f", {corrected} with a manual label"
     waiting, failed = state.not_analysed()
-    if waiting:
-        text += f"; {pluralise(len(waiting), 'image')} not analysed yet"
+    changed = sum(state.analysis(image) is not None for image in waiting)
+    if n := len(waiting) - changed:
+        text += f"; {pluralise(n, 'image')} not analysed yet"
+    if changed:
+        text += f"; {pluralise(changed, 'image')} with another pixel size now: analyse again"
     if failed:
         text += f"; {pluralise(len(failed), 'image')} could not be analysed"
     return f"{text}."

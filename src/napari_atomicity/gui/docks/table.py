@@ -148,8 +148,9 @@ class Table(RowsDock):
             "Show only the rows that match, for example "
             + ", ".join(f"<b>{example.replace('<', '&lt;')}</b>" for example in EXAMPLES)
             + ". Operators: &lt;, &lt;=, &gt;, &gt;=, =, != and ~ (contains), <b>and</b>, "
-            "<b>or</b>, <b>not</b> and parentheses; a missing value equals <b>none</b>. "
-            "Other words are searched in image and label. Default: empty, all rows."
+            "<b>or</b>, <b>not</b> and parentheses; a missing value equals <b>none</b>, "
+            "such as the confidence of clusters that are of no class. Other words are searched in "
+            "image and label. Default: empty, all rows."
         )
         self.columns_button = QPushButton("Columns")
         self.columns_button.setToolTip("Choose the visible columns. Drag headers to move them.")

@@ -280,7 +280,7 @@ def _describe(analysis: Analysis) -> str:
     found = describe_clusters(table, analysis.micrograph.n_frames)
     source = Path(analysis.parameters.get("outlines", {}).get("source", "")).name
     outlines = f"Outlines of {source}: " if source else ""
-    per_frame = ", each in every frame" if analysis.micrograph.n_frames > 1 else ""
+    per_frame = " over all frames" if analysis.micrograph.n_frames > 1 else ""
     return (
         f"{outlines}{found}, median diameter {table['diameter_nm'].median():.2f} nm; "
         f"{table['touches_border'].sum()} at the border, "

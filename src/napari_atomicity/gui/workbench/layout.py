@@ -129,7 +129,7 @@ class WorkflowSteps(FollowingWidget):
         waiting, failed = self.state.not_analysed()
         without = f", {len(failed)} can not be" if failed else ""
         total = len(counts) - len(failed)
-        self._show("Analyse", len(analysed), total, f"images are analysed{without}")
+        self._show("Analyse", total - len(waiting), total, f"images are analysed{without}")
         self._show("Review", reviewed, clusters, "clusters are reviewed")
         self.buttons["Export"].setToolTip("Write ratios, tables and a report: open Ratios.")
         # Some clusters are reviewed to know how right the others are: all are too many.

@@ -15,7 +15,7 @@ import pandas as pd
 
 from ...core.errors import AtomicityError
 from ...core.model_card import ModelCard
-from ...core.tables.cluster_table import ALL, empty, probability_columns
+from ...core.tables.cluster_table import AGGREGATE, ALL, empty, probability_columns
 from ...io.files import escape_formula, map_text
 from ...io.provenance import Outcome, now
 from ...models.analysis import Analysis
@@ -49,7 +49,7 @@ class Conditions:
     # clusters, counted: how many were found, and how many count in ratios
     clusters: int
     counted: int
-    # of what was classified; 0 for what is no class, as in the report's warnings
+    # of whole clusters that were classified, but aggregates; 0 for unknown ones
     mean_confidence: float
     # share of whole clusters that are like nothing the model has learnt (``ood_score`` > 1)
     ood_share: float
@@ -76,8 +76,8 @@ def conditions_of(
 ) -> Conditions:
     """Determine the conditions of an analysed image."""
     table = analysis.table
-    classified = table[table["label_predicted"] != ""]
     whole = ~table["touches_border"].to_numpy(bool)
+    classified = table[whole & ~table["label_predicted"].isin(["", AGGREGATE]).to_numpy()]
     far = table["ood_score"].to_numpy(float) > 1
     where = _feature_summary(analysis, whole & ~far, card, tensors)
     drifted = np.nan if where is None else where.drift

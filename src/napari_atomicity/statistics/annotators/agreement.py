@@ -425,12 +425,15 @@ def removed_clusters(corrections: pd.DataFrame) -> set[Key]:
     Parameters
     ----------
     corrections : pandas.DataFrame
-        Columns ``image, cluster_id, what`` and, if known, ``time``; in order of time.
+        Columns ``image, cluster_id, what`` and, if known, ``time`` and ``undo``; in order of time.
+        An addition that was undone is no removal.
     """
     log = drop_replaced(corrections)
     log = log[log["what"].isin(["remove", "restore", "add"])]
     last = log.drop_duplicates(["image", "cluster_id"], keep="last")
     removed = last[last["what"] == "remove"]
+    if "undo" in removed.columns:
+        removed = removed[~removed["undo"].astype(bool)]
     return {(str(i), int(c)) for i, c in zip(removed["image"], removed["cluster_id"], strict=True)}
 
 

@@ -281,8 +281,9 @@ class Adapt(Dock):
             return "This image is not analysed yet. Press Analyse, or choose all images."
         if n < MIN_CLUSTERS:
             return (
-                f"{pluralise(n, 'cluster')} are too few to learn from: at least "
-                f"{MIN_CLUSTERS} are needed, 100 are better. Choose all images, or larger ones."
+                f"{pluralise(n, 'cluster')} {'is' if n == 1 else 'are'} too few to learn from: at "
+                f"least {MIN_CLUSTERS} are needed, 100 are better. Choose all images, or larger "
+                "ones."
             )
         is_class = [
             label in classes_of(a.table)

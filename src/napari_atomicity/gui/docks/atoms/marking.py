@@ -32,6 +32,12 @@ OPEN = (
     "For independent annotation, tick <i>Blind</i> in the bar at the top of the window. Compare in "
     "the dock <i>Annotators</i>."
 )
+REVIEWED = (
+    "Record that you have searched the whole image, so that unmarked positions count as no atom. "
+    "Needed for images without atoms; images with blind marks count as reviewed. A second click "
+    "reverts it."
+)
+BLIND_ONLY = "Tick Blind in the bar first: only blind marks are compared."
 DONE, NOT_DONE = "Set image as reviewed", "Set image as not reviewed"
 SUPPORT = (
     "Show the support, and correct it by drawing. Vacuum is excluded from densities. Default: off."
@@ -77,11 +83,6 @@ class MarkingPart(QWidget):
         self.hint = wrapped_label()
         self.done_button = QPushButton(DONE)
         self.done_button.clicked.connect(self._on_done)
-        self.done_button.setToolTip(
-            "Record that you have searched the whole image, so that unmarked positions count as no "
-            "atom. Needed for images without atoms; images with blind marks count as reviewed. A "
-            "second click reverts it."
-        )
         self.done_words = wrapped_label("Review state of this image")
         first = new_row((self.button, 1), self.loupe)
         second = QHBoxLayout()
@@ -138,7 +139,9 @@ class MarkingPart(QWidget):
         kept = image is not None and project is not None and project.has(image)
         self.button.setEnabled(any_image and not state.read_only)
         self.hint.setText(BLIND if state.blind else OPEN)
-        self.done_button.setEnabled(kept and any_image and not state.read_only)
+        # As in Annotators: without Blind, an image would count as one in which nobody marked atoms.
+        self.done_button.setEnabled(kept and any_image and state.blind and not state.read_only)
+        self.done_button.setToolTip(REVIEWED if state.blind else f"{REVIEWED} {BLIND_ONLY}")
         if not kept or project is None:
             self._asked = ()
             self.done_words.setText("" if image is None else NO_PROJECT)

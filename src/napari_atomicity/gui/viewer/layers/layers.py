@@ -300,13 +300,14 @@ class ImageLayers(LayerGroup):
         angles = np.linspace(0, 2 * np.pi, _RING_SAMPLES, endpoint=False)
         y = chosen["y_px"].to_numpy()[:, None] + radius[:, None] * np.sin(angles)
         x = chosen["x_px"].to_numpy()[:, None] + radius[:, None] * np.cos(angles)
-        y, x = (
-            np.clip(np.round(p), 0, n - 1).astype(int)
-            for p, n in zip((y, x), pixels.shape[-2:], strict=True)
-        )
+        height, width = pixels.shape[-2:]
+        y, x = np.round(y).astype(int), np.round(x).astype(int)
+        outside = (y < 0) | (y >= height) | (x < 0) | (x >= width)
+        place = np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)
         frames = chosen["frame"].to_numpy(int)[:, None]
-        below = pixels[y, x] if pixels.ndim == 2 else pixels[frames, y, x]
-        is_bright = displayed_luminance(source, below.mean(axis=1)) > _MAX_LUMINANCE_UNDER_GREY
+        below = pixels[place] if pixels.ndim == 2 else pixels[frames, *place]
+        below = np.ma.array(below, mask=outside).mean(axis=1).filled(pixels.min())
+        is_bright = displayed_luminance(source, below) > _MAX_LUMINANCE_UNDER_GREY
         colours[rows[is_bright], :3] = 0.0
 
     def mark_as_unmeasured(self, indices: np.ndarray) -> None:
