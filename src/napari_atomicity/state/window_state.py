@@ -371,13 +371,14 @@ class WindowState(WindowImages):
             self.current_changed.emit(image)
 
     # ---- analyses
-    def not_analysed(self) -> tuple[list[str], list[str]]:
-        """Return the images that wait for an analysis, and those that could not be analysed.
-
-        An image whose pixel size has changed since its analysis waits for another one.
-        """
+    def to_be_analysed(self) -> list[str]:
+        """Return the images without analysis, and those whose pixel size has changed since."""
         changed = self.pixel_sizes.has_changed
-        left = [i for i in self.images if self.analysis(i) is None or changed(i)]
+        return [i for i in self.images if self.analysis(i) is None or changed(i)]
+
+    def not_analysed(self) -> tuple[list[str], list[str]]:
+        """Return the images that wait for an analysis, and those that could not be analysed."""
+        left = self.to_be_analysed()
         failed = self.project.image_files.failed() if left and self.project is not None else set()
         return [i for i in left if i not in failed], [i for i in left if i in failed]
 

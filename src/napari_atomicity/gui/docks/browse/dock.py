@@ -251,8 +251,7 @@ class Browse(Dock):
         self.analyse_button = QPushButton("Analyse all")
         self.analyse_button.setToolTip(
             "Detect and classify the clusters of all images that are not analysed yet, or whose "
-            "pixel size has changed since, in the background, starting with the open one; if there "
-            "are none, of all images again. You can keep working."
+            "pixel size has changed since, in the background; if there are none, of all again."
         )
         self.analyse_button.clicked.connect(self.analyse_all)
         return new_row(self.previous_button, self.next_button, (self.analyse_button, 1))
@@ -376,14 +375,8 @@ class Browse(Dock):
         self.label_action.setEnabled(possible)
 
     def _waiting(self) -> list[str]:
-        """Return the images that have not failed as they are now, and lack an analysis like this.
-
-        Of an image whose pixel size has changed since, the analysis is of another one.
-        """
-        state, batch = self.state, self.batch
-        changed = state.pixel_sizes.has_changed
-        waiting = [x for x in state.images if state.analysis(x) is None or changed(x)]
-        return [x for x in waiting if batch.may_try(x)]
+        """Return the images to be analysed that have not failed as they are now."""
+        return [image for image in self.state.to_be_analysed() if self.batch.may_try(image)]
 
     # ---- actions of the user
     def _show_image_menu(self, place: QPoint) -> None:
