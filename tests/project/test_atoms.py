@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -88,6 +89,26 @@ def test_what_is_marked_is_there_when_the_project_is_opened_again(state):
     assert after.marks == before.marks and after.threshold == 0.2
     assert again.atoms.next_id("a.tif") == 7
     again.close_project()
+
+
+@pytest.mark.parametrize("factor", [1.03, 1.5, 0.7])
+def test_marks_hold_when_atoms_are_found_with_another_pixel_size(state, factor):
+    """The places of the image are the same, whatever their lengths."""
+    path, size = state.micrograph("a.tif").path, state.pixel_sizes.get("a.tif")
+    state.atoms.remove([("a.tif", 2)])
+    state.atoms.set_uncertain([("a.tif", 3)])
+    state.atoms.move("a.tif", {1: Mark(12.0, 60.0)})
+    before = ids(state)
+    for now in (factor * size, size):
+        state.pixel_sizes.set("a.tif", now)
+        again = found(path)
+        table = again.candidates.assign(
+            y_nm=again.candidates["y_px"] * now, x_nm=again.candidates["x_px"] * now
+        )
+        state.atoms.set_analysis(replace(again, candidates=table, pixel_size_nm=now))
+        assert ids(state) == before == [1, 3]
+        rows = state.atoms.table("a.tif").set_index("atom_id")
+        assert rows.loc[3, "uncertain"] and rows.loc[1, "x_px"] == 60.0
 
 
 def test_all_of_it_can_be_undone_and_done_again(state):

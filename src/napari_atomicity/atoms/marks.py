@@ -228,6 +228,9 @@ class ImageAtoms:
     ) -> ImageAtoms:
         """Return a copy with another analysis; known atoms keep their ids."""
         new, marks, old = analysis.candidates, self._mark_positions(), self._candidate_positions()
+        # The same places of the image, in lengths of the new pixel size.
+        lengths, factor = ["y_nm", "x_nm"], analysis.pixel_size_nm / self.pixel_size_nm
+        marks[lengths], old[lengths] = marks[lengths] * factor, old[lengths] * factor
         at_mark = _match_ids(new, marks)
         # A moved atom has its old position too: a candidate there is not new.
         rest = at_mark == 0
@@ -268,7 +271,7 @@ class ImageAtoms:
 
     def _candidate_positions(self) -> pd.DataFrame:
         known = empty_table() if self.analysis is None else self.analysis.candidates
-        return known[_POSITION]
+        return known[_POSITION].copy()
 
     def _unmoved(self, found: np.ndarray) -> list[int]:
         """Return the atoms detected at their marks whose marks are at the old candidates."""
