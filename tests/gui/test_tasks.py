@@ -51,6 +51,32 @@ def test_the_end_of_a_task_leaves_the_status_of_one_that_is_still_running(viewer
     assert state.status.state is TaskState.DONE
 
 
+@pytest.mark.parametrize("of_images", [True, False])
+def test_a_task_that_began_before_blind_mode_ends(viewer, settle, of_images):
+    """What does not depend on the images is kept, as a new model; the window is free again."""
+    state = binding_of(viewer).state
+    began, release, got = threading.Event(), threading.Event(), []
+
+    def train(progress=None):
+        progress(2, 5, "epoch 2")
+        began.set()
+        release.wait(10)
+        return "a model"
+
+    task = tasks.start(
+        state, train, message="Training", on_result=got.append, key="train", of_images=of_images
+    )
+    while not began.is_set() or state.status.message != "epoch 2":
+        QApplication.processEvents()
+    state.epoch += 1  # as blind mode does
+    release.set()
+    while task.running:
+        QApplication.processEvents()
+    settle(viewer)
+    assert got == ([] if of_images else ["a model"])
+    assert state.status.state is not TaskState.RUNNING
+
+
 def test_nothing_keeps_the_arguments_and_the_result_of_a_task(viewer, qtbot, settle):
     given, results, alive = np.zeros(4), [], []
 

@@ -142,12 +142,13 @@ class Task(QObject):
         quiet_errors: bool = False,
         on_part: Callable[[Any], object] | None = None,
         key: str = "",
+        of_images: bool = True,
     ) -> None:
         super().__init__()
         self.about, self.key = about, key
         self._quiet_errors = quiet_errors
         # Results for the images of another project are dropped.
-        self._epoch = state.epoch
+        self._epoch = state.epoch if of_images else None
         self._state = state
         self._call = call
         self._on_result = on_result
@@ -219,9 +220,14 @@ class Task(QObject):
         while not (self._taken.wait(_PROGRESS_INTERVAL_S) or self._call.cancelled):
             pass
 
+    @property
+    def _is_of_others(self) -> bool:
+        """Whether the window shows other images than when the task began, or hides some now."""
+        return self._epoch not in (None, self._state.epoch)
+
     def _take_part(self, part: Any) -> None:
         try:
-            if self._on_part and self._state.epoch == self._epoch and not self._call.cancelled:
+            if self._on_part and not self._is_of_others and not self._call.cancelled:
                 self._on_part(part)
         finally:
             self._taken.set()
@@ -231,7 +237,7 @@ class Task(QObject):
         outcome = self._call.release()
         _forget(self._state, self)
         try:
-            if self._state.epoch != self._epoch:
+            if self._is_of_others:
                 self._drop(outcome)
             elif self._call.cancelled or isinstance(outcome.error, Cancelled):
                 self._drop(outcome)
@@ -245,7 +251,7 @@ class Task(QObject):
 
     def _drop(self, outcome: TaskOutcome) -> None:
         """Drop the value and close what it holds open."""
-        if self._state.status.message == self.message or self._call.cancelled:
+        if self._state.status == self._said or self._call.cancelled:
             self._say(TaskState.STOPPED, "")
         close = getattr(outcome.value, "close", None)
         if callable(close):
@@ -303,6 +309,7 @@ def start(
     about: str | None = None,  # name of an image; when the image is removed, the task is cancelled
     quiet_errors: bool = False,
     on_part: Callable[[Any], object] | None = None,
+    of_images: bool = True,  # whether the result is of the images that the window shows now
     **kwargs: Any,
 ) -> Task:
     """Run ``function(*args, **kwargs)`` in a worker.
@@ -313,7 +320,9 @@ def start(
     if key in tasks:
         tasks[key]._silence()
     call = _Call(function, args, kwargs, message, progress=lambda *_: None)
-    task = tasks[key] = Task(state, call, on_result, on_error, about, quiet_errors, on_part, key)
+    task = tasks[key] = Task(
+        state, call, on_result, on_error, about, quiet_errors, on_part, key, of_images
+    )  # fmt: skip
     _alive.add(task)
     if owner is not None:
         owner.destroyed.connect(task._abandon)

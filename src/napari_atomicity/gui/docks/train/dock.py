@@ -332,6 +332,7 @@ class Train(Dock):
             message="Training",
             on_result=self._done,
             key="train",
+            of_images=False,
         )
         task.finished.connect(self._show_button)
 

@@ -347,6 +347,7 @@ class Validate(Dock):
             on_result=self._done,
             on_error=self._show_error,
             key="validate",
+            of_images=False,
         )
         task.finished.connect(self._on_finished)
 
