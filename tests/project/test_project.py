@@ -960,6 +960,25 @@ def test_undo_of_an_analysis_keeps_the_pixel_size_that_is_shown(folder, project,
     assert stored.micrograph.pixel_size_nm == stored.analysis.micrograph.pixel_size_nm == 0.08
 
 
+@pytest.mark.parametrize("in_project", [True, False])
+def test_removed_clusters_do_not_come_back_with_another_pixel_size(
+    folder, project, state, in_project
+):
+    if not in_project:
+        state = WindowState()
+        state.clusters.set_analysis(analysed(folder / "a.tif"))
+    before = analysed(folder / "a.tif")
+    size = before.micrograph.pixel_size_nm
+    state.clusters.remove([("a.tif", 8), ("a.tif", 11)])
+    left = state.table("a.tif")["cluster_id"].tolist()
+    for now in (1.5 * size, 2 * size, size):
+        state.pixel_sizes.set("a.tif", now)
+        table = before.table.assign(**{f"{a}_nm": now * before.table[f"{a}_px"] for a in "yx"})
+        again = replace(before, micrograph=before.micrograph.with_pixel_size(now), table=table)
+        state.clusters.set_analysis(again)
+        assert len(state.table("a.tif")) == len(left) == len(before.table) - 2
+
+
 # ---- images that are removed from the project
 def removed(project: Project) -> list[str]:
     return list(project.image_files.removed)

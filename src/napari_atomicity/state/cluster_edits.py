@@ -81,6 +81,7 @@ class ClusterEdits:
         first_free_id = store.first_free_id(image)
         if first_free_id > 1:
             added, removed = self._manual_edits(image)
+            removed = self._at_pixel_size(removed, image, analysis.micrograph.pixel_size_nm)
             known = before or self._labelled_clusters(image)
             analysis = inherit(known, analysis, first_free_id, added, removed)
         if before is not None:
@@ -91,6 +92,25 @@ class ClusterEdits:
         """Return clusters with their labels, of an image whose analysis is damaged in the file."""
         project = self._state.project
         return None if project is None else project.labelled_clusters(image)
+
+    def _at_pixel_size(
+        self, removed: pd.DataFrame, image: str, size_nm: float | None
+    ) -> pd.DataFrame:
+        """Return positions of removed clusters in lengths of a pixel size, as far as it is known.
+
+        The log has lengths only: clusters that were removed in this window have their pixels too.
+        """
+        columns = ["frame", "y_nm", "x_nm", "y_px", "x_px"]
+        edits = (e for e in self._history.edits_of(image) if isinstance(e, RemoveClusters))
+        tables_before = [edit.before.table[columns] for edit in edits]
+        if not tables_before or not len(removed) or size_nm is None:
+            return removed
+        known = pd.concat(tables_before).drop_duplicates(columns[:3], keep="last")
+        found = removed.merge(known, how="left", on=columns[:3])
+        for axis in ("y", "x"):
+            now = (size_nm * found[f"{axis}_px"]).fillna(found[f"{axis}_nm"])
+            found[f"{axis}_nm"] = now.astype(float)
+        return found[removed.columns]
 
     def _manual_edits(self, image: str) -> tuple[frozenset[int], pd.DataFrame]:
         """Return clusters that a person has added, and positions of removed ones."""
