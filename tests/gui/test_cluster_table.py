@@ -179,13 +179,17 @@ def test_the_filter_of_another_project_hides_nothing(dock, state):
     assert len(keys_shown(dock)) == 30 and not dock.filter_line.text()
 
 
-def test_samples_are_a_column_if_there_are_several(dock, state):
+def test_samples_are_a_column_if_there_are_several(dock, state, monkeypatch):
     assert "sample" not in dock.model.columns
     state.sessions.group_sample(["two"], "spent")
     updated(dock)
     assert set(column(dock, "sample")) == {"images without a file", "spent"}
     write_filter(dock, "sample = spent")
     assert {key[0] for key in keys_shown(dock)} == {"two"}
+    write_filter(dock, "")
+    monkeypatch.setattr(type(state), "blind", True)  # a name may tell the label
+    dock.refresh_now()
+    assert "sample" not in dock.model.columns
 
 
 def test_a_filter_that_says_nothing_changes_nothing_and_says_why(dock, qtbot):

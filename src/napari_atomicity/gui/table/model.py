@@ -150,9 +150,12 @@ class ClusterModel(QAbstractTableModel):
         return True
 
     def _with_samples(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Return the table with the sample of each row, if there are several."""
+        """Return the table with the sample of each row, if there are several.
+
+        Not in blind mode: the name of a sample may tell the label.
+        """
         samples = self.state.sessions.samples()
-        if len(samples) < 2:
+        if len(samples) < 2 or self.state.blind:
             return table
         names = {image: sample.name for sample in samples for image in sample.images}
         codes, images = pd.factorize(table["image"])
