@@ -19,8 +19,8 @@ from waiting import updated
 from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.gui.docks.annotators import packs, results, text as words
 from napari_atomicity.gui.docks.annotators.dock import BLIND, Annotators
-from napari_atomicity.gui.docks.annotators.results import DONE, NOT_DONE
 from napari_atomicity.gui.docks.review.dock import Review
+from napari_atomicity.gui.panels.forms import DONE, NOT_DONE
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers import compat

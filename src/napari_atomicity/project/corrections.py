@@ -291,8 +291,7 @@ def read_corrections(
     """Return the log of corrections; see `Project.corrections`.
 
     Every entry but those of removed images is returned, also those of images that are damaged or
-    missing. Ids that are no
-    numbers become -1, positions NaN.
+    missing. Ids that are no numbers become -1, positions NaN.
     """
     found = pd.read_sql_query(
         "SELECT time, annotator, image_id AS image, cluster_id, frame, y_nm, x_nm, what, "

@@ -529,3 +529,29 @@ class SizeSelectedFolder(PathField):
             ", ".join(f"{name}: {pluralise(n, 'image')}" for name, n in classes.items())
         )
         self.counted.emit()
+
+
+# ---- which images are reviewed
+
+DONE, NOT_DONE = "Set image as reviewed", "Set image as not reviewed"
+_REVIEWED = (
+    "Record that you have searched the whole image, so that unmarked positions count as no atom. "
+    "Needed for images without atoms; images with blind marks count as reviewed. A second click "
+    "reverts it."
+)
+_BLIND_ONLY = "Tick Blind in the bar first: only blind marks are compared."
+
+
+class ReviewedButton(QPushButton):
+    """Sets the current image as reviewed for atoms, or as not reviewed."""
+
+    def __init__(self) -> None:
+        super().__init__(DONE)
+
+    def show_reviewed(self, reviewed: bool) -> None:
+        """Name what a click does."""
+        self.setText(NOT_DONE if reviewed else DONE)
+
+    def show_blind(self, blind: bool) -> None:
+        """Explain the button; outside blind mode also why it is disabled."""
+        self.setToolTip(_REVIEWED if blind else f"{_REVIEWED} {_BLIND_ONLY}")

@@ -15,6 +15,7 @@ from ...controls.forms import CollapsibleSection, new_row, selectable_label, wra
 from ...controls.line_table import Lines, table_of
 from ...controls.questions import attempt, confirm
 from ...controls.refresher import FollowingWidget, follow
+from ...panels.forms import ReviewedButton
 from ...viewer.binding import Binding
 from .text import (
     coverage_lines,
@@ -135,13 +136,7 @@ _HIDDEN = (
     "In blind mode, results of the model and of other annotators are hidden, and your marks are "
     "stored separately."
 )
-DONE = "Set image as reviewed"
 NO_PROJECT = "Open a folder or a project first: marks are kept in its file."
-NOT_DONE = "Set image as not reviewed"
-_TOOLTIP = (
-    "Record that you have searched the whole image, so that unmarked positions count as no atom. "
-    "Needed for images without atoms; images with marks count as reviewed."
-)
 
 
 class Coverage(FollowingWidget):
@@ -167,7 +162,7 @@ class Coverage(FollowingWidget):
             "to set it as uncertain. Default: off."
         )
         self.mark_button.toggled.connect(self._on_mark)
-        self.done_button = QPushButton(DONE)
+        self.done_button = ReviewedButton()
         self.done_button.clicked.connect(self.note)
         self.words = wrapped_label("Images reviewed by each annotator", plain=True, lines=2)
         self.lines = Lines((), (), self)
@@ -229,10 +224,10 @@ class Coverage(FollowingWidget):
         self._known, marked = len(own) > 0, bool(own.any())
         free = here and state.blind and not state.read_only
         self.done_button.setEnabled(free and not marked)
-        counted = "Image reviewed: it has marks" if marked else NOT_DONE
-        self.done_button.setText(counted if self._known else DONE)
-        why = "" if state.blind else " Tick Blind in the bar first: only blind marks are compared."
-        self.done_button.setToolTip(_TOOLTIP + why)
+        self.done_button.show_reviewed(self._known)
+        if marked:
+            self.done_button.setText("Image reviewed: it has marks")
+        self.done_button.show_blind(state.blind)
         self.mark_button.setEnabled(image is not None and not state.read_only)
 
     def note(self) -> None:

@@ -20,6 +20,7 @@ from ....core.errors import AtomicityError
 from ... import tasks
 from ...controls.forms import new_row, wrapped_label
 from ...controls.refresher import single_shot
+from ...panels.forms import ReviewedButton
 from ...viewer.binding import Binding
 from ...viewer.layers.compat import compile_shapes_soon
 from .cluster_links import unchanged
@@ -32,13 +33,6 @@ OPEN = (
     "For independent annotation, tick <i>Blind</i> in the bar at the top of the window. Compare in "
     "the dock <i>Annotators</i>."
 )
-REVIEWED = (
-    "Record that you have searched the whole image, so that unmarked positions count as no atom. "
-    "Needed for images without atoms; images with blind marks count as reviewed. A second click "
-    "reverts it."
-)
-BLIND_ONLY = "Tick Blind in the bar first: only blind marks are compared."
-DONE, NOT_DONE = "Set image as reviewed", "Set image as not reviewed"
 SUPPORT = (
     "Show the support, and correct it by drawing. Vacuum is excluded from densities. Default: off."
 )
@@ -81,7 +75,7 @@ class MarkingPart(QWidget):
         )
         self.take_button.setAccessibleName("Take away from the support")
         self.hint = wrapped_label()
-        self.done_button = QPushButton(DONE)
+        self.done_button = ReviewedButton()
         self.done_button.clicked.connect(self._on_done)
         self.done_words = wrapped_label("Review state of this image")
         first = new_row((self.button, 1), self.loupe)
@@ -141,7 +135,7 @@ class MarkingPart(QWidget):
         self.hint.setText(BLIND if state.blind else OPEN)
         # As in Annotators: without Blind, an image would count as one in which nobody marked atoms.
         self.done_button.setEnabled(kept and any_image and state.blind and not state.read_only)
-        self.done_button.setToolTip(REVIEWED if state.blind else f"{REVIEWED} {BLIND_ONLY}")
+        self.done_button.show_blind(state.blind)
         if not kept or project is None:
             self._asked = ()
             self.done_words.setText("" if image is None else NO_PROJECT)
@@ -152,7 +146,7 @@ class MarkingPart(QWidget):
             self._asked = wanted
             self.done_words.clear()
             self._done = False
-            self.done_button.setText(DONE)
+            self.done_button.show_reviewed(False)
             self._request_review_state()
 
     def _request_review_state(self) -> None:
@@ -165,7 +159,7 @@ class MarkingPart(QWidget):
 
     def _show_done(self, done: bool) -> None:
         who, self._done = self._state.annotator, done
-        self.done_button.setText(NOT_DONE if done else DONE)
+        self.done_button.show_reviewed(done)
         self.done_words.setText(f"Reviewed by {who}." if done else f"Not yet reviewed by {who}.")
 
     # ---- actions of the user
