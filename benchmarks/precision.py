@@ -71,31 +71,35 @@ def compared(exact: Analyses, short: Analyses) -> dict[str, Any]:
     }
 
 
+def by_kind(devices: tuple[str, str], sessions: int, images: int) -> list[dict[str, Any]]:
+    """What differs between two devices in simulated sessions, a row for each kind of session."""
+    library = lattice_pieces((*SIZES, *(int(name[2:]) for name in OTHER_SIZES)))
+    classes = tuple(f"Pt{size}" for size in SIZES)
+    rows = []
+    for kind in KINDS:
+        for number in range(sessions):
+            drawn = draw_session(kind, classes, images, SEED + number)
+            fields = [field.micrograph for field in simulate_session(library, drawn)]
+            found = [analyse(fields, device=d, umap=False, progress=False) for d in devices]
+            if all(isinstance(one, Analyses) and len(one.table) for one in found):
+                rows.append({"kind": kind, **compared(*found)})
+    figures = pd.DataFrame(rows).groupby("kind", sort=False).agg(
+        sessions=("clusters", "size"), clusters=("clusters", "sum"), labels=("labels", "sum"),
+        close_calls=("close_calls", "sum"), probability=("probability", "max"),
+        fraction=("fraction", "max"), interval=("interval", "max"),
+    )  # fmt: skip
+    return figures.reset_index().to_dict("records")
+
+
 def main() -> None:
     given = options(__doc__, sessions=4, images=4, patches=1024, repeats=5)
     about = machine()
-    library = lattice_pieces((*SIZES, *(int(name[2:]) for name in OTHER_SIZES)))
     try:
         milliseconds = network(given.patches, given.repeats)
     except ModelError as error:
         print(f"not measured: {error}")
         return
-    classes = tuple(f"Pt{size}" for size in SIZES)
-    rows = []
-    for kind in KINDS:
-        for number in range(given.sessions):
-            images = draw_session(kind, classes, given.images, SEED + number)
-            fields = [field.micrograph for field in simulate_session(library, images)]
-            found = [analyse(fields, device=d, umap=False, progress=False) for d in DEVICES]
-            if all(isinstance(one, Analyses) and len(one.table) for one in found):
-                rows.append({"kind": kind, **compared(*found)})
-    by_kind = pd.DataFrame(rows).groupby("kind", sort=False)
-    figures = by_kind.agg(
-        sessions=("clusters", "size"), clusters=("clusters", "sum"), labels=("labels", "sum"),
-        close_calls=("close_calls", "sum"), probability=("probability", "max"),
-        fraction=("fraction", "max"), interval=("interval", "max"),
-    )  # fmt: skip
-    kinds = figures.reset_index().to_dict("records")
+    kinds = by_kind(DEVICES, given.sessions, given.images)
     write("precision", {"network_ms": milliseconds, "kinds": kinds}, about)
 
 

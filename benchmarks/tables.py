@@ -130,64 +130,114 @@ def startup(record: Record) -> str:
 
 def precision(record: Record) -> str:
     exact, short = (record["network_ms"][name] for name in ("cpu", "cpu-bf16"))
+    return (
+        f"A patch with class maps takes {exact:.2f} ms of a core in 32-bit and {short:.2f} ms in "
+        f"16-bit numbers, **{exact / short:.2f} times** less.\n\n"
+        + differing_sessions(record["kinds"])
+    )
+
+
+def differing_sessions(kinds: list[Record]) -> str:
+    """What differs between two devices, by kind of session."""
     rows = [
         [k["kind"], f"{k['sessions']:.0f}", f"{k['clusters']:.0f}", f"{k['labels']:.0f}",
          f"{k['close_calls']:.0f}", f"{k['probability']:.3f}", f"{k['fraction']:.3f}",
          f"{k['interval']:.3f}"]
-        for k in record["kinds"]
+        for k in kinds
     ]  # fmt: skip
     head = ["sessions of", "sessions", "clusters", "labels that differ", "of these close calls",
             "largest change of a probability", "of a fraction", "of its interval"]  # fmt: skip
-    return (
-        f"A patch with class maps takes {exact:.2f} ms of a core in 32-bit and {short:.2f} ms in "
-        f"16-bit numbers, **{exact / short:.2f} times** less.\n\n" + table(head, rows)
-    )
+    return table(head, rows)
 
 
 # ---- a GPU
 def gpu(record: Record) -> str:
-    net, field = record["network"], record["field"]
-    half, plain = net["patches_per_s"], net["plain_patches_per_s"]
-    stages = [
-        [name, f"{1e3 * field[key]:.1f}"]
-        for name, key in {
-            "detection, on the CPU": "detect_s",
-            "patches": "patches_s",
-            "patches to the memory of the CPU, if requested": "patches_to_memory_s",
-            "network with class maps": "network_s",
-            "intensity of an atom, on the CPU": "scale_by_cpu_s",
-            "labels, on the CPU": "conclusion_by_cpu_s",
-            "**end to end**": "end_to_end_s",
-            "end to end on the CPU only": "end_to_end_by_cpu_s",
-        }.items()
-        if key in field
+    """All that was measured; a record holds some of these figures at least."""
+    sections = {
+        "network": gpu_network, "field": gpu_field, "tables": gpu_tables, "shared": gpu_shared,
+        "faults": gpu_faults, "compare": compared,
+    }  # fmt: skip
+    work = {name: record[name] for name in ("training", "adaptation", "atoms") if name in record}
+    parts = [text(record[name]) for name, text in sections.items() if name in record]
+    return "\n\n".join([*parts[:2], *([gpu_work(work)] if work else []), *parts[2:]])
+
+
+def gpu_network(net: Record) -> str:
+    head = [f"{net['patches']:,} patches with class maps", "patches per s",
+            "largest difference of a probability from the CPU"]  # fmt: skip
+    rows = [
+        [f"{name}, into memory", f"{way['patches_per_s']:,.0f}", f"{way['largest_change']:.1g}"]
+        for name, way in net["ways"].items()
     ]
-    parts = [
-        table(
-            [f"{net['patches']:,} patches with class maps", "patches per s"],
-            [
-                [f"{net['precision']}, batches of {net['batch']}, into memory", f"{half:,.0f}"],
-                ["the same, kept on the device", f"{net['patches_per_s_on_device']:,.0f}"],
-                ["averaged over the symmetries of the square, into memory",
-                 f"{net['symmetries_patches_per_s']:,.0f}"],
-                ["float32, batches of 64, into memory", f"{plain:,.0f}"],
-            ],
-        ),
-        f"**{half / plain:.1f} times** the rate of float32; {net['labels_differ']} labels differ "
-        f"from float32, probabilities by at most {net['largest_difference']:.1g}. A patch needs "
-        f"{net['mflop_per_patch']:.0f} MFLOP and {net['kb_per_patch']:,.0f} kB. A large matrix "
-        f"product reaches {net['roof_tflop_per_s']:.3g} TFLOP/s, a large copy "
-        f"{net['roof_gb_per_s']:,.0f} GB/s. The network reaches "
-        f"{100 * net['share_of_roof']:.0f} % of the roofline, which is limited by "
-        f"{'operations' if net['bound_by'] == 'operations' else 'memory'}.",
-        table([f"{field['size_px']} × {field['size_px']} pixels, {field['clusters']:,} clusters",
-               "ms"], stages),
-        f"{field['labels_differ_from_cpu']} labels differ from those of the CPU."
-        + (f" Peak memory: {field['peak_gb']:.1f} GB." if "peak_gb" in field else ""),
+    rows += [
+        ["float32, kept on the device", f"{net['patches_per_s_on_device']:,.0f}", ""],
+        ["float32, averaged over the symmetries of the square, into memory",
+         f"{net['symmetries_patches_per_s']:,.0f}", ""],
     ]  # fmt: skip
-    if "compare" in record:
-        parts.append(compared(record["compare"]))
-    return "\n\n".join(parts)
+    return (
+        f"{table(head, rows)}\n\n"
+        f"A patch needs {net['mflop_per_patch']:.0f} MFLOP and {net['kb_per_patch']:,.0f} kB. In "
+        f"float32 a large matrix product reaches {net['roof_tflop_per_s']:.3g} TFLOP/s, a large "
+        f"copy {net['roof_gb_per_s']:,.0f} GB/s. With batches of {net['batch']} the network "
+        f"reaches {100 * net['share_of_roof']:.0f} % of the roofline, which is limited by "
+        f"{'operations' if net['bound_by'] == 'operations' else 'memory'}."
+    )
+
+
+def gpu_field(field: Record) -> str:
+    stages = {
+        "detection, on the CPU": "detect_s",
+        "patches": "patches_s",
+        "patches to the memory of the CPU, if requested": "patches_to_memory_s",
+        "network with class maps": "network_s",
+        "intensity of an atom, on the CPU": "scale_by_cpu_s",
+        "labels, on the CPU": "conclusion_by_cpu_s",
+        "**end to end**": "end_to_end_s",
+        "end to end on the CPU only": "end_to_end_by_cpu_s",
+    }
+    rows = [[name, f"{1e3 * field[key]:.1f}"] for name, key in stages.items() if key in field]
+    size = f"{field['size_px']} × {field['size_px']} pixels, {field['clusters']:,} clusters"
+    memory = f" Peak memory: {field['peak_gb']:.1f} GB." if "peak_gb" in field else ""
+    differ = f"{field['labels_differ_from_cpu']} labels differ from those of the CPU."
+    return f"{table([size, 'ms'], rows)}\n\n{differ}{memory}"
+
+
+def gpu_work(work: Record) -> str:
+    """Training, adaptation and atoms on both devices."""
+    names = {
+        "training": "training from random weights, {clusters:,} clusters, {epochs} epochs",
+        "adaptation": "adaptation to {images} images, {clusters} clusters",
+        "atoms": "atoms of {size_px} × {size_px} pixels: {atoms} found, {differ} differ",
+    }
+    rows = [
+        [names[name].format(**found), f"{found['device_s']:.2f}", f"{found['cpu_s']:.2f}",
+         f"{found['cpu_s'] / found['device_s']:.1f}"]
+        for name, found in work.items()
+    ]  # fmt: skip
+    return table(["", "GPU (s)", "CPU (s)", "times faster"], rows)
+
+
+def gpu_tables(kinds: list[Record]) -> str:
+    return "Simulated sessions on the GPU, compared with the CPU:\n\n" + differing_sessions(kinds)
+
+
+def gpu_shared(rates: Record) -> str:
+    one, two = rates["1_patches_per_s"], rates["2_patches_per_s"]
+    return (
+        f"Two processes that share the card classify {two:,.0f} patches per s together, one "
+        f"classifies {one:,.0f}."
+    )
+
+
+def gpu_faults(faults: Record) -> str:
+    """What happens without memory or device; an error is given as it is."""
+    rows = [
+        [name, found["error"], "", ""] if "error" in found
+        else [name, found["device"], str(found.get("batch", "")),
+              f"{found['labels_differ']} of {found['clusters']:,}"]
+        for name, found in faults.items()
+    ]  # fmt: skip
+    return table(["fault", "computed on", "patches per batch", "labels that differ"], rows)
 
 
 def compared(found: Record) -> str:
@@ -203,12 +253,9 @@ def compared(found: Record) -> str:
 
 
 def gpu_proof(record: Record) -> str:
-    net, field = record["network"], record["field"]
     return (
-        f"The script was last run on a CPU on {record['machine']['date']}: "
-        f"{net['patches']:,} patches, and a field of {field['size_px']} × {field['size_px']} "
-        f"pixels with {field['clusters']:,} clusters. This tests the script; it is no measurement "
-        "of a GPU."
+        f"The script was last run on a CPU on {record['machine']['date']}, with small sizes. This "
+        "tests the script; it is no measurement of a GPU."
     )
 
 

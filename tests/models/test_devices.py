@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from napari_atomicity.atoms.finding.finder import load_atom_model
 from napari_atomicity.core import devices
 from napari_atomicity.core.errors import ModelError
 from napari_atomicity.detection import device_patches
@@ -16,7 +17,7 @@ from napari_atomicity.models.inference import load_classifier
 from napari_atomicity.pipeline.analysis import analyse, classify_clusters
 from napari_atomicity.pipeline.run_request import RunRequest
 from napari_atomicity.pipeline.runs.parts import key_of
-from napari_atomicity.simulation.example_data import example_path
+from napari_atomicity.simulation.example_data import atom_example_path, example_path
 from support import synthetic_analysis
 
 LOST = RuntimeError("CUDA error: unspecified launch failure\nmore words")
@@ -250,7 +251,84 @@ def test_a_model_is_loaded_elsewhere_when_the_device_is_gone(
     monkeypatch.setattr(classifiers, "_load", load)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    monkeypatch.setattr(devices, "_failure", lambda device: None)
     assert load_classifier(tiny_model).device.type == "cpu"
+
+
+def test_a_full_gpu_is_passed_over_and_named(monkeypatch, nothing_lost):
+    def full(*size, device):
+        raise torch.OutOfMemoryError("CUDA error: out of memory\nmore words")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    monkeypatch.setattr(torch, "zeros", full)
+    assert devices.choose_device("auto").type == "cpu"
+    with pytest.raises(ModelError, match=r"'cuda' can't be used: CUDA error: out of memory.*cpu"):
+        devices.choose_device("cuda")
+    assert "cuda" in devices.devices(), "memory may come back"
+
+
+def test_without_memory_for_a_patch_the_cpu_goes_on(own, patches, monkeypatch, caplog):
+    whole = own.predict(patches)
+    forward = own._forward
+
+    def full(patches, rows, of_class, symmetries):
+        if own.device.type == "cuda":
+            raise torch.OutOfMemoryError("no memory")
+        return forward(patches, rows, of_class, symmetries)
+
+    monkeypatch.setattr(own, "_forward", full)
+    monkeypatch.setattr(classifiers, "release_memory", lambda device: None)
+    monkeypatch.setattr(own, "device", Gone())
+    monkeypatch.setattr(own, "batch_size", 2)
+    with caplog.at_level(logging.WARNING):
+        result = own.predict(patches)
+    np.testing.assert_array_equal(result.probabilities, whole.probabilities)
+    assert own.device_name == "cpu" and "no memory left: continuing on the CPU" in caplog.text
+    assert not devices._lost
+
+
+def test_a_model_is_on_the_gpu_again_when_there_is_memory(own, tiny_model, monkeypatch):
+    gone = load_classifier(tiny_model, "cpu")
+    gone.device = torch.device("meta")  # not where it was loaded
+    again = load_classifier(tiny_model, "cpu")
+    assert again is not gone and again.device.type == "cpu"
+
+
+@pytest.mark.parametrize("error", [LOST, torch.OutOfMemoryError("no memory")])
+def test_errors_of_a_gpu_say_what_to_do(error, nothing_lost):
+    with pytest.raises(ModelError, match="choose the device cpu"), \
+            devices.named_device_errors(Gone()):  # fmt: skip
+        raise error
+    with pytest.raises(RuntimeError, match="shapes"), devices.named_device_errors(Gone()):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+
+@pytest.mark.parametrize("error", [LOST, torch.OutOfMemoryError("no memory")])
+def test_atoms_are_found_on_the_cpu_when_the_gpu_fails(error, monkeypatch, nothing_lost):
+    model = load_atom_model(device="cpu")
+    image = load(atom_example_path()).data[:64, :64]
+    expected, _ = model.score_map(image, 0.02, quick=0)
+    find = model._pass
+
+    def failing(given):
+        if model.device.type == "cuda":
+            raise error
+        return find(given)
+
+    monkeypatch.setattr(model, "_pass", failing)
+    monkeypatch.setattr(devices, "release_memory", lambda device: None)
+    monkeypatch.setattr(model, "device", Gone())
+    found, _ = model.score_map(image, 0.02, quick=0)
+    np.testing.assert_array_equal(found, expected)
+    assert model.device.type == "cpu"
+
+
+def test_a_gpu_convolves_with_all_bits():
+    assert torch.backends.cudnn.allow_tf32
+    with devices.exact_float32(torch.device("cuda")):
+        assert torch.backends.cudnn.enabled and not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32
 
 
 def test_short_numbers_of_a_processor_change_probabilities_little_and_no_label(monkeypatch):

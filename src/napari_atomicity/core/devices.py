@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import platform
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,10 +14,13 @@ from torch import Tensor
 from .errors import ModelError
 from .settings import CPU_BFLOAT16
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _log = logging.getLogger(__name__)
 
 # Patches per batch: a GPU is fastest with large batches.
-_BATCH = {"cuda": 4096}
+_BATCH = {"cuda": 8192}
 # Parts of error messages of a GPU that does not respond; "out of memory" is treated separately.
 _LOSS_MESSAGES = ("cuda error", "cudnn_status", "cublas_status", "device-side", "no cuda gpus")
 # Parts of error messages of the CUDA libraries when memory is not sufficient.
@@ -37,17 +42,38 @@ def devices() -> dict[str, str]:
 def choose_device(device: str = "auto") -> torch.device:
     """Return the device "cpu", "cuda" or "mps"; "auto" selects CUDA, then MPS, then the CPU.
 
+    A GPU without free memory, or that does not respond, is passed over by "auto".
+
     Raises `ModelError` if the device is not available.
     """
     available = devices()
     if device == "auto":
-        return torch.device(next(d for d in ("cuda", "mps", "cpu") if d in available))
+        order = (d for d in ("cuda", "mps", "cpu") if d in available)
+        return torch.device(next(d for d in order if _failure(d) is None))
     if device not in available:
         raise ModelError(
             f"the device {device!r} is not available",
             advice=f"Choose one of {', '.join(available)}, or auto",
         )
+    if failure := _failure(device):
+        raise ModelError(
+            f"the device {device!r} can't be used: {failure}",
+            advice="Close other programs that use it, or choose the device cpu",
+        )
     return torch.device(device)
+
+
+def _failure(device: str) -> str | None:
+    """Return why nothing can be stored on a device, None if something can."""
+    if device == "cpu":
+        return None
+    try:
+        torch.zeros(1, device=device)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        _log.warning("the %s device can't be used: %s", device, reason)
+        return reason
+    return None
 
 
 def batch_size(device: torch.device) -> int:
@@ -55,20 +81,24 @@ def batch_size(device: torch.device) -> int:
     return _BATCH.get(device.type, 512)
 
 
-def half_precision(device: torch.device) -> torch.dtype | None:
-    """Return the 16-bit data type that is fast on the device, None if there is none."""
-    # float16, not bfloat16: equally fast, and probabilities are ten times closer to float32.
-    return torch.float16 if device.type == "cuda" else None
+def exact_float32(device: torch.device) -> AbstractContextManager[None]:
+    """Return a context in which a GPU convolves with all bits of 32-bit numbers, like a processor.
+
+    By default CUDA rounds factors to 10 bits (TF32). Where two scales of a session are almost
+    equally likely, the last bits decide, and with them the labels of the whole session.
+    """
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 def choose_precision(device: str) -> tuple[torch.device, torch.dtype | None]:
-    """Return a device for a network of clusters, and the 16-bit data type it computes with, if any.
+    """Return a device for a network of clusters, and the 16-bit data type of `CPU_BFLOAT16`.
 
     Raises `ModelError` if the device is not available, or the processor lacks bfloat16.
     """
     if device != CPU_BFLOAT16:
-        chosen = choose_device(device)
-        return chosen, half_precision(chosen)
+        return choose_device(device), None
     cpu = torch.device("cpu")
     x86 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     if not (x86 or (platform.machine() in ("aarch64", "arm64") and multiplies_bfloat16(cpu))):
@@ -113,6 +143,34 @@ def report_device_loss(device: torch.device, error: Exception) -> None:
         device.type,
         str(error).splitlines()[0] if str(error) else type(error).__name__,
     )
+
+
+def use_cpu_instead(error: Exception, device: torch.device) -> bool:
+    """Return whether the CPU can do what a device could not: it is lost, or has no memory left."""
+    if device.type != "cpu" and is_out_of_memory(error):
+        release_memory(device)
+        _log.warning("the %s device has no memory left: continuing on the CPU", device.type)
+        return True
+    if is_device_loss(error, device):
+        report_device_loss(device, error)
+        return True
+    return False
+
+
+@contextmanager
+def named_device_errors(device: torch.device) -> Iterator[None]:
+    """Raise `ModelError` instead if a device has no memory left, or is lost."""
+    try:
+        yield
+    except RuntimeError as error:
+        if is_device_loss(error, device):
+            _lost.add(device.type)
+        elif device.type == "cpu" or not is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"the device {device.type!r} has no memory left, or does not respond",
+            advice="Close other programs that use it, or choose the device cpu",
+        ) from error
 
 
 def upload(values: np.ndarray, device: torch.device) -> Tensor:

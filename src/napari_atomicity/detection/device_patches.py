@@ -22,6 +22,7 @@ from ..core.devices import (
     release_memory,
     report_device_loss,
     upload,
+    use_cpu_instead,
 )
 from ..core.micrograph import Micrograph
 from ..core.patches import Patches, PatchSettings
@@ -66,14 +67,13 @@ def patches_for_device(
                 device, micrograph, table, settings, intensity_per_atom, stop, tile_px
             )
         except RuntimeError as error:
-            if is_out_of_memory(error):
+            tile_px //= 2
+            if is_out_of_memory(error) and tile_px >= _MIN_TILE_PX:
                 release_memory(device)
-                tile_px //= 2
                 _log.warning("out of GPU memory: cutting patches in tiles of %d pixels", tile_px)
                 continue
-            if not is_device_loss(error, device):
+            if not use_cpu_instead(error, device):
                 raise
-            report_device_loss(device, error)
             break
     return extract_patches(micrograph, table, settings, intensity_per_atom, stop, progress)
 

@@ -1,11 +1,11 @@
 """Inference on a processor or a GPU: probabilities, embedding and class maps in one pass.
 
 How a batch travels: patches (`core.patches`), in memory or on the device already, are cut into
-batches that suit the device (`core.devices`). On a GPU a batch is copied through pinned memory
-while the one before is computed, in 16-bit numbers; patches whose two best classes are close are
-computed again in 32-bit numbers, so that the label does not depend on the precision. On a processor
-each core computes a piece that fits its cache (`core.threads`), in 16-bit numbers if asked to. If
-the memory does not suffice, the batch is halved; if the device is lost, the network goes on on the
+batches that suit the device (`core.devices`). On a GPU a batch is copied through pinned memory. On
+a processor each core computes a piece that fits its cache (`core.threads`), in 16-bit numbers if
+asked to; patches whose two best classes are close are then computed again in 32-bit numbers, so
+that the label does not depend on the precision. If the memory does not suffice, the batch is
+halved; if it does not suffice for one patch, or the device is lost, the network goes on on the
 processor. The network itself is `models.network`.
 """
 
@@ -24,14 +24,13 @@ from torch import Tensor
 from ..core.devices import (
     DeviceLostError,
     batch_size as usual_batch_size,
-    choose_device,
     choose_precision,
-    half_precision,
+    exact_float32,
     is_device_loss,
     is_out_of_memory,
     release_memory,
-    report_device_loss,
     synchronize,
+    use_cpu_instead,
 )
 from ..core.errors import ModelError, naming_file
 from ..core.model_card import ModelCard
@@ -72,11 +71,9 @@ class Classifier:
         Patches at a time, None for what suits the device; halved by itself when the device's
         memory does not suffice.
     half : torch.dtype, optional
-        Short floating point numbers to compute with, None for those of the device. The best class
-        is that of float32: a patch whose best two are close to each other is computed again.
+        Short floating point numbers that a processor computes with. The best class is that of
+        float32: a patch whose best two are close to each other is computed again.
     """
-
-    half: torch.dtype | None = None
 
     def __init__(
         self,
@@ -89,7 +86,7 @@ class Classifier:
         self.card = card
         self.device = device
         self.batch_size = batch_size or usual_batch_size(device)
-        self.half = half or half_precision(device)
+        self.half = half
         self.network = new_network(card)
         weights = {
             k.removeprefix("network."): torch.from_numpy(np.array(v))
@@ -119,10 +116,8 @@ class Classifier:
         return CPU_BFLOAT16 if on_cpu and self.half is not None else str(self.device)
 
     def _move(self, device: torch.device) -> None:
-        form = torch.channels_last if device.type == "cuda" else torch.contiguous_format
         bias = self.card.bias or (0.0,) * len(self.card.classes)
         self.network.to(device)
-        self.network.to(memory_format=form)  # type: ignore[call-overload]
         self._bias = torch.tensor(bias, dtype=torch.float32, device=device)
         self.device = device
 
@@ -192,25 +187,21 @@ class Classifier:
         try:
             return self._forward(patches, rows, of_class, symmetries)
         except RuntimeError as error:
-            if is_out_of_memory(error):
+            if is_out_of_memory(error) and self.batch_size > 1:
                 self._take_less(rows.stop - rows.start)
                 return None
-            lost = self.device
-            if not is_device_loss(error, lost):
+            device = self.device
+            if not use_cpu_instead(error, device):
                 raise
-            report_device_loss(lost, error)
             self._go_on_without(torch.device("cpu"))
-            if any(isinstance(x, Tensor) and x.device.type == lost.type for x in patches.values()):
+            if is_device_loss(error, device) and any(
+                isinstance(x, Tensor) and x.device.type == device.type for x in patches.values()
+            ):
                 raise DeviceLostError("the patches went with the device") from error
         return None
 
     def _take_less(self, count: int) -> None:
         """Halve the batch, of which there may be less to do than it holds."""
-        if self.batch_size == 1:
-            raise ModelError(
-                "the GPU has no memory left for a single patch",
-                advice="Close other programs that use it, or choose the device cpu",
-            )
         release_memory(self.device)
         self.batch_size = (min(self.batch_size, count) + 1) // 2
         _log.warning("out of GPU memory: going on with batches of %d", self.batch_size)
@@ -221,7 +212,7 @@ class Classifier:
         fresh.load_state_dict(self._weights)
         self.network = fresh.eval()
         self._move(device)
-        self.batch_size, self.half = usual_batch_size(device), half_precision(device)
+        self.batch_size = usual_batch_size(device)
 
     def class_maps(
         self,
@@ -308,7 +299,8 @@ class Classifier:
         symmetries: bool = False,
     ) -> _Part:
         """Probabilities, embedding and class maps, float32, on the device."""
-        with torch.autocast(self.device.type, dtype=half, enabled=half is not None):
+        short = torch.autocast(self.device.type, dtype=half, enabled=half is not None)
+        with exact_float32(self.device), short:
             output = self.network(batch, symmetries)
         logits = output.logits.float()
         probabilities = torch.softmax(logits / self.card.temperature + self._bias, dim=1)
@@ -355,12 +347,15 @@ def load_classifier(
     path = find_model(model).resolve()
     modified, (where, half) = path.stat().st_mtime_ns, choose_precision(device)
     try:
-        return _load(path, modified, str(where), half)
+        found = _load(path, modified, str(where), half)
+        if found.device.type != where.type:  # it had no memory when it was used before
+            _load.cache_clear()
+            found = _load(path, modified, str(where), half)
+        return found
     except RuntimeError as error:
-        if not is_device_loss(error, where):
+        if not use_cpu_instead(error, where):
             raise
-        report_device_loss(where, error)
-        return _load(path, modified, str(choose_device("auto" if device == "auto" else "cpu")))
+        return _load(path, modified, "cpu")
 
 
 @lru_cache(maxsize=4)

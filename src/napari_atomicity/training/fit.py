@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..core.devices import multiplies_bfloat16
+from ..core.devices import multiplies_bfloat16, named_device_errors
 from ..core.progress import Progress, Stop, check, report
 from ..models.network import AtomicityNet, Output
 from .augmentation import augmented
@@ -168,17 +168,20 @@ def fit_network(
 
     The result has for each epoch its number and the largest one, the loss, and of held-out images
     loss, accuracy, share off by one and error in atoms.
+
+    Raises `ModelError` if the device has no memory left, or is lost.
     """
-    network.to(device)
-    for channel in frozen:
-        network.branches[channel].requires_grad_(False)
-    average = copy.deepcopy(network)
-    if teacher is not None:
-        teacher = teacher.to(device).eval()
-    batches = _Batches(*train, radius_px, settings, device, network.head.out_features, teacher)
-    trainer = _trainer(network, average, batches, progress, stop)
-    score = partial(held_out_scores, average, *held_out, device, atoms)
-    history, best = _fit_epochs(trainer, batches, score, on_epoch, checkpoint)
+    with named_device_errors(device):
+        network.to(device)
+        for channel in frozen:
+            network.branches[channel].requires_grad_(False)
+        average = copy.deepcopy(network)
+        if teacher is not None:
+            teacher = teacher.to(device).eval()
+        batches = _Batches(*train, radius_px, settings, device, network.head.out_features, teacher)
+        trainer = _trainer(network, average, batches, progress, stop)
+        score = partial(held_out_scores, average, *held_out, device, atoms)
+        history, best = _fit_epochs(trainer, batches, score, on_epoch, checkpoint)
     network.load_state_dict(best)
     network.eval()
     return history

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import fusion
 
-from ...core.devices import choose_device
+from ...core.devices import choose_device, exact_float32, named_device_errors, use_cpu_instead
 from ...core.errors import ModelError, naming_file
 from ...core.progress import Progress, Stop, check, report
 from ...core.threads import parallel_results
@@ -47,19 +47,26 @@ class AtomModel:
         device: torch.device,
     ) -> None:
         self.card = card
+        self._tensors = tensors  # what is on a device that is lost can't be read any more
+        self._move(device)
+
+    def _move(self, device: torch.device) -> None:
+        """Make the networks, on a device."""
         self.device = device
         try:
-            self.networks = [
-                fuse_batch_norm(_network(card, dequantize_weights(tensors, f"network.{i}."))).to(
-                    device
+            networks = [
+                fuse_batch_norm(
+                    _network(self.card, dequantize_weights(self._tensors, f"network.{i}."))
                 )
-                for i in range(card.members)
+                for i in range(self.card.members)
             ]
         except (RuntimeError, KeyError, ValueError) as error:
             raise ModelError(
-                f"the weights of {card.name!r} do not match its card",
+                f"the weights of {self.card.name!r} do not match its card",
                 advice="Get the model again",
             ) from error
+        with named_device_errors(device):
+            self.networks = [network.to(device) for network in networks]
 
     def score_map(
         self,
@@ -95,7 +102,13 @@ class AtomModel:
             first = quick * QUICK_PASSES
             views = [views[i % len(views)] for i in range(first, first + QUICK_PASSES)]
         resampled = [resample_image(base, SAMPLING_NM * scale)[0] for scale in self.card.scales]
-        maps = self._mean_scores(resampled, views, progress, stop)
+        try:
+            maps = self._mean_scores(resampled, views, progress, stop)
+        except RuntimeError as error:
+            if not use_cpu_instead(error, self.device):
+                raise
+            self._move(torch.device("cpu"))
+            return self.score_map(image, pixel_size_nm, progress, stop, quick)
         return np.max([upsample_scores(scores, base.shape) for scores in maps], axis=0), factor
 
     def _mean_scores(
@@ -134,7 +147,8 @@ class AtomModel:
         height, width = channels.shape[-2:]
         turned = apply_symmetry(channels, view)
         batch = pad_to_stride(turned[None].to(self.device))
-        logits = network(batch.contiguous(memory_format=torch.channels_last))[0]
+        with exact_float32(self.device):
+            logits = network(batch.contiguous(memory_format=torch.channels_last))[0]
         rows, columns = (height, width) if view % 2 == 0 else (width, height)
         return undo_symmetry(logits[:rows, :columns].float().cpu(), view)
 
@@ -288,7 +302,12 @@ def load_atom_model(
     available.
     """
     path = find_model(SHIPPED.get(str(model), model)).resolve()
-    return _load(path, path.stat().st_mtime_ns, str(choose_device(device)))
+    modified, where = path.stat().st_mtime_ns, choose_device(device)
+    found = _load(path, modified, str(where))
+    if found.device.type != where.type:  # it had no memory when it was used before
+        _load.cache_clear()
+        found = _load(path, modified, str(where))
+    return found
 
 
 @lru_cache(maxsize=4)

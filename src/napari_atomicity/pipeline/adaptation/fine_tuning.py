@@ -18,6 +18,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from ...core.devices import named_device_errors
 from ...core.errors import ModelError
 from ...core.model_card import ModelCard
 from ...core.progress import Progress, Stop, check
@@ -150,10 +151,11 @@ class _Adapter:
         if keep and not (by_diameter and is_wrong):
             kept = self._roll_back(keep, checks={k: (v, v) for k, v in at_first.items()})
             return replace(kept, needed=False)
-        network = fine_tune(
-            self.old.network, self.target, self.tensors, split, self.settings, self.device,
-            channels_of_scale(self.card), progress, stop, self.card.patches.field_of_view_nm,
-        )  # fmt: skip
+        with named_device_errors(self.device):
+            network = fine_tune(
+                self.old.network, self.target, self.tensors, split, self.settings, self.device,
+                channels_of_scale(self.card), progress, stop, self.card.patches.field_of_view_nm,
+            )  # fmt: skip
         n_corrections = int(self.target.certain[split.decide].sum())
         n_pseudo_labels = len(split.decide) - n_corrections
         refused: list[Adaptation] = []
