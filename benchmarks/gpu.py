@@ -7,11 +7,11 @@ Needs a CUDA device. Where there is none, or with ``--device cpu``, the same ste
 on the CPU with a small load: a proof of the script, which measures nothing of a GPU and is kept as
 a record of its own.
 
-Detection runs on the CPU; patches are cut and the network computes on the device, in float32. It is
-beside the same in TF32 and float16, and the field beside the CPU alone. Operations are counted by
-PyTorch's own counter, bytes as what every layer reads and writes; the roofs are those that a large
-matrix product and a large copy reach on this device in the same run, not those of a data sheet.
-``--compare`` puts torch.compile and a CUDA graph beside the network as it is.
+The CPU detects clusters and cuts patches; the network computes on the device, with convolutions in
+TF32. It is beside the same in float32 and float16, and the field beside the CPU alone. Operations
+are counted by PyTorch's own counter, bytes as what every layer reads and writes; the roofs are
+those that a large matrix product and a large copy reach on this device in the same run, not those
+of a data sheet. ``--compare`` puts torch.compile and a CUDA graph beside the network as it is.
 
 Training, adaptation, atoms and whole sessions are computed on both devices. Faults are brought
 about in processes of their own: two that share the card, one with little memory, one on a card
@@ -26,7 +26,6 @@ import os
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,12 +41,10 @@ from measuring import RESULTS, machine, options, timed as once, write
 from napari_atomicity import analyse
 from napari_atomicity.atoms.analysis import find_atoms
 from napari_atomicity.atoms.finding.card import SAMPLING_NM
-from napari_atomicity.core.devices import exact_float32
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.processes import spawn_pool
 from napari_atomicity.core.tables.cluster_table import settle_labels
-from napari_atomicity.detection.device_patches import as_arrays, patches_on_device
-from napari_atomicity.models import inference
+from napari_atomicity.detection.patches import extract_patches
 from napari_atomicity.models.inference import Classifier, load_classifier
 from napari_atomicity.models.scale.intensity_scale import fit_image
 from napari_atomicity.models.scaled_predictions import assign_labels
@@ -65,12 +62,13 @@ from precision import by_kind
 CLASSES = tuple(f"Pt{size}" for size in SIZES)
 SEED = 3_805
 GIB = 1 << 30
-WAYS: dict[str, tuple[torch.dtype | None, Callable[..., Any]]] = {
-    "float32": (None, exact_float32),
-    "TF32": (None, lambda _: nullcontext()),
-    "float16": (torch.float16, exact_float32),
+WAYS: dict[str, tuple[torch.dtype | None, bool]] = {
+    "TF32": (None, True),
+    "float32": (None, False),
+    "float16": (torch.float16, True),
 }
-"""Precisions of the network. Float32 is what the package uses."""
+"""Precisions of the network: the short numbers, and whether convolutions round to TF32. The first
+is what the package uses."""
 LEAVES = (nn.Conv2d, nn.GroupNorm, nn.SiLU, nn.Linear)
 
 
@@ -91,12 +89,11 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def made_up(classifier: Classifier, n: int) -> dict[str, torch.Tensor]:
-    """Patches on the device, of noise: the network takes as long for them as for clusters."""
-    size = classifier.card.patches.size_px
-    generator = torch.Generator().manual_seed(0)
+def made_up(classifier: Classifier, n: int) -> dict[str, np.ndarray]:
+    """Patches of noise: the network takes as long for them as for clusters."""
+    size, rng = classifier.card.patches.size_px, np.random.default_rng(0)
     return {
-        c: torch.randn((n, size, size), generator=generator).add_(5).to(classifier.device)
+        c: rng.standard_normal((n, size, size), np.float32) + np.float32(5)
         for c in classifier.network.channels
     }
 
@@ -104,7 +101,7 @@ def made_up(classifier: Classifier, n: int) -> dict[str, torch.Tensor]:
 @torch.inference_mode()
 def work(classifier: Classifier, n: int = 8) -> tuple[float, float]:
     """FLOP, and bytes that the layers read and write, for one patch."""
-    patches = made_up(classifier, n)
+    patches = {c: classifier._on_device(x) for c, x in made_up(classifier, n).items()}
     moved, width = 0, 4
 
     def count(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
@@ -132,26 +129,17 @@ def roofs(device: torch.device, edge: int) -> tuple[float, float]:
 
 
 def network(device: str, n: int, repeats: int) -> dict[str, Any]:
-    """Patches per second with both class maps, from the device's memory to ours."""
+    """Patches per second with both class maps, from main memory and back."""
     ours = load_classifier("default", device)
     patches = made_up(ours, n)
     few = {c: x[: max(1, n // 16)] for c, x in patches.items()}
     alone = load_classifier("default", "cpu").predict(few)
     ways = {}
-    for name, (half, exact) in WAYS.items():
-        ours.half, inference.exact_float32 = half, exact
+    for name, (ours.half, torch.backends.cudnn.allow_tf32) in WAYS.items():
         seconds, _ = timed(ours.device, lambda: ours.predict(patches), repeats)
         change = ours.predict(few).probabilities - alone.probabilities
         ways[name] = {"patches_per_s": n / seconds, "largest_change": float(np.abs(change).max())}
-    ours.half, inference.exact_float32 = None, exact_float32
-    batches = [
-        {c: x[i : i + ours.batch_size] for c, x in patches.items()}
-        for i in range(0, n, ours.batch_size)
-    ]
-    with torch.inference_mode():
-        on_device, _ = timed(
-            ours.device, lambda: [ours._computed(b, None, None)[0] for b in batches], repeats
-        )
+    ours.half, torch.backends.cudnn.allow_tf32 = None, True
     flop, moved = work(ours)
     roof_flop, roof_bytes = roofs(ours.device, 8192 if ours.device.type == "cuda" else 1024)
     averaged, _ = timed(ours.device, lambda: ours.predict(few, symmetries=True), repeats)
@@ -159,16 +147,16 @@ def network(device: str, n: int, repeats: int) -> dict[str, Any]:
     return {
         "patches": n,
         "batch": ours.batch_size,
+        "patches_in": "main memory",
         "ways": ways,
-        "patches_per_s": ways["float32"]["patches_per_s"],
-        "patches_per_s_on_device": n / on_device,
-        "symmetries_patches_per_s": len(next(iter(few.values()))) / averaged,
+        "patches_per_s": ways["TF32"]["patches_per_s"],
+        "symmetries_patches_per_s": len(few["raw"]) / averaged,
         "mflop_per_patch": flop / 1e6,
         "kb_per_patch": moved / 1e3,
         "roof_tflop_per_s": roof_flop / 1e12,
         "roof_gb_per_s": roof_bytes / 1e9,
         "bound_by": "operations" if flop / roof_flop > moved / roof_bytes else "memory",
-        "share_of_roof": least * n / on_device,
+        "share_of_roof": least * ways["float32"]["patches_per_s"],
     }
 
 
@@ -176,7 +164,7 @@ def compared(device: str) -> dict[str, Any]:
     """Patches per second of one batch with class maps: as it is, compiled, and as a CUDA graph."""
     classifier = load_classifier("default", device)
     n = classifier.batch_size
-    batch = made_up(classifier, n)
+    batch = {c: classifier._on_device(x) for c, x in made_up(classifier, n).items()}
 
     @torch.inference_mode()
     def forward() -> Any:
@@ -245,9 +233,8 @@ def whole_field(device: str, size: int, clusters: int, repeats: int) -> dict[str
     )
     settings = classifier.card.patches
     table["patches_s"], patches = timed(
-        where, lambda: patches_on_device(where, micrograph, found.table, settings), repeats
+        where, lambda: extract_patches(micrograph, found.table, settings), repeats
     )
-    table["patches_to_memory_s"], _ = timed(where, lambda: as_arrays(patches), repeats)
     table["network_s"], prediction = timed(where, lambda: classifier.predict(patches), repeats)
     reference = classifier.card.scale
     if reference is not None:  # by the CPU whatever the device
@@ -447,7 +434,12 @@ def main() -> None:
     steps: dict[str, Callable[[], Any]] = {
         "network": lambda: network(given.device, patches, given.repeats),
         "field": lambda: whole_field(given.device, size, clusters, given.repeats),
-        "tables": lambda: by_kind(("cpu", given.device), given.sessions or (1 if small else 2), 4),
+        "tables": lambda: by_kind(
+            load_classifier("default", "cpu"),
+            {"GPU": load_classifier("default", given.device)},
+            given.sessions or (1 if small else 2),
+            4,
+        )["GPU"],
         "training": lambda: trained(given.device, fields, epochs),
         "adaptation": lambda: adapted(given.device, 2 if small else 8),
         "atoms": lambda: atoms(given.device, 256 if small else 1024, given.repeats),

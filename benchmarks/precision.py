@@ -1,10 +1,11 @@
-"""What 16-bit numbers of a processor gain, and what they change, beside 32-bit numbers.
+"""What 16-bit numbers of a processor gain, and what they and TF32 of a GPU change in sessions.
 
-    python benchmarks/precision.py [--sessions 4] [--images 4] [--patches 1024] [--repeats 5]
+    python benchmarks/precision.py [--sessions 8] [--images 4] [--patches 1024] [--repeats 5]
 
-Simulated sessions of each kind are analysed with ``cpu`` and ``cpu-bf16`` in one process; the
-network is timed on noise, in turn, with one thread. Without these numbers in the processor the
-script says so.
+Simulated sessions of each kind are analysed in one process with ``cpu``, with ``cpu-bf16``, and
+with convolutions whose factors have 10 bits, as CUDA rounds them (TF32), or 20, which shows what
+any rounding changes. The network is timed on noise, in turn, with one thread. Without 16-bit
+numbers in the processor the script says so.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from measuring import interleaved, machine, options, write
 from napari_atomicity import Analyses, analyse
 from napari_atomicity.core.errors import ModelError
 from napari_atomicity.core.settings import CPU_BFLOAT16
 from napari_atomicity.core.tables.cluster_table import ALL
-from napari_atomicity.models.inference import load_classifier
+from napari_atomicity.models.files import find_model, read_model
+from napari_atomicity.models.inference import Classifier, load_classifier
 from napari_atomicity.simulation.example_data import SIZES, lattice_pieces
 from napari_atomicity.simulation.sessions import (
     KINDS,
@@ -71,8 +74,28 @@ def compared(exact: Analyses, short: Analyses) -> dict[str, Any]:
     }
 
 
-def by_kind(devices: tuple[str, str], sessions: int, images: int) -> list[dict[str, Any]]:
-    """What differs between two devices in simulated sessions, a row for each kind of session."""
+def rounding(kept: int) -> Classifier:
+    """The shipped model with convolutions whose factors keep so many of 23 bits."""
+    path = find_model("default")
+    classifier = Classifier(*read_model(path), torch.device("cpu"))
+    for layer in classifier.network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.weight.data = rounded(layer.weight.data, kept)
+            layer.register_forward_pre_hook(lambda _, inputs: (rounded(inputs[0], kept),))
+    return classifier
+
+
+def rounded(values: torch.Tensor, kept: int) -> torch.Tensor:
+    """Float32 with a shorter fraction."""
+    dropped = 23 - kept
+    bits = values.contiguous().view(torch.int32) + (1 << (dropped - 1))
+    return (bits >> dropped << dropped).view(torch.float32)
+
+
+def by_kind(
+    exact: Classifier, others: dict[str, Classifier], sessions: int, images: int
+) -> dict[str, list[dict[str, Any]]]:
+    """What differs from one classifier in simulated sessions, a row for each kind of session."""
     library = lattice_pieces((*SIZES, *(int(name[2:]) for name in OTHER_SIZES)))
     classes = tuple(f"Pt{size}" for size in SIZES)
     rows = []
@@ -80,27 +103,33 @@ def by_kind(devices: tuple[str, str], sessions: int, images: int) -> list[dict[s
         for number in range(sessions):
             drawn = draw_session(kind, classes, images, SEED + number)
             fields = [field.micrograph for field in simulate_session(library, drawn)]
-            found = [analyse(fields, device=d, umap=False, progress=False) for d in devices]
-            if all(isinstance(one, Analyses) and len(one.table) for one in found):
-                rows.append({"kind": kind, **compared(*found)})
-    figures = pd.DataFrame(rows).groupby("kind", sort=False).agg(
+            first = analyse(fields, exact, umap=False, progress=False)
+            if not (isinstance(first, Analyses) and len(first.table)):
+                continue
+            for name, other in others.items():
+                second = analyse(fields, other, umap=False, progress=False)
+                rows.append({"name": name, "kind": kind, **compared(first, second)})
+    found = pd.DataFrame(rows).groupby(["name", "kind"], sort=False).agg(
         sessions=("clusters", "size"), clusters=("clusters", "sum"), labels=("labels", "sum"),
         close_calls=("close_calls", "sum"), probability=("probability", "max"),
         fraction=("fraction", "max"), interval=("interval", "max"),
-    )  # fmt: skip
-    return figures.reset_index().to_dict("records")
+    ).reset_index("kind")  # fmt: skip
+    return {name: found.loc[[name]].to_dict("records") for name in others}
 
 
 def main() -> None:
-    given = options(__doc__, sessions=4, images=4, patches=1024, repeats=5)
+    given = options(__doc__, sessions=8, images=4, patches=1024, repeats=5)
     about = machine()
+    others = {"TF32": rounding(10), "20 bits": rounding(20)}
+    figures: dict[str, Any] = {}
     try:
-        milliseconds = network(given.patches, given.repeats)
+        figures["network_ms"] = network(given.patches, given.repeats)
+        others[CPU_BFLOAT16] = load_classifier("default", CPU_BFLOAT16)
     except ModelError as error:
         print(f"not measured: {error}")
-        return
-    kinds = by_kind(DEVICES, given.sessions, given.images)
-    write("precision", {"network_ms": milliseconds, "kinds": kinds}, about)
+    exact = load_classifier("default", "cpu")
+    figures["kinds"] = by_kind(exact, others, given.sessions, given.images)
+    write("precision", figures, about)
 
 
 if __name__ == "__main__":

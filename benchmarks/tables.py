@@ -129,12 +129,20 @@ def startup(record: Record) -> str:
 
 
 def precision(record: Record) -> str:
-    exact, short = (record["network_ms"][name] for name in ("cpu", "cpu-bf16"))
-    return (
-        f"A patch with class maps takes {exact:.2f} ms of a core in 32-bit and {short:.2f} ms in "
-        f"16-bit numbers, **{exact / short:.2f} times** less.\n\n"
-        + differing_sessions(record["kinds"])
-    )
+    kinds = record["kinds"]
+    parts = []
+    if "network_ms" in record:
+        exact, short = (record["network_ms"][name] for name in ("cpu", "cpu-bf16"))
+        parts += [
+            f"A patch with class maps takes {exact:.2f} ms of a core in 32-bit and {short:.2f} ms "
+            f"in 16-bit numbers, **{exact / short:.2f} times** less.",
+            differing_sessions(kinds["cpu-bf16"]),
+        ]
+    parts += [
+        "With the rounding of TF32, which a GPU uses:", differing_sessions(kinds["TF32"]),
+        "With the last three of 23 bits dropped:", differing_sessions(kinds["20 bits"]),
+    ]  # fmt: skip
+    return "\n\n".join(parts)
 
 
 def differing_sessions(kinds: list[Record]) -> str:
@@ -163,17 +171,12 @@ def gpu(record: Record) -> str:
 
 
 def gpu_network(net: Record) -> str:
-    head = [f"{net['patches']:,} patches with class maps", "patches per s",
-            "largest difference of a probability from the CPU"]  # fmt: skip
+    head = [f"{net['patches']:,} patches with class maps, from {net['patches_in']}",
+            "patches per s", "largest difference of a probability from the CPU"]  # fmt: skip
     rows = [
-        [f"{name}, into memory", f"{way['patches_per_s']:,.0f}", f"{way['largest_change']:.1g}"]
+        [name, f"{way['patches_per_s']:,.0f}", f"{way['largest_change']:.1g}"]
         for name, way in net["ways"].items()
     ]
-    rows += [
-        ["float32, kept on the device", f"{net['patches_per_s_on_device']:,.0f}", ""],
-        ["float32, averaged over the symmetries of the square, into memory",
-         f"{net['symmetries_patches_per_s']:,.0f}", ""],
-    ]  # fmt: skip
     return (
         f"{table(head, rows)}\n\n"
         f"A patch needs {net['mflop_per_patch']:.0f} MFLOP and {net['kb_per_patch']:,.0f} kB. In "
@@ -187,8 +190,7 @@ def gpu_network(net: Record) -> str:
 def gpu_field(field: Record) -> str:
     stages = {
         "detection, on the CPU": "detect_s",
-        "patches": "patches_s",
-        "patches to the memory of the CPU, if requested": "patches_to_memory_s",
+        "patches, on the CPU": "patches_s",
         "network with class maps": "network_s",
         "intensity of an atom, on the CPU": "scale_by_cpu_s",
         "labels, on the CPU": "conclusion_by_cpu_s",

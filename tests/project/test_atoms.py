@@ -16,6 +16,7 @@ from napari_atomicity.atoms.table import conform
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.io.images import load
 from napari_atomicity.project import Project
+from napari_atomicity.state.annotator_packs import set_reviewed
 from napari_atomicity.state.window_state import WindowState
 
 CONFIDENCE = [0.95, 0.8, 0.6, 0.3, 0.1]
@@ -270,6 +271,10 @@ def test_marks_that_could_not_be_written_are_written_later(state, monkeypatch):
     monkeypatch.setattr(project.atoms, "record", full)
     state.atoms.remove([("a.tif", 1)])
     assert ids(state) == [2, 3] and "full" in state.unsaved
+    state.current = "a.tif"
+    with pytest.raises(AtomicityError, match="disk is full"):  # an image without all its marks
+        set_reviewed(state, True)
+    assert not project.atoms.is_reviewed("a.tif", state.annotator)
     monkeypatch.undo()
     state.atoms.add("a.tif", [Mark(3.0, 40.0)])
     assert state.unsaved == ""

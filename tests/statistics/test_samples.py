@@ -153,6 +153,13 @@ def test_the_order_of_images_does_not_matter():
     pd.testing.assert_frame_equal(one.table, other.table)
 
 
+def test_corrected_labels_give_their_number_of_atoms():
+    table = table_of([("f1", "Pt19"), ("f1", "Pt55")], atoms=[20.0, 50.0])
+    table.loc[0, ["label", "label_corrected"]] = "Pt41"
+    (mean,) = [v for v in cluster_values(table, {}) if v.quantity.name == "mean_atoms"]
+    assert mean.value == [(41 + 50) / 2]
+
+
 # ---- errors of the scale
 def test_an_error_of_the_scale_cancels_within_a_session():
     rng = np.random.default_rng(1)

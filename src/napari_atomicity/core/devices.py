@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import platform
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from .errors import ModelError
 from .settings import CPU_BFLOAT16
@@ -26,7 +24,6 @@ _LOSS_MESSAGES = ("cuda error", "cudnn_status", "cublas_status", "device-side", 
 # Parts of error messages of the CUDA libraries when memory is not sufficient.
 _OUT_OF_MEMORY_MESSAGES = ("out of memory", "alloc_failed")
 _lost: set[str] = set()
-_STRIP_VALUES = 1 << 22  # values of 4 bytes per transfer
 
 
 def devices() -> dict[str, str]:
@@ -81,17 +78,6 @@ def batch_size(device: torch.device) -> int:
     return _BATCH.get(device.type, 512)
 
 
-def exact_float32(device: torch.device) -> AbstractContextManager[None]:
-    """Return a context in which a GPU convolves with all bits of 32-bit numbers, like a processor.
-
-    By default CUDA rounds factors to 10 bits (TF32). Where two scales of a session are almost
-    equally likely, the last bits decide, and with them the labels of the whole session.
-    """
-    if device.type != "cuda":
-        return nullcontext()
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-
-
 def choose_precision(device: str) -> tuple[torch.device, torch.dtype | None]:
     """Return a device for a network of clusters, and the 16-bit data type of `CPU_BFLOAT16`.
 
@@ -112,10 +98,6 @@ def multiplies_bfloat16(device: torch.device) -> bool:
         return True
     supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     return device.type == "cpu" and supported is not None and bool(supported())
-
-
-class DeviceLostError(RuntimeError):
-    """A device was lost with the data on it; they can be computed again on another device."""
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -171,22 +153,6 @@ def named_device_errors(device: torch.device) -> Iterator[None]:
             f"the device {device.type!r} has no memory left, or does not respond",
             advice="Close other programs that use it, or choose the device cpu",
         ) from error
-
-
-def upload(values: np.ndarray, device: torch.device) -> Tensor:
-    """Copy an array (Y, ...) to the device in strips.
-
-    One strip is copied to pinned memory while the transfer of another one runs.
-    """
-    whole = torch.from_numpy(np.ascontiguousarray(values))
-    if device.type == "cpu":
-        return whole
-    out = torch.empty_like(whole, device=device)
-    rows = max(1, _STRIP_VALUES // max(1, whole[:1].numel()))
-    for strip, there in zip(whole.split(rows), out.split(rows), strict=True):
-        pinned = strip.pin_memory() if device.type == "cuda" else strip
-        there.copy_(pinned, non_blocking=True)
-    return out
 
 
 def synchronize(device: torch.device) -> None:

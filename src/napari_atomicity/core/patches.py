@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 from annotated_types import Interval
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-Patches: TypeAlias = "Mapping[str, np.ndarray] | Mapping[str, Tensor]"
+Patches: TypeAlias = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ A frame is read in tiles, only where it contains clusters; a patch does not depe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -178,20 +178,20 @@ def extract_patches(
     pixel_nm = micrograph.calibrated()
     n, size = len(table), settings.size_px
     out = {c: np.zeros((n, size, size), np.float32) for c in settings.channels}
-    frames, centres, middles = patch_positions(micrograph, table)
-    half, done = half_window(pixel_nm, settings), 0
+    frames, centres, middles = _patch_positions(micrograph, table)
+    half, done = _half_window(pixel_nm, settings), 0
     margin = half + contrast_margin(settings.lcn_window_nm / pixel_nm)
     for index in np.unique(frames):
-        frame = patch_frame(micrograph, int(index))
+        frame = _patch_frame(micrograph, int(index))
         of_frame = np.flatnonzero(frames == index)
         for _, own in group_points(middles[of_frame], frame.shape, _TILE_PX, margin):
             check(stop)
             report(progress, done, n, "Cutting patches")
             rows = of_frame[own]
-            held = bounding_tile(middles[rows], half)
-            images = torch.from_numpy(channel_images(frame, held, settings))
+            held = _bounding_tile(middles[rows], half)
+            images = channel_images(frame, held, settings)
             put = partial(_put, out, rows, np.float32(intensity_per_atom))
-            sample_patches(images, held, centres[rows], pixel_nm, settings, put)
+            _sample_patches(images, held, centres[rows], pixel_nm, settings, put)
             done += len(rows)
     return out
 
@@ -201,14 +201,14 @@ def _put(
     rows: np.ndarray,
     per_atom: np.float32,
     some: slice,
-    patches: torch.Tensor,
+    patches: np.ndarray,
 ) -> None:
     """Write the patches of some rows."""
-    for channel, values in zip(out, patches.transpose(0, 1).numpy(), strict=True):
+    for channel, values in zip(out, patches.swapaxes(0, 1), strict=True):
         out[channel][rows[some]] = values / per_atom if channel == "raw" else values
 
 
-def patch_frame(micrograph: Micrograph, index: int) -> Frame:
+def _patch_frame(micrograph: Micrograph, index: int) -> Frame:
     """Return a frame on its own pixels, corrected for the effects of its recording."""
     return Frame(
         micrograph.frame(index),
@@ -218,7 +218,7 @@ def patch_frame(micrograph: Micrograph, index: int) -> Frame:
     )
 
 
-def patch_positions(
+def _patch_positions(
     micrograph: Micrograph, table: pd.DataFrame
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return frames (N,), centres (N, 2) in pixels, and the nearest pixels in the image."""
@@ -227,12 +227,12 @@ def patch_positions(
     return table["frame"].to_numpy(int), centres, middles
 
 
-def half_window(pixel_nm: float, settings: PatchSettings) -> int:
+def _half_window(pixel_nm: float, settings: PatchSettings) -> int:
     """Return the number of pixels on each side of a centre that its patch requires."""
     return int(np.ceil(settings.field_of_view_nm / 2 / pixel_nm)) + 1
 
 
-def bounding_tile(middles: np.ndarray, half: int) -> Tile:
+def _bounding_tile(middles: np.ndarray, half: int) -> Tile:
     """Return the tile that contains the windows of all these pixels (N, 2)."""
     (top, left), (bottom, right) = middles.min(axis=0), middles.max(axis=0)
     return Tile(int(top) - half, int(bottom) + half + 1, int(left) - half, int(right) + half + 1)
@@ -263,36 +263,31 @@ def channel_images(
     return images
 
 
-def sample_patches(
-    images: torch.Tensor,  # (C, Y, X): channels of a tile
+def _sample_patches(
+    images: np.ndarray,  # (C, Y, X): channels of a tile
     tile: Tile,  # part of the frame
     centres_px: np.ndarray,  # (N, 2): centres (y, x) of the patches in the frame
     pixel_nm: float,
     settings: PatchSettings,  # field of view and grid
-    # ``put(some, patches)`` takes the patches of some centres: Tensor of shape (n, C, size_px,
-    # size_px) on the device of the images
-    put: Callable[[slice, torch.Tensor], None],
-    chunk: int = _CHUNK,
-    # `core.threads.parallel_map`, or `map` without threads
-    apply: Callable[..., Iterable[None]] = parallel_map,
+    # ``put(some, patches)`` takes the patches of some centres, (n, C, size_px, size_px)
+    put: Callable[[slice, np.ndarray], None],
 ) -> None:
     """Interpolate channels linearly on the grids of patches."""
-    half, size = half_window(pixel_nm, settings), settings.size_px
-    edge, device = 2 * half + 1, images.device
-    windows = images.unfold(1, edge, 1).unfold(2, edge, 1).permute(1, 2, 0, 3, 4)
+    half, size = _half_window(pixel_nm, settings), settings.size_px
+    edge = 2 * half + 1
+    windows = torch.from_numpy(images).unfold(1, edge, 1).unfold(2, edge, 1).permute(1, 2, 0, 3, 4)
     middles = np.clip(np.round(centres_px).astype(int) - tile.origin, half, None)
     middles = np.minimum(middles, np.array(images.shape[1:]) - half - 1)
-    at = torch.from_numpy(middles - half).to(device)
+    at = torch.from_numpy(middles - half)
     offset = (np.arange(size) - (size - 1) / 2) * settings.field_of_view_nm / size / pixel_nm
     # Relative to its own window, so that precision does not depend on the size of the image.
     own = centres_px - tile.origin - middles
-    y, x = (torch.from_numpy((own[:, [i]] + offset) / half).float().to(device) for i in (0, 1))
+    y, x = (torch.from_numpy((own[:, [i]] + offset) / half).float() for i in (0, 1))
 
     def sample(rows: slice) -> None:
         cut = windows[at[rows, 0], at[rows, 1]]
-        grid = torch.empty((len(cut), size, size, 2), device=device)
+        grid = torch.empty((len(cut), size, size, 2))
         grid[..., 0], grid[..., 1] = x[rows, None], y[rows, :, None]
-        put(rows, grid_sample(cut, grid, "bilinear", "border", align_corners=True))
+        put(rows, grid_sample(cut, grid, "bilinear", "border", align_corners=True).numpy())
 
-    chunks = [slice(start, start + chunk) for start in range(0, len(centres_px), chunk)]
-    list(apply(sample, chunks))
+    parallel_map(sample, [slice(i, i + _CHUNK) for i in range(0, len(centres_px), _CHUNK)])

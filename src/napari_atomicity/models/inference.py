@@ -1,12 +1,12 @@
 """Inference on a processor or a GPU: probabilities, embedding and class maps in one pass.
 
-How a batch travels: patches (`core.patches`), in memory or on the device already, are cut into
-batches that suit the device (`core.devices`). On a GPU a batch is copied through pinned memory. On
-a processor each core computes a piece that fits its cache (`core.threads`), in 16-bit numbers if
-asked to; patches whose two best classes are close are then computed again in 32-bit numbers, so
-that the label does not depend on the precision. If the memory does not suffice, the batch is
-halved; if it does not suffice for one patch, or the device is lost, the network goes on on the
-processor. The network itself is `models.network`.
+How a batch travels: patches (`core.patches`) are cut into batches that suit the device
+(`core.devices`). On a GPU a batch is copied through pinned memory. On a processor each core
+computes a piece that fits its cache (`core.threads`), in 16-bit numbers if asked to; patches whose
+two best classes are close are then computed again in 32-bit numbers, so that the label does not
+depend on the precision. If the memory does not suffice, the batch is halved; if it does not suffice
+for one patch, or the device is lost, the network goes on on the processor. The network itself is
+`models.network`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,8 @@ import torch
 from torch import Tensor
 
 from ..core.devices import (
-    DeviceLostError,
     batch_size as usual_batch_size,
     choose_precision,
-    exact_float32,
-    is_device_loss,
     is_out_of_memory,
     release_memory,
     synchronize,
@@ -134,8 +131,7 @@ class Classifier:
         Parameters
         ----------
         patches : mapping of str to ndarray
-            Channel → (N, P, P) float32, as of `detection.patches.extract_patches`; arrays, or
-            tensors on any device.
+            Channel → (N, P, P) float32, as of `detection.patches.extract_patches`.
         symmetries : bool, optional
             Whether to average over the eight symmetries of the square, at eight times the cost:
             how a cluster lies then makes no difference.
@@ -149,9 +145,6 @@ class Classifier:
         ------
         ModelError
             If a channel is missing or has the wrong size.
-        DeviceLostError
-            If the patches lay on a device that was lost; asked again with others, it is computed
-            on the CPU.
         """
         n = self._check(patches)
         parts: list[_Part] = []
@@ -190,14 +183,9 @@ class Classifier:
             if is_out_of_memory(error) and self.batch_size > 1:
                 self._take_less(rows.stop - rows.start)
                 return None
-            device = self.device
-            if not use_cpu_instead(error, device):
+            if not use_cpu_instead(error, self.device):
                 raise
             self._go_on_without(torch.device("cpu"))
-            if is_device_loss(error, device) and any(
-                isinstance(x, Tensor) and x.device.type == device.type for x in patches.values()
-            ):
-                raise DeviceLostError("the patches went with the device") from error
         return None
 
     def _take_less(self, count: int) -> None:
@@ -283,9 +271,7 @@ class Classifier:
         synchronize(self.device)
         return back[0], back[1], dict(zip(self.network.channels, back[2:], strict=True))
 
-    def _on_device(self, patches: np.ndarray | Tensor) -> Tensor:
-        if isinstance(patches, Tensor):
-            return patches.to(self.device)
+    def _on_device(self, patches: np.ndarray) -> Tensor:
         values = torch.from_numpy(np.ascontiguousarray(patches, dtype=np.float32))
         if self.device.type == "cuda":  # the copy then runs beside what is computed
             return values.pin_memory().to(self.device, non_blocking=True)
@@ -299,8 +285,7 @@ class Classifier:
         symmetries: bool = False,
     ) -> _Part:
         """Probabilities, embedding and class maps, float32, on the device."""
-        short = torch.autocast(self.device.type, dtype=half, enabled=half is not None)
-        with exact_float32(self.device), short:
+        with torch.autocast(self.device.type, dtype=half, enabled=half is not None):
             output = self.network(batch, symmetries)
         logits = output.logits.float()
         probabilities = torch.softmax(logits / self.card.temperature + self._bias, dim=1)

@@ -150,11 +150,7 @@ def _predict(
     stop: Stop | None,
 ) -> Analysis:
     """Extract patches, run the network, and assign labels."""
-    import torch
-
-    from ..core.devices import DeviceLostError, release_memory
-    from ..core.patches import Patches
-    from ..detection.device_patches import as_arrays, patches_for_device
+    from ..detection.patches import extract_patches
     from ..models.scale.intensity_scale import fit_image
     from ..models.scale.session_images import find_scales, measure_analysis
 
@@ -166,22 +162,13 @@ def _predict(
             first = fit_image(analysis.table, card.scale)
     unit = 1.0 if first is None else first.intensity_per_atom
 
-    def extract(device: torch.device) -> Patches:
-        image, table = analysis.micrograph, analysis.table
-        return patches_for_device(device, image, table, card.patches, unit, stop, progress)
-
     report(progress, 0, len(analysis.table), "Cutting patches")
     with _timed(seconds, "patches"):
-        patches = extract(classifier.device)
+        patches = extract_patches(
+            analysis.micrograph, analysis.table, card.patches, unit, stop, progress
+        )
     with _timed(seconds, "network"):
-        try:
-            result = classifier.predict(patches, progress, stop, symmetries=symmetries)
-            in_memory = as_arrays(patches)
-        except DeviceLostError:  # the patches are lost as well: repeat on the CPU
-            in_memory = as_arrays(extract(torch.device("cpu")))
-            result = classifier.predict(in_memory, progress, stop, symmetries=symmetries)
-        del patches
-        release_memory(classifier.device)
+        result = classifier.predict(patches, progress, stop, symmetries=symmetries)
     if scale is None and card.apparent_size is not None and card.scale is not None:
         with _timed(seconds, "scale"):
             references = card.apparent_size, card.scale
@@ -189,7 +176,7 @@ def _predict(
             scale = find_scales([measured], [analysis.table], *references)[0]
     analysis = replace(
         analysis,
-        patches=in_memory,
+        patches=patches,
         field_of_view_nm=card.patches.field_of_view_nm,
         parameters={
             **analysis.parameters,

@@ -224,7 +224,7 @@ def last_marks(
 
 def log_of_marks(db: sqlite3.Connection, index: ImageIndex) -> pd.DataFrame:
     """Return the log of marks but those of removed images, oldest first, with names of images."""
-    log = _of_listed(pd.read_sql_query("SELECT * FROM marks ORDER BY mark_id", db), index)
+    log = index.named(pd.read_sql_query("SELECT * FROM marks ORDER BY mark_id", db))
     log = coerce_numbers(log, ("atom_id", "frame"), whole=True)
     log = coerce_numbers(log, ("y_px", "x_px", "y_nm", "x_nm", *_MEASURED))
     log = coerce_texts(log, ("time", "annotator", "what"))
@@ -232,14 +232,6 @@ def log_of_marks(db: sqlite3.Connection, index: ImageIndex) -> pd.DataFrame:
     for name in ("uncertain", "blind"):
         log[name] = log[name].astype(bool)
     return log
-
-
-def _of_listed(table: pd.DataFrame, index: ImageIndex) -> pd.DataFrame:
-    """Return the rows but those of removed images, with names of images in place of their ids."""
-    table = table[~table["image_id"].isin(index.removed.values())].reset_index(drop=True)
-    names = {image_id: name for name, image_id in index.ids.items()}
-    table.insert(0, "image", table.pop("image_id").map(names).astype(object))
-    return table
 
 
 def blind_annotations(
@@ -251,7 +243,7 @@ def blind_annotations(
     columns = ["image", "annotator", "frame", "y_px", "x_px", "y_nm", "x_nm", "uncertain"]
     own = own[own["what"] == ATOM]
     marks = own[columns].reset_index(drop=True)
-    looked = _of_listed(pd.read_sql_query("SELECT image_id, annotator FROM looked", db), index)
+    looked = index.named(pd.read_sql_query("SELECT image_id, annotator FROM looked", db))
     looked = pd.concat([looked, own[["image", "annotator"]]], ignore_index=True)
     return marks, looked.drop_duplicates().reset_index(drop=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +17,7 @@ from ..statistics.annotators.agreement import NOT_A_CLUSTER, drop_replaced
 from .atoms import merge_marks
 from .contents import EditKind, MergeReport, ProjectImage, RecordableEdit, settle
 from .damage import as_text, coerce_numbers, coerce_texts
-from .images import merge_entries
+from .images import ImageIndex, merge_entries
 from .read_rows import read_positions
 from .rows import (
     ADD,
@@ -285,25 +285,19 @@ def is_of_model_only(edit: RecordableEdit, before: Analysis | None, after: Analy
     return by_model and same_clusters(before, after)
 
 
-def read_corrections(
-    db: sqlite3.Connection, images: Mapping[str, int], removed: Collection[int] = ()
-) -> pd.DataFrame:
+def read_corrections(db: sqlite3.Connection, index: ImageIndex) -> pd.DataFrame:
     """Return the log of corrections; see `Project.corrections`.
 
-    Every entry but those of removed images is returned, also those of images that are damaged or
-    missing. Ids that are no numbers become -1, positions NaN.
+    Ids that are no numbers become -1, positions NaN.
     """
     found = pd.read_sql_query(
-        "SELECT time, annotator, image_id AS image, cluster_id, frame, y_nm, x_nm, what, "
+        "SELECT time, annotator, image_id, cluster_id, frame, y_nm, x_nm, what, "
         "label, label_predicted, model_id, blind, source IS NOT NULL AS merged, "
         "undoes IS NOT NULL AS undo "
         "FROM corrections ORDER BY correction_id",
         db,
     )
-    names = {image_id: name for name, image_id in images.items()}
-    found = found[~found["image"].isin(removed)].reset_index(drop=True)
-    found["image"] = [names.get(i, f"image {as_text(i)}") for i in found["image"].tolist()]
-    found["image"] = found["image"].astype(object)
+    found = index.named(found)
     found = coerce_numbers(found, ("cluster_id", "frame"), whole=True)
     found = coerce_numbers(found, ("y_nm", "x_nm"))
     texts = ("time", "annotator", "what", "label", "label_predicted", "model_id")

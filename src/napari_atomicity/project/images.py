@@ -12,6 +12,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from ..core.acquisition_session import EarlierScale, SessionEntry
 from ..core.errors import AtomicityError, ReadError
 from ..core.micrograph import Micrograph
@@ -215,6 +217,17 @@ class ImageIndex:
             gone = _removed_ids(db)
         self.ids = {name: i for name, i in names.items() if i not in gone}
         self.removed = {name: i for name, i in names.items() if i in gone}
+
+    def named(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows but those of removed images, with names of images in place of ids.
+
+        Rows of images that are damaged or missing stay, with a name that no image has.
+        """
+        table = table[~table["image_id"].isin(self.removed.values())].reset_index(drop=True)
+        names = {image_id: name for name, image_id in self.ids.items()}
+        image = [names.get(i, f"image {as_text(i)}") for i in table["image_id"].tolist()]
+        table["image_id"] = pd.Series(image, dtype=object)
+        return table.rename(columns={"image_id": "image"})
 
     def remove(self, images: Iterable[str]) -> None:
         """Remove images: they are listed no more; what is stored of them stays in the file."""

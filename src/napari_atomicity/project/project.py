@@ -435,8 +435,7 @@ class Project:
             (whether the annotator took the last statement back: the label is the one before).
         """
         with self._file.reading() as db:
-            removed = self.image_files.removed.values()
-            return corrections.read_corrections(db, self.image_files.ids, removed)
+            return corrections.read_corrections(db, self.image_files)
 
     def labels(self) -> dict[str, dict[int, str]]:
         """Return the label that counts of each labelled cluster: image → cluster_id → label."""

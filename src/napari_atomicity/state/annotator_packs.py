@@ -150,6 +150,18 @@ def remove_annotator(state: WindowState, annotator: str) -> None:
     state.history.do(*edits, description=f"remove the marks of {annotator}")
 
 
+def set_reviewed(state: WindowState, reviewed: bool) -> None:
+    """Record that the annotator has reviewed the current image for atoms, or has not.
+
+    Raises `AtomicityError` if it can't be stored, or marks before it can't.
+    """
+    if state.project is None or state.current is None:
+        return
+    if not state.save_again():
+        raise AtomicityError(state.unsaved, advice="Solve this problem first")
+    state.project.atoms.mark_as_viewed([state.current], state.annotator, reviewed)
+
+
 def proposed_pairs(project: Project) -> list[tuple[str, str]]:
     """Return (image, annotator) of annotations that were made with proposals of a model."""
     stored = project.setting(PROPOSED_SETTING)

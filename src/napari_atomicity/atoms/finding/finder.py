@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import fusion
 
-from ...core.devices import choose_device, exact_float32, named_device_errors, use_cpu_instead
+from ...core.devices import choose_device, named_device_errors, use_cpu_instead
 from ...core.errors import ModelError, naming_file
 from ...core.progress import Progress, Stop, check, report
 from ...core.threads import parallel_results
@@ -147,8 +147,7 @@ class AtomModel:
         height, width = channels.shape[-2:]
         turned = apply_symmetry(channels, view)
         batch = pad_to_stride(turned[None].to(self.device))
-        with exact_float32(self.device):
-            logits = network(batch.contiguous(memory_format=torch.channels_last))[0]
+        logits = network(batch.contiguous(memory_format=torch.channels_last))[0]
         rows, columns = (height, width) if view % 2 == 0 else (width, height)
         return undo_symmetry(logits[:rows, :columns].float().cpu(), view)
 

@@ -149,8 +149,10 @@ class _ImageClusters:
         atoms = rows["n_atoms"] if "n_atoms" in rows else pd.Series(np.nan, rows.index)
         sizes = [atoms_of(name) for name in classes]
         known = rows["label"].map(dict(zip(classes, sizes, strict=True)))
-        self.atoms = atoms.astype(float).fillna(known.astype(float)).to_numpy()
         uncertain = (rows["label_corrected"] == "").to_numpy(bool)
+        # A label by hand tells the number of atoms too, unless it is no class.
+        by_hand = known.astype(float).mask(uncertain)
+        self.atoms = by_hand.fillna(atoms.astype(float)).fillna(known.astype(float)).to_numpy()
         other = np.zeros((N_DRAWS, n_classes))
         for solutions in evidence.solutions.values():
             seed = zlib.crc32(str(rows["image"].iloc[0]).encode())  # of an image without a session

@@ -9,7 +9,7 @@ import pandas as pd
 from qtpy.QtCore import QModelIndex, QSignalBlocker, Signal
 from qtpy.QtWidgets import QLabel, QMenu, QPushButton, QVBoxLayout, QWidget
 
-from ....state.annotator_packs import remove_annotator
+from ....state.annotator_packs import remove_annotator, set_reviewed
 from ....state.annotators import Annotations, AnnotatorComparison
 from ...controls.forms import CollapsibleSection, new_row, selectable_label, wrapped_label
 from ...controls.line_table import Lines, table_of
@@ -232,12 +232,7 @@ class Coverage(FollowingWidget):
 
     def note(self) -> None:
         """Set the current image as reviewed, or as not reviewed."""
-        project, image = self.state.project, self.state.current
-        if project is None or image is None:
-            return
-        attempt(
-            lambda: project.atoms.mark_as_viewed([image], self.state.annotator, not self._known)
-        )
+        attempt(lambda: set_reviewed(self.state, not self._known))
         self.noted.emit()
 
     def _remove(self, annotator: str) -> None:

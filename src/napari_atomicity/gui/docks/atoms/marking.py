@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 from ....atoms.marks import ImageAtoms
-from ....core.errors import AtomicityError
+from ....state.annotator_packs import set_reviewed
 from ... import tasks
 from ...controls.forms import new_row, wrapped_label
 from ...controls.refresher import single_shot
@@ -171,18 +171,8 @@ class MarkingPart(QWidget):
         self._binding.atoms.draw_support(adds)
 
     def _on_done(self) -> None:
-        project, image = self._state.project, self._state.current
-        if project is None or image is None:
-            return
         reviewed = not self._done
-
-        def note() -> None:
-            # Marks are saved before the image is recorded as reviewed.
-            if not self._state.save_again():
-                raise AtomicityError(self._state.unsaved, advice="Solve this problem first")
-            project.atoms.mark_as_viewed([image], self._state.annotator, reviewed)
-
-        if self._binding.edits.attempt(note):
+        if self._binding.edits.attempt(lambda: set_reviewed(self._state, reviewed)):
             if reviewed:
                 self._show_done(True)
             else:
