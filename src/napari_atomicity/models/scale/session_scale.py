@@ -70,18 +70,17 @@ def draw_solutions(
     likelihood: np.ndarray,  # (n_images, n_scales, n_errors): likelihood of the images
     grid: np.ndarray,  # (n_scales,): values of ln scale
     modes: Sequence[np.ndarray],  # each (n_modes,): ln scale of the solutions of each image
+    seed: int,
 ) -> np.ndarray:  # (n_images, N_DRAWS), int: index of the solution of each image in each draw
     """Draw the solutions of all images jointly from the posterior of their session.
 
     Each draw takes a common scale, spread and error of the apparent sizes, then the scale of each
     image given these. So the draws contain how far the errors of the images are the same.
     """
-    posterior = np.ascontiguousarray(session, float)
-    # the same for the same data, but independent in other sessions
-    rng = np.random.default_rng(zlib.crc32(posterior.tobytes()))
-    cumulative = np.cumsum(posterior.ravel())
+    rng = np.random.default_rng(seed)
+    cumulative = np.cumsum(session.ravel())
     steps = (rng.permutation(N_DRAWS) + 0.5) / N_DRAWS * cumulative[-1]
-    spread, scale, error = np.unravel_index(np.searchsorted(cumulative, steps), posterior.shape)
+    spread, scale, error = np.unravel_index(np.searchsorted(cumulative, steps), session.shape)
     prior = np.stack(kernels)[spread, scale]
     out = np.zeros((len(modes), N_DRAWS), int)
     for i, of_image in enumerate(modes):
@@ -324,6 +323,10 @@ def fit_session(
     session = softmax(joint.ravel()).reshape(joint.shape)
     image_posterior, outlying = _image_posteriors(kernels, marginal, session, likelihood)
     scales = session.sum(axis=(0, 2))
+    # Draws are independent in other sessions. The numbers of clusters do not depend on rounding,
+    # which differs between processors: what is computed from the intensities does.
+    numbers = np.array([len(x.log_intensity) for x in images], np.int64)
+    seed = zlib.crc32(numbers.tobytes())
     modes = [_modes(grid, p, q, variance) for p, q in zip(image_posterior, shares, strict=True)]
     mean = float(scales @ grid)
     return SessionScale(
@@ -336,7 +339,9 @@ def fit_session(
         outlying=outlying,
         grid=grid,
         posterior=scales,
-        draws=draw_solutions(session, kernels, likelihood, grid, [x.log_scale for x in modes]),
+        draws=draw_solutions(
+            session, kernels, likelihood, grid, [x.log_scale for x in modes], seed
+        ),
         measured=images,
         log_bayes_factor=factor,
         contradicted=contradicted,
