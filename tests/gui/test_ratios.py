@@ -249,6 +249,8 @@ def test_exports_read_back_the_same(dock, state, to_file, settle, viewer, suffix
         "Pt19",
         "Pt70",
     ]
+    of_image = read[["session", "sample"]].groupby(read["image"]).nunique()
+    assert (of_image == 1).all(axis=None) and (read[["session", "sample"]] != "").all(axis=None)
     assert notification_manager.records[-1].message == f"Written: {path}"
 
 

@@ -10,6 +10,7 @@ import tifffile
 from brightness import PIXEL_NM
 from npe2 import PluginManager
 
+from napari_atomicity.core.acquisition_session import add_group_names
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.table import selected_as_layer
 from napari_atomicity.gui.viewer.binding import binding_of
@@ -38,7 +39,8 @@ def save(layers, path):
 def test_clusters_are_saved_as_the_whole_table(analysed, tmp_path):
     path = tmp_path / "clusters.csv"
     assert save([analysed.canvas.layer("field", "clusters")], path) == [str(path)]
-    table = analysed.state.table("field")
+    state = analysed.state
+    table = add_group_names(state.table("field"), *state.group_names())
     pd.testing.assert_frame_equal(read_clusters(path), table.reset_index(drop=True))
 
 

@@ -18,10 +18,13 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from math import log
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import ModelError, TableError
 from .micrograph import Micrograph
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SETTINGS = {
     "voltage_kv": "{:.4g} kV",
@@ -420,6 +423,19 @@ def collect_samples(
             folder = "" if stated else folders[members[0]]
             found.append(Sample(name, tuple(members), numbers, folder))
     return found
+
+
+def add_group_names(
+    table: pd.DataFrame,
+    session_of: Mapping[str, str],  # image → name of its session
+    sample_of: Mapping[str, str],  # image → name of its sample
+) -> pd.DataFrame:
+    """Return a table of clusters or atoms with session and sample of each row; "" if unknown."""
+    names = table["image"].astype(object)
+    session, sample = (
+        names.map(dict(group_of)).astype(object).fillna("") for group_of in (session_of, sample_of)
+    )
+    return table.assign(session=session, sample=sample)
 
 
 def group_scopes(

@@ -69,7 +69,7 @@ def _write_table(path: str, data: np.ndarray, attributes: dict[str, Any]) -> Pat
         state, image = binding.state, role["image"]
         if role["kind"] in ATOM_LAYERS:
             return write_table(state.atoms.table(image), path)
-        return write_clusters(state.table(image), path)
+        return write_clusters(state.table(image), path, groups=state.group_names())
     return write_table(_points_table(data, attributes), path)
 
 

@@ -17,6 +17,7 @@ from .._version import __version__
 from ..core.acquisition_session import (
     AcquisitionSession,
     Sample,
+    add_group_names,
     group_scopes,
     instrument_settings,
 )
@@ -157,12 +158,9 @@ def folders_of(outcomes: Iterable[Outcome]) -> dict[str, str]:
 def with_groups(table: pd.DataFrame, outcomes: Iterable[Outcome]) -> pd.DataFrame:
     """Return a table of clusters or atoms with session and sample of the image of each row."""
     found = list(outcomes)
-    names = table["image"].astype(object)
-    session, sample = (
-        names.map({o.image: getattr(o, group) for o in found}).astype(object).fillna("")
-        for group in ("session", "sample")
+    return add_group_names(
+        table, {o.image: o.session for o in found}, {o.image: o.sample for o in found}
     )
-    return table.assign(session=session, sample=sample)
 
 
 def scopes_of(outcomes: Iterable[Outcome]) -> dict[str, list[str]]:

@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 from pandas.io.parsers import TextParser  # type: ignore[attr-defined]
 
+from ..core.acquisition_session import add_group_names
 from ..core.errors import AtomicityError, ReadError, TableError
 from ..core.tables import cluster_table as tables
 from ..core.tables.columns import RATIO_SCHEMA, Column
@@ -149,6 +150,8 @@ def write_clusters(
     table: pd.DataFrame,
     path: str | os.PathLike[str],
     about: Mapping[str, Any] | None = None,  # metadata of a Parquet file: see `clusters_to_arrow`
+    # image → its session, and → its sample, which become columns
+    groups: tuple[Mapping[str, str], Mapping[str, str]] | None = None,
 ) -> Path:
     """Write a cluster table with all columns of the schema, atomically.
 
@@ -156,6 +159,8 @@ def write_clusters(
     written.
     """
     path = Path(path)
+    if groups is not None:
+        table = add_group_names(table, *groups)
     if about is not None and path.suffix.lower() == ".parquet":
         import pyarrow.parquet as pq
 

@@ -72,6 +72,8 @@ class Classifier:
         float32: a patch whose best two are close to each other is computed again.
     """
 
+    half: torch.dtype | None = None
+
     def __init__(
         self,
         card: ModelCard,

@@ -386,8 +386,8 @@ class WindowState(WindowImages):
         """Return the classes of all analyses, in order."""
         return self.store.classes(self._blind.hidden)
 
-    def group_scopes(self) -> dict[str, list[str]]:
-        """Return the sessions and samples of the analysed images, as scopes of ratios.
+    def group_names(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Return analysed image → its session, and → its sample.
 
         In blind mode there are none: the name of a sample would tell the labels.
         """
@@ -396,7 +396,11 @@ class WindowState(WindowImages):
             {i: group.name for group in groups for i in group.images if i in analysed}
             for groups in (self.sessions.groups(), self.sessions.samples())
         )
-        return group_scopes(sessions, samples)
+        return sessions, samples
+
+    def group_scopes(self) -> dict[str, list[str]]:
+        """Return the sessions and samples of the analysed images, as scopes of ratios."""
+        return group_scopes(*self.group_names())
 
     # ---- selection
     def choose(self, image: str) -> None:

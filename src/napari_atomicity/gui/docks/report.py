@@ -286,7 +286,8 @@ class Report(Dock):
         """Choose a file and write the cluster table of all images."""
         path = choose_table_path(self, "clusters.csv", FILE_TYPES)
         if path is not None:
-            write_in_worker(self, write_clusters, self.state.table(), path)
+            write = partial(write_clusters, groups=self.state.group_names())
+            write_in_worker(self, write, self.state.table(), path)
 
     def export_ratios(self) -> None:
         """Choose a file and write the counted ratios of every image, group and of all images."""

@@ -178,7 +178,7 @@ def save_table(state: WindowState) -> bool:
     if file is None:
         return False
     try:
-        write_clusters(state.table(), file)
+        write_clusters(state.table(), file, groups=state.group_names())
     except AtomicityError as error:
         show_warning(str(error))
         return False

@@ -406,4 +406,5 @@ class Ratios(Dock):
         """Write the cluster table of all images into a chosen file."""
         path = choose_table_path(self, "clusters.csv", FILE_TYPES)
         if path is not None:
-            write_in_worker(self, write_clusters, self.state.table(), path)
+            write = partial(write_clusters, groups=self.state.group_names())
+            write_in_worker(self, write, self.state.table(), path)
