@@ -48,7 +48,7 @@ from napari_atomicity.gui.viewer.layers import calibration, compat
 from napari_atomicity.gui.viewer.layers.micrographs import is_micrograph
 from napari_atomicity.gui.viewer.layers.picking import is_in_view
 from napari_atomicity.gui.workbench.layout import WorkflowSteps
-from napari_atomicity.pipeline.analysis import analyse as analyse_image
+from napari_atomicity.pipeline.analysis import analyse as analyse_image, detect_clusters
 from napari_atomicity.project import Project, open_any
 
 
@@ -526,6 +526,23 @@ def test_analyse_all_takes_images_whose_pixel_size_has_changed_since(opened, vie
     settle(viewer)
     assert state.analysis("b.tif").micrograph.pixel_size_nm == 0.06
     assert state.not_analysed()[0] == []
+
+
+def test_analyse_all_classifies_images_whose_clusters_were_only_detected(
+    opened, viewer, qtbot, settle
+):
+    state = opened.state
+    state.clusters.set_analysis(detect_clusters(state.micrograph("b.tif")))
+    updated(opened)
+    opened.show_status()
+    assert "not classified" in row_words(opened)["b.tif"]
+    assert opened.analyse_button.text() == f"Analyse all ({len(state.images)})"
+    opened.analyse_all()
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    settle(viewer)
+    assert (state.table("b.tif")["label_predicted"] != "").all()
+    assert state.not_analysed()[0] == []
+    assert "not classified" not in row_words(opened)["b.tif"]
 
 
 def test_an_image_of_a_project_hides_one_that_was_opened_by_hand(

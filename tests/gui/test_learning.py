@@ -126,7 +126,8 @@ def test_corrections_feed_train_in_one_click(bench, viewer, qtbot, settle, monke
         lambda request, *a, **k: asked.append(request) or (_ for _ in ()).throw(ValueError("no")),
     )
     state = bench.state
-    state.clusters.relabel([("a.tif", 1), ("b.tif", 2)], "Pt19")
+    whole = state.table()[~state.table()["touches_border"]].drop_duplicates("image")
+    state.clusters.relabel(list(zip(whole["image"], whole["cluster_id"], strict=True)), "Pt19")
     learning = Learning(bench.binding)
     qtbot.addWidget(learning)
     learning.show()

@@ -206,11 +206,18 @@ def test_corrected_labels_of_the_session_are_counted_and_given(
     state.clusters.relabel([("a", 3)], "unknown")
     words = "2 corrected clusters in 2 images: 2 Pt19"
     qtbot.waitUntil(lambda: words in dock.counted.text() and dock.button.isEnabled())
+    table = state.table("a")
+    cut = table["cluster_id"] == 5
+    table = table.assign(touches_border=cut | table["touches_border"])
+    state.clusters.set_analysis(replace(state.analysis("a"), table=table))
+    state.clusters.relabel([("a", 5)], "Pt19")
+    qtbot.waitUntil(lambda: "1 more at the border" in dock.counted.text())
+    assert words in dock.counted.text()
     press(dock, qtbot)
     qtbot.waitUntil(lambda: bool(asked))
     pairs = asked[0].source.images
     assert [m.name for m, _ in pairs] == ["a", "b"]
-    assert sum(len(corrected(t)) for _, t in pairs) == 2
+    assert sum(len(corrected(t)) for _, t in pairs) == 3
     click_cancel(viewer)
     settle(viewer)
 

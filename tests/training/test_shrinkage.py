@@ -17,8 +17,8 @@ from napari_atomicity.training.calibration.shrinkage import (
     shrink_means,
     shrink_scale_reference,
 )
-from napari_atomicity.training.data import KNOWN_SCALE, hold_out
-from napari_atomicity.training.run import _compare
+from napari_atomicity.training.data import KNOWN_SCALE, PatchSet, hold_out
+from napari_atomicity.training.run import _can_train_without, _compare, _folds
 from napari_atomicity.training.score_text import describe_gain, is_gained
 
 PRIOR = ClassPrior(np.array([3.0, 3.5, 4.0]), 0.07, np.full(3, 0.05))
@@ -163,6 +163,22 @@ def test_the_calibration_of_few_images_is_that_of_the_start(shipped):
     )
     assert strong == pytest.approx([np.exp(0.5), 0.3, 0, 0, 0, -0.3], abs=0.01)
     assert weak[0] < 0.5  # labels without any relation to the probabilities
+
+
+def test_images_of_several_classes_are_divided_so_that_each_part_can_do_without():
+    """Rare classes in images of common ones, as with corrected labels."""
+    rng = np.random.default_rng(4)
+    pairs = [(f"image {i}", c) for i in range(8) for c in rng.choice(["Pt19", "Pt41"], 3)]
+    for c, images in {"Pt30": (0, 1), "Pt55": (2, 3)}.items():
+        pairs += [(f"image {i}", c) for i in images for _ in range(2)]
+    table = pd.DataFrame(pairs, columns=["image", "truth"])
+    whole = PatchSet(table, {"raw": np.zeros((len(table), 2, 2), np.float32)}, {})
+    for seed in range(20):
+        fold = _folds(whole, 2, np.random.default_rng(seed))
+        assert len(table.assign(fold=fold)[["image", "fold"]].drop_duplicates()) == 8
+        for k in (0, 1):
+            assert _can_train_without(table["truth"], fold, k, ["Pt19", "Pt30", "Pt41", "Pt55"])
+    assert not _can_train_without(table["truth"], np.arange(len(table)) % 2, 0, ["Pt70"])
 
 
 def test_a_gain_counts_images_and_is_described(shipped):

@@ -372,9 +372,13 @@ class WindowState(WindowImages):
 
     # ---- analyses
     def to_be_analysed(self) -> list[str]:
-        """Return the images without analysis, and those whose pixel size has changed since."""
-        changed = self.pixel_sizes.has_changed
-        return [i for i in self.images if self.analysis(i) is None or changed(i)]
+        """Return the images that are not classified, or whose pixel size has changed since."""
+        changed, analyses = self.pixel_sizes.has_changed, self.store.analyses
+        return [
+            i
+            for i in self.images
+            if (a := analyses.get(i)) is None or not (a.model_id or self.blind) or changed(i)
+        ]
 
     def not_analysed(self) -> tuple[list[str], list[str]]:
         """Return the images that wait for an analysis, and those that could not be analysed."""

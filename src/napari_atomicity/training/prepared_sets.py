@@ -147,7 +147,9 @@ def label_field(
 
 # ---- labelled patches from corrected labels
 
-_ADVICE = "Correct clusters of every class in at least two images"
+_ADVICE = (
+    "Correct clusters of every class in at least two images; those cut by the border do not count"
+)
 
 
 def from_corrections(

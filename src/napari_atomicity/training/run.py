@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from ..core.devices import choose_device
@@ -72,7 +74,7 @@ def measure_gain(
     dict or None
         ``images``, ``clusters``, ``accuracy``, ``accuracy_of_start``, ``difference``,
         ``difference_low`` and ``difference_high``. None if there is nothing to compare with: no
-        model, one that lacks a class, or a class with a single image.
+        model, one that lacks a class, or a class with too few images or clusters.
     """
     if start is None or isinstance(request.source, SimulationSource):
         return None
@@ -80,6 +82,9 @@ def measure_gain(
     if not set(classes) <= set(start[0].classes) or n_folds < 2:
         return None
     fold = _folds(whole, n_folds, np.random.default_rng(request.seed))
+    truth = whole.table["truth"]
+    if not all(_can_train_without(truth, fold, k, classes) for k in range(n_folds)):
+        return None
     device = choose_device(request.device)
     right: dict[str, list[np.ndarray]] = {"trained": [], "start": []}
     for k in range(n_folds):
@@ -101,13 +106,24 @@ def measure_gain(
 
 
 def _folds(whole: PatchSet, n_folds: int, rng: np.random.Generator) -> np.ndarray:
-    """Divide the images of each class evenly; return the part of each cluster."""
+    """Divide the images of each class evenly; return the part of each cluster.
+
+    An image can hold several classes: those in few images come first.
+    """
+    groups = {c: sorted(t["image"].unique()) for c, t in whole.table.groupby("truth")}
+    shuffled = {c: [own[i] for i in rng.permutation(len(own))] for c, own in groups.items()}
     fold_of_image: dict[str, int] = {}
-    for _, table in whole.table.groupby("truth"):
-        new = [i for i in sorted(table["image"].unique()) if i not in fold_of_image]
-        order = rng.permutation(len(new))
-        fold_of_image |= {new[i]: k % n_folds for k, i in enumerate(order)}
+    for c in sorted(groups, key=lambda c: len(groups[c])):
+        for image in shuffled[c]:
+            taken = Counter(fold_of_image[i] for i in groups[c] if i in fold_of_image)
+            fold_of_image.setdefault(image, min(range(n_folds), key=taken.__getitem__))
     return whole.table["image"].map(fold_of_image).to_numpy(int)
+
+
+def _can_train_without(truth: pd.Series, fold: np.ndarray, k: int, classes: Sequence[str]) -> bool:
+    """Return whether the other parts have two clusters of each class, to train and to hold out."""
+    number = truth[fold != k].value_counts()
+    return all(number.get(c, 0) >= 2 for c in classes)
 
 
 def _right(

@@ -59,7 +59,7 @@ def summary(state: WindowState) -> str:
     if corrected:
         text += f", {corrected} with a manual label"
     waiting, failed = state.not_analysed()
-    changed = sum(state.analysis(image) is not None for image in waiting)
+    changed = sum(state.pixel_sizes.has_changed(image) for image in waiting)
     if n := len(waiting) - changed:
         text += f"; {pluralise(n, 'image')} not analysed yet"
     if changed:

@@ -154,10 +154,13 @@ def ratio_notes(
     limits: Sequence[ImageLimits] = (),
     conditions_differ: bool = False,  # whether conditions differ from those of the training
     models: Sequence[str] = (),  # model of each image that a model has labelled
+    n_unlabelled: int = 0,  # clusters without a label, which are not counted
 ) -> list[str]:  # empty if nothing is known to limit the use
     """List the reasons that limit the use of the ratios of an image, or of several."""
     changed = [name for image in limits for name in image.changed_settings]
     reasons = [conditions_note(changed)] if conditions_differ else []
+    if n_unlabelled:
+        reasons.append(f"{pluralise(n_unlabelled, 'cluster')} without a label not counted")
     few = sum(0 < n < MIN_CLUSTERS for n in n_clusters)
     if 0 < sum(n_clusters) < MIN_CLUSTERS:
         reasons.append(FEW_CLUSTERS)

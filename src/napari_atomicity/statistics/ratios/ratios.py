@@ -53,6 +53,7 @@ References
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -302,6 +303,9 @@ class _RatioSource:
         self._stacks = stacks_without_tracks(table)
         table = merge_tracks(table)
         in_ratios = table[counted(table)]
+        self._unlabelled = Counter(
+            table.loc[(table["label"] == "") & _whole(table), "image"].astype(str)
+        )
         refuse_unavailable(method.name, method.card, in_ratios)
         self.method = method
         self._in_ratios = in_ratios
@@ -387,7 +391,8 @@ class _RatioSource:
         differs = not self._differing.isdisjoint(self.images[i] for i in rows)
         limits = [self._limits[i] for i in rows]
         models = [model for i in rows if (model := self._models.get(self.images[i]))]
-        return SEPARATOR.join(ratio_notes(counts.tolist(), limits, differs, models))
+        n_unlabelled = sum(self._unlabelled[self.images[i]] for i in rows)
+        return SEPARATOR.join(ratio_notes(counts.tolist(), limits, differs, models, n_unlabelled))
 
     def _images_of(self, scope: str) -> list[int]:
         """Return the indices of the images of a scope; an image has precedence over a group."""
@@ -426,9 +431,13 @@ def refuse_unavailable(
 
 def counted(table: pd.DataFrame) -> pd.Series:
     """Return which clusters count: whole ones that are not excluded, whose label is a class."""
-    is_class = ~table["label"].isin(["", *NON_CLASS_LABELS])
-    counts = is_class & ~table["touches_border"].astype(bool)
-    return counts & ~table["excluded"].astype(bool) if "excluded" in table.columns else counts
+    return ~table["label"].isin(["", *NON_CLASS_LABELS]) & _whole(table)
+
+
+def _whole(table: pd.DataFrame) -> pd.Series:
+    """Return which clusters are neither cut by the border nor excluded."""
+    whole = ~table["touches_border"].astype(bool)
+    return whole & ~table["excluded"].astype(bool) if "excluded" in table.columns else whole
 
 
 def _units(rows: pd.DataFrame) -> list[str]:

@@ -257,10 +257,11 @@ class Atoms(Dock):
         self.batch.start(images, self.models.model, self.device.currentData(), self.precision)
 
     def _wants_all_again(self, n: int) -> bool:
+        done = "The image has results." if n == 1 else f"All {n} images have results."
         return confirm(
             self,
             "Find all atoms again?",
-            f"All {n} images have results. Find the atoms again with the current settings? Manual "
+            f"{done} Find the atoms again with the current settings? Manual "
             "marks are kept. This can be undone.",
         )
 
@@ -319,7 +320,8 @@ class Atoms(Dock):
         """Write the clusters of this image with their counts and atoms into a chosen file."""
         rows = self.clusters.rows if self.clusters.isVisibleTo(self) else None
         if rows is None:
-            show_info(f"Open “{CLUSTERS}” first: clusters are not counted yet.")
+            reason = self.clusters.words.text() if self.clusters.isVisibleTo(self) else ""
+            show_info(reason or f"Open “{CLUSTERS}” first: clusters are not counted yet.")
             return
         path = choose_table_path(self, "cluster_atoms.csv", FILE_TYPES)
         if path is not None:

@@ -36,6 +36,7 @@ TOOLTIPS = (
     "Detected atoms inside the outline. Atoms in clusters are often not resolved.",
     "Reason for a missing count, or a conflict between the count and the label.",
 )
+BLIND = "Leave blind mode to see the counts of clusters."
 NO_ATOMS = "Find the atoms first: isolated atoms calibrate the intensity."
 COUNTING = "Counting the clusters …"
 STOPPED = "Stopped. Close and open this part to count."
@@ -162,7 +163,9 @@ class SingleAtomCalibrationPart(FollowingWidget):
         image = self._state.current
         atoms = self._state.atoms.of(image)
         analysis = None if image is None else self._state.analysis(image)
-        if atoms is None or atoms.analysis is None:
+        if self._state.blind:
+            self._nothing(BLIND)
+        elif atoms is None or atoms.analysis is None:
             self._nothing(NO_ATOMS)
         elif analysis is None or not len(analysis.table):
             self._nothing(NO_CLUSTERS)

@@ -410,7 +410,7 @@ class Browse(Dock):
 
     def _wants_all_again(self, images: list[str]) -> bool:
         n, n_done = len(images), sum(self.state.analysis(x) is not None for x in images)
-        done = f"All {n} images are analysed."
+        done = "The image is analysed." if n == 1 else f"All {n} images are analysed."
         if n_done < n:
             done = f"{n_done} of {n} images are analysed; the others failed and are tried again."
         return confirm(

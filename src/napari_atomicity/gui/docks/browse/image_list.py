@@ -107,6 +107,7 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
     found = describe_clusters(counted, n_frames)
     words = f"{found}, reviewed {reviewed}{more}" if n or more else "no cluster found"
     words += f", {n_atoms}" if n_atoms else ""
+    words += "" if state.blind or analysis.model_id else ", not classified"
     words += ", pixel size changed: analyse again" if state.pixel_sizes.has_changed(name) else ""
     model = "" if state.blind else model_id_of(analysis)
     by = f"\nlabels by {model}" if model else ""  # too long for the row

@@ -252,16 +252,21 @@ class Train(Dock):
 
     def refresh(self) -> None:
         table = corrected(self.state.table())
-        self._n_corrected = len(table)
-        counts = table["label_corrected"].value_counts()
-        self.counted.setText(
-            f"{pluralise(len(table), 'corrected cluster')} in "
-            f"{pluralise(table['image'].nunique(), 'image')}: "
+        border = table["touches_border"].to_numpy(bool)
+        whole = table[~border]
+        self._n_corrected = len(whole)
+        counts = whole["label_corrected"].value_counts()
+        text = (
+            f"{pluralise(len(whole), 'corrected cluster')} in "
+            f"{pluralise(whole['image'].nunique(), 'image')}: "
             + ", ".join(f"{n} {name}" for name, n in counts.items())
-            if len(table)
+            if len(whole)
             else "No cluster has a corrected class yet. Correct some of every class, in at least "
             "two images each."
         )
+        if border.any():
+            text += f". {border.sum()} more at the border can't be learnt"
+        self.counted.setText(text)
         self._show_button()
 
     def _out_path(self) -> Path:
