@@ -185,8 +185,8 @@ class Micrograph:
             raise CalibrationError(
                 f"the pixel size is not known{found}",
                 self.path or self.name,
-                "Enter it in nm: in the dock Analyse, as --pixel-size-nm, or as pixel_size_nm in "
-                "Python",
+                "Enter it in nm: in the dock Analyse or Atoms, as --pixel-size-nm, or as "
+                "pixel_size_nm in Python",
             )
         return self.pixel_size_nm
 

@@ -479,7 +479,8 @@ class Browse(Dock):
             )  # fmt: skip
 
     def _choose_images(self) -> None:
-        files, _ = QFileDialog.getOpenFileNames(self, "Add images to the project")
+        types = f"Images ({' '.join(f'*{s}' for s in suffixes())});;All files (*)"
+        files, _ = QFileDialog.getOpenFileNames(self, "Add images to the project", "", types)
         if files:
             self.projects.add(files)
 

@@ -315,7 +315,8 @@ class LabelMode(KeyMode):
         """Return of which class the class maps over the image are."""
         label = self._state.explained_class
         hidden = self._state.blind or not self._canvas.class_maps_visible
-        if hidden or not (label or text):
+        analysis = self._state.analysis(self._state.current or "")
+        if hidden or not (label or text) or analysis is None or not analysis.model_id:
             return ""
         key = "   C hides them" if text else ""
         return f"Class maps of {label or 'the predicted class of each cluster'}{key}"
