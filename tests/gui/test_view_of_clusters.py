@@ -311,6 +311,8 @@ def test_a_sentence_says_where_a_class_map_supports_the_class(radius, place):
     r = np.hypot(*(np.mgrid[:28, :28] - 13.5)) / 5  # in radii of the cluster
     values = np.zeros((28, 28)) if radius is None else np.exp(-(((r - radius) / 0.3) ** 2))
     assert map_summary("Pt55", {"raw": values}, 28.0, 5.0) == f"Support for Pt55: {place} in raw."
+    faint = map_summary("Pt55", {"raw": np.ones((28, 28)), "LCN": 1e-3 * values}, 28.0, 5.0)
+    assert faint.endswith("hardly any in LCN.")
 
 
 def test_there_is_no_colour_bar_without_class_maps(shown, binding, settle):

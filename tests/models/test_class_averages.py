@@ -174,10 +174,11 @@ def test_a_balance_of_little_or_nothing():
 
 # ---- averages
 def test_averages_leave_out_what_is_cut_touches_or_has_no_class():
-    n = 8
+    n = 9
     table = table_of(n, touches_border=np.arange(n) == 0, touches_neighbour=np.arange(n) <= 1)
     table.loc[2, "diameter_nm"] = np.nan
-    labels = np.array(["A", "A", "A", "unknown", "aggregate", "", "A", "B"], object)
+    table["excluded"] = np.arange(n) == 8
+    labels = np.array(["A", "A", "A", "unknown", "aggregate", "", "A", "B", "B"], object)
     patches = np.arange(n, dtype=float)[:, None, None] * np.ones((n, 8, 8))
     maps = patches[:, :4, :4].copy()
     maps[7] = np.nan
@@ -185,7 +186,8 @@ def test_averages_leave_out_what_is_cut_touches_or_has_no_class():
         table, labels, {"raw": patches}, {"raw": maps}, FIELD_NM, ["A", "B", "C"]
     )
     assert out.left_out == {
-        "without a class": 3, "cut by the border": 1, "touching": 1, "without a diameter": 1
+        "without a class": 3, "cut by the border": 1, "touching": 1, "without a diameter": 1,
+        "in excluded regions": 1,
     }  # fmt: skip
     assert out.labels == ["A", "B"]
     a, b = out.get("A", "raw"), out.get("B", "raw")

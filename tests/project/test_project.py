@@ -701,6 +701,16 @@ def test_analysed_again_what_a_person_did_stays(folder, project, state):
     assert state.table("a.tif").set_index("cluster_id").loc[7, "label_predicted"] != ""
 
 
+def test_a_step_is_not_undone_where_a_blind_label_waits_below_it(project, state):
+    """Undone, the label of before would hide the blind one, which counts then."""
+    state.clusters.relabel([("a.tif", 1)], "Pt19")
+    state.set_blind(True)
+    state.clusters.relabel([("a.tif", 1)], "Pt55")
+    assert state.set_blind(False) == 1
+    assert state.history.undo() is None
+    assert state.table("a.tif").set_index("cluster_id").loc[1, "label_corrected"] == "Pt19"
+
+
 def test_blind_steps_are_undone_in_blind_mode_and_others_outside(project, state):
     def labels():
         return state.table("a.tif").set_index("cluster_id")["label_corrected"].loc[[1, 2]].tolist()

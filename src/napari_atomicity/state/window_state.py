@@ -27,7 +27,7 @@ from ..models.analysis import Analysis
 from ..project import MergeReport, Project, ProjectContents
 from .atom_store import AtomStore
 from .cluster_edits import ClusterEdits
-from .edits import AtomEdit, Edit, ImageContents, RemoveImage, SetPixelSize
+from .edits import AtomEdit, Edit, ImageContents, RemoveImage
 from .history import NO_STEPS, History, ImageListing, Step, Steps, without_images
 from .project_saver import LABEL_COLUMNS, ProjectSaver
 from .session_store import PixelSizes, SessionStore
@@ -228,8 +228,8 @@ class WindowState(WindowImages):
     def set_blind(self, on: bool) -> int:
         """Hide or show predictions and the labels of others; blind labels are kept apart.
 
-        Returns how many steps before blind mode can't be undone any more: those of images whose
-        labels or clusters have changed in it.
+        Returns how many steps before blind mode can't be undone any more: those of images with
+        labels, or whose clusters have changed, in it.
         """
         if on == self.blind:
             return 0
@@ -248,7 +248,8 @@ class WindowState(WindowImages):
             return 0
         steps, before = self._before_blind
         edits = [edit for step in self.history for edit in step.edits]
-        changed = {edit.image for edit in edits if isinstance(edit, SetPixelSize)}
+        # Also where a label that is not blind counts: undone, it would hide the blind one.
+        changed = {edit.image for edit in edits if not isinstance(edit, AtomEdit)}
         self._keep_blind_steps()
         shown = self._blind.stop(self._project)
         # Steps before blind mode can be undone again where nothing else has changed.

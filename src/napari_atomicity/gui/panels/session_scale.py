@@ -215,7 +215,7 @@ class SessionScaleView(FollowingWidget):
         if summary.class_fit is not None and summary.has_histogram:
             fit = summary.class_fit
             draw = partial(draw_class_fit, fit=fit, sizes=summary.sizes)
-            self.sizes.show_chart(draw, describe_class_fit(fit))
+            self.sizes.show_chart(draw, describe_class_fit(summary))
 
 
 class IntensitySection(CollapsibleSection):

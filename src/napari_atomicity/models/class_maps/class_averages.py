@@ -138,6 +138,8 @@ def left_out(table: pd.DataFrame, labels: np.ndarray) -> dict[str, np.ndarray]:
         "touching": table["touches_neighbour"].to_numpy(bool),
         "without a diameter": ~(table["diameter_nm"].to_numpy(float) > 0),
     }
+    if "excluded" in table.columns:
+        reasons["in excluded regions"] = table["excluded"].to_numpy(bool)
     so_far = np.zeros(len(table), bool)
     out = {}
     for reason, rows in reasons.items():
@@ -147,7 +149,8 @@ def left_out(table: pd.DataFrame, labels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def class_averages(
-    # Cluster table, N rows. Clusters that touch the border or a neighbour are left out.
+    # Cluster table, N rows. Clusters that touch the border or a neighbour, or are in excluded
+    # regions, are left out.
     table: pd.DataFrame,
     labels: np.ndarray,  # (N,): the class of each cluster; "" and what is no class is left out
     # patches, class_maps: channel → (N, h, w) over the same field of view. Values that are not

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...core.acquisition_session import AcquisitionSession, Composition, format_composition
-from ...core.text import pluralise
+from ...core.text import pluralise, sentence
 from ...models.scale.class_fit import ClassFit
 from ...models.scale.intensity_scale import ConstrainedMixture
 from ...models.scale.session_images import ScaleSource
 from ...models.scale.session_scale import SessionScale
-from ...statistics.ratios.ratio_notes import DOES_NOT_FIT
+from ...statistics.ratios.ratio_notes import DOES_NOT_FIT, RESTS_ON_SIZES
 from .base import Look, margins, stack_panels, style_axes
 
 if TYPE_CHECKING:
@@ -28,11 +28,14 @@ _BIN_WIDTH = 0.05
 """Width of the bars in ln(number of atoms)."""
 
 
-def describe_class_fit(fit: ClassFit) -> str:
+def describe_class_fit(summary: SessionSummary) -> str:
     """Say whether the sizes of a session are those of the classes, and name the free peaks."""
+    fit = summary.class_fit
+    assert fit is not None
     if fit.fits:
         peaks = [f"{atoms:.0f} ({100 * share:.0f} %)" for atoms, share in fit.peaks]
-        return f"The sizes agree with those of the classes. Free peaks: {', '.join(peaks)} atoms."
+        text = f"The sizes agree with those of the classes. Free peaks: {', '.join(peaks)} atoms."
+        return f"{text} {sentence(RESTS_ON_SIZES)}" if summary.scale.relies_on_sizes else text
     peaks = [
         f"{atoms:.0f} ± {error:.0f} ({100 * share:.0f} %)"
         for atoms, error, share in zip(fit.atoms, fit.atoms_error, fit.shares, strict=True)
@@ -152,7 +155,7 @@ def describe_session(summary: SessionSummary) -> str:
     lines += [f"⚠ {sentence}." for sentence in summary.contradictions()]
     unfit = summary.unfit()
     if summary.class_fit is not None and summary.has_histogram:
-        lines.append(describe_class_fit(summary.class_fit))
+        lines.append(describe_class_fit(summary))
     if unfit:
         verb = "does" if len(unfit) == 1 else "do"
         lines.append(

@@ -17,10 +17,13 @@ from ...controls.bars import Bar
 
 _CLEAR_BALANCE = 1 / 3
 """Balance at which the class map is twice as strong per area at one place as at the other."""
+_LEAST_SUPPORT = 0.05
+"""Share of the support of the strongest channel below which the place in another tells nothing."""
 
 MAP_SUMMARY_TOOLTIP = (
     "Where the class map is strong: the centre is within half the radius, the outline between 0.75 "
-    "and 1.25 radii; mostly: more than twice as strong per area."
+    "and 1.25 radii; mostly: more than twice as strong per area; hardly any: below 5 % of the "
+    "other channel."
 )
 
 
@@ -172,10 +175,12 @@ def map_summary(
 ) -> str:
     """Return a sentence on where the class maps (h, w) of a cluster support its class."""
     places = {}
-    for channel, values in maps.items():
-        positive = np.clip(np.nan_to_num(values), 0, None)[None]
-        areas = centre_and_outline(positive, field_of_view_nm, np.array([radius_nm]))
-        places[channel] = _place(balance(areas, np.array([""])).value)
+    positive = {c: np.clip(np.nan_to_num(values), 0, None)[None] for c, values in maps.items()}
+    least = _LEAST_SUPPORT * max((x.sum() for x in positive.values()), default=0.0)
+    for channel, values in positive.items():
+        areas = centre_and_outline(values, field_of_view_nm, np.array([radius_nm]))
+        where = _place(balance(areas, np.array([""])).value)
+        places[channel] = where if values.sum() >= least else "hardly any"
     if not places:
         return ""
     listed = ", ".join(f"{where} in {channel}" for channel, where in places.items())

@@ -284,6 +284,7 @@ class AtomView:
         self._marking = Marking(canvas, self._points, label_mode, edits)
         self._magnifier = CanvasMagnifier(canvas, self._points)
         self._marking.changed.connect(self.marking_changed.emit)
+        self._marking.changed.connect(self._support.name_click)
         self._marking.magnifier_toggled.connect(self._toggle_magnifier)
         self.state.atoms.focus_requested.connect(self._on_focus)
 

@@ -19,12 +19,17 @@ class SupportEditor(PolygonEditor):
     kind = SUPPORT
     points = ATOMS
     message_at_end = "A click selects an atom"
+    """What the status bar says when drawing ends."""
     next_colour = 1
 
     def __init__(self, canvas: Canvas, edits: EditCommands) -> None:
         super().__init__(canvas)
         self._edits = edits
         self._visible = False
+
+    def name_click(self, marks: bool) -> None:
+        """Say what a click does when drawing ends: it marks atoms, or selects them."""
+        self.message_at_end = f"A click {'adds' if marks else 'selects'} an atom"
 
     @property
     def visible(self) -> bool:
