@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import shutil
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from bar import click_cancel
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor, QPalette
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QMessageBox
 from synthetic import made_up
 from waiting import draw_now
@@ -75,6 +78,16 @@ def quick(dock) -> None:
     dock.form.controls["epochs"].setValue(2)
     dock.start_from.setCurrentText("scratch")
     dock.form.controls["device"].setCurrentText("CPU")
+
+
+def test_return_counts_the_images_of_a_folder_again(dock, folder, qtbot, monkeypatch, tmp_path):
+    grown = Path(shutil.copytree(folder, tmp_path / "grown"))
+    choose_folder(dock, grown, qtbot, monkeypatch)
+    assert "Pt19: 2 images" in dock.folder.found.text()
+    file = next((grown / "Pt19").iterdir())
+    shutil.copy(file, file.with_stem("another"))
+    QTest.keyClick(dock.folder, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: "Pt19: 3 images" in dock.folder.found.text())
 
 
 def test_a_folder_becomes_a_model_that_other_docks_can_ask(

@@ -492,12 +492,18 @@ class SizeSelectedFolder(PathField):
         self.found = wrapped_label("Images of the folder", plain=True, lines=2)
         self.found.setText(_LAYOUT)
         self.chosen.connect(self._count)
+        self.returnPressed.connect(self._count_again)
 
     def changeEvent(self, event: QEvent) -> None:  # noqa: N802
         """Count again when a person comes back to the window: files may have been added."""
         super().changeEvent(event)
         is_back = event.type() == QEvent.Type.ActivationChange and self.isActiveWindow()
-        if is_back and self.path is not None and self.isVisible():
+        if is_back and self.isVisible():
+            self._count_again()
+
+    def _count_again(self) -> None:
+        """Count the images of the same folder, which may have others now."""
+        if self.path is not None:
             self._start_count()
 
     def _count(self) -> None:
