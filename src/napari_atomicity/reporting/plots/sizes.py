@@ -100,7 +100,10 @@ def _cuts(value: np.ndarray, code: np.ndarray, names: list[str]) -> tuple[np.nda
     rank = np.full(len(names), -1)
     rank[order] = np.arange(len(order))
     of_class = rank[code] >= 0
-    cuts = fit_thresholds(value[of_class], rank[code[of_class]], len(order))
+    # Half-way to the next value, so that rounded thresholds classify alike.
+    cuts = np.array(fit_thresholds(value[of_class], rank[code[of_class]], len(order)))
+    above = [value[of_class & (value > cut)].min(initial=np.inf) for cut in cuts]
+    cuts = np.where(np.isfinite(above), (cuts + above) / 2, cuts).tolist()
     wrong[of_class] = by_thresholds(value[of_class], cuts) != rank[code[of_class]]
     ends = [-np.inf, *cuts, np.inf]
     ranges[order] = np.stack([ends[:-1], ends[1:]], axis=1)
