@@ -105,9 +105,11 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
     n, reviewed = len(counted), int((counted["label_corrected"].to_numpy(object) != "").sum())
     n_frames = known_shape[0] if known_shape is not None and len(known_shape) == 3 else 1
     found = describe_clusters(counted, n_frames)
-    words = f"{found}, reviewed {reviewed}{more}" if n or more else "no cluster found"
+    state_of_labels = f"reviewed {reviewed}"
+    if not (state.blind or analysis.model_id or reviewed):
+        state_of_labels = "not classified"
+    words = f"{found}, {state_of_labels}{more}" if n or more else "no cluster found"
     words += f", {n_atoms}" if n_atoms else ""
-    words += "" if state.blind or analysis.model_id else ", not classified"
     words += ", pixel size changed: analyse again" if state.pixel_sizes.has_changed(name) else ""
     model = "" if state.blind else model_id_of(analysis)
     by = f"\nlabels by {model}" if model else ""  # too long for the row
