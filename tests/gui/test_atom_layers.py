@@ -712,6 +712,16 @@ def test_support_is_drawn_by_clicking_corners_and_a_discarded_drawing_does_no_ha
     assert len(atoms.of("field").support_removed) == 2
 
 
+@pytest.mark.parametrize(("marking", "words"), [(False, "selects an atom"), (True, "adds an atom")])
+def test_when_drawing_of_the_support_ends_the_status_bar_says_what_a_click_does(
+    analysed, viewer, qtbot, press, marking, words
+):
+    analysed.atoms.marking = marking
+    analysed.atoms.draw_support(adds=True)
+    press(KEY.Key_Escape)
+    qtbot.waitUntil(lambda: words in viewer.status)
+
+
 def test_without_atoms_there_is_no_support_to_draw(binding, viewer):
     assert not binding.atoms.draw_support(adds=True)
     assert [layer.name for layer in viewer.layers] == ["field"]

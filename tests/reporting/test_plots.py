@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.core.palette import colours, symbols
 from napari_atomicity.core.tables.cluster_table import conform
+from napari_atomicity.models.scale.class_fit import ClassFit
 from napari_atomicity.reporting.plots.base import Look, draw_selection, marker
 from napari_atomicity.reporting.plots.columns import columns_to_plot
 from napari_atomicity.reporting.plots.confidence import MIN_CORRECTED, has_min_corrected
@@ -25,8 +27,10 @@ from napari_atomicity.reporting.plots.registry import (
     save_plot,
     scales_of,
 )
+from napari_atomicity.reporting.plots.session import describe_class_fit
 from napari_atomicity.reporting.plots.sizes import bin_width, cuts_nm, intensity_line, misclassified
 from napari_atomicity.statistics.intervals import wilson_interval
+from napari_atomicity.statistics.ratios.ratio_notes import FITS
 from napari_atomicity.statistics.ratios.ratios import counted
 from support import CLASSES, synthetic_analysis
 
@@ -367,3 +371,12 @@ def test_two_columns_are_the_axes():
     places = COLUMN_PLOTS["scatter"].places(same)
     np.testing.assert_array_equal(places[:, 0], places[:, 2])
     assert not len(COLUMN_PLOTS["scatter"].data(table, x="peak", y="gone"))
+
+
+@pytest.mark.parametrize("relies", [False, True])
+def test_sizes_that_agree_are_said_with_what_they_rest_on(relies):
+    fit = ClassFit(FITS, -2.0, 0.0, *np.ones((4, 1)), peaks=((39.0, 1.0),))
+    summary = SimpleNamespace(class_fit=fit, scale=SimpleNamespace(relies_on_sizes=relies))
+    words = describe_class_fit(summary)
+    assert words.startswith("The sizes agree") and "39 (100 %)" in words
+    assert ("rests on the pixel size" in words) == relies
