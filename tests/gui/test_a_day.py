@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
 
-from napari_atomicity.core.acquisition_session import is_group_scope
+from napari_atomicity.core.acquisition_session import add_group_names, is_group_scope
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.embedding.dock import Embedding
 from napari_atomicity.gui.docks.ratios.dock import Ratios
@@ -124,7 +124,8 @@ def test_a_day(window, qtbot, settle, tmp_path, monkeypatch):
         action.trigger()
         qtbot.waitUntil((tmp_path / name).is_file)
     clusters = read_clusters(tmp_path / "clusters.csv")
-    pd.testing.assert_frame_equal(clusters, now, check_dtype=False, rtol=1e-6)
+    wanted = add_group_names(now, *state.group_names())
+    pd.testing.assert_frame_equal(clusters, wanted, check_dtype=False, rtol=1e-6)
     assert (clusters["label_corrected"] != "").sum() == 2
     written = read_table(tmp_path / "ratios.csv")
     groups = written["scope"].map(is_group_scope)  # of sessions and samples
