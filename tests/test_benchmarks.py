@@ -41,7 +41,7 @@ NETWORK = {
 FIELD = {
     "size_px": 4096, "clusters": 4999, "detect_s": 1.0, "end_to_end_s": 1.2,
     "end_to_end_by_cpu_s": 4.0, "patches_s": 0.01,
-    "patches_to_memory_s": 0.03, "network_s": 0.04, "labels_differ_from_cpu": 0, "peak_gb": 1.5,
+    "network_s": 0.04, "labels_differ_from_cpu": 0, "peak_gb": 1.5,
 }  # fmt: skip
 COMPARE = {"batch": 512, "as_it_is_patches_per_s": 9500.0, "as_it_is_ready_s": 0.1,
            "torch_compile": "RuntimeError: no compiler"}  # fmt: skip

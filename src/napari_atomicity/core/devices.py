@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -137,6 +137,19 @@ def use_cpu_instead(error: Exception, device: torch.device) -> bool:
         report_device_loss(device, error)
         return True
     return False
+
+
+def load_on(
+    load: Any,  # the loader, cached by `functools.lru_cache`; its models have a ``device``
+    device: torch.device,
+    *arguments: Any,
+) -> Any:
+    """Load a model by a cached loader, again if it has left its device for want of memory."""
+    found = load(*arguments)
+    if found.device.type != device.type:
+        load.cache_clear()
+        found = load(*arguments)
+    return found
 
 
 @contextmanager

@@ -204,9 +204,10 @@ class Task(QObject):
             return
         self._said = Status(state, message, done, total)
         # The end of a task does not look as if nothing ran where another one is still running.
-        ended = state in (TaskState.DONE, TaskState.STOPPED)
-        others = [t._said for t in running(self._state) if t.message and not t._silenced]
-        self._state.status = others[-1] if ended and others else self._said
+        others: list[Status] = []
+        if state in (TaskState.DONE, TaskState.STOPPED):
+            others = [t._said for t in running(self._state) if t.message and not t._silenced]
+        self._state.status = others[-1] if others else self._said
 
     def _show_progress(self, done: int, total: int, message: str) -> None:
         if not self._ended and not self._call.cancelled:

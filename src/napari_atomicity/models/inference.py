@@ -25,6 +25,7 @@ from ..core.devices import (
     batch_size as usual_batch_size,
     choose_precision,
     is_out_of_memory,
+    load_on,
     release_memory,
     synchronize,
     use_cpu_instead,
@@ -334,11 +335,7 @@ def load_classifier(
     path = find_model(model).resolve()
     modified, (where, half) = path.stat().st_mtime_ns, choose_precision(device)
     try:
-        found = _load(path, modified, str(where), half)
-        if found.device.type != where.type:  # it had no memory when it was used before
-            _load.cache_clear()
-            found = _load(path, modified, str(where), half)
-        return found
+        return load_on(_load, where, path, modified, str(where), half)
     except RuntimeError as error:
         if not use_cpu_instead(error, where):
             raise

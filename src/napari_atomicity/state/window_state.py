@@ -247,8 +247,8 @@ class WindowState(WindowImages):
             self._before_blind = before_blind, dict(analyses)
             return 0
         steps, before = self._before_blind
-        edits = [edit for step in self.history for edit in step.edits]
         # Also where a label that is not blind counts: undone, it would hide the blind one.
+        edits = (edit for step in self.history for edit in step.edits)
         changed = {edit.image for edit in edits if not isinstance(edit, AtomEdit)}
         self._keep_blind_steps()
         shown = self._blind.stop(self._project)
@@ -374,12 +374,14 @@ class WindowState(WindowImages):
     # ---- analyses
     def to_be_analysed(self) -> list[str]:
         """Return the images that are not classified, or whose pixel size has changed since."""
-        changed, analyses = self.pixel_sizes.has_changed, self.store.analyses
-        return [
-            i
-            for i in self.images
-            if (a := analyses.get(i)) is None or not (a.model_id or self.blind) or changed(i)
-        ]
+        return [image for image in self.images if self._waits(image)]
+
+    def _waits(self, image: str) -> bool:
+        """Return whether an image waits for an analysis; blind mode hides which have a model."""
+        analysis = self.store.get(image)
+        if analysis is None or self.pixel_sizes.has_changed(image):
+            return True
+        return not (analysis.model_id or self.blind)
 
     def not_analysed(self) -> tuple[list[str], list[str]]:
         """Return the images that wait for an analysis, and those that could not be analysed."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import fusion
 
-from ...core.devices import choose_device, named_device_errors, use_cpu_instead
+from ...core.devices import choose_device, load_on, named_device_errors, use_cpu_instead
 from ...core.errors import ModelError, naming_file
 from ...core.progress import Progress, Stop, check, report
 from ...core.threads import parallel_results
@@ -301,12 +301,8 @@ def load_atom_model(
     available.
     """
     path = find_model(SHIPPED.get(str(model), model)).resolve()
-    modified, where = path.stat().st_mtime_ns, choose_device(device)
-    found = _load(path, modified, str(where))
-    if found.device.type != where.type:  # it had no memory when it was used before
-        _load.cache_clear()
-        found = _load(path, modified, str(where))
-    return found
+    where = choose_device(device)
+    return load_on(_load, where, path, path.stat().st_mtime_ns, str(where))
 
 
 @lru_cache(maxsize=4)

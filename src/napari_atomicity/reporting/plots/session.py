@@ -152,7 +152,7 @@ def describe_session(summary: SessionSummary) -> str:
     ]
     if known:
         lines.append(f"Known: {_first(known)}.")
-    lines += [f"⚠ {sentence}." for sentence in summary.contradictions()]
+    lines += [f"⚠ {reason}." for reason in summary.contradictions()]
     unfit = summary.unfit()
     if summary.class_fit is not None and summary.has_histogram:
         lines.append(describe_class_fit(summary))
