@@ -651,13 +651,16 @@ def test_the_support_is_shown_and_corrected(analysed, viewer, qtbot, press):
     mask = atoms.of("field").support
     assert not mask[50, 60] and mask[20, 60]
     np.testing.assert_array_equal(vacuum.data != 0, ~mask)
-    view.support_adds = True
+    # The drawing has ended with the polygon: a click does not begin another one.
+    assert viewer.layers.selection.active is viewer.layers["field atoms"]
+    view.draw_support(adds=True)
     draw_polygon(viewer, [(5, 1), (5, 8), (90, 8), (90, 1)])
     qtbot.waitUntil(lambda: len(atoms.of("field").support_added) == 1)
     assert len(atoms.of("field").support_removed) == 1
     assert atoms.of("field").support[50, 4] and not atoms.of("field").support[50, 60]
     press(KEY.Key_Z, modifiers=CTRL)
     assert not atoms.of("field").support_added and len(layer.data) == 1
+    view.draw_support(adds=True)
     press(KEY.Key_Escape)
     assert viewer.layers.selection.active is viewer.layers["field atoms"]
     # one that is deleted with napari's tools is taken back
@@ -693,13 +696,14 @@ def test_support_is_drawn_by_clicking_corners_and_a_discarded_drawing_does_no_ha
     layer = viewer.layers["field support"]
     click_corners(viewer, SQUARE[:2])
     qtbot.waitUntil(lambda: not layer._is_creating and not len(layer.data))
-    view.support_adds = True
+    view.draw_support(adds=True)
     click_corners(viewer, [(5, 1), (5, 8), (90, 8), (90, 1)])
     qtbot.waitUntil(lambda: len(atoms.of("field").support_added) == 1)
-    view.support_adds = False
+    view.draw_support(adds=False)
     click_corners(viewer, SQUARE)
     qtbot.waitUntil(lambda: len(atoms.of("field").support_removed) == 1)
     np.testing.assert_allclose(atoms.of("field").support_removed[0], SQUARE, atol=1)
+    view.draw_support(adds=False)
     draw_polygon(viewer, [(75, 20), (75, 30), (90, 30), (90, 20)])
     qtbot.waitUntil(lambda: len(atoms.of("field").support_removed) == 2)
     # Without its corners, the first polygon is removed, and the others keep their colours.

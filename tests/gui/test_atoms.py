@@ -743,10 +743,11 @@ def test_the_switches_are_those_of_the_viewer(found, settled):
     part.support.click()
     settled()
     assert view.show_support and part.add_button.isVisible()
-    for button, adds in ((part.take_button, False), (part.add_button, True)):
+    for button, drawn in ((part.take_button, "vacuum"), (part.add_button, "support")):
         click(button)
         layer = found.binding.canvas.layer("field", "support")
-        assert view.support_adds is adds and layer.mode == "add_polygon_lasso"
+        assert layer.mode == "add_polygon_lasso"
+        assert found.binding.viewer.status == f"Draw around {drawn}"
         assert found.binding.viewer.layers.selection.active is layer
         assert "double-click the last" in compat.text_overlay(found.binding.viewer).text
     # Another image without atoms has no support, whatever is shown in this one.

@@ -587,8 +587,8 @@ def test_a_second_run_changes_all_labels_of_a_session_at_once_or_none(
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(lambda: len(state.history) > 1, timeout=20_000)
     settle(viewer)
-    assert steps(state) == [JOINT, "analyse 3 images again"]
-    assert "3 images analysed again and labelled jointly" in updated(opened).notes.text()
+    assert steps(state) == [JOINT, "analyse 3 images"]
+    assert "3 images analysed and labelled jointly" in updated(opened).notes.text()
     assert (labels(state, ONE), labels(state, TWO)) == ({"Pt41"}, {"Pt30"})
     binding_of(viewer).edits.undo()
     settle(viewer)

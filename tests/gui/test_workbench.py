@@ -44,6 +44,7 @@ from napari_atomicity.gui.workbench.window import (
 
 PLUGIN = "napari-atomicity"
 MAX_DOCKS = 6
+BOTTOM, LEFT = Qt.DockWidgetArea.BottomDockWidgetArea, Qt.DockWidgetArea.LeftDockWidgetArea
 SIZES = [(1280, 720), (1600, 950)]
 
 
@@ -210,6 +211,24 @@ def test_a_workspace_is_as_it_was_left(window, model, qtbot):
     assert not docks["Analyse"].widget().isVisible()
 
 
+def test_the_list_of_images_shows_the_current_one_after_another_workspace(
+    window, model, qtbot, settle
+):
+    viewer = window()
+    state, browse = binding_of(viewer).state, show_dock(viewer, "Browse")
+    for number in range(30):
+        state.add_image(Micrograph(blobs()[:8, :8], PIXEL_NM, f"field {number}"))
+    state.current = "field 0"
+    settle(viewer)
+    qtbot.mouseClick(switch_of(viewer).buttons["Atoms"], Qt.MouseButton.LeftButton)
+    state.current = "field 29"
+    settle(viewer)
+    qtbot.mouseClick(switch_of(viewer).buttons["Clusters"], Qt.MouseButton.LeftButton)
+    settle(viewer)
+    row = browse.list.visualRect(browse.model.index(browse.model.row_of("field 29")))
+    assert browse.list.viewport().rect().contains(row)
+
+
 def test_drawing_ends_with_the_workspace_whose_buttons_began_it(window, model, qtbot, settle):
     viewer = window()
     binding, analysis = binding_of(viewer), made_up(12)
@@ -292,6 +311,20 @@ def test_single_docks_are_opened_closed_and_reset_in_the_menu(window, model, qtb
     listed = Counter(a.text() for a in switch.menu.actions() if a.isCheckable())
     assert max(listed.values()) == 1
     assert set(listed) == {name for space in WORKSPACES for name in space.docks}
+
+
+@pytest.mark.parametrize(("name", "area"), [("Overview", BOTTOM), ("Browse", LEFT)])
+def test_a_dock_that_was_closed_is_opened_again_at_its_side(window, model, qtbot, name, area):
+    viewer = window()
+    main, switch = viewer.window._qt_window, switch_of(viewer)
+    close = open_docks(viewer)[name].titleBarWidget().close_button
+    qtbot.mouseClick(close, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: name not in open_docks(viewer))
+    switch.menu.aboutToShow.emit()
+    next(a for a in switch.menu.actions() if a.text() == name).trigger()
+    dock = open_docks(viewer)[name]
+    assert main.dockWidgetArea(dock) == area
+    qtbot.waitUntil(lambda: dock.widget().isVisible())
 
 
 def test_docks_of_other_workspaces_open_as_tabs_and_the_window_keeps_its_size(window, model, qtbot):

@@ -122,11 +122,11 @@ class SessionChanges:
     # known samples that are not used, or that their clusters contradict, a text each
     doubts: tuple[str, ...] = ()
 
-    def describe(self, again: bool = False) -> str:
-        """Describe the changes in one line; of images analysed again, not those of this step."""
+    def describe(self, analysed: bool = False) -> str:
+        """Describe the changes in one line; those of images that were analysed are not counted."""
         images = pluralise(self.n_images, "image")
-        if again:
-            return f"Session {self.name}: {images} analysed again and labelled jointly."
+        if analysed:
+            return f"Session {self.name}: {images} analysed and labelled jointly."
         if not self.n_scales:
             return f"Session {self.name}: {images}, no scale changed."
         scales = pluralise(self.n_scales, "scale")
@@ -136,13 +136,13 @@ class SessionChanges:
         )
 
 
-def describe_changes(changes: Sequence[SessionChanges], again: bool = False) -> str:
+def describe_changes(changes: Sequence[SessionChanges], analysed: bool = False) -> str:
     """Describe the changes of sessions, one line each; of many sessions in one line."""
     if len(changes) <= MAX_LINES:
-        return "\n".join(change.describe(again) for change in changes)
+        return "\n".join(change.describe(analysed) for change in changes)
     n_images = sum(change.n_images for change in changes)
-    if again:
-        return f"{len(changes)} sessions: {n_images} images analysed again and labelled jointly."
+    if analysed:
+        return f"{len(changes)} sessions: {n_images} images analysed and labelled jointly."
     n_scales = sum(change.n_scales for change in changes)
     n_labels = sum(change.n_labels for change in changes)
     return (

@@ -12,11 +12,11 @@ from typing import Any
 from qtpy.QtCore import QByteArray, Qt
 from qtpy.QtGui import QFont, QFontMetrics
 from qtpy.QtWidgets import (
-    QAbstractScrollArea,
     QDockWidget,
     QHBoxLayout,
     QLabel,
     QPushButton,
+    QScrollArea,
     QScrollBar,
     QTabWidget,
 )
@@ -237,6 +237,21 @@ def reset_layout(viewer: Any, workspace: Workspace) -> None:
     show_layout(viewer, workspace)
 
 
+def reopen_dock(viewer: Any, workspace: Workspace | None, name: str) -> None:
+    """Show a dock; one that was closed gets the side again that its workspace gives it."""
+    known = name in open_docks(viewer)
+    show_dock(viewer, name)
+    if known or workspace is None:
+        return
+    main, dock = main_window(viewer), open_docks(viewer)[name]
+    layers = getattr(viewer.window._qt_viewer, "dockLayerList", None)
+    if name in workspace.below:
+        main.addDockWidget(BOTTOM, dock)
+    elif name in workspace.left and layers is not None:
+        main.tabifyDockWidget(layers, dock)
+    dock.raise_()
+
+
 # ---- as designed
 def _arrange(viewer: Any, workspace: Workspace, height: int, others: Sequence[QDockWidget]) -> None:
     """Put the docks of a workspace, and those of napari, where they belong."""
@@ -358,4 +373,5 @@ def _tabs(dock: QDockWidget) -> list[QTabWidget]:
 
 
 def _scroll_bars(dock: QDockWidget) -> list[QScrollBar]:
-    return [area.verticalScrollBar() for area in dock.findChildren(QAbstractScrollArea)]
+    # Not those of lists and tables, which follow the current image and the selection.
+    return [area.verticalScrollBar() for area in dock.findChildren(QScrollArea)]

@@ -35,6 +35,7 @@ from .layout import (
     WorkflowSteps,
     Workspace,
     remember_layout,
+    reopen_dock,
     reset_layout,
     show_layout,
     workspace,
@@ -235,7 +236,7 @@ class WorkspaceSwitch(QWidget):
 
     def _toggle(self, name: str, on: bool) -> None:
         if on:
-            show_dock(self._binding.viewer, name)
+            reopen_dock(self._binding.viewer, self.current, name)
         else:
             open_docks(self._binding.viewer)[name].hide()
 

@@ -121,12 +121,12 @@ class AnalyseAll(ImageQueue):
     def finish(self) -> None:
         held, self._held = self._held, {}
         images = pluralise(self.n_in_all, "image")
-        again = f"take the outlines of {images}" if self._outlines else f"analyse {images} again"
+        what = f"take the outlines of {images}" if self._outlines else f"analyse {images}"
         if labels_together():
-            self._session_labels.start(self._images, held, again)
+            self._session_labels.start(self._images, held, what)
         elif held:
             replace_all = self.state.clusters.replace_all_predictions
-            self.binding.edits.attempt(partial(replace_all, (), again, held.values()))
+            self.binding.edits.attempt(partial(replace_all, (), what, held.values()))
         settings = asdict(self._request)
         names = ("detection", "model", "device", "symmetries", "labels")
         sessions = [asdict(session) for session in self.state.sessions.groups()]

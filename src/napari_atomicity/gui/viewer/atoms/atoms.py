@@ -331,19 +331,10 @@ class AtomView:
         self._support.visible = on
         self.support_shown.emit(on)
 
-    @property
-    def support_adds(self) -> bool:
-        """Whether the next polygon adds to the support; otherwise it marks vacuum."""
-        return self._support.adds
-
-    @support_adds.setter
-    def support_adds(self, adds: bool) -> None:
-        self._support.adds = adds
-
     def draw_support(self, adds: bool) -> bool:
         """Start to draw support or vacuum in the current image; return whether it is possible."""
         self.show_support = True
-        self.support_adds = adds
+        self._support.adds = adds
         return self._support.draw()
 
     def stop_drawing(self) -> None:

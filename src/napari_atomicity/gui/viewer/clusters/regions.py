@@ -154,8 +154,9 @@ class PolygonEditor:
         if layer.mode == "add_polygon":
             layer.mode = _FREEHAND  # the next one by dragging or by clicks
         drawn, before = known.polygons[self.kind].read(), self.in_state(known.image)
-        if not same_polygons(drawn, before) and self.attempt(known, drawn):
-            self.on_drawn(layer, sum(map(len, drawn)) - sum(map(len, before)))
+        changed = not same_polygons(drawn, before) and self.attempt(known, drawn)
+        if changed and sum(map(len, drawn)) > sum(map(len, before)):
+            self.stop_drawing(layer)  # the next click is no corner, and Ctrl+Z undoes
 
     def attempt(self, known: ImageLayers, polygons: tuple[Polygons, ...]) -> bool:
         """Edit the state and return whether that is accepted; show the error if not."""
@@ -169,9 +170,6 @@ class PolygonEditor:
             self.edit_state(known.image, polygons)
 
         return attempt(edit, lambda: self.write(known))
-
-    def on_drawn(self, layer: Shapes, n_new: int) -> None:
-        """React to an edit that has added polygons."""
 
 
 class RegionEditor(PolygonEditor):
@@ -210,8 +208,3 @@ class RegionEditor(PolygonEditor):
             return  # the image is being removed
         if known.present(REGIONS.name) is None and self._state.clusters.regions(image):
             self.attempt(known, ((),))
-
-    def on_drawn(self, layer: Shapes, n_new: int) -> None:
-        """Stop drawing after a new region, so that Ctrl+Z undoes it; E draws another one."""
-        if n_new > 0:
-            self.stop_drawing(layer)
