@@ -658,7 +658,7 @@ def test_the_support_is_shown_and_corrected(analysed, viewer, qtbot, press):
     qtbot.waitUntil(lambda: len(atoms.of("field").support_added) == 1)
     assert len(atoms.of("field").support_removed) == 1
     assert atoms.of("field").support[50, 4] and not atoms.of("field").support[50, 60]
-    press(KEY.Key_Z, modifiers=CTRL)
+    analysed.edits.undo()
     assert not atoms.of("field").support_added and len(layer.data) == 1
     view.draw_support(adds=True)
     press(KEY.Key_Escape)
@@ -707,6 +707,7 @@ def test_support_is_drawn_by_clicking_corners_and_a_discarded_drawing_does_no_ha
     draw_polygon(viewer, [(75, 20), (75, 30), (90, 30), (90, 20)])
     qtbot.waitUntil(lambda: len(atoms.of("field").support_removed) == 2)
     # Without its corners, the first polygon is removed, and the others keep their colours.
+    viewer.layers.selection.active = layer
     layer.selected_data = {0}
     layer.mode = "vertex_remove"
     for corner in ((5, 8), (90, 8)):

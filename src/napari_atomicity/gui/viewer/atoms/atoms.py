@@ -279,7 +279,7 @@ class AtomView:
         self._canvas = canvas
         self.state = canvas.state
         self._current_image = current_image
-        self._support = SupportEditor(canvas, edits)
+        self._support = SupportEditor(canvas)
         self._points = AtomPoints(canvas, self._support)
         self._marking = Marking(canvas, self._points, label_mode, edits)
         self._magnifier = CanvasMagnifier(canvas, self._points)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from napari.layers import Shapes
-
 from ...controls.questions import show_info
 from ..canvas import Canvas
-from ..clusters.edit_commands import EditCommands
 from ..clusters.regions import PolygonEditor
 from ..layers.layers import VACUUM, ImageLayers
 from ..layers.points import ATOMS
@@ -22,9 +19,8 @@ class SupportEditor(PolygonEditor):
     """What the status bar says when drawing ends."""
     next_colour = 1
 
-    def __init__(self, canvas: Canvas, edits: EditCommands) -> None:
+    def __init__(self, canvas: Canvas) -> None:
         super().__init__(canvas)
-        self._edits = edits
         self._visible = False
 
     def name_click(self, marks: bool) -> None:
@@ -81,12 +77,6 @@ class SupportEditor(PolygonEditor):
             # If it were assigned again, napari would leave the drawing mode.
             if layer is not None and layer.visible != self._visible:
                 layer.visible = self._visible
-
-    def bind_keys(self, layer: Shapes) -> None:
-        """Bind keys of a new layer."""
-        super().bind_keys(layer)
-        layer.bind_key("Control-Z", lambda _: self._edits.undo(), overwrite=True)
-        layer.bind_key("Control-Shift-Z", lambda _: self._edits.redo(), overwrite=True)
 
     def draw(self) -> bool:
         """Start to draw polygons in the current image, and return whether that is possible."""

@@ -100,17 +100,13 @@ class PolygonEditor:
             layer = view.create()
             layer.events.data.connect(self._on_data)
             layer.mouse_drag_callbacks.append(_before_lasso_ends)
-            self.bind_keys(layer)
+            # In napari E draws ellipses, and only the layer list would lead back to the points.
+            for key in ("E", "Escape"):
+                layer.bind_key(key, self.stop_drawing, overwrite=True)
             view.set_next_colour(self.next_colour)
         if not same_polygons(view.read(), polygons):
             view.write(polygons, frame)
             view.set_next_colour(self.next_colour)
-
-    def bind_keys(self, layer: Shapes) -> None:
-        """Bind keys of a new layer."""
-        # In napari E draws ellipses, and only the layer list would lead back to the points.
-        for key in ("E", "Escape"):
-            layer.bind_key(key, self.stop_drawing, overwrite=True)
 
     def start_drawing(self, known: ImageLayers) -> None:
         """Let the mouse draw polygons in an image."""
