@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from dataclasses import asdict, replace
+from functools import cache
 from importlib import import_module
+from io import BytesIO
 from multiprocessing import get_all_start_methods
 from pathlib import Path
 
@@ -85,6 +87,43 @@ def read_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read files in this process, whose code a test changes, and not in the reader process."""
     here = tuple(replace(reader, own_process=False) for reader in images.READERS)
     monkeypatch.setattr(images, "READERS", here)
+
+
+@pytest.fixture(scope="module")
+def blank_figures():
+    """Write blank files of figures: matplotlib would take a half of the time of many commands.
+
+    The figures are made as usual, only their layout and drawing is left out.
+    """
+    from matplotlib.figure import Figure
+
+    usual = {name: getattr(Figure, name) for name in ("savefig", "get_layout_engine")}
+
+    @cache
+    def blank(kind: str) -> bytes:
+        written = BytesIO()
+        usual["savefig"](Figure((1, 1)), written, format=kind)
+        return written.getvalue()
+
+    def savefig(_: Figure, to, *, format: str, **options) -> None:
+        if hasattr(to, "write"):
+            to.write(blank(format))
+        else:
+            Path(to).write_bytes(blank(format))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "get_layout_engine", lambda _: None)
+        patch.setattr(Figure, "savefig", savefig)
+        yield usual
+
+
+@pytest.fixture
+def drawn_figures(blank_figures, monkeypatch):
+    """Draw figures in one test of a module that writes blank ones."""
+    from matplotlib.figure import Figure
+
+    for name, method in blank_figures.items():
+        monkeypatch.setattr(Figure, name, method)
 
 
 @pytest.fixture(scope="module")

@@ -88,8 +88,8 @@ def defaults(arguments: list[str]) -> dict[str, dict[str, object]]:
 
 # ---- files, and substitutes for what is slow or does not end
 @pytest.fixture(scope="module", autouse=True)
-def quick():
-    """Small simulations and trainings, workers in this process, and no window."""
+def quick(blank_figures):
+    """Small simulations and trainings, workers in this process, no window, and blank figures."""
     from distributed import LocalCluster
 
     from napari_atomicity.pipeline import atom_runs

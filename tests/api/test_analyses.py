@@ -16,6 +16,8 @@ from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.fields import simulate_field
 from support import synthetic_analysis
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 @pytest.fixture(scope="module")
 def fields() -> dict[str, np.ndarray]:
@@ -113,6 +115,7 @@ def test_saving_twice_gives_the_same(analyses, tmp_path):
     pd.testing.assert_frame_equal(first, second)
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_plots_are_saved_at_the_size_of_a_publication(analyses, tmp_path):
     files = {path.name: path for path in analyses.plot.save(tmp_path / "figures")}
     assert {"diameter.csv", "ratios_one_column.pdf", "ratios_two_columns.svg"} <= files.keys()

@@ -31,6 +31,8 @@ from napari_atomicity.reporting.atom_figures import atom_overview, run_figures
 from napari_atomicity.reporting.charts import write_figure
 from napari_atomicity.reporting.plots import publication
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 PX_NM = 0.05
 SITES = np.array([(20, 20), (20, 25), (30, 90), (70, 40), (90, 100), (100, 20), (60, 75)])
 
@@ -428,6 +430,7 @@ def test_one_atom_beside_the_support_counts_in_no_density(finder, tmp_path, monk
     assert run.outcomes[0].warnings == ("1 atom lies off the support and counts in no density",)
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_figures_are_written_at_the_size_of_a_publication(finder, tmp_path, monkeypatch):
     monkeypatch.setattr(atom_runs, "MANY_IMAGES", 3)
     monkeypatch.setattr(publication, "SUFFIXES", (".svg",))  # PDF takes half a second each

@@ -14,6 +14,8 @@ from napari_atomicity.cli import analyse, commands
 from napari_atomicity.io.tables import read_clusters
 from support import synthetic_analysis
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 COMMANDS = typer.main.get_command(commands.app).commands
 
 

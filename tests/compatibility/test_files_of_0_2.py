@@ -27,6 +27,8 @@ from napari_atomicity import Project, analyse, load
 from napari_atomicity.cli import app
 from napari_atomicity.core.acquisition_session import is_group_scope
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 SAMPLES = Path(__file__).with_name("samples")
 MODEL = SAMPLES / "models" / "tiny.safetensors"
 ATOM_MODEL = SAMPLES / "models" / "tiny-atoms.safetensors"

@@ -38,6 +38,8 @@ from napari_atomicity.project import Project
 from napari_atomicity.state.window_state import TaskState
 from napari_atomicity.statistics.ratios.ratios import class_ratios
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 @pytest.fixture
 def state(viewer):

@@ -35,6 +35,11 @@ def write_film(path: Path, seed: int = 3, frames: int = 5) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True, scope="module")
+def figures_of_runs(blank_figures):
+    """The tests of this room look at tables and records, but for those with `drawn_figures`."""
+
+
 @pytest.fixture
 def images(tmp_path) -> Path:
     """A folder with five images."""

@@ -418,6 +418,7 @@ def test_a_model_that_is_missing_is_refused_before_the_work(run):
         run(request=RunRequest("nobody"))
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_the_report_is_that_of_one_by_one(real_report, images, tmp_path, request_, address):
     for i in range(2, 5):
         (images / f"{i}.tif").unlink()

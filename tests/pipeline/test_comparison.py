@@ -87,6 +87,7 @@ def write_atoms(folder, densities, n_images=4):
     return folder
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_two_samples_become_tables_figures_sentences_and_record(tmp_path):
     results = write_results(tmp_path / "r", ["fresh", "spent"])
     run = compare_results([results], tmp_path / "out", command=["atomicity", "compare"])

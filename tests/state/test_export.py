@@ -40,6 +40,8 @@ from napari_atomicity.state.window_state import WindowState
 from napari_atomicity.statistics.ratios.ratios import class_ratios
 from support import CLASSES, synthetic_analysis
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 TABLES = {f"{n}.{s}" for n in ("clusters", "ratios") for s in ("csv", "parquet", "xlsx")}
 ALWAYS = {
     "clusters.csv",
