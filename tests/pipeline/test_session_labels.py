@@ -18,6 +18,7 @@ from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.models.inference import load_classifier
 from napari_atomicity.pipeline.analysis import analyse, apply_scale, detect_clusters, embed_clusters
 from napari_atomicity.pipeline.session_labels import label_session, summarise_session
+from napari_atomicity.project import EditKind, ImageEdit, Project
 from napari_atomicity.reporting.template_data import session_entries
 from napari_atomicity.simulation.example_data import example_path, example_truth_path
 from napari_atomicity.statistics.ratios.ratios import class_ratios
@@ -140,6 +141,25 @@ def test_a_second_time_nothing_changes(size_selected, classifier):
     assert again.n_changed == 0
     for a, b in zip(once.analyses, again.analyses, strict=True):
         pd.testing.assert_frame_equal(a.table, b.table)
+
+
+def test_labels_with_another_scale_do_not_depend_on_reopening(example, classifier, tmp_path):
+    """A project stores no predictions, but the units of the intensity in which they were made."""
+    own = example[0]
+    (tmp_path / own.micrograph.name).write_bytes(example_path().read_bytes())
+    with Project(tmp_path / "p.atomicity") as project:
+        project.add_paths([tmp_path / own.micrograph.name])
+        project.image_files.update_metadata(own.micrograph)
+        entry = ImageEdit(own.micrograph.name, EditKind.ANALYSIS, "Ada")
+        project.record(entry, None, own)
+        project.flush()
+    with Project(tmp_path / "p.atomicity") as project:
+        stored = project.load_all()[own.micrograph.name].analysis
+    scale = replace(own.scale, shift=own.scale.shift + [[0.025, 0.0]])
+    kept, reopened = (apply_scale(x, classifier, scale).table for x in (own, stored))
+    confidence = kept["confidence"].to_numpy()
+    assert np.abs(confidence - own.table["confidence"]).max() > 0.01
+    assert reopened["confidence"].to_numpy() == pytest.approx(confidence, abs=1e-3)
 
 
 def test_labels_of_a_person_stay(size_selected, classifier):

@@ -12,6 +12,7 @@ from hypothesis import Phase, given, settings, strategies as st
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.tables import cluster_table as tables
 from napari_atomicity.models.analysis import Analysis
+from napari_atomicity.project import Project
 from napari_atomicity.state.cluster_rows import bare_rows, only, unclassified
 from napari_atomicity.state.window_state import WindowState
 from support import synthetic_analysis
@@ -161,6 +162,23 @@ def test_analysing_again_keeps_numbers_and_corrections(state):
     np.testing.assert_allclose(table.loc[1:6, ["y_px", "x_px"]], places + 0.5)
     assert table.loc[7, "y_px"] == 90
     assert table.loc[2, "label"] == "unknown"
+
+
+def test_numbers_of_clusters_begin_anew_in_another_project(state, tmp_path):
+    """Also if an image has the name of one in the project before."""
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        np.save(folder / "field.npy", MICROGRAPH.data)
+        project = Project(folder / "p.atomicity")
+        project.add_paths([folder / "field.npy"])
+        state.open_project(project, project.load_all())
+        found = classified(grid(6))
+        table = found.table.assign(image="field.npy")
+        named = MICROGRAPH.with_name("field.npy")
+        state.clusters.set_analysis(replace(found, micrograph=named, table=table))
+        assert state.table("field.npy")["cluster_id"].tolist() == [1, 2, 3, 4, 5, 6]
+    state.close_project()
 
 
 def test_selection_forgets_what_is_gone(state):

@@ -127,43 +127,33 @@ class ScaledPrediction:
 
 def predict_solutions(
     scale: ConstrainedMixture,
-    known: Sequence[ScaledPrediction],
+    known: Sequence[float],
     card: ModelCard,
-    predict: Callable[[float], Prediction] | None = None,
+    predict: Callable[[float], Prediction],
     min_weight: float = MIN_WEIGHT,
-) -> list[ScaledPrediction] | None:
-    """Return a prediction for each solution of a scale.
+) -> list[ScaledPrediction]:
+    """Return a prediction for each solution of a scale that labels need.
 
     Parameters
     ----------
-    known : sequence of ScaledPrediction
-        Predictions that exist. One is used if its unit is that of the solution up to `SAME_SCALE`,
-        or if the solution is not the first one and has less than ``min_weight``.
-    predict : callable, optional
-        ``predict(log_scale)`` returns the prediction for another unit.
+    known : sequence of float
+        Logarithms of the units in which the network predicts the image by itself. One is used if
+        it is that of the solution up to `SAME_SCALE`, or if the solution is not the first one and
+        has less than ``min_weight``.
+    predict : callable
+        ``predict(log_scale)`` returns the prediction for a unit.
     min_weight : float, optional
         Weight of a solution that needs a prediction in its own unit.
-
-    Returns
-    -------
-    list of ScaledPrediction or None
-        One for each solution that labels need; None if one is missing and there is no ``predict``.
     """
     n_solutions = len(scale.weight) if has_solutions(card, scale) else 1
     found: list[ScaledPrediction] = []
-    for k, (log_scale, weight) in enumerate(
-        zip(scale.shift[:n_solutions, 0], scale.weight[:n_solutions], strict=True)
+    for k, (own, weight) in enumerate(
+        zip(scale.shift[:n_solutions, 0].tolist(), scale.weight[:n_solutions], strict=True)
     ):
-        nearest = min(known, key=lambda x: abs(x.log_scale - log_scale), default=None)
-        usable = nearest is not None and (
-            abs(nearest.log_scale - log_scale) <= SAME_SCALE or (k > 0 and weight < min_weight)
-        )
-        if nearest is not None and usable:
-            found.append(nearest)
-        elif predict is not None:
-            found.append(ScaledPrediction(float(log_scale), predict(float(log_scale))))
-        else:
-            return None
+        nearest = min(known, key=lambda unit: abs(unit - own), default=own)
+        usable = abs(nearest - own) <= SAME_SCALE or (k > 0 and weight < min_weight)
+        unit = nearest if usable else own
+        found.append(ScaledPrediction(unit, predict(unit)))
     return found
 
 

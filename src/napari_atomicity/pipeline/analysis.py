@@ -113,6 +113,13 @@ def _recording(micrograph: Micrograph) -> dict[str, Any]:
     return {"recording": found} if found else {}
 
 
+OWN_UNITS = "own_units"
+"""Parameter: units of the intensity (counts nm² per atom) in which the network has predicted the
+image by itself. Labels of its session use these predictions, also after the project is reopened."""
+_SAME_UNIT = 1e-9
+"""Difference of ln unit up to which a prediction is at hand."""
+
+
 def classify_clusters(
     analysis: Analysis,
     model: str | Classifier = "default",
@@ -154,7 +161,7 @@ def _predict(
     from ..models.scale.intensity_scale import fit_image
     from ..models.scale.session_images import find_scales, measure_analysis
 
-    card, seconds = classifier.card, analysis.seconds
+    card, seconds, given = classifier.card, analysis.seconds, scale
     with _timed(seconds, "scale"):
         # by intensities and diameters only, until the network has seen the patches
         first = scale
@@ -187,7 +194,11 @@ def _predict(
         },
         card=card,
     )
-    return _label(analysis, classifier, scale or first, result, progress, stop)
+    labelled = _label(analysis, classifier, scale or first, result, progress, stop)
+    if given is None:
+        units = [float(np.exp(x.log_scale)) for x in labelled.predictions]
+        labelled = replace(labelled, parameters={**labelled.parameters, OWN_UNITS: units})
+    return labelled
 
 
 def apply_scale(
@@ -224,7 +235,7 @@ def _label(
     seconds = analysis.seconds
     unit = analysis.parameters["intensity_per_atom"]
     with _timed(seconds, "network"):
-        known, found = _predict_units(analysis, classifier, scale, result, progress, stop)
+        at_hand, found = _predict_units(analysis, classifier, scale, result, progress, stop)
     best = found[0].prediction
     per_atom = unit if scale is None else scale.intensity_per_atom
     with _timed(seconds, "labels"):
@@ -242,7 +253,7 @@ def _label(
         embedding=best.embedding,
         class_maps=maps,
         scale=scale,
-        predictions=(*known, *(x for x in found if x not in known)),
+        predictions=tuple({id(x.prediction): x for x in (*at_hand, *found)}.values()),
         parameters={
             **analysis.parameters,
             "intensity_per_atom": float(per_atom),
@@ -268,19 +279,26 @@ def _predict_units(
     from ..models.scaled_predictions import MIN_WEIGHT, ScaledPrediction, predict_solutions
 
     unit = analysis.parameters["intensity_per_atom"]
+    at_hand: Sequence[ScaledPrediction] = analysis.own_predictions
+    # Those of the image by itself: labels do not depend on what was predicted in between.
+    known = [float(np.log(own)) for own in analysis.parameters.get(OWN_UNITS, ())]
+    if result is not None:
+        at_hand = [ScaledPrediction(float(np.log(unit)), result)]
+        known = [at_hand[0].log_scale]
 
     def predict(log_scale: float) -> Prediction:
+        for x in at_hand:
+            if abs(x.log_scale - log_scale) < _SAME_UNIT:
+                return x.prediction
         patches = _in_unit(analysis.patches, unit / np.exp(log_scale))
         return classifier.predict(patches, progress, stop, symmetries=analysis.symmetries)
 
-    known: Sequence[ScaledPrediction] = analysis.own_predictions
-    if result is not None:
-        known = [ScaledPrediction(float(np.log(unit)), result)]
     if scale is None:
-        return known, known or [ScaledPrediction(float(np.log(unit)), predict(np.log(unit)))]
+        own = float(np.log(unit))
+        return at_hand, at_hand or [ScaledPrediction(own, predict(own))]
     # the solutions of the image by itself are predicted in their own units
     min_weight = MIN_WEIGHT if result is None else 0.0
-    return known, predict_solutions(scale, known, classifier.card, predict, min_weight) or []
+    return at_hand, predict_solutions(scale, known, classifier.card, predict, min_weight)
 
 
 def _in_unit(patches: dict[str, np.ndarray], factor: float) -> dict[str, np.ndarray]:

@@ -55,8 +55,10 @@ class ImageScale:
         labels_from: str = "combination",  # estimator that gives the labels
     ) -> pd.DataFrame | None:
         """Label the clusters with a scale as `analysis.apply_scale` does."""
-        found = predict_solutions(scale, self.predictions, classifier.card)
-        if found is None:
+        at_hand = {x.log_scale: x.prediction for x in self.predictions}
+        try:
+            found = predict_solutions(scale, list(at_hand), classifier.card, at_hand.__getitem__)
+        except KeyError:  # a solution needs the network
             return None
         labelled = label_solutions(table, classifier, scale, found, labels_from)
         return place_again(labelled, found[0].prediction.embedding, classifier)

@@ -94,7 +94,7 @@ def _rescaled(
     def predict(log_scale: float) -> Prediction:
         return classifier.predict(patches_in_unit(part, image.rows, np.exp(log_scale)))
 
-    found = predict_solutions(scale, (), classifier.card, predict) or []
+    found = predict_solutions(scale, (), classifier.card, predict)
     best = found[0].prediction
     known = Measured(image.known.table, classifier.card, scale, best.probabilities)
     if has_solutions(classifier.card, scale):
