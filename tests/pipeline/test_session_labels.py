@@ -155,7 +155,7 @@ def test_labels_with_another_scale_do_not_depend_on_reopening(example, classifie
         project.flush()
     with Project(tmp_path / "p.atomicity") as project:
         stored = project.load_all()[own.micrograph.name].analysis
-    scale = replace(own.scale, shift=own.scale.shift + [[0.025, 0.0]])
+    scale = replace(own.scale, shift=own.scale.shift + np.array([0.025, 0.0]))
     kept, reopened = (apply_scale(x, classifier, scale).table for x in (own, stored))
     confidence = kept["confidence"].to_numpy()
     assert np.abs(confidence - own.table["confidence"]).max() > 0.01
