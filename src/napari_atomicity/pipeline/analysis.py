@@ -161,7 +161,7 @@ def _predict(
     from ..models.scale.intensity_scale import fit_image
     from ..models.scale.session_images import find_scales, measure_analysis
 
-    card, seconds, given = classifier.card, analysis.seconds, scale
+    card, seconds = classifier.card, analysis.seconds
     with _timed(seconds, "scale"):
         # by intensities and diameters only, until the network has seen the patches
         first = scale
@@ -174,13 +174,6 @@ def _predict(
         patches = extract_patches(
             analysis.micrograph, analysis.table, card.patches, unit, stop, progress
         )
-    with _timed(seconds, "network"):
-        result = classifier.predict(patches, progress, stop, symmetries=symmetries)
-    if scale is None and card.apparent_size is not None and card.scale is not None:
-        with _timed(seconds, "scale"):
-            references = card.apparent_size, card.scale
-            measured = measure_analysis(replace(analysis, embedding=result.embedding), references)
-            scale = find_scales([measured], [analysis.table], *references)[0]
     analysis = replace(
         analysis,
         patches=patches,
@@ -188,17 +181,28 @@ def _predict(
         parameters={
             **analysis.parameters,
             "model": card.provenance(),
-            "device": classifier.device_name,
             "symmetries": symmetries,
             "intensity_per_atom": unit,
         },
         card=card,
     )
-    labelled = _label(analysis, classifier, scale or first, result, progress, stop)
-    if given is None:
-        units = [float(np.exp(x.log_scale)) for x in labelled.predictions]
-        labelled = replace(labelled, parameters={**labelled.parameters, OWN_UNITS: units})
-    return labelled
+    if scale is not None:
+        labelled = _label(analysis, classifier, scale, None, progress, stop)
+        return _with_parameters(labelled, device=classifier.device_name)
+    with _timed(seconds, "network"):
+        result = classifier.predict(patches, progress, stop, symmetries=symmetries)
+    if card.apparent_size is not None and card.scale is not None:
+        with _timed(seconds, "scale"):
+            references = card.apparent_size, card.scale
+            measured = measure_analysis(replace(analysis, embedding=result.embedding), references)
+            first = find_scales([measured], [analysis.table], *references)[0]
+    labelled = _label(analysis, classifier, first, result, progress, stop)
+    units = [float(np.exp(x.log_scale)) for x in labelled.predictions]
+    return _with_parameters(labelled, device=classifier.device_name, **{OWN_UNITS: units})
+
+
+def _with_parameters(analysis: Analysis, **more: Any) -> Analysis:
+    return replace(analysis, parameters={**analysis.parameters, **more})
 
 
 def apply_scale(
