@@ -188,7 +188,7 @@ def format_left_out(found: DispersionResults, images: int, outdated: Sequence[st
     added = sum(
         int((~one.atoms.table["atom_id"].isin(one.atoms.analysis.candidates["atom_id"])).sum())
         for one in found.of.values()
-        if one.atoms.analysis is not None
+        if one.atoms.analysis is not None and not one.atoms.is_decided
     )
     if added:
         lines.append(
