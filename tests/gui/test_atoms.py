@@ -785,6 +785,25 @@ def test_marks_count_at_once(found, book, settled):
     assert "1 marked by hand" in found.found.words.text()
 
 
+def test_scores_are_those_of_the_atoms_of_the_model(found, book, settled):
+    analysis = book.of("field").analysis
+    of_model = book.table("field")["atom_id"].tolist()
+    book.confirm([("field", i) for i in of_model[:3]])
+    book.add("field", [Mark(150.0, 20.0)])
+    settled()
+    text, n = found.threshold.words.text(), len(of_model)
+    begins = f"<b>{n + 1} atoms</b>: 4 by hand, {n - 3} of the model at a probability of 0.50"
+    assert text.startswith(begins)
+    p = analysis.candidates["confidence"][~analysis.candidates["atom_id"].isin(of_model[:3])]
+    assert f"expected precision {p[p >= 0.5].mean():.2f}, recall" in text
+    book.confirm([("field", i) for i in of_model])
+    settled()
+    assert found.threshold.words.text() == f"<b>{n + 1} atoms</b>, all by hand"
+    book.remove([("field", i) for i in book.table("field")["atom_id"]])
+    settled()
+    assert found.threshold.words.text() == "<b>0 atoms</b> at a probability of 0.50 or more"
+
+
 def test_who_has_gone_through_an_image_is_kept(found, state, tmp_path, settled):
     assert not found.marking.done_button.isEnabled()
     project = Project(tmp_path / "p.atomicity")
