@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QFileDialog
 from waiting import updated
 
 from napari_atomicity.atoms.marks import Mark
-from napari_atomicity.gui.docks.annotators import packs, results, text as words
+from napari_atomicity.gui.docks.annotators import dock as docks, packs, results, text as words
 from napari_atomicity.gui.docks.annotators.dock import BLIND, Annotators
 from napari_atomicity.gui.docks.review.dock import Review
 from napari_atomicity.gui.panels.forms import DONE, NOT_DONE
@@ -432,17 +432,28 @@ def test_a_place_in_dispute_is_gone_to(opened, project, settle, viewer):
     assert not marked(viewer)
 
 
-def test_the_consensus_is_taken_image_by_image_and_undone(opened, project, settle, viewer, qtbot):
+def test_the_consensus_is_taken_image_by_image_and_undone(
+    opened, project, settle, viewer, qtbot, monkeypatch
+):
     three(project)
     three(project, "b.tif")
+    project.atoms.add_marks("c.tif", "Ada", as_marks(PLACES), "2")
+    asked = []
+    answers = iter((False, True))
+    monkeypatch.setattr(docks, "confirm", lambda *a: asked.append(a[-1]) or next(answers))
     dock = opened()
     finds(dock, places=[*PLACES[:2], (5.0, 150.0)])
     before = dock.state.atoms.table("a.tif")
     click(dock.button)
     settle(viewer)
+    click(dock.disputes.take_button)
+    settle(viewer)
+    pd.testing.assert_frame_equal(dock.state.atoms.table("a.tif"), before)
     with qtbot.waitSignal(dock.disputes.took):
         click(dock.disputes.take_button)
-    assert "in 2 images" in said()
+    assert "atoms of the model and all earlier marks in 2 images" in asked[1]
+    assert "Undo" in asked[1] and "until the project is closed" in asked[1]
+    assert "in 2 images; 1 image with marks of one person left out" in said()
     state = dock.state
     table = state.atoms.table("a.tif")
     places = {tuple(p) for p in table[["y_px", "x_px"]].to_numpy().tolist()}
@@ -451,7 +462,7 @@ def test_the_consensus_is_taken_image_by_image_and_undone(opened, project, settl
     assert state.annotator == "Ada"
     log = project.atoms.marks()
     assert set(log.loc[~log["blind"], "annotator"]) == {"consensus"}
-    assert len(project.atoms.annotations()[0]) == 28, "the opinions are as they were"
+    assert len(project.atoms.annotations()[0]) == 28 + len(PLACES), "the opinions are as they were"
     steps = [step.description for step in state.history[-2:]]
     assert steps == ["take the consensus in a.tif", "take the consensus in b.tif"]
     state.history.undo()
