@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from answered import write_answers
 from bench import analysed, write_image
 from marked import PLACES, as_marks, described, filled, found_atoms, three
@@ -24,6 +25,7 @@ from napari_atomicity.gui.panels.forms import DONE, NOT_DONE
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers import compat
+from napari_atomicity.io.images import load
 from napari_atomicity.project import EditKind, ImageEdit, Project
 from napari_atomicity.project.packs.browser_packs import BrowserPack, read_manifest
 from napari_atomicity.state.annotator_packs import browser_packs_of
@@ -186,6 +188,36 @@ def test_a_pack_goes_out(opened, project, tmp_path, monkeypatch, settle, viewer)
     settle(viewer)
     assert dock.state.status.state is TaskState.FAILED and "something already" in said()
     notification_manager.records.clear()
+
+
+def test_images_without_a_pixel_size_are_named_before_the_folder_is_asked_for(
+    opened, project, tmp_path, monkeypatch, settle, viewer
+):
+    tifffile.imwrite(tmp_path / "bare.tif", np.arange(2000, dtype=np.uint16).reshape(40, 50))
+    project.add_paths([tmp_path / "bare.tif"])
+    project.image_files.update_metadata(load(tmp_path / "bare.tif"))
+    dock, asked, folders = opened(), [], []
+    out = tmp_path / "out" / "pack"
+    monkeypatch.setattr(
+        QFileDialog, "getSaveFileName", lambda *a, **k: folders.append(a) or (str(out), "")
+    )
+    answers = iter((False, True))
+    monkeypatch.setattr(packs, "confirm", lambda *a: asked.append(a[-1]) or next(answers))
+    click(dock.packs.export_button)
+    settle(viewer)
+    assert "bare.tif" in asked[0] and "dock Atoms" in asked[0] and "--" not in asked[0]
+    assert not folders and not out.exists()
+    click(dock.packs.export_button)
+    settle(viewer)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert [image["name"] for image in manifest["images"]] == ["a.tif", "b.tif", "c.tif"]
+    dock.state.current = "bare.tif"
+    dock.packs.which.setCurrentIndex(dock.packs.which.findData("this"))
+    for button in (dock.packs.export_button, dock.packs.browser_button):
+        click(button)
+        settle(viewer)
+        said = dock.packs.result.text()
+        assert "bare.tif is not known" in said and "dock Atoms" in said and len(folders) == 1
 
 
 def test_packs_come_in_once_and_what_does_not_is_told(

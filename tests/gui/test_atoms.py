@@ -875,6 +875,22 @@ def test_all_images_are_one_step_and_a_bad_one_is_named(
     assert book.images == ["field"]
 
 
+def test_an_image_without_a_pixel_size_is_named_once_with_the_advice_of_the_window(
+    dock, state, tmp_path, finder, monkeypatch, settled
+):
+    said = []
+    monkeypatch.setattr(batch_module, "show_info", said.append)
+    path = tmp_path / "bare.tif"
+    state.add_image(Micrograph(picture(), None, "bare.tif", path=path))
+    monkeypatch.setattr(jobs, "find_atoms", lambda m, *a, **k: find_atoms(m))
+    settled()
+    click(dock.all_button)
+    settled()
+    assert len(said) == 1 and said[0].count("bare.tif") == 1
+    assert "pixel size is not known" in said[0] and "Enter it in the dock Atoms" in said[0]
+    assert "--pixel-size-nm" not in said[0]
+
+
 def test_all_again_is_asked_first(found, state, book, finder, monkeypatch, settled):
     state.add_image(Micrograph(picture(), PIXEL_NM, "second"))
     settled()
