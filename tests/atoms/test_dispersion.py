@@ -16,6 +16,7 @@ from napari_atomicity.atoms.dispersion import (
     compute_image_dispersion,
 )
 from napari_atomicity.atoms.marks import ImageAtoms, Mark
+from napari_atomicity.atoms.summary import summary
 from napari_atomicity.atoms.table import conform
 from napari_atomicity.core.errors import AtomicityError, Cancelled
 from napari_atomicity.core.micrograph import Micrograph
@@ -83,6 +84,29 @@ def test_what_a_person_adds_is_of_what_was_missing():
     many = {100 + i: Mark(21 + i, 70.0) for i in range(50)}
     more = compute_image_dispersion(atoms_of().with_marks(many), SETTINGS).dispersion
     assert more is not None and more.n_expected == pytest.approx(14 * 0.8 + 15 * 0.2 + 50)
+
+
+def test_where_people_decided_on_every_candidate_their_atoms_are_the_density():
+    atoms = atoms_of()
+    rows = atoms.analysis.candidates[["atom_id", "y_px", "x_px"]].itertuples(index=False)
+    decided = {i: Mark(y + 0.3, x, present=i % 3 > 0) for i, y, x in rows}
+    added = {100 + i: Mark(30 + 10 * i, 75.0) for i in range(4)}
+    one_open = atoms.with_marks(decided | added).with_marks({30: None})
+    assert compute_image_dispersion(one_open, SETTINGS).dispersion.n_expected > 35
+    whole = atoms.with_marks(decided | added)
+    found = compute_image_dispersion(whole, SETTINGS).dispersion
+    assert found.n_atoms == 19 + 4
+    assert found.n_expected == found.n_atoms == summary(whole).n_expected
+    assert found.density.value == pytest.approx(found.n_atoms / found.area_nm2)
+    # No error of the detection: the interval has the sampling only.
+    assert found.density_of_field.low == found.density_of_field.high == found.density.value
+    assert found.density.low < found.density.value < found.density.high
+    # A search that finds an atom which was added before changes nothing.
+    extra = atoms.analysis.candidates.iloc[:1].assign(y_px=30.2, x_px=75.0, y_nm=3.02, x_nm=7.5)
+    again = conform(pd.concat([extra, atoms.analysis.candidates], ignore_index=True))
+    searched = whole.with_analysis(replace(atoms.analysis, candidates=again))
+    later = compute_image_dispersion(searched, SETTINGS).dispersion
+    assert (later.n_atoms, later.n_expected) == (found.n_atoms, found.n_expected)
 
 
 def test_a_correction_of_the_support_counts():

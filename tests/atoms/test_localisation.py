@@ -56,6 +56,18 @@ def test_noise_scatters_positions_without_shifting_them():
     assert np.sqrt((error**2).mean()) < 0.4
 
 
+def test_a_spot_beyond_the_edge_lies_on_the_edge_and_the_others_stay():
+    pixel, shape = 0.03, (60, 60)
+    points = np.array([[59.9, 30.0], [30.0, -0.8], [52.0, 33.0], [20.0, 20.0]])
+    image = field(points, shape, 0.08 / pixel)
+
+    spots = fit_spots(image, np.clip(points, 0, 59), pixel)
+
+    np.testing.assert_allclose(spots.points[:2], [[59.5, 30.0], [30.0, -0.5]], atol=0.05)
+    assert spots.points.min() == -0.5 and spots.points.max() == 59.5
+    np.testing.assert_allclose(spots.points[2:], points[2:], atol=0.05)
+
+
 def test_a_place_without_a_spot_stays_where_it_was():
     image = field(np.empty((0, 2)), (50, 50), 3, noise=0.1)
     image -= 5 * np.exp(-((np.mgrid[:50, :50] - 25.0) ** 2).sum(0) / 18).astype(np.float32)

@@ -1,5 +1,7 @@
 """Figures of what was found in an image, and species that marks have too."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -109,6 +111,14 @@ def test_what_lies_beside_the_image_lies_off_its_support_too():
     marks = {8: Mark(39.49, 59.49), 9: Mark(39.6, 20.0), 10: Mark(5.0, -3.0)}
     found = summary(image_atoms(candidates([(10, 10)]), marks=marks))
     assert (found.n_atoms, found.n_off_support) == (4, 2)
+    # The edge itself is what the nearest pixel is, also after rounding in nm.
+    edge = {8: Mark(39.5, 20.0), 9: Mark(-0.5, 20.0), 10: Mark(5.0, 59.5), 11: Mark(5.0, -0.5)}
+    for size in (0.0278, 0.03, 0.0293):
+        atoms = replace(image_atoms(candidates([(10, 10)]), marks=edge), pixel_size_nm=size)
+        assert summary(atoms).n_off_support == 0
+    support = np.ones((40, 60), bool)
+    support[-1] = False
+    assert summary(image_atoms(candidates([(10, 10)]), support, marks=edge)).n_off_support == 1
     table = candidates([(10, 10), (10, 10)]).assign(frame=[0, 1])
     nowhere = np.stack([np.ones((40, 60), bool), np.zeros((40, 60), bool)])
     assert summary(image_atoms(table, nowhere, frames=2)).n_off_support == 1

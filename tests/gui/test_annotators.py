@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from answered import write_answers
 from bench import analysed, write_image
 from marked import PLACES, as_marks, described, filled, found_atoms, three
@@ -17,13 +18,14 @@ from qtpy.QtWidgets import QFileDialog
 from waiting import updated
 
 from napari_atomicity.atoms.marks import Mark
-from napari_atomicity.gui.docks.annotators import packs, results, text as words
+from napari_atomicity.gui.docks.annotators import dock as docks, packs, results, text as words
 from napari_atomicity.gui.docks.annotators.dock import BLIND, Annotators
 from napari_atomicity.gui.docks.review.dock import Review
 from napari_atomicity.gui.panels.forms import DONE, NOT_DONE
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers import compat
+from napari_atomicity.io.images import load
 from napari_atomicity.project import EditKind, ImageEdit, Project
 from napari_atomicity.project.packs.browser_packs import BrowserPack, read_manifest
 from napari_atomicity.state.annotator_packs import browser_packs_of
@@ -186,6 +188,36 @@ def test_a_pack_goes_out(opened, project, tmp_path, monkeypatch, settle, viewer)
     settle(viewer)
     assert dock.state.status.state is TaskState.FAILED and "something already" in said()
     notification_manager.records.clear()
+
+
+def test_images_without_a_pixel_size_are_named_before_the_folder_is_asked_for(
+    opened, project, tmp_path, monkeypatch, settle, viewer
+):
+    tifffile.imwrite(tmp_path / "bare.tif", np.arange(2000, dtype=np.uint16).reshape(40, 50))
+    project.add_paths([tmp_path / "bare.tif"])
+    project.image_files.update_metadata(load(tmp_path / "bare.tif"))
+    dock, asked, folders = opened(), [], []
+    out = tmp_path / "out" / "pack"
+    monkeypatch.setattr(
+        QFileDialog, "getSaveFileName", lambda *a, **k: folders.append(a) or (str(out), "")
+    )
+    answers = iter((False, True))
+    monkeypatch.setattr(packs, "confirm", lambda *a: asked.append(a[-1]) or next(answers))
+    click(dock.packs.export_button)
+    settle(viewer)
+    assert "bare.tif" in asked[0] and "dock Atoms" in asked[0] and "--" not in asked[0]
+    assert not folders and not out.exists()
+    click(dock.packs.export_button)
+    settle(viewer)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert [image["name"] for image in manifest["images"]] == ["a.tif", "b.tif", "c.tif"]
+    dock.state.current = "bare.tif"
+    dock.packs.which.setCurrentIndex(dock.packs.which.findData("this"))
+    for button in (dock.packs.export_button, dock.packs.browser_button):
+        click(button)
+        settle(viewer)
+        said = dock.packs.result.text()
+        assert "bare.tif is not known" in said and "dock Atoms" in said and len(folders) == 1
 
 
 def test_packs_come_in_once_and_what_does_not_is_told(
@@ -432,17 +464,28 @@ def test_a_place_in_dispute_is_gone_to(opened, project, settle, viewer):
     assert not marked(viewer)
 
 
-def test_the_consensus_is_taken_image_by_image_and_undone(opened, project, settle, viewer, qtbot):
+def test_the_consensus_is_taken_image_by_image_and_undone(
+    opened, project, settle, viewer, qtbot, monkeypatch
+):
     three(project)
     three(project, "b.tif")
+    project.atoms.add_marks("c.tif", "Ada", as_marks(PLACES), "2")
+    asked = []
+    answers = iter((False, True))
+    monkeypatch.setattr(docks, "confirm", lambda *a: asked.append(a[-1]) or next(answers))
     dock = opened()
     finds(dock, places=[*PLACES[:2], (5.0, 150.0)])
     before = dock.state.atoms.table("a.tif")
     click(dock.button)
     settle(viewer)
+    click(dock.disputes.take_button)
+    settle(viewer)
+    pd.testing.assert_frame_equal(dock.state.atoms.table("a.tif"), before)
     with qtbot.waitSignal(dock.disputes.took):
         click(dock.disputes.take_button)
-    assert "in 2 images" in said()
+    assert "atoms of the model and all earlier marks in 2 images" in asked[1]
+    assert "Undo" in asked[1] and "until the project is closed" in asked[1]
+    assert "in 2 images; 1 image with marks of one person left out" in said()
     state = dock.state
     table = state.atoms.table("a.tif")
     places = {tuple(p) for p in table[["y_px", "x_px"]].to_numpy().tolist()}
@@ -451,7 +494,7 @@ def test_the_consensus_is_taken_image_by_image_and_undone(opened, project, settl
     assert state.annotator == "Ada"
     log = project.atoms.marks()
     assert set(log.loc[~log["blind"], "annotator"]) == {"consensus"}
-    assert len(project.atoms.annotations()[0]) == 28, "the opinions are as they were"
+    assert len(project.atoms.annotations()[0]) == 28 + len(PLACES), "the opinions are as they were"
     steps = [step.description for step in state.history[-2:]]
     assert steps == ["take the consensus in a.tif", "take the consensus in b.tif"]
     state.history.undo()

@@ -785,6 +785,25 @@ def test_marks_count_at_once(found, book, settled):
     assert "1 marked by hand" in found.found.words.text()
 
 
+def test_scores_are_those_of_the_atoms_of_the_model(found, book, settled):
+    analysis = book.of("field").analysis
+    of_model = book.table("field")["atom_id"].tolist()
+    book.confirm([("field", i) for i in of_model[:3]])
+    book.add("field", [Mark(150.0, 20.0)])
+    settled()
+    text, n = found.threshold.words.text(), len(of_model)
+    begins = f"<b>{n + 1} atoms</b>: 4 by hand, {n - 3} of the model at a probability of 0.50"
+    assert text.startswith(begins)
+    p = analysis.candidates["confidence"][~analysis.candidates["atom_id"].isin(of_model[:3])]
+    assert f"expected precision {p[p >= 0.5].mean():.2f}, recall" in text
+    book.confirm([("field", i) for i in of_model])
+    settled()
+    assert found.threshold.words.text() == f"<b>{n + 1} atoms</b>, all by hand"
+    book.remove([("field", i) for i in book.table("field")["atom_id"]])
+    settled()
+    assert found.threshold.words.text() == "<b>0 atoms</b> at a probability of 0.50 or more"
+
+
 def test_who_has_gone_through_an_image_is_kept(found, state, tmp_path, settled):
     assert not found.marking.done_button.isEnabled()
     project = Project(tmp_path / "p.atomicity")
@@ -854,6 +873,22 @@ def test_all_images_are_one_step_and_a_bad_one_is_named(
     assert len(state.history) == steps + 1
     state.history.undo()
     assert book.images == ["field"]
+
+
+def test_an_image_without_a_pixel_size_is_named_once_with_the_advice_of_the_window(
+    dock, state, tmp_path, finder, monkeypatch, settled
+):
+    said = []
+    monkeypatch.setattr(batch_module, "show_info", said.append)
+    path = tmp_path / "bare.tif"
+    state.add_image(Micrograph(picture(), None, "bare.tif", path=path))
+    monkeypatch.setattr(jobs, "find_atoms", lambda m, *a, **k: find_atoms(m))
+    settled()
+    click(dock.all_button)
+    settled()
+    assert len(said) == 1 and said[0].count("bare.tif") == 1
+    assert "pixel size is not known" in said[0] and "Enter it in the dock Atoms" in said[0]
+    assert "--pixel-size-nm" not in said[0]
 
 
 def test_all_again_is_asked_first(found, state, book, finder, monkeypatch, settled):

@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from bench import write_image
+from marked import found_atoms
 from qtpy.QtCore import QPoint, QRect, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog
@@ -25,8 +27,10 @@ from napari_atomicity.gui.docks.dispersion.figures import figures, verdict
 from napari_atomicity.gui.tasks import running
 from napari_atomicity.gui.viewer.binding import state_of
 from napari_atomicity.io.tables import read_table
+from napari_atomicity.project import Project
 from napari_atomicity.reporting.plots.base import per_cent
 from napari_atomicity.reporting.plots.dispersion import DISPERSION_PLOTS
+from napari_atomicity.state.annotator_packs import set_reviewed
 from napari_atomicity.statistics.points.dispersion import DispersionStatistics as Found
 
 LEFT = Qt.MouseButton.LeftButton
@@ -481,6 +485,34 @@ def test_atoms_marked_by_hand_alone(dock, state, settled):
     state.current = name
     settled(dock)
     assert value(dock, "Atoms, expected") == "2" and value(dock, "Support") == "36 nm²"
+
+
+def test_blind_an_image_without_marks_has_no_density_until_it_is_reviewed(
+    dock, state, settled, tmp_path
+):
+    found = found_atoms(write_image(tmp_path / "a.tif"))
+    state.current = state.add_image(found.micrograph)
+    state.atoms.set_analysis(found)
+    state.attach_project(Project(tmp_path / "p.atomicity"))
+    state.annotator = "Dee"
+    state.set_blind(True)
+    settled(dock)
+    assert "a.tif has no marks of Dee yet" in dock.message.text() and not dock.body.isVisible()
+    dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("all"))
+    settled(dock)
+    assert dock.message.isVisible() and not dock.body.isVisible()
+    dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("current"))
+    set_reviewed(state, True)
+    settled(dock)
+    assert value(dock, "Atoms, counted") == "0" and dock.body.isVisible()
+    set_reviewed(state, False)
+    settled(dock)
+    assert "no marks of Dee" in dock.message.text() and not dock.body.isVisible()
+    state.atoms.add("a.tif", [Mark(10.0, 10.0)])
+    settled(dock)
+    (counted,) = [f for f in dock.model.figures if f.name == "Atoms, counted"]
+    assert counted.interval.startswith("1 on bright clusters or off the support")
+    state.close_project()
 
 
 def test_figures_of_random_atoms(dock):

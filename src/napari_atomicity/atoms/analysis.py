@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from skimage.draw import polygon2mask
 
-from ..core.errors import CalibrationError, UnsuitableImageError
+from ..core.errors import UnknownPixelSizeError, UnsuitableImageError
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
 from ..core.settings import GROUP_DISTANCE_NM
@@ -380,11 +380,11 @@ def require_pixel_size(micrograph: Micrograph) -> float:
         return size
     try:
         return micrograph.calibrated()
-    except CalibrationError as error:
+    except UnknownPixelSizeError as error:
         proposal = propose_pixel_size(next(repaired_frames(micrograph)))
         if proposal is None:
             raise
-        raise CalibrationError(
+        raise UnknownPixelSizeError(
             f"{error.what}; the width of its spots suggests {proposal}",
             error.path,
             error.advice,

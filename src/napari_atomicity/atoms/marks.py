@@ -182,6 +182,13 @@ class ImageAtoms:
         return known.sort_values("atom_id", kind="stable").reset_index(drop=True)
 
     @property
+    def is_decided(self) -> bool:
+        """Whether marks confirm or remove every candidate, as those of a consensus do."""
+        if self.analysis is None or not len(self.analysis.candidates):
+            return False
+        return bool(self.analysis.candidates["atom_id"].isin(list(self.marks)).all())
+
+    @property
     def next_id(self) -> int:
         """Smallest id that is larger than those of all atoms of the image."""
         found = 0 if self.analysis is None else self.analysis.candidates["atom_id"].max()

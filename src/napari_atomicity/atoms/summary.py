@@ -84,9 +84,10 @@ def candidate_recall(atoms: ImageAtoms) -> float:
     """Return the share of all atoms that are among `ImageAtoms.probabilities`.
 
     It is the recall of the model's candidates, increased by the atoms that annotators added on the
-    support.
+    support; 1 if annotators decided on every candidate, since the image is then theirs alone and
+    the misses of the model do not matter.
     """
-    if atoms.analysis is None:
+    if atoms.analysis is None or atoms.is_decided:
         return 1.0
     known, recall = atoms.probabilities, atoms.analysis.candidate_recall
     if atoms.support is not None:

@@ -60,6 +60,10 @@ class CalibrationError(AtomicityError):
     """The pixel size is missing or not plausible."""
 
 
+class UnknownPixelSizeError(CalibrationError):
+    """The pixel size is not known. The window names its own fields instead of the advice."""
+
+
 class ModelError(AtomicityError):
     """A model file is missing, damaged, or does not fit."""
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .errors import CalibrationError, UnsuitableImageError
+from .errors import CalibrationError, UnknownPixelSizeError, UnsuitableImageError
 
 # Pixel sizes outside this range are errors of units.
 MIN_PIXEL_NM = 1e-4
@@ -176,13 +176,13 @@ class Micrograph:
 
         Raises
         ------
-        CalibrationError
+        UnknownPixelSizeError
             If it is not known: lengths and atomicities need it.
         """
         if self.pixel_size_nm is None:
             scale = self.metadata.get("scale_without_unit")
             found = "" if scale is None else f": the scale of {scale:g} has no unit"
-            raise CalibrationError(
+            raise UnknownPixelSizeError(
                 f"the pixel size is not known{found}",
                 self.path or self.name,
                 "Enter it in nm: in the dock Analyse or Atoms, as --pixel-size-nm, or as "

@@ -24,7 +24,7 @@ from qtpy.QtCore import QObject, Signal
 
 from ..core.errors import AtomicityError, Cancelled
 from ..state.window_state import Status, TaskState, WindowState
-from .controls.questions import show_error
+from .controls.questions import format_advice, show_error
 
 logger = logging.getLogger(__name__)
 
@@ -286,7 +286,7 @@ _alive: set[Task] = set()
 def format_error(error: BaseException | None) -> str:
     """Format an error for the user."""
     if isinstance(error, AtomicityError):
-        return str(error)
+        return format_advice(error)
     return (
         f"{type(error).__name__}: {error}. This is a bug. Please report it with the messages of "
         "the log."

@@ -411,6 +411,13 @@ class AtomRecords:
         _, viewed = self.annotations()
         return bool(((viewed["image"] == image) & (viewed["annotator"] == annotator)).any())
 
+    def set_as_viewed(self, annotator: str) -> set[str]:
+        """Return the images that an annotator has set as viewed, without reading the marks."""
+        query = "SELECT image_id FROM looked WHERE annotator = ?"
+        with self._file.reading() as db:
+            viewed = {image_id for (image_id,) in db.execute(query, (annotator,))}
+        return {name for name, image_id in self._images.ids.items() if image_id in viewed}
+
     def add_marks(self, image: str, annotator: str, marks: pd.DataFrame, source: str) -> int:
         """Add marks that were made elsewhere; marks that are stored already are not added again."""
         with self._file.writing() as db:

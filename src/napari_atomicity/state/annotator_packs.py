@@ -160,6 +160,7 @@ def set_reviewed(state: WindowState, reviewed: bool) -> None:
     if not state.save_again():
         raise AtomicityError(state.unsaved, advice="Solve this problem first")
     state.project.atoms.mark_as_viewed([state.current], state.annotator, reviewed)
+    state.atoms.notify(state.current)  # an image without atoms has a density of 0 now, or none
 
 
 def proposed_pairs(project: Project) -> list[tuple[str, str]]:

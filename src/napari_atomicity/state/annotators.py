@@ -69,6 +69,12 @@ class Annotations:
         """Names of the annotators, sorted."""
         return sorted(set(self.counts["annotator"]))
 
+    @property
+    def shared_fields(self) -> dict[str, Field]:
+        """Fields that at least two people have reviewed: those of a consensus."""
+        people = self.looked.groupby("image")["annotator"].nunique()
+        return {name: field for name, field in self.fields.items() if people.get(name, 0) > 1}
+
 
 def annotations_in(project: Project) -> Annotations:
     """Read the blind marks of all annotators of a project.
@@ -328,14 +334,11 @@ def measured_sites(
     fewer than two people have reviewed are left out.
     """
     low, high = UNDECIDED
-    people = compared.annotations.looked.groupby("image")["annotator"].nunique()
     found: dict[str, dict[int, list[Mark]]] = {}
-    sites = compared.consensus.sites
-    for i, (name, (image, frame)) in enumerate(compared.annotations.fields.items()):
+    sites, fields = compared.consensus.sites, compared.annotations.shared_fields
+    for i, (name, (image, frame)) in enumerate(fields.items()):
         check(stop)
-        report(progress, i, len(compared.annotations.fields), f"Measuring in {image}")
-        if people.get(name, 0) < 2:
-            continue
+        report(progress, i, len(fields), f"Measuring in {image}")
         micrograph = micrographs[image]
         pixels: Any = micrograph.frame(frame)
         here = sites[(sites["image"] == name) & (sites["posterior"] >= low)]

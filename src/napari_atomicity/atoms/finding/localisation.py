@@ -31,7 +31,7 @@ _WEIGHT = 2.0
 class Spots:
     """Fitted spots, all arrays (N,)."""
 
-    points: np.ndarray  # (N, 2): positions (y, x) in pixels
+    points: np.ndarray  # (N, 2): positions (y, x) in pixels, within the image
     amplitude: np.ndarray  # (N,): height above the background, counts
     background: np.ndarray  # (N,): background at the position, counts
     sigma_nm: np.ndarray  # (N,): standard deviation
@@ -90,7 +90,8 @@ def fit_spots(
     fitted = (height > 0) & ~moved & np.isfinite(centre).all(axis=1)
     rest = values - _others(y, x, centre, sigma, np.where(fitted, height, 0.0), linked, near)
     sigma = np.where(fitted, sigma, start_sigma)
-    centre = np.where(fitted[:, None], centre, points)
+    # The last pixels end half a pixel beyond their centres; only spots at the edge change.
+    centre = np.clip(np.where(fitted[:, None], centre, points), -0.5, np.array(image.shape) - 0.5)
     height, plane = _linear(rest, y, x, centre, sigma, inside)
     width_nm = sigma * pixel_size_nm
     return Spots(centre, height, plane[:, 0], width_nm, 2 * np.pi * height * width_nm**2, fitted)

@@ -24,17 +24,26 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ...core.errors import AtomicityError
+from ...core.errors import AtomicityError, UnknownPixelSizeError
 from .forms import wrapped_label
 
-
 # ---- errors of what a user does, shown as messages
+ENTER_PIXEL_SIZE = "Enter it in the dock Atoms or Analyse, which have a field for it"
+
+
+def format_advice(error: AtomicityError) -> str:
+    """Format an error with what to do in the window, not on the command line."""
+    if isinstance(error, UnknownPixelSizeError):
+        error = UnknownPixelSizeError(error.what, error.path, ENTER_PIXEL_SIZE)
+    return str(error)
+
+
 def attempt(action: Callable[[], object], on_refused: Callable[[], object] | None = None) -> bool:
     """Carry out an action and return whether it is accepted; show the error if not."""
     try:
         action()
     except AtomicityError as error:
-        show_error(str(error))
+        show_error(format_advice(error))
         if on_refused is not None:
             on_refused()
         return False

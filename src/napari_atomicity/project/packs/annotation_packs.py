@@ -32,7 +32,6 @@ import pandas as pd
 from ..._version import __version__
 from ...core.errors import (
     AtomicityError,
-    CalibrationError,
     TableError,
     UnsuitableImageError,
 )
@@ -178,8 +177,7 @@ def _put(
         raise UnsuitableImageError(
             f"it has {micrograph.n_frames} frames", file, "Save the frame to be marked by itself"
         )
-    if micrograph.pixel_size_nm is None:
-        raise CalibrationError("the pixel size is not known", file, "Give it (--pixel-size-nm)")
+    pixel_size = micrograph.calibrated()
     safe = safe_name(name)
     shutil.copyfile(file, folder / "images" / safe)
     grey = to_8_bit(next(micrograph.frames()))
@@ -198,7 +196,7 @@ def _put(
         "sha256": micrograph.sha256,
         "height_px": height,
         "width_px": width,
-        "pixel_size_nm": micrograph.pixel_size_nm,
+        "pixel_size_nm": pixel_size,
     }
 
 

@@ -24,7 +24,7 @@ import pandas as pd
 from annotated_types import Interval, Len
 
 from ..._version import __version__
-from ...core.errors import AtomicityError, CalibrationError, TableError, UnsuitableImageError
+from ...core.errors import AtomicityError, TableError, UnsuitableImageError
 from ...core.from_dict import Positive, dataclass_from_json
 from ...core.palette import stretch
 from ...core.progress import Progress, Stop, check, report
@@ -286,10 +286,9 @@ def _encode(file: Path, name: str, request: PackRequest) -> tuple[PackImage, byt
         raise UnsuitableImageError(
             f"it has {micrograph.n_frames} frames", file, "Save the frame to be marked by itself"
         )
-    if micrograph.pixel_size_nm is None:
-        raise CalibrationError("the pixel size is not known", file, "Give it (--pixel-size-nm)")
+    pixel_size = micrograph.calibrated()
     pixels = next(micrograph.frames())
-    image, png = _encode_pixels(pixels, name, micrograph.pixel_size_nm, request.options)
+    image, png = _encode_pixels(pixels, name, pixel_size, request.options)
     return replace(image, sha256=micrograph.sha256 or ""), png
 
 

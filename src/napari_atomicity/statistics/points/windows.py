@@ -28,6 +28,7 @@ from ...core.errors import AtomicityError
 
 MAX_MASK_PX = 1024
 """Larger masks are averaged over blocks, down to this size, for the edge corrections."""
+_ROUNDING_PX = 1e-6  # error of a position that was converted into nm and back
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,13 +68,17 @@ class ObservationWindow:
         return low_y, high_y, low_x, high_x
 
     def contains(self, points_nm: np.ndarray) -> np.ndarray:
-        """Return whether each point lies on the support, as (N,) bool."""
-        points = check_points(points_nm)
+        """Return whether each point lies on the support, as (N,) bool.
+
+        A point on the edge of the image belongs to the nearest pixel.
+        """
+        size = np.array(self.mask.shape)
+        corner = check_points(points_nm) / self.pixel_size_nm + 0.5
+        near = (corner >= -_ROUNDING_PX) & (corner <= size + _ROUNDING_PX)
+        inside = np.asarray(near.all(axis=1))
         # Rounding half up, so that a point on the edge of two pixels belongs to one of them.
-        row, column = np.floor(points / self.pixel_size_nm + 0.5).astype(int).T
-        inside = (row >= 0) & (row < self.mask.shape[0])
-        inside &= (column >= 0) & (column < self.mask.shape[1])
-        inside[inside] = self.mask[row[inside], column[inside]]
+        row, column = np.clip(np.floor(corner[inside]).astype(int), 0, size - 1).T
+        inside[inside] = self.mask[row, column]
         return inside
 
     def random(

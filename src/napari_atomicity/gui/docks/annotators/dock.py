@@ -39,7 +39,7 @@ from ...controls.forms import (
     wrapped_label,
 )
 from ...controls.line_table import Lines, table_of
-from ...controls.questions import show_error, show_info
+from ...controls.questions import confirm, show_error, show_info
 from ...controls.refresher import follow
 from ...controls.save_dialogs import choose_new_folder
 from ...controls.settings import remember
@@ -92,7 +92,7 @@ class Disputes(QWidget):
         self.take_button = QPushButton("Take the consensus")
         self.take_button.setToolTip(
             "Replace the atoms of the images by the consensus. Positions with a posterior of 0.25 "
-            "to 0.75 are set as uncertain. One undo step per image."
+            "to 0.75 are set as uncertain. Asks first; one undo step per image."
         )
         self.take_button.clicked.connect(self.take)
         layout = QVBoxLayout(self)
@@ -202,8 +202,8 @@ class Disputes(QWidget):
 
     # ---- consensus
     def take(self) -> None:
-        """Measure the atoms of the consensus, and replace those of the images."""
-        if self.compared is None:
+        """Measure the atoms of the consensus, and replace those of the images, once confirmed."""
+        if self.compared is None or not self._confirm_taking(self.compared.annotations):
             return
         images = {image for image, _ in self.compared.annotations.fields.values()}
         start(
@@ -215,6 +215,16 @@ class Disputes(QWidget):
             on_result=partial(self._put, images),
             key="consensus",
             owner=self,
+        )
+
+    def _confirm_taking(self, annotations: Annotations) -> bool:
+        n = len({image for image, _ in annotations.shared_fields.values()})
+        return not n or confirm(
+            self,
+            "Take the consensus?",
+            f"Replace all atoms of the model and all earlier marks in {pluralise(n, 'image')} by "
+            "the consensus? The blind marks of each person stay. Undo (Ctrl+Z) brings back what "
+            "was there, image by image, but only until the project is closed.",
         )
 
     def _put(self, images: set[str], found: dict[str, dict[int, list[Mark]]]) -> None:

@@ -38,7 +38,7 @@ from ...controls.forms import (
     new_row,
     selectable_label,
 )
-from ...controls.questions import attempt, choose_answer
+from ...controls.questions import ENTER_PIXEL_SIZE, attempt, choose_answer, confirm
 from ...controls.save_dialogs import choose_file
 from ...controls.settings import remember
 from ...tasks import start
@@ -47,6 +47,7 @@ from .text import format_taken
 
 PACKS = "Packs and answers (*.zip manifest.json *.json)"
 ALL, THIS, UNREVIEWED = "all", "this", "nobody"
+_MAX_NAMED = 4
 _WHICH = {
     ALL: "all images",
     THIS: "this image",
@@ -189,13 +190,33 @@ class Packs(QWidget):
         return names
 
     def _chosen(self) -> list[ProjectImage]:
-        """Return the images of the choice; say so if there is none."""
+        """Return the images of the choice; say so if there is none, or sizes are missing."""
         project, names = self.state.project, set(self.images())
         if project is None:
             return []
         if not names:
             self._show_result("No image matches: choose others.")
-        return [image for image in project.images(counts=False) if image.name in names]
+        chosen = [image for image in project.images(counts=False) if image.name in names]
+        return self._with_pixel_size(chosen)
+
+    def _with_pixel_size(self, images: list[ProjectImage]) -> list[ProjectImage]:
+        """Return the images that a pack can have; ask first if some have no pixel size."""
+        # An image without a shape was not read yet: its file may have a pixel size.
+        without = [i.name for i in images if i.shape is not None and not i.pixel_size_nm]
+        if not without:
+            return images
+        names = f"{', '.join(without[:_MAX_NAMED])}{' …' if len(without) > _MAX_NAMED else ''}"
+        text = f"The pixel size of {names} is not known. {ENTER_PIXEL_SIZE}."
+        measured = [image for image in images if image.name not in without]
+        if not measured:
+            self._show_result(text)
+        elif confirm(
+            self,
+            "Leave images out?",
+            f"{text} Make the pack without {pluralise(len(without), 'image')}?",
+        ):
+            return measured
+        return []
 
     def export_for_browser(self) -> None:
         """Make pages for browsers."""

@@ -12,6 +12,7 @@ from ....atoms.analysis import MAX_PIXEL_SIZE_NM, AtomAnalysis
 from ....atoms.cluster_atoms import SCHEMA
 from ....atoms.finding.card import SHIPPED, AtomCard
 from ....atoms.marks import ImageAtoms
+from ....core.errors import without_file_name
 from ....core.progress import Progress, Stop
 from ....io.tables import write_table
 from ....models.files import available_cards
@@ -83,7 +84,10 @@ class AtomsOfAll(ImageQueue):
         self.record("find atoms in all images", settings)
         if self.failed:
             n = len(self.failed)
-            named = [f"{image}: {why}" for image, why in list(self.failed.items())[:_MAX_NAMED]]
+            named = [
+                f"{image}: {without_file_name(why, Path(image))}"
+                for image, why in list(self.failed.items())[:_MAX_NAMED]
+            ]
             more = f" … and {n - _MAX_NAMED} more" if n > _MAX_NAMED else ""
             show_info(
                 f"Atoms were found in {self.n_in_all - n} of {self.n_in_all} images. "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from dataclasses import replace
 
 import numpy as np
 from napari.layers import Image
@@ -13,6 +14,7 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QStyle, QVBoxLayout, QWidge
 from ....atoms.analysis import AtomAnalysis
 from ....atoms.finding.pixel_size import PixelSizeProposal
 from ....atoms.marks import ImageAtoms
+from ....atoms.table import PERSON
 from ....core.text import pluralise
 from ... import tasks
 from ...controls.forms import Slider, new_row, spin_box, wrapped_label
@@ -138,6 +140,25 @@ def _figure(value: float) -> str:
     return f"{value:.2f}" if math.isfinite(value) else "–"
 
 
+def format_numbers(atoms: ImageAtoms, analysis: AtomAnalysis) -> str:
+    """Format the number of atoms, of the model and by hand, and the scores of those of the model.
+
+    A mark decides on its candidate, so that the scores leave it out.
+    """
+    n, by_hand = len(atoms.table), int((atoms.table["origin"] == PERSON).sum())
+    text = f"<b>{pluralise(n, 'atom')}</b>"
+    if n and n == by_hand:
+        return f"{text}, all by hand"
+    if by_hand:
+        text = f"{text}: {by_hand} by hand, {n - by_hand} of the model"
+    text = f"{text} at a probability of {analysis.threshold:.2f} or more"
+    if not n:
+        return text
+    open_ = ~analysis.candidates["atom_id"].isin(list(atoms.marks))
+    scores = replace(analysis, candidates=analysis.candidates[open_]).expected
+    return f"{text}; expected {format_expected(scores)}"
+
+
 def columns_of(confidence: np.ndarray, threshold: float) -> list[ChartColumn]:
     """Return the histogram of the candidates; columns below the threshold are faint."""
     edges = np.linspace(0, 1, BINS + 1)
@@ -171,8 +192,8 @@ class ThresholdPart(QWidget):
     def _build(self) -> None:
         self.words = wrapped_label("Atoms at the threshold")
         self.words.setToolTip(
-            "Expected agreement of the candidates above the threshold with manual marks, from the "
-            "calibrated probabilities. Manual marks are counted in addition."
+            "Expected agreement of the atoms of the model with manual marks, from the calibrated "
+            "probabilities. Candidates that were marked by hand are left out of it."
         )
         self.histogram = ColumnChart(4.5)
         self.histogram.setAccessibleName("Candidates by probability")
@@ -234,11 +255,7 @@ class ThresholdPart(QWidget):
             with QSignalBlocker(self.slider):
                 self.slider.setValue(min(round(STEPS * analysis.threshold), STEPS))
         self._draw(analysis)
-        n = len(atoms.table)
-        self.words.setText(
-            f"<b>{pluralise(n, 'atom')}</b> at a probability of {analysis.threshold:.2f} or "
-            f"more; expected {format_expected(analysis.expected)}"
-        )
+        self.words.setText(format_numbers(atoms, analysis))
         self.show()
 
     def _draw(self, analysis: AtomAnalysis) -> None:

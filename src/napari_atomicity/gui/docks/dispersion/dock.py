@@ -148,6 +148,10 @@ class Waiting(QWidget):
 # ---- messages of the dock Dispersion
 
 NO_ATOMS = "No atoms yet: find them in the dock Atoms, or mark them manually."
+NOT_REVIEWED = (
+    "{} has no marks of {} yet. Mark its atoms, or set it as reviewed if it has none (dock "
+    "Annotators)."
+)
 OUTDATED = (
     "the pixel size of {} has changed since its atoms were found. Find them again in the dock "
     "Atoms."
@@ -188,7 +192,7 @@ def format_left_out(found: DispersionResults, images: int, outdated: Sequence[st
     added = sum(
         int((~one.atoms.table["atom_id"].isin(one.atoms.analysis.candidates["atom_id"])).sum())
         for one in found.of.values()
-        if one.atoms.analysis is not None
+        if one.atoms.analysis is not None and not one.atoms.is_decided
     )
     if added:
         lines.append(
@@ -355,10 +359,22 @@ class Dispersion(Dock):
         return bool(self.scope_combo.currentData() == "all")
 
     def _atoms(self, images: Sequence[str | None]) -> dict[str, ImageAtoms]:
-        book = self.state.atoms
+        book, reviewed = self.state.atoms, self._reviewed()
         known = {i: atoms for i in images if i is not None and (atoms := book.of(i)) is not None}
-        # Lengths from an old pixel size would be wrong without a visible sign.
-        return {i: atoms for i, atoms in known.items() if not book.outdated(i)}
+        # Lengths from an old pixel size would be wrong without a visible sign, and so would be a
+        # density of 0 where nobody has looked yet.
+        return {
+            i: atoms
+            for i, atoms in known.items()
+            if not book.outdated(i) and (atoms.analysis is not None or atoms.marks or i in reviewed)
+        }
+
+    def _reviewed(self) -> set[str]:
+        """Return the images that the blind annotator has set as reviewed."""
+        state = self.state
+        if state.project is None or not state.blind:
+            return set()
+        return state.project.atoms.set_as_viewed(state.annotator)
 
     def _micrographs(self, images: dict[str, ImageAtoms]) -> dict[str, Micrograph]:
         """Return the micrographs of images whose support is not known yet."""
@@ -421,6 +437,8 @@ class Dispersion(Dock):
             return NO_PIXEL_SIZE.format(image)
         if self.state.atoms.outdated(image):
             return capital(OUTDATED.format(image))
+        if self.state.blind and image not in self._reviewed():
+            return NOT_REVIEWED.format(image, self.state.annotator)
         return NO_ATOMS
 
     def _stop(self) -> None:

@@ -94,7 +94,8 @@ def _density(row: dict[str, Any], level: str) -> list[DispersionFigure]:
             "Sum of the probabilities of all candidates, divided by the fraction of the atoms that "
             f"are candidates; {level} interval of the detection, for this field only. An atom that "
             "you add is one of those that the model missed: the fraction grows, the number does "
-            "not, until more are added than were expected.",
+            "not, until more are added than were expected. Where people decided on every "
+            "candidate, as in a consensus, each atom counts as one, an uncertain one as a half.",
         ),
         DispersionFigure(
             "Atoms, counted",
