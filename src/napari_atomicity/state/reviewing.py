@@ -140,7 +140,6 @@ class Reviewing:
             for name, n_of, end in zip(names, number, np.cumsum(number), strict=True)
         }
         self._changed: list[int] = []
-        self._trail: list[int] = []
         self._times: list[float] = []
         self._since = time.monotonic()
         self._ignores_selection = False
@@ -150,6 +149,9 @@ class Reviewing:
         self._crossed &= ~self._there
         first = self._open_from(-1)
         self.position = 0 if first is None else first
+        # Positions in the order in which they were shown, and where in it the person is: undo,
+        # redo and `back` go along it.
+        self._way, self._step = [self.position], 0
         state.changed.connect(self._on_change)
         state.selection_changed.connect(self._on_selection)
 
@@ -222,7 +224,7 @@ class Reviewing:
     def n_skipped(self) -> int:
         """Seen and left without an answer."""
         seen = np.zeros(len(self.queue), bool)
-        seen[self._trail] = True
+        seen[self._way[: self._step]] = True
         seen[self.position] = False
         return int((seen & self._there & ~self.answered).sum())
 
@@ -337,15 +339,15 @@ class Reviewing:
 
     def back(self) -> bool:
         """To the one before; False at the beginning."""
-        while self._trail:
-            position = self._trail.pop()
-            if self._there[position] and position != self.position:
-                self._go(position, remember=False)
+        for step in range(self._step - 1, -1, -1):
+            if self._there[self._way[step]] and self._way[step] != self.position:
+                self._return_to(step)
                 return True
         before = np.flatnonzero(self._there[: self.position])
         if not len(before):
             return False
-        self._go(int(before[-1]), remember=False)
+        self._way[: self._step] = [int(before[-1])]
+        self._return_to(0)
         return True
 
     def show(self) -> None:
@@ -366,12 +368,28 @@ class Reviewing:
         finally:
             self._ignores_selection = before
 
-    def _go(self, position: int | None, remember: bool = True) -> None:
-        if position is not None and position != self.position:
-            if remember:
-                self._trail.append(self.position)
-            self.position = position
+    def _go(self, position: int | None) -> None:
+        if position is not None:
+            self._move(position)
         self.show()
+
+    def _move(self, position: int) -> None:
+        if position != self.position:
+            self._way[self._step + 1 :] = [position]
+            self._step += 1
+            self.position = position
+
+    def _return_to(self, step: int) -> None:
+        self._step, self.position = step, self._way[step]
+        self.show()
+
+    def _return_or_go(self, position: int | None) -> None:
+        """Show a cluster where it was shown before; nobody passes over the one shown now."""
+        steps = [i for i, shown in enumerate(self._way) if shown == position]
+        if steps:
+            self._return_to(min(steps, key=lambda step: abs(step - self._step)))
+        else:
+            self._go(position)
 
     def _open_from(self, position: int) -> int | None:
         """Return the next cluster without an answer, from the start again after the end."""
@@ -400,13 +418,12 @@ class Reviewing:
         changed, self._changed = self._changed, []
         self._touched[changed] = self._is_labelled[changed]
         there = [i for i in changed if self._there[i]]
-        # Nobody has passed over the cluster that was shown: it waits as it did.
         if there:
-            self._go(there[-1], remember=False)
+            self._return_or_go(there[-1])
         elif changed and self.replaced_by(changed[-1]):
-            self._go(changed[-1], remember=False)  # redo has selected what it was replaced by
+            self._return_or_go(changed[-1])  # redo has selected what it was replaced by
         elif changed:
-            self._go(self._open_from(changed[-1]), remember=False)
+            self._return_or_go(self._open_from(changed[-1]))
 
     # ---- what the session says
     def _read(self, image: str) -> np.ndarray:
@@ -474,7 +491,6 @@ class Reviewing:
             return
         position = self.position_of(next(iter(keys))) if len(keys) == 1 else None
         if position is not None and position != self.position:
-            self._trail.append(self.position)
-            self.position = position
+            self._move(position)
             self._since = time.monotonic()
         self.moved.emit()
