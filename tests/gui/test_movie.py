@@ -29,6 +29,7 @@ from napari_atomicity.gui.panels.legend import LabelLegend
 from napari_atomicity.gui.tasks import running
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers.micrographs import layer_data
+from napari_atomicity.gui.workbench.layout import WorkflowSteps
 from napari_atomicity.models.analysis import limits_of
 from napari_atomicity.statistics.ratios.ratio_notes import ratio_notes
 from napari_atomicity.tracking import MovieSettings, evaluate_tracks, text as words, track_clusters
@@ -165,6 +166,29 @@ def test_ratios_count_tracks_and_browse_says_how_many_clusters(
     with qtbot.waitExposed(legend):
         legend.show()
     assert sum(int(row.text(1)) for row in legend.rows()) == len(tracks.tracks)
+
+
+def test_a_track_that_was_labelled_counts_once(tracked, viewer, qtbot, settle):
+    state = tracked.state
+    table = state.table("movie")
+    members = table.loc[table["track_id"] == 2, "cluster_id"]
+    state.clusters.relabel((("movie", int(i)) for i in members), "Pt41")
+    settle(viewer)
+    n, n_tracks = len(members), table.loc[table["track_id"] >= 0, "track_id"].nunique()
+    assert n > 5
+    row = row_of(state, None, "movie")
+    assert row.words.startswith(f"{n_tracks} clusters in 10 frames, reviewed 1")
+    assert f"reviewed 1 of {n_tracks}" in row.tooltip
+    for widget in (legend := LabelLegend(tracked.binding), steps := WorkflowSteps(tracked.binding)):
+        qtbot.addWidget(widget)
+        widget.refresh()
+    corrected = {row.text(0): row.text(2) for row in legend.rows() if row.text(2)}
+    assert corrected == {"Pt41": "1"}
+    assert f"1 of {n_tracks} clusters are reviewed" in steps.buttons["Review"].toolTip()
+    tracked.binding.edits.undo()  # the labels
+    tracked.binding.edits.undo()  # the tracks
+    state.clusters.relabel((("movie", int(i)) for i in members), "Pt41")
+    assert f" in 10 frames, reviewed {n} of {len(table)}" in row_of(state, None, "movie").words
 
 
 def test_undo_takes_tracks_and_their_layer_away(tracked, viewer, qtbot, settle):
