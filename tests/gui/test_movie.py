@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from bar import click_cancel
 from films import CLASSES, PIXEL_NM, film
+from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
@@ -30,6 +31,7 @@ from napari_atomicity.gui.tasks import running
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers.micrographs import layer_data
 from napari_atomicity.gui.workbench.layout import WorkflowSteps
+from napari_atomicity.io.images import load
 from napari_atomicity.models.analysis import limits_of
 from napari_atomicity.statistics.ratios.ratio_notes import ratio_notes
 from napari_atomicity.tracking import MovieSettings, evaluate_tracks, text as words, track_clusters
@@ -341,7 +343,7 @@ def test_tables_are_saved(tracked, tmp_path, monkeypatch, settle, viewer):
     assert len(pd.read_csv(tmp_path / "new" / "tracks.csv")) == len(tracked.found.table)
 
 
-def test_frames_are_averaged_into_a_new_image(dock, viewer, settle, monkeypatch):
+def test_frames_are_averaged_into_a_new_image(dock, viewer, settle, monkeypatch, tmp_path):
     monkeypatch.setattr(
         "napari_atomicity.tracking.averaging.estimate_drift",
         lambda m, **_: __import__("napari_atomicity.tracking.drift", fromlist=["x"]).no_drift(10),
@@ -350,8 +352,16 @@ def test_frames_are_averaged_into_a_new_image(dock, viewer, settle, monkeypatch)
     dock.averaging.n_averaged.setValue(5)
     QTest.mouseClick(dock.averaging.average_button, LEFT)
     settle(viewer)
-    assert viewer.layers["movie mean of 5"].data.shape[0] == 2
+    layer = viewer.layers["movie mean of 5"]
+    assert layer.data.shape[0] == 2
     assert dock.state.current == "movie mean of 5"
+    said = notification_manager.records[-1].message
+    assert said.startswith("movie mean of 5 is in memory only") and "as TIFF" in said
+    viewer.layers.selection.active = layer  # what it says to do
+    assert viewer.layers.save(str(tmp_path / "mean.tif"), selected=True)
+    kept = load(tmp_path / "mean.tif")
+    np.testing.assert_array_equal(kept.data, layer.data)
+    assert kept.pixel_size_nm is None  # to be typed
     mean = dock.state.micrograph("movie mean of 5")
     assert mean.pixel_size_nm == pytest.approx(PIXEL_NM)
     # Whoever counts the clusters of both counts them twice.
