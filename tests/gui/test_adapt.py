@@ -164,8 +164,25 @@ def test_the_panel_says_what_changed(dock, viewer, analysed, press, settle):
         whole = side[0].table[~side[0].table["touches_border"]]
         counts = whole["label"].value_counts()
         assert bars["Pt19"] == pytest.approx(counts["Pt19"] / (counts["Pt19"] + counts["Pt70"]))
-        mean = side[0].table["confidence"].mean()
+        of_class = side[0].table["label_predicted"].isin(["Pt19", "Pt70"])
+        mean = side[0].table["confidence"][of_class].mean()
         assert dock.confidences[which].text() == f"confidence {mean:.2f}"
+    assert "largest share of a class by the network alone: " in dock.checks.text()
+    # What is shown stays that of one set of labels, and says so.
+    assert not dock.edited.isVisibleTo(dock)
+    table = dock.state.table("field")
+    labelled = [("field", int(i)) for i in table["cluster_id"][:3]]
+    dock.state.clusters.relabel(labelled[:2], "Pt70")
+    dock.state.clusters.remove(labelled[2:])
+    settle(viewer)
+    assert "are of the labels at the adaptation" in dock.edited.text()
+    assert "3 clusters have changed" in dock.edited.text() and dock.edited.isVisibleTo(dock)
+    press(dock, dock.sides[BEFORE])
+    assert "3 clusters have changed" in dock.edited.text()
+    for _ in range(3):
+        dock.state.history.undo()
+    settle(viewer)
+    assert not dock.edited.isVisibleTo(dock)
 
 
 def test_pseudo_labels_by_diameter_can_be_chosen(dock, viewer, analysed, press, settle):

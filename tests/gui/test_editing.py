@@ -15,11 +15,13 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
 from napari_atomicity.gui.docks.analyse import Analyse
-from napari_atomicity.gui.docks.review.dock import Editing
+from napari_atomicity.gui.docks.review.dock import Editing, Review
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers import compat
 from napari_atomicity.gui.viewer.layers.compat import import_soon
+from napari_atomicity.state.review_queue import Queue, ReviewRequest
+from napari_atomicity.state.reviewing import Reviewing
 from napari_atomicity.statistics.ratios.ratios import class_ratios, counted
 
 
@@ -199,6 +201,107 @@ def test_merge_two_of_which_one_was_made_by_a_split(shown, settle):
     (merged,) = near(state.table("field"), 40, 40).to_dict("records")
     assert merged["integrated_intensity"] == pytest.approx(whole["integrated_intensity"], rel=0.05)
     assert merged["label_predicted"] != ""
+
+
+@pytest.fixture
+def review_of(shown, settle):
+    """Start a review of the clusters at some places, in this order; the dock and the clusters."""
+    mode = binding_of(shown).label_mode
+
+    def start(*places):
+        dock = Review(shown)
+        shown.window.add_dock_widget(dock, name="Review")
+        table = binding_of(shown).state.table("field")
+        ids = [int(near(table, *place)["cluster_id"].iloc[0]) for place in places]
+        queue = Queue(ReviewRequest(), np.full(len(ids), "field", object), np.array(ids))
+        mode.review = Reviewing(binding_of(shown).state, queue)
+        settle(shown)
+        return dock, ids
+
+    yield start
+    mode.review = None
+    settle(shown)
+
+
+def labels_of(viewer, ids):
+    table = binding_of(viewer).state.table("field").set_index("cluster_id")
+    return [table["label_corrected"].get(i) for i in ids]
+
+
+@pytest.mark.parametrize("by_key", [True, False])
+def test_a_cluster_that_is_split_in_a_review(shown, review_of, settle, by_key):
+    state = binding_of(shown).state
+    dock, (first, second) = review_of((40, 40), (120, 120))
+    if by_key:
+        press(shown, Qt.Key.Key_S)
+    else:
+        QTest.mouseClick(dock.editing.buttons["split"], LEFT)
+    settle(shown)
+    pieces = sorted(i for _, i in state.selection)
+    assert len(pieces) == 2 and first not in state.table("field")["cluster_id"].tolist()
+    words = f"cluster {first}: split into clusters {pieces[0]} and {pieces[1]}"
+    assert words in compat.text_overlay(shown).text and words in dock.answers.shown.text()
+    agree = dock.answers.buttons["agree"]
+    table = state.table("field").set_index("cluster_id")
+    predicted = [table["label_predicted"][i] for i in pieces]
+    assert agree.isEnabled() and agree.text() == f"✓ {', '.join(dict.fromkeys(predicted))}"
+    press(shown, Qt.Key.Key_Return)  # labels the pieces, and the review moves on
+    settle(shown)
+    assert labels_of(shown, pieces) == predicted
+    assert f"cluster {second}: " in dock.answers.shown.text()
+    assert state.selection == {("field", second)}
+    for _ in range(2):
+        press(shown, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    settle(shown)
+    assert labels_of(shown, [first, *pieces]) == ["", None, None]
+    assert f"cluster {first}: " in dock.answers.shown.text() and dock.bar.text().endswith("0 of 2")
+    press(shown, Qt.Key.Key_Y, Qt.KeyboardModifier.ControlModifier)
+    settle(shown)
+    assert words in dock.answers.shown.text()
+    assert state.selection == {("field", i) for i in pieces}
+    state.select(())
+    press(shown, Qt.Key.Key_1)  # nothing is selected: no label, and the next cluster comes
+    settle(shown)
+    assert f"cluster {second}: " in dock.answers.shown.text()
+    assert set(state.table("field")["label_corrected"]) == {""}
+
+
+def test_clusters_that_are_merged_and_deleted_in_a_review(shown, review_of, settle):
+    state = binding_of(shown).state
+    dock, ids = review_of((40, 120), (40, 200), (40, 280), (120, 40))
+    agree = dock.answers.buttons["agree"]
+    state.select(("field", i) for i in ids[:2])
+    press(shown, Qt.Key.Key_M)
+    settle(shown)
+    ((_, merged),) = state.selection
+    assert f"cluster {ids[0]}: merged into cluster {merged}" in dock.answers.shown.text()
+    press(shown, Qt.Key.Key_1)
+    settle(shown)
+    assert labels_of(shown, [merged]) == [state.classes()[0]]
+    assert f"cluster {ids[2]}: " in dock.answers.shown.text()
+    state.select(("field", i) for i in (ids[2], merged))
+    settle(shown)
+    assert len(agree.text().split(", ")) == len(
+        set(state.table("field").set_index("cluster_id").loc[[ids[2], merged], "label_predicted"])
+    )
+    press(shown, Qt.Key.Key_X)
+    settle(shown)
+    assert f"cluster {ids[3]}: " in dock.answers.shown.text()
+    state.clusters.remove([("field", ids[3])])  # as the table does
+    settle(shown)
+    assert "not a cluster" in dock.answers.shown.text() and not agree.isEnabled()
+
+
+def test_a_split_of_a_cluster_that_came_back_is_no_deletion(shown, review_of, settle):
+    dock, (first, _) = review_of((40, 40), (120, 120))
+    press(shown, Qt.Key.Key_X)
+    settle(shown)
+    assert dock.bar.text() == "Reviewed 1 of 2"
+    press(shown, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    press(shown, Qt.Key.Key_S)
+    settle(shown)
+    assert dock.bar.text() == "Reviewed 0 of 1"
+    assert f"cluster {first}: split into" in dock.answers.shown.text()
 
 
 def test_a_missed_cluster_is_added_by_a_click(shown, settle):

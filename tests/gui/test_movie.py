@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from bar import click_cancel
 from films import CLASSES, PIXEL_NM, film
+from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
@@ -29,6 +30,8 @@ from napari_atomicity.gui.panels.legend import LabelLegend
 from napari_atomicity.gui.tasks import running
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers.micrographs import layer_data
+from napari_atomicity.gui.workbench.layout import WorkflowSteps
+from napari_atomicity.io.images import load
 from napari_atomicity.models.analysis import limits_of
 from napari_atomicity.statistics.ratios.ratio_notes import ratio_notes
 from napari_atomicity.tracking import MovieSettings, evaluate_tracks, text as words, track_clusters
@@ -165,6 +168,29 @@ def test_ratios_count_tracks_and_browse_says_how_many_clusters(
     with qtbot.waitExposed(legend):
         legend.show()
     assert sum(int(row.text(1)) for row in legend.rows()) == len(tracks.tracks)
+
+
+def test_a_track_that_was_labelled_counts_once(tracked, viewer, qtbot, settle):
+    state = tracked.state
+    table = state.table("movie")
+    members = table.loc[table["track_id"] == 2, "cluster_id"]
+    state.clusters.relabel((("movie", int(i)) for i in members), "Pt41")
+    settle(viewer)
+    n, n_tracks = len(members), table.loc[table["track_id"] >= 0, "track_id"].nunique()
+    assert n > 5
+    row = row_of(state, None, "movie")
+    assert row.words.startswith(f"{n_tracks} clusters in 10 frames, reviewed 1")
+    assert f"reviewed 1 of {n_tracks}" in row.tooltip
+    for widget in (legend := LabelLegend(tracked.binding), steps := WorkflowSteps(tracked.binding)):
+        qtbot.addWidget(widget)
+        widget.refresh()
+    corrected = {row.text(0): row.text(2) for row in legend.rows() if row.text(2)}
+    assert corrected == {"Pt41": "1"}
+    assert f"1 of {n_tracks} clusters are reviewed" in steps.buttons["Review"].toolTip()
+    tracked.binding.edits.undo()  # the labels
+    tracked.binding.edits.undo()  # the tracks
+    state.clusters.relabel((("movie", int(i)) for i in members), "Pt41")
+    assert f" in 10 frames, reviewed {n} of {len(table)}" in row_of(state, None, "movie").words
 
 
 def test_undo_takes_tracks_and_their_layer_away(tracked, viewer, qtbot, settle):
@@ -317,7 +343,7 @@ def test_tables_are_saved(tracked, tmp_path, monkeypatch, settle, viewer):
     assert len(pd.read_csv(tmp_path / "new" / "tracks.csv")) == len(tracked.found.table)
 
 
-def test_frames_are_averaged_into_a_new_image(dock, viewer, settle, monkeypatch):
+def test_frames_are_averaged_into_a_new_image(dock, viewer, settle, monkeypatch, tmp_path):
     monkeypatch.setattr(
         "napari_atomicity.tracking.averaging.estimate_drift",
         lambda m, **_: __import__("napari_atomicity.tracking.drift", fromlist=["x"]).no_drift(10),
@@ -326,8 +352,16 @@ def test_frames_are_averaged_into_a_new_image(dock, viewer, settle, monkeypatch)
     dock.averaging.n_averaged.setValue(5)
     QTest.mouseClick(dock.averaging.average_button, LEFT)
     settle(viewer)
-    assert viewer.layers["movie mean of 5"].data.shape[0] == 2
+    layer = viewer.layers["movie mean of 5"]
+    assert layer.data.shape[0] == 2
     assert dock.state.current == "movie mean of 5"
+    said = notification_manager.records[-1].message
+    assert said.startswith("movie mean of 5 is in memory only") and "as TIFF" in said
+    viewer.layers.selection.active = layer  # what it says to do
+    assert viewer.layers.save(str(tmp_path / "mean.tif"), selected=True)
+    kept = load(tmp_path / "mean.tif")
+    np.testing.assert_array_equal(kept.data, layer.data)
+    assert kept.pixel_size_nm is None  # to be typed
     mean = dock.state.micrograph("movie mean of 5")
     assert mean.pixel_size_nm == pytest.approx(PIXEL_NM)
     # Whoever counts the clusters of both counts them twice.

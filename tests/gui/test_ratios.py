@@ -13,7 +13,7 @@ from qtpy.QtCore import QPointF, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog
 from synthetic import CLASSES, made_up
-from waiting import draw_now
+from waiting import draw_now, updated
 
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.palette import colour_of
@@ -541,6 +541,23 @@ def test_a_reference_belongs_to_its_project_and_to_its_classes(dock, state, tmp_
     projects.open(tmp_path / "monday.atomicity")
     settle(dock.binding.viewer)
     assert dock.reference.line.text() == "Pt19:Pt70 = 3:1"
+
+
+def test_the_report_says_beforehand_that_a_reference_of_one_image_is_left_out(dock, qtbot):
+    report = Report(dock.binding.viewer)
+    qtbot.addWidget(report)
+    report.show()
+    said = "The reference in Ratios is of one image and is left out"
+    assert said not in updated(report).words.text()
+    type_reference(dock, "Pt19:Pt70 = 3:1")
+    qtbot.waitUntil(lambda: said in report.words.text())
+    report.reference.setText("Pt19 = 1")  # the report has one of its own
+    qtbot.waitUntil(lambda: said not in report.words.text())
+    report.reference.clear()
+    qtbot.waitUntil(lambda: said in report.words.text())
+    dock.scope_combo.setCurrentText(ALL_IMAGES)
+    qtbot.waitUntil(lambda: said not in report.words.text())
+    assert report.choices().reference["fraction"].tolist() == [0.75, 0.25]
 
 
 def test_equal_references_have_no_r2(dock):

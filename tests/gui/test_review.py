@@ -235,6 +235,15 @@ def test_the_overlay_says_what_keys_do(shown, state, dock, press):
     assert "1 of 24" in compat.text_overlay(shown).text
 
 
+def test_keys_that_buttons_of_the_dock_name_act_in_a_review(shown, state, dock, press):
+    start(dock)
+    bound = {key for s in binding_of(shown).label_mode.shortcuts for key in s.keys}
+    for button in dock.editing.buttons.values():
+        assert button.toolTip()[-3:].strip("()") in bound
+    press(KEY.Key_E)
+    assert shown.layers.selection.active.name == f"{state.current} regions"
+
+
 def test_keys_reach_the_review_from_the_dock_too(shown, state, dock, qtbot):
     review = start(dock)
     key = review.key
@@ -612,7 +621,7 @@ def test_the_name_in_the_bar_is_in_the_log(bench):
     assert bench.state.history[-1].annotator == "Grace"
 
 
-def test_blind_a_second_person_sees_nothing(bench, qtbot):
+def test_blind_a_second_person_sees_nothing(bench, qtbot, errors):
     state, form = bench.state, workbench_bar(bench.binding.viewer).annotator
     state.clusters.relabel([("a.tif", 1)], "Pt70")
     qtbot.mouseClick(form.blind, LEFT)
@@ -630,6 +639,8 @@ def test_blind_a_second_person_sees_nothing(bench, qtbot):
     key = review.key
     QTest.keyClick(bench.binding.viewer.window._qt_viewer.canvas.native, KEY.Key_2)
     assert corrected(state, key) == state.classes()[1]
+    QTest.keyClick(bench.binding.viewer.window._qt_viewer.canvas.native, KEY.Key_S)
+    assert not state.busy and "blind" in str(errors[-1])  # a split is refused before it is measured
     form.blind.click()
     assert not state.blind and bench.review is None
     assert corrected(state, ("a.tif", 1)) == "Pt70"

@@ -35,7 +35,7 @@ from napari_atomicity.pipeline.adaptation.pseudo_labels import (
     labels_by_session,
 )
 from napari_atomicity.pipeline.adaptation.settings import AdaptSettings
-from napari_atomicity.pipeline.adaptation.text import format_verdict
+from napari_atomicity.pipeline.adaptation.text import format_verdict, mean_confidence
 from napari_atomicity.pipeline.session_labels import LabelledSession
 
 SIZES = np.array([19, 41, 70])
@@ -203,6 +203,17 @@ def test_averaged_images_are_judged_as_people_will_see_them(model, monkeypatch):
     share = np.bincount(np.concatenate(p).argmax(axis=1)).max() / 160
     assert result.checks["largest share of a class"][0] == pytest.approx(share)
     assert accuracy(result.after[0], label) > 0.93 < accuracy(result.after[1], other)
+
+
+def test_the_mean_confidence_is_that_of_labels_that_are_classes():
+    _, analysis = image(3, height=0.5)
+    table = analysis.table.assign(label_predicted="Pt19", confidence=0.9)
+    table.loc[:2, ["label_predicted", "confidence"]] = ["unknown", 0.0]
+    table.loc[3:4, ["label_predicted", "confidence"]] = ["aggregate", 0.0]
+    part = replace(analysis, table=table)
+    assert mean_confidence([part, part]) == pytest.approx(0.9)
+    unknown = replace(analysis, table=table.assign(label_predicted="unknown"))
+    assert np.isnan(mean_confidence([unknown]))
 
 
 def test_the_same_seed_gives_the_same_model(model):

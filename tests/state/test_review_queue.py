@@ -409,6 +409,31 @@ def test_undo_goes_to_the_cluster_concerned(state):
     assert reviewing.key == keys[0] and reviewing.n_done == 1
 
 
+def test_back_after_undo_and_redo_goes_to_the_one_shown_before(state):
+    reviewing = start(state)
+    keys = [reviewing.queue.key(i) for i in range(9)]
+    reviewing.answer("Pt19")
+    state.select([keys[7]])  # out of order, by a click
+    for _ in range(3):
+        reviewing.answer("Pt30")
+    history = state.history
+    for _ in range(4):
+        with reviewing.following_changes():
+            history.undo()
+    assert reviewing.key == keys[0] and reviewing.n_skipped == 0
+    for _ in range(3):
+        with reviewing.following_changes():
+            history.redo()
+    shown = [reviewing.key]
+    while reviewing.back():
+        shown.append(reviewing.key)
+    assert shown == [keys[8], keys[7], keys[1], keys[0]]
+    assert reviewing.next() and reviewing.key == keys[1]  # the second one waits for an answer
+    with reviewing.following_changes():
+        history.redo()  # of an answer to a cluster that has not been shown since
+    assert reviewing.back() and reviewing.key == keys[1]
+
+
 def test_take_back(state):
     reviewing = start(state)
     first = reviewing.key

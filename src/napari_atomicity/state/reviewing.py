@@ -13,7 +13,8 @@ from psygnal import Signal
 from ..core.tables.cluster_table import Key
 from ..statistics.annotators.agreement import NOT_A_CLUSTER
 from ..statistics.stratified_accuracy import Accuracy, stratified_share
-from .edits import RemoveClusters
+from .cluster_rows import ids_of, ids_of_image
+from .edits import RemoveClusters, ReplaceClusters
 from .review_queue import Queue
 from .window_state import WindowState
 
@@ -107,7 +108,8 @@ class Reviewing:
     Answers are read from the tables of the window's state, so that an undo or another dock counts
     like a key.
 
-    Signals: ``moved()`` when another cluster is shown or an answer came or went.
+    Signals: ``moved()`` when another cluster is shown, others are selected, or an answer came or
+    went.
     """
 
     moved = Signal()
@@ -138,15 +140,18 @@ class Reviewing:
             for name, n_of, end in zip(names, number, np.cumsum(number), strict=True)
         }
         self._changed: list[int] = []
-        self._trail: list[int] = []
         self._times: list[float] = []
         self._since = time.monotonic()
         self._ignores_selection = False
         for key in removed:
             self._cross(key)
         self._read_all()
+        self._crossed &= ~self._there
         first = self._open_from(-1)
         self.position = 0 if first is None else first
+        # Positions in the order in which they were shown, and where in it the person is: undo,
+        # redo and `back` go along it.
+        self._way, self._step = [self.position], 0
         state.changed.connect(self._on_change)
         state.selection_changed.connect(self._on_selection)
 
@@ -160,6 +165,39 @@ class Reviewing:
     def key(self) -> Key:
         """The cluster that is shown."""
         return self.queue.key(self.position)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the cluster that is shown is in the table: it may be deleted, split or merged."""
+        return bool(self._there[self.position])
+
+    @property
+    def others_are_selected(self) -> bool:
+        """Whether an answer applies to selected clusters instead of the one that is shown."""
+        return bool(self.state.selection - {self.key})
+
+    def replaced_by(self, position: int) -> list[int]:
+        """Return the ids of the clusters into which one was split or merged; none if it was not."""
+        image, cluster_id = self.queue.key(position)
+        for edit in reversed([*self.state.history.edits_of(image)]):
+            if isinstance(edit, ReplaceClusters):
+                new = ids_of(edit.after)
+                if cluster_id in ids_of(edit.before) - new:
+                    return sorted(new)
+        return []
+
+    def predictions(self) -> dict[Key, str]:
+        """Return the predicted label of each cluster to which an answer applies, if it has one."""
+        if not self.others_are_selected:
+            return {self.key: self.predicted} if self.is_there and self.predicted else {}
+        found: dict[Key, str] = {}
+        for image in {name for name, _ in self.state.selection}:
+            table = self.state.table(image)
+            selected = table["cluster_id"].isin(ids_of_image(self.state.selection, image))
+            chosen = table[selected & (table["label_predicted"] != "")]
+            keys = ((image, int(i)) for i in chosen["cluster_id"])
+            found.update(zip(keys, chosen["label_predicted"], strict=True))
+        return found
 
     @property
     def removed(self) -> np.ndarray:
@@ -186,7 +224,7 @@ class Reviewing:
     def n_skipped(self) -> int:
         """Seen and left without an answer."""
         seen = np.zeros(len(self.queue), bool)
-        seen[self._trail] = True
+        seen[self._way[: self._step]] = True
         seen[self.position] = False
         return int((seen & self._there & ~self.answered).sum())
 
@@ -240,7 +278,7 @@ class Reviewing:
 
     def agree(self) -> bool:
         """Confirm the prediction; return False if there is none."""
-        if not self.predicted or not self._there[self.position]:
+        if not self.predicted or not self.is_there:
             return False
         self.answer(self.predicted)
         return True
@@ -301,20 +339,20 @@ class Reviewing:
 
     def back(self) -> bool:
         """To the one before; False at the beginning."""
-        while self._trail:
-            position = self._trail.pop()
-            if self._there[position] and position != self.position:
-                self._go(position, remember=False)
+        for step in range(self._step - 1, -1, -1):
+            if self._there[self._way[step]] and self._way[step] != self.position:
+                self._return_to(step)
                 return True
         before = np.flatnonzero(self._there[: self.position])
         if not len(before):
             return False
-        self._go(int(before[-1]), remember=False)
+        self._way[: self._step] = [int(before[-1])]
+        self._return_to(0)
         return True
 
     def show(self) -> None:
         """Select the cluster and bring it into view."""
-        if self._there[self.position]:
+        if self.is_there:
             with self._selecting():
                 self.state.select([self.key])
                 self.state.request_focus(self.key)
@@ -330,12 +368,28 @@ class Reviewing:
         finally:
             self._ignores_selection = before
 
-    def _go(self, position: int | None, remember: bool = True) -> None:
-        if position is not None and position != self.position:
-            if remember:
-                self._trail.append(self.position)
-            self.position = position
+    def _go(self, position: int | None) -> None:
+        if position is not None:
+            self._move(position)
         self.show()
+
+    def _move(self, position: int) -> None:
+        if position != self.position:
+            self._way[self._step + 1 :] = [position]
+            self._step += 1
+            self.position = position
+
+    def _return_to(self, step: int) -> None:
+        self._step, self.position = step, self._way[step]
+        self.show()
+
+    def _return_or_go(self, position: int | None) -> None:
+        """Show a cluster where it was shown before; nobody passes over the one shown now."""
+        steps = [i for i, shown in enumerate(self._way) if shown == position]
+        if steps:
+            self._return_to(min(steps, key=lambda step: abs(step - self._step)))
+        else:
+            self._go(position)
 
     def _open_from(self, position: int) -> int | None:
         """Return the next cluster without an answer, from the start again after the end."""
@@ -364,11 +418,12 @@ class Reviewing:
         changed, self._changed = self._changed, []
         self._touched[changed] = self._is_labelled[changed]
         there = [i for i in changed if self._there[i]]
-        # Nobody has passed over the cluster that was shown: it waits as it did.
         if there:
-            self._go(there[-1], remember=False)
+            self._return_or_go(there[-1])
+        elif changed and self.replaced_by(changed[-1]):
+            self._return_or_go(changed[-1])  # redo has selected what it was replaced by
         elif changed:
-            self._go(self._open_from(changed[-1]), remember=False)
+            self._return_or_go(self._open_from(changed[-1]))
 
     # ---- what the session says
     def _read(self, image: str) -> np.ndarray:
@@ -381,6 +436,7 @@ class Reviewing:
         said[there] = table["label_corrected"].to_numpy(object)[row[there]]
         changed = at[(said != self._said[at]) | (there != self._there[at])]
         self._said[at], self._there[at] = said, there
+        self._crossed[at[there]] = False  # what came back may leave the table for another reason
         self._is_labelled[at] = said != ""
         # Of what has left the table one remembers what was predicted.
         predicted = table["label_predicted"].to_numpy(object)[row[there]]
@@ -431,11 +487,10 @@ class Reviewing:
 
     def _on_selection(self, keys: frozenset[Key]) -> None:
         """Go to a cluster of the queue that was clicked."""
-        if self._ignores_selection or len(keys) != 1:
+        if self._ignores_selection:
             return
-        position = self.position_of(next(iter(keys)))
+        position = self.position_of(next(iter(keys))) if len(keys) == 1 else None
         if position is not None and position != self.position:
-            self._trail.append(self.position)
-            self.position = position
+            self._move(position)
             self._since = time.monotonic()
-            self.moved.emit()
+        self.moved.emit()

@@ -78,8 +78,8 @@ ChangeSignal = Literal[
     "annotator_changed", "atom_selection_changed", "atoms_changed", "changed",
     "class_maps_changed", "colouring_changed", "current_changed", "hidden_changed",
     "images_changed", "label_mode_changed", "magnifier_changed", "map_options_changed",
-    "marking_changed", "outlines_changed", "project_changed", "review_changed", "review_moved",
-    "saved_changed", "selection_changed", "support_shown",
+    "marking_changed", "outlines_changed", "project_changed", "reference_changed",
+    "review_changed", "review_moved", "saved_changed", "selection_changed", "support_shown",
 ]  # fmt: skip
 """Names of the signals that a widget can follow."""
 SELECTIONS: frozenset[ChangeSignal] = frozenset({"selection_changed", "atom_selection_changed"})

@@ -27,7 +27,7 @@ from ...pipeline.repeat import Run, runs_of
 from ...state.export import Choices, Snapshot, export, snapshot
 from ...state.window_state import WindowState
 from ...statistics.ratios.prevalence import METHODS
-from ..controls.bars import keeps_ratios
+from ..controls.bars import ALL_IMAGES, keeps_ratios
 from ..controls.forms import ComboBox, folded, labelled, main_button, new_form
 from ..controls.save_dialogs import choose_new_folder
 from ..controls.settings import RATIO_METHOD, remember
@@ -45,6 +45,10 @@ from ..panels.table_files import (
 )
 from ..viewer.models import card_of
 
+LEFT_OUT = (
+    "The reference in Ratios is of one image and is left out, unless you choose "
+    f"'{ALL_IMAGES}' there."
+)
 NOTHING = "Analyse an image first. Then its tables, figures and report can be written here."
 
 
@@ -96,7 +100,7 @@ def write_all(
 class Report(Dock):
     """One button that writes everything; the settings are collapsed."""
 
-    follows = ("changed", "images_changed", "project_changed")
+    follows = ("changed", "images_changed", "project_changed", "reference_changed")
     delay_ms = 30
 
     def build(self) -> None:
@@ -152,6 +156,7 @@ class Report(Dock):
         self.reference.setPlaceholderText("that of Ratios")
         self.reference.setClearButtonEnabled(True)
         self.reference.textEdited.connect(self._forget_file)
+        self.reference.textChanged.connect(self.invalidate)
         self.load_button = QPushButton("Load reference…")
         self.load_button.setToolTip(
             "Known ratios from a table with the columns class, fraction and scope: an image, a "
@@ -189,7 +194,10 @@ class Report(Dock):
 
     # ---- contents
     def refresh(self) -> None:
-        self.words.setText(summary(self.state))
+        words = [summary(self.state)]
+        if self.binding.leaves_out_reference and not self.reference.text().strip():
+            words.append(LEFT_OUT)
+        self.words.setText(" ".join(words))
         self.table_button.setEnabled(self._has_analysis())
         self.copy_as.setEnabled(self._has_analysis())
         if self._epoch != self.state.epoch:  # the files are those of the project before

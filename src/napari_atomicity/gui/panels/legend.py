@@ -57,13 +57,14 @@ class LabelLegend(ImagePanel):
         names = [*classes, *NON_CLASS_LABELS] if classes else []
         found = [] if table is None else table["label"].unique().tolist()
         counted = None if table is None else without_excluded(table)[0]
-        counts = {} if counted is None else merge_tracks(counted)["label"].value_counts().to_dict()
+        merged = None if counted is None else merge_tracks(counted)
+        counts = {} if merged is None else merged["label"].value_counts().to_dict()
         in_frames = table is not None and bool(stacks_without_tracks(table))
         self.tree.headerItem().setToolTip(
             _COUNT,
             f"Clusters outside excluded regions{', in all frames together' * in_frames}.",
         )
-        corrected = {} if counted is None else counted["label_corrected"].value_counts().to_dict()
+        corrected = {} if merged is None else merged["label_corrected"].value_counts().to_dict()
         names += [x for x in found if x and x not in names]
         if "" in found:
             names.append("")

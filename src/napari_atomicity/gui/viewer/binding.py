@@ -12,6 +12,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 import pandas as pd
+from psygnal import Signal
 from qtpy.QtCore import QTimer
 
 from ...core.tables.cluster_table import Key
@@ -150,6 +151,9 @@ class Binding:
 
     known_ratios: pd.DataFrame | None = None
     """Reference of *Ratios* for all images, which a report takes too."""
+    leaves_out_reference = False
+    """Whether *Ratios* has a reference of the shown image, which a report leaves out."""
+    reference_changed = Signal()
 
     def __init__(self, viewer: Any) -> None:
         compat.import_soon()
@@ -207,6 +211,7 @@ class Binding:
                 "support_shown": self.atoms.support_shown,
                 "review_changed": self.label_mode.review_changed,
                 "review_moved": self.label_mode.review_moved,
+                "reference_changed": self.reference_changed,
             }
         )
         """Refreshes the docks that are visible."""
@@ -224,6 +229,13 @@ class Binding:
         parts: tuple[Any, ...] = (*shown, self.state, self.tracks, self.refresher)
         waiting = any(part.busy for part in parts)
         return not (waiting or tasks.running(self.state) or is_removing_layers(self.viewer))
+
+    def set_reference(self, for_all: pd.DataFrame | None, leaves_out: bool = False) -> None:
+        """Set the reference of *Ratios*, or that it has one which a report leaves out."""
+        self.known_ratios = for_all
+        if leaves_out != self.leaves_out_reference:
+            self.leaves_out_reference = leaves_out
+            self.reference_changed.emit()
 
     # ---- edits
     def accepts(self, analysis: Analysis) -> bool:

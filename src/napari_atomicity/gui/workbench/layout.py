@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 )
 
 from ...core.from_dict import dataclass_from_json
+from ...statistics.ratios.track_counts import count_clusters
 from ..controls.refresher import FollowingWidget
 from ..controls.settings import settings
 from ..panels.dock_windows import (
@@ -155,8 +156,7 @@ class WorkflowSteps(FollowingWidget):
         generation = self.state.generation(image)
         known = self._counted.get(image)
         if known is None or known[0] != generation:
-            labels = columns["label_corrected"]
-            known = self._counted[image] = generation, len(labels), int((labels != "").sum())
+            known = self._counted[image] = generation, *count_clusters(columns)
         return known
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ...core.tables.cluster_table import ALL
+from ...core.tables.cluster_table import ALL, class_confidence
 from ...core.text import pluralise
 from ...io.tables import concatenate
 from ...models.analysis import Analysis, limits_of
@@ -38,8 +38,9 @@ def image_ratios(analyses: Sequence[Analysis], scope: str | None = None) -> pd.D
 
 
 def mean_confidence(analyses: Sequence[Analysis]) -> float:
-    """Of all clusters that have one; NaN where none has."""
-    confidence = np.concatenate([a.table["confidence"].to_numpy(float) for a in analyses])
+    """Return the mean of all clusters with a predicted class; NaN where none has one."""
+    columns = [a.table[["label_predicted", "confidence"]].to_numpy(object).T for a in analyses]
+    confidence = class_confidence(*np.concatenate(columns, axis=1))
     return float(np.nanmean(confidence)) if np.isfinite(confidence).any() else float("nan")
 
 
@@ -154,6 +155,8 @@ _CHECKS = {
     CORRECTIONS: "right on held-out corrections",
     "surprise (-ln p)": "loss on held-out labels (-ln p)",
     "training remembered": "right on clusters of the training",
+    # of all clusters, before intensities and corrections, which the ratios contain
+    "largest share of a class": "largest share of a class by the network alone",
 }
 """Criteria as people read them."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -72,17 +72,25 @@ def time_fractions(
     return np.array([frames[label] / total if total else np.nan for label in labels])
 
 
+def count_clusters(table: pd.DataFrame | Mapping[str, np.ndarray]) -> tuple[int, int]:
+    """Count the clusters of one image, and those that a person has labelled: tracks of a movie."""
+    labelled = np.asarray(table["label_corrected"], object) != ""
+    track = np.asarray(table.get("track_id", np.zeros(0, int)))
+    linked = track != NO_TRACK
+    if not linked.any():
+        return len(labelled), int(labelled.sum())
+    return len(np.unique(track[linked])), len(np.unique(track[linked & labelled]))
+
+
 def describe_clusters(table: pd.DataFrame, n_frames: int) -> str:
     """Format the number of clusters of one image: "8 clusters in 10 frames".
 
     It is the number of tracks of a movie, or the median per frame of a stack without tracks.
     """
-    n, where = len(table), ""
+    n, where = count_clusters(table)[0], ""
     if n_frames > 1:
         where = f" in {n_frames} frames"
-        if tracked_rows(table).any():
-            n = int(table.loc[table["track_id"] != NO_TRACK, "track_id"].nunique())
-        else:
+        if not tracked_rows(table).any():
             per_frame = np.bincount(table["frame"].to_numpy(int), minlength=n_frames)
             n = int(np.median(per_frame))
     return f"{pluralise(n, 'cluster')}{where}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -188,6 +188,7 @@ class Adapt(Dock):
         self.shift = selectable_label("Conditions")
         self.learnt = selectable_label("Clusters learnt from")
         self.checks = selectable_label("Criteria, before and after")
+        self.edited = selectable_label("Labels changed since the adaptation")
         self.sides = tuple(QPushButton(words) for words in ("Before", "After"))
         self.charts = tuple(BarChart() for _ in self.sides)
         self.confidences = tuple(QLabel() for _ in self.sides)
@@ -228,6 +229,7 @@ class Adapt(Dock):
         layout.addWidget(self.verdict)
         layout.addLayout(both)
         for widget in (
+            self.edited,
             self.keep_button,
             self.shift,
             self.learnt,
@@ -264,6 +266,25 @@ class Adapt(Dock):
         for which, button in enumerate(self.sides):
             button.setChecked(which == side)
         self.save_button.setVisible(accepted)
+        n = 0 if self.result is None else self._count_edited(self.result.found.before)
+        self.edited.setText(
+            f"Bars, confidence and criteria are of the labels at the adaptation. Since then "
+            f"{pluralise(n, 'cluster')} {'has' if n == 1 else 'have'} changed."
+        )
+        self.edited.setVisible(n > 0)
+
+    def _count_edited(self, analyses: Sequence[Analysis]) -> int:
+        """Count the clusters that a person has labelled, added or removed since."""
+        n = 0
+        for then in analyses:
+            now = self.state.columns(then.micrograph.name)
+            if now is not None:
+                tables = (
+                    set(zip(table["cluster_id"], table["label_corrected"], strict=True))
+                    for table in (then.table, now)
+                )
+                n += len({i for i, _ in set.symmetric_difference(*tables)})
+        return n
 
     def _can_adapt(self) -> bool:
         return self._n_clusters >= MIN_CLUSTERS and may_analyse(self.state)
@@ -368,7 +389,8 @@ class Adapt(Dock):
         self.keep_button.setVisible(found.unchecked and not found.accepted)
         for which in (BEFORE, AFTER):
             self.charts[which].bars = ratio_bars(result.ratios[which], found.card.classes)
-            self.confidences[which].setText(f"confidence {result.confidence[which]:.2f}")
+            mean = result.confidence[which]
+            self.confidences[which].setText(f"confidence {mean:.2f}" if mean == mean else "")
         # A model that was rolled back has no second side.
         for widget in (*self.sides, self.charts[AFTER], self.confidences[AFTER]):
             widget.setVisible(found.accepted)

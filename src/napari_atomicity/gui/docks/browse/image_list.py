@@ -20,7 +20,12 @@ from ....core.text import pluralise
 from ....project import ProjectImage
 from ....project.opening import thumbnail
 from ....state.window_state import WindowState
-from ....statistics.ratios.track_counts import describe_clusters, without_excluded
+from ....statistics.ratios.track_counts import (
+    count_clusters,
+    describe_clusters,
+    stacks_without_tracks,
+    without_excluded,
+)
 from ...controls.drawing import faint, readable
 from ...tasks import start
 from ...viewer.models import model_id_of
@@ -102,10 +107,11 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
         return replace(row, words=n_atoms or words, tooltip=tooltip)
     # As arrays: there may be hundreds of images.
     counted, more = without_excluded(analysis.table)
-    n, reviewed = len(counted), int((counted["label_corrected"].to_numpy(object) != "").sum())
+    n, reviewed = count_clusters(counted)
     n_frames = known_shape[0] if known_shape is not None and len(known_shape) == 3 else 1
     found = describe_clusters(counted, n_frames)
-    state_of_labels = f"reviewed {reviewed}"
+    of_frames = f" of {n}" if stacks_without_tracks(counted) else ""  # found is per frame
+    state_of_labels = f"reviewed {reviewed}{of_frames}"
     if not (state.blind or analysis.model_id or reviewed):
         state_of_labels = "not classified"
     words = f"{found}, {state_of_labels}{more}" if n or more else "no cluster found"

@@ -48,6 +48,10 @@ from .plot import MAX_CURVES, TimePlot, counts_over_time, curves_of
 
 # ---- averages of registered frames as new images
 
+IN_MEMORY = (
+    "{} is in memory only: a project cannot contain it. To keep it, save its layer as TIFF (File ▸ "
+    "Save Selected Layers…), add the file in Browse and type its pixel size."
+)
 NO_IMAGE = "Open a stack of frames (T, Y, X): a movie."
 
 
@@ -130,7 +134,8 @@ class FrameAveraging(QWidget):
 
     def _show_averaged(self, mean: Micrograph) -> None:
         data, options, _ = layer_data(mean)
-        self._binding.canvas.ensure_image(self._binding.viewer.add_image(data, **options))
+        image = self._binding.canvas.ensure_image(self._binding.viewer.add_image(data, **options))
+        show_info(IN_MEMORY.format(image))
 
 
 NO_STACK = "{} is a single image, not a movie."

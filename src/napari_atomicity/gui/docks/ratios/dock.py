@@ -293,7 +293,7 @@ class Ratios(Dock):
             table = table.iloc[:0]
         self.note.setText(summary(table))
         self._warn(ratios)
-        self.binding.known_ratios = self.reference.for_all_images(self.scope)
+        self.reference.give_to_report(self.scope)
         self._enable_export(len(self.ratios) > 0, len(self.state.table()) > 0)
         if self.reference.typed is not None:
             self._compare_typed(ratios)

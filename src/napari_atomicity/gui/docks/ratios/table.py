@@ -211,7 +211,7 @@ class ReferencePart(Panel):
         nothing = "", None, None, None
         kept = _REFERENCES.get(self.binding, {}).get(self._key, nothing)
         text, file, self.typed, self.loaded = kept
-        self.binding.known_ratios = self.loaded
+        self.binding.set_reference(self.loaded)
         self.line.setProperty("file", file)
         self.line.setText(text)
         self.show_comparison(None)
@@ -231,10 +231,11 @@ class ReferencePart(Panel):
             return str(error)
         return ""
 
-    def for_all_images(self, scope: str | None) -> pd.DataFrame | None:
-        """Return the reference if it fits, and is not that of a single image which is shown."""
-        typed = self.typed if scope == ALL else None
-        return None if self.refusal() else typed if self.loaded is None else self.loaded
+    def give_to_report(self, scope: str | None) -> None:
+        """Give a report the reference if it fits, and is not that of a single shown image."""
+        typed, fits = self.typed if scope == ALL else None, not self.refusal()
+        for_all = (typed if self.loaded is None else self.loaded) if fits else None
+        self.binding.set_reference(for_all, fits and self.typed is not typed)
 
     def known(self, scope: str | None) -> dict[str, float]:
         """Return class → reference ratio of a scope of the table of ratios."""

@@ -128,6 +128,7 @@ class Answers(QWidget):
         # Names of files wrap at their underscores.
         self.shown.setText(format_shown(review).replace("_", "_\N{ZERO WIDTH SPACE}"))
         self.more.setText("\n".join(w for w in (remark, format_more(review)) if w))
-        self.buttons["agree"].setEnabled(bool(review.predicted))
-        self.buttons["agree"].setText(f"✓ {review.predicted}" if review.predicted else "Agree")
+        predicted = dict.fromkeys(review.predictions().values())
+        self.buttons["agree"].setEnabled(bool(predicted))
+        self.buttons["agree"].setText(f"✓ {', '.join(predicted)}" if predicted else "Agree")
         self.buttons["unlabel"].setEnabled(bool(review.manual_label))

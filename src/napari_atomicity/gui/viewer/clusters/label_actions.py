@@ -10,6 +10,8 @@ from ....state.window_state import WindowState
 from ...controls.shortcuts import show_help
 from .edit_commands import EditCommands
 
+_NO_PREDICTION = "There is no prediction to agree with"
+
 
 class EditActions:
     """Actions of every mode."""
@@ -95,7 +97,8 @@ class LabelActions(EditActions):
 class ReviewActions(LabelActions):
     """Actions of a review: they apply to the cluster that is shown.
 
-    If other clusters are selected, the actions apply to these, and the review stays where it is.
+    If other clusters are selected, the actions apply to these, and the review stays where it is,
+    unless its cluster has left the table.
     """
 
     def __init__(self, edits: EditCommands, review: Reviewing, end: Callable[[], object]) -> None:
@@ -103,55 +106,60 @@ class ReviewActions(LabelActions):
         self._review = review
         self._end = end
 
-    def _others_are_selected(self) -> bool:
-        return bool(self._state.selection - {self._review.key})
+    def _return(self) -> None:
+        """Show the cluster of the review again, or the next one if it was split or deleted."""
+        if self._review.is_there:
+            self._review.show()
+        else:
+            self.next()
 
-    def _is_in_another_image(self) -> bool:
-        """Show the cluster again if another image is displayed: an answer would be given unseen."""
-        if self._review.key[0] == self._state.current:
+    def _is_unseen(self) -> bool:
+        """Show a cluster if that of the review is not in sight: an answer would be given unseen."""
+        is_there = self._review.is_there
+        if is_there and self._review.key[0] == self._state.current:
             return False
-        self._review.show()
-        self._show_message("Another image was shown: here is the cluster of the review again")
+        if is_there:
+            self._show_message("Another image was shown: here is the cluster of the review again")
+        else:
+            self._show_message("That cluster is no longer in the table: here is the next one")
+        self._return()
         return True
 
     def _show_message(self, text: str) -> None:
         self._edits.canvas.show_message(text)
 
     def _relabel(self, label: str) -> None:
-        if self._others_are_selected():
+        if self._review.others_are_selected:
             super()._relabel(label)
-            self._review.show()
-        elif not self._is_in_another_image():
+            self._return()
+        elif not self._is_unseen():
             self._review.answer(label)
 
     def unlabel(self) -> None:
         """Remove the manual label of the cluster."""
-        if self._others_are_selected():
+        if self._review.others_are_selected:
             self._relabel("")
-        elif not self._is_in_another_image() and not self._review.take_back():
+        elif not self._is_unseen() and not self._review.take_back():
             self._show_message("This cluster has no manual label. B goes back, Ctrl+Z undoes.")
 
     def remove(self) -> None:
         """Delete the cluster."""
-        if self._others_are_selected():
+        if self._review.others_are_selected:
             self._state.clusters.remove(self._state.selection)
-            self._review.show()
-        elif not self._is_in_another_image():
+            self._return()
+        elif not self._is_unseen():
             self._review.not_a_cluster()
 
     def agree(self) -> None:
         """Confirm the predicted label."""
-        if self._others_are_selected():
-            table = self._state.table()
-            keys = zip(table["image"], table["cluster_id"], strict=True)
-            predicted = dict(zip(keys, table["label_predicted"], strict=True))
-            selected = self._state.selection
-            self._state.clusters.relabel_each(
-                {k: predicted[k] for k in selected if predicted.get(k)}
-            )
-            self._review.show()
-        elif not self._is_in_another_image() and not self._review.agree():
-            self._show_message("There is no prediction to agree with")
+        if self._review.others_are_selected:
+            if predictions := self._review.predictions():
+                self._state.clusters.relabel_each(predictions)
+                self._return()
+            else:
+                self._show_message(_NO_PREDICTION)
+        elif not self._is_unseen() and not self._review.agree():
+            self._show_message(_NO_PREDICTION)
 
     def next(self) -> None:
         """Show the next cluster without an answer."""

@@ -370,13 +370,23 @@ def format_shown(review: Reviewing) -> str:
     image, cluster_id = review.key
     columns = review.state.columns(image)  # pandas is slow to find a row
     if columns is None or cluster_id not in columns["cluster_id"]:
-        return f"{image}, cluster {cluster_id}: not a cluster"
+        return f"{image}, cluster {cluster_id}: {_format_fate(review)}"
     row = np.argmax(columns["cluster_id"] == cluster_id)
     predicted, manual = columns["label_predicted"][row], columns["label_corrected"][row]
     confidence = class_confidence(predicted, columns["confidence"][row])
     prediction = f"{predicted} {confidence:.2f}" if confidence > 0 else predicted
     labels = [x for x in (prediction, f"{manual} by a person" if manual else "") if x]
     return f"{image}, cluster {cluster_id}" + (f": {', '.join(labels)}" if labels else "")
+
+
+def _format_fate(review: Reviewing) -> str:
+    """Return why the cluster of a review is no longer in the table."""
+    if review.removed[review.position]:
+        return "not a cluster"
+    new = " and ".join(map(str, review.replaced_by(review.position)))
+    if not new:
+        return "no longer in the table"
+    return f"split into clusters {new}" if " " in new else f"merged into cluster {new}"
 
 
 def format_review(review: Reviewing) -> str:

@@ -122,8 +122,8 @@ class ManualEditing:
         if analysis is None or not groups:
             show_info("Select a cluster first: click it in the image.")
             return
+        state.history.ensure_not_blind()  # before the pieces are measured
         settings = analysis.parameters.get("detection", {})
-
         group, all_new = object(), list[int]()
 
         def done(ids: list[int], found: Detection) -> None:
