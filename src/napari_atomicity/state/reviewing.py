@@ -102,6 +102,63 @@ _LONGEST_S = 60.0
 _N_TIMES = 20
 
 
+class _Shown:
+    """Positions of a queue in the order in which they were shown, and where in it the person is.
+
+    Undo, redo and *Back* go along it.
+    """
+
+    def __init__(self, first: int) -> None:
+        self._order, self._step = [first], 0
+
+    @property
+    def position(self) -> int:
+        """The position that is shown."""
+        return self._order[self._step]
+
+    @property
+    def earlier(self) -> list[int]:
+        """The positions that were shown before it."""
+        return self._order[: self._step]
+
+    def go(self, position: int) -> None:
+        """Show another position; what was shown after this one is forgotten."""
+        if position != self.position:
+            self._order[self._step + 1 :] = [position]
+            self._step += 1
+
+    def return_to(self, position: int) -> bool:
+        """Go to the nearest place where a position was shown; return False if there is none."""
+        steps = [i for i, shown in enumerate(self._order) if shown == position]
+        if steps:
+            self._step = min(steps, key=lambda step: abs(step - self._step))
+        return bool(steps)
+
+    def back(self, is_there: np.ndarray) -> bool:
+        """Go to the position before this one in the order, or in the queue; False without one."""
+        now = self.position
+        for step in range(self._step - 1, -1, -1):
+            if is_there[self._order[step]] and self._order[step] != now:
+                self._step = step
+                return True
+        before = np.flatnonzero(is_there[:now])
+        if len(before):
+            self._order[: self._step] = [int(before[-1])]
+            self._step = 0
+        return len(before) > 0
+
+
+def replaced_by(state: WindowState, key: Key) -> list[int]:
+    """Return the ids of the clusters into which one was split or merged; none if it was not."""
+    image, cluster_id = key
+    for edit in reversed([*state.history.edits_of(image)]):
+        if isinstance(edit, ReplaceClusters):
+            new = ids_of(edit.after)
+            if cluster_id in ids_of(edit.before) - new:
+                return sorted(new)
+    return []
+
+
 class Reviewing:
     """One review: answers become edits of the session, and the next cluster comes by itself.
 
@@ -148,10 +205,7 @@ class Reviewing:
         self._read_all()
         self._crossed &= ~self._there
         first = self._open_from(-1)
-        self.position = 0 if first is None else first
-        # Positions in the order in which they were shown, and where in it the person is: undo,
-        # redo and `back` go along it.
-        self._way, self._step = [self.position], 0
+        self._shown = _Shown(0 if first is None else first)
         state.changed.connect(self._on_change)
         state.selection_changed.connect(self._on_selection)
 
@@ -161,6 +215,11 @@ class Reviewing:
         self.state.selection_changed.disconnect(self._on_selection, missing_ok=True)
 
     # ---- what there is to say
+    @property
+    def position(self) -> int:
+        """Where the cluster that is shown is in the queue."""
+        return self._shown.position
+
     @property
     def key(self) -> Key:
         """The cluster that is shown."""
@@ -175,16 +234,6 @@ class Reviewing:
     def others_are_selected(self) -> bool:
         """Whether an answer applies to selected clusters instead of the one that is shown."""
         return bool(self.state.selection - {self.key})
-
-    def replaced_by(self, position: int) -> list[int]:
-        """Return the ids of the clusters into which one was split or merged; none if it was not."""
-        image, cluster_id = self.queue.key(position)
-        for edit in reversed([*self.state.history.edits_of(image)]):
-            if isinstance(edit, ReplaceClusters):
-                new = ids_of(edit.after)
-                if cluster_id in ids_of(edit.before) - new:
-                    return sorted(new)
-        return []
 
     def predictions(self) -> dict[Key, str]:
         """Return the predicted label of each cluster to which an answer applies, if it has one."""
@@ -224,7 +273,7 @@ class Reviewing:
     def n_skipped(self) -> int:
         """Seen and left without an answer."""
         seen = np.zeros(len(self.queue), bool)
-        seen[self._way[: self._step]] = True
+        seen[self._shown.earlier] = True
         seen[self.position] = False
         return int((seen & self._there & ~self.answered).sum())
 
@@ -339,15 +388,9 @@ class Reviewing:
 
     def back(self) -> bool:
         """To the one before; False at the beginning."""
-        for step in range(self._step - 1, -1, -1):
-            if self._there[self._way[step]] and self._way[step] != self.position:
-                self._return_to(step)
-                return True
-        before = np.flatnonzero(self._there[: self.position])
-        if not len(before):
+        if not self._shown.back(self._there):
             return False
-        self._way[: self._step] = [int(before[-1])]
-        self._return_to(0)
+        self.show()
         return True
 
     def show(self) -> None:
@@ -368,28 +411,11 @@ class Reviewing:
         finally:
             self._ignores_selection = before
 
-    def _go(self, position: int | None) -> None:
-        if position is not None:
-            self._move(position)
+    def _go(self, position: int | None, where_shown: bool = False) -> None:
+        """Show another cluster; `where_shown`: in the place of the order where it was shown."""
+        if position is not None and not (where_shown and self._shown.return_to(position)):
+            self._shown.go(position)
         self.show()
-
-    def _move(self, position: int) -> None:
-        if position != self.position:
-            self._way[self._step + 1 :] = [position]
-            self._step += 1
-            self.position = position
-
-    def _return_to(self, step: int) -> None:
-        self._step, self.position = step, self._way[step]
-        self.show()
-
-    def _return_or_go(self, position: int | None) -> None:
-        """Show a cluster where it was shown before; nobody passes over the one shown now."""
-        steps = [i for i, shown in enumerate(self._way) if shown == position]
-        if steps:
-            self._return_to(min(steps, key=lambda step: abs(step - self._step)))
-        else:
-            self._go(position)
 
     def _open_from(self, position: int) -> int | None:
         """Return the next cluster without an answer, from the start again after the end."""
@@ -419,11 +445,11 @@ class Reviewing:
         self._touched[changed] = self._is_labelled[changed]
         there = [i for i in changed if self._there[i]]
         if there:
-            self._return_or_go(there[-1])
-        elif changed and self.replaced_by(changed[-1]):
-            self._return_or_go(changed[-1])  # redo has selected what it was replaced by
+            self._go(there[-1], where_shown=True)
+        elif changed and replaced_by(self.state, self.queue.key(changed[-1])):
+            self._go(changed[-1], where_shown=True)  # redo has selected what it was replaced by
         elif changed:
-            self._return_or_go(self._open_from(changed[-1]))
+            self._go(self._open_from(changed[-1]), where_shown=True)
 
     # ---- what the session says
     def _read(self, image: str) -> np.ndarray:
@@ -470,15 +496,11 @@ class Reviewing:
             if image in self._of_image:
                 self._changed += self._read(image).tolist()
                 self.moved.emit()
-        self._note_removed()
-
-    def _note_removed(self) -> None:
-        """Remember clusters that the last step removed: a person found that they are none."""
-        for step in self.state.history[-1:]:
-            for edit in step.edits:
-                if isinstance(edit, RemoveClusters):
-                    for cluster_id in edit.cluster_ids:
-                        self._cross((edit.image, cluster_id))
+        # What the last step removed is no cluster: a person found that.
+        for edit in (edit for step in self.state.history[-1:] for edit in step.edits):
+            if isinstance(edit, RemoveClusters):
+                for cluster_id in edit.cluster_ids:
+                    self._cross((edit.image, cluster_id))
 
     def _cross(self, key: Key) -> None:
         position = self.position_of(key)
@@ -491,6 +513,6 @@ class Reviewing:
             return
         position = self.position_of(next(iter(keys))) if len(keys) == 1 else None
         if position is not None and position != self.position:
-            self._move(position)
+            self._shown.go(position)
             self._since = time.monotonic()
         self.moved.emit()

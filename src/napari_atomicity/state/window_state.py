@@ -131,7 +131,9 @@ class WindowState(WindowImages):
         if self._project is not None and self._project is not project:
             self._project.close_in_background()
         self._project = project
-        self._forget_project()
+        self._blind.clear()
+        self._blind_steps.clear()
+        self.store.set_next_ids({})
         self.saver.clear()
         self._micrographs = {name: found.micrograph for name, found in stored.items()}
         self.sessions.replace_all(project.image_files.session_entries())
@@ -152,16 +154,12 @@ class WindowState(WindowImages):
             return
         self._project.close_in_background()
         self._project = None
-        self._forget_project()
-        self._micrographs = {}
-        self.sessions.replace_all({})
-        self._show_all({}, {}, {})
-
-    def _forget_project(self) -> None:
-        """Forget what holds in one project only: blind work, and the numbers of clusters."""
         self._blind.clear()
         self._blind_steps.clear()
         self.store.set_next_ids({})
+        self._micrographs = {}
+        self.sessions.replace_all({})
+        self._show_all({}, {}, {})
 
     def attach_project(self, project: Project) -> None:
         """Save all and later edits in a new project, empty or a copy of the open one."""

@@ -20,7 +20,7 @@ from ...models.analysis import Analysis
 from ...state.window_state import WindowState
 from .. import tasks
 from ..controls.questions import show_info
-from ..controls.refresher import Refresher, StepRunner
+from ..controls.refresher import ChangeSignal, Refresher, StepRunner
 from ..controls.settings import ANNOTATOR, ATOM_MODEL, MODEL, settings
 from .atoms.atoms import AtomView
 from .canvas import Canvas
@@ -189,33 +189,36 @@ class Binding:
             self.projects.remember(key, partial(chosen_model, key), partial(choose_model, key))
         self.atoms = AtomView(canvas, self.current_image, self.label_mode, self.edits)
         self.tracks = TrackView(canvas)
-        self.refresher = Refresher(
-            {
-                "changed": state.changed,
-                "images_changed": state.images_changed,
-                "current_changed": state.current_changed,
-                "selection_changed": state.selection_changed,
-                "project_changed": state.project_changed,
-                "annotator_changed": state.annotator_changed,
-                "class_maps_changed": canvas.class_maps_changed,
-                "map_options_changed": state.map_options_changed,
-                "saved_changed": state.saved_changed,
-                "atoms_changed": state.atoms.changed,
-                "atom_selection_changed": state.atoms.selection_changed,
-                "hidden_changed": self.clusters.hidden_changed,
-                "outlines_changed": self.overlays.outlines_changed,
-                "label_mode_changed": self.label_mode.changed,
-                "colouring_changed": self.atoms.colouring_changed,
-                "marking_changed": self.atoms.marking_changed,
-                "magnifier_changed": self.atoms.magnifier_changed,
-                "support_shown": self.atoms.support_shown,
-                "review_changed": self.label_mode.review_changed,
-                "review_moved": self.label_mode.review_moved,
-                "reference_changed": self.reference_changed,
-            }
-        )
+        self.refresher = Refresher(self._signals())
         """Refreshes the docks that are visible."""
         state.status_changed.connect(self.refresher.show_status)
+
+    def _signals(self) -> dict[ChangeSignal, Any]:
+        """Return the signals that a widget can follow."""
+        state, canvas = self.state, self.canvas
+        return {
+            "changed": state.changed,
+            "images_changed": state.images_changed,
+            "current_changed": state.current_changed,
+            "selection_changed": state.selection_changed,
+            "project_changed": state.project_changed,
+            "annotator_changed": state.annotator_changed,
+            "class_maps_changed": canvas.class_maps_changed,
+            "map_options_changed": state.map_options_changed,
+            "saved_changed": state.saved_changed,
+            "atoms_changed": state.atoms.changed,
+            "atom_selection_changed": state.atoms.selection_changed,
+            "hidden_changed": self.clusters.hidden_changed,
+            "outlines_changed": self.overlays.outlines_changed,
+            "label_mode_changed": self.label_mode.changed,
+            "colouring_changed": self.atoms.colouring_changed,
+            "marking_changed": self.atoms.marking_changed,
+            "magnifier_changed": self.atoms.magnifier_changed,
+            "support_shown": self.atoms.support_shown,
+            "review_changed": self.label_mode.review_changed,
+            "review_moved": self.label_mode.review_moved,
+            "reference_changed": self.reference_changed,
+        }
 
     @property
     def viewer(self) -> Any:

@@ -17,7 +17,7 @@ from psygnal import Signal
 
 from ....core.tables.cluster_table import AGGREGATE, UNKNOWN, Key, class_confidence
 from ....state.review_queue import Queue
-from ....state.reviewing import Reviewing
+from ....state.reviewing import Reviewing, replaced_by
 from ....state.window_state import WindowState
 from ...controls.questions import attempt
 from ...controls.shortcuts import LABEL_MODE, REVIEW, Shortcut, format_line
@@ -383,7 +383,7 @@ def _format_fate(review: Reviewing) -> str:
     """Return why the cluster of a review is no longer in the table."""
     if review.removed[review.position]:
         return "not a cluster"
-    new = " and ".join(map(str, review.replaced_by(review.position)))
+    new = " and ".join(map(str, replaced_by(review.state, review.key)))
     if not new:
         return "no longer in the table"
     return f"split into clusters {new}" if " " in new else f"merged into cluster {new}"
