@@ -164,6 +164,49 @@ def test_analysing_again_keeps_numbers_and_corrections(state):
     assert table.loc[2, "label"] == "unknown"
 
 
+def around(places, half: float) -> list[np.ndarray]:
+    """Square outlines of some size."""
+    return [half * (o - o.mean(axis=0)) + o.mean(axis=0) for o in square(places)]
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_clusters_that_were_split_or_merged_do_not_come_back(tmp_path, stored):
+    """An analysis finds the whole cluster again, which would count beside its pieces."""
+    np.save(tmp_path / "field.npy", MICROGRAPH.data)
+    state, image = WindowState(), "field.npy"
+    if stored:
+        project = Project(tmp_path / "p.atomicity")
+        project.add_paths([tmp_path / image])
+        state.open_project(project, project.load_all())
+
+    def analyse(seed: int) -> None:
+        found = classified(grid(6), seed)
+        state.clusters.set_analysis(
+            replace(
+                found,
+                micrograph=MICROGRAPH.with_name(image),
+                table=found.table.assign(image=image),
+                outlines=around(grid(6), 6),
+            )
+        )
+
+    analyse(0)
+    pieces, whole = [(10, 7), (10, 13)], [(10, 40)]  # of the first; of the second and the third
+    first, _ = state.clusters.replace(image, [1], measured(pieces), around(pieces, 3), "split")
+    (merged,) = state.clusters.replace(image, [2, 3], measured(whole), around(whole, 14), "merge")
+    state.clusters.relabel([(image, first), (image, merged)], "Pt41")
+    analyse(1)
+    table = state.table(image).set_index("cluster_id")
+    assert table.index.tolist() == [4, 5, 6, 7, 8, 9]
+    assert table.loc[[7, 8, 9], ["y_px", "x_px"]].to_numpy().tolist() == [
+        [10, 7],
+        [10, 13],
+        [10, 40],
+    ]
+    assert table["label_corrected"].to_dict() == {4: "", 5: "", 6: "", 7: "Pt41", 8: "", 9: "Pt41"}
+    state.close_project()
+
+
 def test_numbers_of_clusters_begin_anew_in_another_project(state, tmp_path):
     """Also if an image has the name of one in the project before."""
     for number in range(2):

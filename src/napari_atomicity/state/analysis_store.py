@@ -94,10 +94,13 @@ def inherit(
     """Return a new detection with the ids and corrections of the old one.
 
     Two clusters are the same if they are mutual nearest neighbours within half a diameter.
-    Clusters that a person has added or labelled stay; removed ones do not come back.
+    Clusters that a person has added or labelled stay; removed ones do not come back, and neither do
+    those that a person has split or merged.
     """
     if removed is not None and len(removed):
         after = _without_removed(after, removed)
+    if before is not None and len(before.outlines) == len(before.table):
+        after = _without_replaced(after, before, added)
     old, new = tables.empty() if before is None else before.table, after.table
     ids = np.zeros(len(new), int)
     corrected = np.full(len(new), "", object)
@@ -139,6 +142,27 @@ def _without_removed(after: Analysis, removed: pd.DataFrame) -> Analysis:
         near = distance <= 0.5 * np.nan_to_num(own["diameter_nm"].to_numpy(float))
         gone += own.loc[near, "cluster_id"].tolist()
     return remove_rows(after, gone) if gone else after
+
+
+def _without_replaced(after: Analysis, before: Analysis, added: frozenset[int]) -> Analysis:
+    """Return a detection without the clusters that a person has split or merged.
+
+    Such a cluster covers the centres of several clusters that a person made, its pieces, or its
+    centre and that of another one are in the outline of one that a person made.
+    """
+    old, new = before.table, after.table
+    by_hand = old["cluster_id"].isin(list(added)).to_numpy()
+    at_old, at_new = (table[["y_px", "x_px"]].to_numpy(float) for table in (old, new))
+    gone = np.zeros(len(new), bool)
+    for frame in np.unique(old.loc[by_hand, "frame"]):
+        mine = np.flatnonzero(by_hand & (old["frame"] == frame))
+        found = np.flatnonzero(new["frame"] == frame)
+        for i in found:
+            gone[i] |= inside_any(at_old[mine], [after.outlines[i]]).sum() > 1
+        for i in mine:
+            parts = found[inside_any(at_new[found], [before.outlines[i]])]
+            gone[parts] |= len(parts) > 1
+    return remove_rows(after, new.loc[gone, "cluster_id"]) if gone.any() else after
 
 
 def _everything(analysis: Analysis) -> ClusterRows:

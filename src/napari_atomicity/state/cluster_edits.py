@@ -120,9 +120,9 @@ class ClusterEdits:
         added: set[int] = set()
         removed: dict[int, pd.DataFrame] = {}
         for edit in self._history.edits_of(image):
-            if isinstance(edit, AddClusters):
-                added |= edit.cluster_ids
-            elif isinstance(edit, RemoveClusters):
+            if isinstance(edit, ReplaceClusters):  # also by pieces, or by what was merged
+                added |= ids_of(edit.after) - ids_of(edit.before)
+            if isinstance(edit, RemoveClusters):
                 removed |= dict.fromkeys(edit.cluster_ids, edit.before.table)
         columns = ["frame", "y_nm", "x_nm"]
         places = [t.loc[t["cluster_id"] == i, columns] for i, t in removed.items()]

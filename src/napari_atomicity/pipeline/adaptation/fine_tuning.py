@@ -283,20 +283,22 @@ def find_shortage(numbers: Mapping[str, int], min_classes: int = 2) -> str:
     return ""
 
 
+def _change(first: float, last: float, form: str, what: str) -> str:
+    """Format a share after the adaptation and before, if it differs."""
+    before, after = f"{first:{form}}", f"{last:{form}}"
+    return f"{after}{what} " + ("as before" if before == after else f"instead of {before}")
+
+
 def _improvements(checks: dict[str, tuple[float, float]]) -> tuple[str, ...]:
     """Format the agreement with held-out labels before and after."""
     reasons = [
-        f"{last:.0%} of the {name} agree instead of {first:.0%}"
-        if last > first
-        else f"{last:.0%} of the {name} agree as before"
+        _change(first, last, ".0%", f" of the {name} agree")
         for name, (first, last) in checks.items()
         if name.endswith("left out") and np.isfinite(last)
     ]
     first, last = checks[BY_INTENSITY]
     if np.isfinite(last):
-        better = f"{last:.1%} are right instead of {first:.1%}"
-        as_before = f"{last:.1%} are right as before"
-        reasons.append(f"by their intensities, {better if last > first else as_before}")
+        reasons.append(f"by their intensities, {_change(first, last, '.1%', ' are right')}")
     first, last = checks["surprise (-ln p)"]
     # Of the labels left out only: the mean confidence of all clusters may decrease.
     return (
