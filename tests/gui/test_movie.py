@@ -34,6 +34,7 @@ from napari_atomicity.gui.workbench.layout import WorkflowSteps
 from napari_atomicity.io.images import load
 from napari_atomicity.models.analysis import limits_of
 from napari_atomicity.statistics.ratios.ratio_notes import ratio_notes
+from napari_atomicity.statistics.ratios.ratios import class_ratios
 from napari_atomicity.tracking import MovieSettings, evaluate_tracks, text as words, track_clusters
 from napari_atomicity.tracking.files import FILES
 from napari_atomicity.tracking.tracks import is_tracked
@@ -181,6 +182,8 @@ def test_a_track_that_was_labelled_counts_once(tracked, viewer, qtbot, settle):
     row = row_of(state, None, "movie")
     assert row.words.startswith(f"{n_tracks} clusters in 10 frames, reviewed 1")
     assert f"reviewed 1 of {n_tracks}" in row.tooltip
+    ratios = class_ratios(state.table("movie")).query("fraction > 0").set_index("class")
+    assert dict(row.shares) == pytest.approx(ratios["fraction"].to_dict())
     for widget in (legend := LabelLegend(tracked.binding), steps := WorkflowSteps(tracked.binding)):
         qtbot.addWidget(widget)
         widget.refresh()

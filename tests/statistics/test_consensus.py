@@ -323,6 +323,17 @@ def test_a_model_like_one_of_them_is_not_told_from_them_and_a_good_one_is():
     json.loads(to_json(perfect))
 
 
+def test_with_few_marks_a_model_is_not_called_as_good_as_a_person():
+    """As the window says."""
+    marks, looked, _ = field(11, people={**PEOPLE, "Di": (0.8, 0.1)})
+    first = sorted(looked["image"].unique())[:1]
+    marks, looked = (table[table["image"].isin(first)] for table in (marks, looked))
+    few = marks.groupby("annotator").head(6)
+    people, like = (few[(few["annotator"] == "Di") == is_model] for is_model in (False, True))
+    expert = compare_with_annotators(like, people, looked[looked["annotator"] != "Di"])
+    assert expert["one_more_expert"]["answer"].startswith("undecided")
+
+
 def test_of_two_people_each_is_the_others_consensus():
     marks, looked = by_hand(A="1111..", B="11.111")
     model = marks[marks["annotator"] == "A"]

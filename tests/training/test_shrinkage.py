@@ -1,6 +1,7 @@
 """References of the classes from few images stay those of the model; many images decide."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from napari_atomicity.training.calibration.shrinkage import (
     shrink_scale_reference,
 )
 from napari_atomicity.training.data import KNOWN_SCALE, PatchSet, hold_out
-from napari_atomicity.training.run import _can_train_without, _compare, _folds
+from napari_atomicity.training.run import _can_train_without, _compare, _folds, measure_gain
 from napari_atomicity.training.score_text import describe_gain, is_gained
 
 PRIOR = ClassPrior(np.array([3.0, 3.5, 4.0]), 0.07, np.full(3, 0.05))
@@ -195,3 +196,11 @@ def test_a_gain_counts_images_and_is_described(shipped):
     worse = replace(shipped, scores={"gain": _compare(start, right, image, truth)})
     assert "better" in describe_gain(worse)
     assert describe_gain(replace(shipped, scores={})) == ""
+
+
+def test_a_start_with_more_classes_is_not_compared():
+    """It errs where the trained model has no class to err with."""
+    table = pd.DataFrame({"truth": ["Pt19", "Pt30"] * 6, "image": list("abcdef") * 2})
+    start = SimpleNamespace(classes=("Pt19", "Pt30", "Pt41")), {}
+    request = SimpleNamespace(source=None, seed=0, device="cpu")
+    assert measure_gain(request, SimpleNamespace(table=table), ("Pt19", "Pt30"), start) is None

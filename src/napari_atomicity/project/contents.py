@@ -125,11 +125,15 @@ def labels_of_log(db: sqlite3.Connection, image_id: int) -> dict[int, str]:
 
 
 def label_that_counts(said: list[tuple[str, bool, bool]]) -> str:
-    """Return the label that counts of those that a cluster was given."""
-    own = [label for label, blind, merged in said if not blind and not merged]
-    if own:
-        return own[-1]
-    return said[-1][0] if said else ""
+    """Return the label that counts of those that a cluster was given.
+
+    It is the last one of this project that is not blind, else its last blind one, else the last one
+    that was merged.
+    """
+    seen = [label for label, blind, merged in said if not blind and not merged]
+    blind = [label for label, blind, merged in said if blind and not merged]
+    merged = [label for label, _, merged in said if merged]
+    return next((labels[-1] for labels in (seen, blind, merged) if labels), "")
 
 
 @dataclass(frozen=True, eq=False)

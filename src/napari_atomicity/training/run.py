@@ -74,12 +74,13 @@ def measure_gain(
     dict or None
         ``images``, ``clusters``, ``accuracy``, ``accuracy_of_start``, ``difference``,
         ``difference_low`` and ``difference_high``. None if there is nothing to compare with: no
-        model, one that lacks a class, or a class with too few images or clusters.
+        model, one with other classes, or a class with too few images or clusters.
     """
     if start is None or isinstance(request.source, SimulationSource):
         return None
     n_folds = min(MAX_FOLDS, int(whole.table.groupby("truth")["image"].nunique().min()))
-    if not set(classes) <= set(start[0].classes) or n_folds < 2:
+    # A start with other classes errs where the trained model cannot.
+    if set(classes) != set(start[0].classes) or n_folds < 2:
         return None
     fold = _folds(whole, n_folds, np.random.default_rng(request.seed))
     truth = whole.table["truth"]

@@ -32,6 +32,10 @@ MODEL = "model"
 """Name of the model among the annotators."""
 
 
+MARGIN = 0.15
+"""Difference of F1 that must be excluded before a model is called as good as a person."""
+
+
 def compare_with_annotators(
     model: pd.DataFrame,
     marks: pd.DataFrame,
@@ -195,4 +199,6 @@ def _answer(low: float, high: float) -> str:
         return "closer to the others than these annotators are"
     if high < 0:
         return "further from the others than these annotators are"
+    if low < -MARGIN:
+        return "undecided, as there are too few marks"
     return "indistinguishable from another of these annotators"

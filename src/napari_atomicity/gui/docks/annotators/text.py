@@ -12,7 +12,7 @@ from ....core.text import pluralise
 from ....state.annotator_packs import TakenIn
 from ....state.annotators import Annotations, AnnotatorComparison
 from ....statistics.annotators.agreement import AgreementFigure
-from ....statistics.annotators.human_parity import MODEL
+from ....statistics.annotators.human_parity import MARGIN, MODEL
 
 NOT_LOOKED = "–"
 MODEL_NAME = "Model"
@@ -181,10 +181,6 @@ def _figure(figure: AgreementFigure) -> str:
     return with_interval(figure.value, figure.low, figure.high)
 
 
-_MARGIN = 0.15
-"""Difference of F1 that must be excluded before a model is called as good as a person."""
-
-
 def format_expert(beside: Mapping[str, Any] | None) -> str:
     """Format whether the model is as good as one more expert: a sentence and the numbers."""
     if beside is None:
@@ -204,7 +200,7 @@ def format_expert(beside: Mapping[str, Any] | None) -> str:
         verdict = "No: the model is further from the others than one of these people"
     elif low > 0:
         verdict = "Yes, and more: the model is nearer to the others than one of these people"
-    elif low < -_MARGIN:
+    elif low < -MARGIN:
         verdict = "Undecided: there are too few marks"
     else:
         verdict = (

@@ -23,6 +23,7 @@ from ....state.window_state import WindowState
 from ....statistics.ratios.track_counts import (
     count_clusters,
     describe_clusters,
+    merge_tracks,
     stacks_without_tracks,
     without_excluded,
 )
@@ -119,8 +120,9 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
     words += ", pixel size changed: analyse again" if state.pixel_sizes.has_changed(name) else ""
     model = "" if state.blind else model_id_of(analysis)
     by = f"\nlabels by {model}" if model else ""  # too long for the row
-    whole = ~counted["touches_border"].to_numpy(bool)
-    shares = shares_of(counted["label"].to_numpy(object)[whole].tolist(), state.classes())
+    merged = merge_tracks(counted)  # each track counts once, as in Ratios
+    whole = ~merged["touches_border"].to_numpy(bool)
+    shares = shares_of(merged["label"].to_numpy(object)[whole].tolist(), state.classes())
     said = ", ".join(f"{c} {100 * share:.0f} %" for c, share in shares)
     return replace(
         row, state="analysed", words=words, shares=shares,
