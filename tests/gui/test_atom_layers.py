@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import tifffile
 from mouse import LEFT, move
+from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
@@ -660,6 +661,12 @@ def test_the_support_is_shown_and_corrected(analysed, viewer, qtbot, press):
     assert atoms.of("field").support[50, 4] and not atoms.of("field").support[50, 60]
     analysed.edits.undo()
     assert not atoms.of("field").support_added and len(layer.data) == 1
+    view.draw_support(adds=True)  # within what was taken away: it stays so, and this is said
+    draw_polygon(viewer, [(40, 50), (40, 70), (60, 70), (60, 50)])
+    qtbot.waitUntil(lambda: len(atoms.of("field").support_added) == 1)
+    assert not atoms.of("field").support[50, 60]
+    assert any("adds nothing to the support" in one.message for one in notification_manager.records)
+    analysed.edits.undo()
     view.draw_support(adds=True)
     press(KEY.Key_Escape)
     assert viewer.layers.selection.active is viewer.layers["field atoms"]

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ...controls.questions import show_info
 from ..canvas import Canvas
 from ..clusters.regions import PolygonEditor
 from ..layers.layers import VACUUM, ImageLayers
 from ..layers.points import ATOMS
 from ..layers.polygons import SUPPORT, Polygons
+
+_ADDS_NOTHING = (
+    "This adds nothing to the support: it is there already, or was taken away. Undo brings back "
+    "what was taken away."
+)
+_TAKES_NOTHING = "This takes nothing away: there is no support."
 
 
 class SupportEditor(PolygonEditor):
@@ -57,8 +65,14 @@ class SupportEditor(PolygonEditor):
 
     def edit_state(self, image: str, polygons: tuple[Polygons, ...]) -> None:
         """Edit the support of the state."""
-        if self._state.atoms.of(image) is not None:
-            self._state.atoms.set_support(image, *polygons)
+        book, before = self._state.atoms, self._state.atoms.of(image)
+        if before is None:
+            return
+        is_drawn = sum(map(len, polygons)) > sum(map(len, self.in_state(image)))
+        book.set_support(image, *polygons)
+        after = book.of(image)
+        if is_drawn and after is not None and np.array_equal(before.support, after.support):
+            show_info(_ADDS_NOTHING if self.adds else _TAKES_NOTHING)
 
     def write(self, known: ImageLayers) -> None:
         """Show the support of an image, or hide it."""
