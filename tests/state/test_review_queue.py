@@ -296,7 +296,7 @@ def test_a_sample_estimates_the_accuracy_of_all_and_of_each_label():
     predicted = rows_of(table, queue)["label_predicted"].to_numpy(object)
     answers = said.loc[keys].to_numpy(object)
     none = np.zeros(len(queue), bool)
-    found = accuracy(queue, predicted, answers, none)
+    found = accuracy(queue, predicted, answers, none, none)
     exact = (truth == table["label_predicted"]).to_numpy()
     assert found.overall.low <= exact.mean() <= found.overall.high
     assert found.overall.n == 1000
@@ -311,23 +311,28 @@ def test_a_sample_estimates_the_accuracy_of_all_and_of_each_label():
     removed = none.copy()
     removed[np.flatnonzero(predicted == "Pt19")[:20]] = True
     fewer = accuracy(queue, np.where(removed, "", predicted), np.where(removed, "", answers),
-                     removed)  # fmt: skip
+                     removed, none)  # fmt: skip
     assert fewer.false_detections == 20
     assert fewer.by_class["Pt19"].n == found.by_class["Pt19"].n
     assert fewer.by_class["Pt19"].value < found.by_class["Pt19"].value
     assert fewer.by_class["Pt30"] == found.by_class["Pt30"]
     # Half of the answers say the same, less surely.
-    half = accuracy(queue, predicted, np.where(np.arange(1000) < 500, answers, ""), none)
+    half = accuracy(queue, predicted, np.where(np.arange(1000) < 500, answers, ""), none, none)
     assert half.overall.n == 500
     assert half.overall.high - half.overall.low > found.overall.high - found.overall.low
     assert abs(half.overall.value - found.overall.value) < 0.05
+    # Clusters that were split are no gap, after which answers would not count.
+    split = np.isin(np.arange(1000), (2, 3, 5, 8))
+    first = np.where((np.arange(1000) < 12) & ~split, answers, "")
+    assert accuracy(queue, predicted, first, none, split).overall.n == 8
+    assert accuracy(queue, predicted, first, none, none).overall.n == 2
 
 
 def test_of_ordered_queues_nothing_follows():
     queue = build(made_up(), ReviewRequest("confidence"))
     n = len(queue)
     empty = np.full(n, "", object)
-    assert accuracy(queue, empty, empty, np.zeros(n, bool)) is None
+    assert accuracy(queue, empty, empty, np.zeros(n, bool), np.zeros(n, bool)) is None
 
 
 # ---- going through it

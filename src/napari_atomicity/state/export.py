@@ -161,11 +161,13 @@ def sampled_accuracy(
     there = wanted.isin(labels.index)
     labels = labels.reindex(wanted).fillna("")
     removed = wanted.isin(list(removed_clusters(corrections[~corrections["blind"].astype(bool)])))
+    removed &= ~there
     return accuracy(
         sample,
         labels["label_predicted"].to_numpy(object),
         labels["label_corrected"].to_numpy(object),
-        removed & ~there,
+        removed,
+        ~there & ~removed,
     )
 
 

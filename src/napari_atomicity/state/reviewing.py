@@ -63,7 +63,11 @@ def _walked(answered: np.ndarray, by_image: bool) -> np.ndarray:
 
 
 def accuracy(
-    queue: Queue, predicted: np.ndarray, said: np.ndarray, removed: np.ndarray
+    queue: Queue,
+    predicted: np.ndarray,
+    said: np.ndarray,
+    removed: np.ndarray,
+    gone: np.ndarray,  # (N,): split or merged clusters, which nobody can answer any more
 ) -> Accuracy | None:
     """Estimate how often the predictions are right, from the answers so far."""
     if not queue.strata:
@@ -71,7 +75,8 @@ def accuracy(
     of_stratum = np.array([s.label for s in queue.strata], object)[queue.stratum]
     label = np.where((predicted == "") & (of_stratum != ""), of_stratum, predicted)
     answered = ((said != "") & (predicted != "")) | removed
-    answered &= _walked(answered, queue.request.by_image)
+    answered[gone] = False
+    answered[~gone] &= _walked(answered[~gone], queue.request.by_image)
     right = answered & ~removed & (said == predicted)
     size = np.array([s.size for s in queue.strata])
 
@@ -303,9 +308,8 @@ class Reviewing:
 
     def accuracy(self) -> Accuracy | None:
         """Return the estimate that follows from the answers; None if none is possible."""
-        return accuracy(self.queue, self._predicted, np.where(
-            self.answered, self._said, ""
-        ), self.removed)  # fmt: skip
+        said, removed = np.where(self.answered, self._said, ""), self.removed
+        return accuracy(self.queue, self._predicted, said, removed, ~self._there & ~removed)
 
     @property
     def predicted_anew(self) -> bool:
