@@ -193,6 +193,17 @@ def test_a_file_is_measured_in_the_open_image(browse, viewer, folder, settle, mo
     assert state.analysis("a.tif") is None
 
 
+def test_a_file_of_another_image_is_asked_about(browse, viewer, folder, settle, monkeypatch):
+    state, asked = browse.state, []
+    monkeypatch.setattr(
+        "napari_atomicity.gui.docks.browse.dock.confirm", lambda *a: bool(asked.append(a[-1]))
+    )
+    state.current = "b.tif"
+    import_outlines(browse, monkeypatch, folder / "outlines" / "a_rois.zip")
+    settle(viewer)
+    assert "outlines of a.tif" in asked[0] and state.analysis("b.tif") is None
+
+
 def test_several_files_belong_to_images_by_name(browse, viewer, folder, qtbot, settle, monkeypatch):
     state = browse.state
     import_outlines(browse, monkeypatch, *sorted((folder / "outlines").iterdir()))

@@ -27,12 +27,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ....core.errors import WriteError
+from ....core.errors import ReadError, WriteError
 from ....core.text import pluralise
 from ....io.images import reader_of, suffixes
 from ....io.outline_files import SUFFIXES, match_outlines, read_outlines
 from ....pipeline.run_request import RunRequest
 from ....project import SUFFIX, Project, project_file
+from ....state.window_state import WindowState
 from ... import tasks
 from ...controls.forms import (
     folded,
@@ -152,6 +153,20 @@ def choose_open_or_add(parent: QWidget, folder: str, project: Project) -> str:
 
 
 _REFRESH_MS = 600
+
+
+def _wants_outlines(dock: Dock, file: str, state: WindowState) -> bool:
+    """Ask before a file whose name is that of another image is measured in the open one."""
+    try:
+        (owner,) = match_outlines([file], state.images)
+    except ReadError:  # the name of no image, or of several
+        return True
+    return owner == state.current or confirm(
+        dock,
+        "Outlines of another image?",
+        f"By its name, {Path(file).name} has the outlines of {owner}. Measure them in "
+        f"{state.current}? You can undo this.",
+    )
 
 
 class Browse(Dock):
@@ -488,6 +503,8 @@ class Browse(Dock):
         """Measure outlines of other programs: one file in the open image, several by name."""
         title, types = "Outlines of clusters", f"Outlines ({' '.join(f'*{s}' for s in SUFFIXES)})"
         files, _ = QFileDialog.getOpenFileNames(self, title, "", types)
+        if len(files) == 1 and not _wants_outlines(self, files[0], self.state):
+            return
         if len(files) == 1:
             read = partial(read_outlines, files[0])
             show_dock(self.binding.viewer, "Analyse").measure(lambda _: read, Path(files[0]).name)
