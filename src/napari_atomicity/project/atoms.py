@@ -411,7 +411,7 @@ class AtomRecords:
         _, viewed = self.annotations()
         return bool(((viewed["image"] == image) & (viewed["annotator"] == annotator)).any())
 
-    def set_as_viewed(self, annotator: str) -> set[str]:
+    def images_viewed_by(self, annotator: str) -> set[str]:
         """Return the images that an annotator has set as viewed, without reading the marks."""
         query = "SELECT image_id FROM looked WHERE annotator = ?"
         with self._file.reading() as db:

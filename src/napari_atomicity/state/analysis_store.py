@@ -157,12 +157,28 @@ def _without_replaced(after: Analysis, before: Analysis, added: frozenset[int]) 
     for frame in np.unique(old.loc[by_hand, "frame"]):
         mine = np.flatnonzero(by_hand & (old["frame"] == frame))
         found = np.flatnonzero(new["frame"] == frame)
+        if not len(found):
+            continue
+        # Only neighbours: there may be thousands of others.
+        reach = _longest_px([before.outlines[i] for i in mine] + [after.outlines[i] for i in found])
+        found = found[cKDTree(at_old[mine]).query(at_new[found])[0] <= reach]
         for i in found:
             gone[i] |= inside_any(at_old[mine], [after.outlines[i]]).sum() > 1
         for i in mine:
             parts = found[inside_any(at_new[found], [before.outlines[i]])]
             gone[parts] |= len(parts) > 1
     return remove_rows(after, new.loc[gone, "cluster_id"]) if gone.any() else after
+
+
+def _longest_px(outlines: list[np.ndarray]) -> float:
+    """Return the longest diagonal of the boxes around outlines in pixels."""
+    corners = [outline for outline in outlines if len(outline)]
+    if not corners:
+        return 0.0
+    starts = np.cumsum([0, *map(len, corners[:-1])])
+    joined = np.concatenate(corners)
+    extent = np.maximum.reduceat(joined, starts) - np.minimum.reduceat(joined, starts)
+    return float(np.hypot(*extent.T).max())
 
 
 def _everything(analysis: Analysis) -> ClusterRows:

@@ -374,7 +374,7 @@ class Dispersion(Dock):
         state = self.state
         if state.project is None or not state.blind:
             return set()
-        return state.project.atoms.set_as_viewed(state.annotator)
+        return state.project.atoms.images_viewed_by(state.annotator)
 
     def _micrographs(self, images: dict[str, ImageAtoms]) -> dict[str, Micrograph]:
         """Return the micrographs of images whose support is not known yet."""

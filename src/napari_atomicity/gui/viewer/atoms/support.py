@@ -6,7 +6,7 @@ import numpy as np
 
 from ...controls.questions import show_info
 from ..canvas import Canvas
-from ..clusters.regions import PolygonEditor
+from ..clusters.regions import PolygonEditor, count_polygons
 from ..layers.layers import VACUUM, ImageLayers
 from ..layers.points import ATOMS
 from ..layers.polygons import SUPPORT, Polygons
@@ -68,7 +68,7 @@ class SupportEditor(PolygonEditor):
         book, before = self._state.atoms, self._state.atoms.of(image)
         if before is None:
             return
-        is_drawn = sum(map(len, polygons)) > sum(map(len, self.in_state(image)))
+        is_drawn = count_polygons(polygons) > count_polygons(self.in_state(image))
         book.set_support(image, *polygons)
         after = book.of(image)
         if is_drawn and after is not None and np.array_equal(before.support, after.support):

@@ -54,6 +54,11 @@ def _before_lasso_ends(layer: Shapes, event: Any) -> Iterator[None]:
         compat.close_freehand_polygon(layer)
 
 
+def count_polygons(polygons: tuple[Polygons, ...]) -> int:
+    """Count the polygons of all colours."""
+    return sum(map(len, polygons))
+
+
 def _count_lines(polygons: tuple[Polygons, ...]) -> int:
     """Count the polygons whose corners are on a line, up to half a pixel."""
     n = 0
@@ -151,7 +156,7 @@ class PolygonEditor:
             layer.mode = _FREEHAND  # the next one by dragging or by clicks
         drawn, before = known.polygons[self.kind].read(), self.in_state(known.image)
         changed = not same_polygons(drawn, before) and self.attempt(known, drawn)
-        if changed and sum(map(len, drawn)) > sum(map(len, before)):
+        if changed and count_polygons(drawn) > count_polygons(before):
             self.stop_drawing(layer)  # the next click is no corner, and Ctrl+Z undoes
 
     def attempt(self, known: ImageLayers, polygons: tuple[Polygons, ...]) -> bool:
