@@ -102,7 +102,8 @@ class Person:
         """Take the file that the browser has downloaded, under whatever name."""
         downloads, end = self.page.context.browser.downloads, time.monotonic() + WAIT / 1000
         while time.monotonic() < end:
-            for path in downloads.iterdir():
+            # A browser renames a file once it is whole: until then it is not ours to take.
+            for path in (each for each in downloads.iterdir() if each.suffix != ".crdownload"):
                 text = path.read_text("utf-8", "replace")
                 if text.endswith("}\n") and '"kind": "answers"' in text:
                     path.unlink()
