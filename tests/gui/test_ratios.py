@@ -652,4 +652,14 @@ def test_the_parity_plot_names_the_point_at_the_mouse(dock):
     assert plot.text_at(QPointF(2, 2)) == ""
     axes = plot.figure.axes[0]
     assert axes.get_xlim() == axes.get_ylim() and axes.get_xlim()[1] > 75
+    # The window shows the whole caption.
+    type_reference(dock, "Pt19:Pt70 = 1:1")
+    for size in ((300, 190), (500, 240)):
+        plot.resize(*size)
+        draw_now(plot)
+        figure = plot.figure
+        caption = figure.axes[0]._left_title
+        assert "side by side" in caption.get_text().replace("\n", " ")
+        box = caption.get_window_extent(figure.canvas.get_renderer())
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height
     assert [text.get_text() for text in axes.get_legend().get_texts()] == list(CLASSES)

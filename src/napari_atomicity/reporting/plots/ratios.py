@@ -288,6 +288,7 @@ def draw_parity(
         )  # fmt: skip
     ends = (-0.03 * top, 1.03 * top)
     axes.set(xlabel="Reference / %", ylabel="Found / %", xlim=ends, ylim=ends, aspect="equal")
+    axes.set_anchor("W")  # the caption, which starts at the axes, has the room at the right
     moved = bool((places[:, 0] != 100 * pairs["reference"]).any())
     style_axes(axes, look, *(["Points with equal references side by side."] if moved else []))
     # matplotlib omits names that begin with "_", unless they are set afterwards.
