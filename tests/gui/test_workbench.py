@@ -23,6 +23,7 @@ from napari_atomicity import analyse
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.gui import tasks
 from napari_atomicity.gui.controls import shortcuts
+from napari_atomicity.gui.controls.forms import CollapsibleSection
 from napari_atomicity.gui.controls.settings import settings
 from napari_atomicity.gui.docks.adapt.dock import Adapt
 from napari_atomicity.gui.docks.gallery import Gallery
@@ -170,13 +171,20 @@ def test_nothing_is_cut_at_the_right_of_a_dock_in_a_small_window(window, model, 
 
     def check_fits(name, dock):
         areas = [area for area in dock.findChildren(QScrollArea) if area.isVisible()]
-        widths = [(area.widget().width(), area.viewport().width()) for area in areas]
+        widths = [
+            (max(inner.width(), inner.minimumSizeHint().width()), area.viewport().width())
+            for area in areas
+            if (inner := area.widget())
+        ]
         assert [(name, content, room) for content, room in widths if content > room] == []
 
     for space in WORKSPACES:
         open_workbench(viewer, space.name)
         for name in space.docks:
             dock = show_dock(viewer, name)
+            settle(viewer)
+            for section in dock.findChildren(CollapsibleSection):
+                section.button.setChecked(True)
             settle(viewer)
             # A scroll bar may come and go while a dock is laid out.
             qtbot.waitUntil(partial(check_fits, name, dock))

@@ -11,7 +11,6 @@ from qtpy.QtCore import Qt, QUrl
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import (
     QFileDialog,
-    QHBoxLayout,
     QLineEdit,
     QMenu,
     QPushButton,
@@ -28,7 +27,7 @@ from ...state.export import Choices, Snapshot, export, snapshot
 from ...state.window_state import WindowState
 from ...statistics.ratios.prevalence import METHODS
 from ..controls.bars import ALL_IMAGES, keeps_ratios
-from ..controls.forms import ComboBox, folded, labelled, main_button, new_form
+from ..controls.forms import STRETCH, ComboBox, folded, labelled, main_button, new_form, new_row
 from ..controls.save_dialogs import choose_new_folder
 from ..controls.settings import RATIO_METHOD, remember
 from ..controls.settings_form import form_of
@@ -120,10 +119,11 @@ class Report(Dock):
         self.result.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.result.setAccessibleName("Files written")
         self.result.hide()
-        self.content.addLayout(self._buttons())
+        self._add_buttons()
         self.add(self._settings())
 
-    def _buttons(self) -> QHBoxLayout:
+    def _add_buttons(self) -> None:
+        """Add two rows: one of all buttons would be wider than the docks around a report."""
         self.open_button = QPushButton("Open report")
         self.open_button.setToolTip("Open the report in the web browser.")
         self.open_button.clicked.connect(self.open_report)
@@ -140,11 +140,8 @@ class Report(Dock):
         self.table_button.setMenu(menu)
         what = "the analysis of all images"
         self.copy_as = copy_as_button(self, self._runs, what)
-        row = QHBoxLayout()
-        for button in (self.open_button, self.folder_button, self.table_button, self.copy_as):
-            row.addWidget(button)
-        row.addStretch(1)
-        return row
+        self.content.addLayout(new_row(self.open_button, self.folder_button, STRETCH))
+        self.content.addLayout(new_row(self.table_button, self.copy_as, STRETCH))
 
     def _settings(self) -> QWidget:
         self.title = QLineEdit()
