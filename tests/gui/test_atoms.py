@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from dataclasses import replace
@@ -424,10 +425,28 @@ def test_a_click_on_an_extent_selects_the_atoms_of_its_groups(found, book):
     assert sum(column.value for column in chart.columns) == len(groups) > 0
     at = next(i for i, column in enumerate(chart.columns) if column.value)
     QTest.mouseClick(chart, LEFT, PLAIN, chart._box(at).center().toPoint())
-    low = float(chart.columns[at].label)
+    low, high = map(float, chart.columns[at].label.split("–"))
     extent = table["group_extent_nm"]
-    inside = (table["group_size"] > 1) & (extent >= low - 0.05) & (extent < low + 0.15)
+    inside = (table["group_size"] > 1) & (extent >= low) & (extent < high)
     assert book.selection == {("field", i) for i in table.loc[inside, "atom_id"]}
+
+
+def test_a_narrow_chart_names_some_of_its_columns_and_no_name_covers_another(qtbot, monkeypatch):
+    written = []
+    monkeypatch.setattr(
+        ColumnChart, "_tick", lambda _, painter, x, y, words: written.append((words, x))
+    )
+    chart = ColumnChart()
+    qtbot.addWidget(chart)
+    chart.resize(240, 80)
+    ranges = [f"{i / 10:g}–{(i + 1) / 10:g}" for i in range(20)]
+    for names, every in ((ranges, False), ([str(i) for i in range(1, 7)], True)):
+        chart.show_columns([ChartColumn(1, "#56b4e9", name) for name in names])
+        written.clear()
+        chart.grab()
+        assert 3 <= len(written) and (len(written) == len(names)) == every
+        width = chart.fontMetrics().horizontalAdvance(names[0]) * 0.8  # the font is smaller
+        assert all(b - a > width for (_, a), (_, b) in itertools.pairwise(written))
 
 
 def test_isolated_atoms_have_no_extents(found, book, settled):

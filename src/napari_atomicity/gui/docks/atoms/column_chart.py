@@ -82,10 +82,14 @@ class ColumnChart(Drawing):
             self.inset_px, above, self.width() - 2 * self.inset_px, self.height() - above - line - 2
         )
 
+    def _pitch(self) -> float:
+        """Return the distance of the columns."""
+        share = self._area().width() / max(len(self._columns), 1)
+        return min(share, 3.2 * self.fontMetrics().height())
+
     def _box(self, index: int) -> QRectF:
         """Where a column stands, as high as all may be."""
-        area = self._area()
-        width = min(area.width() / max(len(self._columns), 1), 3.2 * self.fontMetrics().height())
+        area, width = self._area(), self._pitch()
         gap = 0.12 * width if width > 8 else 0.0
         return QRectF(area.left() + index * width + gap, area.top(), width - 2 * gap, area.height())
 
@@ -119,6 +123,12 @@ class ColumnChart(Drawing):
         highest = max((c.value for c in self._columns), default=0.0)
         for i, column in enumerate(self._columns):
             self._paint_column(painter, metrics, column, self._box(i), highest)
+        longest = max((metrics.horizontalAdvance(c.label) for c in self._columns), default=0.0)
+        if longest > 0:  # only every n-th column is named if long names have no room
+            every = math.ceil((longest + metrics.averageCharWidth()) / self._pitch())
+            for i in range(0, len(self._columns), every):
+                x, y = self._box(i).center().x(), self.height() - metrics.descent() - 1
+                self._tick(painter, x, y, self._columns[i].label)
         for share, words in self._ticks:
             x = area.left() + share * area.width()
             self._tick(painter, x, self.height() - metrics.descent() - 1, words)
@@ -145,12 +155,6 @@ class ColumnChart(Drawing):
                 painter.setPen(Qt.PenStyle.NoPen)
             painter.setBrush(colour)
             painter.drawRect(filled)
-            if self._counts:
-                self._name(painter, metrics, f"{column.value:g}", box, filled.top() - 2)
-        self._name(painter, metrics, column.label, box, self.height() - metrics.descent() - 1)
-
-    def _name(
-        self, painter: QPainter, metrics: QFontMetricsF, words: str, box: QRectF, y: float
-    ) -> None:
-        if words and metrics.horizontalAdvance(words) < 1.4 * box.width():
-            self._tick(painter, box.center().x(), y, words)
+            words = f"{column.value:g}" if self._counts else ""
+            if words and metrics.horizontalAdvance(words) < 1.4 * box.width():
+                self._tick(painter, box.center().x(), filled.top() - 2, words)

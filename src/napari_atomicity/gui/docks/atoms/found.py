@@ -139,7 +139,7 @@ def extent_columns(extents: pd.DataFrame) -> list[ChartColumn]:
     for row in extents.itertuples():
         low, high, n = float(row.low_nm), float(row.high_nm), int(row.groups)
         text = f"{pluralise(n, 'group')} of {low:.2g} to {high:.2g} nm: click to select"
-        columns.append(ChartColumn(float(n), colour, f"{low:.2g}", text))
+        columns.append(ChartColumn(float(n), colour, f"{low:.2g}–{high:.2g}", text))
     return columns
 
 
