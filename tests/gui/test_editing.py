@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from brightness import PIXEL_NM
 from mouse import LEFT, move, on_canvas
+from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
@@ -621,6 +622,19 @@ def test_a_region_without_an_area_is_refused(shown, settle, qtbot, errors):
     assert binding.state.clusters.regions("field") == () and len(layer.data) == 0
     assert len(binding.state.history) == n_steps
     assert shown.layers.selection.active is layer  # and can be drawn again
+    # A straight drag: napari would name its own settings.
+    errors.clear()
+    n_messages = len(notification_manager.records)
+    QTest.mousePress(canvas, LEFT, pos=first)
+    for step in range(1, 9):
+        QTest.qWait(20)
+        move(canvas, first + (second - first) * (step / 8))
+    QTest.mouseRelease(canvas, LEFT, pos=second)
+    qtbot.waitUntil(lambda: bool(errors))
+    assert "what was drawn in field has no area. Draw around" in errors[0]
+    assert not [m for m in notification_manager.records[n_messages:] if "RDP" in m.message]
+    assert binding.state.clusters.regions("field") == () and len(layer.data) == 0
+    assert shown.layers.selection.active is layer
 
 
 def selected_ids(binding) -> set[int]:

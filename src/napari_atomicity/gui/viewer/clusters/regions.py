@@ -9,7 +9,7 @@ import numpy as np
 from napari.layers import Shapes
 
 from ....core.errors import AtomicityError
-from ...controls.questions import attempt
+from ...controls.questions import attempt, format_advice, show_error
 from ...controls.refresher import single_shot
 from ..canvas import Canvas
 from ..layers import compat
@@ -50,8 +50,15 @@ def _before_lasso_ends(layer: Shapes, event: Any) -> Iterator[None]:
         return
     if len(layer.data[-1]) <= 2:
         compat.continue_click_by_click(layer)
-    else:
-        compat.close_freehand_polygon(layer)
+    elif not compat.close_freehand_polygon(layer):
+        show_error(format_advice(_no_area(layer.metadata[ROLE]["image"])))
+
+
+def _no_area(image: str) -> AtomicityError:
+    return AtomicityError(
+        f"what was drawn in {image} has no area",
+        advice="Draw around a region, or click three corners that are not on a line",
+    )
 
 
 def count_polygons(polygons: tuple[Polygons, ...]) -> int:
@@ -164,10 +171,7 @@ class PolygonEditor:
 
         def edit() -> None:
             if _count_lines(polygons) > _count_lines(self.in_state(known.image)):
-                raise AtomicityError(
-                    f"what was drawn in {known.image} has no area",
-                    advice="Draw around a region, or click three corners that are not on a line",
-                )
+                raise _no_area(known.image)
             self.edit_state(known.image, polygons)
 
         return attempt(edit, lambda: self.write(known))

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Shapes
+from napari.layers.shapes._shapes_utils import rdp
+from napari.settings import get_settings
 from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 
@@ -138,13 +140,17 @@ def continue_click_by_click(layer: Any) -> None:
     layer.selected_data = selected  # napari moves the next corner of a selected shape only
 
 
-def close_freehand_polygon(layer: Any) -> None:
-    """End the path that was drawn by dragging where it began.
+def close_freehand_polygon(layer: Any) -> bool:
+    """End the path that was drawn by dragging where it began; return whether it has an area.
 
-    napari simplifies the path, then drops its last corner: that may be a corner of the region.
+    napari simplifies the path, then drops its last corner: that may be a corner of the region. It
+    discards a path without an area, and warns of its own settings if there were many corners.
     """
     shape = layer._data_view.shapes[layer._moving_value[0]]
-    layer._data_view.edit(layer._moving_value[0], np.vstack([shape.data, shape.data[:1]]))
+    closed = np.vstack([shape.data, shape.data[:1]])
+    has_area = len(rdp(closed, get_settings().experimental.rdp_epsilon)) > 3
+    layer._data_view.edit(layer._moving_value[0], closed if has_area else closed[-3:])
+    return has_area
 
 
 def take_back_corner(layer: Any) -> bool:
