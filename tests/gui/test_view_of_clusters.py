@@ -319,6 +319,8 @@ def test_there_is_no_colour_bar_without_class_maps(shown, binding, settle):
     bar = getattr(binding.canvas.layer(FIELD, "class map raw"), "colorbar", None)
     if bar is None:
         pytest.skip("this napari has no colour bars")
+    assert compat.text_overlay(shown).position == "top_left"
+    assert bar.position == "bottom_right"  # beside the text is no room in a narrow canvas
     # As a blind annotator sees it.
     analysis = replace(binding.state.analysis(FIELD), class_maps={})
     binding.state.clusters.set_analysis(analysis)

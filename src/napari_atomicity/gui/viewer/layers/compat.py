@@ -213,6 +213,7 @@ def show_colour_bar(layer: Any, size_px: tuple[float, float], on: bool = True) -
     """Switch the colour bar of an image layer on or off; napari 0.8 has none."""
     bar = getattr(layer, "colorbar", None)
     if bar is not None:
+        bar.position = "bottom_right"  # in a narrow canvas, the text at the top needs its width
         bar.size = size_px
         bar.visible = on
 
