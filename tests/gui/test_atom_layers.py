@@ -646,6 +646,8 @@ def test_the_support_is_shown_and_corrected(analysed, viewer, qtbot, press):
     layer = viewer.layers["field support"]
     assert layer is viewer.layers.selection.active
     assert "support or vacuum" in compat.text_overlay(viewer).text
+    status = layer.get_status((0.4, 0.6), dims_displayed=[0, 1], world=True)
+    assert status["coordinates"] == "y 0.40 nm, x 0.60 nm"
     draw_polygon(viewer, SQUARE)
     qtbot.waitUntil(lambda: len(atoms.of("field").support_removed) == 1)
     np.testing.assert_allclose(atoms.of("field").support_removed[0], SQUARE, atol=1)

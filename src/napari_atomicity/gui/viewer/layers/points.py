@@ -13,7 +13,7 @@ from napari.layers import Points
 from . import atom_style, compat, point_style
 from .atom_style import pixel_at
 from .layer_group import LayerGroup
-from .status_line import describe_points, format_atom, format_cluster
+from .status_line import describe_layer, format_atom, format_cluster
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class PointsView:
         )
         self._group.insert(layer)
         compat.hide_selection_markers(self._group.viewer, layer)
-        describe_points(self._group.viewer, layer, self.kind.describe)
+        describe_layer(self._group.viewer, layer, self.kind.describe)
         self._on_created(self)
         return layer
 

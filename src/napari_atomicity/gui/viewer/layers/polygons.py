@@ -17,6 +17,7 @@ from ....core.errors import AtomicityError
 from ....io.outline_files import GivenOutlines
 from . import calibration, compat
 from .layer_group import LayerGroup
+from .status_line import describe_layer
 
 Polygons = tuple[np.ndarray, ...]
 """Polygons of one colour, each of shape (n_corners, 2) in pixels (y, x)."""
@@ -61,6 +62,7 @@ class PolygonLayer:
         )
         layer.events.data.connect(compat.drop_colours_of_removed_shapes)
         self._group.insert(layer)
+        describe_layer(self._group.viewer, layer)
         return layer
 
     def set_next_colour(self, colour: int) -> None:

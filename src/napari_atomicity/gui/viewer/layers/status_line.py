@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from napari.layers import Points
+from napari.layers import Layer, Points, Shapes
 from qtpy.QtCore import QTimer
 
 from ....core.tables.cluster_table import class_confidence
@@ -62,25 +63,30 @@ def format_atom(row: pd.Series) -> str:
     return ", ".join(word for word in words if word)
 
 
-def describe_points(viewer: Any, layer: Points, describe: Callable[[pd.Series], str]) -> None:
-    """Show the point under the mouse in words; napari lists all features."""
+def describe_layer(
+    viewer: Any, layer: Points | Shapes, describe: Callable[[pd.Series], str] = lambda _: ""
+) -> None:
+    """Show the place of the mouse with its unit, and the point under it in words.
+
+    napari shows bare numbers, and lists all features.
+    """
     reference, viewer_reference = weakref.ref(layer), weakref.ref(viewer)
     last: dict[str, str] = {}
 
     def get_status(position: Any = None, **options: Any) -> dict[str, str]:
-        points = reference()
-        if points is None:
+        shown = reference()
+        if shown is None:
             return {}
-        status = super(Points, points).get_status(position, **options)
+        status = Layer.get_status(shown, position, **options)
         if position is None:
             return status
         place = np.asarray(position, float)[-2:]
-        unit = str(points.units[-1])
+        unit = str(shown.units[-1])
         unit = {"pixel": "px", "nanometer": "nm"}.get(unit, unit)
         where = f"y {place[0]:.2f} {unit}, x {place[1]:.2f} {unit}"
-        row = points.get_value(position, **options)
-        known = row is not None and 0 <= row < len(points.features)
-        words = describe(points.features.iloc[row]) if known else ""
+        row = shown.get_value(position, **options)  # of shapes a pair
+        known = isinstance(row, Integral) and 0 <= row < len(shown.features)
+        words = describe(shown.features.iloc[row]) if known else ""
         both = f"{where}: {words}" if words else where
         last.update(status, coords=where, value=words, coordinates=both)
         return dict(last)
