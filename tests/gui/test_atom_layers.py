@@ -610,7 +610,10 @@ def test_the_magnifier_shows_what_is_around_the_mouse(marking, viewer, press, qt
     size = widget.width()
     at = [picture.pixelColor(size // 2 + d, size // 2).lightness() for d in (3, 90)]
     assert at[0] > 2 * at[1]
-    # it keeps out of the way of the mouse
+    # it leaves the scale bar free, and keeps out of the way of the mouse
+    compat.show_scale_bar(viewer)
+    assert compat.scale_bar(viewer).position == "bottom_left"
+    assert widget.geometry().bottom() < viewer.window._qt_viewer.canvas.native.height() - 50
     compat.camera(viewer).center = (0.0, 0.9, 2.0)
     before, native = widget.pos(), viewer.window._qt_viewer.canvas.native
     hover_at(native, QPoint(40, native.height() - 40))

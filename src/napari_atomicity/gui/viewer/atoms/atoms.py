@@ -124,12 +124,12 @@ class Magnifier(QWidget):
             self.setFixedSize(size, size)
         right = max(0, room.width() - size - _MARGIN_PX)
         top = max(0, room.height() - size - _MARGIN_PX)
-        # The upper left corner shows the keys, the lower right one the scale bar.
-        here = QPoint(_MARGIN_PX, top)
+        # The upper left corner shows the keys, the lower left one the scale bar.
+        here = QPoint(_MARGIN_PX, max(0, top - _SCALE_BAR_PX))
         if mouse is not None:
             near = size + 2 * _MARGIN_PX
-            if mouse[0] < near and mouse[1] > room.height() - near:
-                here = QPoint(right, max(0, top - _SCALE_BAR_PX))
+            if mouse[0] < near and mouse[1] > here.y() - _MARGIN_PX:
+                here = QPoint(right, top)
         if self.pos() != here:
             self.move(here)
 
