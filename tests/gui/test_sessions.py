@@ -97,6 +97,21 @@ def test_images_of_a_folder_are_a_session(opened):
     assert text.endswith("session morning")
 
 
+def test_after_the_menu_of_another_row_the_shown_image_is_selected(opened, viewer, settle, qtbot):
+    click_row(opened, 0)
+    settle(viewer)
+    updated(opened)
+    menu = open_menu(opened, row=1)
+    assert menu.selected() == ["b.tif"]
+    QTest.keyClick(menu, Qt.Key.Key_Escape)
+    qtbot.waitUntil(lambda: menu.selected() == ["a.tif"])
+    assert opened.list.currentIndex().row() == 0 and opened.state.current == "a.tif"
+    menu = open_menu(opened, row=1)
+    choose(menu, menu.split_action)  # is for the row under the mouse
+    assert row_sessions(opened)["b.tif"] == "session morning (2)"
+    qtbot.waitUntil(lambda: menu.selected() == ["a.tif"])
+
+
 def test_images_are_grouped_split_joined_and_derived(
     opened,
     viewer,

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QItemSelectionModel, QModelIndex, QPoint, QTimer
+from qtpy.QtCore import QModelIndex, QPoint, QTimer
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -315,10 +315,7 @@ class Browse(Dock):
         index = self.model.index(self.model.row_of(self.state.current))
         # Only then: other rows may be selected for their session.
         if shown != self._listed and index != self.list.currentIndex():
-            # By itself Qt would add the row to those selected while Ctrl is held, as in Ctrl+Z.
-            one = QItemSelectionModel.SelectionFlag.ClearAndSelect
-            self.list.selectionModel().setCurrentIndex(index, one)
-            self.list.scrollTo(index)
+            self.list.select_row(index)
         self._listed = shown
         self.list.setUniformItemSizes(not self.model.has_errors)
         self._show_project()

@@ -8,7 +8,16 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from qtpy.QtCore import QAbstractListModel, QModelIndex, QObject, QRect, QRectF, QSize, Qt
+from qtpy.QtCore import (
+    QAbstractListModel,
+    QItemSelectionModel,
+    QModelIndex,
+    QObject,
+    QRect,
+    QRectF,
+    QSize,
+    Qt,
+)
 from qtpy.QtGui import QColor, QFont, QFontMetrics, QPainter, QPixmap
 from qtpy.QtWidgets import QListView, QStyle, QStyledItemDelegate, QStyleOptionViewItem
 
@@ -424,3 +433,18 @@ class ImageList(QListView):
         self.setMinimumHeight(round(ROW_LINES * self.fontMetrics().height()))
         self.setSelectionMode(QListView.SelectionMode.ExtendedSelection)
         self.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+
+    def select_row(self, index: QModelIndex) -> None:
+        """Select one row alone."""
+        # By itself Qt would add the row to those selected while Ctrl is held, as in Ctrl+Z.
+        one = QItemSelectionModel.SelectionFlag.ClearAndSelect
+        self.selectionModel().setCurrentIndex(index, one)
+        self.scrollTo(index)
+
+    def select_shown(self) -> None:
+        """Select the image on show, if the right mouse button has selected another one."""
+        model = self.model()
+        assert isinstance(model, ImageModel)
+        index = model.index(model.row_of(model.state.current))
+        if index.isValid() and not self.selectionModel().isSelected(index):
+            self.select_row(index)

@@ -27,10 +27,11 @@ from ....pipeline.acquisition_sessions import (
 )
 from ....state.window_state import WindowState
 from ...controls.questions import TextQuestion, attempt, show_info, show_warning
+from ...controls.refresher import single_shot
 from ...panels.forms import busy
 from ...panels.session_scale import session_of_image
 from ...panels.table_files import TABLE_TYPES
-from .image_list import selected_images
+from .image_list import ImageList, selected_images
 
 _MAX_NAMES = 5
 
@@ -125,7 +126,7 @@ class SampleMenu(QMenu):
 class ImageMenu(QMenu):
     """Group the selected images into sessions and samples, enter what is known, or remove them."""
 
-    def __init__(self, state: WindowState, images: QListView) -> None:
+    def __init__(self, state: WindowState, images: ImageList) -> None:
         super().__init__("Selected images", images)
         self._state, self._list = state, images
         self.setToolTipsVisible(True)
@@ -183,6 +184,10 @@ class ImageMenu(QMenu):
             self._remove,
         )
         self.aboutToShow.connect(self.update_actions)
+        # Not at once: the chosen entry is for the images that are selected now.
+        later = single_shot(images.select_shown, owner=self)
+        self.aboutToHide.connect(later.start)
+        self.aboutToShow.connect(later.stop)
 
     def _add(self, text: str, tooltip: str, slot: Callable[[], None]) -> QAction:
         action = self.addAction(text)
