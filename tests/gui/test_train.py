@@ -22,6 +22,7 @@ from napari_atomicity.core.progress import check
 from napari_atomicity.core.tables.cluster_table import corrected
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.train.dock import Train, free_path, summary
+from napari_atomicity.gui.panels import forms
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.models.files import read_model, user_folder
 from napari_atomicity.state.window_state import TaskState
@@ -88,6 +89,12 @@ def test_return_counts_the_images_of_a_folder_again(dock, folder, qtbot, monkeyp
     shutil.copy(file, file.with_stem("another"))
     QTest.keyClick(dock.folder, Qt.Key.Key_Return)
     qtbot.waitUntil(lambda: "Pt19: 3 images" in dock.folder.found.text())
+    # Another folder is counted once, not by the key and by the field.
+    counted = []
+    monkeypatch.setattr(forms.tasks, "start", lambda *a, **b: counted.append(a[2]))
+    dock.folder.setText(str(folder))
+    QTest.keyClick(dock.folder, Qt.Key.Key_Return)
+    assert counted == [str(folder)]
 
 
 def test_a_folder_becomes_a_model_that_other_docks_can_ask(

@@ -502,8 +502,11 @@ class SizeSelectedFolder(PathField):
             self._count_again()
 
     def _count_again(self) -> None:
-        """Count the images of the same folder, which may have others now."""
-        if self.path is not None:
+        """Count the images of the same folder, which may have others now.
+
+        Another folder that was just entered is counted when it is chosen.
+        """
+        if self.path is not None and self.text() == self._last:
             self._start_count()
 
     def _count(self) -> None:
