@@ -10,7 +10,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from mouse import at, drag, move
 from qtpy.QtCore import QByteArray, QEvent, QPoint, QPointF, Qt
-from qtpy.QtGui import QImage, QMouseEvent, QWheelEvent
+from qtpy.QtGui import QHelpEvent, QImage, QMouseEvent, QWheelEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QWidget
 from synthetic import CLASSES, made_up
@@ -411,6 +411,21 @@ def test_columns_of_the_table_are_offered_and_colour_the_points(dock, state):
     dock.update_now()
     assert dock.colour_combo.findText("session_name") < 0
     assert dock.colour_combo.currentText() == "ood_score"
+
+
+def test_the_tooltip_of_the_legend_says_what_ratios_does_not_count(dock, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        "napari_atomicity.gui.scatter.legend.QToolTip.showText",
+        lambda place, text, widget: shown.append(text),
+    )
+    name = dock.legend.entries[0].name
+    first = dock.legend._boxes(dock.legend.width())[0].center().toPoint()
+    for place in (first, QPoint(dock.legend.width() - 2, 2)):
+        here = dock.legend.mapToGlobal(place)
+        QApplication.sendEvent(dock.legend, QHelpEvent(QEvent.Type.ToolTip, place, here))
+        assert "not counted in Ratios: cut by the border" in shown[-1]
+        assert (f"of {name}: click to select" in shown[-1]) == (place == first)
 
 
 def test_a_legend_of_very_many_stays_small(qtbot):

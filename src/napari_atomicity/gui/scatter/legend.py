@@ -140,12 +140,11 @@ class Legend(QWidget):
 
     def event(self, event: QEvent) -> bool:
         if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
+            words = [self.toolTip()] if self._entries else []
             for entry, box in zip(self._entries, self._boxes(self.width()), strict=False):
                 if box.contains(QPointF(event.pos())):
-                    words = f"{entry.count} of {entry.name}: click to select them"
-                    QToolTip.showText(event.globalPos(), words, self)
-                    return True
-            QToolTip.hideText()
+                    words.insert(0, f"{entry.count} of {entry.name}: click to select them")
+            QToolTip.showText(event.globalPos(), "\n".join(filter(None, words)), self)
             return True
         return super().event(event)
 

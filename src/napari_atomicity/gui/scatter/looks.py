@@ -18,6 +18,11 @@ from .legend import ColourScale, Entry
 NO_LABEL = "no label"
 NOTHING = "none"
 MISSING_RGBA = to_rgba(UNKNOWN_COLOUR)
+NOT_IN_RATIOS = (
+    "The numbers include clusters that are not counted in Ratios: cut by the border, in excluded\n"
+    "regions, unknown, aggregates, or without a label."
+)
+"""What the map shows more than the ratios."""
 DIMMED = 0.25
 """Opacity of clusters in an excluded region."""
 

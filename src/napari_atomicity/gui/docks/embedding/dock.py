@@ -35,6 +35,7 @@ from ...scatter.legend import ColourScale, Legend
 from ...scatter.looks import (
     COLOURINGS,
     MISSING_RGBA,
+    NOT_IN_RATIOS,
     Looks,
     by_label,
     columns_of,
@@ -235,6 +236,7 @@ class Embedding(Dock):
         self.scatter.theme_changed.connect(self._on_theme)
         self.fit_button.clicked.connect(self.scatter.fit)
         self.legend = Legend()
+        self.legend.setToolTip(NOT_IN_RATIOS)
         self.legend.clicked.connect(self._on_legend)
         self.place_button = QPushButton()
         self.place_button.setToolTip(
