@@ -377,6 +377,8 @@ def test_the_buttons_go_to_an_operating_point(found, state, book, settled):
     strict = book.of("field").threshold
     assert strict == analysis.threshold_at_precision(0.95)
     assert analysis.expected_at(strict)["precision"] >= 0.95
+    for button in (found.threshold.best_button, found.threshold.precision_button):
+        assert "also those marked by hand" in button.toolTip()
     click(found.threshold.best_button)
     settled()
     best = book.of("field").threshold

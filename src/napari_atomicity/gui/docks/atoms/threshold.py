@@ -125,6 +125,10 @@ STEPS = 1000
 BINS = 50
 PRECISION = 0.9
 _COUNTED = "#56b4e9"
+_ALL_CANDIDATES = (
+    "All candidates count, also those marked by hand, which the scores above leave out: marking "
+    "does not move the threshold."
+)
 # Keys send no signal at the end of a movement.
 _PAUSE_MS = 700
 _TICKS = ((0.0, "0"), (0.25, "0.25"), (0.5, "0.5"), (0.75, "0.75"), (1.0, "1"))
@@ -215,12 +219,12 @@ class ThresholdPart(QWidget):
         self.best_button = QPushButton("Best F1")
         self.best_button.setToolTip(
             "Default: the threshold with the best expected F1 of this image, shrunk towards the "
-            "best threshold of other images."
+            f"best threshold of other images. {_ALL_CANDIDATES}"
         )
         self.best_button.clicked.connect(self._to_best)
         self.precision_button = QPushButton()
         self.precision_button.setToolTip(
-            "The lowest threshold of this image with this expected precision."
+            f"The lowest threshold of this image with this expected precision. {_ALL_CANDIDATES}"
         )
         self.precision_button.clicked.connect(self._to_precision)
         self.precision = spin_box(0.05, 1.0, PRECISION, 2, "")
