@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox
 from waiting import updated
 
 from napari_atomicity.gui.docks.analyse import Analyse, Classify, Detect
+from napari_atomicity.gui.docks.gallery import Gallery
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers.micrographs import layer_data
 from napari_atomicity.io.images import load
@@ -85,6 +86,12 @@ def test_detect_and_classify_one_after_the_other(dock, viewer, qtbot, settle):
     text = updated(dock.detected).text.text()
     assert f"{N_CLUSTERS} clusters, median diameter" in text and "at the border" in text
     assert rows_of(dock.legend)["not classified"].text(1) == str(N_CLUSTERS)
+    assert dock.result.text() == f"{N_CLUSTERS} clusters: {N_CLUSTERS} without a label"
+    gallery = Gallery(viewer)
+    qtbot.addWidget(gallery)
+    gallery.show()
+    without = f"; {N_CLUSTERS} not classified yet, without a picture"
+    assert updated(gallery).note.text() == f"{N_CLUSTERS} clusters{without}"
     qtbot.mouseClick(dock.classify.button, LEFT)
     settle(viewer)
     labels = binding.state.table("field")["label"]
@@ -93,6 +100,7 @@ def test_detect_and_classify_one_after_the_other(dock, viewer, qtbot, settle):
         name: int((labels == name).sum()) for name in CLASSES
     }
     assert binding.label_mode.on
+    assert "without" not in updated(gallery).note.text() + updated(dock).result.text()
 
 
 def test_steps_use_the_settings_of_analyse(dock, viewer, model, qtbot, settle):

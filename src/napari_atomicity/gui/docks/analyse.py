@@ -159,7 +159,7 @@ def _count_labels(state: WindowState, image: str) -> str:
         return found + more
     counts = merge_tracks(table)["label"].value_counts()
     order = [*state.classes(), *(x for x in counts.index if x not in state.classes())]
-    parts = [f"{counts[name]} {name}" for name in order if name and counts.get(name, 0)]
+    parts = [f"{counts[name]} {name or 'without a label'}" for name in order if name in counts]
     return found + (": " + ", ".join(parts) if parts else "") + more
 
 

@@ -188,6 +188,8 @@ class Gallery(RowsDock):
         here = int(rows.selected[order].sum())
         elsewhere = len(self.state.selection) - here
         words = in_numbers(len(rows), len(order), here, elsewhere)
+        if n_without := self.model.count_unclassified():
+            words += f"; {n_without} not classified yet, without a picture"
         words += "; read-only" if self.state.read_only else ""
         self.note.setText(words)
         self.note.setToolTip(f"<p>{words}</p>{as_table(GALLERY)}")

@@ -201,6 +201,11 @@ class GalleryModel(QAbstractListModel):
             other = len(now.order)
         return other, np.bincount(now.group[strays], minlength=len(now.names))
 
+    def count_unclassified(self) -> int:
+        """Count the clusters that are not classified: they have no patch yet."""
+        analyses = (known for known, _ in self._arrays.values())
+        return sum(len(a.table) for a in analyses if not (a.model_id or a.patches))
+
     def _show(self, arrangement: Arrangement) -> None:
         self.beginResetModel()
         self.arrangement = arrangement
