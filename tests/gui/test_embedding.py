@@ -455,7 +455,8 @@ def test_the_reference_lies_behind_with_its_names(dock, reference):
     assert dock.scatter._background == pytest.approx(reference[["umap_1", "umap_2"]].to_numpy())
     # The session's own islands have names, and the reference's that lie elsewhere.
     names, places = dock.scatter.names
-    assert sorted(names[:5]) == CLASSES and names[5:] == ["Pt19", "Pt70"]
+    assert sorted(names[:5]) == CLASSES
+    assert names[5:] == ["Pt19 (training)", "Pt70 (training)"]
     assert places[5:].tolist() == [[-9.0, 0.0], [0.0, 8.0]]
     assert dock.scatter._names.ink.pos[5, :2] == pytest.approx(
         dock.scatter.to_canvas([-9.0, 0.0])[0]
@@ -507,6 +508,7 @@ def test_each_island_of_a_label_has_a_name_and_stragglers_have_none():
     # The same name near by is the same island.
     reference = ["Pt41", "Pt41"], np.array([[0.5, 0.5], [9.0, 0.0]])
     assert named((names, places), reference, 10.0)[1][2:].tolist() == [[9.0, 0.0]]
+    assert named(([], np.empty((0, 2))), reference, 10.0)[0] == ["Pt41", "Pt41"]
     assert islands(points.assign(label="unknown"))[0] == []
 
 

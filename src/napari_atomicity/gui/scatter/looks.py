@@ -282,12 +282,15 @@ def names_of_map(
 def named(
     own: tuple[list[str], np.ndarray], reference: tuple[list[str], np.ndarray], extent: float
 ) -> tuple[list[str], np.ndarray]:
-    """Return the names of own islands, and of islands of the reference elsewhere."""
+    """Return the names of own islands, and of islands of the reference elsewhere.
+
+    Where a label has both, the name of the reference says that it is that of training clusters.
+    """
     names, places = list(own[0]), list(own[1])
     for name, at in zip(*reference, strict=True):
         near = [p for n, p in zip(*own, strict=True) if n == name]
         if all(np.hypot(*(at - p)) > extent / 8 for p in near):
-            names.append(name)
+            names.append(f"{name} (training)" if near else name)
             places.append(at)
     return names, np.reshape(places, (-1, 2))
 
