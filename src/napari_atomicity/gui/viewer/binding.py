@@ -339,12 +339,13 @@ class Binding:
         self.refresher.resume()
 
     def _on_project(self) -> None:
-        """Remove the layers of the previous project."""
+        """Remove the layers and the message of the previous project."""
         canvas, viewer = self.canvas, self.viewer
         # In the same epoch the images were only saved in a new project.
         if viewer is None or self._epoch == self.state.epoch:
             return
         self._epoch = self.state.epoch
+        canvas.show_message("")  # what it said is of other images, and may promise to undo
         if self.state.images:  # the image is displayed before the docks
             self.refresher.postpone(DOCKS_WAIT_MS)
         for image, known in list(canvas.layers.items()):
