@@ -50,9 +50,9 @@ def test_detections_on_bright_clusters_are_said_and_left_out(found, truth):
     apart = np.linalg.norm(place[:, None] - clusters[None], axis=2).min(axis=1)
     told = summary(atoms)
     assert 0 < (apart < 0.3).sum() <= told.n_on_clusters <= (apart < 1.5).sum()
-    assert told.kinds["atoms"].sum() == len(place) - told.n_on_clusters
+    assert told.kinds["atoms"].sum() == len(place) - told.n_on_clusters - told.n_off_support
     in_groups = told.kinds.query("kind != 'isolated'")["groups"].sum()
-    assert extent_data(atoms.not_in_clusters)["groups"].sum() == in_groups
+    assert extent_data(atoms.on_support)["groups"].sum() == in_groups
     spread = compute_image_dispersion(atoms, DispersionSettings(simulations=1))
     assert spread.dispersion.n_off_support == told.n_on_clusters + told.n_off_support
     assert told.area_nm2 == pytest.approx(spread.dispersion.area_nm2)

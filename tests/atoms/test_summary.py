@@ -60,11 +60,19 @@ def test_figures_of_isolated_atoms_a_dimer_and_one_in_the_vacuum():
     assert found.density_per_nm2 == pytest.approx(statistics.density.value)
     assert found.density_per_nm2 != pytest.approx(found.counted_density_per_nm2)
     assert found.kinds.set_index("kind")["atoms"].to_dict() == {
-        "isolated": 4, "dimer": 2, "multimer": 0, "cluster": 0,
+        "isolated": 3, "dimer": 2, "multimer": 0, "cluster": 0,
     }  # fmt: skip
-    assert found.sizes[["size", "groups"]].to_numpy().tolist() == [[1, 4], [2, 1]]
-    apart = np.sort([4, 4, 20, np.hypot(10, 10), np.hypot(10, 10), np.hypot(15, 25)])
+    assert found.sizes[["size", "groups"]].to_numpy().tolist() == [[1, 3], [2, 1]]
+    apart = [4, 4, 20, np.hypot(10, 10), np.hypot(10, 10)]
     assert found.nearest_nm == pytest.approx(np.median(apart) * PIXEL_NM)
+
+
+def test_what_is_off_the_support_is_in_no_group():
+    support = np.ones((40, 60), bool)
+    support[:, 50:] = False
+    found = summary(image_atoms(candidates([(10, 48), (10, 52), (30, 52), (30, 54)]), support))
+    assert (found.n_atoms, found.n_off_support) == (4, 3)
+    assert found.kinds["atoms"].tolist() == [1, 0, 0, 0] and np.isnan(found.nearest_nm)
 
 
 def test_frames_of_a_stack_are_added_up_and_never_grouped():

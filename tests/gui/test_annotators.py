@@ -368,6 +368,23 @@ def test_marks_that_come_by_merging_are_shown(opened, project, tmp_path, settle,
 
 
 # ---- the comparison
+def test_the_effect_says_of_how_many_images_it_is(opened, project, settle, viewer):
+    three(project)
+    project.atoms.mark_as_viewed(["b.tif"], "Ada")
+    dock = opened()
+    click(dock.button)
+    settle(viewer)
+    title = dock.results.titles[3]
+    assert title.text().endswith("in the 1 of 2 images that all annotators reviewed")
+    project.atoms.mark_as_viewed(["c.tif"], "Dora")
+    dock.state.annotator = "Bo"
+    settle_soon(dock, settle, viewer)
+    click(dock.button)
+    settle(viewer)
+    assert title.text().endswith("no image was reviewed by all annotators")
+    assert title.isVisible() and not dock.results.views[2].isVisible()
+
+
 def test_people_are_compared_with_each_other_and_with_the_model(
     opened, project, settle, viewer, tmp_path, monkeypatch
 ):

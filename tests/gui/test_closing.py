@@ -186,6 +186,22 @@ def test_another_project_does_not_drop_edits_of_an_image_without_a_file(
     settle(viewer)
 
 
+def test_a_message_of_a_project_ends_with_it(viewer, tmp_path, settle):
+    folder, other = tmp_path / "monday", tmp_path / "tuesday"
+    for path in (folder, other):
+        path.mkdir()
+        write(path / "a.tif")
+    binding = binding_of(viewer)
+    binding.projects.open(folder)
+    settle(viewer)
+    binding.canvas.show_message("Ctrl+Z brings them back.")
+    binding.projects.open(other)
+    settle(viewer)
+    assert not binding.state.history and "Ctrl+Z" not in viewer.status
+    binding.projects.leave(stops_work=True)
+    settle(viewer)
+
+
 @pytest.mark.parametrize("in_project", [True, False])
 def test_another_project_is_not_opened_before_work_may_be_stopped(
     viewer, answer, tmp_path, settle, in_project

@@ -65,6 +65,21 @@ def test_labels_become_clusters_which_can_be_undone(viewer, state, settle):
     assert state.analysis("field") is None
 
 
+@pytest.mark.parametrize("step", ["Analyse", "Detect"])
+def test_a_new_analysis_says_that_it_replaced_outlines(viewer, state, settle, step):
+    viewer.add_labels(discs((40, 40), (120, 200)), name="cells")
+    choose_in_menu(viewer)
+    settle(viewer)
+    show_dock(viewer, step).run() if step == "Analyse" else show_dock(viewer, step).step.run()
+    settle(viewer)
+    assert len(state.table("field")) > 2
+    assert viewer.status == "The imported outlines were replaced. Ctrl+Z brings them back."
+    viewer.status = ""
+    show_dock(viewer, "Analyse").run()  # there are none any more
+    settle(viewer)
+    assert viewer.status == ""
+
+
 def test_shapes_are_measured_where_they_appear(viewer, state, settle):
     shapes = viewer.add_shapes(name="drawn", scale=(2 * PIXEL_NM,) * 2, translate=(PIXEL_NM, 0))
     # In pixels of the image: 2 y + 1, 2 x.

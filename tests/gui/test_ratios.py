@@ -23,7 +23,7 @@ from napari_atomicity.gui.docks.ratios import dock as docks
 from napari_atomicity.gui.docks.ratios.dock import Ratios
 from napari_atomicity.gui.docks.ratios.table import summary
 from napari_atomicity.gui.docks.report import Report
-from napari_atomicity.gui.viewer.binding import state_of
+from napari_atomicity.gui.viewer.binding import binding_of, state_of
 from napari_atomicity.io.clipboard import html_table, latex_table
 from napari_atomicity.io.files import write_json
 from napari_atomicity.io.reference_ratios import parse_reference
@@ -503,7 +503,7 @@ def test_a_line_that_makes_no_sense_is_told(dock, line, words):
     assert all(math.isnan(b.reference) for b in dock.chart.bars)
 
 
-def test_a_reference_belongs_to_its_project_and_to_its_classes(dock, state, tmp_path, settle):
+def test_a_reference_belongs_to_its_project_and_to_its_classes(dock, state, tmp_path, qtbot):
     type_reference(dock, "Pt19:Pt70 = 3:1")
     report = Report(dock.binding.viewer)
     assert report.choices().reference is None  # it is that of this image
@@ -539,8 +539,35 @@ def test_a_reference_belongs_to_its_project_and_to_its_classes(dock, state, tmp_
     assert report.choices().reference is None
     report.deleteLater()
     projects.open(tmp_path / "monday.atomicity")
-    settle(dock.binding.viewer)
-    assert dock.reference.line.text() == "Pt19:Pt70 = 3:1"
+    qtbot.waitUntil(lambda: dock.reference.line.text() == "Pt19:Pt70 = 3:1")
+
+
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_a_reference_is_in_the_project_after_the_window_was_closed(
+    dock, state, load, tmp_path, make_napari_viewer, qtbot, is_loaded
+):
+    file = tmp_path / "monday.atomicity"
+    state.attach_project(Project(file))
+    if is_loaded:
+        load("class,fraction\nPt19,3\nPt70,1\n")
+    else:
+        type_reference(dock, "Pt19:Pt70 = 3:1")
+    line = dock.reference.line.text()
+    dock.binding.projects.leave(stops_work=True)
+    other = make_napari_viewer()
+    binding_of(other).projects.open(file)
+    again = Ratios(other)
+    qtbot.addWidget(again)
+    again.show()
+    qtbot.waitUntil(lambda: again.reference.line.text() == line)
+    assert again.reference.known(ALL) == {"Pt19": 0.75, "Pt70": 0.25}
+    later = Ratios(other)  # opened after the project
+    qtbot.addWidget(later)
+    assert later.reference.line.text() == line
+    type_reference(again, "")
+    binding_of(other).projects.leave(stops_work=True)
+    with Project(file) as project:
+        assert project.setting("window")["reference"] == {"line": "", "table": None}
 
 
 def test_the_report_says_beforehand_that_a_reference_of_one_image_is_left_out(dock, qtbot):

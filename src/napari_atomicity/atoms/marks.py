@@ -76,16 +76,15 @@ class ImageAtoms:
         return with_neighbours(table, self.group_distance_nm)
 
     @cached_property
-    def not_in_clusters(self) -> pd.DataFrame:
-        """Atom table without detections on bright clusters, with distances and groups of its own.
+    def on_support(self) -> pd.DataFrame:
+        """Atom table of the support alone, with distances and groups of its own.
 
-        Detections on what a person has added to the support stay.
+        Without a known support it has all atoms.
         """
-        if self.bright_clusters is None or self.support is None:
+        if self.support is None:
             return self.table
-        clusters = self.bright_clusters & ~self.support
-        left_out = support.is_on_support(clusters, self.table, self.pixel_size_nm)
-        return with_neighbours(self.table[~left_out], self.group_distance_nm)
+        on = support.is_on_support(self.support, self.table, self.pixel_size_nm)
+        return with_neighbours(self.table[on], self.group_distance_nm)
 
     @cached_property
     def species(self) -> Species | None:

@@ -23,10 +23,9 @@ class Summary:
     n_by_person: int
     n_uncertain: int
     area_nm2: float  # area of the support of all frames with contrast; NaN if it is unknown
-    # number of detections on bright clusters, which are excluded from densities, groups and
-    # distances
+    # numbers of detections on bright clusters and of others outside the support, which are excluded
+    # from densities, groups and distances
     n_on_clusters: int
-    # number of other atoms outside the support, which are excluded from densities
     n_off_support: int
     # expected number of atoms on the support: the sum of the probabilities of all candidates,
     # corrected for atoms that are no candidates; NaN without support
@@ -51,16 +50,18 @@ class Summary:
 
 def summary(atoms: ImageAtoms) -> Summary:
     """Summarise the atoms of an image."""
-    every, table, support = atoms.table, atoms.not_in_clusters, atoms.support
+    every, table, support = atoms.table, atoms.on_support, atoms.support
     by_person, uncertain = int((every["origin"] == PERSON).sum()), int(every["uncertain"].sum())
     # groups are numbered through all frames
     group_size = groups.sizes(table["group_id"].to_numpy())
-    area, off, expected = float("nan"), 0, float("nan")
+    area, on_clusters, expected = float("nan"), 0, float("nan")
     if support is not None:
         flat = () if atoms.analysis is None else atoms.analysis.flat_frames
         masks = np.delete(support if support.ndim == 3 else support[None], list(flat), axis=0)
         area = float(masks.sum()) * atoms.pixel_size_nm**2
-        off = int((~is_on_support(support, table, atoms.pixel_size_nm)).sum())
+        if atoms.bright_clusters is not None:
+            clusters = atoms.bright_clusters & ~support
+            on_clusters = int(is_on_support(clusters, every, atoms.pixel_size_nm).sum())
         probable = atoms.probabilities
         on = is_on_support(support, probable, atoms.pixel_size_nm)
         on &= ~probable["frame"].isin(flat).to_numpy()
@@ -71,8 +72,8 @@ def summary(atoms: ImageAtoms) -> Summary:
         by_person,
         uncertain,
         area,
-        len(every) - len(table),
-        off,
+        on_clusters,
+        len(every) - len(table) - on_clusters,
         expected,
         groups.kinds(group_size),
         groups.size_distribution(group_size),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -315,6 +315,11 @@ class Queue:
     def key(self, position: int) -> Key:
         """Return the cluster at a position of the queue."""
         return str(self.images[position]), int(self.ids[position])
+
+    def extended(self, image: str, ids: Sequence[int]) -> Queue:
+        """Return the queue with more clusters at its end, which no estimate is made from."""
+        images = np.append(self.images, np.full(len(ids), image, object))
+        return replace(self, images=images, ids=np.append(self.ids, np.array(ids, int)))
 
     @property
     def order(self) -> Order:

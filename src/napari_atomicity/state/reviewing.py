@@ -16,7 +16,7 @@ from ..statistics.stratified_accuracy import Accuracy, stratified_share
 from .cluster_rows import ids_of, ids_of_image
 from .edits import RemoveClusters, ReplaceClusters
 from .review_queue import Queue
-from .window_state import WindowState
+from .window_state import Step, WindowState
 
 # ---- the accuracy of labels, estimated from the answers of a review
 #
@@ -72,6 +72,8 @@ def accuracy(
     """Estimate how often the predictions are right, from the answers so far."""
     if not queue.strata:
         return None
+    n_drawn = len(queue.stratum)  # without those that took the place of others since
+    predicted, said, removed, gone = (x[:n_drawn] for x in (predicted, said, removed, gone))
     of_stratum = np.array([s.label for s in queue.strata], object)[queue.stratum]
     label = np.where((predicted == "") & (of_stratum != ""), of_stratum, predicted)
     answered = ((said != "") & (predicted != "")) | removed
@@ -98,7 +100,7 @@ def accuracy(
             counts(of_class & right)[inside],
         )  # fmt: skip
     return Accuracy(
-        stratified_share(size, n, hits), by_class, len(queue), queue.population, int(removed.sum())
+        stratified_share(size, n, hits), by_class, n_drawn, queue.population, int(removed.sum())
     )
 
 
@@ -168,7 +170,7 @@ class Reviewing:
     """One review: answers become edits of the session, and the next cluster comes by itself.
 
     Answers are read from the tables of the window's state, so that an undo or another dock counts
-    like a key.
+    like a key. Clusters into which one of the queue is split or merged join the queue.
 
     Signals: ``moved()`` when another cluster is shown, others are selected, or an answer came or
     went.
@@ -189,6 +191,7 @@ class Reviewing:
         self.queue = queue
         self.annotator = annotator
         n = len(queue)
+        self._place = np.arange(n)
         self._said = np.full(n, "", object)
         self._is_labelled = np.zeros(n, bool)
         self._predicted = np.full(n, "", object)
@@ -205,8 +208,10 @@ class Reviewing:
         self._times: list[float] = []
         self._since = time.monotonic()
         self._ignores_selection = False
-        for key in removed:
-            self._cross(key)
+        for image, cluster_id in removed:
+            self._crossed[self._positions(image, [cluster_id])] = True
+        for step in state.history:
+            self._follow(step)
         self._read_all()
         self._crossed &= ~self._there
         first = self._open_from(-1)
@@ -323,11 +328,14 @@ class Reviewing:
 
     # ---- answers
     def answer(self, label: str) -> None:
-        """Label the cluster that is shown, and go to the next one."""
+        """Label the cluster that is shown, and go to the next one; as in `answer_all`."""
         position = self.position
-        with self._in_whose_name():
-            self.state.clusters.relabel([self.key], label)
-        self._answered(position)
+        self.answer_all({self.key: label})
+        now = time.monotonic()
+        self._times.append(min(now - self._since, _LONGEST_S))
+        self._touched[position] = True
+        self._changed.clear()
+        self._go(self._open_from(position))
 
     def agree(self) -> bool:
         """Confirm the prediction; return False if there is none."""
@@ -338,10 +346,7 @@ class Reviewing:
 
     def not_a_cluster(self) -> None:
         """Remove the cluster that is shown: it was a false detection."""
-        position = self.position
-        with self._in_whose_name():
-            self.state.clusters.remove([self.key])
-        self._answered(position)
+        self.answer(NOT_A_CLUSTER)
 
     def take_back(self) -> bool:
         """Take the label back; return False if there was none."""
@@ -352,13 +357,6 @@ class Reviewing:
         self._touched[self.position] = False
         self.moved.emit()
         return True
-
-    def _answered(self, position: int) -> None:
-        now = time.monotonic()
-        self._times.append(min(now - self._since, _LONGEST_S))
-        self._touched[position] = True
-        self._changed.clear()
-        self._go(self._open_from(position))
 
     def answer_all(self, labels: Mapping[Key, str]) -> None:
         """Answers to several clusters in one step; `NOT_A_CLUSTER` takes one out, in another."""
@@ -424,15 +422,17 @@ class Reviewing:
     def _open_from(self, position: int) -> int | None:
         """Return the next cluster without an answer, from the start again after the end."""
         waiting = np.flatnonzero(self._there & ~self.answered)
-        later = waiting[waiting > position]
+        place = np.append(self._place, -1)  # that of -1, before the first
+        waiting = waiting[np.argsort(place[waiting], kind="stable")]
+        beyond = place[waiting] - place[position]
+        later = waiting[(beyond > 0) | ((beyond == 0) & (waiting > position))]
         found = later if len(later) else waiting
         return int(found[0]) if len(found) else None
 
-    def position_of(self, key: Key) -> int | None:
-        """Where a cluster is in the queue."""
-        at = self._of_image.get(key[0], np.zeros(0, int))
-        found = at[self.queue.ids[at] == key[1]]
-        return int(found[0]) if len(found) else None
+    def _positions(self, image: str, ids: Iterable[int]) -> np.ndarray:
+        """Return where clusters of an image are in the queue."""
+        at = self._of_image.get(image, np.zeros(0, int))
+        return at[np.isin(self.queue.ids[at], list(ids))]
 
     @contextmanager
     def following_changes(self) -> Iterator[None]:
@@ -448,10 +448,12 @@ class Reviewing:
         changed, self._changed = self._changed, []
         self._touched[changed] = self._is_labelled[changed]
         there = [i for i in changed if self._there[i]]
-        if there:
+        gone = (i for i in changed if not self._there[i])
+        replaced = [i for i in gone if replaced_by(self.state, self.queue.key(i))]
+        if replaced:
+            self._go(replaced[-1], where_shown=True)  # redo has selected what it was replaced by
+        elif there:
             self._go(there[-1], where_shown=True)
-        elif changed and replaced_by(self.state, self.queue.key(changed[-1])):
-            self._go(changed[-1], where_shown=True)  # redo has selected what it was replaced by
         elif changed:
             self._go(self._open_from(changed[-1]), where_shown=True)
 
@@ -496,27 +498,45 @@ class Reviewing:
         self._predicted[self._there] = predicted[row[self._there]]
 
     def _on_change(self, images: Sequence[str]) -> None:
+        for step in self.state.history[-1:]:
+            self._follow(step)
         for image in images:
             if image in self._of_image:
                 self._changed += self._read(image).tolist()
                 self.moved.emit()
-        # What the last step removed is no cluster: a person found that.
-        for edit in (edit for step in self.state.history[-1:] for edit in step.edits):
-            if isinstance(edit, RemoveClusters):
-                for cluster_id in edit.cluster_ids:
-                    self._cross((edit.image, cluster_id))
 
-    def _cross(self, key: Key) -> None:
-        position = self.position_of(key)
-        if position is not None:
-            self._crossed[position] = True
+    def _follow(self, step: Step) -> None:
+        """Note what a step removed: a person found that it is no cluster. Pieces join the queue."""
+        for edit in step.edits:
+            if isinstance(edit, RemoveClusters):
+                self._crossed[self._positions(edit.image, edit.cluster_ids)] = True
+            elif isinstance(edit, ReplaceClusters):
+                image, before, after = edit.image, ids_of(edit.before), ids_of(edit.after)
+                gone = self._positions(image, before - after)
+                if len(gone):
+                    known = self.queue.ids[self._positions(image, after)]
+                    self._append(image, sorted(after - {*known.tolist()}), self._place[gone].min())
+
+    def _append(self, image: str, ids: list[int], place: int) -> None:
+        """Append clusters to the queue, which come in the place of those that they replace."""
+        n, n_new = len(self.queue), len(ids)
+        self._place = np.append(self._place, np.full(n_new, place))
+        self.queue = self.queue.extended(image, ids)
+        self._of_image[image] = np.append(self._of_image[image], n + np.arange(n_new))
+        texts, flags = np.full(n_new, "", object), np.zeros(n_new, bool)
+        self._said, self._predicted = (np.append(x, texts) for x in (self._said, self._predicted))
+        self._is_labelled, self._there, self._crossed, self._touched = (
+            np.append(x, flags)
+            for x in (self._is_labelled, self._there, self._crossed, self._touched)
+        )
 
     def _on_selection(self, keys: frozenset[Key]) -> None:
         """Go to a cluster of the queue that was clicked."""
         if self._ignores_selection:
             return
-        position = self.position_of(next(iter(keys))) if len(keys) == 1 else None
-        if position is not None and position != self.position:
-            self._shown.go(position)
+        clicked = keys if len(keys) == 1 else ()
+        found = [int(at) for image, i in clicked for at in self._positions(image, [i])]
+        if found and found[0] != self.position:
+            self._shown.go(found[0])
             self._since = time.monotonic()
         self.moved.emit()

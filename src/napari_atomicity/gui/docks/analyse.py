@@ -52,6 +52,7 @@ from ..panels.steps import (
     DetectionResult,
     DetectStep,
     analyse_in_session,
+    set_result,
 )
 from ..panels.table_files import copy_as_button
 from ..viewer.binding import Binding
@@ -286,13 +287,8 @@ class Analyse(Dock):
         )
 
     def _done(self, step: str, labelled: LabelledAnalysis) -> None:
-        analysis = labelled.analysis
-        if not self.binding.accepts(analysis):
-            return
-        self.state.clusters.set_analysis(
-            analysis, step, soon=True, records=labelled.records_in(self.state)
-        )
-        self._then()
+        if set_result(self.binding, labelled, step, soon=True):
+            self._then()
 
     def _then(self) -> None:
         """Continue once the analysis is in the window's state, which takes a few turns."""

@@ -192,7 +192,7 @@ class Report(Dock):
     # ---- contents
     def refresh(self) -> None:
         words = [summary(self.state)]
-        if self.binding.leaves_out_reference and not self.reference.text().strip():
+        if self.binding.reference.left_out and not self.reference.text().strip():
             words.append(LEFT_OUT)
         self.words.setText(" ".join(words))
         self.table_button.setEnabled(self._has_analysis())
@@ -224,7 +224,7 @@ class Report(Dock):
         Raises `TableError` if the reference cannot be parsed.
         """
         line = self.reference.text().strip()
-        reference = self._reference if line else self.binding.known_ratios
+        reference = self._reference if line else self.binding.reference.for_all
         if reference is None and line:
             reference = parse_reference(line)
         return Choices(

@@ -92,6 +92,26 @@ def classify_image(
     return replace(labelled, analysis=embed_clusters(labelled.analysis, request.model, stop))
 
 
+def set_result(
+    binding: Binding, labelled: LabelledAnalysis, step: str, *, soon: bool = False
+) -> bool:
+    """Set a new analysis as a step of undo; return False if the image has changed meanwhile.
+
+    Say so if detected clusters take the place of imported outlines.
+    """
+    state, analysis = binding.state, labelled.analysis
+    if not binding.accepts(analysis):
+        return False
+    before = state.analysis(analysis.micrograph.name)
+    records = labelled.records_in(state)
+    state.clusters.set_analysis(analysis, step, soon=soon, records=records)
+    had_outlines = before is not None and "outlines" in before.parameters
+    if had_outlines and "outlines" not in analysis.parameters:
+        binding.canvas.show_message(OUTLINES_REPLACED)
+    return True
+
+
+OUTLINES_REPLACED = "The imported outlines were replaced. Ctrl+Z brings them back."
 NO_CLUSTER = "No cluster was found. A lower threshold finds fainter ones."
 
 
@@ -188,8 +208,8 @@ class DetectStep(_Step):
             )
 
     def _show_result(self, analysis: Analysis) -> None:
-        if self.binding.accepts(analysis):
-            self.state.clusters.set_analysis(analysis, f"detect in {analysis.micrograph.name}")
+        labelled = LabelledAnalysis(analysis)
+        set_result(self.binding, labelled, f"detect in {analysis.micrograph.name}")
 
 
 class ClassifyStep(_Step):

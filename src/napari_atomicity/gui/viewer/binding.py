@@ -11,8 +11,6 @@ import weakref
 from functools import lru_cache, partial
 from typing import Any
 
-import pandas as pd
-from psygnal import Signal
 from qtpy.QtCore import QTimer
 
 from ...core.tables.cluster_table import Key
@@ -36,6 +34,7 @@ from .layers.micrographs import is_micrograph
 from .models import choose_model, chosen_model
 from .overlays import Overlays
 from .projects import Projects, has_unstored_edits, may_remove_image
+from .reference import Reference
 from .tracks import TrackView
 
 # ---- the view of a window as a project stores it: image, selection, camera, visible layers
@@ -146,14 +145,9 @@ class Binding:
     """Keep the layers of a viewer and the state of its window the same.
 
     Docks and shortcuts use its parts: `canvas` (layers of images), `clusters` and `overlays` (what
-    is drawn), `edits` (what buttons and keys do), `atoms`, `tracks`, `label_mode`, `projects`.
+    is drawn), `edits` (what buttons and keys do), `atoms`, `tracks`, `label_mode`, `reference`,
+    `projects`.
     """
-
-    known_ratios: pd.DataFrame | None = None
-    """Reference of *Ratios* for all images, which a report takes too."""
-    leaves_out_reference = False
-    """Whether *Ratios* has a reference of the shown image, which a report leaves out."""
-    reference_changed = Signal()
 
     def __init__(self, viewer: Any) -> None:
         compat.import_soon()
@@ -184,6 +178,8 @@ class Binding:
         self._view_settings = ViewSettings(
             canvas, self.clusters, self.overlays, self.current_image, self.label_mode
         )
+        self.reference = Reference(state)
+        self.projects.remember("reference", self.reference.stored, self.reference.restore)
         self.projects.remember("view", self._view_settings.get, self._view_settings.restore)
         for key in (MODEL, ATOM_MODEL):  # others have another one: classes would change unnoticed
             self.projects.remember(key, partial(chosen_model, key), partial(choose_model, key))
@@ -217,7 +213,7 @@ class Binding:
             "support_shown": self.atoms.support_shown,
             "review_changed": self.label_mode.review_changed,
             "review_moved": self.label_mode.review_moved,
-            "reference_changed": self.reference_changed,
+            "reference_changed": self.reference.left_out_changed,
         }
 
     @property
@@ -232,13 +228,6 @@ class Binding:
         parts: tuple[Any, ...] = (*shown, self.state, self.tracks, self.refresher)
         waiting = any(part.busy for part in parts)
         return not (waiting or tasks.running(self.state) or is_removing_layers(self.viewer))
-
-    def set_reference(self, for_all: pd.DataFrame | None, leaves_out: bool = False) -> None:
-        """Set the reference of *Ratios*, or that it has one which a report leaves out."""
-        self.known_ratios = for_all
-        if leaves_out != self.leaves_out_reference:
-            self.leaves_out_reference = leaves_out
-            self.reference_changed.emit()
 
     # ---- edits
     def accepts(self, analysis: Analysis) -> bool:
@@ -350,12 +339,13 @@ class Binding:
         self.refresher.resume()
 
     def _on_project(self) -> None:
-        """Remove the layers of the previous project."""
+        """Remove the layers and the message of the previous project."""
         canvas, viewer = self.canvas, self.viewer
         # In the same epoch the images were only saved in a new project.
         if viewer is None or self._epoch == self.state.epoch:
             return
         self._epoch = self.state.epoch
+        canvas.show_message("")  # what it said is of other images, and may promise to undo
         if self.state.images:  # the image is displayed before the docks
             self.refresher.postpone(DOCKS_WAIT_MS)
         for image, known in list(canvas.layers.items()):

@@ -23,6 +23,7 @@ from .text import (
     f1_table,
     format_agreement,
     format_annotators,
+    format_effect,
     format_expert,
     rater_lines,
 )
@@ -107,12 +108,12 @@ class Results(QWidget):
         headers, scores = f1_table(compared)
         self.f1.show(scores, headers)
         self.f1.tooltips = [_F1] * len(headers)
+        self.titles[3].setText(format_effect(compared))
         self.effect.show(effect_lines(compared.consensus.effect))
         several = len(scores) > 1 or bool(compared.with_themselves)
         for widget in (self.titles[2], self.views[1]):
             widget.setVisible(several)
-        for widget in (self.titles[3], self.views[2]):
-            widget.setVisible(bool(self.effect.lines))
+        self.views[2].setVisible(bool(self.effect.lines))
         self.notes.setText("\n".join(f"• {note}" for note in compared.notes))
 
 

@@ -142,6 +142,16 @@ def f1_table(compared: AnnotatorComparison) -> tuple[list[str], list[tuple[str, 
     return ["F1", *names], [(a, *(cell(a, b) for b in names)) for a in names]
 
 
+def format_effect(compared: AnnotatorComparison) -> str:
+    """Format the title of the effect of disagreement: images that all annotators reviewed."""
+    people = compared.annotations.looked.groupby("image")["annotator"].nunique()
+    n = int((people == len(compared.consensus.annotators)).sum())
+    if not n:
+        return "Effect of disagreement on the result: no image was reviewed by all annotators"
+    of = pluralise(len(people), "image")
+    return f"Effect of disagreement on the result, in the {n} of {of} that all annotators reviewed"
+
+
 def effect_lines(effect: pd.DataFrame) -> list[tuple[str, ...]]:
     """Return annotator, atoms, density and distance of nearest neighbours."""
     return [

@@ -58,13 +58,12 @@ def format_found(found: Summary) -> str:
         parts.append(f"{found.n_by_person} marked by hand")
     if found.n_uncertain:
         parts.append(f"{found.n_uncertain} uncertain")
+    left_out = "left out of density, distances and groups"
     if found.n_on_clusters:
-        parts.append(
-            f"{pluralise(found.n_on_clusters, 'detection')} on bright clusters, left out of "
-            "density, distances and groups"
-        )
+        n = pluralise(found.n_on_clusters, "detection")
+        parts.append(f"{n} on bright clusters, {left_out}")
     if found.n_off_support:
-        words = f"{found.n_off_support} off the support, not in the density"
+        words = f"{found.n_off_support} off the support, {left_out}"
         if found.n_off_support > found.n_atoms / 2:
             words += " (most of them: correct the support if that is no vacuum)"
         parts.append(words)
@@ -160,8 +159,8 @@ class FoundPart(QWidget):
         )
         self.kinds_label = wrapped_label("What the bars count")
         self.kinds_label.setText(
-            "Detections above the threshold in groups (fractions of the atoms and distances with "
-            "intervals: dock Dispersion):"
+            "Detections above the threshold on the support, in groups (fractions of the atoms and "
+            "distances with intervals: dock Dispersion):"
         )
         self.kinds = BarChart()
         self.kinds.setAccessibleName("Atoms alone and in groups")
@@ -316,7 +315,7 @@ class FoundPart(QWidget):
         """Select the atoms of the groups in a column."""
         if self._atoms is None:
             return
-        table, size = self._atoms.not_in_clusters, index + 1
+        table, size = self._atoms.on_support, index + 1
         of_size = table["group_size"] >= size if size == MAX_SIZES else table["group_size"] == size
         image = self._atoms.image
         self._book.select((image, i) for i in table.loc[of_size, "atom_id"].tolist())
@@ -325,7 +324,7 @@ class FoundPart(QWidget):
         """Select the atoms of the groups in a column of extents."""
         if self._atoms is None:
             return
-        image, table = self._atoms.image, self._atoms.not_in_clusters
+        image, table = self._atoms.image, self._atoms.on_support
         inside = GROUP_EXTENTS.members(table, self._extents) == index
         self._book.select((image, i) for i in table.loc[inside, "atom_id"].tolist())
 

@@ -60,7 +60,7 @@ def figures(
     atoms: ImageAtoms,
 ) -> tuple[ImageAtoms, Summary, pd.DataFrame, Completeness | None]:
     """Return the atoms of an image, summary, groups by extent, and completeness if it is known."""
-    return atoms, summary(atoms), extent_data(atoms.not_in_clusters), atoms.completeness
+    return atoms, summary(atoms), extent_data(atoms.on_support), atoms.completeness
 
 
 def inject_test_atoms(

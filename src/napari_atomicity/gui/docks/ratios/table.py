@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,7 @@ from ....core.errors import TableError
 from ....core.palette import colour_of, symbol_of
 from ....core.tables.cluster_table import AGGREGATE, ALL, UNKNOWN
 from ....core.text import capital, pluralise
-from ....io.reference_ratios import EXAMPLE, parse_reference
+from ....io.reference_ratios import EXAMPLE
 from ....io.tables import read_reference
 from ....reporting.image_warnings import LOW_CONFIDENCE
 from ....reporting.plots.ratios import PARITY
@@ -142,10 +141,6 @@ class RatioModel(QAbstractTableModel):
         return None
 
 
-_REFERENCES: WeakKeyDictionary[Binding, dict[Path | int, tuple[Any, ...]]] = WeakKeyDictionary()
-"""Of each window: project, or number of what was open without one → what `ReferencePart` shows."""
-
-
 class ReferencePart(Panel):
     """Known ratios, typed or loaded, and their comparison with those that were found.
 
@@ -157,8 +152,6 @@ class ReferencePart(Panel):
     def __init__(self, binding: Binding) -> None:
         super().__init__(binding)
         self.comparison: Comparison | None = None
-        self.typed: pd.DataFrame | None = None
-        self.loaded: pd.DataFrame | None = None
         self.line = QLineEdit()
         self.line.setPlaceholderText(EXAMPLE)
         self.line.setClearButtonEnabled(True)
@@ -184,37 +177,30 @@ class ReferencePart(Panel):
         layout.addLayout(new_row(label, (self.line, 1), self.load_button))
         layout.addWidget(self.verdict)
         layout.addWidget(self.parity)
-        self._epoch = self.state.epoch
-        self._restore()
-        follow(self, self.state.project_changed, self._on_project)
+        self.show_comparison(None)
+        self._show_line()
+        follow(self, self.state.project_changed, self._show_line)
+        follow(self, self.binding.reference.restored, self._on_restored)
 
     @property
-    def _key(self) -> Path | int:
-        """Which images the reference is of: a project, or what is open without one."""
-        project = self.state.project
-        return self.state.epoch if project is None else project.path
+    def typed(self) -> pd.DataFrame | None:
+        """The typed reference."""
+        return self.binding.reference.typed
 
-    def _on_project(self) -> None:
-        """Show the reference of the project that was opened, if it had one in this window."""
-        if self._epoch == self.state.epoch:
-            self._keep()  # the same images, in a new project
-        else:
-            self._epoch = self.state.epoch
-            self._restore()
+    @property
+    def loaded(self) -> pd.DataFrame | None:
+        """The reference of a file."""
+        return self.binding.reference.loaded
 
-    def _keep(self) -> None:
-        """Keep the reference for when the dock was closed, or the project is opened again."""
-        shown = self.line.text(), self.line.property("file"), self.typed, self.loaded
-        _REFERENCES.setdefault(self.binding, {})[self._key] = shown
+    def _show_line(self) -> None:
+        """Show the reference of the images that are open now."""
+        if self.line.text().strip() != self.binding.reference.line:
+            self.line.setText(self.binding.reference.line)
+            self.show_comparison(None)
 
-    def _restore(self) -> None:
-        nothing = "", None, None, None
-        kept = _REFERENCES.get(self.binding, {}).get(self._key, nothing)
-        text, file, self.typed, self.loaded = kept
-        self.binding.set_reference(self.loaded)
-        self.line.setProperty("file", file)
-        self.line.setText(text)
-        self.show_comparison(None)
+    def _on_restored(self) -> None:
+        self._show_line()
+        self.reference_changed.emit()
 
     def refusal(self) -> str:
         """Return why the reference can't be used with the present classes; "" if it can."""
@@ -235,7 +221,7 @@ class ReferencePart(Panel):
         """Give a report the reference if it fits, and is not that of a single shown image."""
         typed, fits = self.typed if scope == ALL else None, not self.refusal()
         for_all = (typed if self.loaded is None else self.loaded) if fits else None
-        self.binding.set_reference(for_all, fits and self.typed is not typed)
+        self.binding.reference.give_to_report(for_all, fits and self.typed is not typed)
 
     def known(self, scope: str | None) -> dict[str, float]:
         """Return class → reference ratio of a scope of the table of ratios."""
@@ -249,16 +235,13 @@ class ReferencePart(Panel):
         """Read the typed reference, unless the line shows the name of a loaded file."""
         line = self.line.text().strip()
         self.line.setCursorPosition(0)
-        if self.loaded is not None and line == self.line.property("file"):
+        if self.loaded is not None and line == self.binding.reference.line:
             return
-        self.typed = self.loaded = None
         error = ""
-        if line:
-            try:
-                self.typed = parse_reference(line)
-            except TableError as refused:
-                error = str(refused)
-        self._keep()
+        try:
+            self.binding.reference.enter(line)
+        except TableError as refused:
+            error = str(refused)
         self.show_comparison(None, error)
         self.reference_changed.emit()
 
@@ -268,11 +251,8 @@ class ReferencePart(Panel):
         loaded = self.attempt(lambda: read_reference(chosen)) if chosen else None
         if loaded is None:
             return
-        self.typed, self.loaded = None, loaded
-        name = Path(chosen).name
-        self.line.setProperty("file", name)
-        self.line.setText(name)
-        self._keep()
+        self.binding.reference.load(Path(chosen).name, loaded)
+        self._show_line()
         self.reference_changed.emit()
 
     def show_comparison(self, comparison: Comparison | None, message: str = "") -> None:

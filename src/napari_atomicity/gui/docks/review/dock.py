@@ -48,7 +48,7 @@ from ...panels.dock import Dock
 from ...panels.dock_windows import show_dock
 from ...panels.forms import busy
 from ...viewer.binding import Binding
-from ...viewer.clusters.labelling import focus_canvas
+from ...viewer.clusters.labelling import focus_canvas, format_progress
 from .agreement import AnnotatorPanel
 from .answers import Answers
 from .history import EditHistory
@@ -180,11 +180,6 @@ class Editing(FollowingWidget):
 
 
 # ---- words
-def format_progress(review: Reviewing) -> str:
-    """Format the progress, as in ``Reviewed 37 of 212``."""
-    return f"Reviewed {review.n_done} of {review.n}"
-
-
 def format_speed(review: Reviewing) -> str:
     """Format seed, time per cluster, time left and the number of skipped clusters."""
     words = [f"seed {review.queue.request.seed}"] if review.queue.strata else []
@@ -475,7 +470,7 @@ class Review(Dock):
         if review is not None:
             self.bar.setMaximum(max(review.n, 1))
             self.bar.setValue(review.n_done)
-            self.bar.setFormat(format_progress(review))
+            self.bar.setFormat(f"Reviewed {format_progress(review)}")
             self.answers.show_review(review)
 
     def _show_hint(self, analysed: bool) -> None:

@@ -389,9 +389,15 @@ def _format_fate(review: Reviewing) -> str:
     return f"split into clusters {new}" if " " in new else f"merged into cluster {new}"
 
 
+def format_progress(review: Reviewing) -> str:
+    """Format the progress, as in ``37 of 212, 2 deleted``; the deleted ones are among the 37."""
+    n_deleted = int(review.removed.sum())
+    return f"{review.n_done} of {review.n}" + (f", {n_deleted} deleted" if n_deleted else "")
+
+
 def format_review(review: Reviewing) -> str:
     """Return the text in the corner of the canvas: progress, the cluster and the keys."""
-    first = f"Review   {review.n_done} of {review.n}"
+    first = f"Review   {format_progress(review)}"
     if review.finished:
         first += ", all done: Esc ends"
     remark = review.remarks.get(review.key, "")
