@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ...core.acquisition_session import AcquisitionSession
 from ...core.errors import ReadError, TableError
 from ...core.micrograph import Micrograph
 from ...core.model_card import ModelCard
@@ -58,6 +59,7 @@ def adapt_images(
     pseudo_labels: str = COMBINED,  # "combined" or "diameter", see `settings.AdaptRequest`
     min_probability: float = MIN_PROBABILITY,
     accept_unchecked: bool = False,
+    sessions: Sequence[AcquisitionSession] | None = None,  # see `fine_tuning.adapt`
 ) -> Adaptation:
     """Adapt a model to images whose clusters have been found; nothing is written.
 
@@ -75,7 +77,7 @@ def adapt_images(
         pseudo_label_method=pseudo_labels,
         accept_unchecked=accept_unchecked,
     )
-    found = adapt(ready, card, tensors, settings, classifier.device, progress, stop)
+    found = adapt(ready, card, tensors, settings, classifier.device, progress, stop, sessions)
     return named(found, name)
 
 
