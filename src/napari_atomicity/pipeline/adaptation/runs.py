@@ -87,11 +87,16 @@ def classified_by(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Analysis:
-    """Classify an analysis with this model, unless it is already classified by it."""
+    """Classify an analysis with this model, unless it is already classified by it.
+
+    Clusters that the model has not seen, as pieces of a split one, get the scale of the others,
+    whose labels stay.
+    """
     own = analysis.model_id == classifier.card.model_id
-    if own and analysis.scale is not None and (analysis.table["label_predicted"] != "").all():
+    if own and analysis.scale is not None and analysis.is_embedded.all():
         return analysis
-    again = classify_clusters(analysis, classifier, progress=progress, stop=stop)
+    scale = analysis.scale if own else None
+    again = classify_clusters(analysis, classifier, progress=progress, stop=stop, scale=scale)
     # the places were in the map of another model
     return replace(again, table=again.table.assign(umap_1=np.nan, umap_2=np.nan))
 
