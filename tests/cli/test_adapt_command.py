@@ -299,7 +299,7 @@ def test_analyses_of_another_model_are_classified_first(adaptable, analysed):
 def test_a_cluster_that_is_not_classified_yet_changes_no_label_before(adaptable, analysed):
     """As a piece of a split one, which gets the scale that the session has told."""
     classifier = load_classifier(adaptable[0], "cpu")
-    shift = analysed.scale.shift + [np.log(1.5), 0]
+    shift = analysed.scale.shift + np.array([np.log(1.5), 0])
     session = apply_scale(analysed, classifier, replace(analysed.scale, shift=shift))
     assert not session.table["label_predicted"].equals(analysed.table["label_predicted"])
     bare = session.table.copy()
