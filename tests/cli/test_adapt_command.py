@@ -20,7 +20,7 @@ from napari_atomicity.pipeline.adaptation import runs as adapting, text as adapt
 from napari_atomicity.pipeline.adaptation.result import Adaptation
 from napari_atomicity.pipeline.adaptation.runs import read_corrections, with_corrections
 from napari_atomicity.pipeline.adaptation.settings import AdaptRequest
-from napari_atomicity.pipeline.analysis import analyse
+from napari_atomicity.pipeline.analysis import analyse, apply_scale
 from napari_atomicity.pipeline.session_labels import label_session
 from napari_atomicity.simulation.example_data import example_path
 from support import synthetic_analysis
@@ -294,6 +294,23 @@ def test_analyses_of_another_model_are_classified_first(adaptable, analysed):
     assert set(again.table["model_id"]) == {classifier.card.model_id}
     assert again.table["umap_1"].isna().all()
     np.testing.assert_allclose(again.embedding, analysed.embedding, atol=1e-5)
+
+
+def test_a_cluster_that_is_not_classified_yet_changes_no_label_before(adaptable, analysed):
+    """As a piece of a split one, which gets the scale that the session has told."""
+    classifier = load_classifier(adaptable[0], "cpu")
+    shift = analysed.scale.shift + np.array([np.log(1.5), 0])
+    session = apply_scale(analysed, classifier, replace(analysed.scale, shift=shift))
+    assert not session.table["label_predicted"].equals(analysed.table["label_predicted"])
+    bare = session.table.copy()
+    bare.loc[0, ["label_predicted", "label", "model_id"]] = ""
+    embedding = session.embedding.copy()
+    embedding[0] = np.nan
+    before = adapting.classified_by(
+        replace(session, table=bare, embedding=embedding, predictions=()), classifier
+    )
+    assert before.table["label"].equals(session.table["label"])
+    np.testing.assert_allclose(before.table["confidence"], session.table["confidence"], atol=1e-6)
 
 
 def test_an_adapted_model_says_who_it_is_before_it_is_saved(

@@ -16,6 +16,7 @@ from synthetic import made_up
 from napari_atomicity import load
 from napari_atomicity.gui.docks.adapt.dock import AFTER, BEFORE, MIN_CLUSTERS, Adapt, free_name
 from napari_atomicity.gui.docks.analyse import Classify
+from napari_atomicity.gui.panels.session_labels import session_labels_of
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer.models import card_of, classifier_of
 from napari_atomicity.gui.workbench.window import show_analysis
@@ -245,6 +246,36 @@ def test_all_images_are_changed_but_not_those_that_went_meanwhile(
     assert "gone" not in dock.state.images
     press(dock, dock.sides[BEFORE])
     assert new not in ids(dock, "field") | ids(dock, "other")
+
+
+def test_labelling_the_session_again_changes_nothing_after_an_adaptation(
+    dock, viewer, analysed, press, settle
+):
+    """Its labels are those of the session, with its known samples."""
+    state, names = dock.state, ("field", "other", "third")
+    for name in names:
+        micrograph = replace(analysed.micrograph, name=name)
+        table = analysed.table.assign(image=name)
+        show_analysis(viewer, replace(analysed, micrograph=micrograph, table=table))
+    settle(viewer)
+    again = session_labels_of(dock.binding)
+    again.remember()
+    state.sessions.set_known(["field"], {"Pt19": 1.0, "Pt70": 1.0})
+    state.sessions.group(["third"], "evening")
+    settle(viewer)
+    dock.images.setCurrentText("all images")
+    settle(viewer)
+    press(dock, dock.button)
+    assert {*ids(dock), *ids(dock, "third")} == {dock.result.found.card.model_id}
+    told = [state.analysis(name).parameters.get("session") for name in names]
+    assert "known_sample" in told[0] and told[1]["images"] == 2 and told[2] is None
+    labelled = [state.table(name) for name in names]
+    again.start(names)
+    settle(viewer)
+    assert "no scale changed" in again.message
+    for name, session, before in zip(names, told, labelled, strict=True):
+        assert state.analysis(name).parameters.get("session") == session
+        assert state.table(name).equals(before)
 
 
 def test_images_change_together_also_if_one_undoes_at_once(

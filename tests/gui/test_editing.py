@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -174,6 +175,22 @@ def test_split_by_a_click_and_a_key_and_back(shown, settle):
     press(shown, Qt.Key.Key_Z, keys.ControlModifier | keys.ShiftModifier)
     settle(shown)
     assert state.table("field").equals(after)
+
+
+def test_pieces_without_a_label_say_how_to_get_the_model(shown, settle, errors):
+    """As in a project that was opened where its model is not installed."""
+    binding = binding_of(shown)
+    state = binding.state
+    analysis = state.analysis("field")
+    table = analysis.table.assign(model_id="lost-1")
+    parameters = {**analysis.parameters, "model": {"model_id": "lost-1"}}
+    state.clusters.replace_predictions(replace(analysis, table=table, parameters=parameters))
+    binding.manual_editing.forget("field")
+    state.select([("field", int(table["cluster_id"][0]))])
+    binding.edits.split_selected()
+    settle(shown)
+    assert "2 new clusters have no label: the model lost-1 of this image" in errors[-1]
+    assert "Share a model…" in errors[-1] and "atomicity models add FILE" in errors[-1]
 
 
 def test_several_clusters_are_split_in_one_step(shown, settle):

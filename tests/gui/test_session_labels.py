@@ -8,6 +8,7 @@ import threading
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from bar import click_cancel
 from brightness import CLASSES, N_CLUSTERS, PIXEL_NM, offer
@@ -22,6 +23,7 @@ from waiting import updated
 
 from napari_atomicity.core.apparent_size import ApparentSize
 from napari_atomicity.core.errors import Cancelled
+from napari_atomicity.core.tables import cluster_table as tables
 from napari_atomicity.gui.docks.analyse import Analyse, Classify
 from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.docks.live.dock import RESULTS
@@ -459,6 +461,34 @@ def test_a_session_has_one_note_also_if_one_image_is_analysed_again(
     opened.open(str(morning))
     settle(viewer)
     assert records() == last
+
+
+def test_pieces_that_a_new_analysis_keeps_count_also_in_an_image_that_is_not_shown(
+    analyse_all, viewer, settle, qtbot, monkeypatch
+):
+    state = analyse_all().state
+    assert state.current != TWO and not any(TWO in layer.name for layer in viewer.layers)
+    analysis = state.analysis(TWO)
+    row, outline = analysis.table.iloc[[0]], analysis.outlines[0]
+    pieces = pd.concat([row, row], ignore_index=True)[list(tables.BEFORE_PROBABILITIES)]
+    for axis, sign in (("y", -1), ("x", 1)):
+        shift = sign * np.array([3.0, -3.0])
+        pieces[f"{axis}_px"] += shift
+        pieces[f"{axis}_nm"] += shift * PIXEL_NM
+    pieces = pieces.assign(label_predicted="", label="")
+    whole = [int(row["cluster_id"].iloc[0])]
+    new = state.clusters.replace(TWO, whole, pieces, [outline] * 2, "split")
+    settle(viewer)
+
+    def of_pieces() -> list[str]:
+        table = state.table(TWO).set_index("cluster_id")
+        return table.loc[new, "label_predicted"].tolist()
+
+    assert "" not in of_pieces()
+    monkeypatch.setattr(QMessageBox, "question", lambda *a: QMessageBox.StandardButton.Yes)
+    analyse_all()
+    assert steps(state)[-1] == "analyse 3 images" and len(state.table(TWO)) == N_CLUSTERS + 1
+    assert "" not in of_pieces()
 
 
 def test_labelling_is_cancelled(analyse_all, opened, viewer, qtbot, settle, monkeypatch, told):

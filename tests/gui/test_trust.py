@@ -161,6 +161,7 @@ def test_models_of_a_project_are_checked_before_they_are_offered(opened, models)
     assert sorted(note.split()[2] for note in notes) == [
         "cut", "deep", "no-card", "swapped", "text", "unhashed"
     ]  # fmt: skip
+    assert all("Ask its author to share it (Browse, ⋯ ▸ Share a model…)" in n for n in notes)
     assert not list(models.parent.parent.rglob("*.safetensors"))
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from math import log
 from pathlib import Path, PurePath
@@ -135,6 +135,12 @@ class AcquisitionSession:
         """Mean and standard deviation of ln scale, from an earlier session."""
         earlier = self.earlier
         return None if earlier is None else (log(earlier.intensity_per_atom), earlier.log_sd)
+
+    def limited_to(self, images: Iterable[str], classes: Iterable[str]) -> AcquisitionSession:
+        """Return the session of some of its images, with the known samples of these classes."""
+        names, labels = tuple(images), set(classes)
+        known = {i: x for i in names if (x := self.known.get(i)) and labels.issuperset(x)}
+        return replace(self, images=names, known=known)
 
 
 def group_images(

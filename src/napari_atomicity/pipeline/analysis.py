@@ -159,7 +159,6 @@ def _predict(
     """Extract patches, run the network, and assign labels."""
     from ..detection.patches import extract_patches
     from ..models.scale.intensity_scale import fit_image
-    from ..models.scale.session_images import find_scales, measure_analysis
 
     card, seconds = classifier.card, analysis.seconds
     with _timed(seconds, "scale"):
@@ -184,21 +183,44 @@ def _predict(
             "symmetries": symmetries,
             "intensity_per_atom": unit,
         },
+        scale=first,
         card=card,
     )
-    if scale is not None:
+    if scale is None:
+        labelled = classify_patches(analysis, classifier, progress, stop)
+    else:
         labelled = _label(analysis, classifier, scale, None, progress, stop)
-        return _with_parameters(labelled, device=classifier.device_name)
-    with _timed(seconds, "network"):
-        result = classifier.predict(patches, progress, stop, symmetries=symmetries)
+    return _with_parameters(labelled, device=classifier.device_name)
+
+
+def classify_patches(
+    analysis: Analysis,  # its patches are in the unit of its scale, which is a first guess
+    classifier: Classifier,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Analysis:
+    """Classify clusters from their patches, with the scale that the image has by itself."""
+    from ..models.scale.session_images import find_scales, measure_analysis
+
+    card, scale = classifier.card, analysis.scale
+    analysis = replace(
+        analysis,
+        card=card,
+        parameters={**analysis.parameters, "model": card.provenance()},
+        seconds=dict(analysis.seconds),
+    )
+    with _timed(analysis.seconds, "network"):
+        result = classifier.predict(
+            analysis.patches, progress, stop, symmetries=analysis.symmetries
+        )
     if card.apparent_size is not None and card.scale is not None:
-        with _timed(seconds, "scale"):
+        with _timed(analysis.seconds, "scale"):
             references = card.apparent_size, card.scale
             measured = measure_analysis(replace(analysis, embedding=result.embedding), references)
-            first = find_scales([measured], [analysis.table], *references)[0]
-    labelled = _label(analysis, classifier, first, result, progress, stop)
+            scale = find_scales([measured], [analysis.table], *references)[0]
+    labelled = _label(analysis, classifier, scale, result, progress, stop)
     units = [float(np.exp(x.log_scale)) for x in labelled.predictions]
-    return _with_parameters(labelled, device=classifier.device_name, **{OWN_UNITS: units})
+    return _with_parameters(labelled, **{OWN_UNITS: units})
 
 
 def _with_parameters(analysis: Analysis, **more: Any) -> Analysis:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +134,26 @@ def label_session(
         described.append(replace(a, parameters={**a.parameters, "session": about}))
     n_changed = sum(new is not old for old, new in zip(analyses, labelled, strict=True))
     return LabelledSession(described, found, n_changed, fit)
+
+
+def label_sessions(
+    analyses: Sequence[Analysis],  # images that one model has classified
+    classifier: Classifier,
+    sessions: Iterable[AcquisitionSession],
+    stop: Stop | None = None,
+) -> list[Analysis]:
+    """Label the images of each of some sessions jointly; those of no session stay as they are.
+
+    A known sample of other classes than those of the model tells nothing.
+    """
+    card, labelled = classifier.card, {a.micrograph.name: a for a in analyses}
+    for whole in sessions:
+        session = whole.limited_to(filter(labelled.__contains__, whole.images), card.classes)
+        own = [labelled[image] for image in session.images]
+        if is_labelled_jointly(session, len(own), card):
+            found = label_session(own, classifier, session=session, stop=stop).analyses
+            labelled |= zip(session.images, found, strict=True)
+    return list(labelled.values())
 
 
 def _label_each(

@@ -220,6 +220,9 @@ def _checked_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
     certainty = parameters.get("certainty_of_scale")
     if certainty is not None and as_number(certainty) is None:
         raise ValueError("the certainty of the scale is no number")
+    units = [parameters.get("intensity_per_atom", 1.0), *parameters.get("own_units", [])]
+    if not all((as_number(unit) or 0) > 0 for unit in units):
+        raise ValueError("a unit of the intensity is no positive number")
     limits = ImageLimits.from_parameters(parameters)
     if limits.solutions is not None:
         limits.solutions.shifts(0)

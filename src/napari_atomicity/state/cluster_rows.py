@@ -146,7 +146,12 @@ def only(analysis: Analysis, cluster_ids: Iterable[int]) -> Analysis:
 
 
 def unclassified(analysis: Analysis) -> list[int]:
-    """Return the ids of clusters without a prediction, in a classified analysis."""
-    if not tables.classes_of(analysis.table):
+    """Return the ids of clusters that no model has seen, in a classified analysis.
+
+    Where a model has withheld a label, or can give none, there is a model without a label.
+    """
+    table = analysis.table
+    if not tables.classes_of(table):
         return []
-    return analysis.table.loc[analysis.table["label_predicted"] == "", "cluster_id"].tolist()
+    unseen = (table["label_predicted"] == "") & (table["model_id"] == "")
+    return table.loc[unseen, "cluster_id"].tolist()

@@ -60,8 +60,8 @@ class SessionImages:
     @property
     def session(self) -> AcquisitionSession:
         """The session of the analysed images alone, with known samples of classes of the model."""
-        known = {i: x for i, x in self._known.items() if x and not self._lacks(x)}
-        return replace(self.whole, images=tuple(self._known), known=known)
+        classes = classes_of(self.analyses[-1].table) if self.analyses else ()
+        return self.whole.limited_to(self._known, classes)
 
     def _lacks(self, sample: Composition) -> list[str]:
         """Return the labels of a known sample that are no classes of the model."""

@@ -38,6 +38,11 @@ if TYPE_CHECKING:
 # ---- models that a project contains: copied into it, and, if a person agrees, out of it
 
 _DECLINED = "models not copied"
+GET_IT = (
+    "Ask its author to share it (Browse, ⋯ ▸ Share a model…), and add the file: atomicity models "
+    "add FILE"
+)
+"""What to do where a model is missing."""
 
 
 def add_model(project: Project, path: Path) -> None:
@@ -82,7 +87,7 @@ def offered_models(project: Project) -> tuple[dict[str, str], list[str]]:
             card = _checked_card(project, name)
         except (AtomicityError, RecursionError) as error:
             reason = getattr(error, "what", error)
-            notes.append(f"The model {name} in the project can't be used: {reason}.")
+            notes.append(f"The model {name} in the project can't be used: {reason}. {GET_IT}.")
             continue
         if card.sha256 not in declined:
             offered[name] = card.description or f"version {card.version or 'unknown'}"
@@ -187,11 +192,11 @@ def _classifier(model_id: str, device: str) -> Classifier:
     found = installed_model(model_id, ModelCard)
     if found is not None:
         return load_classifier(found[0], device)
+    if not model_id:
+        raise ModelError("the clusters are not classified yet", advice="Classify again")
     raise ModelError(
-        f"the model {model_id} of this image is not available"
-        if model_id
-        else "the clusters are not classified yet",
-        advice="Classify again",
+        f"the model {model_id} of this image is not available",
+        advice=f"{GET_IT}. Or classify again with another one",
     )
 
 

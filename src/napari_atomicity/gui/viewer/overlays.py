@@ -16,6 +16,7 @@ from qtpy.QtCore import QTimer
 from ...core.errors import AtomicityError, ModelError
 from ...core.micrograph import Micrograph
 from ...core.progress import Progress, Stop, check, report
+from ...core.text import pluralise
 from ...detection import Detection, DetectionSettings, measure_at, merge, split
 from ...models.analysis import Analysis
 from ...pipeline.analysis import classify_clusters, embed_clusters
@@ -81,7 +82,12 @@ def classify_some(
 ) -> Analysis:
     """Classify a few clusters and embed them in the map, if there is one."""
     tasks.cap_torch_threads()
-    classifier = _classifier(analysis, engine)
+    try:
+        classifier = _classifier(analysis, engine)
+    except ModelError as error:
+        n = len(analysis.table)
+        without = f"{pluralise(n, 'new cluster')} {'has' if n == 1 else 'have'} no label"
+        raise ModelError(f"{without}: {error.what}", error.path, error.advice) from error
     # The intensity scale is that of the image: a few clusters cannot determine it.
     analysis = classify_clusters(
         analysis, classifier, progress=progress, stop=stop, scale=analysis.scale

@@ -18,6 +18,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from ...core.acquisition_session import AcquisitionSession
 from ...core.devices import named_device_errors
 from ...core.errors import ModelError
 from ...core.model_card import ModelCard
@@ -31,7 +32,8 @@ from ...models.inference import Classifier, Prediction
 from ...models.scale.intensity_scale import SURE, fit_image, refined
 from ...models.scale.session_images import require_references
 from ...models.scaled_predictions import assign_labels, predicted_class_maps
-from ..session_labels import label_session
+from ..analysis import classify_patches
+from ..session_labels import label_session, label_sessions
 from .checks import (
     Split,
     compute_checks,
@@ -79,15 +81,16 @@ def adapt(
     device: torch.device | None = None,  # where to compute; the CPU if None
     progress: Progress | None = None,
     stop: Stop | None = None,
+    # The adapted model labels the images of each jointly; None if all images are one session
+    sessions: Sequence[AcquisitionSession] | None = None,
 ) -> Adaptation:
     """Fine-tune a model on the clusters of some images.
 
     Raises `ModelError` if the model has nothing to replay: it was made before models could be
     adapted. Raises `Cancelled` if ``stop()`` says so.
     """
-    return _Adapter(analyses, card, tensors, settings or AdaptSettings(), device).run(
-        progress, stop
-    )
+    settings = settings or AdaptSettings()
+    return _Adapter(analyses, card, tensors, settings, device, sessions).run(progress, stop)
 
 
 class _Adapter:
@@ -100,8 +103,10 @@ class _Adapter:
         tensors: dict[str, np.ndarray],
         settings: AdaptSettings,
         device: torch.device | None,
+        sessions: Sequence[AcquisitionSession] | None,
     ) -> None:
         refuse_unadaptable(card, tensors)
+        self.sessions = sessions
         self.card, self.tensors, self.settings = card, tensors, settings
         self.device = device or torch.device("cpu")
         self.old = Classifier(card, tensors, self.device)
@@ -236,13 +241,20 @@ class _Adapter:
         for apparent_size in dict.fromkeys((card.apparent_size, None)):
             card = replace(card, apparent_size=apparent_size)
             new = Classifier(card, tensors, self.device)
-            labelled = label_session([reclassified(a, new) for a in self.rescaled], new, stop=stop)
-            shifts = self._scale_shifts(labelled.analyses) or self._worse_labels(labelled.analyses)
+            labelled = self._label(new, stop)
+            shifts = self._scale_shifts(labelled) or self._worse_labels(labelled)
             if not shifts:
                 return self._result(
-                    True, _improvements(checks), card, tensors, checks, tuple(labelled.analyses)
+                    True, _improvements(checks), card, tensors, checks, tuple(labelled)
                 )
         return self._roll_back(shifts, checks=checks)
+
+    def _label(self, new: Classifier, stop: Stop | None) -> list[Analysis]:
+        """Label the images as a new analysis of their sessions with the adapted model does."""
+        alone = [classify_patches(a, new, stop=stop) for a in self.rescaled]
+        if self.sessions is None:
+            return label_session(alone, new, stop=stop).analyses
+        return label_sessions(alone, new, self.sessions, stop)
 
     def _worse_labels(self, after: Sequence[Analysis]) -> str:
         """Why the labels of the session are not better; "" if they may be."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ...core.acquisition_session import AcquisitionSession
 from ...core.errors import ReadError, TableError
 from ...core.micrograph import Micrograph
 from ...core.model_card import ModelCard
@@ -58,6 +59,7 @@ def adapt_images(
     pseudo_labels: str = COMBINED,  # "combined" or "diameter", see `settings.AdaptRequest`
     min_probability: float = MIN_PROBABILITY,
     accept_unchecked: bool = False,
+    sessions: Sequence[AcquisitionSession] | None = None,  # see `fine_tuning.adapt`
 ) -> Adaptation:
     """Adapt a model to images whose clusters have been found; nothing is written.
 
@@ -75,7 +77,7 @@ def adapt_images(
         pseudo_label_method=pseudo_labels,
         accept_unchecked=accept_unchecked,
     )
-    found = adapt(ready, card, tensors, settings, classifier.device, progress, stop)
+    found = adapt(ready, card, tensors, settings, classifier.device, progress, stop, sessions)
     return named(found, name)
 
 
@@ -85,11 +87,16 @@ def classified_by(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Analysis:
-    """Classify an analysis with this model, unless it is already classified by it."""
+    """Classify an analysis with this model, unless it is already classified by it.
+
+    Clusters that the model has not seen, as pieces of a split one, get the scale of the others,
+    whose labels stay.
+    """
     own = analysis.model_id == classifier.card.model_id
-    if own and analysis.scale is not None and (analysis.table["label_predicted"] != "").all():
+    if own and analysis.scale is not None and analysis.is_embedded.all():
         return analysis
-    again = classify_clusters(analysis, classifier, progress=progress, stop=stop)
+    scale = analysis.scale if own else None
+    again = classify_clusters(analysis, classifier, progress=progress, stop=stop, scale=scale)
     # the places were in the map of another model
     return replace(again, table=again.table.assign(umap_1=np.nan, umap_2=np.nan))
 

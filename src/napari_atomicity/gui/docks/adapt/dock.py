@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from ....core.acquisition_session import AcquisitionSession
 from ....core.errors import AtomicityError
 from ....core.progress import Progress, Stop, report, with_time_left
 from ....core.tables.cluster_table import ALL, classes_of, corrected
@@ -37,6 +38,7 @@ from ...controls.settings import MODEL, choose
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
 from ...panels.forms import ModelCombo, may_analyse
+from ...panels.session_labels import labels_together
 from ...viewer.models import keep_available, model_folder, model_id_of
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ def adapt_model(
     device: str,
     pseudo_labels: str = COMBINED,
     accept_unchecked: bool = False,
+    sessions: Sequence[AcquisitionSession] | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Result:
@@ -87,6 +90,7 @@ def adapt_model(
         stop,
         pseudo_labels,
         accept_unchecked=accept_unchecked,
+        sessions=sessions,
     )
     old = load_classifier(model, device)
     new = Classifier(found.card, found.tensors, old.device) if found.accepted else old
@@ -365,6 +369,7 @@ class Adapt(Dock):
             self.device.currentData(),
             self.pseudo_labels.currentData(),
             accept_unchecked,
+            self.state.sessions.groups() if labels_together() else None,
             message="Adapting",
             on_result=self._done,
             key="adapt",

@@ -10,7 +10,6 @@ from typing import Any
 
 from psygnal import Signal
 
-from ....state.cluster_rows import unclassified
 from ...controls.refresher import single_shot
 from ..canvas import Canvas
 from ..layers import compat
@@ -71,6 +70,8 @@ class ClusterDisplay(PointsDisplay):
         """Show the analysis of an image; without one, remove its layers."""
         self.refresh(image)
         known, analysis = self._canvas.layers.get(image), self._state.analysis(image)
+        if analysis is not None:  # also of an image without layers: its clusters count
+            self._manual_editing.classify_new(image, analysis)
         if known is None:
             return
         if analysis is None:
@@ -78,8 +79,6 @@ class ClusterDisplay(PointsDisplay):
             self._overlays.forget(image)
             return
         self._overlays.write_class_maps(image, analysis)
-        if unclassified(analysis):
-            self._manual_editing.classify_new(image, analysis)
 
     def refresh(self, image: str) -> None:
         """Write points, regions, texts and outlines of an image again."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -34,8 +34,6 @@ class _ImageRecord:
     """Engine and pending edits of an image."""
 
     engine: Engine | None = None
-    # Clusters that were sent to the model; those that it cannot classify are not sent again.
-    tried: set[tuple[int, float, float]] = field(default_factory=set)
     removing: tuple[int, ...] = ()
 
 
@@ -202,25 +200,16 @@ class ManualEditing:
 
     def classify_new(self, image: str, analysis: Analysis) -> None:
         """Classify clusters that were added or moved, with the model of the others."""
-        known = self._of(image)
-        table = analysis.table.set_index("cluster_id").loc[unclassified(analysis)]
-        places = zip(table.index, table["y_px"], table["x_px"], strict=True)
-        new = [place[0] for place in places if place not in known.tried]
+        new = unclassified(analysis)
         if not new or self.state.blind:  # a blind annotator sees no prediction
             return
-
-        def done(result: Analysis) -> None:
-            for row in result.table.itertuples():
-                known.tried.add((row.cluster_id, row.y_px, row.x_px))
-            self.state.clusters.add_predictions(result)
-
         tasks.start(
             self.state,
             classify_some,
             only(analysis, new),
-            known.engine,
+            self.engine(image),
             message="Classifying new clusters",
-            on_result=done,
+            on_result=self.state.clusters.add_predictions,
             key=f"classify new of {image}",
             about=image,
         )
