@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Shapes
-from napari.layers.shapes._shapes_utils import rdp
 from napari.settings import get_settings
 from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
@@ -148,9 +147,18 @@ def close_freehand_polygon(layer: Any) -> bool:
     """
     shape = layer._data_view.shapes[layer._moving_value[0]]
     closed = np.vstack([shape.data, shape.data[:1]])
-    has_area = len(rdp(closed, get_settings().experimental.rdp_epsilon)) > 3
+    has_area = _count_corners(closed) > 3
     layer._data_view.edit(layer._moving_value[0], closed if has_area else closed[-3:])
     return has_area
+
+
+def _count_corners(path: np.ndarray) -> int:
+    """Count the corners that napari leaves of a path; all where its function has another name."""
+    try:
+        from napari.layers.shapes._shapes_utils import rdp
+    except ImportError:
+        return len(path)
+    return len(rdp(path, get_settings().experimental.rdp_epsilon))
 
 
 def take_back_corner(layer: Any) -> bool:
