@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from aims import ALL_STEPS
 from measuring import best_of, machine, options, write
 from napari_atomicity.atoms.analysis import find_atoms
 from napari_atomicity.atoms.completeness import estimate_completeness
@@ -31,6 +32,9 @@ from napari_atomicity.atoms.finding.localisation import fit_spots
 from napari_atomicity.atoms.injection import inject_atoms
 from napari_atomicity.atoms.marks import ImageAtoms
 from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.io.inputs import Input
+from napari_atomicity.pipeline.atom_runs import AtomStep, FigureFolders
+from napari_atomicity.pipeline.run_request import AtomRequest
 from napari_atomicity.reporting.atom_figures import image_figures
 from napari_atomicity.reporting.charts import as_image, write_figure
 from napari_atomicity.training.atoms import simulate_field_of_atoms
@@ -77,7 +81,10 @@ def by_window(image: np.ndarray, rows: int) -> np.ndarray:
 
 
 def steps_of_the_command(model: AtomModel, micrograph: Micrograph) -> dict[str, Callable]:
-    """What ``atomicity atoms`` does with an image after finding its atoms."""
+    """What ``atomicity atoms`` does with an image after finding its atoms, and all it does.
+
+    It draws while atoms are injected, so all steps take less than their sum.
+    """
     analysis = find_atoms(micrograph, model)
     atoms = ImageAtoms(micrograph.name, SAMPLING_NM, analysis)
     found = compute_image_dispersion(atoms)
@@ -93,10 +100,13 @@ def steps_of_the_command(model: AtomModel, micrograph: Micrograph) -> dict[str, 
         for name, figure in drawn.items():
             as_image(write_figure(figure, folder / name)[-1], "chart", "")
 
+    command = AtomStep(model, AtomRequest(), folders=FigureFolders(images=folder))
+    item = Input(micrograph.name, Path(), micrograph=micrograph)
     return {
         "injection-recovery test": missed,
         "dispersion": lambda: compute_image_dispersion(atoms),
         "figures": figures,
+        ALL_STEPS: lambda: command(item, None),
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -154,70 +155,84 @@ class AtomStep:
             analysis,
             group_distance_nm=request.group_distance_nm,
         )
-        known["warnings"] += pixel_warnings(analysis.parameters)
         seconds = dict(analysis.seconds)
         failed: dict[str, str] = {}
-        began = time.perf_counter()
-        complete = attempt(
-            failed, "completeness", lambda: self._estimate_completeness(analysis, progress)
+        # Its networks leave Python to this thread, which draws meanwhile.
+        with ThreadPoolExecutor(1, thread_name_prefix="completeness") as other:
+            completing = other.submit(self._estimate_completeness, analysis, failed, seconds)
+            table, of_clusters = attempt(
+                failed,
+                "atoms of clusters",
+                lambda: _with_clusters(atoms, micrograph, self.clusters, completing.result),
+            ) or (atoms.table, None)
+            report(progress, 0, 0, "Computing the dispersion")
+            spread = attempt(
+                failed, "dispersion", lambda: _dispersion(atoms, request.seed, progress, self.stop)
+            )
+            on_support = None if spread is None else spread.table
+            found = None if spread is None else spread.dispersion
+            drawn_of = analysis, table, on_support, found
+            drawn = attempt(failed, "figure", lambda: self._draw(item, *drawn_of, progress))
+            report(progress, 0, 0, "Estimating the completeness")
+            completeness = completing.result()
+        known["warnings"] += (
+            *pixel_warnings(analysis.parameters),
+            *_completeness_warnings(completeness),
+            *_cluster_warnings(self.clusters, of_clusters),
+            *_dispersion_warnings(spread),
+            *format_failed({FAILED: failed}),
         )
-        seconds["completeness"] = time.perf_counter() - began
-        known["warnings"] += _completeness_warnings(complete)
-        table, of_clusters = attempt(
-            failed,
-            "atoms of clusters",
-            lambda: _with_clusters(atoms, micrograph, self.clusters, complete),
-        ) or (atoms.table, None)
-        known["warnings"] += _cluster_warnings(self.clusters, of_clusters)
-        report(progress, 0, 0, "Computing the dispersion")
-        spread = attempt(
-            failed, "dispersion", lambda: _dispersion(atoms, request.seed, progress, self.stop)
+        parameters = add_failed({**analysis.parameters, "expected": analysis.expected}, failed)
+        outcome = item.outcome(
+            "done", **known, atoms=len(table), parameters=parameters, seconds=seconds
         )
-        known["warnings"] += _dispersion_warnings(spread)
-        outcome = item.outcome("done", **known, atoms=len(table), seconds=seconds)
-        on_support, found = (None, None) if spread is None else (spread.table, spread.dispersion)
-        result = AtomResult(outcome, analysis, table, of_clusters, on_support, found, complete)
-        drawn = attempt(failed, "figure", lambda: self._draw(item, result, table, progress))
-        parameters = {**analysis.parameters, "expected": analysis.expected}
-        warnings = (*outcome.warnings, *format_failed({FAILED: failed}))
-        outcome = replace(outcome, parameters=add_failed(parameters, failed), warnings=warnings)
-        return replace(drawn or result, outcome=outcome)
+        of_image = analysis, table, of_clusters, on_support, found, completeness
+        return AtomResult(outcome, *of_image, *(drawn or ()))
 
     def _estimate_completeness(
-        self, analysis: AtomAnalysis, progress: Progress
+        self, analysis: AtomAnalysis, failed: dict[str, str], seconds: dict[str, float]
     ) -> Completeness | None:
         """Estimate the detected fraction; None if the request does not include it."""
-        if not self.request.completeness:
+        request = self.request
+        if not request.completeness:
             return None
-        seed = self.request.seed
-        return _completeness(analysis, self.model, self.clusters, seed, progress, self.stop)
+        began = time.perf_counter()
+        found = attempt(
+            failed,
+            "completeness",
+            lambda: _completeness(analysis, self.model, self.clusters, request.seed, self.stop),
+        )
+        seconds["completeness"] = time.perf_counter() - began
+        return found
 
     def _draw(
         self,
         item: Input,
-        result: AtomResult,
+        analysis: AtomAnalysis,
         table: pd.DataFrame,
+        on_support: pd.DataFrame | None,
+        dispersion: DispersionStatistics | None,
         progress: Progress,
-    ) -> AtomResult:
+    ) -> tuple[list[Path], Mapping[str, Any]] | None:
+        """Write figures; return the files and pictures for the report, if there is one."""
         folder, publication = self.folders.images, self.folders.publication
-        if folder is publication is None or result.analysis is None:
-            return result
+        if folder is publication is None:
+            return None
         report(progress, 0, 0, "Drawing figures")
-        on_support = empty_table() if result.on_support is None else result.on_support
-        drawn_of = result.analysis, table, on_support, result.dispersion
+        of_support = empty_table() if on_support is None else on_support
+        drawn_of = analysis, table, of_support, dispersion
         if publication is not None:
             write_image_plots(*drawn_of, publication)
         if folder is None:
-            return result
+            return None
         name = image_file(item.name)
         files = {
             kind: write_figure(figure, folder / f"{name} {kind}")
             for kind, figure in image_figures(*drawn_of).items()
         }
-        drawn = atom_section_images(item.name, {kind: two[-1] for kind, two in files.items()})
-        return replace(
-            result, pictures=[path for two in files.values() for path in two], drawn=drawn
-        )
+        pictures = [path for two in files.values() for path in two]
+        shown = {kind: two[-1] for kind, two in files.items()}
+        return pictures, atom_section_images(item.name, shown)
 
 
 def _completeness(
@@ -225,7 +240,6 @@ def _completeness(
     model: AtomModel,
     clusters: pd.DataFrame | None,
     seed: int,
-    progress: Progress,
     stop: Stop | None,
 ) -> Completeness | None:
     """How many atoms are missed, away from clusters; None where nothing can be said."""
@@ -233,7 +247,7 @@ def _completeness(
     if clusters is not None:
         own = clusters[clusters["image"] == analysis.micrograph.name]
         mask = make_cluster_mask(own, analysis.micrograph.data.shape, analysis.pixel_size_nm)
-    added = inject_atoms(analysis, model, mask, seed, progress, stop)
+    added = inject_atoms(analysis, model, mask, seed, stop=stop)
     return None if added is None else estimate_completeness(added, analysis.threshold)
 
 
@@ -241,7 +255,7 @@ def _with_clusters(
     atoms: ImageAtoms,
     micrograph: Micrograph,
     clusters: pd.DataFrame | None,
-    census: Completeness | None,
+    census: Callable[[], Completeness | None],
 ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """Assign atoms to clusters, and count the atoms of clusters.
 
@@ -251,7 +265,7 @@ def _with_clusters(
         return atoms.table, None
     own = clusters[clusters["image"] == atoms.image].reset_index(drop=True)
     table = conform(atoms.table.assign(cluster_id=clusters_of_atoms(atoms.table, own)))
-    counted = cluster_atoms.count_cluster_atoms(atoms, own, micrograph, completeness=census)
+    counted = cluster_atoms.count_cluster_atoms(atoms, own, micrograph, completeness=census())
     return table, cluster_atoms.make_cluster_table(own, counted, table)
 
 
