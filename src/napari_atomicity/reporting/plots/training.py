@@ -39,8 +39,8 @@ def _last_epoch(history: Sequence[dict[str, float]]) -> int:
 def draw_learning_curve(figure: Figure, look: Look, history: Sequence[dict[str, float]]) -> None:
     """Draw the losses on training images (dashed) and on held-out images.
 
-    A vertical line marks the epoch whose weights are kept, and the title has its losses. The accuracy is not drawn; see
-    `describe_training`.
+    A vertical line marks the epoch whose weights are kept, and the title has its losses. The
+    accuracy is not drawn; see `describe_training`.
     """
     training, held_out = (
         np.array([epoch[key] for epoch in history]) for key in ("loss", "held_out_loss")
