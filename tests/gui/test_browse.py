@@ -376,13 +376,15 @@ def test_a_long_message_is_shown_whole_and_goes_too(viewer, qtbot, settle, monke
     qtbot.waitUntil(lambda: shown not in NapariQtNotification._instances, timeout=10_000)
 
 
-SESSION = {"answer": "fits", "misfit": "", "size_error": 0.0, "size_error_sd": 0.07}
+TOO_FEW = {"answer": "fits", "misfit": "", "size_error": 0.0, "size_error_sd": 0.07}
+SESSION = TOO_FEW | {"peaks_atoms": [19, 41]}
 
 
 @pytest.mark.parametrize(
     ("session", "said"),
     [
         (SESSION, "The sizes of this session agree"),
+        (TOO_FEW, "Too few clusters tell"),
         (SESSION | {"relies_on_sizes": True}, "The images of this session have few sizes each"),
         (SESSION | {"answer": "cannot tell", "peaks_atoms": [25, 48]}, "This session may not"),
         ({"misfit": "others", "peaks_atoms": [25, 48]}, "This session does not fit"),
@@ -400,7 +402,7 @@ def test_it_is_said_whether_the_session_fits_the_classes(
     assert opened.answer.text().startswith(said) and said in opened.answer.toolTip()
     colours = {"fits": "#009e73", "cannot tell": "#e69f00"}
     colour = colours.get(session.get("answer"), "#d55e00")
-    if session.get("relies_on_sizes"):
+    if session.get("relies_on_sizes") or session is TOO_FEW:
         colour = "#56b4e9"
     assert colour in opened.answer.styleSheet()
     # Clusters that differ from those of the training, as with a wrong pixel size, are no such fit.

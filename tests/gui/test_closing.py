@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from napari._app_model import get_app_model
 from napari._qt.dialogs.confirm_close_dialog import ConfirmCloseDialog
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox, QWidget
 from synthetic import made_up
 from test_browse import write
@@ -224,6 +225,32 @@ def test_another_project_is_not_opened_before_work_may_be_stopped(
     assert "Training is not finished. Opening another project stops it." in asked[0][0]
     assert projects.leave() and state.project is None and task.cancelled
     assert projects.leave()  # what is being stopped is not asked about again
+    settle(viewer)
+
+
+def test_the_question_about_work_ends_with_the_work(viewer, qtbot, settle):
+    projects, state = binding_of(viewer).projects, binding_of(viewer).state
+    end = {name: threading.Event() for name in ("Training", "Validating")}
+    for name, event in end.items():
+        tasks.start(state, event.wait, 20, message=name, on_result=lambda _: None, key=name)
+    asked = []
+
+    def look():
+        box = QApplication.activeModalWidget()
+        if box is not None and box.text() not in asked:
+            asked.append(box.text())
+            list(end.values())[len(asked) - 1].set()
+
+    looking, giving_up = QTimer(), QTimer()
+    looking.timeout.connect(look)
+    giving_up.timeout.connect(lambda: QApplication.activeModalWidget().reject())
+    looking.start(20)
+    giving_up.start(8000)
+    assert projects.leave()
+    looking.stop()
+    giving_up.stop()
+    assert ["Training" in text for text in asked] == [True, False]
+    assert all("Validating is not finished" in text for text in asked)
     settle(viewer)
 
 

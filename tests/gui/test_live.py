@@ -16,6 +16,7 @@ from brightness import PIXEL_NM, blobs
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QMessageBox
+from synthetic import made_up
 from waiting import draw_now
 
 from napari_atomicity.core.errors import ReadError
@@ -403,6 +404,20 @@ def test_the_project_of_another_folder_is_not_written_without_a_question(
     project = Project(other)
     assert ("new.tif" in project.names) == (answer == "Add to other")
     project.close()
+
+
+def test_clusters_in_memory_that_go_with_the_project_are_named(
+    dock, viewer, folder, other, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(QMessageBox, "exec", lambda box: asked.append(box.text()))
+    press(dock)
+    state = binding_of(viewer).state
+    state.clusters.set_analysis(made_up(4, "movie mean"))
+    press(dock)
+    before, now = asked
+    assert "in memory only" not in before
+    assert now.endswith("Closing it loses the clusters of movie mean, which are in memory only.")
 
 
 def test_a_project_that_is_opened_meanwhile_gets_nothing(

@@ -732,6 +732,10 @@ def test_two_people_are_merged_compared_and_settled(
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *a: (str(copy), ""))
     qtbot.mouseClick(panel.merge_button, LEFT)
     qtbot.waitUntil(lambda: len(panel.disagreements.lines) == 3)
+    assert state.history.undo().description == "merge bo.atomicity"
+    qtbot.waitUntil(lambda: not panel.disagreements.lines)
+    state.history.redo()
+    qtbot.waitUntil(lambda: len(panel.disagreements.lines) == 3)
     settle(viewer)
     assert "Ada: 10 clusters; Bo: 10 clusters" in panel.words.text()
     assert "10 in common" in panel.words.text()

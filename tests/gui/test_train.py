@@ -342,6 +342,7 @@ def test_the_curve_is_seen_on_dark_and_on_light(dock, ground):
     assert pixels_of(ink) > 30, "axes and text"
     assert curve.accessibleDescription().startswith("epoch 3 of")
     (loss,) = curve.figure.axes
-    assert loss.get_title(loc="left") == "Loss: held out 0.700, training 0.400 (dashed)"
     # Of the second epoch, which has the least held-out loss, the weights are kept.
+    title = "Loss of epoch 2: held out 0.500, training 0.600 (dashed)"
+    assert loss.get_title(loc="left") == title
     assert [line.get_xdata()[0] for line in loss.lines if line.get_linestyle() == ":"] == [2]

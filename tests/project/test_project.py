@@ -26,6 +26,7 @@ from napari_atomicity.state.analysis_store import mark_excluded
 from napari_atomicity.state.project_saver import SESSION_COLUMNS
 from napari_atomicity.state.window_images import with_labels
 from napari_atomicity.state.window_state import WindowState
+from napari_atomicity.statistics.annotators.agreement import opinions
 
 
 def with_own(analysis, **columns):
@@ -318,6 +319,60 @@ def test_two_annotators_are_merged(folder, project, state, tmp_path):
     assert state.merge(theirs).n_new == 0
     log = project.corrections()
     assert log[log["merged"]]["annotator"].unique().tolist() == ["Bob"]
+
+
+def merged_state(state):
+    """What a merge can change, as the window and the file have it."""
+    project = state.project
+    marks, looked = project.atoms.annotations()
+    return (
+        project.labels(),
+        {i: state.table(i)["label_corrected"].tolist() for i in state.images},
+        dict(state.sessions.entries),
+        project.image_files.session_entries(),
+        marks.drop(columns="frame").to_numpy().tolist(),
+        sorted(looked.to_numpy().tolist()),
+        opinions(project.corrections()).labels.to_numpy().tolist(),
+    )
+
+
+def test_a_merge_is_one_step_that_can_be_undone_and_done_again(project, state, tmp_path):
+    theirs, cleo = (project.copy(tmp_path / f"{who}.atomicity") for who in ("bob", "cleo"))
+    state.clusters.relabel([("a.tif", 1), ("a.tif", 2)], "Pt19")
+    bob, other = opened(theirs)
+    bob.annotator = "Bob"
+    bob.clusters.relabel([("a.tif", 2), ("a.tif", 4)], "Pt30")
+    bob.clusters.relabel([("a.tif", 3), ("a.tif", 4)], "Pt41")
+    bob.clusters.remove([("a.tif", 5)])
+    bob.sessions.group(["a.tif"], "monday")
+    bob.set_blind(True)
+    bob.atoms.add("a.tif", [Mark(20.0, 7.0)])
+    other.atoms.mark_as_viewed(["a.tif"], "Bob")
+    other.close()
+    before, n_steps = merged_state(state), len(state.history)
+    state.merge(theirs)
+    after = merged_state(state)
+    assert after[0]["a.tif"] == {1: "Pt19", 2: "Pt19", 3: "Pt41", 4: "Pt41"}
+    assert len(state.history) == n_steps + 1
+    assert state.history[-1].description == "merge bob.atomicity"
+    for _ in range(2):
+        state.history.undo()
+        assert merged_state(state) == before
+        state.history.redo()
+        assert merged_state(state) == after
+    assert state.merge(theirs).n_new == 0
+    assert len(state.history) == n_steps + 1
+    # What was taken back can be merged again, also when the window has forgotten the step.
+    state.history.undo()
+    again = project.copy(tmp_path / "again.atomicity")
+    report = state.merge(theirs)
+    assert (report.n_new, report.n_marks) == (5, 1)
+    assert [part for part in merged_state(state) if part not in after] == []
+    state.history.undo()
+    assert merged_state(state) == before
+    # A project from which it was taken back brings none of it to others.
+    with Project(cleo) as third:
+        assert third.merge(again).annotators == (state.annotator,)
 
 
 def test_nothing_is_left_beside_a_project_that_is_merged(project, state, tmp_path):

@@ -277,7 +277,8 @@ def test_fractions_of_saturated_images_are_withheld(share, withheld):
     assert class_ratios(table, limits=kept)["fraction"].notna().all()
 
 
-SOUND = {"answer": "fits", "misfit": "", "size_error": 0.1, "size_error_sd": 0.07}
+TESTED = {"answer": "fits", "misfit": "", "peaks_atoms": [19.0, 55.0]}
+SOUND = TESTED | {"size_error": 0.1, "size_error_sd": 0.07}
 
 
 @pytest.mark.parametrize(
@@ -311,6 +312,11 @@ def test_one_or_two_sizes_rest_on_the_pixel_size():
     sure, unsure = session_line(SOUND), session_line(SOUND | {"relies_on_sizes": True})
     assert unsure != sure and "pixel size" in unsure and "known sample" in unsure
     assert session_doubts(SOUND | {"relies_on_sizes": True}) == []
+
+
+def test_nothing_agrees_with_the_classes_where_too_few_clusters_were_counted():
+    line = session_line({"answer": "fits", "misfit": ""})
+    assert line.startswith("too few clusters") and "agree" not in line
 
 
 def test_a_single_peak_is_named():

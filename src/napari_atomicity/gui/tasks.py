@@ -337,6 +337,15 @@ def running(state: WindowState, key: str | None = None) -> list[Task]:
     return [t for k, t in tasks.items() if key in (None, k)]
 
 
+_KEYS_OF_OPENING = ("open project", "survey", "open image")  # they start again with a project
+
+
+def work(state: WindowState) -> list[Task]:
+    """Return the running tasks of which a person is asked before they are stopped."""
+    asked = (task for task in running(state) if task.message and not task.cancelled)
+    return [task for task in asked if task.key not in _KEYS_OF_OPENING]
+
+
 def cancel(state: WindowState) -> None:
     """Cancel all tasks that have a message."""
     for task in running(state):

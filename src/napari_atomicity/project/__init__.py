@@ -4,6 +4,7 @@ from .connection import SUFFIX
 from .contents import (
     EditKind,
     ImageEdit,
+    MergedEntries,
     MergeReport,
     ProjectContents,
     ProjectImage,
@@ -17,6 +18,7 @@ __all__ = [
     "EditKind",
     "ImageEdit",
     "MergeReport",
+    "MergedEntries",
     "Opened",
     "Project",
     "ProjectContents",

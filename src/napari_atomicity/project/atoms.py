@@ -22,7 +22,7 @@ from ..atoms.table import conform, validate
 from ..io.files import plain
 from ..io.provenance import now
 from .connection import ProjectConnection
-from .contents import RecordableEdit
+from .contents import RecordableEdit, address_of, next_source, rows_by_address
 from .damage import (
     MAX_NUMBER,
     as_number,
@@ -294,17 +294,24 @@ def free_id(db: sqlite3.Connection, image_id: int) -> int:
 
 
 def marks_by_source(db: sqlite3.Connection) -> dict[str, dict[str, Any]]:
-    """Return the log by an address that an entry keeps in every project it is merged into."""
+    """Return the log by an address that an entry keeps in every project it is merged into.
+
+    Entries of a merge that was taken back are left out.
+    """
     own = db.execute("SELECT uuid FROM identity").fetchone()[0]
     cursor = db.execute("SELECT * FROM marks ORDER BY mark_id")
     names = [column[0] for column in cursor.description]
     rows = [dict(zip(names, row, strict=True)) for row in cursor]
     # Copies of a project share its uuid, and go on counting from the same number.
     what = ("mark_id", "time", "annotator", "atom_id", "what", "y_px", "x_px")
-    return {
-        row["source"] or "/".join([own, "mark", *(str(row[name]) for name in what)]): row
+    found = {
+        address_of(row["source"])
+        if row["source"]
+        else "/".join([own, "mark", *(str(row[name]) for name in what)]): row
         for row in rows
     }
+    n_rows = rows_by_address(db, "marks")
+    return {address: row for address, row in found.items() if n_rows.get(address, 1) % 2}
 
 
 def merge_marks(
@@ -325,13 +332,15 @@ def merge_marks(
         if source in known
     }
     free: dict[int, int] = {}
+    n_rows = rows_by_address(db, "marks")
     brought = [(source, row) for source, row in new.items() if row["image_id"] in same]
     for source, row in brought:
         image_id, key = same[row["image_id"]], (row["image_id"], row["atom_id"])
         if key not in ours:
             ours[key] = free.get(image_id) or free_id(db, image_id)
             free[image_id] = ours[key] + 1
-        entry = {**row, "image_id": image_id, "atom_id": ours[key], "source": source}
+        entry = {**row, "image_id": image_id, "atom_id": ours[key]}
+        entry["source"] = next_source(source, n_rows[source])
         del entry["mark_id"]
         db.execute(
             f"INSERT INTO marks ({', '.join(entry)}) VALUES ({', '.join('?' * len(entry))})",

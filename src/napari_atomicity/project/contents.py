@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Protocol
 import pandas as pd
 
 from ..atoms.marks import ImageAtoms
+from ..core.acquisition_session import SessionEntry
 from ..core.micrograph import Micrograph
 from ..core.tables.table_cache import Columns
 from ..models.analysis import Analysis
@@ -136,6 +139,54 @@ def label_that_counts(said: list[tuple[str, bool, bool]]) -> str:
     return next((labels[-1] for labels in (seen, blind, merged) if labels), "")
 
 
+# ---- addresses of entries that were merged
+# The logs only grow: each time that a merge is taken back or done again, one more row says so. The
+# first row has the address of the entry as its source, the others have a line break and their
+# number behind it. An entry with an even number of rows is taken back.
+def address_of(source: object) -> str:
+    """Return the address of the entry that a row of a log has as its source."""
+    return str(source).partition("\n")[0]
+
+
+def rows_by_address(db: sqlite3.Connection, log: str) -> Counter[str]:
+    """Return how many rows of a log each entry has that was merged."""
+    rows = db.execute(f"SELECT source FROM {log} WHERE source IS NOT NULL")
+    return Counter(address_of(source) for (source,) in rows)
+
+
+def next_source(address: str, n_rows: int) -> str:
+    """Return the source of the next row of an entry."""
+    return f"{address}\n{n_rows}" if n_rows else address
+
+
+StoredEntry = tuple[SessionEntry, str, str]
+"""What was entered of the session of an image, with annotator and time."""
+
+
+@dataclass(frozen=True, eq=False)
+class MergedEntries:
+    """What a merge has added to an image.
+
+    Parameters
+    ----------
+    corrections, marks : sequence of int
+        Rows of both logs.
+    viewers : sequence of str
+        Annotators who have viewed the image, and of whom this was not known.
+    labels : dict of int to tuple of str
+        Clusters whose label that counts is another one: the label before and after.
+    session : tuple, optional
+        What was entered of the session before and after, each with annotator and time; None if
+        that is the same.
+    """
+
+    corrections: Sequence[int] = ()
+    marks: Sequence[int] = ()
+    viewers: Sequence[str] = ()
+    labels: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    session: tuple[StoredEntry, StoredEntry] | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class ProjectImage:
     """An image of a project, described without its pixels.
@@ -234,6 +285,8 @@ class MergeReport:
         New blind marks of atoms.
     n_marks_lost : int
         Marks in images that are not here.
+    added : dict of str to MergedEntries
+        What was added, by image.
     """
 
     n_images: int
@@ -243,3 +296,4 @@ class MergeReport:
     unmatched: pd.DataFrame
     n_marks: int = 0
     n_marks_lost: int = 0
+    added: Mapping[str, MergedEntries] = field(default_factory=dict)

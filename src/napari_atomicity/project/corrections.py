@@ -15,9 +15,19 @@ from scipy.spatial import cKDTree
 from ..models.analysis import Analysis
 from ..statistics.annotators.agreement import NOT_A_CLUSTER, drop_replaced
 from .atoms import merge_marks
-from .contents import EditKind, MergeReport, ProjectImage, RecordableEdit, settle
+from .contents import (
+    EditKind,
+    MergeReport,
+    ProjectImage,
+    RecordableEdit,
+    address_of,
+    next_source,
+    rows_by_address,
+    settle,
+)
 from .damage import as_text, coerce_numbers, coerce_texts
 from .images import ImageIndex, merge_entries
+from .merged import Additions
 from .read_rows import read_positions
 from .rows import (
     ADD,
@@ -56,7 +66,7 @@ def merge(
     other_images: Sequence[ProjectImage],
 ) -> MergeReport:
     """Write the corrections of another project into this one; see `Project.merge`."""
-    other = _Other(other_db, other_ids, other_images)
+    other, additions = _Other(other_db, other_ids, other_images), Additions(db)
     # A copy contains the corrections that were made here before it was copied.
     known = corrections_by_source(db, ids).keys()
     theirs = corrections_by_source(other_db, other_ids)
@@ -83,6 +93,7 @@ def merge(
         pd.DataFrame(lost, columns=["image", "cluster_id", "label", "annotator", "why"]),
         n_marks,
         n_marks_lost,
+        additions.find(ids),
     )
 
 
@@ -101,9 +112,9 @@ def _insert_corrections(
     n_new, unmatched = 0, []
     changed: dict[tuple[int, int], None] = {}
     undone = {row["undoes"] for row in rows.values() if row["undoes"] is not None}
-    skipped = set()
+    skipped, n_rows = set(), rows_by_address(db, "corrections")
     for source, row in rows.items():
-        if row["correction_id"] in undone and not _has(db, source):
+        if row["correction_id"] in undone and source not in n_rows:
             skipped.add(row["correction_id"])
             continue  # undone before it was merged
         if row["undoes"] in skipped and row["what"] != LABEL:
@@ -125,7 +136,9 @@ def _insert_corrections(
             (
                 row["time"], row["annotator"], image_id, cluster_id, row["frame"], row["y_nm"],
                 row["x_nm"], row["what"], row["label"], row["label_predicted"], row["model_id"],
-                row["blind"], source,
+                row["blind"],
+                # A row that is here already, such as one of a removed image, is ignored.
+                source if n_rows[source] % 2 else next_source(source, n_rows[source]),
             ),
         )  # fmt: skip
         n_new += done.rowcount
@@ -233,11 +246,6 @@ def _px_per_nm(table: pd.DataFrame) -> float:
     return float(ratio.median()) if len(ratio) else 1.0
 
 
-def _has(db: sqlite3.Connection, source: str) -> bool:
-    found = db.execute("SELECT 1 FROM corrections WHERE source = ?", (source,)).fetchone()
-    return found is not None
-
-
 def write_edit(
     db: sqlite3.Connection,
     image_id: int,
@@ -334,7 +342,10 @@ def blind_labels(
 def corrections_by_source(
     db: sqlite3.Connection, images: Mapping[str, int]
 ) -> dict[str, dict[str, Any]]:
-    """Return the log by an address that an entry keeps in every project it is merged into."""
+    """Return the log by an address that an entry keeps in every project it is merged into.
+
+    Entries of a merge that was taken back are left out.
+    """
     own = db.execute("SELECT uuid FROM identity").fetchone()[0]
     cursor = db.execute(
         "SELECT correction_id, source, time, annotator, image_id AS image, cluster_id, "
@@ -350,10 +361,14 @@ def corrections_by_source(
         if row["image"] in names and _is_entry(row)
     ]
     # Copies of a project share its uuid, and continue with the same number.
-    return {
-        row["source"] or f"{own}/{row['correction_id']}/{row['time']}/{row['annotator']}": row
+    found = {
+        address_of(row["source"])
+        if row["source"]
+        else f"{own}/{row['correction_id']}/{row['time']}/{row['annotator']}": row
         for row in rows
     }
+    n_rows = rows_by_address(db, "corrections")
+    return {address: row for address, row in found.items() if n_rows.get(address, 1) % 2}
 
 
 def _is_entry(row: dict[str, Any]) -> bool:

@@ -32,7 +32,7 @@ from .schema import REMOVED, SAMPLE_NUMBERS, SAMPLES, upgrade
 # ---- what people entered of the acquisition sessions of a project's images
 def read_entries(db: sqlite3.Connection) -> dict[int, SessionEntry]:
     """Return image id → entry of images that have one, without damaged ones (with a warning)."""
-    return {image_id: entry for image_id, (entry, *_) in _rows(db).items()}
+    return {image_id: entry for image_id, (entry, *_) in session_rows(db).items()}
 
 
 def write_entry(
@@ -84,7 +84,7 @@ def merge_entries(
     db: sqlite3.Connection, theirs: sqlite3.Connection, same: Mapping[int, int]
 ) -> None:
     """Add the entries of another project where this one has none."""
-    ours, others = _rows(db), _rows(theirs)
+    ours, others = session_rows(db), session_rows(theirs)
     for image_id, (entry, annotator, time) in others.items():
         if image_id not in same:
             continue
@@ -102,7 +102,8 @@ def merge_entries(
             write_entry(db, same[image_id], merged, annotator, time)
 
 
-def _rows(db: sqlite3.Connection) -> dict[int, tuple[SessionEntry, str, str]]:
+def session_rows(db: sqlite3.Connection) -> dict[int, tuple[SessionEntry, str, str]]:
+    """Return image id → entry with its annotator and time; damaged ones are left out."""
     rows = db.execute(
         "SELECT image_id, session, known, earlier, keep_known, pixel_size_error, annotator, time "
         "FROM image_sessions"

@@ -34,10 +34,18 @@ from .atoms import AtomRecords
 from .background_writer import BackgroundWriter
 from .cached_arrays import LazyPictures
 from .connection import ProjectConnection
-from .contents import EditKind, MergeReport, ProjectContents, ProjectImage, RecordableEdit
+from .contents import (
+    EditKind,
+    MergedEntries,
+    MergeReport,
+    ProjectContents,
+    ProjectImage,
+    RecordableEdit,
+)
 from .corrections import merge, take_in_labels
 from .damage import as_text, damage_as_error, read_json
 from .images import ImageIndex
+from .merged import set_merged
 from .read_contents import read_all, read_contents, read_labelled
 from .read_rows import read_positions, with_probabilities
 
@@ -493,6 +501,18 @@ class Project:
             return merge(
                 db, self.image_files.ids, other_db, other.image_files.ids, other.images(False)
             )
+
+    def set_merged(self, added: Mapping[str, MergedEntries], there: bool) -> None:
+        """Take back what a merge has added, or add it again (`there`).
+
+        Raises
+        ------
+        AtomicityError
+            If it can't be written: the file is as it was before.
+        """
+        with self._file.writing() as db:
+            for image, entries in added.items():
+                set_merged(db, self.image_files.ids[image], entries, there)
 
     def add_labels(
         self, image: str, annotator: str, labels: pd.DataFrame, source: str

@@ -53,7 +53,7 @@ def measurements_of(table: pd.DataFrame) -> list[str]:
 
 
 LABEL, REMOVE, ADD, MOVE = "label", "remove", "add", "move"
-_UNDOES = {LABEL: LABEL, MOVE: MOVE, REMOVE: ADD, ADD: REMOVE}
+UNDOES = {LABEL: LABEL, MOVE: MOVE, REMOVE: ADD, ADD: REMOVE}
 
 
 def write_rows(
@@ -352,7 +352,7 @@ def taken_back(
     out = []
     for entry in entries:
         cluster_id, what, label = entry[0], entry[4], entry[5]
-        own = [s for s in said.get((cluster_id, _UNDOES[what]), []) if s[0] not in undone]
+        own = [s for s in said.get((cluster_id, UNDOES[what]), []) if s[0] not in undone]
         last = own[-1][0] if own else None
         if only_labels:
             label = own[-2][1] if len(own) > 1 else ""

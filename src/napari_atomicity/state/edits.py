@@ -7,7 +7,7 @@ redo replay edits and never compare arrays.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
@@ -16,7 +16,7 @@ from ..atoms.marks import ImageAtoms, Mark
 from ..core.acquisition_session import SessionEntry
 from ..core.micrograph import Micrograph
 from ..models.analysis import Analysis
-from ..project import EditKind
+from ..project import EditKind, MergedEntries
 from ..tracking.tracks import Tracking, with_tracking
 from .cluster_rows import ClusterRows, ids_of, insert_rows, remove_rows, take_rows
 
@@ -130,6 +130,21 @@ class Relabel(Edit[Analysis]):
     def cluster_ids(self) -> frozenset[int]:
         """Clusters that the edit may change."""
         return frozenset(self.after)
+
+
+@dataclass(frozen=True, eq=False)
+class MergeLabels(Relabel):
+    """Merge what others have said of an image in another project; `before` and `after` count."""
+
+    description: str = "merge"
+    entries: MergedEntries = field(default_factory=MergedEntries)
+    """What the project has of it."""
+
+    @classmethod
+    def of(cls, image: str, entries: MergedEntries) -> Self:
+        """Return the edit for what a project has merged already."""
+        before, after = ({i: both[k] for i, both in entries.labels.items()} for k in (0, 1))
+        return cls(image, before, after, entries=entries)
 
 
 @dataclass(frozen=True, eq=False)

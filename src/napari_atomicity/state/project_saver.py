@@ -20,6 +20,7 @@ from .edits import (
     AtomEdit,
     Edit,
     ImageContents,
+    MergeLabels,
     RemoveImage,
     SetAnnotation,
     SetPixelSize,
@@ -101,7 +102,7 @@ def changed_parts(
     if of_sessions and not of_clusters:
         return tuple(c.edit.image for c in of_sessions), SESSION_COLUMNS, frozenset()
     images = tuple(dict.fromkeys(c.edit.image for c in of_clusters))
-    only_labels = all(c.edit.kind is EditKind.LABEL for c in of_clusters)
+    only_labels = all(c.edit.kind is EditKind.LABEL for c in of_clusters) and not of_sessions
     rows: set[Key] = set()
     for change in of_clusters:
         ids = change.edit.cluster_ids
@@ -209,14 +210,17 @@ class ProjectSaver:
     def save(self, changes: Sequence[Change]) -> Work:
         """Write changes into the project, in one transaction.
 
-        What can't be written now is written with the next change, except annotations and which
-        images are listed: raises `AtomicityError`.
+        What can't be written now is written with the next change, except annotations, merges and
+        which images are listed: raises `AtomicityError`.
         """
         project = self._state.project
         if project is None or project.read_only:
             return
         if listed := [change for change in changes if isinstance(change, ListingChange)]:
             self._list(project, listed)
+        if any(isinstance(change.edit, MergeLabels) for change in changes):
+            self._merge(project, changes)
+            return
         others = [change for change in changes if not isinstance(change, ListingChange)]
         try:
             self._add_images(project)
@@ -252,10 +256,21 @@ class ProjectSaver:
 
     def _list(self, project: Project, changes: Sequence[ListingChange]) -> None:
         """Remove images from the project, or list them again."""
-        if self._has_unsaved:
-            raise AtomicityError(self.message, advice="Solve that first: not all edits are saved")
+        self._ensure_all_is_saved()
         project.image_files.remove(c.edit.image for c in changes if c.after is None)
         project.image_files.put_back(c.edit.image for c in changes if c.after is not None)
+
+    def _merge(self, project: Project, changes: Sequence[Change]) -> None:
+        """Take back a merge, or merge again: labels, marks and sessions at once."""
+        self._ensure_all_is_saved()
+        edits = (change.edit for change in changes)
+        added = {edit.image: edit.entries for edit in edits if isinstance(edit, MergeLabels)}
+        is_undo = any(isinstance(change, ClusterChange) and change.is_undo for change in changes)
+        project.set_merged(added, there=not is_undo)
+
+    def _ensure_all_is_saved(self) -> None:
+        if self._has_unsaved:
+            raise AtomicityError(self.message, advice="Solve that first: not all edits are saved")
 
     def _write(self, project: Project, change: ContentChange) -> None:
         """Write one change, unless its image was written as a whole (`_write_unsaved`)."""

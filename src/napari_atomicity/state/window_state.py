@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from psygnal import Signal
@@ -27,7 +28,7 @@ from ..models.analysis import Analysis
 from ..project import MergeReport, Project, ProjectContents
 from .atom_store import AtomStore
 from .cluster_edits import ClusterEdits
-from .edits import AtomEdit, Edit, ImageContents, RemoveImage
+from .edits import AtomEdit, Edit, ImageContents, MergeLabels, RemoveImage, SetSession
 from .history import NO_STEPS, History, ImageListing, Step, Steps, without_images
 from .project_saver import LABEL_COLUMNS, ProjectSaver
 from .session_store import PixelSizes, SessionStore
@@ -208,17 +209,23 @@ class WindowState(WindowImages):
         self._blind.set_micrograph(image, micrograph)
 
     def merge(self, path: str | os.PathLike[str]) -> MergeReport:
-        """Merge the corrections of another project; see `Project.merge`."""
+        """Merge the corrections of another project, as one step; see `Project.merge`."""
         self.ensure_writable()
         if self._project is None:
             raise AtomicityError(
                 "there is no project to merge into", advice="Open a folder or a project first"
             )
         self.history.ensure_not_blind()
+        self._ensure_saved()
         report = self._project.merge(path)
         self.atoms.skip_to(self._project.atoms.free_ids())
-        self.sessions.replace_all(self._project.image_files.session_entries())
-        self.show_stored_labels()
+        edits: list[Edit] = []
+        for image, entries in report.added.items():
+            edits.append(MergeLabels.of(image, entries))
+            if entries.session is not None:
+                before, after = entries.session
+                edits.append(SetSession(image, before[0], after[0]))
+        self.history.run(edits, f"merge {Path(path).name}")
         return report
 
     def show_stored_labels(self) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, overload
 
 from napari._qt.dialogs.qt_notification import NapariQtNotification
 from napari.utils import notifications
@@ -56,11 +56,36 @@ def front_window() -> QWidget | None:
     return QApplication.activeWindow() or next((w for w in windows if w.isVisible()), None)
 
 
-def confirm(parent: QWidget | None, title: str, text: str) -> bool:
+@overload
+def confirm(parent: QWidget | None, title: str, text: str) -> bool: ...
+
+
+@overload
+def confirm(parent: QWidget | None, title: str, text: str, ends: Iterable[Any]) -> bool | None: ...
+
+
+def confirm(
+    parent: QWidget | None,
+    title: str,
+    text: str,
+    ends: Iterable[Any] = (),  # signals after which the question makes no sense: it returns None
+) -> bool | None:
     """Ask a question that is answered with Yes or No; No is the default."""
-    buttons = QMessageBox.StandardButton
+    buttons, ended = QMessageBox.StandardButton, []
+
+    def end() -> None:
+        ended.append(True)
+        box = QApplication.activeModalWidget()
+        if isinstance(box, QMessageBox) and box.text() == text:
+            box.button(buttons.No).click()
+
+    signals = list(ends)
+    for signal in signals:
+        signal.connect(end)
     answer = QMessageBox.question(parent, title, text, buttons.Yes | buttons.No, buttons.No)
-    return answer == buttons.Yes
+    for signal in signals:
+        signal.disconnect(end)
+    return None if ended else answer == buttons.Yes
 
 
 def choose_answer(parent: QWidget, title: str, text: str, choices: Mapping[str, str]) -> str:

@@ -29,6 +29,7 @@ from ...reporting.plots.session import (
 )
 from ...state.window_state import WindowState
 from ...statistics.ratios.ratio_notes import (
+    AGREES,
     SEPARATOR,
     conditions_note,
     model_notes,
@@ -114,11 +115,11 @@ def show_answer(
 ) -> None:
     """Show whether sessions fit the classes, in a colour, or a more important text instead."""
     text = more or (session_line(sessions[0]) if len(sessions) == 1 else "")
+    colour = _FITS if text == AGREES else _RESTS
     label.setToolTip(sentence(text) if text and short else "")
     if short:
         text = text.partition(SEPARATOR)[0]
     basis = next(filter(None, map(session_basis, sessions)), "")
-    colour = _RESTS if basis else _FITS
     if any(map(session_doubts, sessions)) or more.replace(basis, ""):
         colour = _MISFIT if any(session.get("misfit") for session in sessions) else _DOUBT
     label.setStyleSheet(f"border-left: 4px solid {colour}; padding: 4px 8px;")

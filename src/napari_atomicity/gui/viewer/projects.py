@@ -77,25 +77,22 @@ def closing_question(state: WindowState) -> str:
     return "\n\n".join(lines)
 
 
-_KEYS_OF_OPENING = ("open project", "survey", "open image")  # they start again with a project
-
-
 def _stopped_work(state: WindowState, leaving: str) -> list[str]:
     """Return what is said of running tasks before they are stopped."""
-    lines = [
-        f"{task.message} is not finished. {leaving} stops it."
-        for task in tasks.running(state)
-        if task.message and not task.cancelled and task.key not in _KEYS_OF_OPENING
-    ]
+    lines = [f"{task.message} is not finished. {leaving} stops it." for task in tasks.work(state)]
     if lines and state.project is not None:
         lines.append("Results that are shown are saved.")
     return lines
 
 
 def may_stop_work(state: WindowState) -> bool:
-    """Return whether another project may be opened; ask if work would be stopped."""
-    lines = _stopped_work(state, "Opening another project")
-    return not lines or confirm(front_window(), "Open another project?", "\n\n".join(lines))
+    """Return whether another project may be opened; ask as long as work would be stopped."""
+    answer = None
+    while answer is None and (lines := _stopped_work(state, "Opening another project")):
+        work = tasks.work(state)  # kept while the question is open: a task that ends is deleted
+        ends = [task.finished for task in work]
+        answer = confirm(front_window(), "Open another project?", "\n\n".join(lines), ends)
+    return answer is not False
 
 
 def may_drop_images(state: WindowState) -> bool:

@@ -74,6 +74,9 @@ UNTESTED = (
     "again (Browse)"
 )
 """Of an image that was labelled with what its session knew when it came."""
+AGREES = "the sizes of this session agree with the classes of the model"
+TOO_FEW = "too few clusters tell whether the sizes of this session are those of the classes"
+"""Of a session whose record has no free peaks, since the test had too few clusters."""
 
 
 @dataclass(frozen=True)
@@ -305,7 +308,7 @@ def session_line(session: Mapping[str, Any]) -> str:  # "" without a test of its
         return SEPARATOR.join(doubts)
     if "answer" not in session:
         return UNTESTED if session.get("untested") else ""
-    return session_basis(session) or "the sizes of this session agree with the classes of the model"
+    return session_basis(session) or (AGREES if session.get("peaks_atoms") else TOO_FEW)
 
 
 def describe_misfit(peaks_atoms: Sequence[float]) -> str:

@@ -324,7 +324,7 @@ class Live(Dock):
                 "Where to put new images?",
                 f"The open project {project.path.stem} is that of another folder. Close it and put "
                 f"the images into the project of {folder.name}, or add them to "
-                f"{project.path.stem}?",
+                f"{project.path.stem}?{self._said_of_lost_clusters()}",
                 {"own": f"Project of {folder.name}", "open": f"Add to {project.path.stem}"},
             )
             if not answer or (answer == "own" and not self.binding.projects.leave()):
@@ -332,6 +332,15 @@ class Live(Dock):
         accepted = project.path if project is not None and answer == "open" else None
         self.images.begin(folder, accepted)
         return True
+
+    def _said_of_lost_clusters(self) -> str:
+        """Say which clusters closing the project loses, as those of an averaged movie."""
+        project, state = self.state.project, self.state
+        lost = [i for i in state.images if not project.has(i) and state.analysis(i) is not None]
+        if not lost:
+            return ""
+        names = ", ".join(lost)
+        return f"\n\nClosing it loses the clusters of {names}, which are in memory only."
 
     def _watch(self, folder: Path, out: Path, request: RunRequest, reference_images: int) -> None:
         """Watch a folder, and show the results of an earlier session in ``out``."""
