@@ -41,6 +41,7 @@ from napari_atomicity.gui.docks.atoms.single_atom_calibration import (
 )
 from napari_atomicity.gui.docks.atoms.threshold import NO_PROPOSAL
 from napari_atomicity.gui.docks.browse.image_list import row_of
+from napari_atomicity.gui.panels.forms import DONE
 from napari_atomicity.gui.viewer.layers import compat
 from napari_atomicity.io.tables import read_table
 from napari_atomicity.models.analysis import Analysis
@@ -848,6 +849,22 @@ def test_who_has_gone_through_an_image_is_kept(found, state, tmp_path, settled):
     state.annotator = "Ben"
     settled()
     assert found.marking.done_words.text() == "Not yet reviewed by Ben."
+    state.close_project()
+
+
+def test_an_image_with_blind_marks_is_reviewed_and_the_button_says_why(
+    found, state, book, tmp_path, settled
+):
+    state.attach_project(Project(tmp_path / "p.atomicity"))
+    state.set_blind(True)
+    ids = book.add("field", [Mark(150.0, 20.0)])
+    settled()
+    button = found.marking.done_button
+    assert button.text() == "Image reviewed: it has marks" and not button.isEnabled()
+    assert found.marking.done_words.text() == f"Reviewed by {state.annotator}."
+    book.remove([("field", i) for i in ids])
+    settled()
+    assert button.text() == DONE and button.isEnabled()
     state.close_project()
 
 
