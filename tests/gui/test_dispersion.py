@@ -313,18 +313,20 @@ def test_the_density_is_that_of_the_dock_atoms_and_of_the_table(viewer, dock, st
     assert row["density_per_nm2"] < 0.9 * row["density_counted_per_nm2"]
 
 
+def added_atoms() -> InjectedAtoms:
+    """Injected atoms of which the brighter ones are found."""
+    height = np.geomspace(0.1, 2.5, 120)
+    seen = np.where(height > 0.5, height, np.nan)
+    return InjectedAtoms(
+        30.0, 0.075, height, np.where(height > 0.5, 2.0, np.nan), seen, np.ones(20), 20, 16.0,
+        1, np.full(30, 2.0), np.ones(30), -3.9, 0.0,
+    )  # fmt: skip
+
+
 def test_what_is_missed_stands_below_the_density(dock, state, settled):
     names = [figure.name for figure in figures(dock.found.dispersion)]
     assert "Density, all atoms" not in names
-    height = np.geomspace(0.1, 2.5, 120)
-    seen = np.where(height > 0.5, height, np.nan)
-    state.atoms.set_added(
-        "one",
-        InjectedAtoms(
-            30.0, 0.075, height, np.where(height > 0.5, 2.0, np.nan), seen, np.ones(20), 20, 16.0,
-            1, np.full(30, 2.0), np.ones(30), -3.9, 0.0,
-        ),
-    )  # fmt: skip
+    state.atoms.set_added("one", added_atoms())
     settled(dock)
     shown = {line[0]: line[1:] for line in dock.model.lines}
     census = state.atoms.of("one").completeness
@@ -340,6 +342,16 @@ def test_what_is_missed_stands_below_the_density(dock, state, settled):
     state.history.undo()
     settled(dock)
     assert "Density, all atoms" not in {line[0] for line in dock.model.lines}
+
+
+def test_what_the_model_misses_is_left_out_once_people_decided_on_all_atoms(dock, state, settled):
+    state.atoms.set_added("one", added_atoms())
+    settled(dock)
+    assert value(dock, "Completeness")
+    state.atoms.confirm([("one", i) for i in state.atoms.table("one")["atom_id"].tolist()])
+    settled(dock)
+    assert not {"Completeness", "Density, all atoms"} & {line[0] for line in dock.model.lines}
+    assert dock.shown_rows()["completeness"].isna().all()
 
 
 # ---- out

@@ -212,7 +212,7 @@ class DispersionResult:
     table: pd.DataFrame  # atom table on the support, with neighbours and groups there
     dispersion: DispersionStatistics | None = None  # none where there is no support
     reason: str = ""  # why there is none, or which frames are left out
-    # share of its atoms that are found, where atoms were injected
+    # share of the atoms of the model that are found, where atoms were injected and the model counts
     completeness: Completeness | None = None
 
     def __repr__(self) -> str:
@@ -282,7 +282,9 @@ def compute_image_dispersion(
         return DispersionResult(atoms, settings, empty_table(), reason=reason)
     table = with_neighbours(concat_atom_tables(tables), atoms.group_distance_nm)
     pooled_frames = pool_frames(frames, _derive_seed(settings.seed, atoms.image), stop)
-    return DispersionResult(atoms, settings, table, pooled_frames, reason, atoms.completeness)
+    # The misses of the model do not matter where people decided on every candidate.
+    missed = None if atoms.is_decided else atoms.completeness
+    return DispersionResult(atoms, settings, table, pooled_frames, reason, missed)
 
 
 def _frame_dispersion(
