@@ -389,6 +389,21 @@ def test_the_buttons_go_to_an_operating_point(found, state, book, settled):
     assert book.of("field").threshold == strict
 
 
+def test_a_precision_that_no_candidate_reaches_is_named(found, settled):
+    found.threshold.precision.setValue(0.99)
+    assert "No threshold" not in found.threshold.words.text()
+    click(found.threshold.precision_button)
+    settled()
+    said = found.threshold.words.text()
+    assert said.startswith("<b>0 atoms</b> at a probability of 0.98 or more. No threshold of this")
+    assert said.endswith("precision of 0.99: the most probable candidate has 0.98.")
+    found.threshold.precision.setValue(0.9)
+    assert "No threshold" not in found.threshold.words.text()
+    click(found.threshold.precision_button)
+    settled()
+    assert "No threshold" not in found.threshold.words.text()
+
+
 def test_where_it_may_not_be_moved_the_slider_goes_back(found, book, monkeypatch, settled, errors):
     def refuse(*_):
         raise AtomicityError("the project is open in another window")
