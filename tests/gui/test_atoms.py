@@ -20,6 +20,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox, QStyle, QStyl
 from synthetic import made_up
 
 from napari_atomicity.atoms.analysis import FLAT, AtomAnalysis, find_atoms, with_neighbours
+from napari_atomicity.atoms.completeness import Completeness
 from napari_atomicity.atoms.injection import InjectedAtoms
 from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.atoms.summary import Summary
@@ -563,6 +564,21 @@ def test_how_many_are_missed_is_told_once_asked(found, state, book, adding, sett
     state.history.undo()
     settled()
     assert not words.isVisible() and book.of("field").injected is None
+
+
+@pytest.mark.parametrize(
+    ("share", "density", "said"),
+    [
+        (0.3, 0.19, ": the density is a lower bound."),
+        (0.3, 0.21, ": the corrected density and its interval count."),
+        (0.8, 0.19, "."),
+    ],
+)
+def test_the_density_that_counts_is_named_where_many_are_missed(share, density, said):
+    census = Completeness(share, 0.2, 0.9, 0.4, 100, 0.4, 0.2, 0.8, 17.0, 0.1, 0.08)
+    text = found_module.format_missed(census, density)
+    assert text.startswith(f"Of atoms like these, {100 * share:.0f} % (20–90 %) are detected{said}")
+    assert "0.4 (0.2–0.8) atoms per nm²" in text
 
 
 def test_what_is_missed_is_kept_in_the_project_file(found, state, book, adding, settled, tmp_path):
