@@ -915,7 +915,9 @@ def test_blind_nothing_of_the_model_is_shown(found, state, tmp_path, settled):
     settled()
     assert not found.threshold.isVisible() and not found.button.isEnabled()
     assert found.marking.hint.text().startswith("Blind") and found.marking.button.isEnabled()
-    assert "atom" not in row_of(state, None, state.current).words
+    assert row_of(state, None, state.current).words == "new"
+    click(found.marking.done_button)  # without atoms
+    assert row_of(state, None, state.current).words == "0 atoms"
     state.set_blind(False)
     settled()
     assert found.threshold.isVisible()
