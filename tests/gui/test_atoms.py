@@ -914,6 +914,8 @@ def test_blind_nothing_of_the_model_is_shown(found, state, tmp_path, settled):
     state.set_blind(True)
     settled()
     assert not found.threshold.isVisible() and not found.button.isEnabled()
+    support = found.marking.support
+    assert not support.isEnabled() and support.toolTip().startswith("Leave blind mode")
     assert found.marking.hint.text().startswith("Blind") and found.marking.button.isEnabled()
     assert row_of(state, None, state.current).words == "new"
     click(found.marking.done_button)  # without atoms

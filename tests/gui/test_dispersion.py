@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog
 from waiting import draw_now
 
 from napari_atomicity.atoms import dispersion as module
-from napari_atomicity.atoms.analysis import AtomAnalysis
+from napari_atomicity.atoms.analysis import BRIGHT_CLUSTERS, AtomAnalysis
 from napari_atomicity.atoms.injection import InjectedAtoms
 from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.atoms.table import conform
@@ -526,8 +526,37 @@ def test_blind_an_image_without_marks_has_no_density_until_it_is_reviewed(
     assert "no marks of Dee" in dock.message.text() and not dock.body.isVisible()
     state.atoms.add("a.tif", [Mark(10.0, 10.0)])
     settled(dock)
-    (counted,) = [f for f in dock.model.figures if f.name == "Atoms, counted"]
-    assert counted.interval.startswith("1 on bright clusters or off the support")
+    assert value(dock, "Atoms, counted") == "1"
+    state.close_project()
+
+
+def test_blind_the_same_support_counts_without_the_atoms_of_the_model(
+    dock, state, settled, tmp_path
+):
+    found = found_atoms(write_image(tmp_path / "a.tif"))
+    side = found.support.shape[0]
+    cluster = [[0, [[60, 60], [60, 70], [70, 70], [70, 60]]]]
+    found = replace(found, parameters={BRIGHT_CLUSTERS: cluster})
+    state.current = state.add_image(found.micrograph)
+    state.atoms.set_analysis(found)
+    vacuum = np.array([[-0.5, -0.5], [-0.5, side], [29.5, side], [29.5, -0.5]])
+    state.atoms.set_support("a.tif", [], [vacuum])
+    settled(dock)
+    area = dock.shown_rows()["support_nm2"].tolist()
+    assert value(dock, "Atoms, counted") != "1"
+    state.attach_project(Project(tmp_path / "p.atomicity"))
+    for annotator in ("Dee", "Ed"):
+        state.annotator = annotator
+        state.set_blind(True)
+        state.atoms.add("a.tif", [Mark(10.0, 10.0), Mark(40.0, 40.0), Mark(65.0, 65.0)])
+        settled(dock)
+        rows = dock.shown_rows()
+        assert rows["support_nm2"].tolist() == area and rows["n_atoms"].tolist() == [1]
+        (counted,) = [f for f in dock.model.figures if f.name == "Atoms, counted"]
+        assert counted.interval == "2 on bright clusters or off the support"
+    state.set_blind(False)
+    settled(dock)
+    assert dock.shown_rows()["support_nm2"].tolist() == area
     state.close_project()
 
 

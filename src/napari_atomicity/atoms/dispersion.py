@@ -266,7 +266,8 @@ def compute_image_dispersion(
     """
     settings = settings or DispersionSettings()
     masks = _support_masks(atoms, micrograph)
-    flat = () if atoms.analysis is None else atoms.analysis.flat_frames
+    known = (atoms.hidden or atoms).analysis
+    flat = () if known is None else known.flat_frames
     tables, frames = [], []
     for index, mask in enumerate(masks):
         check(stop)
@@ -399,12 +400,13 @@ def _format_flat_frames(flat: Collection[int], frames: int) -> str:
 
 def _support_masks(atoms: ImageAtoms, micrograph: Micrograph | None) -> list[np.ndarray]:
     """Return the (Y, X) support of each frame."""
-    mask = atoms.support
+    of_image = atoms.hidden or atoms
+    mask = of_image.support
     if mask is not None:
         return list(mask) if mask.ndim == 3 else [mask]
     if micrograph is None:
         return []
-    drawn = atoms.support_added, atoms.support_removed
+    drawn = of_image.support_added, of_image.support_removed
     return [
         support.edit_mask(support.support_mask(frame, atoms.pixel_size_nm), *drawn)
         for frame in repaired_frames(micrograph)

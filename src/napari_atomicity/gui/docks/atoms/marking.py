@@ -40,6 +40,10 @@ NOT_FOUND = "Find the atoms of this image first: this detects the support, too."
 NO_SIZE = (
     "This image has no pixel size. Enter it above and find the atoms: this detects the support."
 )
+NOT_BLIND = (
+    "Leave blind mode to find, show or correct the support. Densities in blind mode use the same "
+    "support."
+)
 NO_PROJECT = "Open a folder or a project first: it stores which images are reviewed."
 
 
@@ -121,7 +125,7 @@ class MarkingPart(QWidget):
                 button.setChecked(on)
         self.support.setEnabled(has_support)
         lacks_size = image in self._state.images and self._state.pixel_sizes.get(image) is None
-        find_first = NO_SIZE if lacks_size else NOT_FOUND
+        find_first = NOT_BLIND if self._state.blind else NO_SIZE if lacks_size else NOT_FOUND
         self.support.setToolTip(SUPPORT if has_support else find_first)
         self.add_button.setVisible(shows_support)
         self.take_button.setVisible(shows_support)
