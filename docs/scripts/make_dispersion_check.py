@@ -589,7 +589,7 @@ were chosen on other images of these conditions.
 
 - *found, estimated*: the estimated fraction of atoms that is found at the operating point, with its
   interval; compare it with the recall;
-- *lower bound*: images whose density is reported as a lower bound, because this fraction is below
+- *lower bound*: images whose density can be a lower bound, because this fraction is below
   two thirds;
 - *density of all atoms*: found or not, relative to the true density of the field; how often its
   interval covers the truth; and the ratio of the ends of the interval;

@@ -292,6 +292,25 @@ def test_the_rows_say_where_the_density_is_a_lower_bound():
     assert out.iloc[-1][list(complete.COLUMNS[5:])].isna().all()
 
 
+def test_a_density_within_the_interval_of_all_atoms_is_no_lower_bound():
+    """The correction takes false detections away, too."""
+    found = {"a": make_completeness(0.3, 0.4), "b": make_completeness(0.3, 0.4)}
+    rows = ROWS.drop(index=2).assign(density_per_nm2=[0.19, 0.21, 0.22])
+
+    out = with_completeness(rows, found, "all")
+    words = [atom_runs._completeness_warnings(found["a"], density)[0] for density in (0.19, 0.21)]
+
+    assert out["density_complete_low_per_nm2"].iloc[0] == pytest.approx(0.2)
+    assert out["density_is"].tolist() == ["lower bound", "estimate", "lower bound"]
+    assert [atom_report._row(row)["density"][:2] for _, row in out.iterrows()] == [
+        "≥ ", "0.", "≥ ",
+    ]  # fmt: skip
+    assert words[0].endswith("the density is a lower bound, that of all atoms 0.2 to 0.8 per nm²")
+    assert words[1].endswith(
+        "the corrected density and its interval count, that of all atoms 0.2 to 0.8 per nm²"
+    )
+
+
 def test_the_density_of_all_images_is_there_if_it_is_known_of_all():
     found = {"a": make_completeness(0.9, 0.2), "b": make_completeness(0.3, 0.4)}
 
@@ -337,7 +356,7 @@ def test_what_is_not_known_is_not_said_in_numbers():
     of_stack = replace(said, density_per_nm2=np.nan, density_low=np.nan, density_high=np.nan)
     stack = with_completeness(ROWS.drop(index=[1, 2]), {"a": of_stack}, "all").iloc[0]
 
-    words = [atom_runs._completeness_warnings(one)[0] for one in (said, of_stack)]
+    words = [atom_runs._completeness_warnings(one, 0.1)[0] for one in (said, of_stack)]
     cells = [atom_report._row(one)["complete"] for one in (row, stack)]
 
     assert words[0].endswith("lower bound, that of all atoms 0.2 to 0.8 per nm²")

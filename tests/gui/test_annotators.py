@@ -443,6 +443,19 @@ def marked(viewer):
     return [layer for layer in viewer.layers if "disputed" in layer.name]
 
 
+def test_positions_that_only_the_model_has_found_are_counted(opened, project, settle, viewer):
+    three(project)
+    dock = opened()
+    finds(dock, places=[*PLACES[:4], (5.0, 100.0), (5.0, 110.0)])
+    click(dock.button)
+    settle(viewer)
+    disputes = dock.disputes
+    n = len(disputes.lines.lines)
+    assert n > 2
+    said = f"{n} positions with disagreement, 2 of them found only by the model."
+    assert disputes.words.text().startswith(said)
+
+
 def test_a_place_in_dispute_is_gone_to(opened, project, settle, viewer):
     three(project)
     three(project, "b.tif")

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox, QStyle, QStyl
 from synthetic import made_up
 
 from napari_atomicity.atoms.analysis import FLAT, AtomAnalysis, find_atoms, with_neighbours
+from napari_atomicity.atoms.completeness import Completeness
 from napari_atomicity.atoms.injection import InjectedAtoms
 from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.atoms.summary import Summary
@@ -41,6 +42,7 @@ from napari_atomicity.gui.docks.atoms.single_atom_calibration import (
 )
 from napari_atomicity.gui.docks.atoms.threshold import NO_PROPOSAL
 from napari_atomicity.gui.docks.browse.image_list import row_of
+from napari_atomicity.gui.panels.forms import DONE
 from napari_atomicity.gui.viewer.layers import compat
 from napari_atomicity.io.tables import read_table
 from napari_atomicity.models.analysis import Analysis
@@ -388,6 +390,21 @@ def test_the_buttons_go_to_an_operating_point(found, state, book, settled):
     assert book.of("field").threshold == strict
 
 
+def test_a_precision_that_no_candidate_reaches_is_named(found, settled):
+    found.threshold.precision.setValue(0.99)
+    assert "No threshold" not in found.threshold.words.text()
+    click(found.threshold.precision_button)
+    settled()
+    said = found.threshold.words.text()
+    assert said.startswith("<b>0 atoms</b> at a probability of 0.98 or more. No threshold of this")
+    assert said.endswith("precision of 0.99: the most probable candidate has 0.98.")
+    found.threshold.precision.setValue(0.9)
+    assert "No threshold" not in found.threshold.words.text()
+    click(found.threshold.precision_button)
+    settled()
+    assert "No threshold" not in found.threshold.words.text()
+
+
 def test_where_it_may_not_be_moved_the_slider_goes_back(found, book, monkeypatch, settled, errors):
     def refuse(*_):
         raise AtomicityError("the project is open in another window")
@@ -547,6 +564,21 @@ def test_how_many_are_missed_is_told_once_asked(found, state, book, adding, sett
     state.history.undo()
     settled()
     assert not words.isVisible() and book.of("field").injected is None
+
+
+@pytest.mark.parametrize(
+    ("share", "density", "said"),
+    [
+        (0.3, 0.19, ": the density is a lower bound."),
+        (0.3, 0.21, ": the corrected density and its interval count."),
+        (0.8, 0.19, "."),
+    ],
+)
+def test_the_density_that_counts_is_named_where_many_are_missed(share, density, said):
+    census = Completeness(share, 0.2, 0.9, 0.4, 100, 0.4, 0.2, 0.8, 17.0, 0.1, 0.08)
+    text = found_module.format_missed(census, density)
+    assert text.startswith(f"Of atoms like these, {100 * share:.0f} % (20–90 %) are detected{said}")
+    assert "0.4 (0.2–0.8) atoms per nm²" in text
 
 
 def test_what_is_missed_is_kept_in_the_project_file(found, state, book, adding, settled, tmp_path):
@@ -851,6 +883,22 @@ def test_who_has_gone_through_an_image_is_kept(found, state, tmp_path, settled):
     state.close_project()
 
 
+def test_an_image_with_blind_marks_is_reviewed_and_the_button_says_why(
+    found, state, book, tmp_path, settled
+):
+    state.attach_project(Project(tmp_path / "p.atomicity"))
+    state.set_blind(True)
+    ids = book.add("field", [Mark(150.0, 20.0)])
+    settled()
+    button = found.marking.done_button
+    assert button.text() == "Image reviewed: it has marks" and not button.isEnabled()
+    assert found.marking.done_words.text() == f"Reviewed by {state.annotator}."
+    book.remove([("field", i) for i in ids])
+    settled()
+    assert button.text() == DONE and button.isEnabled()
+    state.close_project()
+
+
 @pytest.mark.parametrize(("n", "said"), [(3, False), (30, True)])
 def test_most_detections_off_the_support_are_a_reason_to_correct_it(n, said):
     kinds = pd.DataFrame()
@@ -866,8 +914,12 @@ def test_blind_nothing_of_the_model_is_shown(found, state, tmp_path, settled):
     state.set_blind(True)
     settled()
     assert not found.threshold.isVisible() and not found.button.isEnabled()
+    support = found.marking.support
+    assert not support.isEnabled() and support.toolTip().startswith("Leave blind mode")
     assert found.marking.hint.text().startswith("Blind") and found.marking.button.isEnabled()
-    assert "atom" not in row_of(state, None, state.current).words
+    assert row_of(state, None, state.current).words == "new"
+    click(found.marking.done_button)  # without atoms
+    assert row_of(state, None, state.current).words == "0 atoms"
     state.set_blind(False)
     settled()
     assert found.threshold.isVisible()

@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog
 from waiting import draw_now
 
 from napari_atomicity.atoms import dispersion as module
-from napari_atomicity.atoms.analysis import AtomAnalysis
+from napari_atomicity.atoms.analysis import BRIGHT_CLUSTERS, AtomAnalysis
 from napari_atomicity.atoms.injection import InjectedAtoms
 from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.atoms.table import conform
@@ -313,18 +313,20 @@ def test_the_density_is_that_of_the_dock_atoms_and_of_the_table(viewer, dock, st
     assert row["density_per_nm2"] < 0.9 * row["density_counted_per_nm2"]
 
 
+def added_atoms() -> InjectedAtoms:
+    """Injected atoms of which the brighter ones are found."""
+    height = np.geomspace(0.1, 2.5, 120)
+    seen = np.where(height > 0.5, height, np.nan)
+    return InjectedAtoms(
+        30.0, 0.075, height, np.where(height > 0.5, 2.0, np.nan), seen, np.ones(20), 20, 16.0,
+        1, np.full(30, 2.0), np.ones(30), -3.9, 0.0,
+    )  # fmt: skip
+
+
 def test_what_is_missed_stands_below_the_density(dock, state, settled):
     names = [figure.name for figure in figures(dock.found.dispersion)]
     assert "Density, all atoms" not in names
-    height = np.geomspace(0.1, 2.5, 120)
-    seen = np.where(height > 0.5, height, np.nan)
-    state.atoms.set_added(
-        "one",
-        InjectedAtoms(
-            30.0, 0.075, height, np.where(height > 0.5, 2.0, np.nan), seen, np.ones(20), 20, 16.0,
-            1, np.full(30, 2.0), np.ones(30), -3.9, 0.0,
-        ),
-    )  # fmt: skip
+    state.atoms.set_added("one", added_atoms())
     settled(dock)
     shown = {line[0]: line[1:] for line in dock.model.lines}
     census = state.atoms.of("one").completeness
@@ -340,6 +342,16 @@ def test_what_is_missed_stands_below_the_density(dock, state, settled):
     state.history.undo()
     settled(dock)
     assert "Density, all atoms" not in {line[0] for line in dock.model.lines}
+
+
+def test_what_the_model_misses_is_left_out_once_people_decided_on_all_atoms(dock, state, settled):
+    state.atoms.set_added("one", added_atoms())
+    settled(dock)
+    assert value(dock, "Completeness")
+    state.atoms.confirm([("one", i) for i in state.atoms.table("one")["atom_id"].tolist()])
+    settled(dock)
+    assert not {"Completeness", "Density, all atoms"} & {line[0] for line in dock.model.lines}
+    assert dock.shown_rows()["completeness"].isna().all()
 
 
 # ---- out
@@ -505,13 +517,46 @@ def test_blind_an_image_without_marks_has_no_density_until_it_is_reviewed(
     set_reviewed(state, True)
     settled(dock)
     assert value(dock, "Atoms, counted") == "0" and dock.body.isVisible()
+    dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("all"))
+    settled(dock)
+    assert "2 of 3 images left out: not reviewed by Dee yet." in dock.note.text()
+    dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("current"))
     set_reviewed(state, False)
     settled(dock)
     assert "no marks of Dee" in dock.message.text() and not dock.body.isVisible()
     state.atoms.add("a.tif", [Mark(10.0, 10.0)])
     settled(dock)
-    (counted,) = [f for f in dock.model.figures if f.name == "Atoms, counted"]
-    assert counted.interval.startswith("1 on bright clusters or off the support")
+    assert value(dock, "Atoms, counted") == "1"
+    state.close_project()
+
+
+def test_blind_the_same_support_counts_without_the_atoms_of_the_model(
+    dock, state, settled, tmp_path
+):
+    found = found_atoms(write_image(tmp_path / "a.tif"))
+    side = found.support.shape[0]
+    cluster = [[0, [[60, 60], [60, 70], [70, 70], [70, 60]]]]
+    found = replace(found, parameters={BRIGHT_CLUSTERS: cluster})
+    state.current = state.add_image(found.micrograph)
+    state.atoms.set_analysis(found)
+    vacuum = np.array([[-0.5, -0.5], [-0.5, side], [29.5, side], [29.5, -0.5]])
+    state.atoms.set_support("a.tif", [], [vacuum])
+    settled(dock)
+    area = dock.shown_rows()["support_nm2"].tolist()
+    assert value(dock, "Atoms, counted") != "1"
+    state.attach_project(Project(tmp_path / "p.atomicity"))
+    for annotator in ("Dee", "Ed"):
+        state.annotator = annotator
+        state.set_blind(True)
+        state.atoms.add("a.tif", [Mark(10.0, 10.0), Mark(40.0, 40.0), Mark(65.0, 65.0)])
+        settled(dock)
+        rows = dock.shown_rows()
+        assert rows["support_nm2"].tolist() == area and rows["n_atoms"].tolist() == [1]
+        (counted,) = [f for f in dock.model.figures if f.name == "Atoms, counted"]
+        assert counted.interval == "2 on bright clusters or off the support"
+    state.set_blind(False)
+    settled(dock)
+    assert dock.shown_rows()["support_nm2"].tolist() == area
     state.close_project()
 
 

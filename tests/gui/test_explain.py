@@ -33,6 +33,7 @@ from napari_atomicity.gui.docks.explain.dock import (
 )
 from napari_atomicity.gui.docks.explain.facts import facts, format_ood_score, probability_bars
 from napari_atomicity.gui.viewer.binding import state_of
+from napari_atomicity.project import Project
 from napari_atomicity.reporting.patch_pictures import compose, enlarge
 
 
@@ -315,6 +316,19 @@ def test_a_correction_is_said_and_undone(dock, state, viewer, settle):
     state.history.undo()
     settle(viewer)
     assert "Pt19" in dock.title.text() and "Pt70" not in dock.title.text()
+
+
+def test_blind_no_prediction_is_named(dock, state, viewer, settle, tmp_path):
+    state.attach_project(Project(tmp_path / "p.atomicity"))
+    state.set_blind(True)
+    state.select([("field", 1)])
+    settle(viewer)
+    assert dock.title.text().endswith(">prediction hidden</span>")
+    state.clusters.relabel([("field", 1)], "Pt70")
+    settle(viewer)
+    assert "Pt70" in dock.title.text()
+    assert dock.title.text().endswith(">your label; prediction hidden</span>")
+    state.close_project()
 
 
 def test_a_cluster_that_goes_away_is_no_longer_shown(dock, state, viewer, settle):

@@ -1,8 +1,9 @@
 """Completeness: the share of the atoms of an image that is detected, by injection and recovery.
 
 A density counts atoms that an annotator would mark. Atoms that do not exceed the texture of the
-support are not among the candidates: where many are faint the density is a lower bound. The missing
-atoms are estimated from artificial atoms that are injected into the image (`atoms.injection`).
+support are not among the candidates: where many are faint the density can be a lower bound, or not
+if false candidates make up for them. The missing atoms are estimated from artificial atoms that
+are injected into the image (`atoms.injection`).
 
 The injected atoms give the number of candidates of each score that N atoms of a mean height and a
 scatter produce. False candidates are added; their number falls with the score as in simulated
@@ -49,7 +50,7 @@ CROWDING = 0.5 / (1 + CROWD_SHARE / 2)
 """Share of the loss of atoms injected among the others that applies to the atoms of the image:
 the mean atom has half of the neighbours, the injected ones have more than all."""
 LOWER_BOUND = 2 / 3
-"""Below this completeness the density is a lower bound."""
+"""Below this completeness the density is no estimate of all atoms, see `is_lower_bound`."""
 ESTIMATE, BOUND = "estimate", "lower bound"
 """Values of ``density_is``."""
 SCHEMA = (
@@ -67,7 +68,8 @@ SCHEMA = (
         "density_is",
         TEXT,
         "",
-        f'"{BOUND}" if less than two thirds of the atoms are detected, otherwise "{ESTIMATE}"; '
+        f'"{BOUND}" if less than two thirds of the atoms are detected and density_per_nm2 is below '
+        f'the interval of the density of all atoms, where that is known; otherwise "{ESTIMATE}"; '
         "empty with fewer than 8 candidates",
     ),
     Column(
@@ -115,8 +117,26 @@ class Completeness:
 
     @property
     def is_low(self) -> bool:
-        """Whether the density is a lower bound."""
+        """Whether many atoms are missed."""
         return self.share < LOWER_BOUND
+
+
+def is_lower_bound(share: float, density_low: float, density_per_nm2: float) -> bool:
+    """Return whether the density of the detected atoms is a lower bound of that of all.
+
+    It is not, however many atoms are missed, where it is within the interval of the density of all
+    atoms, which is corrected for false detections as well.
+    """
+    return share < LOWER_BOUND and not density_low <= density_per_nm2  # NaN if it is not known
+
+
+def format_which_counts(share: float, density_low: float, density_per_nm2: float) -> str:
+    """Say what the density of the detected atoms is; "" where few atoms are missed."""
+    if not share < LOWER_BOUND:
+        return ""
+    if is_lower_bound(share, density_low, density_per_nm2):
+        return "the density is a lower bound"
+    return "the corrected density and its interval count"
 
 
 def estimate_completeness(added: InjectedAtoms, threshold: float) -> Completeness:
@@ -180,15 +200,17 @@ def with_completeness(
         return rows.assign(**dict(zip(COLUMNS, columns, strict=True)))
 
     nothing = (np.nan, np.nan, np.nan, np.nan, "", np.nan, np.nan, np.nan)
-    of_images = [found.get(image) for image in rows["image"]]
+    detected = rows.reindex(columns=["density_per_nm2"])["density_per_nm2"].astype(float).tolist()
+    of_images = zip((found.get(image) for image in rows["image"]), detected, strict=True)
     values: list[tuple[Any, ...]] = [
         nothing
         if one is None
         else (
-            one.share, one.low, one.high, one.half_found, _format_bound(one.share),
+            one.share, one.low, one.high, one.half_found,
+            _format_bound(one.share, one.density_low, density),
             one.density_per_nm2, one.density_low, one.density_high,
         )
-        for one in of_images
+        for one, density in of_images
     ]  # fmt: skip
     out = joined(values)
     if "support_nm2" not in out:  # no image has a density
@@ -197,11 +219,12 @@ def with_completeness(
     images = out.iloc[: len(out) - len(scopes)]
     images = images[images["support_nm2"].notna()]
     for place, members in enumerate(scopes.values(), len(out) - len(scopes)):
-        values[place] = _of_scope(images[images["image"].isin(members)]) or values[place]
+        here = images[images["image"].isin(members)]
+        values[place] = _of_scope(here, detected[place]) or values[place]
     return joined(values)
 
 
-def _of_scope(images: pd.DataFrame) -> tuple[Any, ...] | None:
+def _of_scope(images: pd.DataFrame, detected_per_nm2: float) -> tuple[Any, ...] | None:
     """Return the values of `COLUMNS` of several images with support; None if nothing is known."""
     known = images[images["completeness"].notna()]
     if not len(known):
@@ -210,7 +233,7 @@ def _of_scope(images: pd.DataFrame) -> tuple[Any, ...] | None:
     of_all = (np.nan,) * 3
     if len(known) == len(images) and known[COLUMNS[5]].notna().all():
         of_all = _pooled(known)
-    return (*shares, np.nan, _format_bound(shares[0]), *of_all)
+    return (*shares, np.nan, _format_bound(shares[0], of_all[1], detected_per_nm2), *of_all)
 
 
 def _share_of_all(found: pd.Series, share: pd.Series) -> float:
@@ -219,8 +242,8 @@ def _share_of_all(found: pd.Series, share: pd.Series) -> float:
     return float(n.sum() / (n / np.maximum(share.to_numpy(float), 1e-6)).sum())
 
 
-def _format_bound(share: float) -> str:
-    return BOUND if share < LOWER_BOUND else ESTIMATE
+def _format_bound(share: float, density_low: float, density_per_nm2: float) -> str:
+    return BOUND if is_lower_bound(share, density_low, density_per_nm2) else ESTIMATE
 
 
 def _pooled(rows: pd.DataFrame) -> tuple[float, float, float]:

@@ -212,7 +212,7 @@ class DispersionResult:
     table: pd.DataFrame  # atom table on the support, with neighbours and groups there
     dispersion: DispersionStatistics | None = None  # none where there is no support
     reason: str = ""  # why there is none, or which frames are left out
-    # share of its atoms that are found, where atoms were injected
+    # share of the atoms of the model that are found, where atoms were injected and the model counts
     completeness: Completeness | None = None
 
     def __repr__(self) -> str:
@@ -266,7 +266,8 @@ def compute_image_dispersion(
     """
     settings = settings or DispersionSettings()
     masks = _support_masks(atoms, micrograph)
-    flat = () if atoms.analysis is None else atoms.analysis.flat_frames
+    known = (atoms.hidden or atoms).analysis
+    flat = () if known is None else known.flat_frames
     tables, frames = [], []
     for index, mask in enumerate(masks):
         check(stop)
@@ -282,7 +283,9 @@ def compute_image_dispersion(
         return DispersionResult(atoms, settings, empty_table(), reason=reason)
     table = with_neighbours(concat_atom_tables(tables), atoms.group_distance_nm)
     pooled_frames = pool_frames(frames, _derive_seed(settings.seed, atoms.image), stop)
-    return DispersionResult(atoms, settings, table, pooled_frames, reason, atoms.completeness)
+    # The misses of the model do not matter where people decided on every candidate.
+    missed = None if atoms.is_decided else atoms.completeness
+    return DispersionResult(atoms, settings, table, pooled_frames, reason, missed)
 
 
 def _frame_dispersion(
@@ -397,12 +400,13 @@ def _format_flat_frames(flat: Collection[int], frames: int) -> str:
 
 def _support_masks(atoms: ImageAtoms, micrograph: Micrograph | None) -> list[np.ndarray]:
     """Return the (Y, X) support of each frame."""
-    mask = atoms.support
+    of_image = atoms.hidden or atoms
+    mask = of_image.support
     if mask is not None:
         return list(mask) if mask.ndim == 3 else [mask]
     if micrograph is None:
         return []
-    drawn = atoms.support_added, atoms.support_removed
+    drawn = of_image.support_added, of_image.support_removed
     return [
         support.edit_mask(support.support_mask(frame, atoms.pixel_size_nm), *drawn)
         for frame in repaired_frames(micrograph)

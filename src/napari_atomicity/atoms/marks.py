@@ -65,6 +65,8 @@ class ImageAtoms:
     support_added: tuple[np.ndarray, ...] = ()
     support_removed: tuple[np.ndarray, ...] = ()
     group_distance_nm: float = GROUP_DISTANCE_NM  # maximum distance of two linked atoms
+    # of a blind annotator: the atoms that are hidden, whose support counts for densities
+    hidden: ImageAtoms | None = None
 
     @cached_property
     def table(self) -> pd.DataFrame:

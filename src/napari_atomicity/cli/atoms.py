@@ -81,7 +81,7 @@ def _print_dispersion(run: AtomRun) -> None:
     """Print density, isolated fraction and completeness of all images."""
     import pandas as pd
 
-    from ..atoms.completeness import BOUND
+    from ..atoms.completeness import format_which_counts
 
     row = run.dispersion.iloc[-1]
     if "density_per_nm2" not in row or pd.isna(row["density_per_nm2"]):
@@ -91,9 +91,11 @@ def _print_dispersion(run: AtomRun) -> None:
     text += f" by the probabilities, {row['density_counted_per_nm2']:.3f} counted"
     if not pd.isna(row["share_isolated"]):
         text += f", {100 * row['share_isolated']:.0f} % isolated"
-    if row["density_is"] == BOUND:
-        text += f"; a lower bound: {100 * row['completeness']:.0f} % of such atoms are detected"
-        low, high = (row[f"density_complete_{end}_per_nm2"] for end in ("low", "high"))
+    share = row["completeness"]
+    low, high = (row[f"density_complete_{end}_per_nm2"] for end in ("low", "high"))
+    counts = format_which_counts(share, low, row["density_per_nm2"])
+    if counts:
+        text += f"; {100 * share:.0f} % of such atoms are detected: {counts}"
         if not pd.isna(low):
             text += f"; estimated density of all atoms {low:.2g} to {high:.2g} per nm²"
     say(text)

@@ -23,7 +23,7 @@ import pandas as pd
 
 from ..atoms import cluster_atoms
 from ..atoms.analysis import AtomAnalysis, find_atoms, within_regions
-from ..atoms.completeness import Completeness, estimate_completeness
+from ..atoms.completeness import Completeness, estimate_completeness, format_which_counts
 from ..atoms.dispersion import (
     DispersionResult,
     DispersionSettings,
@@ -177,7 +177,7 @@ class AtomStep:
             completeness = completing.result()
         known["warnings"] += (
             *pixel_warnings(analysis.parameters),
-            *_completeness_warnings(completeness),
+            *_completeness_warnings(completeness, np.nan if found is None else found.density.value),
             *_cluster_warnings(self.clusters, of_clusters),
             *_dispersion_warnings(spread),
             *format_failed({FAILED: failed}),
@@ -275,11 +275,14 @@ def _cluster_warnings(clusters: pd.DataFrame | None, own: pd.DataFrame | None) -
     return ("the table of clusters contains no cluster of this image",)
 
 
-def _completeness_warnings(found: Completeness | None) -> tuple[str, ...]:
-    if found is None or not found.is_low:
+def _completeness_warnings(found: Completeness | None, density: float) -> tuple[str, ...]:
+    if found is None:
+        return ()
+    counts = format_which_counts(found.share, found.density_low, density)
+    if not counts:
         return ()
     share = f"{100 * found.low:.0f} to {100 * found.high:.0f} %"
-    said = f"of atoms like these {share} are found: the density is a lower bound"
+    said = f"of atoms like these {share} are found: {counts}"
     if np.isfinite(found.density_per_nm2):  # not of a stack
         said += f", that of all atoms {found.density_low:.2g} to {found.density_high:.2g} per nm²"
     return (said,)

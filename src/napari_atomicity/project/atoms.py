@@ -415,10 +415,13 @@ class AtomRecords:
         with self._file.reading() as db:
             return blind_annotations(db, self._images)
 
-    def is_reviewed(self, image: str, annotator: str) -> bool:
-        """Return whether an annotator has viewed an image, or has marked atoms blind in it."""
-        _, viewed = self.annotations()
-        return bool(((viewed["image"] == image) & (viewed["annotator"] == annotator)).any())
+    def count_marks(self, image: str, annotator: str) -> int | None:
+        """Return how many atoms an annotator has marked blind; None if the image isn't reviewed."""
+        marks, viewed = (
+            int(((table["image"] == image) & (table["annotator"] == annotator)).sum())
+            for table in self.annotations()
+        )
+        return marks if viewed else None
 
     def images_viewed_by(self, annotator: str) -> set[str]:
         """Return the images that an annotator has set as viewed, without reading the marks."""

@@ -163,6 +163,13 @@ def set_reviewed(state: WindowState, reviewed: bool) -> None:
     state.atoms.notify(state.current)  # an image without atoms has a density of 0 now, or none
 
 
+def reviewed_images(state: WindowState) -> set[str]:
+    """Return the images that the blind annotator has set as reviewed; none outside blind mode."""
+    if state.project is None or not state.blind:
+        return set()
+    return state.project.atoms.images_viewed_by(state.annotator)
+
+
 def proposed_pairs(project: Project) -> list[tuple[str, str]]:
     """Return (image, annotator) of annotations that were made with proposals of a model."""
     stored = project.setting(PROPOSED_SETTING)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import pandas as pd
 from psygnal import Signal
@@ -61,7 +62,9 @@ class BlindMode:
         marks = project.atoms.blind_marks(annotator)
         unmarked = {n: ImageAtoms(n, a.pixel_size_nm) for n, a in atoms.items()}
         self.hidden, self._hidden_atoms = analyses, atoms
-        return shown, {**unmarked, **marks}
+        # The area that counts belongs to the image: it is the same for everyone.
+        own = {n: replace(a, hidden=atoms.get(n)) for n, a in (unmarked | marks).items()}
+        return shown, own
 
     def stop(self, project: Project) -> tuple[dict[str, Analysis], dict[str, ImageAtoms]]:
         """Return what was hidden, with the labels that count now."""

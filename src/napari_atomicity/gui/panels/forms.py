@@ -543,6 +543,7 @@ class SizeSelectedFolder(PathField):
 # ---- which images are reviewed
 
 DONE, NOT_DONE = "Set image as reviewed", "Set image as not reviewed"
+HAS_MARKS = "Image reviewed: it has marks"
 _REVIEWED = (
     "Record that you have searched the whole image, so that unmarked positions count as no atom. "
     "Needed for images without atoms; images with blind marks count as reviewed. A second click "
@@ -557,10 +558,12 @@ class ReviewedButton(QPushButton):
     def __init__(self) -> None:
         super().__init__(DONE)
 
-    def show_reviewed(self, reviewed: bool) -> None:
-        """Name what a click does."""
-        self.setText(NOT_DONE if reviewed else DONE)
+    def show_marks(self, n: int | None, blind: bool, possible: bool) -> None:
+        """Name what a click does; explain the button, and why it is disabled.
 
-    def show_blind(self, blind: bool) -> None:
-        """Explain the button; outside blind mode also why it is disabled."""
+        ``n`` is the number of the annotator's blind marks in the image, None if it isn't reviewed.
+        """
+        # Without Blind, an image would count as one in which nobody marked atoms.
+        self.setEnabled(possible and blind and not n)
+        self.setText(HAS_MARKS if n else DONE if n is None else NOT_DONE)
         self.setToolTip(_REVIEWED if blind else f"{_REVIEWED} {_BLIND_ONLY}")

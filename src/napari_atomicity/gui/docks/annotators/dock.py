@@ -134,8 +134,11 @@ class Disputes(QWidget):
         self.shown = table.reset_index(drop=True)
         self.lines.show(dispute_lines(self.shown))
         n = len(table)
+        lone = int((table["n_marked"] == 0).sum()) if n else 0
+        of_model = f", {lone} of them found only by the model" if lone else ""
         self.words.setText(
-            f"{pluralise(n, 'position')} with disagreement. Click one to centre the view on it."
+            f"{pluralise(n, 'position')} with disagreement{of_model}. Click one to centre the view "
+            "on it."
             if n
             else "No position matches."
         )

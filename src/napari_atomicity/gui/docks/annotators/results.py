@@ -222,13 +222,9 @@ class Coverage(FollowingWidget):
         if counts is not None:
             mine = (counts["image"] == image) & (counts["annotator"] == state.annotator)
             own = counts.loc[mine, "marks"]
-        self._known, marked = len(own) > 0, bool(own.any())
-        free = here and state.blind and not state.read_only
-        self.done_button.setEnabled(free and not marked)
-        self.done_button.show_reviewed(self._known)
-        if marked:
-            self.done_button.setText("Image reviewed: it has marks")
-        self.done_button.show_blind(state.blind)
+        self._known = len(own) > 0
+        n = int(own.iloc[0]) if self._known else None
+        self.done_button.show_marks(n, state.blind, here and not state.read_only)
         self.mark_button.setEnabled(image is not None and not state.read_only)
 
     def note(self) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
-from ....atoms.completeness import Completeness
+from ....atoms.completeness import Completeness, format_which_counts
 from ....atoms.injection import InjectedAtoms
 from ....atoms.marks import ImageAtoms
 from ....atoms.species import Species
@@ -70,8 +70,11 @@ def format_found(found: Summary) -> str:
     return "; ".join(parts) + "." if parts else ""
 
 
-def format_missed(census: Completeness) -> str:
-    """Format the completeness, and the density corrected for missed atoms."""
+def format_missed(census: Completeness, density_per_nm2: float) -> str:
+    """Format the completeness, and the density corrected for missed atoms.
+
+    ``density_per_nm2`` is the density that stands above.
+    """
     share = f"{100 * census.share:.0f} % ({100 * census.low:.0f}–{100 * census.high:.0f} %)"
     if not math.isfinite(census.density_per_nm2):
         return f"Of atoms like those of the first frame, {share} are detected."
@@ -79,8 +82,8 @@ def format_missed(census: Completeness) -> str:
         f"{census.density_per_nm2:.2g} ({census.density_low:.2g}–{census.density_high:.2g}) "
         "atoms per nm² outside clusters"
     )
-    bound = ": the density above is a lower bound" if census.is_low else ""
-    found = f"Of atoms like these, {share} are detected{bound}."
+    counts = format_which_counts(census.share, census.density_low, density_per_nm2)
+    found = f"Of atoms like these, {share} are detected{counts and f': {counts}'}."
     return (
         f"{found} Of the atoms of the model, corrected for missed ones and false detections: "
         f"{density}. Marks by hand do not change it."
@@ -285,7 +288,8 @@ class FoundPart(QWidget):
             widget.setVisible(n > 0)
 
     def _show_missed(self, census: Completeness | None) -> None:
-        self.missed_words.setText("" if census is None else format_missed(census))
+        density = math.nan if self.found is None else self.found.density_per_nm2
+        self.missed_words.setText("" if census is None else format_missed(census, density))
         self.missed_words.setVisible(census is not None)
 
     def _show_colouring(self, atoms: ImageAtoms | None) -> None:

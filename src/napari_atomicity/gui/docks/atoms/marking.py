@@ -40,6 +40,10 @@ NOT_FOUND = "Find the atoms of this image first: this detects the support, too."
 NO_SIZE = (
     "This image has no pixel size. Enter it above and find the atoms: this detects the support."
 )
+NOT_BLIND = (
+    "Leave blind mode to find, show or correct the support. Densities in blind mode use the same "
+    "support."
+)
 NO_PROJECT = "Open a folder or a project first: it stores which images are reviewed."
 
 
@@ -51,7 +55,8 @@ class MarkingPart(QWidget):
         self._binding = binding
         self._state = binding.state
         self._asked: tuple[object, ...] = ()
-        self._done = False
+        self._n_marks: int | None = None  # blind marks in this image; None: not reviewed
+        self._may_set = False
         self.button = QPushButton("Mark atoms by hand")
         self.button.setCheckable(True)
         self.button.toggled.connect(self._on_marking)
@@ -120,7 +125,7 @@ class MarkingPart(QWidget):
                 button.setChecked(on)
         self.support.setEnabled(has_support)
         lacks_size = image in self._state.images and self._state.pixel_sizes.get(image) is None
-        find_first = NO_SIZE if lacks_size else NOT_FOUND
+        find_first = NOT_BLIND if self._state.blind else NO_SIZE if lacks_size else NOT_FOUND
         self.support.setToolTip(SUPPORT if has_support else find_first)
         self.add_button.setVisible(shows_support)
         self.take_button.setVisible(shows_support)
@@ -133,11 +138,10 @@ class MarkingPart(QWidget):
         kept = image is not None and project is not None and project.has(image)
         self.button.setEnabled(any_image and not state.read_only)
         self.hint.setText(BLIND if state.blind else OPEN)
-        # As in Annotators: without Blind, an image would count as one in which nobody marked atoms.
-        self.done_button.setEnabled(kept and any_image and state.blind and not state.read_only)
-        self.done_button.show_blind(state.blind)
+        self._may_set = kept and any_image and not state.read_only
         if not kept or project is None:
             self._asked = ()
+            self._show_button(None)
             self.done_words.setText("" if image is None else NO_PROJECT)
             return
         marks = None if atoms is None else atoms.marks
@@ -145,22 +149,23 @@ class MarkingPart(QWidget):
         if not unchanged(wanted, self._asked):
             self._asked = wanted
             self.done_words.clear()
-            self._done = False
-            self.done_button.show_reviewed(False)
-            self._request_review_state()
-
-    def _request_review_state(self) -> None:
-        project, image = self._state.project, self._state.current
-        if project is not None and image is not None:
+            self._n_marks = None
             tasks.start(
-                self._state, project.atoms.is_reviewed, image, self._state.annotator,
-                on_result=self._show_done, key="gone through", owner=self, about=image,
+                state, project.atoms.count_marks, image, state.annotator,
+                on_result=self._show_marks, key="gone through", owner=self, about=image,
             )  # fmt: skip
+        self._show_button(self._n_marks)
 
-    def _show_done(self, done: bool) -> None:
-        who, self._done = self._state.annotator, done
-        self.done_button.show_reviewed(done)
-        self.done_words.setText(f"Reviewed by {who}." if done else f"Not yet reviewed by {who}.")
+    def _show_marks(self, n: int | None) -> None:
+        who = self._state.annotator
+        self._show_button(n)
+        self.done_words.setText(
+            f"Not yet reviewed by {who}." if n is None else f"Reviewed by {who}."
+        )
+
+    def _show_button(self, n: int | None) -> None:
+        self._n_marks = n
+        self.done_button.show_marks(n, self._state.blind, self._may_set)
 
     # ---- actions of the user
     def _on_marking(self, on: bool) -> None:
@@ -171,9 +176,6 @@ class MarkingPart(QWidget):
         self._binding.atoms.draw_support(adds)
 
     def _on_done(self) -> None:
-        reviewed = not self._done
+        reviewed = self._n_marks is None
         if self._binding.edits.attempt(lambda: set_reviewed(self._state, reviewed)):
-            if reviewed:
-                self._show_done(True)
-            else:
-                self._request_review_state()  # images with marks stay reviewed
+            self._show_marks(0 if reviewed else None)

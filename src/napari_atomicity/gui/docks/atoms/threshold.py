@@ -163,6 +163,17 @@ def format_numbers(atoms: ImageAtoms, analysis: AtomAnalysis) -> str:
     return f"{text}; expected {format_expected(scores)}"
 
 
+def format_unreachable(analysis: AtomAnalysis, precision: float) -> str:
+    """Say that no threshold has this expected precision, where it leaves no candidate; else ""."""
+    best = float(analysis.candidates["confidence"].max())  # NaN without any
+    if not best < min(precision, analysis.threshold):
+        return ""
+    return (
+        f". No threshold of this image has an expected precision of {precision:.2f}: the most "
+        f"probable candidate has {best:.3g}."
+    )
+
+
 def columns_of(confidence: np.ndarray, threshold: float) -> list[ChartColumn]:
     """Return the histogram of the candidates; columns below the threshold are faint."""
     edges = np.linspace(0, 1, BINS + 1)
@@ -243,6 +254,7 @@ class ThresholdPart(QWidget):
 
     def _name_button(self, *_: object) -> None:
         self.precision_button.setText(f"Precision at least {self.precision.value():.2f}")
+        self.show_atoms(self._book.of(self._image))  # names a precision that is out of reach
 
     # ---- changes of the state
     def show_atoms(self, atoms: ImageAtoms | None) -> None:
@@ -259,7 +271,8 @@ class ThresholdPart(QWidget):
             with QSignalBlocker(self.slider):
                 self.slider.setValue(min(round(STEPS * analysis.threshold), STEPS))
         self._draw(analysis)
-        self.words.setText(format_numbers(atoms, analysis))
+        unreachable = format_unreachable(analysis, self.precision.value())
+        self.words.setText(format_numbers(atoms, analysis) + unreachable)
         self.show()
 
     def _draw(self, analysis: AtomAnalysis) -> None:

@@ -28,6 +28,7 @@ from ....core.tables.cluster_table import NON_CLASS_LABELS
 from ....core.text import pluralise
 from ....project import ProjectImage
 from ....project.opening import thumbnail
+from ....state.annotator_packs import reviewed_images
 from ....state.window_state import WindowState
 from ....statistics.ratios.track_counts import (
     count_clusters,
@@ -111,6 +112,8 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
     if atoms is not None and atoms.analysis is None and not atoms.marks:
         atoms = None  # nobody has looked for them, or a blind annotator has not
     n_atoms = "" if atoms is None else pluralise(len(atoms.table), "atom")
+    if atoms is None and name in reviewed_images(state):
+        n_atoms = pluralise(0, "atom")
     if analysis is None:
         words = "new" if micrograph.pixel_size_nm or known_shape is None else "needs a pixel size"
         tooltip = f"{n_atoms or 'Not analysed yet'}{path}"

@@ -29,6 +29,7 @@ from ....io.tables import write_table
 from ....reporting.plots.base import Look, Plot
 from ....reporting.plots.dispersion import DISPERSION_PLOTS
 from ....reporting.plots.registry import save_plot
+from ....state.annotator_packs import reviewed_images
 from ....statistics.points.loading_settings import LoadingSettings
 from ....statistics.samples.comparison import SampleComparison
 from ....statistics.samples.run_evidence import compare_atoms
@@ -168,15 +169,19 @@ def format_reasons(reasons: dict[str, str]) -> str:
     return f"{text}. The support can be drawn in the dock Atoms."
 
 
-def format_left_out(found: DispersionResults, images: int, outdated: Sequence[str]) -> str:
+def format_left_out(
+    found: DispersionResults,
+    images: int,
+    outdated: Sequence[str],
+    annotator: str = "",  # who works in blind mode
+) -> str:
     """Format which images are left out, and in which most detections are."""
     without = found.reasons
     lines = []
     unseen = images - len(found.of) - len(outdated)
     if unseen > 0:
-        lines.append(
-            f"{unseen} of {images} images left out: atoms have not been searched there yet."
-        )
+        why = f"not reviewed by {annotator}" if annotator else "atoms have not been searched there"
+        lines.append(f"{unseen} of {images} images left out: {why} yet.")
     if outdated:
         lines.append(f"Left out: {OUTDATED.format(', '.join(outdated))}")
     if without:
@@ -359,7 +364,7 @@ class Dispersion(Dock):
         return bool(self.scope_combo.currentData() == "all")
 
     def _atoms(self, images: Sequence[str | None]) -> dict[str, ImageAtoms]:
-        book, reviewed = self.state.atoms, self._reviewed()
+        book, reviewed = self.state.atoms, reviewed_images(self.state)
         known = {i: atoms for i in images if i is not None and (atoms := book.of(i)) is not None}
         # Lengths from an old pixel size would be wrong without a visible sign, and so would be a
         # density of 0 where nobody has looked yet.
@@ -368,13 +373,6 @@ class Dispersion(Dock):
             for i, atoms in known.items()
             if not book.outdated(i) and (atoms.analysis is not None or atoms.marks or i in reviewed)
         }
-
-    def _reviewed(self) -> set[str]:
-        """Return the images that the blind annotator has set as reviewed."""
-        state = self.state
-        if state.project is None or not state.blind:
-            return set()
-        return state.project.atoms.images_viewed_by(state.annotator)
 
     def _micrographs(self, images: dict[str, ImageAtoms]) -> dict[str, Micrograph]:
         """Return the micrographs of images whose support is not known yet."""
@@ -437,7 +435,7 @@ class Dispersion(Dock):
             return NO_PIXEL_SIZE.format(image)
         if self.state.atoms.outdated(image):
             return capital(OUTDATED.format(image))
-        if self.state.blind and image not in self._reviewed():
+        if self.state.blind and image not in reviewed_images(self.state):
             return NOT_REVIEWED.format(image, self.state.annotator)
         return NO_ATOMS
 
@@ -469,7 +467,8 @@ class Dispersion(Dock):
         self.found = found
         self.message.hide()
         self._show_figures()
-        self.note.setText(format_left_out(found, self._n_images, self._of_old_size()))
+        annotator = self.state.annotator if self.state.blind else ""
+        self.note.setText(format_left_out(found, self._n_images, self._of_old_size(), annotator))
         self.note.setVisible(bool(self.note.text()))
         self.body.show()
         self.body.setEnabled(True)

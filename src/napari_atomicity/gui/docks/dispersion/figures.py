@@ -123,7 +123,8 @@ def _missed(row: Mapping[str, Any], of_fields: str) -> list[DispersionFigure]:
             shares(row["completeness_low"], row["completeness_high"]),
             "Fraction of the atoms that are detected at the threshold, with its 95 % interval, "
             "from an injection-recovery test (dock Atoms, How many are missed?). Below two thirds, "
-            "the density is a lower bound.",
+            "the density is a lower bound if it is below the interval of Density, all atoms; "
+            "otherwise that density and its interval count.",
         ),
         DispersionFigure(
             "Density, all atoms",

@@ -322,7 +322,7 @@ class Explain(Dock):
         name = label or "no label"
         self.title.setText(
             f"<big>{escape(name)}</big> &nbsp;<span style='font-weight:normal'>"
-            f"{escape(verdict(values))}</span>"
+            f"{escape(verdict(values, self.state.blind))}</span>"
         )
 
     def _show_facts(self, rows: list[tuple[str, str, str]]) -> None:

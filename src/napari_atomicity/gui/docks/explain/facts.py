@@ -196,8 +196,10 @@ def _place(value: float) -> str:
     return "mostly the centre" if value > 0 else "mostly the outline"
 
 
-def verdict(row: pd.Series) -> str:
-    """Return where the label of a cluster comes from."""
+def verdict(row: pd.Series, blind: bool = False) -> str:
+    """Return where the label of a cluster comes from; blind mode hides the prediction."""
+    if blind:
+        return "your label; prediction hidden" if row["label_corrected"] else "prediction hidden"
     if row["label_corrected"]:
         predicted = row["label_predicted"] or "no label"
         return f"corrected; predicted {predicted}"
