@@ -32,6 +32,7 @@ from napari_atomicity.project import EditKind, ImageEdit, Project
 from napari_atomicity.state.edits import SetAnalysis
 from napari_atomicity.state.review_queue import ORDERS
 from napari_atomicity.state.window_state import WindowState
+from napari_atomicity.statistics.annotators.agreement import NOT_A_CLUSTER
 
 KEY = Qt.Key
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
@@ -224,6 +225,23 @@ def test_a_key_is_for_others_if_others_are_selected(shown, state, dock, press):
     press(KEY.Key_X)
     assert all(corrected(state, k) is None for k in others)
     assert (review.n_done, review.n) == (2, 24)
+
+
+def test_an_answer_to_several_clusters_shows_the_next_one(shown, state, dock, press):
+    review = start(dock)
+    keys = [review.queue.key(i) for i in range(9)]
+    for key, n, answer in ((KEY.Key_5, 0, CLASSES[4]), (KEY.Key_Return, 2, None)):
+        state.select(keys[n : n + 2])  # Shift-click
+        press(key)
+        assert all(corrected(state, k) == answer or not answer for k in keys[n : n + 2])
+        assert review.key == keys[n + 2] and state.selection == {keys[n + 2]}
+    assert review.n_done == 4
+    state.select(keys[5:7])
+    press(KEY.Key_1)
+    assert review.key == keys[4] and state.selection == {keys[4]}, "it has no answer yet"
+    state.select([keys[4], keys[7]])
+    press(KEY.Key_X)
+    assert review.key == keys[8] and (review.n_done, review.n_skipped) == (8, 0)
 
 
 def test_the_overlay_says_what_keys_do(shown, state, dock, press):
@@ -583,7 +601,7 @@ def lines(model: Lines) -> dict[str, tuple[str, ...]]:
 def test_the_sample_is_in_the_project(bench, project, qtbot, settle):
     review = start(bench, "sample", number=10)
     removed = review.key
-    review.not_a_cluster()
+    review.answer(NOT_A_CLUSTER)
     review.agree()
     bench.binding.label_mode.review = None
     state = WindowState()

@@ -13,7 +13,7 @@ from psygnal import Signal
 from ..core.tables.cluster_table import Key
 from ..statistics.annotators.agreement import NOT_A_CLUSTER
 from ..statistics.stratified_accuracy import Accuracy, stratified_share
-from .cluster_rows import ids_of, ids_of_image
+from .cluster_rows import ids_by_image, ids_of, ids_of_image
 from .edits import RemoveClusters, ReplaceClusters
 from .review_queue import Queue
 from .window_state import Step, WindowState
@@ -328,25 +328,31 @@ class Reviewing:
 
     # ---- answers
     def answer(self, label: str) -> None:
-        """Label the cluster that is shown, and go to the next one; as in `answer_all`."""
-        position = self.position
-        self.answer_all({self.key: label})
-        now = time.monotonic()
-        self._times.append(min(now - self._since, _LONGEST_S))
-        self._touched[position] = True
-        self._changed.clear()
-        self._go(self._open_from(position))
+        """Label the selected clusters, or the one that is shown, as in `answer_each`."""
+        self.answer_each(dict.fromkeys(self.state.selection or {self.key}, label))
 
     def agree(self) -> bool:
-        """Confirm the prediction; return False if there is none."""
-        if not self.predicted or not self.is_there:
-            return False
-        self.answer(self.predicted)
-        return True
+        """Confirm the predictions; return False if there are none."""
+        predictions = self.predictions()
+        if predictions:
+            self.answer_each(predictions)
+        return bool(predictions)
 
-    def not_a_cluster(self) -> None:
-        """Remove the cluster that is shown: it was a false detection."""
-        self.answer(NOT_A_CLUSTER)
+    def answer_each(self, labels: Mapping[Key, str]) -> None:
+        """Label clusters as in `answer_all`, and go to the next one.
+
+        The review stays while the cluster that is shown, or a selected one, has no answer.
+        """
+        asked = self.state.selection | {self.key}
+        self.answer_all(labels)
+        self.state.finish()  # a long step takes turns, and nothing is answered before its end
+        self._times.append(min(time.monotonic() - self._since, _LONGEST_S))
+        for image, ids in ids_by_image(frozenset(labels)).items():
+            self._touched[self._positions(image, ids)] = True
+        self._changed.clear()
+        waiting = self._there & ~self.answered
+        waits = any(waiting[self._positions(i, ids)].any() for i, ids in ids_by_image(asked).items())
+        self._go(self.position if waits else self._open_from(self.position))
 
     def take_back(self) -> bool:
         """Take the label back; return False if there was none."""
