@@ -244,6 +244,57 @@ def test_an_answer_to_several_clusters_shows_the_next_one(shown, state, dock, pr
     assert review.key == keys[8] and (review.n_done, review.n_skipped) == (8, 0)
 
 
+def test_undo_shows_and_selects_what_a_review_showed_before_the_answer(
+    shown, state, dock, press
+):
+    review = start(dock)
+    keys = [review.queue.key(i) for i in range(24)]
+    press(KEY.Key_1)
+    state.select([keys[1], keys[20]])  # Shift-click
+    press(KEY.Key_5)
+    for modifiers in (CTRL, CTRL | SHIFT, CTRL):
+        press(KEY.Key_Z, modifiers=modifiers)
+        assert review.key == keys[1] and state.selection == {keys[1], keys[20]}
+    press(KEY.Key_N)
+    assert review.key == keys[2]
+    others = [k for k in keys[10:20] if k[0] == keys[2][0]][:2]
+    state.select(others)  # without the cluster that is shown
+    press(KEY.Key_X)
+    press(KEY.Key_Z, modifiers=CTRL)
+    assert review.key == keys[2] and state.selection == set(others)
+
+
+@pytest.mark.parametrize("verb", ["split", "merge"])
+def test_undo_and_redo_of_clusters_that_were_split_or_merged(
+    shown, state, dock, press, qtbot, settle, verb
+):
+    review = start(dock)
+    settle(shown)
+    keys = [review.queue.key(i) for i in range(24)]
+    press(KEY.Key_1, KEY.Key_1)
+    first = review.key
+    before = [first]
+    if verb == "merge":
+        before.append(next(k for k in reversed(keys) if k[0] == first[0]))
+        state.select(before)
+    n = len(state.history)
+    press(KEY.Key_S if verb == "split" else KEY.Key_M)
+    qtbot.waitUntil(lambda: len(state.history) > n)
+    settle(shown)
+    new = state.selection
+    assert len(new) == (2 if verb == "split" else 1) and not new & set(keys)
+    press(KEY.Key_1)
+    assert review.key == keys[3]
+    press(KEY.Key_Z, modifiers=CTRL)
+    assert state.selection == new, "as before the answer"
+    press(KEY.Key_Z, modifiers=CTRL)
+    assert review.key == first and state.selection == set(before)
+    press(KEY.Key_Z, modifiers=CTRL | SHIFT)
+    assert state.selection == new
+    press(KEY.Key_X)
+    assert review.key == keys[3] and all(corrected(state, key) is None for key in new)
+
+
 def test_the_overlay_says_what_keys_do(shown, state, dock, press):
     review = start(dock)
     text = compat.text_overlay(shown).text

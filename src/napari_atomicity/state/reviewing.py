@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
@@ -210,6 +211,11 @@ class Reviewing:
         self._ignores_selection = False
         for image, cluster_id in removed:
             self._crossed[self._positions(image, [cluster_id])] = True
+        steps = (*state.history, *state.history.undone)
+        # Position that was shown when a step was done, by its time; None before the review.
+        self._shown_at: dict[datetime, int | None] = dict.fromkeys(step.time for step in steps)
+        self._shown_before: int | None = None  # before the step that was done or undone last
+        self._n_undone = len(state.history.undone)
         for step in state.history:
             self._follow(step)
         self._read_all()
@@ -401,12 +407,15 @@ class Reviewing:
         self.show()
         return True
 
-    def show(self) -> None:
-        """Select the cluster and bring it into view."""
-        if self.is_there:
+    def show(self, keep: bool = False) -> None:
+        """Select the cluster and bring it into view; `keep`: others that are selected stay so."""
+        keep = keep and self.others_are_selected
+        if self.is_there or keep:
             with self._selecting():
-                self.state.select([self.key])
-                self.state.request_focus(self.key)
+                if not keep:
+                    self.state.select([self.key])
+                selected = self.state.selection
+                self.state.request_focus(self.key if self.key in selected else min(selected))
         self._since = time.monotonic()
         self.moved.emit()
 
@@ -423,7 +432,7 @@ class Reviewing:
         """Show another cluster; `where_shown`: in the place of the order where it was shown."""
         if position is not None and not (where_shown and self._shown.return_to(position)):
             self._shown.go(position)
-        self.show()
+        self.show(keep=where_shown)
 
     def _open_from(self, position: int) -> int | None:
         """Return the next cluster without an answer, from the start again after the end."""
@@ -442,7 +451,7 @@ class Reviewing:
 
     @contextmanager
     def following_changes(self) -> Iterator[None]:
-        """After the block, show the cluster that it has changed: for undo and redo."""
+        """After the block, show what was shown before the step: for undo and redo."""
         self._changed.clear()
         with self._selecting():
             yield
@@ -450,9 +459,11 @@ class Reviewing:
         self.go_to_changed()
 
     def go_to_changed(self) -> None:
-        """Show the cluster that was changed last, by whomever."""
+        """Show what was shown before the last step, or the cluster that it has changed."""
         changed, self._changed = self._changed, []
         self._touched[changed] = self._is_labelled[changed]
+        if changed and self._shown_before is not None:
+            changed = [self._shown_before]
         there = [i for i in changed if self._there[i]]
         gone = (i for i in changed if not self._there[i])
         replaced = [i for i in gone if replaced_by(self.state, self.queue.key(i))]
@@ -504,8 +515,13 @@ class Reviewing:
         self._predicted[self._there] = predicted[row[self._there]]
 
     def _on_change(self, images: Sequence[str]) -> None:
-        for step in self.state.history[-1:]:
+        history, n_undone = self.state.history, self._n_undone
+        for step in history[-1:]:
             self._follow(step)
+            self._shown_at.setdefault(step.time, self.position)
+        self._n_undone = len(history.undone)
+        for step in history.undone[-1:] if self._n_undone > n_undone else history[-1:]:
+            self._shown_before = self._shown_at.get(step.time)
         for image in images:
             if image in self._of_image:
                 self._changed += self._read(image).tolist()
