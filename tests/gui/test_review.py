@@ -295,6 +295,23 @@ def test_undo_and_redo_of_clusters_that_were_split_or_merged(
     assert review.key == keys[3] and all(corrected(state, key) is None for key in new)
 
 
+def test_without_a_selection_s_splits_the_cluster_that_is_shown(shown, state, dock, press, qtbot):
+    review = start(dock)
+    first, n = review.key, len(state.history)
+    state.select([])  # a click on the empty image
+    press(KEY.Key_S)
+    qtbot.waitUntil(lambda: len(state.history) > n)
+    assert corrected(state, first) is None and len(state.selection) == 2
+
+
+def test_a_message_ends_with_the_next_answer(shown, dock, press):
+    start(dock)
+    press(KEY.Key_B)
+    assert shown.status == "This is the first cluster"
+    press(KEY.Key_1)
+    assert shown.status == ""
+
+
 def test_the_overlay_says_what_keys_do(shown, state, dock, press):
     review = start(dock)
     text = compat.text_overlay(shown).text

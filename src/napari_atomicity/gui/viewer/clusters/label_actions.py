@@ -107,6 +107,14 @@ class ReviewActions(LabelActions):
         self._review = review
         self._end = end
 
+    def _is_selected(self) -> bool:
+        """Select the cluster of the review if none is selected."""
+        if not self._state.selection:
+            if self._is_unseen():
+                return False
+            self._review.show()
+        return True
+
     def _return(self) -> None:
         """Show the cluster of the review again, or the next one if it was split or deleted."""
         if self._review.is_there:

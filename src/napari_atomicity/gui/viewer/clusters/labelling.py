@@ -71,7 +71,8 @@ class KeyMode:
         raise NotImplementedError
 
     def run(self, shortcut: Shortcut, key: str) -> None:
-        """Run a shortcut; show the error if it is refused."""
+        """Run a shortcut; show the error if it is refused. The message of the last one ends."""
+        self._canvas.end_message()
         attempt(lambda: shortcut.run(self._actions, key))
 
     def text(self) -> str:
