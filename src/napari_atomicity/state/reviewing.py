@@ -79,6 +79,7 @@ def accuracy(
     label = np.where((predicted == "") & (of_stratum != ""), of_stratum, predicted)
     answered = ((said != "") & (predicted != "")) | removed
     answered[gone] = False
+    n_answered = int(answered.sum())
     answered[~gone] &= _walked(answered[~gone], queue.request.by_image)
     right = answered & ~removed & (said == predicted)
     size = np.array([s.size for s in queue.strata])
@@ -101,8 +102,9 @@ def accuracy(
             counts(of_class & right)[inside],
         )  # fmt: skip
     return Accuracy(
-        stratified_share(size, n, hits), by_class, n_drawn, queue.population, int(removed.sum())
-    )
+        stratified_share(size, n, hits), by_class, n_drawn, queue.population, int(removed.sum()),
+        n_answered - int(answered.sum()),
+    )  # fmt: skip
 
 
 # A pause longer than this is no thinking about a cluster.
