@@ -441,6 +441,18 @@ def test_the_accuracy_is_estimated_and_the_sample_gone_on_with(shown, state, doc
     assert "Draw another" in dock.hint.text()
 
 
+def test_a_label_of_before_counts_in_a_sample_when_its_turn_comes(shown, state, dock, press, qtbot):
+    review = start(dock, "sample", number=20)
+    state.clusters.relabel([review.queue.key(15)], "Pt19")
+    press(*[KEY.Key_Return] * 3)
+    qtbot.waitUntil(lambda: dock.bar.text() == "Reviewed 4 of 20")
+    assert "3 of 3 answers" in dock.words.text()
+    assert "1 more has a label already and counts once it is its turn." in dock.words.text()
+    press(*[KEY.Key_Return] * 13)
+    qtbot.waitUntil(lambda: "Reviewed 17 of 20" in dock.bar.text())
+    assert "of 17 answers" in dock.words.text() and "more has" not in dock.words.text()
+
+
 def test_without_images_the_dock_says_what_to_do(viewer):
     dock = Review(viewer)
     viewer.window.add_dock_widget(dock, name="Review")
@@ -730,6 +742,18 @@ def test_blind_a_second_person_sees_nothing(bench, qtbot, errors):
     form.blind.click()
     assert not state.blind and bench.review is None
     assert corrected(state, ("a.tif", 1)) == "Pt70"
+
+
+def test_keys_that_blind_annotators_may_not_use_are_not_listed(bench, settle):
+    state, viewer = bench.state, bench.binding.viewer
+    for blind in (False, True):
+        state.set_blind(blind)
+        settle(viewer)
+        start(bench, "random")
+        viewer.layers.selection.active = viewer.layers[0]
+        for words in ("P add", "S split", "M merge", "E exclude"):
+            assert (words in viewer.help) == (not blind)
+        assert "X remove" in viewer.help
 
 
 def test_a_blind_person_goes_on_with_the_sample_of_the_project(bench, qtbot):
