@@ -530,6 +530,23 @@ def test_analyse_all_takes_images_whose_pixel_size_has_changed_since(opened, vie
     assert state.not_analysed()[0] == []
 
 
+def test_undo_of_analyse_all_is_named_by_the_images_that_it_takes_back(
+    opened, viewer, qtbot, settle
+):
+    state = opened.state
+    state.clusters.set_analysis(detect_clusters(state.micrograph("b.tif")), undoable=False)
+    opened.analyse_all()
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    settle(viewer)
+    n = len(state.images)
+    assert [step.description for step in state.history] == [f"analyse 1 of {n} images"]
+    binding_of(viewer).label_mode.undo()
+    settle(viewer)
+    assert viewer.status == f"Undone: analyse 1 of {n} images"
+    assert [image for image in state.images if not len(state.table(image))] == ["broken.tif"]
+    assert (state.table("b.tif")["label_predicted"] == "").all()
+
+
 def test_analyse_all_classifies_images_whose_clusters_were_only_detected(
     opened, viewer, qtbot, settle
 ):

@@ -231,6 +231,24 @@ def test_several_files_belong_to_images_by_name(browse, viewer, folder, qtbot, s
     assert [state.analysis(image) for image in ("a.tif", "b.tif")] == [None, None]
 
 
+def test_an_image_that_failed_does_not_wait_again_after_an_import(
+    browse, viewer, folder, qtbot, settle, monkeypatch
+):
+    (folder / "broken.tif").write_bytes(b"not an image")
+    browse.projects.add([str(folder / "broken.tif")])
+    settle(viewer)
+    qtbot.waitUntil(lambda: len(browse.state.images) == 3)
+    for act in (
+        browse.analyse_all,
+        lambda: import_outlines(browse, monkeypatch, *sorted((folder / "outlines").iterdir())),
+    ):
+        act()
+        qtbot.waitUntil(lambda: not browse.batch.running, timeout=20_000)
+        settle(viewer)
+        browse.show_status()
+        assert browse.analyse_button.text() == "Analyse all again"
+
+
 def test_a_file_of_no_image_is_named(browse, viewer, folder, settle, errors, monkeypatch):
     files = [folder / "outlines" / "a_rois.zip", folder / "outlines" / "z.zip"]
     import_outlines(browse, monkeypatch, *files)

@@ -570,6 +570,29 @@ def test_a_reference_is_in_the_project_after_the_window_was_closed(
         assert project.setting("window")["reference"] == {"line": "", "table": None}
 
 
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_a_reference_is_there_again_after_blind_mode(
+    dock, state, load, tmp_path, settle, viewer, is_loaded
+):
+    state.attach_project(Project(tmp_path / "monday.atomicity"))
+    if is_loaded:
+        load("class,fraction\nPt19,3\nPt70,1\n")
+    else:
+        type_reference(dock, "Pt19:Pt70 = 3:1")
+    settle(viewer)
+    line, r2 = dock.reference.line.text(), dock.reference.verdict.text()
+    assert line and "R²" in r2
+    stored = dock.binding.reference.stored()
+    for on in (True, False):
+        state.set_blind(on)
+        settle(viewer)
+        assert dock.binding.reference.stored() == stored
+    updated(dock)
+    settle(viewer)
+    assert dock.reference.line.text() == line and dock.reference.verdict.text() == r2
+    assert dock.reference.known(ALL) == {"Pt19": 0.75, "Pt70": 0.25}
+
+
 def test_the_report_says_beforehand_that_a_reference_of_one_image_is_left_out(dock, qtbot):
     report = Report(dock.binding.viewer)
     qtbot.addWidget(report)

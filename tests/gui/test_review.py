@@ -32,6 +32,7 @@ from napari_atomicity.project import EditKind, ImageEdit, Project
 from napari_atomicity.state.edits import SetAnalysis
 from napari_atomicity.state.review_queue import ORDERS
 from napari_atomicity.state.window_state import WindowState
+from napari_atomicity.statistics.annotators.agreement import NOT_A_CLUSTER
 
 KEY = Qt.Key
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
@@ -226,6 +227,91 @@ def test_a_key_is_for_others_if_others_are_selected(shown, state, dock, press):
     assert (review.n_done, review.n) == (2, 24)
 
 
+def test_an_answer_to_several_clusters_shows_the_next_one(shown, state, dock, press):
+    review = start(dock)
+    keys = [review.queue.key(i) for i in range(9)]
+    for key, n, answer in ((KEY.Key_5, 0, CLASSES[4]), (KEY.Key_Return, 2, None)):
+        state.select(keys[n : n + 2])  # Shift-click
+        press(key)
+        assert all(corrected(state, k) == answer or not answer for k in keys[n : n + 2])
+        assert review.key == keys[n + 2] and state.selection == {keys[n + 2]}
+    assert review.n_done == 4
+    state.select(keys[5:7])
+    press(KEY.Key_1)
+    assert review.key == keys[4] and state.selection == {keys[4]}, "it has no answer yet"
+    state.select([keys[4], keys[7]])
+    press(KEY.Key_X)
+    assert review.key == keys[8] and (review.n_done, review.n_skipped) == (8, 0)
+
+
+def test_undo_shows_and_selects_what_a_review_showed_before_the_answer(
+    shown, state, dock, press
+):
+    review = start(dock)
+    keys = [review.queue.key(i) for i in range(24)]
+    press(KEY.Key_1)
+    state.select([keys[1], keys[20]])  # Shift-click
+    press(KEY.Key_5)
+    for modifiers in (CTRL, CTRL | SHIFT, CTRL):
+        press(KEY.Key_Z, modifiers=modifiers)
+        assert review.key == keys[1] and state.selection == {keys[1], keys[20]}
+    press(KEY.Key_N)
+    assert review.key == keys[2]
+    others = [k for k in keys[10:20] if k[0] == keys[2][0]][:2]
+    state.select(others)  # without the cluster that is shown
+    press(KEY.Key_X)
+    press(KEY.Key_Z, modifiers=CTRL)
+    assert review.key == keys[2] and state.selection == set(others)
+
+
+@pytest.mark.parametrize("verb", ["split", "merge"])
+def test_undo_and_redo_of_clusters_that_were_split_or_merged(
+    shown, state, dock, press, qtbot, settle, verb
+):
+    review = start(dock)
+    settle(shown)
+    keys = [review.queue.key(i) for i in range(24)]
+    press(KEY.Key_1, KEY.Key_1)
+    first = review.key
+    before = [first]
+    if verb == "merge":
+        before.append(next(k for k in reversed(keys) if k[0] == first[0]))
+        state.select(before)
+    n = len(state.history)
+    press(KEY.Key_S if verb == "split" else KEY.Key_M)
+    qtbot.waitUntil(lambda: len(state.history) > n)
+    settle(shown)
+    new = state.selection
+    assert len(new) == (2 if verb == "split" else 1) and not new & set(keys)
+    press(KEY.Key_1)
+    assert review.key == keys[3]
+    press(KEY.Key_Z, modifiers=CTRL)
+    assert state.selection == new, "as before the answer"
+    press(KEY.Key_Z, modifiers=CTRL)
+    assert review.key == first and state.selection == set(before)
+    press(KEY.Key_Z, modifiers=CTRL | SHIFT)
+    assert state.selection == new
+    press(KEY.Key_X)
+    assert review.key == keys[3] and all(corrected(state, key) is None for key in new)
+
+
+def test_without_a_selection_s_splits_the_cluster_that_is_shown(shown, state, dock, press, qtbot):
+    review = start(dock)
+    first, n = review.key, len(state.history)
+    state.select([])  # a click on the empty image
+    press(KEY.Key_S)
+    qtbot.waitUntil(lambda: len(state.history) > n)
+    assert corrected(state, first) is None and len(state.selection) == 2
+
+
+def test_a_message_ends_with_the_next_answer(shown, dock, press):
+    start(dock)
+    press(KEY.Key_B)
+    assert shown.status == "This is the first cluster"
+    press(KEY.Key_1)
+    assert shown.status == ""
+
+
 def test_the_overlay_says_what_keys_do(shown, state, dock, press):
     review = start(dock)
     text = compat.text_overlay(shown).text
@@ -353,6 +439,18 @@ def test_the_accuracy_is_estimated_and_the_sample_gone_on_with(shown, state, doc
         state.history.do(SetAnalysis(name, state.analysis(name), made_up(0, name, size_px=96)))
     assert start(dock, "sample") is None
     assert "Draw another" in dock.hint.text()
+
+
+def test_a_label_of_before_counts_in_a_sample_when_its_turn_comes(shown, state, dock, press, qtbot):
+    review = start(dock, "sample", number=20)
+    state.clusters.relabel([review.queue.key(15)], "Pt19")
+    press(*[KEY.Key_Return] * 3)
+    qtbot.waitUntil(lambda: dock.bar.text() == "Reviewed 4 of 20")
+    assert "3 of 3 answers" in dock.words.text()
+    assert "1 more has a label already and counts once it is its turn." in dock.words.text()
+    press(*[KEY.Key_Return] * 13)
+    qtbot.waitUntil(lambda: "Reviewed 17 of 20" in dock.bar.text())
+    assert "of 17 answers" in dock.words.text() and "more has" not in dock.words.text()
 
 
 def test_without_images_the_dock_says_what_to_do(viewer):
@@ -583,7 +681,7 @@ def lines(model: Lines) -> dict[str, tuple[str, ...]]:
 def test_the_sample_is_in_the_project(bench, project, qtbot, settle):
     review = start(bench, "sample", number=10)
     removed = review.key
-    review.not_a_cluster()
+    review.answer(NOT_A_CLUSTER)
     review.agree()
     bench.binding.label_mode.review = None
     state = WindowState()
@@ -644,6 +742,18 @@ def test_blind_a_second_person_sees_nothing(bench, qtbot, errors):
     form.blind.click()
     assert not state.blind and bench.review is None
     assert corrected(state, ("a.tif", 1)) == "Pt70"
+
+
+def test_keys_that_blind_annotators_may_not_use_are_not_listed(bench, settle):
+    state, viewer = bench.state, bench.binding.viewer
+    for blind in (False, True):
+        state.set_blind(blind)
+        settle(viewer)
+        start(bench, "random")
+        viewer.layers.selection.active = viewer.layers[0]
+        for words in ("P add", "S split", "M merge", "E exclude"):
+            assert (words in viewer.help) == (not blind)
+        assert "X remove" in viewer.help
 
 
 def test_a_blind_person_goes_on_with_the_sample_of_the_project(bench, qtbot):

@@ -378,5 +378,6 @@ def test_sizes_that_agree_are_said_with_what_they_rest_on(relies):
     fit = ClassFit(FITS, -2.0, 0.0, *np.ones((4, 1)), peaks=((39.0, 1.0),))
     summary = SimpleNamespace(class_fit=fit, scale=SimpleNamespace(relies_on_sizes=relies))
     words = describe_class_fit(summary)
-    assert words.startswith("The sizes agree") and "39 (100 %)" in words
+    assert words.startswith("The sizes agree")
+    assert "Free peaks, not drawn: 39 (100 %)" in words, "the curve has peaks at the classes"
     assert ("rests on the pixel size" in words) == relies

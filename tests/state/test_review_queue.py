@@ -24,7 +24,7 @@ from napari_atomicity.state.review_queue import (
 )
 from napari_atomicity.state.reviewing import Reviewing, accuracy
 from napari_atomicity.state.window_state import WindowState
-from napari_atomicity.statistics.annotators.agreement import removed_clusters
+from napari_atomicity.statistics.annotators.agreement import NOT_A_CLUSTER, removed_clusters
 from napari_atomicity.statistics.stratified_accuracy import stratified_share
 from support import synthetic_analysis
 
@@ -368,7 +368,7 @@ def test_an_answer_is_an_edit_and_the_next_one_comes(state):
     assert label_of(state, keys[1]) == state.table(keys[1][0]).set_index("cluster_id")[
         "label_predicted"
     ].loc[keys[1][1]]  # fmt: skip
-    reviewing.not_a_cluster()
+    reviewing.answer(NOT_A_CLUSTER)
     assert keys[2][1] not in set(state.table(keys[2][0])["cluster_id"])
     assert (reviewing.n_done, reviewing.n) == (3, 16)
     assert reviewing.key == keys[3]
@@ -391,7 +391,7 @@ def test_back_goes_the_way_one_came(state):
     reviewing = start(state)
     keys = [reviewing.queue.key(i) for i in range(3)]
     reviewing.answer("Pt19")
-    reviewing.not_a_cluster()
+    reviewing.answer(NOT_A_CLUSTER)
     assert reviewing.back() and reviewing.key == keys[0]  # the second one is gone
     assert not reviewing.back()
     reviewing.answer("Pt30")
@@ -403,7 +403,7 @@ def test_undo_goes_to_the_cluster_concerned(state):
     reviewing = start(state)
     keys = [reviewing.queue.key(i) for i in range(3)]
     reviewing.answer("Pt19")
-    reviewing.not_a_cluster()
+    reviewing.answer(NOT_A_CLUSTER)
     for expected in (keys[1], keys[0]):
         with reviewing.following_changes():
             state.history.undo()
@@ -484,7 +484,7 @@ def test_what_others_do_counts_too(state):
 def test_the_estimate_follows_the_answers_and_goes_on_another_time(state):
     reviewing = start(state, "sample", n=0)
     for i in range(6):
-        reviewing.not_a_cluster() if i == 2 else reviewing.agree()
+        reviewing.answer(NOT_A_CLUSTER) if i == 2 else reviewing.agree()
     found = reviewing.accuracy()
     assert (found.overall.n, found.overall.right, found.false_detections) == (6, 5, 1)
     assert not reviewing.predicted_anew

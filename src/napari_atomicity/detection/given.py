@@ -55,8 +55,8 @@ def outlines_by_frame(
             raise AtomicityError(
                 f"it has {own} pixels, but {micrograph.name} has {wanted}",
                 given.source,
-                "Use labels of the whole image at its full size. In napari, select it first, "
-                "then add Labels",
+                "Use a mask of the whole image at its full size. A new Labels layer of napari has "
+                "that size if the image is selected in the list of layers",
             )
         for i, labels in enumerate(given.labels.reshape(-1, *given.labels.shape[-2:])):
             found[i] += _trace_labels(labels, given.source)

@@ -76,7 +76,8 @@ def _surroundings(
     size = micrograph.shape[-2:]
     if not (0 <= y < size[0] and 0 <= x < size[1]):
         raise AtomicityError(
-            f"the point ({centre[0]:.0f}, {centre[1]:.0f}) is outside the image", micrograph.name
+            f"the point y {centre[0]:.0f} px, x {centre[1]:.0f} px is outside the image",
+            micrograph.name,
         )
     half = int(np.ceil(max(BACKGROUND_WINDOW_NM, 4 * settings.diameter_max_nm) / pixel_size_nm))
     top, left = max(0, y - half), max(0, x - half)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from psygnal import Signal
 from ..core.tables.cluster_table import Key
 from ..statistics.annotators.agreement import NOT_A_CLUSTER
 from ..statistics.stratified_accuracy import Accuracy, stratified_share
-from .cluster_rows import ids_of, ids_of_image
+from .cluster_rows import ids_by_image, ids_of, ids_of_image
 from .edits import RemoveClusters, ReplaceClusters
 from .review_queue import Queue
 from .window_state import Step, WindowState
@@ -78,6 +79,7 @@ def accuracy(
     label = np.where((predicted == "") & (of_stratum != ""), of_stratum, predicted)
     answered = ((said != "") & (predicted != "")) | removed
     answered[gone] = False
+    n_answered = int(answered.sum())
     answered[~gone] &= _walked(answered[~gone], queue.request.by_image)
     right = answered & ~removed & (said == predicted)
     size = np.array([s.size for s in queue.strata])
@@ -100,8 +102,9 @@ def accuracy(
             counts(of_class & right)[inside],
         )  # fmt: skip
     return Accuracy(
-        stratified_share(size, n, hits), by_class, n_drawn, queue.population, int(removed.sum())
-    )
+        stratified_share(size, n, hits), by_class, n_drawn, queue.population, int(removed.sum()),
+        n_answered - int(answered.sum()),
+    )  # fmt: skip
 
 
 # A pause longer than this is no thinking about a cluster.
@@ -210,6 +213,11 @@ class Reviewing:
         self._ignores_selection = False
         for image, cluster_id in removed:
             self._crossed[self._positions(image, [cluster_id])] = True
+        steps = (*state.history, *state.history.undone)
+        # Position that was shown when a step was done, by its time; None before the review.
+        self._shown_at: dict[datetime, int | None] = dict.fromkeys(step.time for step in steps)
+        self._shown_before: int | None = None  # before the step that was done or undone last
+        self._n_undone = len(state.history.undone)
         for step in state.history:
             self._follow(step)
         self._read_all()
@@ -328,25 +336,31 @@ class Reviewing:
 
     # ---- answers
     def answer(self, label: str) -> None:
-        """Label the cluster that is shown, and go to the next one; as in `answer_all`."""
-        position = self.position
-        self.answer_all({self.key: label})
-        now = time.monotonic()
-        self._times.append(min(now - self._since, _LONGEST_S))
-        self._touched[position] = True
-        self._changed.clear()
-        self._go(self._open_from(position))
+        """Label the selected clusters, or the one that is shown, as in `answer_each`."""
+        self.answer_each(dict.fromkeys(self.state.selection or {self.key}, label))
 
     def agree(self) -> bool:
-        """Confirm the prediction; return False if there is none."""
-        if not self.predicted or not self.is_there:
-            return False
-        self.answer(self.predicted)
-        return True
+        """Confirm the predictions; return False if there are none."""
+        predictions = self.predictions()
+        if predictions:
+            self.answer_each(predictions)
+        return bool(predictions)
 
-    def not_a_cluster(self) -> None:
-        """Remove the cluster that is shown: it was a false detection."""
-        self.answer(NOT_A_CLUSTER)
+    def answer_each(self, labels: Mapping[Key, str]) -> None:
+        """Label clusters as in `answer_all`, and go to the next one.
+
+        The review stays while the cluster that is shown, or a selected one, has no answer.
+        """
+        asked = self.state.selection | {self.key}
+        self.answer_all(labels)
+        self.state.finish()  # a long step takes turns, and nothing is answered before its end
+        self._times.append(min(time.monotonic() - self._since, _LONGEST_S))
+        for image, ids in ids_by_image(frozenset(labels)).items():
+            self._touched[self._positions(image, ids)] = True
+        self._changed.clear()
+        waiting = self._there & ~self.answered
+        waits = any(waiting[self._positions(i, ids)].any() for i, ids in ids_by_image(asked).items())
+        self._go(self.position if waits else self._open_from(self.position))
 
     def take_back(self) -> bool:
         """Take the label back; return False if there was none."""
@@ -395,12 +409,15 @@ class Reviewing:
         self.show()
         return True
 
-    def show(self) -> None:
-        """Select the cluster and bring it into view."""
-        if self.is_there:
+    def show(self, keep: bool = False) -> None:
+        """Select the cluster and bring it into view; `keep`: others that are selected stay so."""
+        keep = keep and self.others_are_selected
+        if self.is_there or keep:
             with self._selecting():
-                self.state.select([self.key])
-                self.state.request_focus(self.key)
+                if not keep:
+                    self.state.select([self.key])
+                selected = self.state.selection
+                self.state.request_focus(self.key if self.key in selected else min(selected))
         self._since = time.monotonic()
         self.moved.emit()
 
@@ -417,7 +434,7 @@ class Reviewing:
         """Show another cluster; `where_shown`: in the place of the order where it was shown."""
         if position is not None and not (where_shown and self._shown.return_to(position)):
             self._shown.go(position)
-        self.show()
+        self.show(keep=where_shown)
 
     def _open_from(self, position: int) -> int | None:
         """Return the next cluster without an answer, from the start again after the end."""
@@ -436,7 +453,7 @@ class Reviewing:
 
     @contextmanager
     def following_changes(self) -> Iterator[None]:
-        """After the block, show the cluster that it has changed: for undo and redo."""
+        """After the block, show what was shown before the step: for undo and redo."""
         self._changed.clear()
         with self._selecting():
             yield
@@ -444,9 +461,11 @@ class Reviewing:
         self.go_to_changed()
 
     def go_to_changed(self) -> None:
-        """Show the cluster that was changed last, by whomever."""
+        """Show what was shown before the last step, or the cluster that it has changed."""
         changed, self._changed = self._changed, []
         self._touched[changed] = self._is_labelled[changed]
+        if changed and self._shown_before is not None:
+            changed = [self._shown_before]
         there = [i for i in changed if self._there[i]]
         gone = (i for i in changed if not self._there[i])
         replaced = [i for i in gone if replaced_by(self.state, self.queue.key(i))]
@@ -498,8 +517,13 @@ class Reviewing:
         self._predicted[self._there] = predicted[row[self._there]]
 
     def _on_change(self, images: Sequence[str]) -> None:
-        for step in self.state.history[-1:]:
+        history, n_undone = self.state.history, self._n_undone
+        for step in history[-1:]:
             self._follow(step)
+            self._shown_at.setdefault(step.time, self.position)
+        self._n_undone = len(history.undone)
+        for step in history.undone[-1:] if self._n_undone > n_undone else history[-1:]:
+            self._shown_before = self._shown_at.get(step.time)
         for image in images:
             if image in self._of_image:
                 self._changed += self._read(image).tolist()

@@ -50,6 +50,7 @@ class Shortcut:
     takes: Callable[[str], object] | None = None  # makes the argument of the method from the key
     repeats: bool = False  # whether the shortcut runs again while its key is held down
     reverts: bool = False  # whether it runs again when its key is released after it was held down
+    blind: bool = True  # whether blind annotators may use it
 
     def run(self, actions: Any, key: str) -> None:
         """Call the method of the object that carries out the actions of the mode."""
@@ -76,10 +77,10 @@ LABEL_MODE: tuple[Shortcut, ...] = (
     ),
     Shortcut(("U",), "remove the manual labels of the selected clusters", "unlabel"),
     Shortcut(("X", "Delete", "Backspace"), "delete the selected clusters", "delete"),
-    Shortcut(("P",), "add clusters by clicking; P again stops", "add"),
-    Shortcut(("S",), "split each selected cluster into two", "split"),
-    Shortcut(("M",), "merge the selected clusters into one", "merge"),
-    Shortcut(("E",), "exclude a region: draw around it", "exclude"),
+    Shortcut(("P",), "add clusters by clicking; P again stops", "add", blind=False),
+    Shortcut(("S",), "split each selected cluster into two", "split", blind=False),
+    Shortcut(("M",), "merge the selected clusters into one", "merge", blind=False),
+    Shortcut(("E",), "exclude a region: draw around it", "exclude", blind=False),
     Shortcut(("Control-Z",), "undo", "undo"),
     Shortcut(_REDO, "redo", "redo"),
     Shortcut(("N",), "go to the next least certain cluster", "next"),
@@ -102,10 +103,10 @@ REVIEW: tuple[Shortcut, ...] = (
     Shortcut(("Enter", "Space"), "confirm the predicted label", "agree"),
     Shortcut(("N", "Right"), "skip to the next cluster without an answer", "next"),
     Shortcut(("B", "Left"), "go back to the previous cluster", "back"),
-    Shortcut(("P",), "add clusters by clicking; P again stops", "add"),
-    Shortcut(("S",), "split each selected cluster into two", "split"),
-    Shortcut(("M",), "merge the selected clusters into one", "merge"),
-    Shortcut(("E",), "exclude a region: draw around it", "exclude"),
+    Shortcut(("P",), "add clusters by clicking; P again stops", "add", blind=False),
+    Shortcut(("S",), "split each selected cluster into two", "split", blind=False),
+    Shortcut(("M",), "merge the selected clusters into one", "merge", blind=False),
+    Shortcut(("E",), "exclude a region: draw around it", "exclude", blind=False),
     Shortcut(("U",), "remove the manual label", "unlabel"),
     Shortcut(("Control-Z",), "undo and show the cluster concerned", "undo"),
     Shortcut(_REDO, "redo", "redo"),

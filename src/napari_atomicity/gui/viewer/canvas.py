@@ -53,6 +53,7 @@ class Canvas:
         weakref.finalize(viewer, self.layers.clear)
         # The camera as the last fit left it, and the image that was fitted; None: all layers.
         self._fitted: tuple[float, ...] = ()
+        self._message = ""
         self._fitted_layer: weakref.ref[Image] | None = None
         viewer.events.reset_view.connect(self._on_reset_view)
         compat.on_canvas_size(viewer, self._on_size)
@@ -90,7 +91,13 @@ class Canvas:
     def show_message(self, text: str) -> None:
         """Show a text in the status bar of the viewer for some time."""
         if self.viewer is not None:
+            self._message = text
             show_message(self.viewer, text)
+
+    def end_message(self) -> None:
+        """Remove the message from the status bar, if it is still there."""
+        if self.viewer is not None and self.viewer.status == self._message:
+            self.viewer.status = ""
 
     # ---- the view
     def fit_view(self, layer: Image) -> None:

@@ -34,7 +34,10 @@ def describe_class_fit(summary: SessionSummary) -> str:
     assert fit is not None
     if fit.fits:
         peaks = [f"{atoms:.0f} ({100 * share:.0f} %)" for atoms, share in fit.peaks]
-        text = f"The sizes agree with those of the classes. Free peaks: {', '.join(peaks)} atoms."
+        text = (
+            "The sizes agree with those of the classes. "
+            f"Free peaks, not drawn: {', '.join(peaks)} atoms."
+        )
         return f"{text} {sentence(RESTS_ON_SIZES)}" if summary.scale.relies_on_sizes else text
     peaks = [
         f"{atoms:.0f} ± {error:.0f} ({100 * share:.0f} %)"
@@ -68,7 +71,8 @@ def draw_class_fit(figure: Figure, look: Look, fit: ClassFit, sizes: Sequence[fl
     axes.set_xticks([], minor=True)
     axes.set_xlabel("Atoms (dotted: classes)")
     axes.locator_params(axis="y", nbins=4, integer=True)
-    style_axes(axes, look, "Blue: clusters, red: peaks")
+    peaks_at = "peaks at the classes" if fit.fits else "free peaks"
+    style_axes(axes, look, f"Blue: clusters, red: {peaks_at}")
 
 
 # Blue, orange and green of Okabe and Ito, distinct for people with colour-vision deficiency.

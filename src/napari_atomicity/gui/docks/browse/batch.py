@@ -76,6 +76,7 @@ class AnalyseAll(ImageQueue):
         if image not in self.state.images:
             return
         self.binding.manual_editing.set_engine(image, (self._request.model, self._request.device))
+        self._sizes.pop(image, None)
         if self._place is not None and isinstance(analysis.micrograph, LazyMicrograph):
             self.state.follow_file(image, analysis.micrograph)
         if not self.binding.accepts(analysis):
@@ -90,6 +91,11 @@ class AnalyseAll(ImageQueue):
         self._n_first += 1
         self.binding.label_mode.on = True
 
+    def _on_project(self) -> None:
+        if self.state.project is not self._project:
+            self._sizes = {}
+        super()._on_project()
+
     def forget(self) -> None:
         super().forget()
         self._held = {}
@@ -97,7 +103,7 @@ class AnalyseAll(ImageQueue):
     def may_try(self, image: str) -> bool:
         """Whether an image has not failed since the project was opened, with this pixel size."""
         size = self.state.micrograph(image).pixel_size_nm
-        return image not in self.failed or size != self._sizes.get(image)
+        return image not in self._sizes or size != self._sizes[image]
 
     def fail(self, image: str, error: BaseException) -> None:
         super().fail(image, error)
@@ -121,6 +127,8 @@ class AnalyseAll(ImageQueue):
     def finish(self) -> None:
         held, self._held = self._held, {}
         images = pluralise(self.n_in_all, "image")
+        if len(held) < self.n_in_all:  # a first result is no step of undo
+            images = f"{len(held)} of {images}"
         what = f"take the outlines of {images}" if self._outlines else f"analyse {images}"
         if labels_together():
             self._session_labels.start(self._images, held, what)

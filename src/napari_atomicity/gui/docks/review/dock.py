@@ -231,6 +231,12 @@ def format_accuracy(review: Reviewing, found: Accuracy | None) -> str:
             f"{n} {'were' if n != 1 else 'was'} skipped: such are the hard ones, so this is too "
             "high until they are answered."
         )
+    if found.n_ahead:
+        one = found.n_ahead == 1
+        said.append(
+            f"{found.n_ahead} more {'has' if one else 'have'} a label already and "
+            f"{'counts' if one else 'count'} once it is {'its' if one else 'their'} turn."
+        )
     if review.predicted_anew:
         said.append(
             "They were classified anew since the sample was drawn. If that model has learnt from "

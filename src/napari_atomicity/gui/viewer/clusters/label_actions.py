@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ....core.tables.cluster_table import AGGREGATE, UNKNOWN, Key
 from ....state.reviewing import Reviewing
 from ....state.window_state import WindowState
+from ....statistics.annotators.agreement import NOT_A_CLUSTER
 from ...controls.shortcuts import show_help
 from .edit_commands import EditCommands
 
@@ -97,14 +98,22 @@ class LabelActions(EditActions):
 class ReviewActions(LabelActions):
     """Actions of a review: they apply to the cluster that is shown.
 
-    If other clusters are selected, the actions apply to these, and the review stays where it is,
-    unless its cluster has left the table.
+    If other clusters are selected, the actions apply to these. The review stays where it is while
+    one of them or its own cluster has no answer.
     """
 
     def __init__(self, edits: EditCommands, review: Reviewing, end: Callable[[], object]) -> None:
         super().__init__(edits)
         self._review = review
         self._end = end
+
+    def _is_selected(self) -> bool:
+        """Select the cluster of the review if none is selected."""
+        if not self._state.selection:
+            if self._is_unseen():
+                return False
+            self._review.show()
+        return True
 
     def _return(self) -> None:
         """Show the cluster of the review again, or the next one if it was split or deleted."""
@@ -129,36 +138,25 @@ class ReviewActions(LabelActions):
         self._edits.canvas.show_message(text)
 
     def _relabel(self, label: str) -> None:
-        if self._review.others_are_selected:
-            super()._relabel(label)
-            self._return()
-        elif not self._is_unseen():
+        if self._review.others_are_selected or not self._is_unseen():
             self._review.answer(label)
 
     def unlabel(self) -> None:
         """Remove the manual label of the cluster."""
         if self._review.others_are_selected:
-            self._relabel("")
+            super()._relabel("")
+            self._return()
         elif not self._is_unseen() and not self._review.take_back():
             self._show_message("This cluster has no manual label. B goes back, Ctrl+Z undoes.")
 
     def remove(self) -> None:
         """Delete the cluster."""
-        if self._review.others_are_selected:
-            self._state.clusters.remove(self._state.selection)
-            self._return()
-        elif not self._is_unseen():
-            self._review.not_a_cluster()
+        self._relabel(NOT_A_CLUSTER)
 
     def agree(self) -> None:
         """Confirm the predicted label."""
-        if self._review.others_are_selected:
-            if predictions := self._review.predictions():
-                self._state.clusters.relabel_each(predictions)
-                self._return()
-            else:
-                self._show_message(_NO_PREDICTION)
-        elif not self._is_unseen() and not self._review.agree():
+        is_seen = self._review.others_are_selected or not self._is_unseen()
+        if is_seen and not self._review.agree():
             self._show_message(_NO_PREDICTION)
 
     def next(self) -> None:

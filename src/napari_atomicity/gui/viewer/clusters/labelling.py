@@ -71,7 +71,8 @@ class KeyMode:
         raise NotImplementedError
 
     def run(self, shortcut: Shortcut, key: str) -> None:
-        """Run a shortcut; show the error if it is refused."""
+        """Run a shortcut; show the error if it is refused. The message of the last one ends."""
+        self._canvas.end_message()
         attempt(lambda: shortcut.run(self._actions, key))
 
     def text(self) -> str:
@@ -208,7 +209,9 @@ class LabelMode(KeyMode):
     def key_line(self) -> str:
         active = self._canvas.active_layer
         is_bound = any(reference() is active for reference, _ in self._bound)
-        return format_line(self.shortcuts) if is_bound else ""
+        blind = self._state.blind
+        usable = tuple(s for s in self.shortcuts if s.blind or not blind)
+        return format_line(usable) if is_bound else ""
 
     def _rebind(self) -> None:
         for reference, before in self._bound:
