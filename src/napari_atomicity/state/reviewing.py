@@ -359,7 +359,8 @@ class Reviewing:
             self._touched[self._positions(image, ids)] = True
         self._changed.clear()
         waiting = self._there & ~self.answered
-        waits = any(waiting[self._positions(i, ids)].any() for i, ids in ids_by_image(asked).items())
+        of_images = ids_by_image(asked).items()
+        waits = any(waiting[self._positions(image, ids)].any() for image, ids in of_images)
         self._go(self.position if waits else self._open_from(self.position))
 
     def take_back(self) -> bool:
