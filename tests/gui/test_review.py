@@ -244,9 +244,7 @@ def test_an_answer_to_several_clusters_shows_the_next_one(shown, state, dock, pr
     assert review.key == keys[8] and (review.n_done, review.n_skipped) == (8, 0)
 
 
-def test_undo_shows_and_selects_what_a_review_showed_before_the_answer(
-    shown, state, dock, press
-):
+def test_undo_shows_and_selects_what_a_review_showed_before_the_answer(shown, state, dock, press):
     review = start(dock)
     keys = [review.queue.key(i) for i in range(24)]
     press(KEY.Key_1)
