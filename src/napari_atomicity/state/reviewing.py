@@ -358,9 +358,8 @@ class Reviewing:
         for image, ids in ids_by_image(frozenset(labels)).items():
             self._touched[self._positions(image, ids)] = True
         self._changed.clear()
-        waiting = self._there & ~self.answered
-        of_images = ids_by_image(asked).items()
-        waits = any(waiting[self._positions(image, ids)].any() for image, ids in of_images)
+        at = [self._positions(image, ids) for image, ids in ids_by_image(asked).items()]
+        waits = (self._there & ~self.answered)[np.concatenate(at)].any()
         self._go(self.position if waits else self._open_from(self.position))
 
     def take_back(self) -> bool:
