@@ -582,11 +582,11 @@ def test_a_reference_is_there_again_after_blind_mode(
     settle(viewer)
     line, r2 = dock.reference.line.text(), dock.reference.verdict.text()
     assert line and "R²" in r2
-    stored = dock.binding.reference.stored()
+    stored = dock.binding.reference.to_dict()
     for on in (True, False):
         state.set_blind(on)
         settle(viewer)
-        assert dock.binding.reference.stored() == stored
+        assert dock.binding.reference.to_dict() == stored
     updated(dock)
     settle(viewer)
     assert dock.reference.line.text() == line and dock.reference.verdict.text() == r2

@@ -47,7 +47,7 @@ from .damage import as_text, damage_as_error, read_json
 from .images import ImageIndex
 from .merged import set_merged
 from .read_contents import read_all, read_contents, read_labelled
-from .read_rows import read_positions, with_probabilities
+from .read_rows import read_positions, read_predictions
 
 # ---- settings and runs of a project
 
@@ -423,12 +423,7 @@ class Project:
             A row for each cluster.
         """
         with self._file.reading() as db, damage_as_error("the predictions"):
-            found = pd.read_sql_query(
-                "SELECT * FROM predictions WHERE image_id = ? AND model_id = ?",
-                db,
-                params=(self.image_files.ids[image], model_id),
-            )
-            return with_probabilities(db, found).drop(columns=["image_id", "time"])
+            return read_predictions(db, self.image_files.ids[image], model_id)
 
     # ---- the log of corrections
     def corrections(self) -> pd.DataFrame:
@@ -503,13 +498,7 @@ class Project:
             )
 
     def set_merged(self, added: Mapping[str, MergedEntries], there: bool) -> None:
-        """Take back what a merge has added, or add it again (`there`).
-
-        Raises
-        ------
-        AtomicityError
-            If it can't be written: the file is as it was before.
-        """
+        """Take back what a merge has added, or add it again (`there`)."""
         with self._file.writing() as db:
             for image, entries in added.items():
                 set_merged(db, self.image_files.ids[image], entries, there)

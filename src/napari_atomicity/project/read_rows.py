@@ -88,6 +88,16 @@ def read_positions(db: sqlite3.Connection, image_id: int) -> pd.DataFrame:
     )
 
 
+def read_predictions(db: sqlite3.Connection, image_id: int, model_id: str) -> pd.DataFrame:
+    """Return the predictions of a model for an image, a row for each cluster."""
+    found = pd.read_sql_query(
+        "SELECT * FROM predictions WHERE image_id = ? AND model_id = ?",
+        db,
+        params=(image_id, model_id),
+    )
+    return with_probabilities(db, found).drop(columns=["image_id", "time"])
+
+
 def read_image(
     db: sqlite3.Connection,
     image: str,

@@ -16,7 +16,7 @@ from ..atoms.marks import ImageAtoms, Mark
 from ..core.acquisition_session import SessionEntry
 from ..core.micrograph import Micrograph
 from ..models.analysis import Analysis
-from ..project import EditKind, MergedEntries
+from ..project import EditKind, MergedEntries, MergeReport
 from ..tracking.tracks import Tracking, with_tracking
 from .cluster_rows import ClusterRows, ids_of, insert_rows, remove_rows, take_rows
 
@@ -139,12 +139,6 @@ class MergeLabels(Relabel):
     description: str = "merge"
     entries: MergedEntries = field(default_factory=MergedEntries)
     """What the project has of it."""
-
-    @classmethod
-    def of(cls, image: str, entries: MergedEntries) -> Self:
-        """Return the edit for what a project has merged already."""
-        before, after = ({i: both[k] for i, both in entries.labels.items()} for k in (0, 1))
-        return cls(image, before, after, entries=entries)
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,6 +268,18 @@ class SetSession(Edit[SessionEntry]):
     after: SessionEntry
     description: str = "acquisition session"
     kind: EditKind = EditKind.SESSION
+
+
+def merge_edits(report: MergeReport) -> list[Edit]:
+    """Return the edits of what a project has merged already."""
+    edits: list[Edit] = []
+    for image, entries in report.added.items():
+        before, after = ({i: both[k] for i, both in entries.labels.items()} for k in (0, 1))
+        edits.append(MergeLabels(image, before, after, entries=entries))
+        if entries.session is not None:
+            was, now = entries.session
+            edits.append(SetSession(image, was[0], now[0]))
+    return edits
 
 
 @dataclass(frozen=True, eq=False)

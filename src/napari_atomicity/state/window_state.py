@@ -28,7 +28,7 @@ from ..models.analysis import Analysis
 from ..project import MergeReport, Project, ProjectContents
 from .atom_store import AtomStore
 from .cluster_edits import ClusterEdits
-from .edits import AtomEdit, Edit, ImageContents, MergeLabels, RemoveImage, SetSession
+from .edits import AtomEdit, Edit, ImageContents, RemoveImage, merge_edits
 from .history import NO_STEPS, History, ImageListing, Step, Steps, without_images
 from .project_saver import LABEL_COLUMNS, ProjectSaver
 from .session_store import PixelSizes, SessionStore
@@ -219,13 +219,7 @@ class WindowState(WindowImages):
         self._ensure_saved()
         report = self._project.merge(path)
         self.atoms.skip_to(self._project.atoms.free_ids())
-        edits: list[Edit] = []
-        for image, entries in report.added.items():
-            edits.append(MergeLabels.of(image, entries))
-            if entries.session is not None:
-                before, after = entries.session
-                edits.append(SetSession(image, before[0], after[0]))
-        self.history.run(edits, f"merge {Path(path).name}")
+        self.history.run(merge_edits(report), f"merge {Path(path).name}")
         return report
 
     def show_stored_labels(self) -> None:

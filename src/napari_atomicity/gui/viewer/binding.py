@@ -179,7 +179,7 @@ class Binding:
             canvas, self.clusters, self.overlays, self.current_image, self.label_mode
         )
         self.reference = Reference(state)
-        self.projects.remember("reference", self.reference.stored, self.reference.restore)
+        self.projects.remember("reference", self.reference.to_dict, self.reference.restore)
         self.projects.remember("view", self._view_settings.get, self._view_settings.restore)
         for key in (MODEL, ATOM_MODEL):  # others have another one: classes would change unnoticed
             self.projects.remember(key, partial(chosen_model, key), partial(choose_model, key))

@@ -67,7 +67,7 @@ class Reference:
             self.left_out_changed.emit()
 
     # ---- in a project
-    def stored(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the reference as JSON values."""
         table = None if self.loaded is None else self.loaded.to_dict("list")
         return {"line": self.line, "table": table}

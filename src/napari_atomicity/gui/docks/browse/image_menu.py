@@ -184,8 +184,11 @@ class ImageMenu(QMenu):
             self._remove,
         )
         self.aboutToShow.connect(self.update_actions)
+        self._select_shown_afterwards()
+
+    def _select_shown_afterwards(self) -> None:
         # Not at once: the chosen entry is for the images that are selected now.
-        later = single_shot(images.select_shown, owner=self)
+        later = single_shot(self._list.select_shown, owner=self)
         self.aboutToHide.connect(later.start)
         self.aboutToShow.connect(later.stop)
 

@@ -324,7 +324,7 @@ class Live(Dock):
                 "Where to put new images?",
                 f"The open project {project.path.stem} is that of another folder. Close it and put "
                 f"the images into the project of {folder.name}, or add them to "
-                f"{project.path.stem}?{self._said_of_lost_clusters()}",
+                f"{project.path.stem}?{self._format_lost_clusters()}",
                 {"own": f"Project of {folder.name}", "open": f"Add to {project.path.stem}"},
             )
             if not answer or (answer == "own" and not self.binding.projects.leave()):
@@ -333,7 +333,7 @@ class Live(Dock):
         self.images.begin(folder, accepted)
         return True
 
-    def _said_of_lost_clusters(self) -> str:
+    def _format_lost_clusters(self) -> str:
         """Say which clusters closing the project loses, as those of an averaged movie."""
         project, state = self.state.project, self.state
         lost = [i for i in state.images if not project.has(i) and state.analysis(i) is not None]
