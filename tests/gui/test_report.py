@@ -24,6 +24,7 @@ from napari_atomicity.cli.commands import app
 from napari_atomicity.core.acquisition_session import add_group_names
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.gui.docks import report as docks
+from napari_atomicity.gui.docks.analyse import Classify
 from napari_atomicity.gui.docks.ratios.dock import Ratios
 from napari_atomicity.gui.docks.report import NOTHING, Report, format_written
 from napari_atomicity.gui.viewer import models
@@ -299,9 +300,9 @@ def test_the_analyses_can_be_copied_as_a_command(viewer, qtbot, tmp_path, monkey
         assert "--samples TABLE" in QApplication.clipboard().text().splitlines()[-1]
 
 
-def test_the_report_of_a_session_tells_its_scale(
-    viewer, qtbot, folder, settle, tmp_path, monkeypatch
-):
+@pytest.fixture
+def session(viewer, tmp_path, monkeypatch):
+    """A session of two images that were labelled jointly, one of them a known sample."""
     classifier = offer(monkeypatch, SizedClassifier())
     monkeypatch.setitem(models._unsaved, classifier.card.model_id, classifier)
     analyses = []
@@ -315,13 +316,28 @@ def test_the_report_of_a_session_tells_its_scale(
     [session] = state.sessions.groups()
     for analysis in label_session(analyses, classifier, session=session).analyses:
         state.clusters.set_analysis(analysis)
-    dock = Report(viewer)
-    qtbot.addWidget(dock)
-    dock.show()
-    qtbot.waitUntil(dock.button.isEnabled)
-    click(dock.button)
-    settle(viewer)
-    record = json.loads((folder[0] / "run.json").read_text())
+    return session
+
+
+@pytest.fixture
+def write_report(viewer, qtbot, folder, settle):
+    """Write the files by the button; return the record and the page."""
+
+    def run():
+        dock = Report(viewer)
+        qtbot.addWidget(dock)
+        dock.show()
+        qtbot.waitUntil(dock.button.isEnabled)
+        click(dock.button)
+        settle(viewer)
+        out = folder[0]
+        return json.loads((out / "run.json").read_text()), (out / "report.html").read_text()
+
+    return run
+
+
+def test_the_report_of_a_session_tells_its_scale(session, write_report, folder):
+    record, page = write_report()
     [described] = record["sessions"]
     assert described["session"] == session.name and described["images"] == 2
     assert described["known"] == {"one.tif": {"Pt41": 1.0}}
@@ -329,6 +345,32 @@ def test_the_report_of_a_session_tells_its_scale(
     assert "clusters_changed" not in described  # the window does not know the labels before
     earlier = read_earlier_scale(folder[0] / "run.json")
     assert earlier.intensity_per_atom == pytest.approx(described["intensity_per_atom"])
-    page = (folder[0] / "report.html").read_text()
     assert "jointly from the clusters of all images of an acquisition session (2 images in" in page
     assert "Known compositions of 1 image are used for the scale (Pt41)" in page
+    assert "rest on this intensity" not in page  # no cluster was edited
+
+
+def test_page_record_and_window_give_the_same_scale_after_clusters_are_removed(
+    viewer, qtbot, session, write_report
+):
+    """That with which the labels were computed; that of the clusters left is named beside it."""
+    state = state_of(viewer)
+    state.current = "mix.tif"
+    dock = Classify(viewer)
+    qtbot.addWidget(dock)
+    dock.show()
+    section = updated(dock).intensity
+    click(section.button)
+    text = section.view.session_text.text
+    qtbot.waitUntil(lambda: text().startswith("Session "))
+    before = text()
+    state.clusters.remove_ids("mix.tif", state.table("mix.tif")["cluster_id"][:9])
+    record, page = write_report()
+    [described] = record["sessions"]
+    value, low, high = (described[f"intensity_per_atom{end}"] for end in ("", "_low", "_high"))
+    stated = f"2 images: {value:.3g} counts nm² (95 %: {low:.3g} to {high:.3g}). Its images"
+    assert stated in before and stated in page
+    now = "rest on this intensity. The clusters as they are now, which the charts show, give "
+    assert now not in before and now in page
+    qtbot.waitUntil(lambda: now in text())
+    assert stated in text()

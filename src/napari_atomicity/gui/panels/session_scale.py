@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -75,8 +76,8 @@ def find_summaries(
         images = tuple(jointly[name] for name in session.images if name in jointly)
         if images and len(found) < MAX_SESSIONS:
             these = SessionImages(session, images).of_model(model_of(images[0]))
-            summary = find_summary(these)
-            found += [] if summary is None else [summary]
+            if (summary := find_summary(these)) is not None:
+                found.append(replace(summary, record=images[0].parameters["session"]))
     return found
 
 
@@ -207,6 +208,9 @@ class SessionScaleView(FollowingWidget):
             self.sizes.hide()
             self.session_text.setText(text)
             return
+        # The record can be newer than the summary, which was found in a worker.
+        records = (session_of_image(self.state, image) for image in summary.images)
+        summary = replace(summary, record=next(filter(None, records), {}))
         text = describe_session(summary)
         draw = partial(draw_session_scale, summary=summary, solutions=solutions_of(analysis.scale))
         self.chart.show_chart(draw, text)

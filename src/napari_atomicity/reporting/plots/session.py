@@ -103,6 +103,8 @@ class SessionSummary:
     class_fit: ClassFit | None = None  # test of the sizes of the session
     sources: Sequence[ScaleSource] = ()  # posterior of its scale by each source alone
     sizes: Sequence[float] = ()  # numbers of atoms of the classes
+    # what the records of its images say of it, on which their labels rest; empty: that is `scale`
+    record: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def has_histogram(self) -> bool:
@@ -139,16 +141,34 @@ def describe_solutions(scale: ConstrainedMixture) -> str:
     return ", or ".join(parts).replace(" (", " counts nm² (", 1)
 
 
+def _describe_scale(summary: SessionSummary) -> str:
+    """Describe the scale on which the labels rest, and that of the clusters now if it differs.
+
+    The labels keep their scale when clusters are edited, and so does the record of a report.
+    """
+    scale, record = summary.scale, summary.record
+
+    def describe(value: float, low: float, high: float) -> str:
+        return f"{value:.3g} counts nm² (95 %: {low:.3g} to {high:.3g})"
+
+    now = used = describe(np.exp(scale.log_scale), *np.exp(scale.interval()))
+    if "intensity_per_atom" in record:
+        used = describe(*(record[f"intensity_per_atom{end}"] for end in ("", "_low", "_high")))
+    text = f"Session {summary.name}, {pluralise(len(summary.images), 'image')}: {used}."
+    if len(summary.images) > 1:
+        spread = record.get("spread_of_scales", scale.spread)
+        text += f" Its images differ by about {100 * spread:.0f}\u00a0%."
+    if used != now:
+        text += (
+            " The labels rest on this intensity. The clusters as they are now, which the charts "
+            f"show, give {now}."
+        )
+    return text
+
+
 def describe_session(summary: SessionSummary) -> str:
     """Describe the scale of a session, its known samples, and the images that do not fit."""
-    scale, (low, high) = summary.scale, np.exp(summary.scale.interval())
-    text = (
-        f"Session {summary.name}, {pluralise(len(summary.images), 'image')}: "
-        f"{np.exp(scale.log_scale):.3g} counts nm² (95 %: {low:.3g} to {high:.3g})."
-    )
-    if len(summary.images) > 1:
-        text += f" Its images differ by about {100 * scale.spread:.0f}\u00a0%."
-    lines = [text]
+    lines = [_describe_scale(summary)]
     known = [
         f"{image} ({format_composition(summary.known[image])})"
         for image in summary.images
