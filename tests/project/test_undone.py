@@ -14,6 +14,7 @@ from hypothesis import Phase, given, settings, strategies as st
 
 from napari_atomicity.project import Project
 from napari_atomicity.state.window_state import WindowState
+from napari_atomicity.statistics.annotators.agreement import NOT_A_CLUSTER, opinions
 
 ACTIONS = st.lists(
     st.tuples(
@@ -83,6 +84,7 @@ def started(folder, first, name: str) -> tuple[WindowState, Project]:
     """Return a window with a project in which the image is analysed."""
     state, project = WindowState(), Project(folder / f"{name}.atomicity")
     project.add_paths([folder])
+    project.image_files.update_metadata(first.micrograph)  # its hash: merges go by it
     state.annotator = "Ada"
     state.open_project(project, project.load_all())
     state.clusters.set_analysis(first, undoable=False)
@@ -137,3 +139,98 @@ def test_an_undo_of_a_split_that_names_no_entries_does_not_hide_the_cluster(resu
     with project:
         state.clusters.set_analysis(again)
         assert set(state.table("a.tif")["cluster_id"]) == set(first.table["cluster_id"])
+
+
+def said(project: Project) -> dict[tuple[int, str], str]:
+    """What each annotator says of each cluster, as the agreement has it."""
+    return {
+        (r.item[1], r.annotator): r.label
+        for r in opinions(project.corrections()).labels.itertuples()
+    }
+
+
+def answered_blind(folder, first, name: str) -> tuple[WindowState, Project]:
+    """Return a window in which Ada has labelled a cluster and removed one in blind mode."""
+    state, project = started(folder, first, name)
+    state.set_blind(True)
+    state.clusters.relabel([("a.tif", 3)], "Pt19")
+    state.clusters.remove([("a.tif", 4)])
+    state.set_blind(False)
+    return state, project
+
+
+BLIND = {(3, "Ada"): "Pt19", (4, "Ada"): NOT_A_CLUSTER}
+
+
+def test_what_was_said_blind_holds_after_an_open_edit_is_undone(results):
+    folder, first, _ = results()
+    state, project = answered_blind(folder, first, "blind")
+    with project:
+        assert said(project) == BLIND
+        for label in ("Pt70", ""):
+            state.clusters.relabel([("a.tif", 3)], label)
+            withdrawn = {k: v for k, v in BLIND.items() if k[0] != 3}
+            changed = withdrawn | ({(3, "Ada"): label} if label else {})
+            assert said(project) == changed
+            state.history.undo()
+            assert said(project) == BLIND
+            state.history.redo()
+            assert said(project) == changed
+            state.history.undo()
+        state.clusters.remove([("a.tif", 4)])
+        state.history.undo()
+        state.annotator = "Bob"
+        state.clusters.relabel([("a.tif", 3)], "Pt41")
+        assert said(project) == BLIND | {(3, "Bob"): "Pt41"}
+        state.history.undo()
+        assert said(project) == BLIND
+        assert opinions(project.corrections()).annotators["n_blind"].tolist() == [2]
+
+
+def test_an_open_label_holds_after_a_blind_one_is_undone(results):
+    folder, first, _ = results()
+    state, project = started(folder, first, "open")
+    with project:
+        state.clusters.relabel([("a.tif", 3)], "Pt70")
+        state.set_blind(True)
+        state.clusters.relabel([("a.tif", 3)], "Pt19")
+        state.history.undo()
+        assert said(project) == {(3, "Ada"): "Pt70"}
+
+
+def test_a_label_that_was_undone_is_not_merged(results):
+    folder, first, _ = results()
+    theirs, other = answered_blind(folder, first, "theirs")
+    theirs.clusters.relabel([("a.tif", 3)], "Pt70")
+    theirs.history.undo()
+    theirs.clusters.relabel([("a.tif", 5)], "Pt41")
+    theirs.history.undo()
+    other.close()
+    state, project = started(folder, first, "mine")
+    with project:
+        assert state.merge(other.path).n_new == 2
+        assert said(project) == BLIND
+        assert project.labels()["a.tif"] == {3: "Pt19"}
+
+
+@pytest.mark.parametrize("label", ["Pt70", ""])
+def test_an_undo_after_a_merge_reaches_the_merged_project(results, label):
+    folder, first, _ = results()
+    theirs, other = answered_blind(folder, first, f"theirs later {label}")
+    theirs.clusters.relabel([("a.tif", 3), ("a.tif", 5)], label)
+    other.flush()
+    state, project = started(folder, first, f"mine later {label}")
+    with project:
+        changed = {(4, "Ada"): NOT_A_CLUSTER}
+        changed |= {(3, "Ada"): label, (5, "Ada"): label} if label else {}
+        assert state.merge(other.path).n_new == 4
+        assert said(project) == changed
+        theirs.history.undo()
+        other.close()
+        assert state.merge(other.path).n_new == 2
+        assert said(project) == BLIND
+        assert project.labels()["a.tif"] == {3: "Pt19"}
+        state.history.undo()
+        assert said(project) == changed
+        state.history.redo()
+        assert said(project) == BLIND

@@ -69,7 +69,7 @@ def merge(
     other, additions = _Other(other_db, other_ids, other_images), Additions(db)
     # A copy contains the corrections that were made here before it was copied.
     known = corrections_by_source(db, ids).keys()
-    theirs = corrections_by_source(other_db, other_ids)
+    theirs = _with_labels_before(corrections_by_source(other_db, other_ids))
     new_rows = {k: row for k, row in theirs.items() if k not in known}
     same = _same_images(db, other, ids)
     n_new, changed, unmatched = _insert_corrections(db, other, new_rows, same)
@@ -117,7 +117,7 @@ def _insert_corrections(
         if row["correction_id"] in undone and source not in n_rows:
             skipped.add(row["correction_id"])
             continue  # undone before it was merged
-        if row["undoes"] in skipped and row["what"] != LABEL:
+        if row["undoes"] in skipped:
             continue
         image_id = same.get(row["image"])
         if image_id is None:
@@ -145,6 +145,26 @@ def _insert_corrections(
         if row["what"] == LABEL:
             changed[image_id, cluster_id] = None
     return n_new, list(changed), unmatched
+
+
+def _with_labels_before(log: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return a log in which each undone label becomes the author's one before, blind or not.
+
+    The log of a project says which labels are undone; what is merged is one statement after the
+    other.
+    """
+    gone = {row["undoes"] for row in log.values()}
+    said: dict[Any, str] = {}
+    out = {}
+    for source, row in log.items():
+        key = row["annotator"], row["image"], row["cluster_id"]
+        if row["what"] == LABEL and row["undoes"] is not None:
+            out[source] = {**row, "label": said.get(key, "")}
+            continue
+        if row["what"] == LABEL and row["correction_id"] not in gone:
+            said[key] = row["label"]
+        out[source] = row
+    return out
 
 
 def take_in_labels(
@@ -301,7 +321,8 @@ def read_corrections(db: sqlite3.Connection, index: ImageIndex) -> pd.DataFrame:
     found = pd.read_sql_query(
         "SELECT time, annotator, image_id, cluster_id, frame, y_nm, x_nm, what, "
         "label, label_predicted, model_id, blind, source IS NOT NULL AS merged, "
-        "undoes IS NOT NULL AS undo "
+        "undoes IS NOT NULL AS undo, correction_id IN "
+        "(SELECT undoes FROM corrections WHERE undoes IS NOT NULL) AS undone "
         "FROM corrections ORDER BY correction_id",
         db,
     )
@@ -310,7 +331,7 @@ def read_corrections(db: sqlite3.Connection, index: ImageIndex) -> pd.DataFrame:
     found = coerce_numbers(found, ("y_nm", "x_nm"))
     texts = ("time", "annotator", "what", "label", "label_predicted", "model_id")
     found = coerce_texts(found, texts)
-    return found.astype({"blind": bool, "merged": bool, "undo": bool})
+    return found.astype(dict.fromkeys(("blind", "merged", "undo", "undone"), bool))
 
 
 def read_labels(db: sqlite3.Connection, images: Mapping[str, int]) -> dict[str, dict[int, str]]:

@@ -200,7 +200,7 @@ def last_labels(corrections: pd.DataFrame) -> pd.DataFrame:
     corrections : pandas.DataFrame
         Columns ``annotator, image, cluster_id, label, what``, in order of time; ``what`` is "label"
         or "remove", or "restore" or "add" for a cluster that is present again. Other rows are
-        ignored.
+        ignored, and so is what was undone, if the columns ``undo`` and ``undone`` say so.
 
     Returns
     -------
@@ -209,7 +209,7 @@ def last_labels(corrections: pd.DataFrame) -> pd.DataFrame:
         cluster has the label `NOT_A_CLUSTER`; a cluster whose label was reset has no row.
     """
     who = ["annotator", "image", "cluster_id"]
-    corrections = drop_replaced(corrections)
+    corrections = _drop_undone(drop_replaced(corrections))
     what = corrections["what"]
     given = corrections[what == "label"].drop_duplicates(who, keep="last").set_index(who)["label"]
     presence = corrections[what.isin(["remove", "restore", "add"])]
@@ -249,6 +249,15 @@ def drop_replaced(corrections: pd.DataFrame) -> pd.DataFrame:
     added = (corrections["what"] == "add").to_numpy() & ~keys.isin(keys[removed])
     steps = pd.MultiIndex.from_frame(corrections[step])
     return corrections[~(removed & steps.isin(steps[added]))]
+
+
+def _drop_undone(corrections: pd.DataFrame) -> pd.DataFrame:
+    """Return a log without what was undone: what the annotator said before, blind or not, holds."""
+    if "undone" not in corrections.columns:
+        return corrections
+    # The undo of an addition stays: nothing is said of that cluster.
+    undo = corrections["undo"] & (corrections["what"] != "remove")
+    return corrections[~(corrections["undone"] | undo)]
 
 
 @dataclass(frozen=True, eq=False)
