@@ -419,6 +419,24 @@ def test_people_are_compared_with_each_other_and_with_the_model(
     assert dock.hint.text() == "Marks have changed since: compare again."
 
 
+def test_marks_that_undo_has_brought_back_are_the_same(
+    opened, project, settle, viewer, monkeypatch
+):
+    three(project)
+    dock = opened()
+    click(dock.button)
+    settle(viewer)
+    monkeypatch.setattr(results, "confirm", lambda *a: True)
+    [action] = [a for a in dock.looked.remove_button.menu().actions() if a.text() == "Bo"]
+    action.trigger()
+    settle_soon(dock, settle, viewer)
+    assert dock.hint.text() == "Marks have changed since: compare again."
+    workbench_bar(viewer).history.undo.click()
+    settle_soon(dock, settle, viewer)
+    assert dock.looked.lines.headers == ["Image", "Ada", "Bo", "Cleo"]
+    assert not dock.hint.text()
+
+
 def test_the_comparison_is_in_sight_where_annotators_are_a_part_of_review(
     make_napari_viewer, project, settle, qtbot
 ):

@@ -50,6 +50,7 @@ from napari_atomicity.gui.viewer.layers.picking import is_in_view
 from napari_atomicity.gui.workbench.layout import WorkflowSteps
 from napari_atomicity.pipeline.analysis import analyse as analyse_image, detect_clusters
 from napari_atomicity.project import Project, open_any
+from napari_atomicity.state.window_state import WindowState
 
 
 def write(path, seed=0, flip=False):
@@ -223,6 +224,40 @@ def test_a_damaged_file_is_not_tried_again_after_blind_mode(opened, viewer, qtbo
         updated(form).blind.click()
     assert not opened.state.blind
     assert updated(opened).analyse_button.text() == "Analyse all again"
+
+
+def test_another_folder_is_opened_blind_in_a_blind_window(opened, viewer, tmp_path, qtbot, settle):
+    other = tmp_path / "other"
+    other.mkdir()
+    write(other / "z.tif", 5)
+    state, earlier = opened.state, WindowState()
+    state.annotator = earlier.annotator = "Ben"
+    with open_any(other).project as project:
+        earlier.open_project(project, project.load_all())
+        found = analyse_image(load(other / "z.tif"))
+        earlier.clusters.set_analysis(found)
+        earlier.set_blind(True)
+        earlier.clusters.relabel([("z.tif", 1)], "Pt30")
+    form = updated(workbench_bar(viewer).annotator)
+    form.blind.click()
+    shown = []
+
+    def note(*_):
+        if state.images == ["z.tif"]:
+            shown.append((state.blind, set(state.table()["label_predicted"]) - {""}))
+
+    for signal in (state.project_changed, state.images_changed, state.changed):
+        signal.connect(note)
+    opened.open(str(other))
+    qtbot.waitUntil(lambda: state.images == ["z.tif"], timeout=10_000)
+    settle(viewer)
+    labels = state.table("z.tif").set_index("cluster_id")["label"]
+    assert len(labels) == len(found.table) and labels[1] == "Pt30" and not any(labels.drop(1))
+    assert shown and all(blind and not predicted for blind, predicted in shown)
+    assert updated(form).blind.isChecked()
+    # Without Blind all of the project is there.
+    form.blind.click()
+    assert not state.blind and set(state.table()["label_predicted"]) - {""}
 
 
 def test_images_without_a_thumbnail_are_read_when_the_project_is_opened(

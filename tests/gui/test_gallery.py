@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from mouse import move
 from qtpy.QtCore import QPoint, QRect, Qt
-from qtpy.QtGui import QAction, QColor, QCursor, QKeySequence
+from qtpy.QtGui import QAction, QColor, QCursor, QKeySequence, QRegion
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 from synthetic import CLASSES, made_up
@@ -514,6 +514,27 @@ def test_a_relabelled_tile_stays_until_it_is_sorted_again(dock, state):
     assert keys_shown(dock) != keys and set(keys_shown(dock)) == set(keys)
     assert keys_shown(dock).index(keys[15]) > 43 - 1
     assert not dock.sort_again_button.isVisible()
+
+
+def test_the_count_in_the_header_is_painted_again_after_a_label(dock, state, monkeypatch):
+    keys = keys_shown(dock)
+    click(dock, keys[1])
+    QApplication.processEvents()
+    assert dock.view.verticalScrollBar().value() == 0
+    painted = QRegion()
+    paint = GalleryView.paintEvent
+
+    def note(view, event):
+        nonlocal painted
+        painted = painted.united(event.region())
+        paint(view, event)
+
+    monkeypatch.setattr(GalleryView, "paintEvent", note)
+    state.clusters.relabel([keys[2]], "Pt70")
+    dock.update_now()
+    QApplication.processEvents()
+    assert dock.view.strays.sum() == 1
+    assert painted.contains(QPoint(5, 5))
 
 
 def test_x_deletes_and_undo_brings_back_to_the_same_place(dock, state):

@@ -408,6 +408,16 @@ def test_a_cluster_called_unknown_has_no_confidence_anywhere(confidence):
     assert "unknown" in format_cluster(known) and "%" not in format_cluster(known)
 
 
+def test_the_confidence_beside_a_manual_label_is_named_as_the_models():
+    table = made_up(30).table
+    table["label_predicted"] = table["label"] = "Pt30"
+    table["confidence"] = 0.8
+    assert "Pt30, confidence 80 %" in format_cluster(point_features(table).iloc[1])
+    table["label_corrected"] = "Pt30"
+    words = format_cluster(point_features(table).iloc[1])
+    assert "Pt30 by a person, confidence of the model in Pt30 80 %" in words
+
+
 # ---- review
 def test_buttons_of_the_review_do_not_move_between_answers(shown, binding, qtbot):
     dock = Review(shown)

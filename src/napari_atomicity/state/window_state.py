@@ -126,6 +126,8 @@ class WindowState(WindowImages):
         project: Project,  # open; it is closed when another project is opened
         stored: Mapping[str, ProjectContents],
         cache: TableCache | None = None,
+        *,
+        blind: bool = False,  # from the start, so that nothing that is hidden is ever shown
     ) -> None:
         """Show a project instead of what was shown before."""
         self.finish()
@@ -134,14 +136,18 @@ class WindowState(WindowImages):
         self._project = project
         self._blind.clear()
         self._blind_steps.clear()
+        analyses = {n: f.analysis for n, f in stored.items() if f.analysis is not None}
+        atoms = {n: f.atoms for n, f in stored.items() if f.atoms is not None}
+        if blind:
+            analyses, atoms = self._blind.start(project, self._annotator, analyses, atoms)
+            self._before_blind = NO_STEPS, {}
+            cache = None  # it holds what is hidden
+        elif cache is None:
+            cache = TableCache.of({n: f.columns for n, f in stored.items() if f.columns})
         self.store.set_next_ids({})
         self.saver.clear()
         self._micrographs = {name: found.micrograph for name, found in stored.items()}
         self.sessions.replace_all(project.image_files.session_entries())
-        if cache is None:
-            cache = TableCache.of({n: f.columns for n, f in stored.items() if f.columns})
-        analyses = {n: f.analysis for n, f in stored.items() if f.analysis is not None}
-        atoms = {n: f.atoms for n, f in stored.items() if f.atoms is not None}
         next_ids = {n: f.next_atom_id for n, f in stored.items()}
         self._show_all(analyses, atoms, next_ids, cache)
         project.set_finish_first(self.finish)

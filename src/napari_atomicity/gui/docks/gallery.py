@@ -198,6 +198,7 @@ class Gallery(RowsDock):
             n, self.view.strays = (
                 self.model.count_outdated() if len(rows) else (0, np.zeros(0, int))
             )
+            self.view.viewport().update()  # also the headers: Qt paints only changed tiles
             self.sort_again_button.setVisible(n > 0)
         self.message.setText(NOTHING_FITS if len(rows) else EMPTY)
         self.message.setVisible(not len(order))

@@ -258,12 +258,12 @@ class Projects:
         return project is not None and not project.read_only and _same_file(target, project.path)
 
     def _opened(self, found: tuple[Opened, dict[str, str]]) -> None:
-        opened, models = found
+        (opened, models), blind = found, self.state.blind
         if not self.leave():
             opened.close()
             return
         self._set_notes(opened.notes)
-        self.state.open_project(opened.project, opened.stored, opened.catalogue)
+        self.state.open_project(opened.project, opened.stored, opened.catalogue, blind=blind)
         QTimer.singleShot(0, partial(_weak(self._restore), opened.project))
         bare = opened.project.image_files.without_thumbnail()
         unread = [

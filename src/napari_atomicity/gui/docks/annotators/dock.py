@@ -419,4 +419,10 @@ class Annotators(Dock):
 
 
 def _same(one: Annotations, other: Annotations) -> bool:
-    return one.marks.equals(other.marks) and one.looked.equals(other.looked)
+    """Return whether the marks are equal; those that *Undo* brought back come last."""
+    pairs = (one.marks, other.marks), (one.looked, other.looked)
+    return all(_sorted(a).equals(_sorted(b)) for a, b in pairs)
+
+
+def _sorted(table: pd.DataFrame) -> pd.DataFrame:
+    return table.sort_values(list(table.columns), ignore_index=True)

@@ -39,7 +39,8 @@ def format_cluster(row: pd.Series) -> str:
     words.append(f"{label} by a person" if row["label_corrected"] else label)
     confidence = class_confidence(prediction, row["confidence"])
     if np.isfinite(confidence):
-        whose = "" if label == prediction else f" in {prediction}"
+        # Where a person has given the label, the confidence is not that of this label.
+        whose = f" of the model in {prediction}" if row["label_corrected"] else ""
         words.append(f"confidence{whose} {100 * confidence:.0f} %")
     if math.isfinite(row["diameter_nm"]):
         words.append(f"diameter {row['diameter_nm']:.2f} nm")
