@@ -1306,3 +1306,24 @@ def test_analysing_all_again_is_asked_for_and_one_step(opened, viewer, qtbot, se
     settle(viewer)
     assert len(state.history) == 1
     assert state.history[0].images == ("a.tif", "b.tif", "c.tif")
+
+
+def test_redo_of_a_removal_shows_a_neighbour_and_undo_the_image(opened, viewer, settle):
+    state, edits = opened.state, binding_of(viewer).edits
+    click_row(opened, 1)
+    settle(viewer)
+    state.remove_from_project(["broken.tif"])
+    opened.image_menu.update_actions()
+    opened.image_menu.remove_action.trigger()
+    for replay, image in (
+        (None, "c.tif"),
+        (edits.undo, "b.tif"),
+        (edits.redo, "c.tif"),
+        (edits.undo, "b.tif"),
+    ):
+        if replay is not None:
+            replay()
+        settle(viewer)
+        updated(opened)
+        assert state.current == image and [layer.name for layer in viewer.layers] == [image]
+        assert opened.model.image_at(opened.list.currentIndex().row()) == image

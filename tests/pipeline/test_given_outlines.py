@@ -189,6 +189,23 @@ def test_the_command_of_an_analysis_has_its_outlines(folder, tiny_model, monkeyp
         request_of([layer])
 
 
+def test_the_command_of_a_session_says_how_many_images_have_no_outlines(
+    folder, tiny_model, monkeypatch
+):
+    monkeypatch.setattr("napari_atomicity.models.files.model_files", lambda _: [tiny_model])
+    (folder / "outlines" / "a_rois.zip").rename(folder / "a_rois.zip")
+    ended = command(folder, tiny_model, folder / "in", "--outlines", folder / "outlines")
+    said = " ".join(ended.output.split())
+    assert "0 files with outlines of a.tif" in said  # so such a run can't be repeated
+    images = sorted((folder / "in").iterdir())
+    own = analyse(images[0], str(tiny_model), "cpu", outlines=folder / "a_rois.zip", progress=False)
+    other = analyse(images[1], str(tiny_model), "cpu", progress=False)
+    for pair in ([own, other], [other, own]):
+        with pytest.raises(AtomicityError, match="1 of 2 images of this session") as refused:
+            request_of(pair)
+        assert "have no imported outlines" in str(refused.value)
+
+
 # ---- Python
 def test_labels_in_memory(folder, tiny_model):
     image = load(folder / "in" / "a.tif")

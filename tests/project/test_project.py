@@ -1072,9 +1072,33 @@ def test_a_removed_image_is_in_no_result_and_undo_brings_back_all_of_it(project,
     assert state.sessions.get("a.tif").known == {"Pt30": 1.0}
     state.history.redo()
     assert state.images == project.names == ["b.tif", "c.tif"]
+    assert state.current == "b.tif"
     state.history.undo()
     state.clusters.relabel([("a.tif", 4)], "Pt19")
     assert project.labels()["a.tif"] == {3: "Pt41", 4: "Pt19"}
+
+
+@pytest.mark.parametrize(
+    ("shown", "gone", "neighbour"),
+    [
+        ("b.tif", ["b.tif"], "c.tif"),
+        ("c.tif", ["c.tif"], "b.tif"),
+        ("b.tif", ["b.tif", "c.tif"], "a.tif"),
+        ("c.tif", ["b.tif", "c.tif"], "a.tif"),
+        ("b.tif", ["a.tif"], "b.tif"),
+    ],
+)
+def test_a_neighbour_takes_the_place_of_a_removed_image(state, shown, gone, neighbour):
+    state.current = shown
+    told = []
+    state.current_changed.connect(told.append)
+    state.remove_from_project(gone)
+    assert state.current == neighbour
+    state.history.undo()
+    assert state.current in gone
+    state.current = shown
+    state.history.redo()
+    assert state.current == neighbour == (told or [shown])[-1]
 
 
 def test_a_removed_image_stays_away_from_its_folder_until_it_is_added_again(folder, project, state):
@@ -1130,11 +1154,12 @@ def test_a_removal_that_can_not_be_written_changes_nothing(project, state, monke
     def fails(*args):
         raise sqlite3.OperationalError("disk is full")
 
+    state.current = "a.tif"
     monkeypatch.setattr("napari_atomicity.project.images.upgrade", fails)
     with pytest.raises(AtomicityError, match="full"):
         state.remove_from_project(["a.tif"])
     assert state.images == project.names == ["a.tif", "b.tif", "c.tif"]
-    assert len(state.table("a.tif")) and not state.history
+    assert state.current == "a.tif" and len(state.table("a.tif")) and not state.history
 
 
 def test_blind_annotators_and_readers_remove_nothing(folder, project, state):

@@ -151,7 +151,13 @@ def _given_to(analyses: Sequence[Analysis], name: str) -> str | None:
     sources = [analysis.parameters.get(name, {}).get("source") for analysis in analyses]
     if not any(sources):
         return None
-    folders = {Path(source).parent if source else None for source in sources}
+    if not all(sources):
+        without = f"{sources.count(None)} of {len(sources)} images of this session"
+        raise AtomicityError(
+            f"{without} have no imported {name}: a run needs {name} for all its images, or for none",
+            advice="Import them for the others too, or group those into another session (Browse)",
+        )
+    folders = {Path(source).parent for source in sources}
     if len(folders) > 1 or not all(Path(source).is_file() for source in sources):
         raise AtomicityError(
             f"the {name} of {pluralise(len(analyses), 'image')} are not in files of one folder",

@@ -80,6 +80,7 @@ class WindowState(WindowImages):
     def __init__(self) -> None:
         super().__init__()
         self._current: str | None = None
+        self._announced: str | None = None  # the image that `current_changed` has told last
         self._explained_class: str | None = None
         self._same_map_scale = False
         self._status = Status()
@@ -303,6 +304,7 @@ class WindowState(WindowImages):
         self._selection = frozenset()
         if self._current not in self._micrographs:
             self._current = None
+        self._announced = self._current
         self.project_changed.emit()
         self.images_changed.emit()
         self.current_changed.emit(self._current)
@@ -340,18 +342,21 @@ class WindowState(WindowImages):
         kept = [i for i in images if self._project is not None and self._project.has(i)]
         self.ensure_writable()
         self.history.ensure_not_blind()
-        if self._current in kept:
-            i = self.images.index(self._current)
-            ways = (*self.images[i:], *reversed(self.images[:i]))
-            self.current = next((name for name in ways if name not in kept), None)
         edits = [RemoveImage(image, found) for image in kept if (found := self.listing.get(image))]
         names = kept[0] if len(kept) == 1 else pluralise(len(kept), "image")
         self.history.do(*edits, description=f"remove {names}", group=object())
 
-    def _on_listing(self, removed: tuple[str, ...], back: tuple[str, ...]) -> None:
-        """Show another image instead of a removed one, or the first that is back."""
-        if back or self._current in removed:
-            self.current = next(iter(back or self._micrographs), None)
+    def remove_micrograph(self, image: str) -> None:
+        """List an image no more; if it is current, a neighbour takes its place. Emits no signal."""
+        if self._current == image:
+            i = self.images.index(image)
+            neighbours = (*self.images[i + 1 :], *reversed(self.images[:i]))
+            self._current = next(iter(neighbours), None)
+        super().remove_micrograph(image)
+
+    def _on_listing(self, _: tuple[str, ...], back: tuple[str, ...]) -> None:
+        """Show the first image that is back, or what took the place of a removed one."""
+        self.current = next(iter(back), self._current)
         self.images_changed.emit()
 
     def remove_image(self, image: str) -> None:
@@ -372,8 +377,8 @@ class WindowState(WindowImages):
 
     @current.setter
     def current(self, image: str | None) -> None:
-        if image != self._current:
-            self._current = image
+        if image != self._announced:
+            self._current = self._announced = image
             # A key must not change clusters or atoms of which none is in the image on show.
             for selected in (self, self.atoms):
                 if all(name != image for name, _ in selected.selection):

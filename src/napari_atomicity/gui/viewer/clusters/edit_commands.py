@@ -100,6 +100,7 @@ class EditCommands:
         """Display an image that a step has changed, and select nothing that is not in sight."""
         state = self.state
         if state.current not in step.images:
-            state.current = next(iter(step.images), state.current)
+            listed = (image for image in step.images if image in state.images)
+            state.current = next(listed, state.current)
         if all(image != state.current for image, _ in state.selection):
             state.select(())
