@@ -154,7 +154,7 @@ def _given_to(analyses: Sequence[Analysis], name: str) -> str | None:
     if not all(sources):
         without = f"{sources.count(None)} of {len(sources)} images of this session"
         raise AtomicityError(
-            f"{without} have no imported {name}: a run needs {name} for all its images, or for none",
+            f"{without} have no imported {name}, but a run needs them for all its images or none",
             advice="Import them for the others too, or group those into another session (Browse)",
         )
     folders = {Path(source).parent for source in sources}

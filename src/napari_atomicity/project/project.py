@@ -435,8 +435,7 @@ class Project:
             Columns time, annotator, image, cluster_id, frame, y_nm, x_nm, what ("label",
             "remove", "add" or "move"; what was removed and came back was added), label,
             label_predicted, model_id, blind, merged (whether it came from another project), undo
-            (whether the annotator took the last statement back: the label is the one before),
-            undone (whether a later row takes it back).
+            (whether the annotator took the last statement back), undone (whether a later row does).
         """
         with self._file.reading() as db:
             return corrections.read_corrections(db, self.image_files)

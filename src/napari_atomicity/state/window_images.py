@@ -121,6 +121,8 @@ class WindowImages:
 
     def __init__(self) -> None:
         self._micrographs: dict[str, Micrograph] = {}
+        self._current: str | None = None
+        self._announced: str | None = None  # the image that `current_changed` has told last
         self._selection: frozenset[Key] = frozenset()
         self._project: Project | None = None
         self._annotator = user_name()
@@ -164,7 +166,11 @@ class WindowImages:
         self._micrographs[micrograph.name] = micrograph
 
     def remove_micrograph(self, image: str) -> None:
-        """List an image no more; emits no signal."""
+        """List an image no more; if it is current, a neighbour takes its place. Emits no signal."""
+        images = self.images
+        if self._current == image and image in images:
+            i = images.index(image)
+            self._current = next(iter((*images[i + 1 :], *reversed(images[:i]))), None)
         self._micrographs.pop(image, None)
 
     def sort_images(self) -> None:

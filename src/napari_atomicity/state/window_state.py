@@ -26,6 +26,7 @@ from ..core.text import pluralise
 from ..io.readers.lazy_micrograph import LazyMicrograph
 from ..models.analysis import Analysis
 from ..project import MergeReport, Project, ProjectContents
+from .analysis_store import AnalysisStore
 from .atom_store import AtomStore
 from .cluster_edits import ClusterEdits
 from .edits import AtomEdit, Edit, ImageContents, RemoveImage, merge_edits
@@ -79,13 +80,11 @@ class WindowState(WindowImages):
 
     def __init__(self) -> None:
         super().__init__()
-        self._current: str | None = None
-        self._announced: str | None = None  # the image that `current_changed` has told last
         self._explained_class: str | None = None
         self._same_map_scale = False
         self._status = Status()
         self._before_blind: tuple[Steps, Mapping[str, Analysis]] = NO_STEPS, {}
-        self._blind_steps: dict[str, tuple[Steps, Mapping[str, object]]] = {}
+        self._blind_steps = BlindSteps()
         self.epoch = 0
         self.atoms = AtomStore(self, self._do)
         self.sessions = SessionStore(self, self._do)
@@ -114,9 +113,11 @@ class WindowState(WindowImages):
             self.finish()  # the step under way belongs to the annotator before
             if self.blind and self._project is not None:
                 self._ensure_saved()
-                self._keep_blind_steps()
+                self._blind_steps.keep(
+                    self._annotator, self.history.exchange(), self.store, self.atoms
+                )
                 shown = self._blind.change_annotator(self._project, name)
-                steps = self._kept_blind_steps(name, *shown)
+                steps = self._blind_steps.take(name, *shown)
                 self._annotator = name
                 self._show_all(*shown, self.atoms.next_ids(), steps=steps)
             self._annotator = name
@@ -131,12 +132,7 @@ class WindowState(WindowImages):
         blind: bool = False,  # from the start, so that nothing that is hidden is ever shown
     ) -> None:
         """Show a project instead of what was shown before."""
-        self.finish()
-        if self._project is not None and self._project is not project:
-            self._project.close_in_background()
-        self._project = project
-        self._blind.clear()
-        self._blind_steps.clear()
+        self._leave_project(project)
         analyses = {n: f.analysis for n, f in stored.items() if f.analysis is not None}
         atoms = {n: f.atoms for n, f in stored.items() if f.atoms is not None}
         if blind:
@@ -145,29 +141,33 @@ class WindowState(WindowImages):
             cache = None  # it holds what is hidden
         elif cache is None:
             cache = TableCache.of({n: f.columns for n, f in stored.items() if f.columns})
-        self.store.set_next_ids({})
         self.saver.clear()
         self._micrographs = {name: found.micrograph for name, found in stored.items()}
         self.sessions.replace_all(project.image_files.session_entries())
-        next_ids = {n: f.next_atom_id for n, f in stored.items()}
-        self._show_all(analyses, atoms, next_ids, cache)
+        self._show_all(analyses, atoms, {n: f.next_atom_id for n, f in stored.items()}, cache)
         project.set_finish_first(self.finish)
         self.store.set_next_ids({name: found.next_id for name, found in stored.items()})
         self.saver.set_message("")
 
     def close_project(self) -> None:
         """Close the project and forget its images."""
-        self.finish()
         if self._project is None:
+            self.finish()
             return
-        self._project.close_in_background()
-        self._project = None
-        self._blind.clear()
-        self._blind_steps.clear()
-        self.store.set_next_ids({})
+        self._leave_project(None)
         self._micrographs = {}
         self.sessions.replace_all({})
         self._show_all({}, {}, {})
+
+    def _leave_project(self, following: Project | None) -> None:
+        """Close the project unless it stays open, and forget what was hidden of it."""
+        self.finish()
+        if self._project is not None and self._project is not following:
+            self._project.close_in_background()
+        self._project = following
+        self._blind.clear()
+        self._blind_steps.clear()
+        self.store.set_next_ids({})
 
     def attach_project(self, project: Project) -> None:
         """Save all and later edits in a new project, empty or a copy of the open one."""
@@ -252,36 +252,19 @@ class WindowState(WindowImages):
             atoms = {n: a for n in self.atoms.images if (a := self.atoms.of(n))}
             analyses = self.store.analyses
             shown = self._blind.start(self._project, self._annotator, analyses, atoms)
-            steps = self._kept_blind_steps(self._annotator, *shown)
+            steps = self._blind_steps.take(self._annotator, *shown)
             before_blind = self._show_all(*shown, self.atoms.next_ids(), steps=steps)
             self._before_blind = before_blind, dict(analyses)
             return 0
         steps, before = self._before_blind
-        # Also where a label that is not blind counts: undone, it would hide the blind one.
-        edits = (edit for step in self.history for edit in step.edits)
-        changed = {edit.image for edit in edits if not isinstance(edit, AtomEdit)}
-        self._keep_blind_steps()
+        changed = _with_cluster_edits(self.history)
+        self._blind_steps.keep(self._annotator, self.history.exchange(), self.store, self.atoms)
         shown = self._blind.stop(self._project)
         # Steps before blind mode can be undone again where nothing else has changed.
-        gone = changed | {n for n in {*shown[0], *before} if shown[0].get(n) is not before.get(n)}
-        kept = without_images(steps, gone)
+        gone = {n for n in {*shown[0], *before} if shown[0].get(n) is not before.get(n)}
+        kept = without_images(steps, changed | gone)
         self._show_all(*shown, self.atoms.next_ids(), steps=kept)
         return len(steps[0]) - len(kept[0])
-
-    def _keep_blind_steps(self) -> None:
-        """Keep the blind steps of the annotator, for when he or she is blind again."""
-        steps = self.history.exchange()
-        images = {edit.image for step in (*steps[0], *steps[1]) for edit in step.edits}
-        left = {n: _blind_answers(self.store.get(n), self.atoms.of(n)) for n in images}
-        self._blind_steps[self._annotator] = steps, left
-
-    def _kept_blind_steps(
-        self, annotator: str, analyses: Mapping[str, Analysis], atoms: Mapping[str, ImageAtoms]
-    ) -> Steps:
-        """Return the blind steps of an annotator, where nothing has changed since then."""
-        steps, left = self._blind_steps.pop(annotator, (NO_STEPS, {}))
-        now = {n: _blind_answers(analyses.get(n), atoms.get(n)) for n in left}
-        return without_images(steps, {n for n in left if left[n] != now[n]})
 
     def _ensure_saved(self) -> None:
         """Raise `AtomicityError` if not all edits can be written into the project."""
@@ -345,14 +328,6 @@ class WindowState(WindowImages):
         edits = [RemoveImage(image, found) for image in kept if (found := self.listing.get(image))]
         names = kept[0] if len(kept) == 1 else pluralise(len(kept), "image")
         self.history.do(*edits, description=f"remove {names}", group=object())
-
-    def remove_micrograph(self, image: str) -> None:
-        """List an image no more; if it is current, a neighbour takes its place. Emits no signal."""
-        if self._current == image:
-            i = self.images.index(image)
-            neighbours = (*self.images[i + 1 :], *reversed(self.images[:i]))
-            self._current = next(iter(neighbours), None)
-        super().remove_micrograph(image)
 
     def _on_listing(self, _: tuple[str, ...], back: tuple[str, ...]) -> None:
         """Show the first image that is back, or what took the place of a removed one."""
@@ -470,6 +445,40 @@ class WindowState(WindowImages):
         if status != self._status:
             self._status = status
             self.status_changed.emit(status)
+
+
+class BlindSteps:
+    """Keeps the steps of blind annotators, for when they are blind again."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[Steps, Mapping[str, object]]] = {}
+
+    def keep(self, annotator: str, steps: Steps, analyses: AnalysisStore, atoms: AtomStore) -> None:
+        """Keep the steps of an annotator."""
+        images = {edit.image for step in (*steps[0], *steps[1]) for edit in step.edits}
+        left = {n: _blind_answers(analyses.get(n), atoms.of(n)) for n in images}
+        self._kept[annotator] = steps, left
+
+    def take(
+        self, annotator: str, analyses: Mapping[str, Analysis], atoms: Mapping[str, ImageAtoms]
+    ) -> Steps:
+        """Return the steps of an annotator, where nothing has changed since then."""
+        steps, left = self._kept.pop(annotator, (NO_STEPS, {}))
+        now = {n: _blind_answers(analyses.get(n), atoms.get(n)) for n in left}
+        return without_images(steps, {n for n in left if left[n] != now[n]})
+
+    def clear(self) -> None:
+        """Forget all steps."""
+        self._kept.clear()
+
+
+def _with_cluster_edits(steps: Iterable[Step]) -> set[str]:
+    """Return the images whose clusters were edited.
+
+    Also where a label that is not blind counts: undone, it would hide the blind one.
+    """
+    edits = (edit for step in steps for edit in step.edits)
+    return {edit.image for edit in edits if not isinstance(edit, AtomEdit)}
 
 
 def _blind_answers(analysis: Analysis | None, atoms: ImageAtoms | None) -> object:
