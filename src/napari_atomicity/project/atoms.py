@@ -22,7 +22,7 @@ from ..atoms.table import conform, validate
 from ..io.files import plain
 from ..io.provenance import now
 from .connection import ProjectConnection
-from .contents import RecordableEdit, address_of, next_source, rows_by_address
+from .contents import RecordableEdit, entries_by_address, next_source, rows_by_address
 from .damage import (
     MAX_NUMBER,
     as_number,
@@ -304,14 +304,11 @@ def marks_by_source(db: sqlite3.Connection) -> dict[str, dict[str, Any]]:
     rows = [dict(zip(names, row, strict=True)) for row in cursor]
     # Copies of a project share its uuid, and go on counting from the same number.
     what = ("mark_id", "time", "annotator", "atom_id", "what", "y_px", "x_px")
-    found = {
-        address_of(row["source"])
-        if row["source"]
-        else "/".join([own, "mark", *(str(row[name]) for name in what)]): row
-        for row in rows
-    }
-    n_rows = rows_by_address(db, "marks")
-    return {address: row for address, row in found.items() if n_rows.get(address, 1) % 2}
+
+    def address_here(row: dict[str, Any]) -> str:
+        return "/".join([own, "mark", *(str(row[name]) for name in what)])
+
+    return entries_by_address(db, "marks", rows, address_here)
 
 
 def merge_marks(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pandas as pd
 
@@ -152,6 +152,18 @@ def rows_by_address(db: sqlite3.Connection, log: str) -> Counter[str]:
     """Return how many rows of a log each entry has that was merged."""
     rows = db.execute(f"SELECT source FROM {log} WHERE source IS NOT NULL")
     return Counter(address_of(source) for (source,) in rows)
+
+
+def entries_by_address(
+    db: sqlite3.Connection,
+    log: str,
+    rows: Iterable[dict[str, Any]],
+    address_here: Callable[[dict[str, Any]], str],  # of an entry that was made in this project
+) -> dict[str, dict[str, Any]]:
+    """Return the rows of a log by the address of their entry, without what is taken back."""
+    found = {address_of(row["source"]) if row["source"] else address_here(row): row for row in rows}
+    n_rows = rows_by_address(db, log)
+    return {address: row for address, row in found.items() if n_rows.get(address, 1) % 2}
 
 
 def next_source(address: str, n_rows: int) -> str:

@@ -20,7 +20,7 @@ from .contents import (
     MergeReport,
     ProjectImage,
     RecordableEdit,
-    address_of,
+    entries_by_address,
     next_source,
     rows_by_address,
     settle,
@@ -381,15 +381,12 @@ def corrections_by_source(
         for row in rows
         if row["image"] in names and _is_entry(row)
     ]
+
     # Copies of a project share its uuid, and continue with the same number.
-    found = {
-        address_of(row["source"])
-        if row["source"]
-        else f"{own}/{row['correction_id']}/{row['time']}/{row['annotator']}": row
-        for row in rows
-    }
-    n_rows = rows_by_address(db, "corrections")
-    return {address: row for address, row in found.items() if n_rows.get(address, 1) % 2}
+    def address_here(row: dict[str, Any]) -> str:
+        return f"{own}/{row['correction_id']}/{row['time']}/{row['annotator']}"
+
+    return entries_by_address(db, "corrections", rows, address_here)
 
 
 def _is_entry(row: dict[str, Any]) -> bool:

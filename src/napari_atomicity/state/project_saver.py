@@ -256,19 +256,20 @@ class ProjectSaver:
 
     def _list(self, project: Project, changes: Sequence[ListingChange]) -> None:
         """Remove images from the project, or list them again."""
-        self._ensure_all_is_saved()
+        self.ensure_saved()
         project.image_files.remove(c.edit.image for c in changes if c.after is None)
         project.image_files.put_back(c.edit.image for c in changes if c.after is not None)
 
     def _merge(self, project: Project, changes: Sequence[Change]) -> None:
         """Take back a merge, or merge again: labels, marks and sessions at once."""
-        self._ensure_all_is_saved()
+        self.ensure_saved()
         edits = (change.edit for change in changes)
         added = {edit.image: edit.entries for edit in edits if isinstance(edit, MergeLabels)}
         is_undo = any(isinstance(change, ClusterChange) and change.is_undo for change in changes)
         project.set_merged(added, there=not is_undo)
 
-    def _ensure_all_is_saved(self) -> None:
+    def ensure_saved(self) -> None:
+        """Raise `AtomicityError` if not all edits are in the project."""
         if self._has_unsaved:
             raise AtomicityError(self.message, advice="Solve that first: not all edits are saved")
 

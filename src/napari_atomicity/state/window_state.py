@@ -268,8 +268,8 @@ class WindowState(WindowImages):
 
     def _ensure_saved(self) -> None:
         """Raise `AtomicityError` if not all edits can be written into the project."""
-        if not self.save_again():
-            raise AtomicityError(self.unsaved, advice="Solve that first: not all edits are saved")
+        self.save_again()
+        self.saver.ensure_saved()
 
     def _show_all(
         self,

@@ -65,6 +65,12 @@ _NUMBERS = tuple("123456789")
 _REDO = ("Control-Shift-Z", "Control-Y")
 _STEPS = {"PageDown": 1, "PageUp": -1}
 
+_EDIT_CLUSTERS = (
+    Shortcut(("P",), "add clusters by clicking; P again stops", "add", blind=False),
+    Shortcut(("S",), "split each selected cluster into two", "split", blind=False),
+    Shortcut(("M",), "merge the selected clusters into one", "merge", blind=False),
+    Shortcut(("E",), "exclude a region: draw around it", "exclude", blind=False),
+)
 LABEL_MODE: tuple[Shortcut, ...] = (
     Shortcut(_NUMBERS, "label the selected clusters as this class", "label", takes=int),
     Shortcut(("0",), "label the selected clusters as unknown", "unknown", "label", takes=int),
@@ -77,10 +83,7 @@ LABEL_MODE: tuple[Shortcut, ...] = (
     ),
     Shortcut(("U",), "remove the manual labels of the selected clusters", "unlabel"),
     Shortcut(("X", "Delete", "Backspace"), "delete the selected clusters", "delete"),
-    Shortcut(("P",), "add clusters by clicking; P again stops", "add", blind=False),
-    Shortcut(("S",), "split each selected cluster into two", "split", blind=False),
-    Shortcut(("M",), "merge the selected clusters into one", "merge", blind=False),
-    Shortcut(("E",), "exclude a region: draw around it", "exclude", blind=False),
+    *_EDIT_CLUSTERS,
     Shortcut(("Control-Z",), "undo", "undo"),
     Shortcut(_REDO, "redo", "redo"),
     Shortcut(("N",), "go to the next least certain cluster", "next"),
@@ -103,10 +106,7 @@ REVIEW: tuple[Shortcut, ...] = (
     Shortcut(("Enter", "Space"), "confirm the predicted label", "agree"),
     Shortcut(("N", "Right"), "skip to the next cluster without an answer", "next"),
     Shortcut(("B", "Left"), "go back to the previous cluster", "back"),
-    Shortcut(("P",), "add clusters by clicking; P again stops", "add", blind=False),
-    Shortcut(("S",), "split each selected cluster into two", "split", blind=False),
-    Shortcut(("M",), "merge the selected clusters into one", "merge", blind=False),
-    Shortcut(("E",), "exclude a region: draw around it", "exclude", blind=False),
+    *_EDIT_CLUSTERS,
     Shortcut(("U",), "remove the manual label", "unlabel"),
     Shortcut(("Control-Z",), "undo and show the cluster concerned", "undo"),
     Shortcut(_REDO, "redo", "redo"),
