@@ -185,7 +185,10 @@ def places() -> dict[str, tuple[Shortcut, ...]]:
     found = {
         name: value
         for name, value in globals().items()
-        if isinstance(value, tuple) and value and all(isinstance(s, Shortcut) for s in value)
+        if not name.startswith("_")
+        and isinstance(value, tuple)
+        and value
+        and all(isinstance(s, Shortcut) for s in value)
     }
     return {name.replace("_", " ").capitalize(): value for name, value in found.items()}
 
