@@ -481,9 +481,7 @@ def _images_clipped(table: pd.DataFrame, average: str, limit: float) -> set[str]
 
 def _counts(table: pd.DataFrame, images: list[str], labels: list[str]) -> np.ndarray:
     """Count whole clusters that are not excluded: (images, labels)."""
-    whole = table[~table["touches_border"].astype(bool)]
-    if "excluded" in whole.columns:
-        whole = whole[~whole["excluded"].astype(bool)]
+    whole = table[_whole(table)]
     row, column = (
         pd.Index(names, dtype=object).get_indexer(pd.Index(whole[name].astype(str), dtype=object))
         for name, names in (("image", images), ("label", labels))
