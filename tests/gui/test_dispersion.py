@@ -196,7 +196,7 @@ def test_it_follows_threshold_marks_support_and_undo(viewer, dock, state, settle
     settled(dock)
     assert value(dock, "Atoms, counted") == str(fewer + 1)
     half = np.array([[-0.5, -0.5], [-0.5, 79.5], [39.5, 79.5], [39.5, -0.5]])
-    state.atoms.set_support("one", [], [half])
+    state.atoms.set_support("one", [(half, False)])
     settled(dock)
     assert value(dock, "Support") == "32 nm²"
     state.history.undo()
@@ -472,7 +472,7 @@ def test_without_support_it_says_so_and_a_drawn_one_helps(dock, state, settled):
     settled(dock)
     assert "one: no support was found" in dock.message.text() and not dock.body.isVisible()
     corner = np.array([[-0.5, -0.5], [-0.5, 39.5], [39.5, 39.5], [39.5, -0.5]])
-    state.atoms.set_support("one", [corner], [])
+    state.atoms.set_support("one", [(corner, True)])
     settled(dock)
     assert value(dock, "Support") == "16 nm²" and not dock.message.isVisible()
     (counted,) = [f for f in dock.model.figures if f.name == "Atoms, counted"]
@@ -540,7 +540,7 @@ def test_blind_the_same_support_counts_without_the_atoms_of_the_model(
     state.current = state.add_image(found.micrograph)
     state.atoms.set_analysis(found)
     vacuum = np.array([[-0.5, -0.5], [-0.5, side], [29.5, side], [29.5, -0.5]])
-    state.atoms.set_support("a.tif", [], [vacuum])
+    state.atoms.set_support("a.tif", [(vacuum, False)])
     settled(dock)
     area = dock.shown_rows()["support_nm2"].tolist()
     assert value(dock, "Atoms, counted") != "1"
