@@ -107,15 +107,16 @@ def test_a_person_has_the_last_word():
     mask = np.ones((20, 20), bool)
     square = np.array([[2, 2], [2, 9], [9, 9], [9, 2]])
     part = np.array([[4, 4], [4, 6], [6, 6], [6, 4]])
-    without = edit_mask(mask, removed=[square])
+    without = edit_mask(mask, [(square, False)])
     assert mask.all()
     assert not without[3:9, 3:9].any()
     assert without[10:].all()
-    again = edit_mask(without, added=[part])
+    again = edit_mask(mask, [(square, False), (part, True)])
     assert again[5, 5]
     assert not again[8, 8]
     # polygons may reach beyond the image
-    assert not edit_mask(mask, removed=[np.array([[-5, -5], [-5, 30], [30, 30], [30, -5]])]).any()
+    beyond = np.array([[-5, -5], [-5, 30], [30, 30], [30, -5]])
+    assert not edit_mask(mask, [(beyond, False)]).any()
     assert area_nm2(again, 0.5) == again.sum() / 4
 
 

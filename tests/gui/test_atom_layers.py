@@ -637,6 +637,7 @@ def draw_polygon(viewer, corners) -> None:
 
 
 SQUARE = [(30, 40), (30, 80), (70, 80), (70, 40)]
+WITHIN = [(40, 50), (40, 70), (60, 70), (60, 50)]
 
 
 def test_the_support_is_shown_and_corrected(analysed, viewer, qtbot, press):
@@ -666,11 +667,26 @@ def test_the_support_is_shown_and_corrected(analysed, viewer, qtbot, press):
     assert atoms.of("field").support[50, 4] and not atoms.of("field").support[50, 60]
     analysed.edits.undo()
     assert not atoms.of("field").support_added and len(layer.data) == 1
-    view.draw_support(adds=True)  # within what was taken away: it stays so, and this is said
-    draw_polygon(viewer, [(40, 50), (40, 70), (60, 70), (60, 50)])
+    view.draw_support(adds=True)  # within what was taken away: the later region counts
+    draw_polygon(viewer, WITHIN)
     qtbot.waitUntil(lambda: len(atoms.of("field").support_added) == 1)
-    assert not atoms.of("field").support[50, 60]
+    assert atoms.of("field").support[50, 60] and not atoms.of("field").support[35, 45]
+    np.testing.assert_array_equal(vacuum.data != 0, ~atoms.of("field").support)
+    view.draw_support(adds=False)  # and once more, within that one
+    draw_polygon(viewer, [(47, 57), (47, 63), (53, 63), (53, 57)])
+    qtbot.waitUntil(lambda: len(atoms.of("field").support_removed) == 2)
+    assert not atoms.of("field").support[50, 60] and atoms.of("field").support[43, 53]
+    analysed.edits.undo()
+    assert atoms.of("field").support[50, 60]
+    view.draw_support(adds=True)  # where support is already
+    draw_polygon(viewer, [(42, 52), (42, 68), (58, 68), (58, 52)])
+    qtbot.waitUntil(lambda: len(atoms.of("field").support_added) == 2)
     assert any("adds nothing to the support" in one.message for one in notification_manager.records)
+    analysed.edits.undo()
+    analysed.edits.undo()
+    np.testing.assert_array_equal(atoms.of("field").support, mask)
+    analysed.edits.redo()
+    assert atoms.of("field").support[50, 60] and len(layer.data) == 2
     analysed.edits.undo()
     view.draw_support(adds=True)
     press(KEY.Key_Escape)

@@ -688,7 +688,7 @@ def test_another_support_is_asked_anew_what_is_missed(found, book, adding, settl
     click(found.found.missed_button)
     settled()
     assert book.of("field").injected is not None
-    book.set_support("field", [], [np.array([[0, 0], [0, 50], [50, 50], [50, 0]])])
+    book.set_support("field", [(np.array([[0, 0], [0, 50], [50, 50], [50, 0]]), False)])
     settled()
     assert book.of("field").injected is None and not found.found.missed_words.isVisible()
 

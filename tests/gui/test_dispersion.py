@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from bench import write_image
 from marked import found_atoms
 from qtpy.QtCore import QPoint, QRect, Qt
@@ -26,6 +27,7 @@ from napari_atomicity.gui.docks.dispersion.dock import Dispersion
 from napari_atomicity.gui.docks.dispersion.figures import figures, verdict
 from napari_atomicity.gui.tasks import running
 from napari_atomicity.gui.viewer.binding import state_of
+from napari_atomicity.io.images import load
 from napari_atomicity.io.tables import read_table
 from napari_atomicity.project import Project
 from napari_atomicity.reporting.plots.base import per_cent
@@ -196,7 +198,7 @@ def test_it_follows_threshold_marks_support_and_undo(viewer, dock, state, settle
     settled(dock)
     assert value(dock, "Atoms, counted") == str(fewer + 1)
     half = np.array([[-0.5, -0.5], [-0.5, 79.5], [39.5, 79.5], [39.5, -0.5]])
-    state.atoms.set_support("one", [], [half])
+    state.atoms.set_support("one", [(half, False)])
     settled(dock)
     assert value(dock, "Support") == "32 nm²"
     state.history.undo()
@@ -472,7 +474,7 @@ def test_without_support_it_says_so_and_a_drawn_one_helps(dock, state, settled):
     settled(dock)
     assert "one: no support was found" in dock.message.text() and not dock.body.isVisible()
     corner = np.array([[-0.5, -0.5], [-0.5, 39.5], [39.5, 39.5], [39.5, -0.5]])
-    state.atoms.set_support("one", [corner], [])
+    state.atoms.set_support("one", [(corner, True)])
     settled(dock)
     assert value(dock, "Support") == "16 nm²" and not dock.message.isVisible()
     (counted,) = [f for f in dock.model.figures if f.name == "Atoms, counted"]
@@ -530,6 +532,36 @@ def test_blind_an_image_without_marks_has_no_density_until_it_is_reviewed(
     state.close_project()
 
 
+def test_blind_a_reviewed_image_that_no_model_has_searched_has_no_atoms(
+    dock, state, settled, tmp_path
+):
+    grains = np.random.default_rng(0).normal(1000, 30, (80, 80)).astype(np.uint16)
+    known = {"resolution": (10, 10), "metadata": {"unit": "nm"}}
+    tifffile.imwrite(tmp_path / "a.tif", grains, imagej=True, **known)  # support everywhere
+    image = state.current = state.add_image(load(tmp_path / "a.tif"))
+    state.attach_project(Project(tmp_path / "p.atomicity"))
+    state.annotator = "Dee"
+    state.set_blind(True)
+    settled(dock)
+    assert "a.tif has no marks of Dee yet" in dock.message.text()
+    set_reviewed(state, True)
+    settled(dock)
+    assert value(dock, "Atoms, counted") == "0" and dock.body.isVisible()
+    state.annotator = "Eve"  # has not looked
+    settled(dock)
+    assert "a.tif has no marks of Eve yet" in dock.message.text()
+    state.annotator = "Dee"
+    settled(dock)
+    assert value(dock, "Atoms, counted") == "0" and dock.body.isVisible()
+    state.atoms.add(image, [Mark(60.0, 60.0)])
+    settled(dock)
+    assert value(dock, "Atoms, counted") == "1"
+    state.set_blind(False)  # nobody has searched it for all
+    settled(dock)
+    assert "No atoms yet" in dock.message.text()
+    state.close_project()
+
+
 def test_blind_the_same_support_counts_without_the_atoms_of_the_model(
     dock, state, settled, tmp_path
 ):
@@ -540,7 +572,7 @@ def test_blind_the_same_support_counts_without_the_atoms_of_the_model(
     state.current = state.add_image(found.micrograph)
     state.atoms.set_analysis(found)
     vacuum = np.array([[-0.5, -0.5], [-0.5, side], [29.5, side], [29.5, -0.5]])
-    state.atoms.set_support("a.tif", [], [vacuum])
+    state.atoms.set_support("a.tif", [(vacuum, False)])
     settled(dock)
     area = dock.shown_rows()["support_nm2"].tolist()
     assert value(dock, "Atoms, counted") != "1"

@@ -227,6 +227,21 @@ def test_a_key_is_for_others_if_others_are_selected(shown, state, dock, press):
     assert (review.n_done, review.n) == (2, 24)
 
 
+def test_u_takes_back_the_answers_of_all_selected_clusters_in_a_second_round(
+    shown, state, dock, press
+):
+    state.clusters.relabel([(n, i) for n in ("one", "two") for i in range(1, 13)], CLASSES[0])
+    dock.again.setChecked(True)
+    review = start(dock)
+    keys = [review.queue.key(i) for i in range(3)]
+    state.select(keys)
+    press(KEY.Key_2)
+    assert review.n_done == 3
+    state.select(keys)
+    press(KEY.Key_U)
+    assert [corrected(state, k) for k in keys] == [""] * 3 and review.n_done == 0
+
+
 def test_an_answer_to_several_clusters_shows_the_next_one(shown, state, dock, press):
     review = start(dock)
     keys = [review.queue.key(i) for i in range(9)]

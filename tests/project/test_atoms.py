@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from dataclasses import replace
 
@@ -79,7 +80,7 @@ def test_what_is_marked_is_there_when_the_project_is_opened_again(state):
     state.atoms.set_uncertain([("a.tif", 3)])
     state.atoms.move("a.tif", {1: Mark(20.5, 21.5)})
     state.atoms.set_threshold("a.tif", 0.2)
-    state.atoms.set_support("a.tif", [np.array([[0, 0], [0, 9], [3, 9.0]])], [])
+    state.atoms.set_support("a.tif", [(np.array([[0, 0], [0, 9], [3, 9.0]]), True)])
     state.atoms.set_group_distance("a.tif", 1.2)
     before = state.atoms.of("a.tif")
     again = reopened(state)
@@ -89,6 +90,30 @@ def test_what_is_marked_is_there_when_the_project_is_opened_again(state):
     np.testing.assert_array_equal(after.support, before.support)
     assert after.marks == before.marks and after.threshold == 0.2
     assert again.atoms.next_id("a.tif") == 7
+    again.close_project()
+
+
+@pytest.mark.parametrize("adds_first", [False, True])
+def test_the_later_of_two_regions_drawn_over_each_other_counts_after_reopening_too(
+    state, adds_first
+):
+    """Where what adds comes first, the file is as of older versions, which stored no order."""
+    large, small = (
+        np.array([[low, low], [low, high], [high, high], [high, low]], float)
+        for low, high in ((5, 40), (10, 30))
+    )
+    drawn = [(large, adds_first), (small, not adds_first)]
+    state.atoms.set_support("a.tif", drawn)
+    before = state.atoms.of("a.tif")
+    assert before.support[20, 20] == (not adds_first) and before.support[35, 35] == adds_first
+    with sqlite3.connect(state.project.path) as db:
+        (parameters,) = db.execute("SELECT parameters FROM atoms").fetchone()
+    assert ("support_order" in json.loads(parameters)) == (not adds_first)
+    again = reopened(state)
+    np.testing.assert_array_equal(again.atoms.of("a.tif").support, before.support)
+    # Atoms that are found again keep the support.
+    again.atoms.set_analysis(found(again.micrograph("a.tif").path))
+    np.testing.assert_array_equal(again.atoms.of("a.tif").support, before.support)
     again.close_project()
 
 

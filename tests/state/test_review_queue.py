@@ -457,6 +457,23 @@ def test_a_second_round_counts_only_its_own_answers(state):
     assert reviewing.n_done == 1
 
 
+def test_labels_of_several_clusters_are_taken_back_in_whose_name_they_were_given(state):
+    keys = [("a", i) for i in range(1, 9)]
+    state.clusters.relabel(keys, "Pt19")
+    queue = start(state, images=("a",), again=True).queue
+    reviewing = Reviewing(state, queue, annotator="consensus")
+    reviewing.answer_each(dict.fromkeys(keys[:4], "Pt19"))
+    assert reviewing.n_done == 4
+    state.select(keys[:3])
+    assert reviewing.take_back()
+    assert [label_of(state, key) for key in keys[:4]] == ["", "", "", "Pt19"]
+    assert reviewing.n_done == 1 and not reviewing.answered[:3].any()
+    assert state.history[-1].edits[0].author == "consensus"
+    with reviewing.following_changes():
+        state.history.undo()
+    assert reviewing.n_done == 4
+
+
 def test_what_others_do_counts_too(state):
     reviewing = start(state, images=("a",))
     state.clusters.relabel([reviewing.queue.key(5)], "Pt19")

@@ -406,9 +406,8 @@ def _support_masks(atoms: ImageAtoms, micrograph: Micrograph | None) -> list[np.
         return list(mask) if mask.ndim == 3 else [mask]
     if micrograph is None:
         return []
-    drawn = of_image.support_added, of_image.support_removed
     return [
-        support.edit_mask(support.support_mask(frame, atoms.pixel_size_nm), *drawn)
+        support.edit_mask(support.support_mask(frame, atoms.pixel_size_nm), of_image.drawn)
         for frame in repaired_frames(micrograph)
     ]
 

@@ -6,7 +6,8 @@ candidates, so that another threshold or another model never changes an annotati
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -29,6 +30,8 @@ SPECIES = "species"
 """Key of the parameters of an analysis: components of its intensities."""
 INJECTED = "added"
 """Key of the parameters of an analysis: injected atoms and their recovery."""
+SUPPORT_ORDER = "support_order"
+"""Key of the parameters of an analysis: for each drawn polygon, oldest first, whether it adds."""
 _POSITION = ["atom_id", "frame", "y_nm", "x_nm"]
 
 
@@ -156,10 +159,22 @@ class ImageAtoms:
         masks = self.analysis.support
         if self.bright_clusters is not None:
             masks = masks & ~self.bright_clusters
-        drawn = self.support_added, self.support_removed
         if masks.ndim == 3:
-            return np.stack([support.edit_mask(mask, *drawn) for mask in masks])
-        return support.edit_mask(masks, *drawn)
+            return np.stack([support.edit_mask(mask, self.drawn) for mask in masks])
+        return support.edit_mask(masks, self.drawn)
+
+    @property
+    def drawn(self) -> tuple[tuple[np.ndarray, bool], ...]:
+        """Drawn corrections of the support, oldest first: polygon, and whether it adds.
+
+        Without a stored order, as in older projects, those that add come first.
+        """
+        usual = [True] * len(self.support_added) + [False] * len(self.support_removed)
+        order = [] if self.analysis is None else self.analysis.parameters.get(SUPPORT_ORDER, [])
+        if Counter(order) != Counter(usual):  # polygons have changed in an older version
+            order = usual
+        of_kind = {True: iter(self.support_added), False: iter(self.support_removed)}
+        return tuple((next(of_kind[adds]), adds) for adds in order)
 
     @property
     def threshold(self) -> float | None:
@@ -206,6 +221,25 @@ class ImageAtoms:
             return self
         return replace(self, analysis=self.analysis.with_threshold(threshold))
 
+    def with_support(self, drawn: Iterable[tuple[np.ndarray, bool]]) -> ImageAtoms:
+        """Return a copy with these drawn corrections of the support, oldest first, and no others.
+
+        What is missed was told for another support.
+        """
+        drawn = tuple(drawn)
+        added, removed = (tuple(p for p, adds in drawn if adds is kind) for kind in (True, False))
+        copy = replace(self, support_added=added, support_removed=removed).with_injected(None)
+        return copy._with_order([adds for _, adds in drawn])
+
+    def _with_order(self, order: list[bool]) -> ImageAtoms:
+        """Return a copy with an order of the drawn corrections; the usual one is not stored."""
+        if self.analysis is None:
+            return self
+        parameters = {k: v for k, v in self.analysis.parameters.items() if k != SUPPORT_ORDER}
+        if order != sorted(order, reverse=True):
+            parameters[SUPPORT_ORDER] = order
+        return replace(self, analysis=replace(self.analysis, parameters=parameters))
+
     def with_species(self, species: Species | None) -> ImageAtoms:
         """Return a copy with components of the intensities, or without."""
         analysis = self.analysis
@@ -250,11 +284,12 @@ class ImageAtoms:
         fresh = np.flatnonzero(ids == 0)
         ids[fresh] = max(next_id, self.next_id) + np.arange(len(fresh))
         candidates = new.assign(atom_id=ids, image=self.image).reset_index(drop=True)
-        return replace(
+        found = replace(
             self,
             pixel_size_nm=analysis.pixel_size_nm,
             analysis=replace(analysis, candidates=candidates),
         )
+        return found._with_order([adds for _, adds in self.drawn])
 
     def hidden_at(self, mark: Mark) -> int | None:
         """Return the id of the candidate below the threshold at a mark, which is the same atom.

@@ -18,7 +18,7 @@ vacuum; the user can draw the rest.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -94,23 +94,21 @@ def support_mask(pixels: np.ndarray, pixel_size_nm: float) -> np.ndarray:
 
 def edit_mask(
     mask: np.ndarray,
-    added: Sequence[np.ndarray] = (),
-    removed: Sequence[np.ndarray] = (),
+    drawn: Iterable[tuple[np.ndarray, bool]],
 ) -> np.ndarray:
-    """Return a copy of a mask with drawn polygons set to support or vacuum.
+    """Return a copy of a mask with drawn polygons set to support or vacuum, one after the other.
 
     Parameters
     ----------
     mask : ndarray of bool, shape (Y, X)
         The support.
-    added, removed : sequence of ndarray, optional
+    drawn : iterable of (ndarray, bool)
         Polygons, (M, 2) corners in pixels (y, x), pixel centres at whole numbers, as of a layer
-        of shapes. What is removed goes last.
+        of shapes; and whether each is support.
     """
     out = np.array(mask, bool)
-    for polygons, value in ((added, True), (removed, False)):
-        for corners in polygons:
-            out[polygon2mask(out.shape, np.asarray(corners, float))] = value
+    for corners, value in drawn:
+        out[polygon2mask(out.shape, np.asarray(corners, float))] = value
     return out
 
 

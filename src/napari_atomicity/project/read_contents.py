@@ -88,7 +88,8 @@ def _read_state(
     )  # fmt: skip
     if analysis is not None:
         OperatingPoint(**analysis.parameters.get(POINT, {}))
-        _ = atoms.species, atoms.injected, analysis.is_flat  # raise if their parameters are damaged
+        # These raise if their parameters are damaged.
+        _ = atoms.species, atoms.injected, atoms.drawn, analysis.is_flat
     return atoms
 
 

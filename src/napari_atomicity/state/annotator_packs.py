@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..atoms.marks import ImageAtoms
 from ..core.errors import AtomicityError, ReadError, without_file_name
 from ..core.progress import Progress, Stop, check
 from ..core.text import pluralise
@@ -168,6 +169,25 @@ def reviewed_images(state: WindowState) -> set[str]:
     if state.project is None or not state.blind:
         return set()
     return state.project.atoms.images_viewed_by(state.annotator)
+
+
+def counted_atoms(state: WindowState, images: Iterable[str]) -> dict[str, ImageAtoms]:
+    """Return the atoms of those images in which somebody or a model has looked for atoms.
+
+    An image that was set as reviewed counts with no atoms even if no model has searched it. Images
+    whose atoms have lengths from an old pixel size are left out.
+    """
+    book, reviewed, found = state.atoms, reviewed_images(state), {}
+    for image in images:
+        size = state.micrograph(image).pixel_size_nm if image in reviewed else None
+        if size is not None and book.of(image) is None:
+            book.install(image, ImageAtoms(image, size))
+        atoms = book.of(image)
+        if atoms is None or book.outdated(image):
+            continue
+        if atoms.analysis is not None or atoms.marks or image in reviewed:
+            found[image] = atoms
+    return found
 
 
 def proposed_pairs(project: Project) -> list[tuple[str, str]]:

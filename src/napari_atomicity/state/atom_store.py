@@ -119,17 +119,13 @@ class AtomStore:
         """Set the result of an injection-recovery test."""
         self._set(image, lambda a: a.with_injected(added), f"atoms missed in {image}")
 
-    def set_support(
-        self, image: str, added: Iterable[np.ndarray], removed: Iterable[np.ndarray]
-    ) -> None:
-        """Correct the support by these polygons, (M, 2) in pixels (y, x), and no others."""
-        added, removed = (tuple(np.asarray(p, float) for p in ps) for ps in (added, removed))
-        self._set(
-            image,
-            # what is missed was told for another support
-            lambda a: replace(a, support_added=added, support_removed=removed).with_injected(None),
-            f"support of {image}",
-        )
+    def set_support(self, image: str, drawn: Iterable[tuple[np.ndarray, bool]]) -> None:
+        """Correct the support by these polygons, (M, 2) in pixels (y, x), and no others.
+
+        Each adds to the support or takes away from it; where two overlap, the later one counts.
+        """
+        polygons = [(np.asarray(p, float), adds) for p, adds in drawn]
+        self._set(image, lambda a: a.with_support(polygons), f"support of {image}")
 
     def _set(
         self, image: str, change: Callable[[ImageAtoms], ImageAtoms], description: str

@@ -363,12 +363,11 @@ class Reviewing:
         self._go(self.position if waits else self._open_from(self.position))
 
     def take_back(self) -> bool:
-        """Take the label back; return False if there was none."""
-        if not self.manual_label:
+        """Take back the labels of those selected, or the one shown; False if that had none."""
+        if not (self.manual_label or self.others_are_selected):
             return False
         with self._in_whose_name():
-            self.state.clusters.relabel([self.key], "")
-        self._touched[self.position] = False
+            self.state.clusters.relabel(self.state.selection or {self.key}, "")
         self.moved.emit()
         return True
 
@@ -489,6 +488,7 @@ class Reviewing:
         self._said[at], self._there[at] = said, there
         self._crossed[at[there]] = False  # what came back may leave the table for another reason
         self._is_labelled[at] = said != ""
+        self._touched[at[said == ""]] = False  # a label that was taken back is no answer
         # Of what has left the table one remembers what was predicted.
         predicted = table["label_predicted"].to_numpy(object)[row[there]]
         self._predicted[at[there]] = predicted

@@ -325,6 +325,9 @@ class WindowState(WindowImages):
         kept = [i for i in images if self._project is not None and self._project.has(i)]
         self.ensure_writable()
         self.history.ensure_not_blind()
+        # Undo shows what the last edit removed: the image on show, otherwise the first one.
+        kept.reverse()
+        kept.sort(key=lambda image: image == self._current)
         edits = [RemoveImage(image, found) for image in kept if (found := self.listing.get(image))]
         names = kept[0] if len(kept) == 1 else pluralise(len(kept), "image")
         self.history.do(*edits, description=f"remove {names}", group=object())

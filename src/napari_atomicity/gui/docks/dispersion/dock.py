@@ -29,7 +29,7 @@ from ....io.tables import write_table
 from ....reporting.plots.base import Look, Plot
 from ....reporting.plots.dispersion import DISPERSION_PLOTS
 from ....reporting.plots.registry import save_plot
-from ....state.annotator_packs import reviewed_images
+from ....state.annotator_packs import counted_atoms, reviewed_images
 from ....statistics.points.loading_settings import LoadingSettings
 from ....statistics.samples.comparison import SampleComparison
 from ....statistics.samples.run_evidence import compare_atoms
@@ -91,21 +91,14 @@ class CompareAtoms(ComparePart):
 
     def images(self) -> list[str]:
         """Return the images in which somebody or a model has looked for atoms."""
-        known = {i: self.state.atoms.of(i) for i in self.state.images}
-        return [
-            i
-            for i, atoms in known.items()
-            if atoms is not None
-            and (atoms.analysis is not None or atoms.marks)
-            and not self.state.atoms.outdated(i)
-        ]
+        return list(counted_atoms(self.state, self.state.images))
 
     def data(self, images: list[str]) -> tuple[object, ...]:
         return (*(self.state.atoms.of(image) for image in images), self._form.settings())
 
     def job(self) -> Callable[..., SampleComparison]:
         state = self.state
-        atoms = {i: found for i in self.images() if (found := state.atoms.of(i)) is not None}
+        atoms = counted_atoms(state, state.images)
         unknown = {i: state.micrograph(i) for i, found in atoms.items() if found.analysis is None}
         settings = self._form.settings()
         return partial(compare_dispersions, atoms, settings, unknown, self._known)
@@ -363,17 +356,6 @@ class Dispersion(Dock):
         """Whether all images are pooled."""
         return bool(self.scope_combo.currentData() == "all")
 
-    def _atoms(self, images: Sequence[str | None]) -> dict[str, ImageAtoms]:
-        book, reviewed = self.state.atoms, reviewed_images(self.state)
-        known = {i: atoms for i in images if i is not None and (atoms := book.of(i)) is not None}
-        # Lengths from an old pixel size would be wrong without a visible sign, and so would be a
-        # density of 0 where nobody has looked yet.
-        return {
-            i: atoms
-            for i, atoms in known.items()
-            if not book.outdated(i) and (atoms.analysis is not None or atoms.marks or i in reviewed)
-        }
-
     def _micrographs(self, images: dict[str, ImageAtoms]) -> dict[str, Micrograph]:
         """Return the micrographs of images whose support is not known yet."""
         return {i: self.state.micrograph(i) for i, a in images.items() if a.analysis is None}
@@ -385,7 +367,8 @@ class Dispersion(Dock):
         # A copy of the keys, since a worker may add a result.
         for image in [i for i in list(self._known) if i not in state.images]:
             del self._known[image]
-        images = self._atoms(state.images if self.of_all else [state.current])
+        current = [] if state.current is None else [state.current]
+        images = counted_atoms(state, state.images if self.of_all else current)
         distances = sorted({a.group_distance_nm for a in images.values()})
         self.linking.setText(", ".join(f"{d:g} nm" for d in distances) or "–")
         inputs = (settings, self._n_images, *images.values())
@@ -531,7 +514,7 @@ class Dispersion(Dock):
         path = choose_table_path(self, "dispersion.csv", FILE_TYPES)
         if path is None:
             return
-        images = self._atoms(self.state.images)
+        images = counted_atoms(self.state, self.state.images)
         start(
             self.state,
             write_rows,

@@ -6,15 +6,13 @@ import numpy as np
 
 from ...controls.questions import show_info
 from ..canvas import Canvas
-from ..clusters.regions import PolygonEditor, count_polygons
+from ..clusters.regions import PolygonEditor
 from ..layers.layers import VACUUM, ImageLayers
 from ..layers.points import ATOMS
 from ..layers.polygons import SUPPORT, Polygons
 
-_ADDS_NOTHING = (
-    "This adds nothing to the support: it is there already, or was taken away. Undo brings back "
-    "what was taken away."
-)
+_ADDS_NOTHING = "This adds nothing to the support: it is there already."
+_ADDS, _TAKES = 0, 1  # colours of `SUPPORT`
 _TAKES_NOTHING = "This takes nothing away: there is no support."
 
 
@@ -25,7 +23,7 @@ class SupportEditor(PolygonEditor):
     points = ATOMS
     message_at_end = "A click selects an atom"
     """What the status bar says when drawing ends."""
-    next_colour = 1
+    next_colour = _TAKES
 
     def __init__(self, canvas: Canvas) -> None:
         super().__init__(canvas)
@@ -49,27 +47,28 @@ class SupportEditor(PolygonEditor):
     @property
     def adds(self) -> bool:
         """Whether the next polygon adds to the support; otherwise it marks vacuum."""
-        return self.next_colour == 0
+        return self.next_colour == _ADDS
 
     @adds.setter
     def adds(self, adds: bool) -> None:
-        self.next_colour = 0 if adds else 1
+        self.next_colour = _ADDS if adds else _TAKES
         known = self._canvas.current_layers()
         if known is not None:
             known.polygons[SUPPORT].set_next_colour(self.next_colour)
 
-    def in_state(self, image: str) -> tuple[Polygons, ...]:
-        """Return the polygons that add to the support, and those that remove from it."""
+    def in_state(self, image: str) -> Polygons:
+        """Return the polygons that add to the support or take away from it, oldest first."""
         atoms = self._state.atoms.of(image)
-        return ((), ()) if atoms is None else (atoms.support_added, atoms.support_removed)
+        drawn = () if atoms is None else atoms.drawn
+        return tuple((_ADDS if adds else _TAKES, polygon) for polygon, adds in drawn)
 
-    def edit_state(self, image: str, polygons: tuple[Polygons, ...]) -> None:
+    def edit_state(self, image: str, polygons: Polygons) -> None:
         """Edit the support of the state."""
         book, before = self._state.atoms, self._state.atoms.of(image)
         if before is None:
             return
-        is_drawn = count_polygons(polygons) > count_polygons(self.in_state(image))
-        book.set_support(image, *polygons)
+        is_drawn = len(polygons) > len(self.in_state(image))
+        book.set_support(image, [(polygon, colour == _ADDS) for colour, polygon in polygons])
         after = book.of(image)
         if is_drawn and after is not None and np.array_equal(before.support, after.support):
             show_info(_ADDS_NOTHING if self.adds else _TAKES_NOTHING)

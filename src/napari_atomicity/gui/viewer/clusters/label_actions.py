@@ -144,7 +144,7 @@ class ReviewActions(LabelActions):
     def unlabel(self) -> None:
         """Remove the manual label of the cluster."""
         if self._review.others_are_selected:
-            super()._relabel("")
+            self._review.take_back()
             self._return()
         elif not self._is_unseen() and not self._review.take_back():
             self._show_message("This cluster has no manual label. B goes back, Ctrl+Z undoes.")

@@ -61,15 +61,10 @@ def _no_area(image: str) -> AtomicityError:
     )
 
 
-def count_polygons(polygons: tuple[Polygons, ...]) -> int:
-    """Count the polygons of all colours."""
-    return sum(map(len, polygons))
-
-
-def _count_lines(polygons: tuple[Polygons, ...]) -> int:
+def _count_lines(polygons: Polygons) -> int:
     """Count the polygons whose corners are on a line, up to half a pixel."""
     n = 0
-    for polygon in (p for of_colour in polygons for p in of_colour):
+    for _, polygon in polygons:
         centred = polygon - polygon.mean(axis=0)
         across = np.linalg.svd(centred, full_matrices=False)[2][-1]
         n += bool(np.ptp(centred @ across) < 0.5)
@@ -93,11 +88,11 @@ class PolygonEditor:
         self._state = canvas.state
         self._timer = single_shot(self._take)
 
-    def in_state(self, image: str) -> tuple[Polygons, ...]:
-        """Return the polygons of each colour as the state has them."""
+    def in_state(self, image: str) -> Polygons:
+        """Return the polygons as the state has them."""
         raise NotImplementedError
 
-    def edit_state(self, image: str, polygons: tuple[Polygons, ...]) -> None:
+    def edit_state(self, image: str, polygons: Polygons) -> None:
         """Edit the polygons of the state."""
         raise NotImplementedError
 
@@ -163,10 +158,10 @@ class PolygonEditor:
             layer.mode = _FREEHAND  # the next one by dragging or by clicks
         drawn, before = known.polygons[self.kind].read(), self.in_state(known.image)
         changed = not same_polygons(drawn, before) and self.attempt(known, drawn)
-        if changed and count_polygons(drawn) > count_polygons(before):
+        if changed and len(drawn) > len(before):
             self.stop_drawing(layer)  # the next click is no corner, and Ctrl+Z undoes
 
-    def attempt(self, known: ImageLayers, polygons: tuple[Polygons, ...]) -> bool:
+    def attempt(self, known: ImageLayers, polygons: Polygons) -> bool:
         """Edit the state and return whether that is accepted; show the error if not."""
 
         def edit() -> None:
@@ -184,13 +179,13 @@ class RegionEditor(PolygonEditor):
     points = CLUSTERS
     message_at_end = "A click selects a cluster"
 
-    def in_state(self, image: str) -> tuple[Polygons, ...]:
+    def in_state(self, image: str) -> Polygons:
         """Return the excluded regions of the state."""
-        return (self._state.clusters.regions(image),)
+        return tuple((0, region) for region in self._state.clusters.regions(image))
 
-    def edit_state(self, image: str, polygons: tuple[Polygons, ...]) -> None:
+    def edit_state(self, image: str, polygons: Polygons) -> None:
         """Edit the excluded regions of the state."""
-        self._state.clusters.set_regions(image, *polygons)
+        self._state.clusters.set_regions(image, [region for _, region in polygons])
 
     def write(self, known: ImageLayers) -> None:
         """Show the regions of an image; the first one makes the layer."""
@@ -212,4 +207,4 @@ class RegionEditor(PolygonEditor):
         if known is None or known.viewer is None or known.source not in known.viewer.layers:
             return  # the image is being removed
         if known.present(REGIONS.name) is None and self._state.clusters.regions(image):
-            self.attempt(known, ((),))
+            self.attempt(known, ())

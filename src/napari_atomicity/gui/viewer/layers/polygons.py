@@ -5,10 +5,9 @@ Shapes and labels of a user, or of other plugins, become outlines of clusters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from itertools import zip_longest
 
 import numpy as np
 from napari.layers import Image, Labels, Shapes
@@ -19,8 +18,11 @@ from . import calibration, compat
 from .layer_group import LayerGroup
 from .status_line import describe_layer
 
-Polygons = tuple[np.ndarray, ...]
-"""Polygons of one colour, each of shape (n_corners, 2) in pixels (y, x)."""
+Polygons = tuple[tuple[int, np.ndarray], ...]
+"""Polygons in the order in which they were drawn.
+
+Each has its number of a colour, and its corners, (n_corners, 2) in pixels (y, x).
+"""
 SUPPORT_COLOUR, VACUUM_COLOUR = (0.0, 0.62, 0.45), (0.84, 0.37, 0.0)
 _POSITION = 2
 _CORNERS_OF_ELLIPSE = 48
@@ -74,11 +76,10 @@ class PolygonLayer:
             layer.current_edge_color = (*rgb, 1.0)
             layer.current_face_color = (*rgb, self._kind.face_alpha)
 
-    def write(self, polygons: Sequence[Polygons], frame: int = 0) -> None:
+    def write(self, polygons: Polygons, frame: int = 0) -> None:
         """Show exactly these polygons."""
         layer, depth = self.layer, self.layer.ndim - 2
-        pairs = zip(self._kind.colours, polygons, strict=True)
-        drawn = [(rgb, polygon) for rgb, found in pairs for polygon in found]
+        drawn = [(self._kind.colours[colour], polygon) for colour, polygon in polygons]
         with self._group.blocker():
             layer.selected_data = set()
             layer.data = []
@@ -89,15 +90,16 @@ class PolygonLayer:
                     face_color=[(*rgb, self._kind.face_alpha) for rgb, _ in drawn],
                 )
 
-    def read(self) -> tuple[Polygons, ...]:
-        """Return the drawn polygons of each colour."""
+    def read(self) -> Polygons:
+        """Return the drawn polygons."""
         layer, colours = self.layer, np.array(self._kind.colours)
-        found: list[list[np.ndarray]] = [[] for _ in colours]
+        found = []
         for corners, kind, rgba in zip(layer.data, layer.shape_type, layer.edge_color, strict=True):
             polygon = polygon_of(corners, kind)
             if len(polygon) >= 3:
-                found[int(np.abs(colours - rgba[:3]).sum(axis=1).argmin())].append(polygon)
-        return tuple(map(tuple, found))
+                colour = int(np.abs(colours - rgba[:3]).sum(axis=1).argmin())
+                found.append((colour, polygon))
+        return tuple(found)
 
 
 def polygon_of(corners: np.ndarray, shape_type: str) -> np.ndarray:
@@ -111,12 +113,11 @@ def polygon_of(corners: np.ndarray, shape_type: str) -> np.ndarray:
     return centre + np.cos(angle) * a + np.sin(angle) * b
 
 
-def same_polygons(a: Sequence[Polygons], b: Sequence[Polygons]) -> bool:
+def same_polygons(a: Polygons, b: Polygons) -> bool:
     """Return whether polygons have the same colours and corners, to a hundredth of a pixel."""
-    pairs = [pair for p, q in zip(a, b, strict=True) for pair in zip_longest(p, q)]
-    return all(
-        x is not None and y is not None and x.shape == y.shape and np.allclose(x, y, atol=0.01)
-        for x, y in pairs
+    return len(a) == len(b) and all(
+        colour == other and x.shape == y.shape and np.allclose(x, y, atol=0.01)
+        for (colour, x), (other, y) in zip(a, b, strict=True)
     )
 
 
