@@ -148,9 +148,11 @@ def address_of(source: object) -> str:
     return str(source).partition("\n")[0]
 
 
-def rows_by_address(db: sqlite3.Connection, log: str) -> Counter[str]:
-    """Return how many rows of a log each entry has that was merged."""
-    rows = db.execute(f"SELECT source FROM {log} WHERE source IS NOT NULL")
+def rows_by_address(db: sqlite3.Connection, log: str, start: str = "") -> Counter[str]:
+    """Return how many rows of a log each merged entry has whose address begins with `start`."""
+    rows = db.execute(
+        f"SELECT source FROM {log} WHERE source >= ? AND source < ?", (start, f"{start}\U0010ffff")
+    )
     return Counter(address_of(source) for (source,) in rows)
 
 
@@ -169,6 +171,11 @@ def entries_by_address(
 def next_source(address: str, n_rows: int) -> str:
     """Return the source of the next row of an entry."""
     return f"{address}\n{n_rows}" if n_rows else address
+
+
+def source_to_add(address: str, n_rows: int) -> str:
+    """Return the source with which an entry is added, unless it is there: then its row is."""
+    return address if n_rows % 2 else next_source(address, n_rows)
 
 
 StoredEntry = tuple[SessionEntry, str, str]

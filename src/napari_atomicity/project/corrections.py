@@ -21,9 +21,9 @@ from .contents import (
     ProjectImage,
     RecordableEdit,
     entries_by_address,
-    next_source,
     rows_by_address,
     settle,
+    source_to_add,
 )
 from .damage import as_text, coerce_numbers, coerce_texts
 from .images import ImageIndex, merge_entries
@@ -138,7 +138,7 @@ def _insert_corrections(
                 row["x_nm"], row["what"], row["label"], row["label_predicted"], row["model_id"],
                 row["blind"],
                 # A row that is here already, such as one of a removed image, is ignored.
-                source if n_rows[source] % 2 else next_source(source, n_rows[source]),
+                source_to_add(source, n_rows[source]),
             ),
         )  # fmt: skip
         n_new += done.rowcount
@@ -176,8 +176,8 @@ def take_in_labels(
 ) -> tuple[int, int]:
     """Add blind labels that were given elsewhere; adding them twice adds nothing.
 
-    A label is of the nearest cluster within half its diameter. Returns the number of new labels,
-    and of those at whose place there is no cluster.
+    Labels that were taken back are added again. A label is of the nearest cluster within half its
+    diameter. Returns the number of new labels, and of those at whose place there is no cluster.
     """
     places = read_positions(db, image_id)
     places = places[places["frame"] == 0].reset_index(drop=True)
@@ -185,6 +185,7 @@ def take_in_labels(
     stamp = datetime.now(UTC).isoformat(timespec="microseconds")
     n_new = n_lost = 0
     per_nm = _px_per_nm(places)
+    n_rows = rows_by_address(db, "corrections", f"{source}/")
     rows = labels[["y_px", "x_px", "diameter_px", "label"]].itertuples(index=False, name=None)
     for k, (y, x, diameter, label) in enumerate(rows):
         reach = max(_MAX_DISTANCE_DIAMETERS * diameter, 1.0)
@@ -200,7 +201,8 @@ def take_in_labels(
             "VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, '', '', 1, ?)",
             (
                 stamp, annotator, image_id, int(row["cluster_id"]), float(row["y_nm"]),
-                float(row["x_px"]) / per_nm, what, "" if what == REMOVE else label, f"{source}/{k}",
+                float(row["x_px"]) / per_nm, what, "" if what == REMOVE else label,
+                source_to_add(f"{source}/{k}", n_rows[f"{source}/{k}"]),
             ),
         )  # fmt: skip
         n_new += done.rowcount
