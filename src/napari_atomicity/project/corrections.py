@@ -33,6 +33,7 @@ from .rows import (
     ADD,
     LABEL,
     LOGGED,
+    MOVE,
     REMOVE,
     entries_of,
     log_entries,
@@ -69,7 +70,7 @@ def merge(
     other, additions = _Other(other_db, other_ids, other_images), Additions(db)
     # A copy contains the corrections that were made here before it was copied.
     known = corrections_by_source(db, ids).keys()
-    theirs = _with_labels_before(corrections_by_source(other_db, other_ids))
+    theirs = _with_statements_before(corrections_by_source(other_db, other_ids))
     new_rows = {k: row for k, row in theirs.items() if k not in known}
     same = _same_images(db, other, ids)
     n_new, changed, unmatched = _insert_corrections(db, other, new_rows, same)
@@ -147,22 +148,24 @@ def _insert_corrections(
     return n_new, list(changed), unmatched
 
 
-def _with_labels_before(log: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return a log in which each undone label becomes the author's one before, blind or not.
+def _with_statements_before(log: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return a log in which what is undone becomes the author's statement before, blind or not.
 
-    The log of a project says which labels are undone; what is merged is one statement after the
-    other.
+    The log of a project says which statements are undone; what is merged is one statement after the
+    other. They are labels, or that a cluster is there or not.
     """
     gone = {row["undoes"] for row in log.values()}
     said: dict[Any, str] = {}
     out = {}
     for source, row in log.items():
-        key = row["annotator"], row["image"], row["cluster_id"]
-        if row["what"] == LABEL and row["undoes"] is not None:
-            out[source] = {**row, "label": said.get(key, "")}
-            continue
-        if row["what"] == LABEL and row["correction_id"] not in gone:
-            said[key] = row["label"]
+        kind, nothing = ("label", "") if row["what"] == LABEL else ("what", row["what"])
+        key = row["annotator"], row["image"], row["cluster_id"], kind
+        if row["what"] == MOVE:
+            pass
+        elif row["undoes"] is not None:
+            row = {**row, kind: said.get(key, nothing)}
+        elif row["correction_id"] not in gone:
+            said[key] = row[kind]
         out[source] = row
     return out
 
