@@ -12,7 +12,7 @@ from ..core.acquisition_session import SessionEntry
 from ..io.provenance import now
 from .atoms import WITHDRAWN, mark_as_viewed
 from .connection import ProjectConnection
-from .contents import MergedEntries, StoredEntry, address_of, next_source, settle
+from .contents import MergedEntries, StoredEntry, address_of, holds, next_source, settle
 from .images import ImageIndex, session_rows, write_entry
 from .rows import LABEL, UNDOES
 
@@ -125,7 +125,7 @@ def _write(
     for row in merged if there else reversed(merged):
         address = address_of(row["source"])
         own = by_address[address]
-        if len(own) % 2 == there:
+        if holds(len(own)) == there:
             continue
         new = row if there else {**own[-1], **undone(own[-1])}
         new = {**new, "source": next_source(address, len(own))}
