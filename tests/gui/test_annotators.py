@@ -26,10 +26,12 @@ from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers import compat
 from napari_atomicity.io.images import load
+from napari_atomicity.io.pack_options import PackOptions
 from napari_atomicity.project import EditKind, ImageEdit, Project
-from napari_atomicity.project.packs.browser_packs import BrowserPack, read_manifest
+from napari_atomicity.project.packs.browser_packs import BrowserPack, PackRequest, read_manifest
 from napari_atomicity.state.annotator_packs import browser_packs_of
 from napari_atomicity.state.window_state import TaskState
+from napari_atomicity.statistics.annotators.agreement import NOT_A_CLUSTER, opinions
 
 LEFT = Qt.MouseButton.LeftButton
 
@@ -321,6 +323,61 @@ def test_labels_of_clusters_from_a_browser_count_where_there_is_none(
         assert "known already" in dock.packs.result.text()
 
 
+def test_an_import_is_one_step_of_undo(viewer, tmp_path, qtbot, settle, monkeypatch):
+    path, *_ = (write_image(tmp_path / f"{name}.tif", i) for i, name in enumerate("abc"))
+    with Project(tmp_path / "p.atomicity") as project:
+        project.add_paths([path])
+        project.record(ImageEdit("a.tif", EditKind.ANALYSIS, "Ada"), None, analysed(path))
+        state = binding_of(viewer).state
+        state.open_project(described(project), project.load_all())
+        dock = shown(Annotators(viewer), qtbot)
+        settle(viewer)
+        classes = ("Pt19", "Pt70")
+        options = PackOptions(examples=False, repeats=0)
+        request = PackRequest(options, clusters=state.table(), classes=classes)
+        (made,) = browser_packs_of(project.images(), request)
+        said = ({0: "Pt70", 3: "Pt19"}, {0: "Pt70", 1: NOT_A_CLUSTER})
+        files = [
+            str(write_answers(tmp_path / f"{who}.json", made, who, labels=labels))
+            for who, labels in zip(("Bo", "Cleo"), said, strict=True)
+        ]
+        files.append(str(filled(tmp_path, "Ada", a="20,10\n60,30") / "manifest.json"))
+        monkeypatch.setattr(QFileDialog, "getOpenFileNames", lambda *a, **k: (files, ""))
+        bar = workbench_bar(viewer)
+
+        def opinion() -> tuple:
+            settle_soon(dock, settle, viewer)
+            found = opinions(project.corrections()).labels
+            shown_labels = state.store.table("a.tif")["label_corrected"].tolist()[:4]
+            stored = project.labels()["a.tif"]
+            assert stored == {i: x for i, x in enumerate(shown_labels, 1) if x}
+            who = found.groupby("annotator")["label"].apply(sorted).to_dict()
+            return shown_labels, who, len(project.atoms.annotations()[0]), dock.looked.lines.lines
+
+        n_rows = []
+        before = opinion()
+        for _ in range(2):
+            dock.packs.take_in()
+            after = opinion()
+            assert after[0] == ["Pt70", "", "", "Pt19"] and after[2] == 2
+            assert after[1] == {"Bo": ["Pt19", "Pt70"], "Cleo": ["Pt70", NOT_A_CLUSTER]}
+            assert [step.description for step in state.history] == ["import packs"]
+            for button, state_of_things in (
+                (bar.history.undo, before),
+                (bar.history.redo, after),
+                (bar.history.undo, before),
+            ):
+                button.click()
+                assert opinion() == state_of_things
+                n_rows.append(len(project.corrections()) + len(project.atoms.marks()))
+        assert n_rows == sorted(n_rows), "rows are never deleted"
+        assert "import packs" in bar.history.redo.toolTip()
+        state.history.redo()
+        dock.packs.take_in()
+        settle(viewer)
+        assert len(state.history) == 1, "nothing was added, so there is nothing to undo"
+
+
 @pytest.mark.parametrize("unit", ["nm", "px", ""])
 def test_a_pack_in_nm_is_asked_about_and_can_be_removed(
     opened, tmp_path, monkeypatch, settle, viewer, unit
@@ -354,6 +411,9 @@ def test_a_pack_in_nm_is_asked_about_and_can_be_removed(
     workbench_bar(viewer).history.undo.click()
     settle_soon(dock, settle, viewer)
     assert dock.looked.lines.lines[0] == ("a.tif", "2", "4")
+    workbench_bar(viewer).history.undo.click()
+    settle_soon(dock, settle, viewer)
+    assert dock.looked.lines.headers == ["Image"], "both were imported by one step"
 
 
 def test_marks_that_come_by_merging_are_shown(opened, project, tmp_path, settle, viewer):

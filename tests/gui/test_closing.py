@@ -21,6 +21,7 @@ from test_browse import write
 from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.gui import tasks
 from napari_atomicity.gui.controls.questions import CloseFilter
+from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.projects import Projects
 from napari_atomicity.project import Project
@@ -222,9 +223,46 @@ def test_another_project_is_not_opened_before_work_may_be_stopped(
     asked = answer(BUTTONS.No, BUTTONS.Yes)
     assert not projects.leave() and not task.cancelled
     assert (state.project is not None) == in_project
-    assert "Training is not finished. Opening another project stops it." in asked[0][0]
+    assert "Training is not finished. Closing the project stops it." in asked[0][0]
     assert projects.leave() and state.project is None and task.cancelled
     assert projects.leave()  # what is being stopped is not asked about again
+    settle(viewer)
+
+
+def test_closing_the_project_in_browse_asks_before_anything_is_lost(
+    viewer, answer, tmp_path, settle, qtbot
+):
+    for name in ("monday", "tuesday"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "a.tif")
+    projects, state = binding_of(viewer).projects, binding_of(viewer).state
+    projects.open(tmp_path / "monday")
+    settle(viewer)
+    browse = Browse(viewer)
+    qtbot.addWidget(browse)
+    pasted = made_up(4, "pasted")
+    state.add_image(pasted.micrograph)
+    state.clusters.set_analysis(pasted)
+    state.clusters.relabel([("pasted", 2)], "Pt70")
+    done = threading.Event()
+    tasks.start(state, done.wait, message="Training", on_result=lambda _: None, key="train")
+    yes, no = BUTTONS.Yes, BUTTONS.No
+    asked = answer(no, no, yes, BUTTONS.Cancel, yes, BUTTONS.Discard)
+    try:
+        projects.open(tmp_path / "tuesday")
+        qtbot.waitUntil(lambda: len(asked) == 1)
+        for _ in range(3):
+            assert state.project.path.parent.name == "monday"
+            browse.actions_by_name["close"].trigger()
+    finally:
+        done.set()
+    opening, once, work, edits, again, last = (text for text, _ in asked)
+    assert "Training is not finished. Opening another project stops it." in opening
+    assert (
+        once == work == again and "Training is not finished. Closing the project stops it." in work
+    )
+    assert edits == last and "Your changes of pasted are in memory only." in edits
+    assert state.project is None
     settle(viewer)
 
 

@@ -181,6 +181,8 @@ DAMAGED = {
     "a unit of the intensity below 0": ("images", "parameters", '{"own_units": [0.9, -1]}'),
     "a unit of the intensity that is NaN": ("images", "parameters", '{"own_units": [NaN]}'),
     "an intensity of one atom that is text": ("images", "parameters", '{"intensity_per_atom": ""}'),
+    "labels of an unknown estimator": ("images", "parameters", '{"labels_from": "guess"}'),
+    "an estimator of labels that is no text": ("images", "parameters", '{"labels_from": [1]}'),
     "text where a number is due": ("clusters", "y_px", "here"),
     "an infinite number": ("clusters", "diameter_nm", float("inf")),
     "an impossible frame": ("clusters", "frame", -3),

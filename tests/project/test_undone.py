@@ -234,3 +234,25 @@ def test_an_undo_after_a_merge_reaches_the_merged_project(results, label):
         assert said(project) == changed
         state.history.redo()
         assert said(project) == BLIND
+
+
+def test_an_open_removal_that_is_undone_leaves_the_blind_one_in_the_merged_project(results):
+    folder, first, _ = results()
+    theirs, other = answered_blind(folder, first, "theirs removed")
+    theirs.clusters.remove([("a.tif", 4)])
+    other.flush()
+    state, project = started(folder, first, "mine removed")
+    with project:
+        state.merge(other.path)
+        assert said(project) == BLIND
+        theirs.history.undo()
+        assert said(other) == BLIND
+        other.close()
+        state.merge(other.path)
+        assert said(project) == BLIND
+        state.history.undo()
+        assert said(project) == BLIND
+        state.history.undo()
+        assert said(project) == {}
+        state.history.go_to(2)
+        assert said(project) == BLIND

@@ -13,7 +13,7 @@ from bench import write_image
 from marked import PLACES, as_marks, atoms_at, described, filled, found_atoms, three
 
 from napari_atomicity.atoms.marks import Mark
-from napari_atomicity.core.errors import AtomicityError
+from napari_atomicity.core.errors import AtomicityError, Cancelled
 from napari_atomicity.io.images import load
 from napari_atomicity.io.pack_options import PackOptions
 from napari_atomicity.project import Project
@@ -150,6 +150,13 @@ def test_marks_that_are_removed_come_back_by_undo_and_by_another_import(project,
     assert annotations_in(project).annotators == ["Bo"]
     assert take_in_packs(project, [pack]).n_new == 2
     assert len(annotations_in(project).marks) == 3
+
+
+def test_an_import_that_is_stopped_adds_nothing(project, tmp_path):
+    packs = [filled(tmp_path, who, a="20,10\n60,30") for who in ("Ada", "Bo")]
+    with pytest.raises(Cancelled):
+        take_in_packs(project, packs, stop=lambda: len(project.atoms.marks()) > 0)
+    assert not len(project.atoms.marks()) and take_in_packs(project, packs).n_new == 2
 
 
 def test_a_bad_pack_does_not_keep_the_others_out(project, tmp_path):

@@ -142,15 +142,22 @@ def label_that_counts(said: list[tuple[str, bool, bool]]) -> str:
 # ---- addresses of entries that were merged
 # The logs only grow: each time that a merge is taken back or done again, one more row says so. The
 # first row has the address of the entry as its source, the others have a line break and their
-# number behind it. An entry with an even number of rows is taken back.
+# number behind it.
 def address_of(source: object) -> str:
     """Return the address of the entry that a row of a log has as its source."""
     return str(source).partition("\n")[0]
 
 
-def rows_by_address(db: sqlite3.Connection, log: str) -> Counter[str]:
-    """Return how many rows of a log each entry has that was merged."""
-    rows = db.execute(f"SELECT source FROM {log} WHERE source IS NOT NULL")
+def holds(n_rows: int) -> bool:
+    """Return whether an entry with this number of rows is there: neither new nor taken back."""
+    return n_rows % 2 == 1
+
+
+def rows_by_address(db: sqlite3.Connection, log: str, start: str = "") -> Counter[str]:
+    """Return how many rows of a log each merged entry has whose address begins with `start`."""
+    rows = db.execute(
+        f"SELECT source FROM {log} WHERE source >= ? AND source < ?", (start, f"{start}\U0010ffff")
+    )
     return Counter(address_of(source) for (source,) in rows)
 
 
@@ -163,12 +170,17 @@ def entries_by_address(
     """Return the rows of a log by the address of their entry, without what is taken back."""
     found = {address_of(row["source"]) if row["source"] else address_here(row): row for row in rows}
     n_rows = rows_by_address(db, log)
-    return {address: row for address, row in found.items() if n_rows.get(address, 1) % 2}
+    return {address: row for address, row in found.items() if holds(n_rows.get(address, 1))}
 
 
 def next_source(address: str, n_rows: int) -> str:
     """Return the source of the next row of an entry."""
     return f"{address}\n{n_rows}" if n_rows else address
+
+
+def source_to_add(address: str, n_rows: int) -> str:
+    """Return the source with which an entry is added, unless it is there: then its row is."""
+    return address if holds(n_rows) else next_source(address, n_rows)
 
 
 StoredEntry = tuple[SessionEntry, str, str]

@@ -21,9 +21,9 @@ from .contents import (
     ProjectImage,
     RecordableEdit,
     entries_by_address,
-    next_source,
     rows_by_address,
     settle,
+    source_to_add,
 )
 from .damage import as_text, coerce_numbers, coerce_texts
 from .images import ImageIndex, merge_entries
@@ -33,6 +33,7 @@ from .rows import (
     ADD,
     LABEL,
     LOGGED,
+    MOVE,
     REMOVE,
     entries_of,
     log_entries,
@@ -69,7 +70,7 @@ def merge(
     other, additions = _Other(other_db, other_ids, other_images), Additions(db)
     # A copy contains the corrections that were made here before it was copied.
     known = corrections_by_source(db, ids).keys()
-    theirs = _with_labels_before(corrections_by_source(other_db, other_ids))
+    theirs = _with_statements_before(corrections_by_source(other_db, other_ids))
     new_rows = {k: row for k, row in theirs.items() if k not in known}
     same = _same_images(db, other, ids)
     n_new, changed, unmatched = _insert_corrections(db, other, new_rows, same)
@@ -138,7 +139,7 @@ def _insert_corrections(
                 row["x_nm"], row["what"], row["label"], row["label_predicted"], row["model_id"],
                 row["blind"],
                 # A row that is here already, such as one of a removed image, is ignored.
-                source if n_rows[source] % 2 else next_source(source, n_rows[source]),
+                source_to_add(source, n_rows[source]),
             ),
         )  # fmt: skip
         n_new += done.rowcount
@@ -147,22 +148,24 @@ def _insert_corrections(
     return n_new, list(changed), unmatched
 
 
-def _with_labels_before(log: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return a log in which each undone label becomes the author's one before, blind or not.
+def _with_statements_before(log: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return a log in which what is undone becomes the author's statement before, blind or not.
 
-    The log of a project says which labels are undone; what is merged is one statement after the
-    other.
+    The log of a project says which statements are undone; what is merged is one statement after the
+    other. They are labels, or that a cluster is there or not.
     """
     gone = {row["undoes"] for row in log.values()}
     said: dict[Any, str] = {}
     out = {}
     for source, row in log.items():
-        key = row["annotator"], row["image"], row["cluster_id"]
-        if row["what"] == LABEL and row["undoes"] is not None:
-            out[source] = {**row, "label": said.get(key, "")}
-            continue
-        if row["what"] == LABEL and row["correction_id"] not in gone:
-            said[key] = row["label"]
+        kind, nothing = ("label", "") if row["what"] == LABEL else ("what", row["what"])
+        key = row["annotator"], row["image"], row["cluster_id"], kind
+        if row["what"] == MOVE:
+            pass
+        elif row["undoes"] is not None:
+            row = {**row, kind: said.get(key, nothing)}
+        elif row["correction_id"] not in gone:
+            said[key] = row[kind]
         out[source] = row
     return out
 
@@ -176,8 +179,8 @@ def take_in_labels(
 ) -> tuple[int, int]:
     """Add blind labels that were given elsewhere; adding them twice adds nothing.
 
-    A label is of the nearest cluster within half its diameter. Returns the number of new labels,
-    and of those at whose place there is no cluster.
+    Labels that were taken back are added again. A label is of the nearest cluster within half its
+    diameter. Returns the number of new labels, and of those at whose place there is no cluster.
     """
     places = read_positions(db, image_id)
     places = places[places["frame"] == 0].reset_index(drop=True)
@@ -185,6 +188,7 @@ def take_in_labels(
     stamp = datetime.now(UTC).isoformat(timespec="microseconds")
     n_new = n_lost = 0
     per_nm = _px_per_nm(places)
+    n_rows = rows_by_address(db, "corrections", f"{source}/")
     rows = labels[["y_px", "x_px", "diameter_px", "label"]].itertuples(index=False, name=None)
     for k, (y, x, diameter, label) in enumerate(rows):
         reach = max(_MAX_DISTANCE_DIAMETERS * diameter, 1.0)
@@ -200,7 +204,8 @@ def take_in_labels(
             "VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, '', '', 1, ?)",
             (
                 stamp, annotator, image_id, int(row["cluster_id"]), float(row["y_nm"]),
-                float(row["x_px"]) / per_nm, what, "" if what == REMOVE else label, f"{source}/{k}",
+                float(row["x_px"]) / per_nm, what, "" if what == REMOVE else label,
+                source_to_add(f"{source}/{k}", n_rows[f"{source}/{k}"]),
             ),
         )  # fmt: skip
         n_new += done.rowcount

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ..core.acquisition_session import SessionEntry
 from ..io.provenance import now
 from .atoms import WITHDRAWN, mark_as_viewed
-from .contents import MergedEntries, StoredEntry, address_of, next_source, settle
-from .images import session_rows, write_entry
+from .connection import ProjectConnection
+from .contents import MergedEntries, StoredEntry, address_of, holds, next_source, settle
+from .images import ImageIndex, session_rows, write_entry
 from .rows import LABEL, UNDOES
 
 Row = dict[str, Any]
@@ -60,7 +62,30 @@ class Additions:
         return {name: MergedEntries(**found[i]) for name, i in ids.items() if i in found}
 
 
-def set_merged(
+class MergedRecords:
+    """What others have said, as far as a project file has it: take it back, or add it again."""
+
+    def __init__(self, file: ProjectConnection, images: ImageIndex) -> None:
+        self._file = file
+        self._images = images
+
+    @contextmanager
+    def additions(self) -> Iterator[Callable[[], dict[str, MergedEntries]]]:
+        """Write a ``with`` block in one transaction; give a function that finds what it has added.
+
+        The function is called at the end of the block, and returns the additions by image.
+        """
+        with self._file.together(), self._file.writing() as db:
+            added = Additions(db)
+            yield lambda: added.find(self._images.ids)
+
+    def set_there(self, image: str, entries: MergedEntries, there: bool) -> None:
+        """Take back what was added to an image, or add it again (`there`)."""
+        with self._file.writing() as db:
+            _set_merged(db, self._images.ids[image], entries, there)
+
+
+def _set_merged(
     db: sqlite3.Connection,  # in a transaction of the caller
     image_id: int,
     entries: MergedEntries,
@@ -100,7 +125,7 @@ def _write(
     for row in merged if there else reversed(merged):
         address = address_of(row["source"])
         own = by_address[address]
-        if len(own) % 2 == there:
+        if holds(len(own)) == there:
             continue
         new = row if there else {**own[-1], **undone(own[-1])}
         new = {**new, "source": next_source(address, len(own))}

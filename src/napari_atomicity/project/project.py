@@ -36,7 +36,6 @@ from .cached_arrays import LazyPictures
 from .connection import ProjectConnection
 from .contents import (
     EditKind,
-    MergedEntries,
     MergeReport,
     ProjectContents,
     ProjectImage,
@@ -45,7 +44,7 @@ from .contents import (
 from .corrections import merge, take_in_labels
 from .damage import as_text, damage_as_error, read_json
 from .images import ImageIndex
-from .merged import set_merged
+from .merged import MergedRecords
 from .read_contents import read_all, read_contents, read_labelled
 from .read_rows import read_positions, read_predictions
 
@@ -198,6 +197,7 @@ class Project:
         try:
             self.image_files = ImageIndex(self._file)
             self.atoms = AtomRecords(self._file, self.image_files)
+            self.merged = MergedRecords(self._file, self.image_files)
             self.model_files = ModelFiles(self._file)
             if not self.read_only:
                 self._background = BackgroundWriter(self._file.connect, self._pictures)
@@ -496,12 +496,6 @@ class Project:
             return merge(
                 db, self.image_files.ids, other_db, other.image_files.ids, other.images(False)
             )
-
-    def set_merged(self, added: Mapping[str, MergedEntries], there: bool) -> None:
-        """Take back what a merge has added, or add it again (`there`)."""
-        with self._file.writing() as db:
-            for image, entries in added.items():
-                set_merged(db, self.image_files.ids[image], entries, there)
 
     def add_labels(
         self, image: str, annotator: str, labels: pd.DataFrame, source: str

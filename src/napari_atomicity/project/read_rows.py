@@ -20,7 +20,8 @@ from ..core.tables.columns import TEXT
 from ..core.tables.table_cache import Columns, table_of
 from ..io.readers.lazy_micrograph import LazyMicrograph
 from ..models.analysis import Analysis
-from ..statistics.ratios.ratio_notes import ImageLimits
+from ..models.estimators import LABELS_FROM
+from ..statistics.ratios.ratio_notes import COMBINATION, ImageLimits
 from .cached_arrays import LazyPictures, read_arrays
 from .damage import (
     MAX_NUMBER,
@@ -233,6 +234,8 @@ def _checked_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
     units = [parameters.get("intensity_per_atom", 1.0), *parameters.get("own_units", [])]
     if not all((as_number(unit) or 0) > 0 for unit in units):
         raise ValueError("a unit of the intensity is no positive number")
+    if parameters.get("labels_from", COMBINATION) not in list(LABELS_FROM):  # it may be any value
+        raise ValueError("the estimator of the labels is none of this program")
     limits = ImageLimits.from_parameters(parameters)
     if limits.solutions is not None:
         limits.solutions.shifts(0)

@@ -18,7 +18,7 @@ from ..core.errors import AtomicityError, ReadError, without_file_name
 from ..core.progress import Progress, Stop, check
 from ..core.text import pluralise
 from ..io.images import find_images, sha256_of, unique_names, valid_text
-from ..project import Project, ProjectImage
+from ..project import MergedEntries, Project, ProjectImage
 from ..project.packs.annotation_packs import export_pack
 from ..project.packs.browser_packs import BrowserPack, PackRequest, make_browser_packs
 from ..project.packs.filled_packs import Filled, Unit, UnitError
@@ -94,6 +94,7 @@ class TakenIn:
     # A row for each image and annotator whose labels came: ``image, annotator, labels, new``
     labelled: pd.DataFrame = field(default_factory=pd.DataFrame)
     notes: tuple[str, ...] = ()
+    added: Mapping[str, MergedEntries] = field(default_factory=dict)  # by image
 
     @property
     def n_new(self) -> int:
@@ -110,6 +111,8 @@ def take_in_packs(
 ) -> TakenIn:
     """Import filled packs and answers from browsers into a project; twice adds nothing.
 
+    All of them are imported at once: nothing is if this is stopped, or fails.
+
     Images are the same if their files have the same content; an image whose file was never read
     here, and can't be, if its name is the same. Marks of a pack are refused if the annotator has
     other marks of that image in the project; in another session of a browser they are a repetition.
@@ -121,22 +124,21 @@ def take_in_packs(
     doubts = {path: error.what for path, error in errors if isinstance(error, UnitError)}
     bad = [(p.name, without_file_name(str(e), p)) for p, e in errors if p not in doubts]
     taking = _TakingIn(project, bad)
-    tolerance = []
+    filled_in = []
     for path, filled in packs:
-        check(stop)
-        if not len(filled.looked) and not len(filled.labels):
+        if len(filled.looked) or len(filled.labels):
+            filled_in.append(filled)
+        else:
             taking.refused.append((path.name, "no table in it is filled in"))
-            continue
-        tolerance.append(filled.tolerance_nm)
-        with project.together():
-            taking.take(filled)
+    added = taking.take_all(filled_in, stop) if filled_in else {}
     return TakenIn(
         pd.DataFrame(taking.came, columns=["image", "annotator", "marks", "new", "by_name"]),
         pd.DataFrame(taking.refused, columns=["what", "why"]),
-        min(tolerance, default=TOLERANCE_NM),
+        min((filled.tolerance_nm for filled in filled_in), default=TOLERANCE_NM),
         doubts,
         pd.DataFrame(taking.labelled, columns=["image", "annotator", "labels", "new"]),
         tuple(note for _, filled in packs for note in filled.notes),
+        added,
     )
 
 
@@ -220,6 +222,14 @@ class _TakingIn:
         self.project, self.refused = project, refused
         self.came: list[tuple[str, str, int, bool, bool]] = []
         self.labelled: list[tuple[str, str, int, int]] = []
+
+    def take_all(self, packs: Sequence[Filled], stop: Stop | None) -> dict[str, MergedEntries]:
+        """Take packs, all or none; return what was added, by image."""
+        with self.project.merged.additions() as added:
+            for filled in packs:
+                check(stop)
+                self.take(filled)
+            return added()
 
     def take(self, filled: Filled) -> None:
         """Take one pack."""

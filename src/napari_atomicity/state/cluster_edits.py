@@ -33,7 +33,7 @@ from .edits import (
 )
 from .history import History
 from .project_saver import ClusterChange
-from .window_images import WindowImages, with_labels
+from .window_images import WindowImages
 
 
 class ClusterEdits:
@@ -191,16 +191,6 @@ class ClusterEdits:
             analysis = self._state.store.get(image)
             if analysis is not None and (before := analysis.parameters.get("session")) != record:
                 yield SetSessionRecord(image, before, record)
-
-    def install_labels(self, labels: Mapping[str, Mapping[int, str]]) -> list[str]:
-        """Show the labels that count after a merge; return the images where any has changed."""
-        changed = []
-        for image, analysis in list(self._state.store.analyses.items()):
-            merged = with_labels(analysis, labels.get(image, {}))
-            if merged is not analysis:
-                self._state.store.install(image, merged)
-                changed.append(image)
-        return changed
 
     # ---- by a person
     def add(self, image: str, table: pd.DataFrame, outlines: list[np.ndarray]) -> list[int]:

@@ -16,7 +16,7 @@ from ..atoms.marks import ImageAtoms, Mark
 from ..core.acquisition_session import SessionEntry
 from ..core.micrograph import Micrograph
 from ..models.analysis import Analysis
-from ..project import EditKind, MergedEntries, MergeReport
+from ..project import EditKind, MergedEntries
 from ..tracking.tracks import Tracking, with_tracking
 from .cluster_rows import ClusterRows, ids_of, insert_rows, remove_rows, take_rows
 
@@ -134,7 +134,7 @@ class Relabel(Edit[Analysis]):
 
 @dataclass(frozen=True, eq=False)
 class MergeLabels(Relabel):
-    """Merge what others have said of an image in another project; `before` and `after` count."""
+    """Take in what others have said of an image elsewhere; `before` and `after` count."""
 
     description: str = "merge"
     entries: MergedEntries = field(default_factory=MergedEntries)
@@ -270,10 +270,10 @@ class SetSession(Edit[SessionEntry]):
     kind: EditKind = EditKind.SESSION
 
 
-def merge_edits(report: MergeReport) -> list[Edit]:
-    """Return the edits of what a project has merged already."""
+def merge_edits(added: Mapping[str, MergedEntries]) -> list[Edit]:
+    """Return the edits of what was added to a project already, by image."""
     edits: list[Edit] = []
-    for image, entries in report.added.items():
+    for image, entries in added.items():
         before, after = ({i: both[k] for i, both in entries.labels.items()} for k in (0, 1))
         edits.append(MergeLabels(image, before, after, entries=entries))
         if entries.session is not None:

@@ -264,9 +264,11 @@ class ProjectSaver:
         """Take back a merge, or merge again: labels, marks and sessions at once."""
         self.ensure_saved()
         edits = (change.edit for change in changes)
-        added = {edit.image: edit.entries for edit in edits if isinstance(edit, MergeLabels)}
         is_undo = any(isinstance(change, ClusterChange) and change.is_undo for change in changes)
-        project.set_merged(added, there=not is_undo)
+        with project.together():
+            for edit in edits:
+                if isinstance(edit, MergeLabels):
+                    project.merged.set_there(edit.image, edit.entries, not is_undo)
 
     def ensure_saved(self) -> None:
         """Raise `AtomicityError` if not all edits are in the project."""

@@ -25,13 +25,13 @@ from ..core.tables.table_cache import TableCache
 from ..core.text import pluralise
 from ..io.readers.lazy_micrograph import LazyMicrograph
 from ..models.analysis import Analysis
-from ..project import MergeReport, Project, ProjectContents
+from ..project import MergedEntries, MergeReport, Project, ProjectContents
 from .analysis_store import AnalysisStore
 from .atom_store import AtomStore
 from .cluster_edits import ClusterEdits
 from .edits import AtomEdit, Edit, ImageContents, RemoveImage, merge_edits
 from .history import NO_STEPS, History, ImageListing, Step, Steps, without_images
-from .project_saver import LABEL_COLUMNS, ProjectSaver
+from .project_saver import ProjectSaver
 from .session_store import PixelSizes, SessionStore
 from .window_images import WindowImages, user_name
 
@@ -225,15 +225,17 @@ class WindowState(WindowImages):
         self.history.ensure_not_blind()
         self._ensure_saved()
         report = self._project.merge(path)
-        self.atoms.skip_to(self._project.atoms.free_ids())
-        self.history.run(merge_edits(report), f"merge {Path(path).name}")
+        self.show_added(report.added, f"merge {Path(path).name}")
         return report
 
-    def show_stored_labels(self) -> None:
-        """Show the labels that count in the project, after others were added to it."""
+    def show_added(
+        self, added: Mapping[str, MergedEntries], description: str, group: object = None
+    ) -> None:
+        """Show what others have said, which the project has already, and remember it as a step."""
         if self._project is not None:
-            images = self.clusters.install_labels(self._project.labels())
-            self.changed.emit(tuple(images), LABEL_COLUMNS, None)
+            self.atoms.skip_to(self._project.atoms.free_ids())
+            self.save_again()
+            self.history.run(merge_edits(added), description, group)
 
     def set_blind(self, on: bool) -> int:
         """Hide or show predictions and the labels of others; blind labels are kept apart.

@@ -39,6 +39,8 @@ from .models import (
 # ---- questions on edits that are not saved, asked before they would be lost
 
 _MAX_NAMES = 3
+_OPENING = "Open another project?", "Opening another project"
+_CLOSING = "Close the project?", "Closing the project"
 _NO_FILE = (
     "A project cannot contain an image without a file. Save the cluster table with all labels as "
     "a file?"
@@ -85,13 +87,13 @@ def _stopped_work(state: WindowState, leaving: str) -> list[str]:
     return lines
 
 
-def may_stop_work(state: WindowState) -> bool:
-    """Return whether another project may be opened; ask as long as work would be stopped."""
+def may_stop_work(state: WindowState, title: str, leaving: str) -> bool:
+    """Return whether a project may be left; ask as long as work would be stopped."""
     answer = None
-    while answer is None and (lines := _stopped_work(state, "Opening another project")):
+    while answer is None and (lines := _stopped_work(state, leaving)):
         work = tasks.work(state)  # kept while the question is open: a task that ends is deleted
         ends = [task.finished for task in work]
-        answer = confirm(front_window(), "Open another project?", "\n\n".join(lines), ends)
+        answer = confirm(front_window(), title, "\n\n".join(lines), ends)
     return answer is not False
 
 
@@ -259,7 +261,7 @@ class Projects:
 
     def _opened(self, found: tuple[Opened, dict[str, str]]) -> None:
         (opened, models), blind = found, self.state.blind
-        if not self.leave():
+        if not self.leave(asked=_OPENING):
             opened.close()
             return
         self._set_notes(opened.notes)
@@ -387,7 +389,7 @@ class Projects:
         """Leave the project because the program ends, and its work in any case."""
         self.leave(stops_work=True)
 
-    def leave(self, *, stops_work: bool = False) -> bool:
+    def leave(self, *, stops_work: bool = False, asked: tuple[str, str] = _CLOSING) -> bool:
         """Save the view and close the project; return False if the user cancels.
 
         The user is asked before work is stopped, unless ``stops_work``.
@@ -395,7 +397,7 @@ class Projects:
         if self._closed:
             return True
         if not (
-            (stops_work or may_stop_work(self.state))
+            (stops_work or may_stop_work(self.state, *asked))
             and all_is_saved(self.state, self.choose_save_path)
             and may_drop_images(self.state)
         ):

@@ -25,7 +25,7 @@ from ....atoms.analysis import AtomAnalysis
 from ....atoms.table import concat_atom_tables
 from ....core.progress import Progress, Stop
 from ....core.text import pluralise
-from ....project import Project, ProjectImage
+from ....project import ProjectImage
 from ....project.packs.filled_packs import Unit
 from ....state.annotator_packs import TakenIn, pack_images, take_in_packs
 from ....state.annotators import Annotations
@@ -53,17 +53,6 @@ _WHICH = {
     THIS: "this image",
     UNREVIEWED: "images without a review",
 }
-
-
-def import_packs(
-    project: Project,
-    paths: Sequence[Path],
-    unit: Unit | None = None,
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> tuple[TakenIn, dict[str, int]]:
-    """Import packs, in a worker."""
-    return take_in_packs(project, paths, progress, stop, unit), project.atoms.free_ids()
 
 
 def make_pack(
@@ -272,7 +261,7 @@ class Packs(QWidget):
             self, "Import packs", str(project.path.parent), PACKS
         )
         if chosen:
-            self._read([Path(path) for path in chosen])
+            self._read([Path(path) for path in chosen], object())
 
     def take_in_folder(self) -> None:
         """Read all that a chosen folder holds."""
@@ -282,27 +271,29 @@ class Packs(QWidget):
         start_in = str(project.path.parent)
         chosen = QFileDialog.getExistingDirectory(self, "Folder of packs and answers", start_in)
         if chosen:
-            self._read([Path(chosen)])
+            self._read([Path(chosen)], object())
 
-    def _read(self, paths: Sequence[Path], unit: Unit | None = None, before: str = "") -> None:
-        """Read packs; ``before`` is the result of those that were chosen with them."""
+    def _read(
+        self,
+        paths: Sequence[Path],
+        group: object,  # of the undo step
+        unit: Unit | None = None,
+        before: str = "",  # result of the packs that were chosen with them
+    ) -> None:
         start(
             self.state,
-            import_packs,
+            take_in_packs,
             self.state.project,
             paths,
-            unit,
+            unit=unit,
             message="Reading packs",
-            on_result=partial(self._taken, before),
+            on_result=partial(self._taken, group, before),
             key="packs in",
             owner=self,
         )
 
-    def _taken(self, before: str, result: tuple[TakenIn, dict[str, int]]) -> None:
-        taken, free = result
-        self.state.atoms.skip_to(free)
-        if len(taken.labelled):
-            self.state.show_stored_labels()
+    def _taken(self, group: object, before: str, taken: TakenIn) -> None:
+        self.state.show_added(taken.added, "import packs", group)
         if len(taken.came):
             self.tolerance.setValue(taken.tolerance_nm)
         unit, doubted = self._choose_unit(taken.in_doubt), list(taken.in_doubt)
@@ -312,7 +303,7 @@ class Packs(QWidget):
         self._show_result(text)
         self.taken.emit()
         if unit is not None:
-            self._read(doubted, unit, text)
+            self._read(doubted, group, unit, text)
 
     def _choose_unit(self, in_doubt: Mapping[Path, str]) -> Unit | None:
         """Ask for the unit of packs; None: they are not imported."""
