@@ -14,9 +14,10 @@ from qtpy.QtWidgets import QApplication, QWidget
 from synthetic import made_up
 
 from napari_atomicity import load
+from napari_atomicity.gui.controls.settings import settings
 from napari_atomicity.gui.docks.adapt.dock import AFTER, BEFORE, MIN_CLUSTERS, Adapt, free_name
 from napari_atomicity.gui.docks.analyse import Classify
-from napari_atomicity.gui.panels.session_labels import session_labels_of
+from napari_atomicity.gui.panels.session_labels import TOGETHER, session_labels_of
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer.models import card_of, classifier_of
 from napari_atomicity.gui.workbench.window import show_analysis
@@ -26,7 +27,7 @@ from napari_atomicity.pipeline.adaptation import runs
 from napari_atomicity.pipeline.adaptation.fine_tuning import MIN_PSEUDO_LABELS
 from napari_atomicity.pipeline.adaptation.settings import AdaptSettings
 from napari_atomicity.pipeline.adaptation.text import format_shift
-from napari_atomicity.pipeline.analysis import analyse
+from napari_atomicity.pipeline.analysis import analyse, classify_clusters
 from napari_atomicity.project import Project
 from napari_atomicity.state.analysis_store import with_predictions
 from napari_atomicity.state.window_state import TaskState
@@ -276,6 +277,32 @@ def test_labelling_the_session_again_changes_nothing_after_an_adaptation(
     for name, session, before in zip(names, told, labelled, strict=True):
         assert state.analysis(name).parameters.get("session") == session
         assert state.table(name).equals(before)
+
+
+def test_images_that_are_labelled_alone_stay_alone_after_an_adaptation(
+    dock, viewer, analysed, press, settle
+):
+    """Their labels are those of a new analysis with the adapted model."""
+    state, names = dock.state, ("field", "other")
+    for name in names:
+        micrograph = replace(analysed.micrograph, name=name)
+        table = analysed.table.assign(image=name)
+        told = {**analysed.parameters, "session": {"images": 2}}  # labelled jointly before
+        show_analysis(
+            viewer, replace(analysed, micrograph=micrograph, table=table, parameters=told)
+        )
+    settle(viewer)
+    settings().setValue(TOGETHER, "false")
+    dock.images.setCurrentText("all images")
+    settle(viewer)
+    press(dock, dock.button)
+    adapted = dock.result.classifier
+    for name in names:
+        found = state.analysis(name)
+        assert set(found.table["model_id"]) == {adapted.card.model_id}
+        alone = classify_clusters(found, adapted)
+        assert "session" not in found.parameters and "session" not in alone.parameters
+        np.testing.assert_allclose(found.table["confidence"], alone.table["confidence"], rtol=1e-4)
 
 
 def test_images_change_together_also_if_one_undoes_at_once(

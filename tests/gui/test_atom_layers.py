@@ -23,6 +23,7 @@ from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers import compat
 from napari_atomicity.gui.viewer.layers.atom_style import GROUP
+from napari_atomicity.gui.viewer.layers.status_line import format_atom
 from napari_atomicity.project import Project
 from napari_atomicity.state.review_queue import ReviewRequest, build
 from napari_atomicity.state.reviewing import Reviewing
@@ -858,6 +859,21 @@ def test_blind_no_candidate_is_seen_and_marks_are_ones_own(opened, viewer, settl
     assert not opened.atoms.marking  # the next click would mark an atom openly
     assert table(opened, "a.tif").index.tolist() == [1, 2, 3, 4]
     assert consistent(opened, "a.tif")
+
+
+def test_blind_marks_are_counted_by_themselves(opened, viewer, settle):
+    """Their ids follow those of hidden atoms, and would tell how many there are."""
+    opened.state.set_blind(True)
+    settle(viewer)
+    opened.atoms.marking = True
+    for number, place in ((1, (40.0, 60.0)), (2, PLACES[2])):
+        click(viewer, *place)
+        (key,) = opened.state.atoms.selection
+        assert key[1] > number
+        assert f"atom {number}: by a person" in compat.text_overlay(viewer).text
+    layer = opened.canvas.layer("a.tif", "atoms")
+    words = {format_atom(row).partition(",")[0] for _, row in layer.features.iterrows()}
+    assert words == {"atom 1", "atom 2"}
 
 
 def test_a_project_that_is_closed_takes_its_layers_along(opened, viewer, settle):

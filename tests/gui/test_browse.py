@@ -226,6 +226,29 @@ def test_a_damaged_file_is_not_tried_again_after_blind_mode(opened, viewer, qtbo
     assert updated(opened).analyse_button.text() == "Analyse all again"
 
 
+def test_pieces_of_an_image_that_is_not_shown_are_classified_when_the_project_is_opened(
+    browse, viewer, morning, qtbot, settle
+):
+    """As after a split in a window that was closed before the model had seen the pieces."""
+    earlier = WindowState()
+    with open_any(morning).project as project:
+        earlier.open_project(project, project.load_all())
+        for name in ("a.tif", "c.tif"):
+            found = analyse_image(load(morning / name))
+            earlier.clusters.set_analysis(found)
+            piece = detect_clusters(load(morning / name)).table.iloc[[0]]  # as measured
+            outline = found.outlines[:1]
+            new = earlier.clusters.replace(name, piece["cluster_id"], piece, outline, "split")
+            assert earlier.table(name).set_index("cluster_id")["label"][new[0]] == ""
+        project.flush()
+    browse.open(str(morning))
+    qtbot.waitUntil(lambda: browse.state.project is not None, timeout=10_000)
+    settle(viewer)
+    assert browse.state.current != "c.tif"
+    for name in ("a.tif", "c.tif"):
+        assert (browse.state.table(name)["label_predicted"] != "").all()
+
+
 def test_another_folder_is_opened_blind_in_a_blind_window(opened, viewer, tmp_path, qtbot, settle):
     other = tmp_path / "other"
     other.mkdir()

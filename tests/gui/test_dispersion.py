@@ -33,7 +33,7 @@ from napari_atomicity.project import Project
 from napari_atomicity.reporting.plots.base import per_cent
 from napari_atomicity.reporting.plots.dispersion import DISPERSION_PLOTS
 from napari_atomicity.state.annotator_packs import set_reviewed
-from napari_atomicity.statistics.points.dispersion import DispersionStatistics as Found
+from napari_atomicity.statistics.points.dispersion import DispersionStatistics as Found, dispersion
 
 LEFT = Qt.MouseButton.LeftButton
 PLAIN = Qt.KeyboardModifier.NoModifier
@@ -605,6 +605,15 @@ def test_the_mean_extent_of_groups_has_an_interval(dock):
     lines = {f.name: f for f in figures(dock.found.dispersion)}
     extent = lines["Group extent, mean"]
     assert extent.value.endswith(" nm") and "–" in extent.interval
+
+
+def test_a_single_unlikely_dimer_has_a_largest_extent():
+    """Fewer than one such group is expected, so there is no mean."""
+    places = np.array([[6.0, 2.0], [8.0, 8.0], [8.0, 8.2]])
+    window = np.ones((90, 100), bool)
+    found = dispersion(places, window, 0.15, simulations=0, probabilities=np.array([0.9, 0.5, 0.5]))
+    extent = {f.name: f for f in figures(found)}["Group extent, mean"]
+    assert (extent.value, extent.interval) == ("–", "largest 0.2 nm")
 
 
 def test_the_metal_loading_follows_the_form_without_a_new_computation(

@@ -6,11 +6,13 @@ import itertools
 
 from every_dock import all_docks
 from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QTableView, QWidget
 from synthetic import made_up
 
 from napari_atomicity.gui.controls.forms import CollapsibleSection
 from napari_atomicity.gui.controls.shortcuts import FocusRing
+from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.panels.dock_windows import show_dock
 from napari_atomicity.gui.panels.workbench_bar import WorkbenchBar, workbench_bar
 from napari_atomicity.gui.viewer.binding import binding_of
@@ -70,3 +72,17 @@ def test_tab_walks_every_dock_in_reading_order_and_shows_where_it_is(viewer, mod
     assert not traps, "Tab never leaves them"
     rings = [r for r in window.findChildren(FocusRing) if r.isVisible()]
     assert len(rings) == 1
+
+
+def test_a_button_that_is_disabled_while_it_works_gives_the_focus_to_the_canvas(
+    viewer, image_layer, model, settle, qtbot
+):
+    """The keys label clusters there; Qt would give it to the next control of the dock."""
+    dock = Analyse(viewer)
+    viewer.window.add_dock_widget(dock, name="Analyse")
+    QApplication.setActiveWindow(viewer.window._qt_window)
+    qtbot.waitUntil(dock.button.isEnabled)
+    dock.button.setFocus()
+    QTest.keyClick(dock.button, Qt.Key.Key_Space)
+    settle(viewer)
+    assert QApplication.focusWidget() is viewer.window._qt_viewer.canvas.native

@@ -537,6 +537,20 @@ def test_a_click_in_the_history_goes_there(shown, state, unfolded, press, qtbot,
     qtbot.waitUntil(lambda: history.model.rowCount() == 7)
 
 
+def test_answers_that_a_click_in_the_history_undoes_are_not_skipped(
+    shown, state, unfolded, press, qtbot
+):
+    history, review = unfolded.history, start(unfolded)
+    first, n = review.key, len(state.history)
+    press(KEY.Key_1, KEY.Key_2, KEY.Key_3)
+    qtbot.waitUntil(lambda: history.model.rowCount() == n + 4)
+    for row, n_done in ((n, 0), (n + 3, 3), (n, 0)):
+        with qtbot.waitSignal(history.gone):
+            history.view.clicked.emit(history.model.index(row))
+        assert (review.n_done, review.n_skipped) == (n_done, 0)
+    assert review.key == first
+
+
 def test_after_a_click_in_the_history_nothing_is_selected_that_is_not_in_sight(
     shown, state, unfolded, qtbot
 ):

@@ -97,6 +97,15 @@ def test_images_of_a_folder_are_a_session(opened):
     assert text.endswith("session morning")
 
 
+def test_the_tooltip_of_an_image_has_all_lines_in_full(opened):
+    """A narrow list cuts the ends of the lines."""
+    opened.state.sessions.group_sample(["a.tif"], "x" * 200)
+    row = updated(opened).model.rows[0]
+    assert row.name and row.size and "x" * 200 in row.session
+    for line in (row.name, row.size, row.session, row.words):
+        assert line in row.tooltip.splitlines()
+
+
 def test_after_the_menu_of_another_row_the_shown_image_is_selected(opened, viewer, settle, qtbot):
     click_row(opened, 0)
     settle(viewer)

@@ -343,6 +343,7 @@ def test_the_curve_is_seen_on_dark_and_on_light(dock, ground):
     assert curve.accessibleDescription().startswith("epoch 3 of")
     (loss,) = curve.figure.axes
     # Of the second epoch, which has the least held-out loss, the weights are kept.
-    title = "Loss of epoch 2: held out 0.500, training 0.600 (dashed)"
-    assert loss.get_title(loc="left") == title
+    assert loss.get_title(loc="left") == "Held out 0.500, training 0.600 (dashed)"
+    assert loss.get_xlabel().startswith("Loss at epoch 3 of ")
+    assert loss.get_xlabel().endswith("; kept: 2")
     assert [line.get_xdata()[0] for line in loss.lines if line.get_linestyle() == ":"] == [2]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -26,9 +28,11 @@ from napari_atomicity.reporting.plots.registry import (
     plot_figure,
     save_plot,
     scales_of,
+    style,
 )
-from napari_atomicity.reporting.plots.session import describe_class_fit
+from napari_atomicity.reporting.plots.session import describe_class_fit, draw_session_scale
 from napari_atomicity.reporting.plots.sizes import bin_width, cuts_nm, intensity_line, misclassified
+from napari_atomicity.reporting.plots.training import draw_learning_curve
 from napari_atomicity.statistics.intervals import wilson_interval
 from napari_atomicity.statistics.ratios.ratio_notes import FITS
 from napari_atomicity.statistics.ratios.ratios import counted
@@ -63,6 +67,34 @@ def two_classes(n: int = 40) -> pd.DataFrame:
 
 def made(name: str, table: pd.DataFrame, **context) -> pd.DataFrame:
     return PLOTS[name].data(table, **{"classes": ["Pt19", "Pt70"], "n_bootstrap": 50, **context})
+
+
+def fits_in_a_narrow_dock(draw) -> bool:
+    """Return whether the titles of a figure of 300 pixels are not cut."""
+    look = Look(font_pt=9)
+    with style(look):
+        figure = Figure((300 / 96, 330 / 96), dpi=96)
+        canvas = FigureCanvasAgg(figure)
+        draw(figure, look)
+        canvas.draw()
+        assert all(axes.get_title(loc="left") for axes in figure.axes)
+        return all(axes._left_title.get_window_extent().x1 < 300 for axes in figure.axes)
+
+
+def test_titles_of_the_scale_of_a_session_fit_in_a_narrow_dock():
+    grid = np.linspace(3, 5, 200)
+    posterior = np.exp(-0.5 * ((grid - 4) / 0.05) ** 2)
+    images = [SimpleNamespace(log_scale=[4.0]), SimpleNamespace(log_scale=[4.1])]
+    scale = SimpleNamespace(posterior=posterior, grid=grid, spread=0.1, images=images)
+    summary = SimpleNamespace(
+        scale=scale, sources=[], images=["a", "b"], known={"a": {}}, unfit=lambda: ["b"]
+    )
+    assert fits_in_a_narrow_dock(partial(draw_session_scale, summary=summary))
+
+
+def test_the_title_of_a_learning_curve_fits_in_a_narrow_dock():
+    history = [{"loss": 0.123, "held_out_loss": 0.123} for _ in range(100)]
+    assert fits_in_a_narrow_dock(partial(draw_learning_curve, history=history))
 
 
 # ---- diameters

@@ -113,6 +113,15 @@ def test_no_mixture_is_likelier(n_classes, n, seed):
             assert gradient.max() < 1 + 1e-7
 
 
+@pytest.mark.parametrize("method", ADJUSTED)
+def test_the_fraction_of_a_class_that_does_not_occur_is_zero(method):
+    """It is no small number, as 3.9e-13, which a table of ratios would contain."""
+    p = measured(np.zeros(60, int), np.random.default_rng(0))
+    found = fractions(clusters(p), method)
+    assert found[2] == 0
+    assert found.sum() == pytest.approx(1)
+
+
 # ---- properties
 @st.composite
 def tables(draw):

@@ -62,9 +62,13 @@ def with_predictions(analysis: Analysis, result: Analysis) -> Analysis:
 
 
 def _parameters(analysis: Analysis, result: Analysis) -> dict[str, Any]:
-    """Of a new classification; what clusters were linked by is that of the clusters at hand."""
+    """Of a new classification; what clusters were linked by is that of the clusters at hand.
+
+    What a session told of the labels before ends with them.
+    """
+    own = {k: v for k, v in analysis.parameters.items() if k != "session"}
     told = {k: v for k, v in result.parameters.items() if k != MOVIE}
-    return {**analysis.parameters, **told}
+    return {**own, **told}
 
 
 def _unpredicted(table: pd.DataFrame) -> pd.DataFrame:

@@ -412,7 +412,7 @@ class Reviewing:
         """Select the cluster and bring it into view; `keep`: others that are selected stay so."""
         keep = keep and self.others_are_selected
         if self.is_there or keep:
-            with self._selecting():
+            with self.selecting():
                 if not keep:
                     self.state.select([self.key])
                 selected = self.state.selection
@@ -421,7 +421,7 @@ class Reviewing:
         self.moved.emit()
 
     @contextmanager
-    def _selecting(self) -> Iterator[None]:
+    def selecting(self) -> Iterator[None]:
         """Within the block, a change of the selection is no click by which a person goes there."""
         before, self._ignores_selection = self._ignores_selection, True
         try:
@@ -454,7 +454,7 @@ class Reviewing:
     def following_changes(self) -> Iterator[None]:
         """After the block, show what was shown before the step: for undo and redo."""
         self._changed.clear()
-        with self._selecting():
+        with self.selecting():
             yield
             self.state.finish()  # a long step takes turns, and nothing has changed before its end
         self.go_to_changed()

@@ -51,6 +51,12 @@ class Panel(FollowingWidget):
             self.state, function, *args, on_result=on_result, key=key, owner=owner, **options
         )
 
+    def enable(self, widget: QWidget, on: bool) -> None:
+        """Enable a widget or not; Qt would give its focus to the next control of the window."""
+        if not on and widget.hasFocus():
+            focus_canvas(self.binding.viewer)
+        widget.setEnabled(on)
+
     def attempt(self, read: Callable[[], Any]) -> Any:
         """Return the value of a form, or None with a message where an entry is not valid."""
         try:
@@ -138,7 +144,7 @@ class Dock(Panel):
         idle = not busy(self.state)
         for widget, condition in self._conditions:
             holds = None if condition is None else condition()
-            widget.setEnabled(idle and (holds is None or holds()))
+            self.enable(widget, idle and (holds is None or holds()))
 
     @property
     def scroll_area(self) -> QScrollArea | None:

@@ -171,7 +171,7 @@ class _Step(ImagePanel):
 
     def show_status(self) -> None:
         possible = may_analyse(self.state) and self.is_possible()
-        self.button.setEnabled(possible and not busy(self.state))
+        self.enable(self.button, possible and not busy(self.state))
 
 
 class DetectStep(_Step):

@@ -355,6 +355,7 @@ class Binding:
                 viewer.layers.remove(known.source)
         for image in list(canvas.layers):
             self.clusters.show(image)
+        self.manual_editing.classify_opened()
         beside = [layer for layer in canvas.image_layers() if canvas.image_of(layer) is None]
         if beside and self.state.project is None and not any(x.visible for x in beside):
             self.current_image.uncover(beside[-1])  # the project covered it

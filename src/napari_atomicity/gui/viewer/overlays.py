@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from operator import is_
@@ -96,6 +96,23 @@ def classify_some(
         return embed_clusters(analysis, classifier, stop)
     except AtomicityError:
         return analysis
+
+
+def classify_each(
+    analyses: Iterable[Analysis],  # a few clusters of each of some images
+    emit: Callable[[Analysis], None],
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> None:
+    """Classify a few clusters of each image; the first error is raised after the last image."""
+    errors = []
+    for analysis in analyses:
+        try:
+            emit(classify_some(analysis, None, progress, stop))
+        except AtomicityError as error:  # other images may have their files and models
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 def class_map_images(

@@ -81,7 +81,8 @@ def adapt(
     device: torch.device | None = None,  # where to compute; the CPU if None
     progress: Progress | None = None,
     stop: Stop | None = None,
-    # The adapted model labels the images of each jointly; None if all images are one session
+    # The adapted model labels the images of each jointly, and others alone; None if all images
+    # are one session
     sessions: Sequence[AcquisitionSession] | None = None,
 ) -> Adaptation:
     """Fine-tune a model on the clusters of some images.

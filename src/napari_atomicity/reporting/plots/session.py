@@ -324,7 +324,7 @@ def _draw_images(axes: Any, look: Look, summary: SessionSummary, best: np.ndarra
     ):
         axes.plot(best[rows], height[rows], marker, color=colour, markersize=0.5 * size, alpha=0.8)
     texts = ["Images"]
-    texts += ["known sample: diamond"] if known.any() else []
-    texts += ["does not fit: cross"] if unfit.any() else []
+    texts += ["◆ known sample"] if known.any() else []  # short: they fit in a narrow dock
+    texts += ["× does not fit"] if unfit.any() else []
     axes.set_title(", ".join(texts))
     axes.set(ylim=(0, 1), yticks=())

@@ -39,8 +39,8 @@ def _last_epoch(history: Sequence[dict[str, float]]) -> int:
 def draw_learning_curve(figure: Figure, look: Look, history: Sequence[dict[str, float]]) -> None:
     """Draw the losses on training images (dashed) and on held-out images.
 
-    A vertical line marks the epoch whose weights are kept, and the title has its losses. The
-    accuracy is not drawn; see `describe_training`.
+    A vertical line marks the epoch whose weights are kept, and the title has its losses; it fits
+    in a narrow dock. The accuracy is not drawn; see `describe_training`.
     """
     training, held_out = (
         np.array([epoch[key] for epoch in history]) for key in ("loss", "held_out_loss")
@@ -50,11 +50,10 @@ def draw_learning_curve(figure: Figure, look: Look, history: Sequence[dict[str, 
     losses = np.concatenate([training, held_out])
     highest = 1.05 * float(losses[np.isfinite(losses)].max(initial=0.0)) or 1.0
     kept = len(held_out) - 1 - held_out[::-1].argmin()  # the last of equal ones
-    values = f"held out {held_out[kept]:.3f}, training {training[kept]:.3f} (dashed)"
-    axes.set_title(f"Loss of epoch {epoch[kept]}: {values}")
+    axes.set_title(f"Held out {held_out[kept]:.3f}, training {training[kept]:.3f} (dashed)")
     axes.set(ylim=(0, highest), yticks=(0, highest), yticklabels=("0", f"{highest:.2g}"))
     draw_line(axes, look, epoch, training, _TRAINING, linestyle="--")
     draw_line(axes, look, epoch, held_out, _HELD_OUT)
     axes.axvline(epoch[kept], color=look.ink, alpha=0.6, linewidth=0.8, ls=":")
-    axes.set(xlim=(0, n), xlabel=f"Epoch {len(history)} of {n}")
+    axes.set(xlim=(0, n), xlabel=f"Loss at epoch {len(history)} of {n}; kept: {epoch[kept]}")
     axes.locator_params(axis="x", nbins=5, integer=True)

@@ -145,6 +145,8 @@ MIN_CLIPPED_FRACTION = 0.01
 """Mean fraction of clipped pixels of the clusters of an image from which that is noted."""
 MIN_SATURATED_FRACTION = 0.5
 """Median fraction from which fractions of the classes are withheld."""
+MIN_ADJUSTED_FRACTION = 1e-6
+"""Adjusted fractions below it are 0, which the likelihood approaches slowly."""
 COLUMNS = [column.name for column in RATIO_SCHEMA]
 """Columns of a table of ratios; see `core.tables.columns`."""
 
@@ -266,6 +268,7 @@ class _Method:
             low, high = widen_interval(fraction, low, high, errors, self.level)
         else:
             fraction, resampled = self.estimate(evidence)
+            fraction = np.where(fraction < MIN_ADJUSTED_FRACTION, 0.0, fraction)
             min_factor = float(np.median(factor))
             low, high = adjusted_interval(fraction, n, resampled, self.level, min_factor)
         if evidence.solutions:

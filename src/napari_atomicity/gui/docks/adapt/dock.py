@@ -369,7 +369,7 @@ class Adapt(Dock):
             self.device.currentData(),
             self.pseudo_labels.currentData(),
             accept_unchecked,
-            self.state.sessions.groups() if labels_together() else None,
+            self.state.sessions.groups() if labels_together() else (),
             message="Adapting",
             on_result=self._done,
             key="adapt",

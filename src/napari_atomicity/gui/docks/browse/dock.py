@@ -383,7 +383,7 @@ class Browse(Dock):
         self.analyse_button.setText(f"Analyse all{again}")
         free = not busy(state) or bool(tasks.running(state, "survey"))
         possible = bool(n) and free and not (self.batch.running or state.read_only or state.blind)
-        self.analyse_button.setEnabled(possible)
+        self.enable(self.analyse_button, possible)
         self.label_action.setEnabled(possible)
 
     def _waiting(self) -> list[str]:

@@ -105,9 +105,9 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
     if known_shape is None and image is None:
         known_shape = micrograph.shape
     row = Row(name, format_size(known_shape, micrograph.pixel_size_nm))
-    path = "" if micrograph.path is None else f"\n{micrograph.path}"
+    path = "" if micrograph.path is None else str(micrograph.path)
     if image is not None and image.error:
-        return replace(row, state="failed", words=reason_of(image), tooltip=f"{image.error}{path}")
+        return replace(row, state="failed", words=reason_of(image), tooltip=path)
     atoms = state.atoms.of(name)
     if atoms is not None and atoms.analysis is None and not atoms.marks:
         atoms = None  # nobody has looked for them, or a blind annotator has not
@@ -116,8 +116,7 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
         n_atoms = pluralise(0, "atom")
     if analysis is None:
         words = "new" if micrograph.pixel_size_nm or known_shape is None else "needs a pixel size"
-        tooltip = f"{n_atoms or 'Not analysed yet'}{path}"
-        return replace(row, words=n_atoms or words, tooltip=tooltip)
+        return replace(row, words=n_atoms or words, tooltip=path)
     # As arrays: there may be hundreds of images.
     counted, more = without_excluded(analysis.table)
     n, reviewed = count_clusters(counted)
@@ -131,15 +130,13 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
     words += f", {n_atoms}" if n_atoms else ""
     words += ", pixel size changed: analyse again" if state.pixel_sizes.has_changed(name) else ""
     model = "" if state.blind else model_id_of(analysis)
-    by = f"\nlabels by {model}" if model else ""  # too long for the row
+    by = f"labels by {model}" if model else ""  # too long for the row
     merged = merge_tracks(counted)  # each track counts once, as in Ratios
     whole = ~merged["touches_border"].to_numpy(bool)
     shares = shares_of(merged["label"].to_numpy(object)[whole].tolist(), state.classes())
     said = ", ".join(f"{c} {100 * share:.0f} %" for c, share in shares)
-    return replace(
-        row, state="analysed", words=words, shares=shares,
-        tooltip=f"{name}: {found}, reviewed {reviewed} of {n}\n{said}{by}{path}",
-    )  # fmt: skip
+    details = "\n".join(filter(None, (f"reviewed {reviewed} of {n}", said, by, path)))
+    return replace(row, state="analysed", words=words, shares=shares, tooltip=details)
 
 
 def reason_of(image: ProjectImage) -> str:
@@ -281,11 +278,10 @@ class ImageModel(QAbstractListModel):
                 return Row(name)
             row = row_of(self.state, self._files.get(name), name)
             session = self._session_texts.get(name, "")
+            # All lines in full: a narrow list cuts their ends.
+            lines = filter(None, (row.name, row.size, session, row.words, row.tooltip))
             self._rows[name] = replace(
-                row,
-                session=session,
-                tooltip=f"{row.tooltip}\n{session}",
-                thumbnail=self._thumbnail(name),
+                row, session=session, tooltip="\n".join(lines), thumbnail=self._thumbnail(name)
             )
         return self._rows[name]
 

@@ -195,7 +195,7 @@ def _shares(found: DispersionStatistics, row: dict[str, Any], level: str) -> lis
         )
         for i, (kind, share) in enumerate(found.shares.items())
     ]
-    n = row["groups"]
+    n, largest = row["groups"], with_unit(row["group_extent_max_nm"], "nm")
     return [
         *lines,
         DispersionFigure(
@@ -207,11 +207,13 @@ def _shares(found: DispersionStatistics, row: dict[str, Any], level: str) -> lis
         DispersionFigure(
             "Group extent, mean",
             with_unit(row["group_extent_mean_nm"], "nm"),
-            interval(row["group_extent_mean_low_nm"], row["group_extent_mean_high_nm"]),
+            interval(row["group_extent_mean_low_nm"], row["group_extent_mean_high_nm"])
+            or (f"largest {largest}" if largest != NONE else ""),
             "Mean of the largest distance between two atoms of a group, centre to centre, of "
             f"groups of two or more atoms; {level} interval by a bootstrap of blocks. Candidates "
-            "below the threshold count with their probability. Largest extent above the threshold: "
-            f"{with_unit(row['group_extent_max_nm'], 'nm')}.",
+            "below the threshold count with their probability: there is no mean if fewer than one "
+            "such group is expected, and no interval if fewer than two are. Largest extent above "
+            f"the threshold: {largest}.",
         ),
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import datetime
 from html import escape
 from typing import Any
@@ -124,6 +125,7 @@ class EditHistory(FollowingWidget):
     def __init__(self, binding: Binding) -> None:
         super().__init__(binding.refresher)
         self.state = binding.state
+        self._label_mode = binding.label_mode
         self.model = HistoryModel(self)
         self.view = _List()
         self.view.setModel(self.model)
@@ -174,7 +176,11 @@ class EditHistory(FollowingWidget):
             self.gone.emit()
             return
         self._expected = here + (1 if self._goal > here else -1)
-        if not attempt(lambda: self.state.history.go_to(self._expected), self.gone.emit):
+        review = self._label_mode.review
+        # What is selected again is no click by which a person goes on in a review.
+        with nullcontext() if review is None else review.selecting():
+            done = attempt(lambda: self.state.history.go_to(self._expected), self.gone.emit)
+        if not done:
             return
         if not self.state.busy and len(self.state.history) == here:  # nothing to do again
             self.gone.emit()

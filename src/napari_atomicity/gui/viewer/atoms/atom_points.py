@@ -58,7 +58,8 @@ class AtomPoints(PointsDisplay):
         if known.points[ATOMS].layer is not None or (atoms is not None and len(table)):
             size_nm = 1.0 if atoms is None else atoms.pixel_size_nm
             properties = atom_style.properties(table, size_nm, self._colour_by)
-            known.points[ATOMS].write(table, atom_style.features(table), properties, size_nm)
+            features = atom_style.features(table, self._canvas.state.blind)
+            known.points[ATOMS].write(table, features, properties, size_nm)
             self.write_selection(image)
         self._support.write(known)
 

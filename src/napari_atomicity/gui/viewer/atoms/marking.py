@@ -34,7 +34,7 @@ from ..clusters.label_actions import EditActions
 from ..clusters.labelling import KeyMode, LabelMode, focus_canvas
 from ..clusters.regions import drawing_text
 from ..layers import compat
-from ..layers.atom_style import contains, pixel_at
+from ..layers.atom_style import contains, numbers, pixel_at
 from .atom_points import OUTSIDE_IMAGE, AtomPoints
 
 _CLICK_PX = 4
@@ -319,6 +319,7 @@ def format_marking(state: WindowState, image: str | None) -> str:
     first += f"   {pluralise(n, 'atom')}"
     first += f", {n_uncertain} uncertain" if n_uncertain else ""
     ids = [i for name, i in state.atoms.selection if name == image]
+    table = table.assign(number=numbers(table, state.blind))
     chosen = table[table["atom_id"].isin(ids)]
     return "\n".join(
         [
@@ -335,7 +336,7 @@ def _format_selected(rows: pd.DataFrame) -> str:
         return f"{len(rows)} selected"
     row = rows.iloc[0]
     origin = "by a person" if row["origin"] == PERSON else f"{row['confidence']:.0%}"
-    return f"atom {row['atom_id']}: {origin}{', uncertain' if row['uncertain'] else ''}"
+    return f"atom {row['number']}: {origin}{', uncertain' if row['uncertain'] else ''}"
 
 
 def _has_atom_at(table: pd.DataFrame, frame: int, y: float, x: float, size_nm: float) -> bool:

@@ -19,7 +19,7 @@ from ....state.window_state import WindowState
 from ... import tasks
 from ...controls.questions import attempt, show_info
 from ..layers.layers import ImageLayers
-from ..overlays import Engine, classify_some, measure_places, split_or_merge
+from ..overlays import Engine, classify_each, classify_some, measure_places, split_or_merge
 
 THERE_ALREADY = "There is a cluster already. It is selected."
 _SAME_PLACE = 0.25
@@ -213,6 +213,21 @@ class ManualEditing:
             key=f"classify new of {image}",
             about=image,
         )
+
+    def classify_opened(self) -> None:
+        """Classify such clusters in all images of a project that was opened: they count, too."""
+        found = [self.state.analysis(image) for image in self.state.images]
+        waiting = [only(a, new) for a in found if a is not None and (new := unclassified(a))]
+        if waiting and not self.state.blind:
+            tasks.start(
+                self.state,
+                classify_each,
+                waiting,
+                message="Classifying new clusters",
+                on_result=lambda _: None,
+                on_part=self.state.clusters.add_predictions,
+                key="classify new",
+            )
 
 
 def _at_the_same_place(known: pd.DataFrame, added: pd.DataFrame) -> list[int]:

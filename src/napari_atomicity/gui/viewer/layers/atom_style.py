@@ -46,6 +46,8 @@ FEATURES = (
     "uncertain",
 )
 """Columns of the table that the points show in napari's own features table."""
+NUMBER = "number"
+"""Feature: the number by which texts call an atom."""
 
 # Wider than the full width at half maximum: a ring leaves the atom to be seen in it.
 _RING_PER_SIGMA = 1.6 * 2.355
@@ -90,9 +92,18 @@ def _colours(table: pd.DataFrame, colour_by: str) -> np.ndarray:
     return found.reshape(-1, 3)[codes]
 
 
-def features(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns of the table that are features of the points."""
-    return table[list(FEATURES)].reset_index(drop=True)
+def features(table: pd.DataFrame, blind: bool = False) -> pd.DataFrame:
+    """Return the features of the points: columns of the table, and the numbers of the atoms."""
+    return table[list(FEATURES)].assign(**{NUMBER: numbers(table, blind)}).reset_index(drop=True)
+
+
+def numbers(table: pd.DataFrame, blind: bool) -> np.ndarray:
+    """Return the numbers by which texts call atoms; blind ones are counted by themselves.
+
+    Their ids follow those of the atoms that are hidden, and would tell how many there are.
+    """
+    ids = table["atom_id"].to_numpy(int)
+    return np.argsort(np.argsort(ids)) + 1 if blind else ids
 
 
 def legend(table: pd.DataFrame, colour_by: str) -> list[tuple[str, str]]:

@@ -31,7 +31,8 @@ class PointsKind:
 
 
 CLUSTERS = PointsKind("clusters", 4, "cluster_id", point_style.ALL_FEATURES, 3.0, format_cluster)
-ATOMS = PointsKind("atoms", 6, "atom_id", atom_style.FEATURES, 2.5, format_atom, reach_px=6)
+_ATOM_FEATURES = (*atom_style.FEATURES, atom_style.NUMBER)
+ATOMS = PointsKind("atoms", 6, "atom_id", _ATOM_FEATURES, 2.5, format_atom, reach_px=6)
 SELECTION_COLOUR = (1.0, 1.0, 1.0)
 """Border of selected points; no class has this colour."""
 # The borders are written again once their width on the screen is wrong by this factor.

@@ -52,7 +52,7 @@ def format_cluster(row: pd.Series) -> str:
 
 def format_atom(row: pd.Series) -> str:
     """Format the features of an atom for the status line."""
-    words = [f"atom {int(row['atom_id'])}" if row["atom_id"] > 0 else "new atom"]
+    words = [f"atom {int(row['number'])}" if row["atom_id"] > 0 else "new atom"]
     words += [str(row["species"] or ""), "uncertain" if row["uncertain"] else ""]
     if math.isfinite(row["confidence"]):
         words.append(f"probability {100 * row['confidence']:.0f} %")
