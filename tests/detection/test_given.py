@@ -130,7 +130,7 @@ def test_the_parts_of_a_mask_are_objects(image):
     assert len(detect(image, given=GivenOutlines("a", labels=mask)).table) == 2
 
 
-@pytest.mark.parametrize(("frames", "message"), [((None,), "no frame"), ((2,), "frame 3")])
+@pytest.mark.parametrize(("frames", "message"), [((None,), "no frame"), ((2,), "frame 2")])
 def test_objects_of_a_movie_say_their_frame(movie, frames, message):
     with pytest.raises(AtomicityError, match=f"{message}, but movie has 2 frames"):
         outlines_by_frame(given(square(9, 9), frames=frames), movie)

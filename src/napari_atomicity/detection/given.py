@@ -63,10 +63,10 @@ def outlines_by_frame(
     for number, (polygon, frame) in enumerate(zip(given.polygons, given.frames, strict=True), 1):
         index = 0 if micrograph.n_frames == 1 else frame
         if index is None or not 0 <= index < micrograph.n_frames:
-            where = "no frame" if frame is None else f"frame {frame + 1}"
+            where = "no frame" if frame is None else f"frame {frame}"
             raise AtomicityError(
                 f"object {number} belongs to {where}, but {micrograph.name} has "
-                f"{micrograph.n_frames} frames",
+                f"{micrograph.n_frames} frames, from 0",
                 given.source,
                 "Store the position in the stack with each object",
             )

@@ -240,7 +240,7 @@ def dispute_lines(table: pd.DataFrame) -> list[tuple[str, ...]]:
     results = {None: "–", True: "atom", False: "none"}
     return [
         (
-            row.image if not row.frame else f"{row.image}, frame {row.frame + 1}",
+            f"{row.image}, frame {row.frame}" if row.frame else row.image,  # type: ignore[str-bytes-safe]
             f"{row.posterior:.2f}",
             f"{row.n_marked} of {row.n_looked}",
             results[None if row.model is None else bool(row.model)],
