@@ -150,8 +150,9 @@ def unclassified(analysis: Analysis) -> list[int]:
 
     Where a model has withheld a label, or can give none, there is a model without a label.
     """
-    table = analysis.table
-    if not tables.classes_of(table):
+    unseen = (analysis.column("label_predicted") == "") & (analysis.column("model_id") == "")
+    # Tables of a project just opened are made when they are used: not for each of its images.
+    if not unseen.any() or not tables.classes_of(analysis.table):
         return []
-    unseen = (table["label_predicted"] == "") & (table["model_id"] == "")
-    return table.loc[unseen, "cluster_id"].tolist()
+    ids: list[int] = analysis.column("cluster_id")[unseen].tolist()
+    return ids

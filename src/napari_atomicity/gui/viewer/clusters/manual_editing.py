@@ -217,7 +217,8 @@ class ManualEditing:
     def classify_opened(self) -> None:
         """Classify such clusters in all images of a project that was opened: they count, too."""
         found = [self.state.analysis(image) for image in self.state.images]
-        waiting = [only(a, new) for a in found if a is not None and (new := unclassified(a))]
+        classified = [a for a in found if a is not None and a.model_id]
+        waiting = [only(a, new) for a in classified if (new := unclassified(a))]
         if waiting and not self.state.blind:
             tasks.start(
                 self.state,
