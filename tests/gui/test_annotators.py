@@ -497,6 +497,73 @@ def test_marks_that_undo_has_brought_back_are_the_same(
     assert not dock.hint.text()
 
 
+def removal_of(dock: Annotators, name: str):
+    [action] = [a for a in dock.looked.remove_button.menu().actions() if a.text() == name]
+    return action
+
+
+def test_nothing_is_taken_or_written_from_a_comparison_of_other_marks(
+    opened, project, settle, viewer, monkeypatch
+):
+    three(project)
+    monkeypatch.setattr(results, "confirm", lambda *a: True)
+    dock = opened()
+    click(dock.button)
+    settle(viewer)
+    buttons = {dock.disputes.take_button: "Replace the atoms", dock.export_button: "Write agree"}
+    reason = "Marks have changed since: compare again."
+
+    def assert_outdated(outdated: bool) -> None:
+        for button, tooltip in buttons.items():
+            assert button.isEnabled() is not outdated
+            assert button.toolTip().startswith(reason if outdated else tooltip)
+        assert dock.results.outdated.isVisible() is outdated
+        assert dock.disputes.words.text().endswith(reason) is outdated
+
+    assert_outdated(False)
+    removal_of(dock, "Cleo").trigger()
+    settle_soon(dock, settle, viewer)
+    assert_outdated(True)
+    workbench_bar(viewer).history.undo.click()
+    settle_soon(dock, settle, viewer)
+    assert_outdated(False)
+    for name in ("Ada", "Bo", "Cleo"):
+        removal_of(dock, name).trigger()
+        settle_soon(dock, settle, viewer)
+        assert_outdated(True)
+    for _ in range(2):
+        workbench_bar(viewer).history.undo.click()
+    settle_soon(dock, settle, viewer)
+    assert_outdated(True)
+    click(dock.button)
+    settle(viewer)
+    assert_outdated(False)
+    assert [line[0] for line in dock.results.raters.lines] == ["Bo", "Cleo"]
+
+
+def test_marks_that_change_while_the_question_is_open_are_not_taken(
+    opened, project, settle, viewer, monkeypatch
+):
+    three(project)
+    dock = opened()
+    finds(dock)
+    before = dock.state.atoms.table("a.tif")
+
+    def answer(*_: object) -> bool:
+        project.atoms.set_annotation("a.tif", "Cleo", None)
+        dock.refresh_now()
+        settle(viewer)
+        return True
+
+    monkeypatch.setattr(docks, "confirm", answer)
+    click(dock.button)
+    settle(viewer)
+    click(dock.disputes.take_button)
+    settle(viewer)
+    pd.testing.assert_frame_equal(dock.state.atoms.table("a.tif"), before)
+    assert said() == "Marks have changed since: compare again."
+
+
 def test_the_comparison_is_in_sight_where_annotators_are_a_part_of_review(
     make_napari_viewer, project, settle, qtbot
 ):

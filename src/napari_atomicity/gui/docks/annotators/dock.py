@@ -56,6 +56,10 @@ from .text import WHY, dispute_lines
 
 _KIND = "disputed position"
 _MARK_NM = 0.8
+_TAKE = (
+    "Replace the atoms of the images by the consensus. Positions with a posterior of 0.25 to 0.75 "
+    "are set as uncertain. Asks first; one undo step per image."
+)
 
 
 class Disputes(QWidget):
@@ -77,6 +81,7 @@ class Disputes(QWidget):
         super().__init__(parent)
         self.binding, self.state = binding, binding.state
         self.compared: AnnotatorComparison | None = None
+        self.outdated = ""
         self.shown = pd.DataFrame()
         self.why = ComboBox()
         self.why.setAccessibleName("Which places")
@@ -90,10 +95,6 @@ class Disputes(QWidget):
         self.view.clicked.connect(self._on_clicked)
         self.view.activated.connect(self._on_clicked)
         self.take_button = QPushButton("Take the consensus")
-        self.take_button.setToolTip(
-            "Replace the atoms of the images by the consensus. Positions with a posterior of 0.25 "
-            "to 0.75 are set as uncertain. Asks first; one undo step per image."
-        )
         self.take_button.clicked.connect(self.take)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -122,8 +123,14 @@ class Disputes(QWidget):
         if compared is None:
             self._unmark()
         self.setVisible(compared is not None)
+        self.show_outdated("")
+
+    def show_outdated(self, why: str) -> None:
+        """Say why the comparison is outdated, whose consensus can't be taken then; "": it isn't."""
+        self.outdated, compared = why, self.compared
         several = compared is not None and len(compared.consensus.annotators) > 1
-        self.take_button.setEnabled(several and not self.state.read_only)
+        self.take_button.setEnabled(several and not self.state.read_only and not why)
+        self.take_button.setToolTip(why or _TAKE)
         self._show()
 
     def _show(self, *_: object) -> None:
@@ -136,12 +143,13 @@ class Disputes(QWidget):
         n = len(table)
         lone = int((table["n_marked"] == 0).sum()) if n else 0
         of_model = f", {lone} of them found only by the model" if lone else ""
-        self.words.setText(
+        words = (
             f"{pluralise(n, 'position')} with disagreement{of_model}. Click one to centre the view "
             "on it."
             if n
             else "No position matches."
         )
+        self.words.setText(f"{words} {self.outdated}".rstrip())
         self.view.setVisible(n > 0)
 
     # ---- going there
@@ -208,6 +216,9 @@ class Disputes(QWidget):
         """Measure the atoms of the consensus, and replace those of the images, once confirmed."""
         if self.compared is None or not self._confirm_taking(self.compared.annotations):
             return
+        if self.outdated:  # found out while the question was open
+            show_info(self.outdated)
+            return
         images = {image for image, _ in self.compared.annotations.fields.values()}
         start(
             self.state,
@@ -269,6 +280,11 @@ class Disputes(QWidget):
 
 
 BLIND = "Leave blind mode to compare your marks with those of others."
+OUTDATED = "Marks have changed since: compare again."
+_EXPORT = (
+    "Write agreement.json (statistics), consensus.csv (positions with posterior) and marks.csv "
+    "into a folder, as `atomicity consensus` does."
+)
 
 
 def compare_with_model(
@@ -318,11 +334,7 @@ class Annotators(Dock):
         self.hint = self.add(wrapped_label("Hint", lines=2))
         self.results = self.add(Results())
         self.disputes = self.add(Disputes(self.binding))
-        self.export_button = self.add(
-            QPushButton("Export…"),
-            "Write agreement.json (statistics), consensus.csv (positions with posterior) and "
-            "marks.csv into a folder, as `atomicity consensus` does.",
-        )
+        self.export_button = self.add(QPushButton("Export…"))
         self.export_button.clicked.connect(self.export)
         self.result = self.add(selectable_label("Written files", plain=True))
         follow(self, self.state.project_changed, self._on_project)
@@ -367,9 +379,20 @@ class Annotators(Dock):
         return self._has_marks() and not self.state.blind
 
     def _show_hint(self) -> None:
-        self.hint.setText(self._hint())
+        outdated = OUTDATED if self._is_outdated() else ""
+        self.hint.setText(self._hint() or outdated)
         self.hint.setVisible(bool(self.hint.text()))
+        self.results.show_outdated(outdated)
+        if outdated != self.disputes.outdated:
+            self.disputes.show_outdated(outdated)
+        self.enable(self.export_button, not outdated)
+        self.export_button.setToolTip(outdated or _EXPORT)
         self.update_enabled()
+
+    def _is_outdated(self) -> bool:
+        """Return whether the comparison is one of other marks than those of the project now."""
+        compared, now = self.compared, self.annotations
+        return compared is not None and now is not None and not _same(compared.annotations, now)
 
     def _hint(self) -> str:
         if self.state.blind:
@@ -378,8 +401,6 @@ class Annotators(Dock):
             return ""
         if not self._has_marks():
             return "There is nothing to compare yet: mark atoms blind, or import packs."
-        if self.compared is not None and not _same(self.compared.annotations, self.annotations):
-            return "Marks have changed since: compare again."
         return ""
 
     # ---- actions of the user

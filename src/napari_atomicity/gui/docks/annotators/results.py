@@ -58,6 +58,7 @@ class Results(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self.outdated = wrapped_label("Outdated", bold=True)
         self.warnings = selectable_label("Warnings", plain=True)
         self.expert = selectable_label("Is the model as good as one more expert?", plain=True)
         self.agreement = selectable_label("Agreement", plain=True)
@@ -83,8 +84,8 @@ class Results(QWidget):
         ]
         expert, raters, f1, effect = self.titles
         for widget in (
-            self.warnings, expert, self.expert, self.agreement, raters, self.views[0], f1,
-            self.views[1], effect, self.views[2],
+            self.outdated, self.warnings, expert, self.expert, self.agreement, raters,
+            self.views[0], f1, self.views[1], effect, self.views[2],
             CollapsibleSection("Notes on these statistics", self.notes),
         ):  # fmt: skip
             layout.addWidget(widget)
@@ -115,6 +116,11 @@ class Results(QWidget):
             widget.setVisible(several)
         self.views[2].setVisible(bool(self.effect.lines))
         self.notes.setText("\n".join(f"• {note}" for note in compared.notes))
+
+    def show_outdated(self, why: str) -> None:
+        """Say why the comparison is outdated; "": it isn't."""
+        self.outdated.setText(why)
+        self.outdated.setVisible(bool(why))
 
 
 def title(text: str) -> QLabel:
