@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from bench import analysed, write_image
 from mouse import LEFT
+from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog, QLabel
@@ -911,6 +912,32 @@ def test_two_people_are_merged_compared_and_settled(
     assert lines(panel.figures) == found
     assert state.annotator == "Ada"
     assert not panel.settle_button.isEnabled()
+
+
+def test_the_message_of_a_merge_counts_labels_not_entries_of_the_log(bench, project, tmp_path):
+    def said_after_merging(change=lambda other: None) -> str:
+        other, theirs = WindowState(), Project(copy)
+        other.open_project(theirs, theirs.load_all())
+        other.annotator = "Bo"
+        change(other)
+        theirs.close()
+        bench.annotators.merge_from(copy)
+        return notification_manager.records[-1].message
+
+    def label_twice(other: WindowState) -> None:
+        for label in ("Pt30", "Pt19"):
+            other.clusters.relabel([("a.tif", 1), ("a.tif", 2)], label)
+        other.clusters.remove([("a.tif", 3)])
+
+    copy = project.copy(tmp_path / "bo.atomicity")
+    nothing = "Nothing new: no label or mark was added to the 2 images that both have."
+    assert said_after_merging() == nothing
+    assert said_after_merging(label_twice) == (
+        "From Bo in 2 images that both have: 2 new labels; 1 cluster added, moved or removed."
+    )
+    assert said_after_merging() == nothing
+    withdrawn = said_after_merging(lambda other: other.clusters.relabel([("a.tif", 1)], ""))
+    assert withdrawn.startswith("No new labels or marks. In 1 image, something else is new")
 
 
 def test_a_file_that_is_no_project_is_refused(bench, tmp_path, errors):

@@ -370,20 +370,26 @@ def test_marks_of_a_copy_come_in_once_and_go_on_where_they_were(state, tmp_path)
     state.set_blind(True)
     state.atoms.add("a.tif", [Mark(50.0, 51.0)])
     state.set_blind(False)
-    assert state.merge(copy).n_marks == 1
+    report = state.merge(copy)
+    assert report.n_marks == 0 and list(report.added) == ["a.tif"], "a mark was withdrawn"
     assert marked_blind(state) == [*expected[:3], ["a.tif", "Cleo", 50.0]]
     other.close_project()
 
 
-def test_marks_in_images_that_are_not_here_are_counted(state, tmp_path):
-    write_image(tmp_path / "elsewhere.tif", 9)
-    with Project(tmp_path / "other.atomicity") as other:
-        other.add(load(tmp_path / "elsewhere.tif"))
-        marks = pd.DataFrame({"y_px": [1.0], "x_px": 3.0, "y_nm": 0.1, "x_nm": 0.3})
-        other.atoms.add_marks("elsewhere.tif", "Cleo", marks.assign(uncertain=False), "pack")
+def test_a_merge_counts_the_marks_that_hold(state, tmp_path):
+    """Not the entries of the log, in which a mark that was moved twice has three."""
+    other = Project(tmp_path / "other.atomicity")
+    for seed, name in ((0, "a.tif"), (9, "elsewhere.tif"), (8, "removed.tif")):
+        other.add(load(write_image(tmp_path / name, seed)))
+        for marks in ({1: 1.0}, {1: 2.0, 2: 5.0, 3: 6.0}, {1: 3.0, 2: 5.0}, {1: 4.0, 2: 5.0}):
+            there = {i: Mark(y, 3.0) for i, y in marks.items()} | {4: Mark(9.0, 9.0, False)}
+            other.atoms.set_annotation(name, "Cleo", there)
+    other.image_files.remove(["removed.tif"])
+    other.close()
+    state.project.image_files.update_metadata(load(state.micrograph("a.tif").path))
     report = state.merge(tmp_path / "other.atomicity")
-    assert (report.n_marks, report.n_marks_lost) == (0, 1)
-    assert len(state.project.atoms.annotations()[0]) == 0
+    assert (report.n_marks, report.n_marks_lost) == (2, 2)
+    assert marked_blind(state) == [["a.tif", "Cleo", 4.0], ["a.tif", "Cleo", 5.0]]
 
 
 def test_nobody_sees_the_atoms_of_others_while_blind_mode_begins(state):

@@ -11,7 +11,7 @@ import json
 import math
 import sqlite3
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -311,10 +311,23 @@ def marks_by_source(db: sqlite3.Connection) -> dict[str, dict[str, Any]]:
     return entries_by_address(db, "marks", rows, address_here)
 
 
+def _count_marked(rows: Iterable[Mapping[str, Any]]) -> int:
+    """Return how many atoms are marked by entries of a log, of which the last of each counts."""
+    last = {(row["image_id"], row["annotator"], row["atom_id"]): row["what"] for row in rows}
+    return sum(what == ATOM for what in last.values())
+
+
 def merge_marks(
-    db: sqlite3.Connection, theirs: sqlite3.Connection, same: Mapping[int, int]
+    db: sqlite3.Connection,
+    theirs: sqlite3.Connection,
+    same: Mapping[int, int],  # id there → id here, of images that both have
+    listed: Collection[int],  # ids of all images there but those that were removed
 ) -> tuple[int, int, tuple[str, ...]]:
-    """Merge the blind marks of another project; merging twice adds nothing."""
+    """Merge the blind marks of another project; merging twice adds nothing.
+
+    Returns the numbers of marked atoms that came and that are in images that are not here, and the
+    annotators.
+    """
     known = marks_by_source(db)
     new = {
         source: row
@@ -347,7 +360,8 @@ def merge_marks(
         if their_id in same:
             mark_as_viewed(db, [same[their_id]], annotator)
     who = tuple(dict.fromkeys(row["annotator"] for _, row in brought))
-    return len(brought), len(new) - len(brought), who
+    lost = [r for r in new.values() if r["image_id"] in listed and r["image_id"] not in same]
+    return _count_marked(row for _, row in brought), _count_marked(lost), who
 
 
 def mark_as_viewed(

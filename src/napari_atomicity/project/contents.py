@@ -306,11 +306,15 @@ class MergeReport:
     unmatched : pandas.DataFrame
         Columns image, cluster_id, label, annotator, why: labels that could not be merged.
     n_marks : int
-        New blind marks of atoms.
+        Atoms with a new blind mark that holds, or a changed one.
     n_marks_lost : int
-        Marks in images that are not here.
+        Atoms that are marked in images that are not here.
     added : dict of str to MergedEntries
         What was added, by image.
+    n_labels : int
+        New labels that hold: one of each annotator and cluster.
+    n_changes : int
+        Clusters that an annotator has added, moved or removed.
     """
 
     n_images: int
@@ -321,3 +325,5 @@ class MergeReport:
     n_marks: int = 0
     n_marks_lost: int = 0
     added: Mapping[str, MergedEntries] = field(default_factory=dict)
+    n_labels: int = 0
+    n_changes: int = 0

@@ -73,12 +73,12 @@ def merge(
     theirs = _with_statements_before(corrections_by_source(other_db, other_ids))
     new_rows = {k: row for k, row in theirs.items() if k not in known}
     same = _same_images(db, other, ids)
-    n_new, changed, unmatched = _insert_corrections(db, other, new_rows, same)
+    came, changed, unmatched = _insert_corrections(db, other, new_rows, same)
     disagreements = []
     for image_id, cluster_id in changed:
         disagreements += settle(db, image_id, cluster_id)
     by_id = {other_ids[name]: image_id for name, image_id in same.items()}
-    n_marks, n_marks_lost, mark_annotators = merge_marks(db, other_db, by_id)
+    n_marks, n_marks_lost, mark_annotators = merge_marks(db, other_db, by_id, other_ids.values())
     merge_entries(db, other_db, by_id)
     columns = ["image", "cluster_id", "mine", "theirs", "annotator", "label_predicted"]
     lost = [
@@ -88,14 +88,25 @@ def merge(
     ]
     return MergeReport(
         len(same),
-        n_new,
-        tuple(dict.fromkeys([*(row["annotator"] for row in new_rows.values()), *mark_annotators])),
+        len(came),
+        tuple(dict.fromkeys([*(row["annotator"] for row in came), *mark_annotators])),
         pd.DataFrame(disagreements, columns=columns),
         pd.DataFrame(lost, columns=["image", "cluster_id", "label", "annotator", "why"]),
         n_marks,
         n_marks_lost,
         additions.find(ids),
+        *_count_clusters(came),
     )
+
+
+def _count_clusters(rows: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+    """Return how many labels, and other changes of clusters, hold after all entries of a log.
+
+    An annotator who labels a cluster twice has given it one label.
+    """
+    last = {(r["annotator"], r["image"], r["cluster_id"], r["what"] == LABEL): r for r in rows}
+    n_labels = sum(is_label and row["label"] != "" for (*_, is_label), row in last.items())
+    return n_labels, sum(not is_label for *_, is_label in last)
 
 
 def _insert_corrections(
@@ -103,14 +114,14 @@ def _insert_corrections(
     other: _Other,
     rows: Mapping[str, dict[str, Any]],
     same: Mapping[str, int],
-) -> tuple[int, list[tuple[int, int]], list[tuple[dict[str, Any], str]]]:
+) -> tuple[list[dict[str, Any]], list[tuple[int, int]], list[tuple[dict[str, Any], str]]]:
     """Insert new corrections of clusters that both projects have.
 
-    Returns their number, the clusters whose label may change, and the corrections that match no
+    Returns those that came, the clusters whose label may change, and the corrections that match no
     cluster, with the reason.
     """
     matched: dict[int, dict[int, int]] = {}
-    n_new, unmatched = 0, []
+    came, unmatched = [], []
     changed: dict[tuple[int, int], None] = {}
     undone = {row["undoes"] for row in rows.values() if row["undoes"] is not None}
     skipped, n_rows = set(), rows_by_address(db, "corrections")
@@ -142,10 +153,11 @@ def _insert_corrections(
                 source_to_add(source, n_rows[source]),
             ),
         )  # fmt: skip
-        n_new += done.rowcount
+        if done.rowcount:
+            came.append(row)
         if row["what"] == LABEL:
             changed[image_id, cluster_id] = None
-    return n_new, list(changed), unmatched
+    return came, list(changed), unmatched
 
 
 def _with_statements_before(log: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

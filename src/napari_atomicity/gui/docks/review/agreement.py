@@ -50,20 +50,39 @@ def format_figure(figure: AgreementFigure) -> str:
 
 def format_merged(report: MergeReport) -> str:
     """Describe the result of merging another project."""
-    who = ", ".join(report.annotators) or "no annotator"
-    new = "1 new entry" if report.n_new == 1 else f"{report.n_new} new entries"
-    said = [f"{new} of {who} in {report.n_images} images that both have"]
-    if report.n_marks:
-        marks = "1 new mark" if report.n_marks == 1 else f"{report.n_marks} new marks"
-        said.append(f"{marks} of atoms, made blind")
-    if report.n_marks_lost:
-        said.append(f"{report.n_marks_lost} marks of atoms are in images that are not here")
-    if len(report.disagreements):
-        said.append(f"{len(report.disagreements)} labels differ")
-    if len(report.unmatched):
-        why = "; ".join(f"{n}: {w}" for w, n in report.unmatched["why"].value_counts().items())
-        said.append(f"{len(report.unmatched)} could not be brought in ({why})")
+    said = [_format_added(report)]
+    if n := report.n_marks_lost:
+        marks = pluralise(n, "mark")
+        said.append(f"Not taken over: {marks} of atoms in images that are not here")
+    if n := len(report.disagreements):
+        said.append("1 label differs" if n == 1 else f"{n} labels differ")
+    # Of a cluster that somebody has labelled twice, or added and labelled, one label is missing.
+    lost = report.unmatched.drop_duplicates(["image", "cluster_id", "annotator"], keep="last")
+    if len(lost):
+        why = "; ".join(f"{n}: {w}" for w, n in lost["why"].value_counts().items())
+        said.append(f"{len(lost)} could not be brought in ({why})")
     return ". ".join(said) + "."
+
+
+def _format_added(report: MergeReport) -> str:
+    both = f"{pluralise(report.n_images, 'image')} that both have"
+    counts = {
+        pluralise(report.n_labels, "new label"): report.n_labels,
+        pluralise(report.n_marks, "new mark") + " of atoms, made blind": report.n_marks,
+        pluralise(report.n_changes, "cluster") + " added, moved or removed": report.n_changes,
+    }
+    new = "; ".join(text for text, n in counts.items() if n)
+    if new:
+        return f"From {', '.join(report.annotators)} in {both}: {new}"
+    if report.added:
+        images = pluralise(len(report.added), "image")
+        return (
+            f"No new labels or marks. In {images}, something else is new, such as labels or marks "
+            "that were withdrawn, a review, or a session"
+        )
+    if not report.n_images:
+        return "Nothing new: no image is in both projects"
+    return f"Nothing new: no label or mark was added to the {both}"
 
 
 def format_annotators(found: Opinions) -> str:
