@@ -375,6 +375,15 @@ def test_a_merge_is_one_step_that_can_be_undone_and_done_again(project, state, t
         assert third.merge(again).annotators == (state.annotator,)
 
 
+def test_a_copy_makes_its_folder_like_other_saves(project, state, tmp_path):
+    state.clusters.relabel([("a.tif", 1)], "Pt19")
+    with Project(project.copy(tmp_path / "no" / "such" / "copy.atomicity")) as other:
+        assert other.corrections()["label"].tolist() == ["Pt19"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AtomicityError, match=r"Check that the folder .*file exists"):
+        project.copy(tmp_path / "file" / "copy.atomicity")
+
+
 def test_nothing_is_left_beside_a_project_that_is_merged(project, state, tmp_path):
     theirs = project.copy(tmp_path / "bob.atomicity")
     before = theirs.read_bytes()

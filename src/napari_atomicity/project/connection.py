@@ -519,7 +519,7 @@ class ProjectConnection:
                 self._local.together = False
 
     def copy(self, path: str | os.PathLike[str]) -> Path:
-        """Write all that the project holds now into another file.
+        """Write all that the project holds now into another file; its folder is made if missing.
 
         Raises `AtomicityError` if the file exists already, or can't be written.
         """
@@ -527,13 +527,17 @@ class ProjectConnection:
         if path.exists():
             raise AtomicityError("there is such a file already", path, "Choose another name")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             other = sqlite3.connect(path)
             with contextlib.closing(other), self.reading() as db:
                 db.backup(other)
         except (sqlite3.Error, OSError) as error:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
             raise AtomicityError(
-                f"the copy could not be written ({reason_of(error)})", path
+                f"the copy could not be written ({reason_of(error)})",
+                path,
+                f"Check that the folder {path.parent} exists, is writable and has free space",
             ) from error
         return path
 
