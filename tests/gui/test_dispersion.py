@@ -340,6 +340,9 @@ def test_what_is_missed_stands_below_the_density(dock, state, settled):
     dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("all"))
     settled(dock)
     assert value(dock, "Completeness of 1 field") == per_cent(census.share)
+    (line,) = [f for f in dock.model.figures if f.name == "Density, all atoms"]
+    assert line.value.startswith("–") and line.interval == "1 of 2 fields tested"
+    assert "in every image" in line.meaning
     dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("current"))
     state.history.undo()
     settled(dock)

@@ -37,6 +37,11 @@ FEW_IMAGES_NOTE = (
     "Synth. Methods 8, 79, 2017)."
 )
 
+_NOT_KNOWN = (
+    " Not known: {}. It needs How many are missed? (dock Atoms) in every image, and is not known "
+    "for stacks."
+)
+
 
 @dataclass(frozen=True)
 class DispersionFigure:
@@ -58,7 +63,7 @@ def figures(
     of_fields = "" if tested == row["images"] else f" of {pluralise(tested, 'field')}"
     return [
         *_density(row, level),
-        *_missed(of_atoms or {}, of_fields),
+        *_missed(of_atoms or {}, of_fields, _why_unknown(tested, row["images"])),
         *_loading(of_atoms or {}, level),
         *_neighbours(row, level, found.level),
         *_shares(found, row, level),
@@ -113,9 +118,15 @@ def _density(row: dict[str, Any], level: str) -> list[DispersionFigure]:
     ]
 
 
-def _missed(row: Mapping[str, Any], of_fields: str) -> list[DispersionFigure]:
+def _why_unknown(tested: int, n_fields: int) -> str:
+    """Return why the density of all atoms is not known where some completeness is."""
+    return f"{tested} of {n_fields} fields tested" if tested < n_fields else "one frame tested"
+
+
+def _missed(row: Mapping[str, Any], of_fields: str, unknown: str) -> list[DispersionFigure]:
     if not math.isfinite(row.get("completeness", math.nan)):
         return []
+    known = math.isfinite(row["density_complete_per_nm2"])
     return [
         DispersionFigure(
             f"Completeness{of_fields}",
@@ -129,9 +140,12 @@ def _missed(row: Mapping[str, Any], of_fields: str) -> list[DispersionFigure]:
         DispersionFigure(
             "Density, all atoms",
             f"{number(row['density_complete_per_nm2'])} /nm²",
-            interval(row["density_complete_low_per_nm2"], row["density_complete_high_per_nm2"]),
+            interval(row["density_complete_low_per_nm2"], row["density_complete_high_per_nm2"])
+            if known
+            else unknown,
             "Density of the atoms of the model, corrected for missed atoms and false detections, "
-            "outside clusters, in this field; 95 % interval. Marks by hand do not change it.",
+            "outside clusters, in this field; 95 % interval. Marks by hand do not change it."
+            + ("" if known else _NOT_KNOWN.format(unknown)),
         ),
     ]
 
