@@ -245,6 +245,26 @@ def test_packs_come_in_once_and_what_does_not_is_told(
     assert "2 tables were known already; nothing was added." in dock.packs.result.text()
 
 
+@pytest.mark.parametrize("by_undo", [False, True])
+def test_the_result_of_an_import_leaves_with_the_marks(
+    opened, tmp_path, monkeypatch, settle, viewer, by_undo
+):
+    packs_of_both = [filled(tmp_path, who, a="20,10\n60,30,1", b="none") for who in ("Ada", "Bo")]
+    chosen = [str(pack / "manifest.json") for pack in packs_of_both]
+    monkeypatch.setattr(QFileDialog, "getOpenFileNames", lambda *a, **k: (chosen, ""))
+    monkeypatch.setattr(results, "confirm", lambda *a: True)
+    dock = opened()
+    click(dock.packs.import_button)
+    settle_soon(dock, settle, viewer)
+    assert dock.packs.result.isVisible() and "Ada, Bo" in dock.packs.result.text()
+    if by_undo:
+        workbench_bar(viewer).history.undo.click()
+    else:
+        removal_of(dock, "Bo").trigger()
+    settle_soon(dock, settle, viewer)
+    assert not dock.packs.result.isVisible()
+
+
 def test_a_page_for_browsers_goes_out_and_answers_come_in(
     opened, project, tmp_path, monkeypatch, settle, viewer
 ):

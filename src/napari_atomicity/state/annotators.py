@@ -70,6 +70,11 @@ class Annotations:
         return sorted(set(self.counts["annotator"]))
 
     @property
+    def reviews(self) -> set[tuple[str, str]]:
+        """Images with the annotators who have reviewed them."""
+        return set(self.counts[["image", "annotator"]].itertuples(index=False, name=None))
+
+    @property
     def shared_fields(self) -> dict[str, Field]:
         """Fields that at least two people have reviewed: those of a consensus."""
         people = self.looked.groupby("image")["annotator"].nunique()

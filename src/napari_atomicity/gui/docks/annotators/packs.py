@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -95,6 +95,7 @@ class Packs(QWidget):
         super().__init__(parent)
         self.state, self.tolerance = state, tolerance
         self.annotations: Annotations | None = None
+        self._imported: set[tuple[str, str]] = set()
         self.which = ComboBox()
         for name, text in _WHICH.items():
             self.which.addItem(text, name)
@@ -159,6 +160,8 @@ class Packs(QWidget):
     def show_annotations(self, annotations: Annotations | None) -> None:
         """Update the buttons for the annotations of the project."""
         self.annotations = annotations
+        if annotations is not None and not self._imported <= annotations.reviews:
+            self._show_result("")  # undone, or removed
         project = self.state.project
         may_see = project is not None and not self.state.blind
         for button in (self.export_button, self.browser_button):
@@ -300,7 +303,9 @@ class Packs(QWidget):
         if unit is not None:
             taken = replace(taken, in_doubt={})
         text = "\n".join(filter(None, (before, format_taken(taken))))
-        self._show_result(text)
+        came = taken.came.loc[taken.came["new"].astype(bool), ["image", "annotator"]]
+        imported = {*came.itertuples(index=False, name=None), *(self._imported if before else ())}
+        self._show_result(text, imported)
         self.taken.emit()
         if unit is not None:
             self._read(doubted, group, unit, text)
@@ -318,6 +323,11 @@ class Packs(QWidget):
         )
         return cast(Unit, answer) if answer else None
 
-    def _show_result(self, text: str) -> None:
+    def _show_result(
+        self,
+        text: str,  # "" hides the result
+        imported: Iterable[tuple[str, str]] = (),  # image and annotator of the marks that it names
+    ) -> None:
+        self._imported = set(imported)
         self.result.setText(text)
-        self.result.show()
+        self.result.setVisible(bool(text))
