@@ -17,7 +17,7 @@ from napari_atomicity.atoms.table import conform
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.io.images import load
 from napari_atomicity.project import Project
-from napari_atomicity.state.annotator_packs import set_reviewed
+from napari_atomicity.state.annotator_packs import remove_annotator, set_reviewed
 from napari_atomicity.state.window_state import WindowState
 
 CONFIDENCE = [0.95, 0.8, 0.6, 0.3, 0.1]
@@ -390,6 +390,21 @@ def test_a_merge_counts_the_marks_that_hold(state, tmp_path):
     report = state.merge(tmp_path / "other.atomicity")
     assert (report.n_marks, report.n_marks_lost) == (2, 2)
     assert marked_blind(state) == [["a.tif", "Cleo", 4.0], ["a.tif", "Cleo", 5.0]]
+
+
+def test_a_review_whose_marks_were_removed_here_does_not_come_back_as_no_atoms(state, tmp_path):
+    with Project(tmp_path / "other.atomicity") as other:
+        for seed, name in ((0, "a.tif"), (1, "b.tif")):
+            other.add(load(write_image(tmp_path / name, seed)))
+            state.project.image_files.update_metadata(load(state.micrograph(name).path))
+        other.atoms.set_annotation("a.tif", "Cleo", {1: Mark(1.0, 3.0), 2: Mark(5.0, 3.0)})
+        other.atoms.mark_as_viewed(["a.tif", "b.tif"], "Cleo")
+    for _ in range(2):
+        state.merge(tmp_path / "other.atomicity")
+        remove_annotator(state, "Cleo")
+    state.merge(tmp_path / "other.atomicity")
+    assert marked_blind(state) == []
+    assert state.project.atoms.images_viewed_by("Cleo") == {"b.tif"}  # in which there are none
 
 
 def test_nobody_sees_the_atoms_of_others_while_blind_mode_begins(state):

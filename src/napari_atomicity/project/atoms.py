@@ -11,6 +11,7 @@ import json
 import math
 import sqlite3
 import zlib
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -311,10 +312,10 @@ def marks_by_source(db: sqlite3.Connection) -> dict[str, dict[str, Any]]:
     return entries_by_address(db, "marks", rows, address_here)
 
 
-def _count_marked(rows: Iterable[Mapping[str, Any]]) -> int:
-    """Return how many atoms are marked by entries of a log, of which the last of each counts."""
+def _count_marked(rows: Iterable[Mapping[str, Any]]) -> Counter[tuple[int, str]]:
+    """Count the marked atoms by image and annotator; of each atom, the last entry counts."""
     last = {(row["image_id"], row["annotator"], row["atom_id"]): row["what"] for row in rows}
-    return sum(what == ATOM for what in last.values())
+    return Counter((image, who) for (image, who, _), what in last.items() if what == ATOM)
 
 
 def merge_marks(
@@ -328,17 +329,13 @@ def merge_marks(
     Returns the numbers of marked atoms that came and that are in images that are not here, and the
     annotators.
     """
-    known = marks_by_source(db)
-    new = {
-        source: row
-        for source, row in marks_by_source(theirs).items()
-        if row["blind"] and source not in known
-    }
+    known, there = marks_by_source(db), marks_by_source(theirs)
+    new = {s: row for s, row in there.items() if row["blind"] and s not in known}
     # An atom of which an entry is here already, because it is older than the copy or came with
     # the merge before, is that atom still.
     ours = {
         (row["image_id"], row["atom_id"]): known[source]["atom_id"]
-        for source, row in marks_by_source(theirs).items()
+        for source, row in there.items()
         if source in known
     }
     free: dict[int, int] = {}
@@ -356,12 +353,18 @@ def merge_marks(
             f"INSERT INTO marks ({', '.join(entry)}) VALUES ({', '.join('?' * len(entry))})",
             tuple(entry.values()),
         )
+    marked_there = _count_marked(row for row in there.values() if row["blind"])
+    marked_here = _count_marked(row for row in marks_by_source(db).values() if row["blind"])
     for their_id, annotator in theirs.execute("SELECT image_id, annotator FROM looked"):
-        if their_id in same:
+        # Where all marks of the annotator were removed here, the review would say "no atoms".
+        if their_id in same and (
+            marked_here[same[their_id], annotator] or not marked_there[their_id, annotator]
+        ):
             mark_as_viewed(db, [same[their_id]], annotator)
     who = tuple(dict.fromkeys(row["annotator"] for _, row in brought))
     lost = [r for r in new.values() if r["image_id"] in listed and r["image_id"] not in same]
-    return _count_marked(row for _, row in brought), _count_marked(lost), who
+    n_new, n_lost = (_count_marked(rows).total() for rows in ([r for _, r in brought], lost))
+    return n_new, n_lost, who
 
 
 def mark_as_viewed(
