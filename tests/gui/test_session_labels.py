@@ -16,7 +16,7 @@ from mouse import LEFT
 from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QApplication, QInputDialog, QMessageBox
 from sized import SizedClassifier, write_clusters
-from test_browse import browse, click_row, opened
+from test_browse import browse, click_row, elsewhere, opened
 from test_live import live_dock
 from test_sessions import type_known
 from waiting import updated
@@ -109,6 +109,25 @@ def enter_known(opened, viewer, settle):
 
 def labels(state, image: str) -> set[str]:
     return set(state.table(image)["label"])
+
+
+def shifted(state, image: str, places) -> tuple[pd.DataFrame, list[np.ndarray]]:
+    """Return the first cluster of an image as measured at other places, in pixels from its own."""
+    analysis = state.analysis(image)
+    table = pd.concat([analysis.table.iloc[[0]]] * len(places), ignore_index=True)
+    table = table[list(tables.BEFORE_PROBABILITIES)].assign(label_predicted="", label="")
+    for axis, shift in zip("yx", np.transpose(places), strict=True):
+        table[f"{axis}_px"] += shift
+        table[f"{axis}_nm"] += shift * PIXEL_NM
+    return table, [analysis.outlines[0] + place for place in places]
+
+
+def split(state, image: str) -> list[int]:
+    """Split the first cluster of an image."""
+    whole = [int(state.table(image)["cluster_id"].iloc[0])]
+    pieces, _ = shifted(state, image, [(-3.0, 3.0), (3.0, -3.0)])
+    outline = state.analysis(image).outlines[0]
+    return state.clusters.replace(image, whole, pieces, [outline] * 2, "split")
 
 
 def steps(state) -> list[str]:
@@ -468,16 +487,7 @@ def test_pieces_that_a_new_analysis_keeps_count_also_in_an_image_that_is_not_sho
 ):
     state = analyse_all().state
     assert state.current != TWO and not any(TWO in layer.name for layer in viewer.layers)
-    analysis = state.analysis(TWO)
-    row, outline = analysis.table.iloc[[0]], analysis.outlines[0]
-    pieces = pd.concat([row, row], ignore_index=True)[list(tables.BEFORE_PROBABILITIES)]
-    for axis, sign in (("y", -1), ("x", 1)):
-        shift = sign * np.array([3.0, -3.0])
-        pieces[f"{axis}_px"] += shift
-        pieces[f"{axis}_nm"] += shift * PIXEL_NM
-    pieces = pieces.assign(label_predicted="", label="")
-    whole = [int(row["cluster_id"].iloc[0])]
-    new = state.clusters.replace(TWO, whole, pieces, [outline] * 2, "split")
+    new = split(state, TWO)
     settle(viewer)
 
     def of_pieces() -> list[str]:
@@ -489,6 +499,106 @@ def test_pieces_that_a_new_analysis_keeps_count_also_in_an_image_that_is_not_sho
     analyse_all()
     assert steps(state)[-1] == "analyse 3 images" and len(state.table(TWO)) == N_CLUSTERS + 1
     assert "" not in of_pieces()
+
+
+@pytest.fixture
+def edited(analyse_all, viewer, settle, monkeypatch):
+    """Images of which clusters were deleted, split, merged and added after *Analyse all*."""
+    state = analyse_all().state
+    table = state.table(MIX)
+    others = table["cluster_id"][~table["label"].isin(["Pt41", "Pt55"])]
+    state.clusters.remove([(MIX, int(i)) for i in others])
+    table = state.table(TWO)
+    pair = table["cluster_id"][(table["y_px"] < 80) & (table["x_px"] < 160)]
+    between = np.array([40.0, 80.0]) - table[["y_px", "x_px"]].to_numpy()[0]
+    around = np.array([[30.0, 30.0], [30.0, 130.0], [50.0, 130.0], [50.0, 30.0]])
+    merged, _ = shifted(state, TWO, [between])
+    state.clusters.replace(TWO, pair.tolist(), merged, [around], "merge")
+    split(state, TWO)
+    removed = int(state.table(ONE)["cluster_id"].iloc[0])
+    table, outlines = shifted(state, ONE, [(1.0, 1.0), (40.0, 40.0)])
+    state.clusters.remove([(ONE, removed)])
+    state.clusters.add(ONE, table, outlines)
+    settle(viewer)
+    monkeypatch.setattr(QMessageBox, "question", lambda *a: QMessageBox.StandardButton.Yes)
+    return state
+
+
+def shown(state) -> dict[str, tuple[list[int], list[str], float]]:
+    """Return numbers, labels and intensity of one atom of each image."""
+    found = {}
+    for image in state.images:
+        table = state.table(image)
+        unit = round(state.analysis(image).scale.intensity_per_atom, 1)
+        found[image] = table["cluster_id"].tolist(), table["label"].tolist(), unit
+    return found
+
+
+@pytest.mark.parametrize("place", ["", "2"])
+def test_clusters_count_as_a_person_has_edited_them_whatever_labels_the_session(
+    edited, analyse_all, label_again, opened, elsewhere, place
+):
+    before = shown(edited)
+    label_again()
+    labelled = shown(edited)
+    assert labelled != before
+    opened.place.setText(place)
+    analyse_all()
+    assert steps(edited)[-1] == "analyse 3 images" and len(elsewhere) == bool(place)
+    assert shown(edited) == labelled
+    label_again()
+    assert "3 images, no scale changed" in opened.session_labels.message
+    assert shown(edited) == labelled
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_new_analysis_of_an_edited_image_labels_it_as_classify_does(
+    edited, opened, viewer, qtbot, settle, together
+):
+    """Alone and in its session."""
+    opened.together.setChecked(together)
+    click_row(opened, edited.images.index(MIX))
+    settle(viewer)
+    found = []
+    analyse, classify = Analyse(viewer), Classify(viewer)
+    for dock, button in ((analyse, analyse.button), (classify, classify.step.button)):
+        viewer.window.add_dock_widget(dock, name=type(dock).__name__)
+        qtbot.waitUntil(dock.isVisible)
+        qtbot.mouseClick(button, LEFT)
+        settle(viewer)
+        found.append((shown(edited)[MIX], edited.analysis(MIX).scale.weight.round(6).tolist()))
+    assert steps(edited)[-2:] == [f"analyse {MIX}", f"classify {MIX}"]
+    assert found[0] == found[1]
+
+
+def test_clusters_that_are_deleted_while_all_images_are_analysed_do_not_count(
+    analyse_all, label_again, opened, model, viewer, qtbot, settle, monkeypatch
+):
+    state = analyse_all().state
+    monkeypatch.setattr(QMessageBox, "question", lambda *a: QMessageBox.StandardButton.Yes)
+    predict, waiting, go_on = model.predict, threading.Event(), threading.Event()
+    n_predicted = []
+
+    def wait_at_the_third(*args, **options):
+        if len(n_predicted) == 2:
+            waiting.set()
+            assert go_on.wait(10)
+        n_predicted.append(1)
+        return predict(*args, **options)
+
+    monkeypatch.setattr(model, "predict", wait_at_the_third)
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    qtbot.waitUntil(waiting.is_set)
+    table = state.table(MIX)
+    others = table["cluster_id"][~table["label"].isin(["Pt41", "Pt55"])]
+    state.clusters.remove([(MIX, int(i)) for i in others])
+    go_on.set()
+    qtbot.waitUntil(lambda: steps(state)[-1] == "analyse 3 images", timeout=20_000)
+    settle(viewer)
+    found = shown(state)
+    label_again()
+    assert "3 images, no scale changed" in opened.session_labels.message
+    assert shown(state) == found
 
 
 def test_labelling_is_cancelled(analyse_all, opened, viewer, qtbot, settle, monkeypatch, told):

@@ -207,6 +207,22 @@ def test_clusters_that_were_split_or_merged_do_not_come_back(tmp_path, stored):
     state.close_project()
 
 
+def test_a_result_that_has_the_edits_of_a_person_already_stays_as_it_is(state):
+    """A model classifies a new detection as edited; then no cluster loses what it has found."""
+    state.clusters.remove_ids("field", [1])
+    again, merged = [grid(1)[0] + 1], [(10, 40)]
+    state.clusters.add("field", measured(again), square(again))  # where one was deleted
+    state.clusters.replace("field", [2, 3], measured(merged), around(merged, 14), "merge")
+    inside = [(10, 45)]  # beside the centre of the merged one
+    state.clusters.add("field", measured(inside), square(inside))
+    detected = state.clusters.with_edits(classified(grid(6), seed=1))
+    assert detected.table["cluster_id"].tolist() == [4, 5, 6, 7, 8, 9]
+    places = detected.table[["y_px", "x_px"]].to_numpy()
+    table = classified(places, seed=2).table.assign(cluster_id=detected.table["cluster_id"])
+    result = replace(classified(places, seed=2), table=table, outlines=detected.outlines)
+    assert_same(state.clusters.with_edits(result), result)
+
+
 def test_numbers_of_clusters_begin_anew_in_another_project(state, tmp_path):
     """Also if an image has the name of one in the project before."""
     for number in range(2):

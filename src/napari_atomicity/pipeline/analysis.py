@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -364,6 +364,7 @@ def analyse(
     labels_from: str = "combination",
     outlines: GivenOutlines | None = None,
     rois: GivenOutlines | None = None,
+    edit: Callable[[Analysis], Analysis] | None = None,  # what a person changes of the detection
 ) -> Analysis:
     """Detect, classify, explain and embed the clusters of one image.
 
@@ -371,7 +372,7 @@ def analyse(
     """
     analysis = detect_clusters(micrograph, settings, progress, stop, outlines=outlines, rois=rois)
     analysis = classify_clusters(
-        analysis,
+        analysis if edit is None else edit(analysis),
         model,
         device,
         progress,

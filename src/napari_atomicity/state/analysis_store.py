@@ -99,10 +99,10 @@ def inherit(
 
     Two clusters are the same if they are mutual nearest neighbours within half a diameter.
     Clusters that a person has added or labelled stay; removed ones do not come back, and neither do
-    those that a person has split or merged.
+    those that a person has split or merged. To apply this to its result changes nothing.
     """
     if removed is not None and len(removed):
-        after = _without_removed(after, removed)
+        after = _without_removed(after, before, removed)
     if before is not None and len(before.outlines) == len(before.table):
         after = _without_replaced(after, before, added)
     old, new = tables.empty() if before is None else before.table, after.table
@@ -135,9 +135,17 @@ def inherit(
     return join_rows(after, parts)
 
 
-def _without_removed(after: Analysis, removed: pd.DataFrame) -> Analysis:
+def _are_there(found: pd.DataFrame, before: Analysis | None) -> np.ndarray:
+    """Return which clusters are exactly where there is a cluster: it is not a removed one."""
+    place = ["frame", "y_px", "x_px"]
+    known = (tables.empty() if before is None else before.table)[place]
+    same = pd.MultiIndex.from_frame(found[place]).isin(pd.MultiIndex.from_frame(known))
+    return np.asarray(same)
+
+
+def _without_removed(after: Analysis, before: Analysis | None, removed: pd.DataFrame) -> Analysis:
     """Return a detection without clusters at positions where a person has removed one."""
-    table = after.table
+    table = after.table[~_are_there(after.table, before)]
     gone: list[int] = []
     for frame in np.intersect1d(table["frame"], removed["frame"]):
         places = removed.loc[removed["frame"] == frame, ["y_nm", "x_nm"]].to_numpy(float)
@@ -156,11 +164,12 @@ def _without_replaced(after: Analysis, before: Analysis, added: frozenset[int]) 
     """
     old, new = before.table, after.table
     by_hand = old["cluster_id"].isin(list(added)).to_numpy()
+    is_new = ~_are_there(new, before)
     at_old, at_new = (table[["y_px", "x_px"]].to_numpy(float) for table in (old, new))
     gone = np.zeros(len(new), bool)
     for frame in np.unique(old.loc[by_hand, "frame"]):
         mine = np.flatnonzero(by_hand & (old["frame"] == frame))
-        found = np.flatnonzero(new["frame"] == frame)
+        found = np.flatnonzero(is_new & (new["frame"] == frame))
         if not len(found):
             continue
         # Only neighbours: there may be thousands of others.

@@ -76,6 +76,16 @@ class ClusterEdits:
 
     def _new_analysis(self, analysis: Analysis, description: str) -> Iterator[Edit]:
         """Yield the edit that sets a new result with the corrections of the old one."""
+        image = analysis.micrograph.name
+        before = self._state.store.get(image)
+        yield SetAnalysis(image, before, self.with_edits(analysis), description)
+
+    def with_edits(self, analysis: Analysis) -> Analysis:
+        """Return a new detection or result with what a person did to the clusters of its image.
+
+        A worker may call it: clusters count in the scale of an image and its session as they are
+        after the edits.
+        """
         store, image = self._state.store, analysis.micrograph.name
         before = store.get(image)
         first_free_id = store.first_free_id(image)
@@ -86,7 +96,7 @@ class ClusterEdits:
             analysis = inherit(known, analysis, first_free_id, added, removed)
         if before is not None:
             analysis = replace(analysis, regions=before.regions)
-        yield SetAnalysis(image, before, analysis, description)
+        return analysis
 
     def _labelled_clusters(self, image: str) -> Analysis | None:
         """Return clusters with their labels, of an image whose analysis is damaged in the file."""

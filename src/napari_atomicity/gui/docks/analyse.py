@@ -278,6 +278,7 @@ class Analyse(Dock):
             analyse_in_session,
             self.state.micrograph(image),
             request,
+            edit=self.state.clusters.with_edits,
             session=session_of(self.state, image),
             outlines=outlines,
             message=message,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,8 +15,11 @@ from ...core.progress import Progress, Stop
 from ...core.tables.cluster_table import classes_of
 from ...core.text import pluralise
 from ...models.analysis import Analysis
+from ...models.embedding import place_again
+from ...pipeline.analysis import classify_clusters
 from ...pipeline.session_labels import is_labelled_jointly, label_session
 from ...reporting.plots.session import contradictions
+from ...state.cluster_rows import unclassified
 from ...state.edits import RemoveImage, SetSession
 from ...state.project_saver import SESSION_COLUMNS
 from ...state.window_state import Step, WindowState
@@ -51,6 +54,10 @@ class SessionImages:
 
     whole: AcquisitionSession
     analyses: tuple[Analysis, ...] = ()
+    # Images with new results, which are not shown yet, and `ClusterEdits.with_edits`: a person may
+    # have changed their clusters since they were analysed.
+    fresh: frozenset[str] = frozenset()
+    edit: Callable[[Analysis], Analysis] | None = None
 
     @property
     def _known(self) -> dict[str, Composition]:
@@ -82,6 +89,16 @@ class SessionImages:
         """Return the images that one model has classified."""
         return replace(self, analyses=tuple(a for a in self.analyses if model_of(a) == model_id))
 
+    def edited(self, progress: Progress | None = None, stop: Stop | None = None) -> SessionImages:
+        """Return the images with the clusters that they have after the edits of a person."""
+        if self.edit is None:
+            return self
+        found = list(self.analyses)
+        for i, analysis in enumerate(found):
+            if analysis.micrograph.name in self.fresh:
+                found[i] = with_manual_edits(analysis, self.edit, progress, stop)
+        return replace(self, analyses=tuple(found))
+
 
 def model_of(analysis: Analysis) -> str:
     """Return the identity of the model that found the scale of an image; "" if none did."""
@@ -99,7 +116,7 @@ def session_images(
     fresh = fresh or {}
     analyses = (fresh.get(image) or state.analysis(image) for image in session.images)
     classified = tuple(a for a in analyses if a is not None and model_of(a))
-    return SessionImages(session, classified)
+    return SessionImages(session, classified, frozenset(fresh), state.clusters.with_edits)
 
 
 def session_of(state: WindowState, image: str) -> SessionImages | None:
@@ -110,6 +127,21 @@ def session_of(state: WindowState, image: str) -> SessionImages | None:
 
 
 # ---- functions that run in a worker
+def with_manual_edits(
+    analysis: Analysis,
+    edit: Callable[[Analysis], Analysis],  # `ClusterEdits.with_edits`
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Analysis:
+    """Return a result classified with the clusters that it has after the edits of a person."""
+    edited = edit(analysis)
+    if len(edited.table) == len(analysis.table) and not unclassified(edited):
+        return analysis
+    classifier = classifier_of(analysis)
+    edited = classify_clusters(edited, classifier, progress=progress, stop=stop)
+    return replace(edited, table=place_again(edited.table, edited.embedding, classifier))
+
+
 @dataclass(frozen=True, eq=False)
 class SessionChanges:
     """What the joint labelling of a session has changed."""
@@ -159,7 +191,8 @@ def label_sessions(
     """Label the images of each session together."""
     tasks.cap_torch_threads()
     changes = []
-    for session in sessions:
+    for given in sessions:
+        session = given.edited(progress, stop)
         labelled = _label(session, progress, stop)
         name, left_out = session.whole.name, session.left_out()
         if labelled is None:

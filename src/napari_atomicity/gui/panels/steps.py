@@ -37,6 +37,8 @@ def analyse_image(
     progress: Progress | None = None,
     stop: Stop | None = None,
     outlines: Callable[[], GivenOutlines] | None = None,
+    *,
+    edit: Callable[[Analysis], Analysis],  # `ClusterEdits.with_edits`
 ) -> Analysis:
     """Analyse an image, or measure and classify given outlines; run in a worker."""
     tasks.cap_torch_threads()
@@ -52,6 +54,7 @@ def analyse_image(
         symmetries=request.symmetries,
         labels_from=request.labels,
         outlines=None if outlines is None else outlines(),
+        edit=edit,
     )
 
 
@@ -61,11 +64,12 @@ def analyse_in_session(
     progress: Progress | None = None,
     stop: Stop | None = None,
     *,
+    edit: Callable[[Analysis], Analysis],  # `ClusterEdits.with_edits`
     session: SessionImages | None = None,
     outlines: Callable[[], GivenOutlines] | None = None,
 ) -> LabelledAnalysis:
     """Analyse an image and label it with its session; run in a worker."""
-    analysis = analyse_image(micrograph, request, progress, stop, outlines)
+    analysis = analyse_image(micrograph, request, progress, stop, outlines, edit=edit)
     return label_with_session(analysis, session, progress, stop)
 
 

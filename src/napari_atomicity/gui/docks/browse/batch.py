@@ -20,7 +20,12 @@ from ....pipeline.run_request import RunRequest
 from ... import tasks
 from ...controls.questions import show_info
 from ...panels.image_queue import ImageQueue
-from ...panels.session_labels import ANALYSE_ALL, SessionLabels, labels_together
+from ...panels.session_labels import (
+    ANALYSE_ALL,
+    SessionLabels,
+    labels_together,
+    with_manual_edits,
+)
 from ...panels.steps import analyse_image
 from ...viewer.binding import Binding
 
@@ -62,6 +67,7 @@ class AnalyseAll(ImageQueue):
         return partial(
             analyse_remotely,
             micrograph_of=self.state.micrograph,
+            edit=self.state.clusters.with_edits,
             request=self._request,
             place=self._place,
             progress=progress,
@@ -70,7 +76,8 @@ class AnalyseAll(ImageQueue):
     def step(self, image: str, progress: Progress, stop: Stop) -> Analysis:
         file = self._outlines.get(image)
         outlines = None if file is None else partial(read_outlines, file)
-        return analyse_image(self.state.micrograph(image), self._request, progress, stop, outlines)
+        micrograph, edit = self.state.micrograph(image), self.state.clusters.with_edits
+        return analyse_image(micrograph, self._request, progress, stop, outlines, edit=edit)
 
     def take(self, image: str, analysis: Analysis) -> None:
         if image not in self.state.images:
@@ -177,6 +184,7 @@ def analyse_remotely(
     stop: Stop | None,
     *,
     micrograph_of: Callable[[str], Micrograph],
+    edit: Callable[[Analysis], Analysis],  # `ClusterEdits.with_edits`
     request: RunRequest,
     place: int | str,
     progress: Progress | None = None,
@@ -199,7 +207,8 @@ def analyse_remotely(
         if analysis is None:
             yield image, AtomicityError(str(outcome.error))
         elif own.pixel_size_nm in (None, analysis.micrograph.pixel_size_nm):
-            yield image, replace(analysis, micrograph=_as_read(own, analysis.micrograph))
+            analysis = replace(analysis, micrograph=_as_read(own, analysis.micrograph))
+            yield image, with_manual_edits(analysis, edit, progress, stop)
         else:
             left.append(image)
     yield from serial(step, left, stop)
