@@ -194,6 +194,7 @@ class Adapt(Dock):
     def _panel(self) -> QWidget:
         """Build the panel with the result, hidden until there is one."""
         self.verdict = selectable_label("Verdict", bold=True)
+        self.of_images = selectable_label("Images of the result")
         self.shift = selectable_label("Conditions")
         self.learnt = selectable_label("Clusters learnt from")
         self.checks = selectable_label("Criteria, before and after")
@@ -235,6 +236,7 @@ class Adapt(Dock):
         self.panel = QWidget()
         layout = QVBoxLayout(self.panel)
         layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.of_images)
         layout.addWidget(self.verdict)
         layout.addLayout(both)
         for widget in (
@@ -417,6 +419,10 @@ class Adapt(Dock):
     def _done(self, result: Result) -> None:
         found = result.found
         self.result = result
+        names = [a.micrograph.name for a in found.before]
+        what = names[0] if len(names) == 1 else self._describe_images(found.before)
+        self.of_images.setText(f"Result of {what}")
+        self.of_images.setToolTip("\n".join(names))
         self.verdict.setText(adaptation_text.format_verdict(found))
         self.shift.setText(adaptation_text.format_shift(found.shift))
         learnt = (
