@@ -32,6 +32,7 @@ from waiting import updated
 
 from napari_atomicity import load
 from napari_atomicity.core.errors import AtomicityError
+from napari_atomicity.core.palette import AGGREGATE_COLOUR, UNKNOWN_COLOUR
 from napari_atomicity.gui.controls import questions
 from napari_atomicity.gui.controls.bars import ALL_IMAGES, THIS_IMAGE
 from napari_atomicity.gui.docks.analyse import Analyse
@@ -136,6 +137,27 @@ def test_only_the_selected_row_is_lit(opened, viewer, settle):
     enabled = picture_of_row(opened, 1)
     assert picture_of_row(opened, 1, flags.State_MouseOver) == enabled
     assert picture_of_row(opened, 1, flags.State_Selected) != enabled
+
+
+def test_the_strip_of_a_row_shows_clusters_of_no_class_too(opened, viewer, settle):
+    """The shares in words stay those of the classes, as in Ratios."""
+
+    def colours_of_strip() -> set[str]:
+        settle(viewer)
+        picture = picture_of_row(opened, 0, width=400)
+        pixels = (picture.pixelColor(x, y) for x in range(400) for y in range(60, 100))
+        return {colour.name() for colour in pixels}
+
+    state = opened.state
+    state.clusters.set_analysis(made_up(12, "a.tif"))
+    before = updated(opened).model.rows[0]
+    assert colours_of_strip().isdisjoint({AGGREGATE_COLOUR, UNKNOWN_COLOUR})
+    state.clusters.relabel([("a.tif", i) for i in (1, 6)], "aggregate")
+    state.clusters.relabel([("a.tif", 2)], "unknown")
+    assert colours_of_strip() >= {AGGREGATE_COLOUR, UNKNOWN_COLOUR}
+    row = opened.model.rows[0]
+    assert sum(share for _, share in row.shares) == pytest.approx(1)
+    assert "aggregate" not in row.tooltip and row.tooltip != before.tooltip
 
 
 def test_the_image_appears_before_the_docks_are_filled(
