@@ -143,9 +143,7 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
     strip = shares_of(labels, [*classes, *NON_CLASS_LABELS], left_out=("",))
     said = ", ".join(f"{c} {100 * share:.0f} %" for c, share in shares)
     details = "\n".join(filter(None, (f"reviewed {reviewed} of {n}", said, by, path)))
-    return replace(
-        row, state="analysed", words=words, shares=shares, strip=strip, tooltip=details
-    )
+    return replace(row, state="analysed", words=words, shares=shares, strip=strip, tooltip=details)
 
 
 def reason_of(image: ProjectImage) -> str:
