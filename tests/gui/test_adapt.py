@@ -155,6 +155,7 @@ def test_the_panel_says_what_changed(dock, viewer, analysed, press, settle):
     settle(viewer)
     press(dock, dock.button)
     result = dock.result
+    assert dock.of_images.text() == "Result of field"
     assert dock.verdict.text().startswith("Accepted: ")
     assert dock.shift.text() == format_shift(result.found.shift)
     for name, n in result.found.pseudo_labels.items():
@@ -303,6 +304,47 @@ def test_images_that_are_labelled_alone_stay_alone_after_an_adaptation(
         alone = classify_clusters(found, adapted)
         assert "session" not in found.parameters and "session" not in alone.parameters
         np.testing.assert_allclose(found.table["confidence"], alone.table["confidence"], rtol=1e-4)
+
+
+def test_it_learns_from_one_of_several_sessions(dock, viewer, analysed, press, settle):
+    state, names = dock.state, ("field", "other", "third")
+
+    def offered() -> list[str]:
+        settle(viewer)
+        return [dock.images.itemText(i) for i in range(dock.images.count())]
+
+    for name in names:
+        micrograph = replace(analysed.micrograph, name=name)
+        table = analysed.table.assign(image=name)
+        show_analysis(viewer, replace(analysed, micrograph=micrograph, table=table))
+    assert offered() == ["this image", "all images"]
+    state.sessions.group(["third"], "evening")
+    state.current = "third"
+    assert offered() == ["this image", "this session (evening)", "all images"]
+    dock.images.setCurrentIndex(1)
+    settle(viewer)
+    assert f"{len(analysed.table)} clusters in 1 image. No labels" in dock.hint.text()
+    state.sessions.group(["field", "other"], "a morning with a long description")
+    state.current = "field"
+    assert offered()[1] == dock.images.currentText() == "this session"
+    n = 2 * len(analysed.table)
+    long = "2 images of session a morning with a long description"
+    assert f"{n} clusters in {long}. No labels" in dock.hint.text()
+    press(dock, dock.button)
+    new = dock.result.found.card.model_id
+    assert ids(dock, "field") == ids(dock, "other") == {new} and new not in ids(dock, "third")
+    assert state.history[-1].description == "adapt 2 images"
+    # The result says of which images it is, also after others are chosen.
+    assert dock.of_images.text() == f"Result of {long}"
+    dock.images.setCurrentIndex(0)
+    settle(viewer)
+    assert dock.of_images.isVisibleTo(dock) and dock.of_images.text() == f"Result of {long}"
+    # With one session, these are all images.
+    dock.images.setCurrentIndex(1)
+    state.sessions.group(names, "evening")
+    assert offered() == ["this image", "all images"]
+    assert dock.images.currentText() == "all images"
+    assert f"{3 * len(analysed.table)} clusters in 3 images. No labels" in dock.hint.text()
 
 
 def test_images_change_together_also_if_one_undoes_at_once(

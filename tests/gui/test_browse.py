@@ -32,6 +32,7 @@ from waiting import updated
 
 from napari_atomicity import load
 from napari_atomicity.core.errors import AtomicityError
+from napari_atomicity.core.palette import AGGREGATE_COLOUR, UNKNOWN_COLOUR
 from napari_atomicity.gui.controls import questions
 from napari_atomicity.gui.controls.bars import ALL_IMAGES, THIS_IMAGE
 from napari_atomicity.gui.docks.analyse import Analyse
@@ -136,6 +137,27 @@ def test_only_the_selected_row_is_lit(opened, viewer, settle):
     enabled = picture_of_row(opened, 1)
     assert picture_of_row(opened, 1, flags.State_MouseOver) == enabled
     assert picture_of_row(opened, 1, flags.State_Selected) != enabled
+
+
+def test_the_strip_of_a_row_shows_clusters_of_no_class_too(opened, viewer, settle):
+    """The shares in words stay those of the classes, as in Ratios."""
+
+    def colours_of_strip() -> set[str]:
+        settle(viewer)
+        picture = picture_of_row(opened, 0, width=400)
+        pixels = (picture.pixelColor(x, y) for x in range(400) for y in range(60, 100))
+        return {colour.name() for colour in pixels}
+
+    state = opened.state
+    state.clusters.set_analysis(made_up(12, "a.tif"))
+    before = updated(opened).model.rows[0]
+    assert colours_of_strip().isdisjoint({AGGREGATE_COLOUR, UNKNOWN_COLOUR})
+    state.clusters.relabel([("a.tif", i) for i in (1, 6)], "aggregate")
+    state.clusters.relabel([("a.tif", 2)], "unknown")
+    assert colours_of_strip() >= {AGGREGATE_COLOUR, UNKNOWN_COLOUR}
+    row = opened.model.rows[0]
+    assert sum(share for _, share in row.shares) == pytest.approx(1)
+    assert "aggregate" not in row.tooltip and row.tooltip != before.tooltip
 
 
 def test_the_image_appears_before_the_docks_are_filled(
@@ -596,11 +618,10 @@ def test_undo_of_analyse_all_is_named_by_the_images_that_it_takes_back(
     opened.analyse_all()
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
     settle(viewer)
-    n = len(state.images)
-    assert [step.description for step in state.history] == [f"analyse 1 of {n} images"]
+    assert [step.description for step in state.history] == ["analyse 1 image again"]
     binding_of(viewer).label_mode.undo()
     settle(viewer)
-    assert viewer.status == f"Undone: analyse 1 of {n} images"
+    assert viewer.status == "Undone: analyse 1 image again"
     assert [image for image in state.images if not len(state.table(image))] == ["broken.tif"]
     assert (state.table("b.tif")["label_predicted"] == "").all()
 
@@ -1323,6 +1344,7 @@ def test_analysing_all_again_is_asked_for_and_one_step(opened, viewer, qtbot, se
     qtbot.mouseClick(opened.analyse_button, LEFT)
     assert not opened.batch.running
     assert questions[0].startswith("3 of 4 images are analysed")  # one cannot be read
+    assert "clusters that you added, split, merged or removed" in questions[0]  # all stay
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(lambda: opened.batch.running, timeout=5_000)
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)

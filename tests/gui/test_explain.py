@@ -239,7 +239,7 @@ def test_a_selected_cluster_is_explained(dock, state):
     assert NOTHING_SELECTED in said(dock)
     state.select([("field", 13)])
     words, row = said(dock), state.table("field").iloc[12]
-    assert "Pt41" in words and "predicted" in words
+    assert "Pt41" in words and "predicted" in words and "cluster 13, field" in words
     assert f"{row['diameter_nm']:.2f} nm" in words
     assert f"{100 * row['confidence']:.0f} %" in words
     assert format_ood_score(row["ood_score"]) in words
@@ -261,7 +261,8 @@ def test_a_selected_cluster_is_explained(dock, state):
     assert len({t.top for t in dock.patches.tiles if t.class_map is not None}) == 1
 
     state.select([])
-    assert NOTHING_SELECTED in said(dock) and "Pt41" not in said(dock)
+    words = said(dock)
+    assert NOTHING_SELECTED in words and "Pt41" not in words and "cluster 13" not in words
 
 
 def test_everything_fits_a_narrow_dock(dock, state):
@@ -301,6 +302,7 @@ def test_the_arrows_walk_through_several_selected_ones_and_keep_them(dock, state
     seen = []
     for _ in range(3):
         seen.append(dock._shown)
+        assert f"cluster {dock._shown[1]}, field" in said(dock)
         QTest.mouseClick(dock.next_button, Qt.MouseButton.LeftButton)
     assert seen == [("field", 3), ("field", 7), ("field", 30)]
     assert state.selection == chosen

@@ -460,6 +460,33 @@ def test_the_colour_of_all_images_is_that_of_their_sessions(dock, state, settle,
     assert "no fractions to compare" in dock.reference.verdict.text()
 
 
+def test_what_is_said_of_all_images_names_their_sessions(dock, state, settle, viewer):
+    dock.scope_combo.setCurrentText(ALL_IMAGES)
+    rests = {"answer": "fits", "peaks_atoms": [25.2, 47.6], "relies_on_sizes": True}
+    fits = {**rests, "relies_on_sizes": False}
+    unsure = {**fits, "answer": "cannot tell"}
+    others = {**fits, "misfit": "others"}
+
+    def said(field, second) -> str:
+        state.clusters.set_session("field", field)
+        state.clusters.set_session("second", second)
+        settle(viewer)
+        return dock.warning.text()
+
+    state.sessions.group(["field", "second"], "day")
+    assert said(rests, rests).startswith("The images of this session have few sizes each")
+    state.sessions.group(["field"], "morning")
+    state.sessions.group(["second"], "evening")
+    assert said(fits, rests).startswith("The images of session evening have few sizes each")
+    both = "The images of sessions morning and evening have few sizes each"
+    assert said(rests, rests).startswith(both) and RESTS in dock.warning.styleSheet()
+    assert "session morning may not fit the classes" in said(unsure, fits).lower()
+    both = "Sessions morning and evening do not fit the classes"
+    assert said(others, others).startswith(both)
+    dock.scope_combo.setCurrentText(THIS_IMAGE)
+    assert dock.warning.text().startswith("This session does not fit")
+
+
 # ---- references
 def type_reference(dock, line):
     dock.reference.line.setFocus()

@@ -803,6 +803,29 @@ def test_a_blind_person_goes_on_with_the_sample_of_the_project(bench, qtbot):
     assert bench.order.currentData() == "confidence"
 
 
+def test_blind_mode_names_the_order_that_clusters_come_in(bench, qtbot):
+    """Without predictions, no order is by class."""
+    form = workbench_bar(bench.binding.viewer).annotator
+    choose(bench, "class")
+
+    def named() -> tuple[str, str, str]:
+        bench.refresh_now()
+        return bench.order.currentText(), bench.order.toolTip()[:22], bench.label.currentText()
+
+    with_classes = ("class by class", "Clusters of the same l", "all, one after the other")
+    assert named() == with_classes
+    qtbot.mouseClick(form.blind, LEFT)
+    assert named() == ("by number", "Clusters by their numb", "all")
+    review = start(bench, "class")
+    keys = [review.queue.key(i) for i in range(review.n)]
+    whole = ~bench.state.table()["touches_border"]
+    table = bench.state.table()[whole]
+    expected = list(zip(table["image"], table["cluster_id"], strict=True))
+    assert keys[: len(expected)] == expected
+    qtbot.mouseClick(form.blind, LEFT)
+    assert named() == with_classes
+
+
 def test_blind_mode_keeps_the_chosen_order(bench, qtbot):
     form = workbench_bar(bench.binding.viewer).annotator
     bench.order.setCurrentIndex(bench.order.findData("confidence"))

@@ -29,6 +29,7 @@ from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.docks.live.dock import RESULTS
 from napari_atomicity.gui.docks.ratios.dock import Ratios
 from napari_atomicity.gui.docks.report import write_all
+from napari_atomicity.gui.docks.review.history import EditHistory
 from napari_atomicity.gui.panels import session_labels
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer import models
@@ -267,7 +268,11 @@ def test_a_known_sample_and_other_sessions_label_again(
     assert told[-1].startswith("Session morning: 2 images, 2 scales changed")
     assert labels(state, MIX) == set(CLASSES)
     enter_known(ONE, "Pt41")
-    assert steps(state)[-1] == "Pt41 in 1 image"
+    assert steps(state)[-1] == "known sample Pt41 in 1 image"
+    history = EditHistory(binding)
+    history.refresh()
+    listed = [history.model.index(i).data() for i in range(history.model.rowCount())]
+    assert listed[-1] == "known sample Pt41 in 1 image · 2 images changed"
     assert (labels(state, ONE), labels(state, TWO)) == ({"Pt41"}, {"Pt30"})
     known = state.analysis(TWO).parameters["session"]
     # One undo takes back what was entered, and the labels that followed from it.

@@ -917,7 +917,7 @@ def test_sessions_and_known_samples_are_stored_and_undone(project, three):
     assert evening.known == {"b.tif": {"Pt19": 0.5, "Pt41": 0.5}}
     assert [s.description for s in three.history][-2:] == [
         "session evening of 2 images",
-        "Pt19:1, Pt41:1 in 1 image",
+        "known sample Pt19:1, Pt41:1 in 1 image",
     ]
     three.sessions.keep_known(["a.tif", "b.tif"], True)
     assert project.image_files.session_entries()["b.tif"] == replace(known, keep_known=True)

@@ -141,8 +141,13 @@ def _nothing_missing(table: pd.DataFrame) -> str:
     return ""
 
 
+def has_predictions(table: pd.DataFrame) -> bool:
+    """Return whether a cluster has a predicted label that is not hidden."""
+    return bool((table["label_predicted"] != "").any())
+
+
 def _without_predictions(table: pd.DataFrame) -> str:
-    if (table["label_predicted"] != "").any():
+    if has_predictions(table):
         return ""
     return "nothing has been predicted of these clusters, or it is hidden"
 
@@ -203,6 +208,17 @@ ORDERS: dict[str, Order] = {
         estimates=True,
     ),
 }
+_BY_NUMBER = replace(
+    ORDERS["class"],
+    title="by number",
+    what="Clusters by their numbers: nothing has been predicted of them, or it is hidden.",
+)
+
+
+def orders_of(table: pd.DataFrame) -> dict[str, Order]:
+    """Return `ORDERS` as they are named for some clusters: without labels, none is by class."""
+    by_number = len(table) > 0 and not has_predictions(table)
+    return {**ORDERS, "class": _BY_NUMBER} if by_number else ORDERS
 
 
 def in_scope(table: pd.DataFrame, request: ReviewRequest) -> pd.DataFrame:

@@ -208,7 +208,9 @@ class SessionStore:
     def set_known(self, images: Iterable[str], composition: Composition) -> None:
         """Set the known composition of the sample in images."""
         images = list(images)
-        known = format_composition(composition) if composition else "no known sample"
+        known = "no known sample"
+        if composition:
+            known = f"known sample {format_composition(composition)}"
         self._set(
             {
                 image: replace(self.get(image), known=dict(composition), keep_known=False)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import (
     QInputDialog,
     QLabel,
@@ -145,6 +146,9 @@ def path_of(result: Result) -> Path:
     return user_folder() / f"{result.found.card.name}.safetensors"
 
 
+THIS_SESSION = "this session"
+SHORT_NAME = 20
+"""Length of the name of a session up to which it fits in the list of choices."""
 MIN_CLUSTERS = 10
 """Equal to `pipeline.adaptation.fine_tuning.MIN_PSEUDO_LABELS`, whose import would load torch."""
 
@@ -162,14 +166,15 @@ class Adapt(Dock):
         self.models = ModelCombo()
         labelled(form, "Model", self.models, "The network to adapt. Default: the shipped one.")
         self.images = ComboBox()
-        self.images.addItems([THIS_IMAGE, ALL_IMAGES])
+        self.images.addItem(THIS_IMAGE, THIS_IMAGE)
+        self.images.addItem(ALL_IMAGES, ALL_IMAGES)
         self.images.currentIndexChanged.connect(self.invalidate)
         labelled(
             form,
             "Images",
             self.images,
-            "Images to learn from: the current one, or all analysed images. They should be "
-            "recorded under the same conditions. Default: this image.",
+            "Images to learn from: the current one, those of its session, or all analysed images. "
+            "They should be recorded under the same conditions. Default: this image.",
         )
         self.content.addLayout(form)
         self.hint = self.add(selectable_label("Clusters to learn from"))
@@ -189,6 +194,7 @@ class Adapt(Dock):
     def _panel(self) -> QWidget:
         """Build the panel with the result, hidden until there is one."""
         self.verdict = selectable_label("Verdict", bold=True)
+        self.of_images = selectable_label("Images of the result")
         self.shift = selectable_label("Conditions")
         self.learnt = selectable_label("Clusters learnt from")
         self.checks = selectable_label("Criteria, before and after")
@@ -230,6 +236,7 @@ class Adapt(Dock):
         self.panel = QWidget()
         layout = QVBoxLayout(self.panel)
         layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.of_images)
         layout.addWidget(self.verdict)
         layout.addLayout(both)
         for widget in (
@@ -256,12 +263,33 @@ class Adapt(Dock):
         return [a for a in found if a is not None and len(a.table)]
 
     def _chosen(self) -> list[Analysis]:
-        analysed = self._analysed()
-        if self.images.currentText() == ALL_IMAGES:
+        analysed, current, scope = self._analysed(), self.state.current, self.images.currentData()
+        if scope == ALL_IMAGES:
             return analysed
-        return [a for a in analysed if a.micrograph.name == self.state.current]
+        images: Collection[str | None] = (current,)
+        if scope == THIS_SESSION and current is not None:
+            images = self.state.sessions.session_of(current).images
+        return [a for a in analysed if a.micrograph.name in images]
+
+    def _offer_session(self) -> None:
+        """Offer the session of the current image, between the others, if there are several."""
+        sessions, current, at = self.state.sessions, self.state.current, 1
+        offered = self.images.itemData(at) == THIS_SESSION
+        several = len(sessions.groups()) > 1
+        with QSignalBlocker(self.images):
+            if several and not offered:
+                self.images.insertItem(at, THIS_SESSION, THIS_SESSION)
+            elif offered and not several:  # its images are all images now
+                if self.images.currentIndex() == at:
+                    self.images.setCurrentIndex(self.images.findData(ALL_IMAGES))
+                self.images.removeItem(at)
+            if several:
+                name = "" if current is None else sessions.session_of(current).name
+                is_short = 0 < len(name) <= SHORT_NAME
+                self.images.setItemText(at, f"{THIS_SESSION} ({name})" * is_short or THIS_SESSION)
 
     def refresh(self) -> None:
+        self._offer_session()
         chosen = self._chosen()
         self._n_clusters = sum(len(a.table) for a in chosen)
         self.hint.setText(self._format_hint(chosen, self._n_clusters))
@@ -303,7 +331,10 @@ class Adapt(Dock):
                 "adapt the model to it here."
             )
         if not chosen:
-            return "This image is not analysed yet. Press Analyse, or choose all images."
+            what = "This image is not"
+            if self.images.currentData() == THIS_SESSION:
+                what = "No image of this session is"
+            return f"{what} analysed yet. Press Analyse, or choose all images."
         if n < MIN_CLUSTERS:
             return (
                 f"{pluralise(n, 'cluster')} {'is' if n == 1 else 'are'} too few to learn from: at "
@@ -316,14 +347,22 @@ class Adapt(Dock):
             for label in corrected(a.table)["label_corrected"]
         ]
         given, others = sum(is_class), len(is_class) - sum(is_class)
-        images = pluralise(len(chosen), "image")
-        words = f"{n} clusters in {images}"
+        words = f"{n} clusters in {self._describe_images(chosen)}"
         if others:
             words += f"; {pluralise(others, 'corrected label')} not of its classes, not used"
         if given:
             labels = f"{given} corrected label{'s' * (given != 1)}"
             return f"{words}; your {labels} count{'s' * (given == 1)} as certain."
         return f"{words}. No labels are needed; corrections count as certain."
+
+    def _describe_images(self, analyses: Sequence[Analysis]) -> str:
+        """Say how many images there are, and of which session if they are of one of several."""
+        if len(analyses) == 1:
+            return "1 image"
+        images, sessions = {a.micrograph.name for a in analyses}, self.state.sessions.groups()
+        names = [s.name for s in sessions if not images.isdisjoint(s.images)]
+        of_session = f" of session {names[0]}" if len(names) == 1 < len(sessions) else ""
+        return pluralise(len(images), "image") + of_session
 
     def _side(self) -> int | None:
         """Return which side the images show, if all show the same."""
@@ -380,6 +419,10 @@ class Adapt(Dock):
     def _done(self, result: Result) -> None:
         found = result.found
         self.result = result
+        names = [a.micrograph.name for a in found.before]
+        what = names[0] if len(names) == 1 else self._describe_images(found.before)
+        self.of_images.setText(f"Result of {what}")
+        self.of_images.setToolTip("\n".join(names))
         self.verdict.setText(adaptation_text.format_verdict(found))
         self.shift.setText(adaptation_text.format_shift(found.shift))
         learnt = (

@@ -133,10 +133,10 @@ class AnalyseAll(ImageQueue):
 
     def finish(self) -> None:
         held, self._held = self._held, {}
-        images = pluralise(self.n_in_all, "image")
-        if len(held) < self.n_in_all:  # a first result is no step of undo
-            images = f"{len(held)} of {images}"
-        what = f"take the outlines of {images}" if self._outlines else f"analyse {images}"
+        # Undo takes back these alone: a first result is no step, or one of its own.
+        images = pluralise(len(held), "image")
+        again = " again" * (len(held) < self.n_in_all)
+        what = f"take the outlines of {images}" if self._outlines else f"analyse {images}{again}"
         if labels_together():
             self._session_labels.start(self._images, held, what)
         elif held:

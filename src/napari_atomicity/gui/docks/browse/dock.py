@@ -428,8 +428,9 @@ class Browse(Dock):
         return confirm(
             self,
             "Analyse all again?",
-            f"{done} Analyse all again with the current settings? Your labels stay, and clusters "
-            "that you added, split or removed; imported outlines do not. You can undo this.",
+            f"{done} Analyse all again with the current settings? Your labels stay, and "
+            "clusters that you added, split, merged or removed; imported outlines do not. You can "
+            "undo this.",
         )
 
     def open(self, path: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -61,7 +61,8 @@ class Row:
     words: str = "new"
     session: str = ""
     tooltip: str = ""
-    shares: tuple[tuple[str, float], ...] = ()
+    shares: tuple[tuple[str, float], ...] = ()  # of the classes, as in Ratios
+    strip: tuple[tuple[str, float], ...] = ()  # of all labels, those that are no class too
     thumbnail: QPixmap | None = field(default=None, compare=False)
 
 
@@ -89,11 +90,15 @@ def format_session(session: AcquisitionSession, known: Composition, sample: str 
     return f"known: {next(iter(known)) if len(known) == 1 else shares}, session {name}"
 
 
-def shares_of(labels: Sequence[str], classes: Sequence[str]) -> tuple[tuple[str, float], ...]:
-    """Share of each class among the clusters whose label is one."""
+def shares_of(
+    labels: Sequence[str],
+    names: Sequence[str],
+    left_out: Collection[str] = ("", *NON_CLASS_LABELS),  # labels that do not count
+) -> tuple[tuple[str, float], ...]:
+    """Share of each of some labels among the clusters that count: those with a class."""
     counts = Counter(labels)
-    n = sum(k for label, k in counts.items() if label not in ("", *NON_CLASS_LABELS))
-    return tuple((c, counts[c] / n) for c in classes if counts[c]) if n else ()
+    n = sum(k for label, k in counts.items() if label not in left_out)
+    return tuple((c, counts[c] / n) for c in names if counts[c]) if n else ()
 
 
 def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
@@ -133,10 +138,12 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
     by = f"labels by {model}" if model else ""  # too long for the row
     merged = merge_tracks(counted)  # each track counts once, as in Ratios
     whole = ~merged["touches_border"].to_numpy(bool)
-    shares = shares_of(merged["label"].to_numpy(object)[whole].tolist(), state.classes())
+    labels, classes = merged["label"].to_numpy(object)[whole].tolist(), state.classes()
+    shares = shares_of(labels, classes)
+    strip = shares_of(labels, [*classes, *NON_CLASS_LABELS], left_out=("",))
     said = ", ".join(f"{c} {100 * share:.0f} %" for c, share in shares)
     details = "\n".join(filter(None, (f"reviewed {reviewed} of {n}", said, by, path)))
-    return replace(row, state="analysed", words=words, shares=shares, tooltip=details)
+    return replace(row, state="analysed", words=words, shares=shares, strip=strip, tooltip=details)
 
 
 def reason_of(image: ProjectImage) -> str:
@@ -398,7 +405,7 @@ class ImageDelegate(QStyledItemDelegate):
             self._paint_line(painter, place, words, font, colour)
         classes = self._state.classes()  # may be others than when the row was described
         left, top = text.left(), text.top() + 4 * line + 0.15 * line
-        for name, share in row.shares:
+        for name, share in row.strip:
             width = share * text.width()
             part = QRectF(left, top, max(width - 1, 1), 0.5 * line)
             painter.fillRect(part, QColor(colour_of(name, classes)))

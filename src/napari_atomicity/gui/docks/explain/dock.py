@@ -30,7 +30,7 @@ from ....models.analysis import Analysis
 from ....state.cluster_rows import take_rows
 from ...controls.bars import BarChart
 from ...controls.drawing import glyph_icon
-from ...controls.forms import STRETCH, ComboBox, new_row, scrolling
+from ...controls.forms import STRETCH, ComboBox, new_row, scrolling, wrapped_label
 from ...controls.patch_view import PatchTile, PatchView
 from ...panels.dock import Dock
 from ...tasks import start
@@ -115,6 +115,8 @@ class Explain(Dock):
         body = QVBoxLayout(inside)
         body.setContentsMargins(4, 2, 6, 4)
         body.addLayout(self._new_header())
+        self.cluster = wrapped_label("Cluster", plain=True)
+        body.addWidget(self.cluster)
         self.message = QLabel()
         self.message.setWordWrap(True)
         body.addWidget(self.message)
@@ -298,7 +300,7 @@ class Explain(Dock):
         )
         found = self._row()
         self.focus_button.setEnabled(found is not None)
-        for widget in (self.symbol, self.title, self.patches, self.bars):
+        for widget in (self.symbol, self.title, self.cluster, self.patches, self.bars):
             widget.setVisible(found is not None)
         self._show_facts(facts(found[0].table.iloc[found[1]]) if found else [])
         if found is None:
@@ -319,6 +321,7 @@ class Explain(Dock):
         side = round(1.3 * self.fontMetrics().height())
         icon = glyph_icon(symbol_of(label, classes), colour_of(label, classes), 2 * side)
         self.symbol.setPixmap(icon.pixmap(QSize(side, side)))
+        self.cluster.setText(f"cluster {values['cluster_id']}, {analysis.micrograph.name}")
         name = label or "no label"
         self.title.setText(
             f"<big>{escape(name)}</big> &nbsp;<span style='font-weight:normal'>"

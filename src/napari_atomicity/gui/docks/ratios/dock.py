@@ -342,7 +342,11 @@ class Ratios(Dock):
         images = self._one_of_each_session() if self.scope == ALL else [self.state.current]
         if self.state.blind:  # what the session tells comes from the predictions
             images = []
-        show_answer(self.warning, [session_of_image(self.state, i) for i in images], text)
+        sessions, names = self.state.sessions, None
+        if self.scope == ALL and len(sessions.groups()) > 1:  # which one is not seen otherwise
+            names = [sessions.session_of(image).name for image in images]
+        answers = [session_of_image(self.state, image) for image in images]
+        show_answer(self.warning, answers, text, names=names)
 
     def _one_of_each_session(self) -> list[str]:
         """Return the first analysed image of each session that has one."""

@@ -26,7 +26,14 @@ from ....core.tables.cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN, 
 from ....core.text import pluralise
 from ....state.cluster_rows import ids_of_image
 from ....state.export import SAMPLE_SETTING
-from ....state.review_queue import ORDERS, Queue, ReviewRequest, build
+from ....state.review_queue import (
+    ORDERS,
+    Queue,
+    ReviewRequest,
+    build,
+    has_predictions,
+    orders_of,
+)
 from ....state.reviewing import Reviewing
 from ....statistics.annotators.agreement import removed_clusters
 from ....statistics.stratified_accuracy import Accuracy, Share
@@ -248,6 +255,7 @@ def format_accuracy(review: Reviewing, found: Accuracy | None) -> str:
 THIS_IMAGE, ALL_IMAGES = "this image", "all images"
 START, GO_ON, END = "Start review", "Go on with the review", "End review"
 
+ALL_LABELS = "all, one after the other"
 NO_CLUSTERS = "Analyse an image first: then its clusters can be reviewed here."
 
 
@@ -494,7 +502,8 @@ class Review(Dock):
         if review is None:
             self._offer_orders()
         order = str(self.order.currentData())
-        self.order.setToolTip(ORDERS[order].what)
+        tooltip = self.order.itemData(self.order.currentIndex(), Qt.ItemDataRole.ToolTipRole)
+        self.order.setToolTip(tooltip)
         wanted = {
             self.label: order == "class",
             self.number: order == "sample",
@@ -516,13 +525,15 @@ class Review(Dock):
     def _offer_orders(self) -> None:
         """Disable the orders that the clusters do not allow; show the chosen one or the first."""
         table, model = self.state.table(), self.order.model()
-        reasons = [order.missing(table) if len(table) else "" for order in ORDERS.values()]
+        orders = orders_of(table)
+        reasons = [order.missing(table) if len(table) else "" for order in orders.values()]
         sample = list(ORDERS).index("sample")
         go_on = self.state.blind and self._sample_of_project() is not None
         if go_on:  # it was drawn by the predictions that are hidden now
             reasons[sample] = ""
-        for i, (order, reason) in enumerate(zip(ORDERS.values(), reasons, strict=True)):
+        for i, (order, reason) in enumerate(zip(orders.values(), reasons, strict=True)):
             model.item(i).setEnabled(not reason)
+            self.order.setItemText(i, order.title)
             tooltip = f"{order.what} Not available: {reason}." if reason else order.what
             self.order.setItemData(i, tooltip, Qt.ItemDataRole.ToolTipRole)
         shown = self._chosen_order
@@ -534,12 +545,14 @@ class Review(Dock):
     def _fill_labels(self) -> None:
         classes = self.state.classes()
         names = [*classes, UNKNOWN, AGGREGATE]
+        every = ALL_LABELS if has_predictions(self.state.table()) else "all"
+        self.label.setItemText(0, every)
         if [self.label.itemData(i) for i in range(1, self.label.count())] == names:
             return
         chosen = self.label.currentData()
         with QSignalBlocker(self.label):
             self.label.clear()
-            self.label.addItem("all, one after the other", "")
+            self.label.addItem(every, "")
             for name in names:
                 icon = glyph_icon(symbol_of(name, classes), colour_of(name, classes))
                 self.label.addItem(icon, name, name)

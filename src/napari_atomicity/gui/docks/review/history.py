@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import nullcontext
 from datetime import datetime
 from html import escape
@@ -32,6 +33,8 @@ def format_step(step: Step) -> str:
     images, ids = list(step.images), step.cluster_ids
     parts = [f"{len(images)} images"] if len(images) > 1 else images
     parts = [part for part in parts if f" {part} " not in f" {step.description} "]
+    if len(images) > 1 and parts and re.search(r"\d images?\b", step.description):
+        parts = [f"{len(images)} images changed"]  # with the others of their sessions
     if len(images) == 1 and 0 < len(ids) <= _MAX_NAMED:
         parts.append(f"cluster{'s' * (len(ids) > 1)} {', '.join(map(str, sorted(ids)))}")
     return " · ".join(filter(None, [step.description, ", ".join(parts)]))
