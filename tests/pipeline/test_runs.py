@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import zlib
 from dataclasses import replace
 
@@ -281,6 +282,17 @@ def calibrated(monkeypatch):
         return replace(made, table=made.table.assign(model_id=card.model_id))
 
     monkeypatch.setattr(one_image, "analyse", by_this_model)
+
+
+def test_copies_of_a_file_are_noted_where_they_count_twice(tmp_path, image):
+    first = image("a.tif")
+    shutil.copy(first, first.with_name("copy.tif"))
+    paths = [first, first.with_name("copy.tif"), image("b.tif")]
+    run = analyse_images(paths, tmp_path / "out", RunRequest(umap=False))
+    notes = run.ratios.groupby("scope")["note"].first()
+    text = "files have the content of others in 1 of 3 images: remove the copies"
+    noted = notes[notes.str.contains(text, regex=False)]
+    assert sorted(noted.index) == ["all", "sample: in", "session: in"]
 
 
 def test_the_ratios_are_found_as_asked(tmp_path, image, calibrated):

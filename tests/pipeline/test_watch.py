@@ -127,6 +127,16 @@ def test_a_restart_goes_on_and_takes_what_came_meanwhile(watch, images, tmp_path
     assert len(read_log(tmp_path / "out" / "live.csv")) == 7
 
 
+def test_a_copy_is_named_and_noted_at_the_ratios(watch, images, tmp_path):
+    watch()
+    (images / "copy.tif").write_bytes((images / "1.tif").read_bytes())
+    said = []
+    watch(notice=said.append)
+    assert "copy.tif has the content of 1.tif" in said[-1]
+    ratios = read_table(tmp_path / "out" / "ratios.csv")
+    assert "1 of 6 images" in ratios.loc[ratios["scope"] == "all", "note"].iloc[0]
+
+
 def test_files_that_come_meanwhile_queue_without_loss(watch, images, tmp_path):
     def more(live):
         if live.outcome.image == "0.tif":

@@ -334,6 +334,10 @@ class Watch:
         if known is not None:
             outcome = self.store.outcome(known)
             live = LiveUpdate(outcome, ratios=self._images.running.ratios(hurry=True))
+            if original := self._images.copied_from(item.name):
+                self._notice(
+                    f"{item.name} has the content of {original}: the files of results count both"
+                )
         else:
             taken, start = time.time(), time.perf_counter()
             outcome, _, made = analyse_one(

@@ -200,6 +200,12 @@ class WatchedImages(PartIndex):
         self.running.set(item.name, table, ImageLimits.from_parameters(parameters))
         return stem
 
+    def copied_from(self, name: str) -> str | None:
+        """Return another image whose file has the same content, if there is one."""
+        key = self.stems[name][:32]
+        same = (other for other, stem in self.stems.items() if stem[:32] == key)
+        return next((other for other in same if other != name), None)
+
     # ---- results
     def register(self, item: Input, stem: str) -> None:
         """Register the part of an image, and remove that of the earlier content of its file."""

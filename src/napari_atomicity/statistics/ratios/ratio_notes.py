@@ -104,6 +104,7 @@ class ImageLimits:
     labels_from: str = COMBINATION  # estimator of its labels: "combination", "mixture" or "network"
     other_pixel_size: bool = False  # whether its pixel size was changed since it was analysed
     changed_settings: tuple[str, ...] = ()  # settings of the detection that are not the defaults
+    sha256: str | None = None  # of its file, if files of the same content are to be noted
 
     @classmethod
     def from_parameters(
@@ -189,6 +190,7 @@ def ratio_notes(
 def _image_notes(limits: Sequence[ImageLimits]) -> list[str]:
     """Return what limits the labels of images, and of how many."""
     reasons = []
+    contents = [image.sha256 for image in limits if image.sha256]
     for text, concerned in (
         (
             "the intensity scale is uncertain{}: all labels of an image may be wrong together",
@@ -219,6 +221,11 @@ def _image_notes(limits: Sequence[ImageLimits]) -> list[str]:
             "averages of frames{} show the clusters of a movie that is counted too: remove one of "
             "them to count each cluster once, with intervals",
             sum(image.is_counted_average for image in limits),
+        ),
+        (
+            "files have the content of others{}: remove the copies to count each cluster once, "
+            "with intervals that are wide enough",
+            len(contents) - len(set(contents)),
         ),
     ):
         if concerned:
