@@ -721,8 +721,31 @@ def test_the_sample_is_in_the_project(bench, project, qtbot, settle):
     bench._noted = (None, None)
     again = start(bench, "sample")
     assert again.queue.ids.tolist() == review.queue.ids.tolist()
-    assert again.removed_keys == {removed}
+    assert again.reasons == {removed: NOT_A_CLUSTER}
     assert (again.n_done, again.accuracy().overall.right) == (2, 1)
+
+
+def test_a_cluster_of_the_sample_that_is_split_counts_as_wrong(bench, project, qtbot):
+    """Also when the sample is gone on with from the project, without the steps of the window."""
+    review = start(bench, "sample", number=10)
+    for _ in range(2):
+        review.agree()
+    review.answer(NOT_A_CLUSTER)
+    n = len(bench.state.history)
+    QTest.mouseClick(updated(bench).editing.buttons["split"], LEFT)
+    qtbot.waitUntil(lambda: len(bench.state.history) > n)
+    qtbot.waitUntil(lambda: "2 of 4 answers" in bench.words.text())
+    counts = "1 was no cluster and 1 was split or merged, which count as wrong."
+    assert counts in bench.words.text()
+    found = review.accuracy()
+    bench.binding.label_mode.review = None
+    project.flush()
+    bench.state.history.exchange()
+    bench.binding.label_mode.kept.clear()
+    bench._noted = (None, None)
+    assert start(bench, "sample").accuracy().overall == found.overall
+    bench.refresh_now()
+    assert counts in bench.words.text()
 
 
 def test_a_cluster_comes_into_view_while_another_image_is_still_drawn(bench, qtbot, settle):

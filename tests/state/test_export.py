@@ -414,6 +414,11 @@ def test_a_reviewed_sample_says_how_right_all_labels_are(tmp_path):
     # Nine of ten in the first stratum, none of one in the second.
     assert (found.overall.right, found.overall.n, found.false_detections) == (9, 11, 1)
     assert found.overall.value == pytest.approx((0.9 * 40 + 0 * 10) / 50)
+    # The same if it was split: the label that it had was wrong.
+    pieces = [("ann", "a.tif", i, "add", "") for i in (51, 52)]
+    replaced = log(("ann", "a.tif", 50, "remove", ""), *pieces).assign(time="now")
+    split = sampled_accuracy(sample, done.table, replaced)
+    assert (split.overall, split.false_detections, split.replaced) == (found.overall, 0, 1)
     contents = Contents((done,), (), removed, sample)
     export(contents, tmp_path, Choices(figures=False))
     html = (tmp_path / "report.html").read_text()

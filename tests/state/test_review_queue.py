@@ -24,7 +24,12 @@ from napari_atomicity.state.review_queue import (
 )
 from napari_atomicity.state.reviewing import Reviewing, accuracy
 from napari_atomicity.state.window_state import WindowState
-from napari_atomicity.statistics.annotators.agreement import NOT_A_CLUSTER, removed_clusters
+from napari_atomicity.statistics.annotators.agreement import (
+    NOT_A_CLUSTER,
+    SPLIT_OR_MERGED,
+    removal_reasons,
+    removed_clusters,
+)
 from napari_atomicity.statistics.stratified_accuracy import stratified_share
 from support import synthetic_analysis
 
@@ -295,8 +300,8 @@ def test_a_sample_estimates_the_accuracy_of_all_and_of_each_label():
     keys = list(zip(queue.images, queue.ids, strict=True))
     predicted = rows_of(table, queue)["label_predicted"].to_numpy(object)
     answers = said.loc[keys].to_numpy(object)
-    none = np.zeros(len(queue), bool)
-    found = accuracy(queue, predicted, answers, none, none)
+    there, none = np.ones(len(queue), bool), np.full(len(queue), "", object)
+    found = accuracy(queue, predicted, answers, there, none)
     exact = (truth == table["label_predicted"]).to_numpy()
     assert found.overall.low <= exact.mean() <= found.overall.high
     assert found.overall.n == 1000
@@ -307,32 +312,38 @@ def test_a_sample_estimates_the_accuracy_of_all_and_of_each_label():
         assert abs(share.value - exact[of_label].mean()) < 0.06
         assert share.high - share.low < 0.2
 
-    # What is no cluster was wrong, and belongs to the label that it had.
-    removed = none.copy()
-    removed[np.flatnonzero(predicted == "Pt19")[:20]] = True
-    fewer = accuracy(queue, np.where(removed, "", predicted), np.where(removed, "", answers),
-                     removed, none)  # fmt: skip
-    assert fewer.false_detections == 20
+    # What is no cluster, or none by itself, was wrong, and belongs to the label that it had.
+    reason = none.copy()
+    reason[np.flatnonzero(predicted == "Pt19")[:12]] = NOT_A_CLUSTER
+    reason[np.flatnonzero(predicted == "Pt19")[12:20]] = SPLIT_OR_MERGED
+    wrong = reason != ""
+    fewer = accuracy(queue, np.where(wrong, "", predicted), np.where(wrong, "", answers),
+                     ~wrong, reason)  # fmt: skip
+    assert (fewer.false_detections, fewer.replaced) == (12, 8)
     assert fewer.by_class["Pt19"].n == found.by_class["Pt19"].n
     assert fewer.by_class["Pt19"].value < found.by_class["Pt19"].value
     assert fewer.by_class["Pt30"] == found.by_class["Pt30"]
     # Half of the answers say the same, less surely.
-    half = accuracy(queue, predicted, np.where(np.arange(1000) < 500, answers, ""), none, none)
+    half = accuracy(queue, predicted, np.where(np.arange(1000) < 500, answers, ""), there, none)
     assert half.overall.n == 500
     assert half.overall.high - half.overall.low > found.overall.high - found.overall.low
     assert abs(half.overall.value - found.overall.value) < 0.05
-    # Clusters that were split are no gap, after which answers would not count.
-    split = np.isin(np.arange(1000), (2, 3, 5, 8))
-    first = np.where((np.arange(1000) < 12) & ~split, answers, "")
-    assert accuracy(queue, predicted, first, none, split).overall.n == 8
-    assert accuracy(queue, predicted, first, none, none).overall.n == 2
+    # Clusters that are not found any more are no gap, after which answers would not count.
+    lost = np.isin(np.arange(1000), (2, 3, 5, 8))
+    first = np.where((np.arange(1000) < 12) & ~lost, answers, "")
+    assert accuracy(queue, predicted, first, ~lost, none).overall.n == 8
+    assert accuracy(queue, predicted, first, there, none).overall.n == 2
+    # One that was split before its turn counts when its turn comes.
+    reason = np.where(np.arange(1000) == 900, SPLIT_OR_MERGED, "").astype(object)
+    ahead = accuracy(queue, predicted, first, ~lost & (reason == ""), reason)
+    assert (ahead.overall.n, ahead.replaced, ahead.n_ahead) == (8, 0, 1)
 
 
 def test_of_ordered_queues_nothing_follows():
     queue = build(made_up(), ReviewRequest("confidence"))
     n = len(queue)
     empty = np.full(n, "", object)
-    assert accuracy(queue, empty, empty, np.zeros(n, bool), np.zeros(n, bool)) is None
+    assert accuracy(queue, empty, empty, np.ones(n, bool), empty) is None
 
 
 # ---- going through it
@@ -505,12 +516,67 @@ def test_the_estimate_follows_the_answers_and_goes_on_another_time(state):
     found = reviewing.accuracy()
     assert (found.overall.n, found.overall.right, found.false_detections) == (6, 5, 1)
     assert not reviewing.predicted_anew
-    again = Reviewing(state, Queue.from_json(reviewing.queue.to_json()), reviewing.removed_keys)
+    again = Reviewing(state, Queue.from_json(reviewing.queue.to_json()), reviewing.reasons)
     assert again.accuracy().overall == found.overall
     assert again.position == reviewing.position
     model = state.analysis("a")
     state.clusters.set_analysis(replace(model, table=model.table.assign(model_id="other")))
     assert reviewing.predicted_anew
+
+
+def replace_by(state, keys, n: int) -> list[int]:
+    """Split a cluster into n, or merge several into one: the new ones lie where the first did."""
+    image = keys[0][0]
+    now = state.analysis(image)
+    row = now.table.index[now.table["cluster_id"] == keys[0][1]]
+    table = now.table.loc[row.repeat(n)].assign(label="", label_predicted="", model_id="")
+    outlines = [now.outlines[row[0]]] * n
+    verb = "split" if n > 1 else "merge"
+    return state.clusters.replace(image, [i for _, i in keys], table, outlines, verb)
+
+
+@pytest.mark.parametrize("verb", ["split", "merge"])
+def test_the_label_of_what_is_split_or_merged_was_wrong(state, verb):
+    reviewing = start(state, "sample", n=0)
+    for _ in range(4):
+        reviewing.agree()
+    reviewing.answer(NOT_A_CLUSTER)
+    before = reviewing.accuracy()
+    assert (before.overall.right, before.overall.n, before.replaced) == (4, 5, 0)
+    keys = [reviewing.key]
+    if verb == "merge":  # with one that was confirmed, whose label was wrong as well
+        keys.append(next(k for k in map(reviewing.queue.key, range(4)) if k[0] == keys[0][0]))
+    pieces = replace_by(state, keys, 2 if verb == "split" else 1)
+    found = reviewing.accuracy()
+    right, wrong = (4, 1) if verb == "split" else (3, 2)
+    assert (found.overall.right, found.overall.n) == (right, 6)
+    assert (found.false_detections, found.replaced) == (1, wrong)
+    assert found.overall.value < before.overall.value
+    # What took its place is answered too, and counts no second time.
+    state.clusters.relabel([(keys[0][0], i) for i in pieces], "Pt19")
+    assert reviewing.accuracy().overall == found.overall
+    # Another time, from what is noted of it, and without the steps of this window.
+    state.history.exchange()
+    noted = Queue.from_json(reviewing.queue.to_json())
+    again = Reviewing(state, noted, reviewing.reasons).accuracy()
+    assert (again.overall, again.replaced) == (found.overall, wrong)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_undo_takes_back_that_a_label_was_wrong(state, n):
+    reviewing = start(state, "sample", n=0)
+    for _ in range(4):
+        reviewing.agree()
+    before = reviewing.accuracy().overall
+    image = reviewing.key[0]
+    others = [k for k in map(reviewing.queue.key, range(4)) if k[0] == image]
+    replace_by(state, [reviewing.key, *others[: 2 - n]], n)
+    found = reviewing.accuracy()
+    assert found.replaced == 3 - n
+    state.history.undo()
+    assert (reviewing.accuracy().overall, reviewing.accuracy().replaced) == (before, 0)
+    state.history.redo()
+    assert reviewing.accuracy().overall == found.overall
 
 
 def test_answers_in_another_name(state):
@@ -531,6 +597,23 @@ def test_taken_out_is_what_was_removed_last():
     added = pd.DataFrame([("a", 3, "add", False), ("a", 3, "remove", True)])
     added.columns = ["image", "cluster_id", "what", "undo"]
     assert removed_clusters(pd.concat([log.assign(undo=False), added])) == {("a", 1)}
+
+
+def test_the_log_tells_why_clusters_are_gone():
+    log = pd.DataFrame(
+        [
+            ("a", 1, "remove", "1", False),  # not a cluster
+            ("a", 2, "remove", "2", False), ("a", 5, "add", "2", False),  # split
+            ("a", 6, "add", "2", False),
+            ("a", 3, "remove", "3", False), ("a", 4, "remove", "3", False),  # merged, and undone
+            ("a", 7, "add", "3", False),
+            ("a", 7, "remove", "4", True), ("a", 3, "add", "4", True), ("a", 4, "add", "4", True),
+            ("a", 5, "remove", "5", False),  # a piece is not a cluster
+        ],
+        columns=["image", "cluster_id", "what", "time", "undo"],
+    )  # fmt: skip
+    expected = {("a", 1): NOT_A_CLUSTER, ("a", 2): SPLIT_OR_MERGED, ("a", 5): NOT_A_CLUSTER}
+    assert removal_reasons(log) == expected
 
 
 def test_undo_and_redo_pass_over_nothing(state):

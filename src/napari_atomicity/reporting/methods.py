@@ -444,7 +444,8 @@ def _sample(sample: Accuracy | None) -> str:
         f"Based on {share.n} reviewed clusters of a stratified sample of {sample.n_wanted} of "
         f"{sample.n_population} clusters, drawn at random within predicted label and confidence, "
         f"the accuracy of the model's labels is {share.value:.3f} (95 % interval {share.low:.3f} "
-        f"to {share.high:.3f}); false detections count as errors."
+        f"to {share.high:.3f}); false detections and clusters that were split or merged count as "
+        "errors."
     )
 
 

@@ -49,7 +49,7 @@ from ..reporting.plots.base import Look
 from ..reporting.plots.registry import PLOTS, SUFFIXES, save_plot, scales_of
 from ..reporting.plots.session import SessionSummary, describe_sessions
 from ..reporting.report import MANY_IMAGES, ReportData, ratios_of_scope, write_report
-from ..statistics.annotators.agreement import CONSENSUS, agreement, last_labels, removed_clusters
+from ..statistics.annotators.agreement import CONSENSUS, agreement, last_labels, removal_reasons
 from ..statistics.ratios.ratios import refuse_unavailable
 from ..statistics.ratios.reference import attempt_ratios, check_reference
 from ..statistics.samples.run_evidence import are_compared, compare_clusters
@@ -160,14 +160,13 @@ def sampled_accuracy(
     labels = labels[["label_predicted", "label_corrected"]].astype(object)
     there = wanted.isin(labels.index)
     labels = labels.reindex(wanted).fillna("")
-    removed = wanted.isin(list(removed_clusters(corrections[~corrections["blind"].astype(bool)])))
-    removed &= ~there
+    reasons = removal_reasons(corrections[~corrections["blind"].astype(bool)])
     return accuracy(
         sample,
         labels["label_predicted"].to_numpy(object),
         labels["label_corrected"].to_numpy(object),
-        removed,
-        ~there & ~removed,
+        there,
+        wanted.map(lambda key: reasons.get(key, "")).to_numpy(object),
     )
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from psygnal import Signal
 
 from ..core.tables.cluster_table import Key
-from ..statistics.annotators.agreement import NOT_A_CLUSTER
+from ..statistics.annotators.agreement import NOT_A_CLUSTER, SPLIT_OR_MERGED
 from ..statistics.stratified_accuracy import Accuracy, stratified_share
 from .cluster_rows import ids_by_image, ids_of, ids_of_image
 from .edits import RemoveClusters, ReplaceClusters
@@ -67,21 +67,27 @@ def accuracy(
     queue: Queue,
     predicted: np.ndarray,
     said: np.ndarray,
-    removed: np.ndarray,
-    gone: np.ndarray,  # (N,): split or merged clusters, which nobody can answer any more
+    there: np.ndarray,
+    reason: np.ndarray,  # (N,): of what is not there: `NOT_A_CLUSTER`, `SPLIT_OR_MERGED` or ""
 ) -> Accuracy | None:
-    """Estimate how often the predictions are right, from the answers so far."""
+    """Estimate how often the predictions are right, from the answers so far.
+
+    The label of what is no cluster, or was no cluster by itself, was wrong. What is gone for
+    another reason, such as another detection, cannot be answered any more.
+    """
     if not queue.strata:
         return None
     n_drawn = len(queue.stratum)  # without those that took the place of others since
-    predicted, said, removed, gone = (x[:n_drawn] for x in (predicted, said, removed, gone))
+    predicted, said, there, reason = (x[:n_drawn] for x in (predicted, said, there, reason))
+    wrong = ~there & (reason != "")
+    gone = ~there & ~wrong
     of_stratum = np.array([s.label for s in queue.strata], object)[queue.stratum]
     label = np.where((predicted == "") & (of_stratum != ""), of_stratum, predicted)
-    answered = ((said != "") & (predicted != "")) | removed
+    answered = ((said != "") & (predicted != "")) | wrong
     answered[gone] = False
     n_answered = int(answered.sum())
     answered[~gone] &= _walked(answered[~gone], queue.request.by_image)
-    right = answered & ~removed & (said == predicted)
+    right = answered & ~wrong & (said == predicted)
     size = np.array([s.size for s in queue.strata])
 
     def counts(which: np.ndarray) -> np.ndarray:
@@ -101,8 +107,11 @@ def accuracy(
             (size * part)[inside], counts(of_class & answered)[inside],
             counts(of_class & right)[inside],
         )  # fmt: skip
+    removed, replaced = (
+        int((answered & wrong & (reason == why)).sum()) for why in (NOT_A_CLUSTER, SPLIT_OR_MERGED)
+    )
     return Accuracy(
-        stratified_share(size, n, hits), by_class, n_drawn, queue.population, int(removed.sum()),
+        stratified_share(size, n, hits), by_class, n_drawn, queue.population, removed, replaced,
         n_answered - int(answered.sum()),
     )  # fmt: skip
 
@@ -185,7 +194,7 @@ class Reviewing:
         self,
         state: WindowState,
         queue: Queue,
-        removed: Iterable[Key] = (),
+        reasons: Mapping[Key, str] | None = None,  # why clusters are gone
         annotator: str | None = None,
         remarks: Mapping[Key, str] | None = None,
     ) -> None:
@@ -199,7 +208,7 @@ class Reviewing:
         self._is_labelled = np.zeros(n, bool)
         self._predicted = np.full(n, "", object)
         self._there = np.zeros(n, bool)
-        self._crossed = np.zeros(n, bool)
+        self._reason = np.full(n, "", object)
         self._touched = np.zeros(n, bool)
         codes, names = pd.factorize(queue.images)
         order, number = np.argsort(codes, kind="stable"), np.bincount(codes, minlength=len(names))
@@ -211,8 +220,8 @@ class Reviewing:
         self._times: list[float] = []
         self._since = time.monotonic()
         self._ignores_selection = False
-        for image, cluster_id in removed:
-            self._crossed[self._positions(image, [cluster_id])] = True
+        for (image, cluster_id), reason in (reasons or {}).items():
+            self._reason[self._positions(image, [cluster_id])] = reason
         steps = (*state.history, *state.history.undone)
         # Position that was shown when a step was done, by its time; None before the review.
         self._shown_at: dict[datetime, int | None] = dict.fromkeys(step.time for step in steps)
@@ -221,7 +230,7 @@ class Reviewing:
         for step in state.history:
             self._follow(step)
         self._read_all()
-        self._crossed &= ~self._there
+        self._reason[self._there] = ""
         first = self._open_from(-1)
         self._shown = _Shown(0 if first is None else first)
         state.changed.connect(self._on_change)
@@ -269,7 +278,7 @@ class Reviewing:
     @property
     def removed(self) -> np.ndarray:
         """(N,): what is not in the table any more because somebody said that it is no cluster."""
-        return self._crossed & ~self._there
+        return (self._reason == NOT_A_CLUSTER) & ~self._there
 
     @property
     def answered(self) -> np.ndarray:
@@ -311,9 +320,10 @@ class Reviewing:
         return str(self._said[self.position])
 
     @property
-    def removed_keys(self) -> set[Key]:
-        """As `removed`, to go on with another time."""
-        return {self.queue.key(int(i)) for i in np.flatnonzero(self.removed)}
+    def reasons(self) -> dict[Key, str]:
+        """Why clusters were removed, split or merged, to go on with another time."""
+        gone = np.flatnonzero(~self._there & (self._reason != ""))
+        return {self.queue.key(int(i)): self._reason[i] for i in gone}
 
     def seconds_each(self) -> float | None:
         """How long an answer takes, as of late; None before there are a few."""
@@ -321,8 +331,8 @@ class Reviewing:
 
     def accuracy(self) -> Accuracy | None:
         """Return the estimate that follows from the answers; None if none is possible."""
-        said, removed = np.where(self.answered, self._said, ""), self.removed
-        return accuracy(self.queue, self._predicted, said, removed, ~self._there & ~removed)
+        said = np.where(self.answered, self._said, "")
+        return accuracy(self.queue, self._predicted, said, self._there, self._reason)
 
     @property
     def predicted_anew(self) -> bool:
@@ -486,7 +496,7 @@ class Reviewing:
         said[there] = table["label_corrected"].to_numpy(object)[row[there]]
         changed = at[(said != self._said[at]) | (there != self._there[at])]
         self._said[at], self._there[at] = said, there
-        self._crossed[at[there]] = False  # what came back may leave the table for another reason
+        self._reason[at[there]] = ""  # what came back may leave the table for another reason
         self._is_labelled[at] = said != ""
         self._touched[at[said == ""]] = False  # a label that was taken back is no answer
         # Of what has left the table one remembers what was predicted.
@@ -530,14 +540,15 @@ class Reviewing:
                 self.moved.emit()
 
     def _follow(self, step: Step) -> None:
-        """Note what a step removed: a person found that it is no cluster. Pieces join the queue."""
+        """Note what a step removed, split or merged, and why. Pieces join the queue."""
         for edit in step.edits:
             if isinstance(edit, RemoveClusters):
-                self._crossed[self._positions(edit.image, edit.cluster_ids)] = True
+                self._reason[self._positions(edit.image, edit.cluster_ids)] = NOT_A_CLUSTER
             elif isinstance(edit, ReplaceClusters):
                 image, before, after = edit.image, ids_of(edit.before), ids_of(edit.after)
                 gone = self._positions(image, before - after)
                 if len(gone):
+                    self._reason[gone] = SPLIT_OR_MERGED
                     known = self.queue.ids[self._positions(image, after)]
                     self._append(image, sorted(after - {*known.tolist()}), self._place[gone].min())
 
@@ -548,10 +559,11 @@ class Reviewing:
         self.queue = self.queue.extended(image, ids)
         self._of_image[image] = np.append(self._of_image[image], n + np.arange(n_new))
         texts, flags = np.full(n_new, "", object), np.zeros(n_new, bool)
-        self._said, self._predicted = (np.append(x, texts) for x in (self._said, self._predicted))
-        self._is_labelled, self._there, self._crossed, self._touched = (
-            np.append(x, flags)
-            for x in (self._is_labelled, self._there, self._crossed, self._touched)
+        self._said, self._predicted, self._reason = (
+            np.append(x, texts) for x in (self._said, self._predicted, self._reason)
+        )
+        self._is_labelled, self._there, self._touched = (
+            np.append(x, flags) for x in (self._is_labelled, self._there, self._touched)
         )
 
     def _on_selection(self, keys: frozenset[Key]) -> None:

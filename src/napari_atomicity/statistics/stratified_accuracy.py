@@ -103,6 +103,7 @@ class Accuracy:
     n_wanted: int  # length of the queue
     n_population: int  # number of clusters to which the estimate applies
     false_detections: int  # number of answers that there is no cluster; they count as wrong
+    replaced: int  # number of clusters that a person split or merged; they count as wrong
     n_ahead: int = 0  # number of answers that do not count until their turn in the queue comes
 
 

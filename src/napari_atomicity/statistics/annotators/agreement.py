@@ -159,6 +159,8 @@ def _beyond_chance(
 
 NOT_A_CLUSTER = "not a cluster"
 """Label of a cluster that an annotator removed from the table."""
+SPLIT_OR_MERGED = "split or merged"
+"""Why a cluster that an annotator replaced by others is no longer in the table."""
 CONSENSUS = "consensus"
 """Annotator name of resolved disagreements."""
 
@@ -437,7 +439,19 @@ def removed_clusters(corrections: pd.DataFrame) -> set[Key]:
         Columns ``image, cluster_id, what`` and, if known, ``time`` and ``undo``; in order of time.
         An addition that was undone is no removal.
     """
-    log = drop_replaced(corrections)
+    return _removed_last(drop_replaced(corrections))
+
+
+def removal_reasons(corrections: pd.DataFrame) -> dict[Key, str]:
+    """Return why clusters are gone, `NOT_A_CLUSTER` or `SPLIT_OR_MERGED`; see `removed_clusters`.
+
+    A log without the column ``time`` does not tell which clusters replaced others.
+    """
+    reasons = dict.fromkeys(_removed_last(corrections), SPLIT_OR_MERGED)
+    return reasons | dict.fromkeys(removed_clusters(corrections), NOT_A_CLUSTER)
+
+
+def _removed_last(log: pd.DataFrame) -> set[Key]:
     log = log[log["what"].isin(["remove", "restore", "add"])]
     last = log.drop_duplicates(["image", "cluster_id"], keep="last")
     removed = last[last["what"] == "remove"]

@@ -35,7 +35,7 @@ from ....state.review_queue import (
     orders_of,
 )
 from ....state.reviewing import Reviewing
-from ....statistics.annotators.agreement import removed_clusters
+from ....statistics.annotators.agreement import removal_reasons
 from ....statistics.stratified_accuracy import Accuracy, Share
 from ...controls.bars import Bar, BarChart
 from ...controls.drawing import ProgressBar, glyph_icon
@@ -207,6 +207,18 @@ def format_share(share: Share) -> str:
     return f"{100 * share.value:.1f} % ({100 * share.low:.1f}–{100 * share.high:.1f})"
 
 
+def _format_wrong(found: Accuracy) -> str:
+    """Say how many clusters of the sample were none by themselves; "" if all were."""
+    many = found.false_detections != 1
+    counts = (
+        (found.false_detections, "no clusters" if many else "no cluster"),
+        (found.replaced, "split or merged"),
+    )
+    parts = [f"{n} {'were' if n != 1 else 'was'} {what}" for n, what in counts if n]
+    verb = "count" if len(parts) > 1 else "counts"
+    return f"{' and '.join(parts)}, which {verb} as wrong." if parts else ""
+
+
 def format_accuracy(review: Reviewing, found: Accuracy | None) -> str:
     """Describe what follows from the answers, and what does not."""
     if review.state.blind:
@@ -224,12 +236,8 @@ def format_accuracy(review: Reviewing, found: Accuracy | None) -> str:
         f"{format_share(found.overall)} of the labels of these {of} clusters are right, with its "
         f"95 % interval: {found.overall.right} of {n} answers."
     ]
-    if found.false_detections:
-        many = found.false_detections != 1
-        said.append(
-            f"{found.false_detections} {'were' if many else 'was'} no cluster"
-            f"{'s' if many else ''}, which counts as wrong."
-        )
+    if wrong := _format_wrong(found):
+        said.append(wrong)
     if review.queue.request.by_image and not review.finished:
         said.append("It counts once all are reviewed: image by image, the first are not typical.")
     elif review.n_skipped:
@@ -394,13 +402,13 @@ class Review(Dock):
         order = str(self.order.currentData())
         return order in self.binding.label_mode.kept or self._sample() is not None
 
-    def _kept(self) -> tuple[Queue, set[Key]]:
-        """Return the random queue that can be continued, and its deleted clusters."""
+    def _kept(self) -> tuple[Queue, dict[Key, str]]:
+        """Return the random queue that can be continued, and why clusters of it are gone."""
         queue, project = self._sample(), self.state.project
         if queue is None or project is None:
             return self.binding.label_mode.kept[str(self.order.currentData())]
         log = project.corrections()
-        return queue, removed_clusters(log[~log["blind"]])
+        return queue, removal_reasons(log[~log["blind"]])
 
     def _sample(self) -> Queue | None:
         """Return the sample that is saved in the project, if samples are reviewed."""
@@ -426,8 +434,8 @@ class Review(Dock):
     def start(self) -> None:
         """Start the review that is set, or go on with the sample that was drawn."""
         try:
-            queue, removed = self._kept() if self._has_kept() else (self._draw(), set())
-            review = Reviewing(self.state, queue, removed)
+            queue, reasons = self._kept() if self._has_kept() else (self._draw(), {})
+            review = Reviewing(self.state, queue, reasons)
             if not review.n:
                 review.close()
                 raise AtomicityError(

@@ -130,8 +130,8 @@ class LabelMode(KeyMode):
         # What is bound, and what its keys did before.
         self._bound: list[tuple[weakref.ref[Any], dict[str, Any]]] = []
         self._review: Reviewing | None = None
-        self.kept: dict[str, tuple[Queue, set[Key]]] = {}
-        """Random queues that can be resumed, by order, and the clusters that were deleted."""
+        self.kept: dict[str, tuple[Queue, dict[Key, str]]] = {}
+        """Random queues that can be resumed, by order, and why clusters of them are gone."""
         canvas.viewer.layers.events.inserted.connect(self._on_layer)
         canvas.viewer.events.reset_view.connect(self._on_view_fitted)
         canvas.viewer.layers.selection.events.active.connect(self.show_text)
@@ -165,7 +165,7 @@ class LabelMode(KeyMode):
         if before is not None:
             before.close()
             if before.queue.strata:
-                self.kept[before.queue.request.order] = before.queue, before.removed_keys
+                self.kept[before.queue.request.order] = before.queue, before.reasons
         self._review = review
         if review is None:
             self._actions = LabelActions(self._edits)
