@@ -504,6 +504,8 @@ class Day:
         browse.open(str(mine))
         studio.wait_until(lambda: studio.state.project.path == mine, "mine is open again")
         self._is_named(FIRST)
+        studio.click(studio.bar.annotator.blind)
+        check(not studio.state.blind, "Blind is off")
         part = dock.parts[1]
         with studio.alone(Review):
             part.button.click()
