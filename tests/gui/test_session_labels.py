@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from dataclasses import replace
@@ -48,6 +49,26 @@ def model(monkeypatch):
     classifier = offer(monkeypatch, SizedClassifier())
     monkeypatch.setitem(models._unsaved, classifier.card.model_id, classifier)
     return classifier
+
+
+@pytest.fixture
+def hold_at(model, monkeypatch):
+    """Hold the model at the n-th image from now until the second event is set; the first tells."""
+
+    def hold(n: int):
+        predict, waiting, go_on = model.predict, threading.Event(), threading.Event()
+        n_predicted = itertools.count(1)
+
+        def wait(*args, **options):
+            if next(n_predicted) >= n:
+                waiting.set()
+                assert go_on.wait(10)
+            return predict(*args, **options)
+
+        monkeypatch.setattr(model, "predict", wait)
+        return waiting, go_on
+
+    return hold
 
 
 @pytest.fixture
@@ -577,21 +598,11 @@ def test_a_new_analysis_of_an_edited_image_labels_it_as_classify_does(
 
 
 def test_clusters_that_are_deleted_while_all_images_are_analysed_do_not_count(
-    analyse_all, label_again, opened, model, viewer, qtbot, settle, monkeypatch
+    analyse_all, label_again, opened, hold_at, viewer, qtbot, settle, monkeypatch
 ):
     state = analyse_all().state
     monkeypatch.setattr(QMessageBox, "question", lambda *a: QMessageBox.StandardButton.Yes)
-    predict, waiting, go_on = model.predict, threading.Event(), threading.Event()
-    n_predicted = []
-
-    def wait_at_the_third(*args, **options):
-        if len(n_predicted) == 2:
-            waiting.set()
-            assert go_on.wait(10)
-        n_predicted.append(1)
-        return predict(*args, **options)
-
-    monkeypatch.setattr(model, "predict", wait_at_the_third)
+    waiting, go_on = hold_at(3)
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(waiting.is_set)
     table = state.table(MIX)
@@ -703,22 +714,12 @@ def test_an_image_that_does_not_fit_and_one_alone_are_named(
 
 
 def test_a_second_run_changes_all_labels_of_a_session_at_once_or_none(
-    analyse_all, opened, model, viewer, qtbot, settle, monkeypatch
+    analyse_all, opened, hold_at, viewer, qtbot, settle, monkeypatch
 ):
     state = analyse_all().state
     before = {name: state.table(name) for name in (MIX, ONE, TWO)}
     monkeypatch.setattr(QMessageBox, "question", lambda *a: QMessageBox.StandardButton.Yes)
-    predict, waiting, go_on = model.predict, threading.Event(), threading.Event()
-    n_predicted = []
-
-    def wait_at_the_second(*args, **options):
-        if n_predicted:
-            waiting.set()
-            assert go_on.wait(10)
-        n_predicted.append(1)
-        return predict(*args, **options)
-
-    monkeypatch.setattr(model, "predict", wait_at_the_second)
+    waiting, go_on = hold_at(2)
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(waiting.is_set)
     assert all(state.table(name) is table for name, table in before.items())
@@ -741,20 +742,10 @@ def test_a_second_run_changes_all_labels_of_a_session_at_once_or_none(
 
 
 def test_first_results_of_a_cancelled_run_are_labelled_with_their_session(
-    opened, model, viewer, qtbot, settle, monkeypatch
+    opened, hold_at, viewer, qtbot, settle
 ):
     state = opened.state
-    predict, waiting, go_on = model.predict, threading.Event(), threading.Event()
-    n_predicted = []
-
-    def wait_at_the_third(*args, **options):
-        if len(n_predicted) == 2:
-            waiting.set()
-            assert go_on.wait(10)
-        n_predicted.append(1)
-        return predict(*args, **options)
-
-    monkeypatch.setattr(model, "predict", wait_at_the_third)
+    waiting, go_on = hold_at(3)
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(waiting.is_set)
     click_cancel(viewer)

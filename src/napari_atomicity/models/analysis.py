@@ -89,6 +89,11 @@ class Analysis:
         return str((self.parameters.get("model") or {}).get("model_id", ""))
 
     @property
+    def own_parameters(self) -> dict[str, Any]:
+        """Parameters without what the session of the image tells of it."""
+        return {key: value for key, value in self.parameters.items() if key != "session"}
+
+    @property
     def is_embedded(self) -> np.ndarray:
         """Which clusters (N,) have an embedding."""
         if self.embedding.size == 0:

@@ -203,12 +203,11 @@ def classify_patches(
     from ..models.scale.session_images import find_scales, measure_analysis
 
     card, scale = classifier.card, analysis.scale
-    # What its session told is of the labels before.
-    parameters = {k: v for k, v in analysis.parameters.items() if k != "session"}
     analysis = replace(
         analysis,
         card=card,
-        parameters={**parameters, "model": card.provenance()},
+        # What its session told is of the labels before.
+        parameters={**analysis.own_parameters, "model": card.provenance()},
         seconds=dict(analysis.seconds),
     )
     with _timed(analysis.seconds, "network"):

@@ -313,8 +313,9 @@ def marks_by_source(db: sqlite3.Connection) -> dict[str, dict[str, Any]]:
 
 
 def _count_marked(rows: Iterable[Mapping[str, Any]]) -> Counter[tuple[int, str]]:
-    """Count the marked atoms by image and annotator; of each atom, the last entry counts."""
-    last = {(row["image_id"], row["annotator"], row["atom_id"]): row["what"] for row in rows}
+    """Count the atoms marked blind by image and annotator; of each, the last entry counts."""
+    keys = ("image_id", "annotator", "atom_id")
+    last = {tuple(row[key] for key in keys): row["what"] for row in rows if row["blind"]}
     return Counter((image, who) for (image, who, _), what in last.items() if what == ATOM)
 
 
@@ -353,8 +354,9 @@ def merge_marks(
             f"INSERT INTO marks ({', '.join(entry)}) VALUES ({', '.join('?' * len(entry))})",
             tuple(entry.values()),
         )
-    marked_there = _count_marked(row for row in there.values() if row["blind"])
-    marked_here = _count_marked(row for row in marks_by_source(db).values() if row["blind"])
+    marked_there, marked_here = (
+        _count_marked(log.values()) for log in (there, marks_by_source(db))
+    )
     for their_id, annotator in theirs.execute("SELECT image_id, annotator FROM looked"):
         # Where all marks of the annotator were removed here, the review would say "no atoms".
         if their_id in same and (

@@ -66,9 +66,8 @@ def _parameters(analysis: Analysis, result: Analysis) -> dict[str, Any]:
 
     What a session told of the labels before ends with them.
     """
-    own = {k: v for k, v in analysis.parameters.items() if k != "session"}
     told = {k: v for k, v in result.parameters.items() if k != MOVIE}
-    return {**own, **told}
+    return {**analysis.own_parameters, **told}
 
 
 def _unpredicted(table: pd.DataFrame) -> pd.DataFrame:

@@ -104,9 +104,8 @@ class SetSessionRecord(Edit[Analysis]):
     def _set(self, now: Analysis | None, old: Any, new: Any) -> Analysis | None:
         if now is None:
             return None
-        parameters = {k: v for k, v in now.parameters.items() if k != "session"}
         told = {} if new is None else {"session": dict(new)}
-        return replace(now, parameters={**parameters, **told})
+        return replace(now, parameters={**now.own_parameters, **told})
 
     @property
     def cluster_ids(self) -> frozenset[int]:

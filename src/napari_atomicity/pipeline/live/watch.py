@@ -334,9 +334,9 @@ class Watch:
         if known is not None:
             outcome = self.store.outcome(known)
             live = LiveUpdate(outcome, ratios=self._images.running.ratios(hurry=True))
-            if original := self._images.copied_from(item.name):
+            if copies := self._images.same_content(item.name):
                 self._notice(
-                    f"{item.name} has the content of {original}: the files of results count both"
+                    f"{item.name} has the content of {copies[0]}: the files of results count both"
                 )
         else:
             taken, start = time.time(), time.perf_counter()

@@ -193,18 +193,17 @@ class WatchedImages(PartIndex):
         if stem is None:
             return None
         table = self.store.table(stem)
-        for name, other in list(self.stems.items()):
-            if other[:32] == stem[:32] and name != item.name and not self.paths[name].exists():
+        for name in self.same_content(item.name):
+            if not self.paths[name].exists():
                 self.forget(name)
         parameters = self.store.outcome(stem).parameters
         self.running.set(item.name, table, ImageLimits.from_parameters(parameters))
         return stem
 
-    def copied_from(self, name: str) -> str | None:
-        """Return another image whose file has the same content, if there is one."""
+    def same_content(self, name: str) -> list[str]:
+        """Return the other images whose files have the content of that of an image."""
         key = self.stems[name][:32]
-        same = (other for other, stem in self.stems.items() if stem[:32] == key)
-        return next((other for other in same if other != name), None)
+        return [x for x, stem in self.stems.items() if stem[:32] == key and x != name]
 
     # ---- results
     def register(self, item: Input, stem: str) -> None:

@@ -123,5 +123,4 @@ class AnalysedImages:
         """Return the outcome of an image by its analysis; `PartIndex` adds that of its session."""
         if outcome.image not in self.joint:
             return describe_outcome(outcome, analysis)
-        own = {k: v for k, v in analysis.parameters.items() if k != "session"}
-        return describe_outcome(outcome, replace(analysis, parameters=own))
+        return describe_outcome(outcome, replace(analysis, parameters=analysis.own_parameters))
