@@ -164,6 +164,29 @@ def test_the_current_image_is_counted_before_the_worker_is_done(dock, state, mon
     pd.testing.assert_frame_equal(dock.shown(), shown)
 
 
+def test_all_images_together_are_counted_before_each_of_them(dock, state, monkeypatch):
+    monkeypatch.setattr(docks, "WORKER_FROM_ROWS", 10)
+    state.clusters.set_analysis(made_up(12, "second"))
+    dock.scope_combo.setCurrentText(ALL_IMAGES)
+    later = []
+
+    def start(function, *args, on_result, key, scope=None, **options):
+        if scope is None:  # each of the images, which takes long
+            later.append(lambda: on_result(function(*args, **options)))
+        else:
+            on_result(function(*args, scope=scope, **options))
+
+    monkeypatch.setattr(dock, "start", start)
+    state.clusters.relabel([("field", 1)], "Pt70")
+    dock.refresh_now()
+    n_labelled = (state.table()["label"] == "Pt70").sum()
+    assert counts(dock)["Pt70"] == n_labelled
+    shown = dock.shown()
+    later.pop()()
+    pd.testing.assert_frame_equal(dock.shown(), shown)
+    assert set(dock.ratios["scope"]) == {"field", "second", "all"}
+
+
 def _noting(function, calls):
     def noted(*args, **kwargs):
         calls.append(args)

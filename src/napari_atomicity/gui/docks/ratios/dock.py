@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -74,7 +75,7 @@ class Ratios(Dock):
 
     def build(self) -> None:
         self.ratios = pd.DataFrame(columns=COLUMNS)
-        self._of_image: pd.DataFrame | None = None
+        self._first: pd.DataFrame | None = None
         self._card: ModelCard | None = None
         self._limits: dict[str, ImageLimits] = {}
         self._wanted: dict[str, Any] = {}
@@ -223,16 +224,17 @@ class Ratios(Dock):
             return
         self._count_image()
         self.note.setText("Computing the ratios…")
-        self.start(
-            class_ratios, table, state.classes(), on_result=self._take, key="ratios", **wanted
-        )
+        if self.scope == ALL and len(images) > 1:
+            self._compute(self._take_first, scope=ALL)
+        else:
+            self._compute(self._take)
 
     def _count_image(self) -> None:
         """Show counted ratios of the current image before those of all images are computed."""
         image = self.state.current
         if image is None or self.method != "counted" or self.state.analysis(image) is None:
             return
-        self._of_image = class_ratios(
+        self._first = class_ratios(
             self.state.table(image),
             self.state.classes(),
             scope=image,
@@ -240,6 +242,18 @@ class Ratios(Dock):
             limits=self._limits,
         )
         self._show()
+
+    def _compute(self, on_result: Callable[[pd.DataFrame], None], **options: Any) -> None:
+        """Compute ratios in a worker."""
+        table, classes = self.state.table(), self.state.classes()
+        options |= self._wanted
+        self.start(class_ratios, table, classes, on_result=on_result, key="ratios", **options)
+
+    def _take_first(self, ratios: pd.DataFrame) -> None:
+        """Show the ratios of all images together, and compute those of each image."""
+        self._first = ratios
+        self._show()
+        self._compute(self._take)
 
     def _offer_methods(self, table: pd.DataFrame) -> None:
         """Disable the methods that are not available, with the reason as tooltip."""
@@ -255,7 +269,7 @@ class Ratios(Dock):
             item.setToolTip(text if reason is None else f"{text} Not available: {reason}.")
 
     def _take(self, ratios: pd.DataFrame) -> None:
-        self.ratios, self._of_image = ratios, None
+        self.ratios, self._first = ratios, None
         self._show()
         self._compare_loaded()
 
@@ -266,8 +280,8 @@ class Ratios(Dock):
 
     def shown(self) -> pd.DataFrame:
         """Return the ratios of the scope that is shown."""
-        if self._of_image is not None and self.scope == self._of_image["scope"].iloc[0]:
-            return self._of_image
+        if self._first is not None and self.scope == self._first["scope"].iloc[0]:
+            return self._first
         if not len(self.ratios):
             return self.ratios
         found = self.ratios[self.ratios["scope"] == self.scope]
