@@ -273,8 +273,8 @@ def make_marks(state: WindowState, project: Project, samples: Path, atom_model: 
     y, x = atoms.table(name).set_index("atom_id").loc[there[5], ["y_px", "x_px"]]
     atoms.move(name, {there[5]: mark_at(frame, y + 1, x - 1, 0.03)})
     corner = np.array([(0, 0), (0, 20), (20, 20), (20, 0)])
-    atoms.set_support(name, [corner], [corner + 90])
-    atoms.set_group_distance(name, 0.5)
+    atoms.set_support(name, [(corner, True), (corner + 90, False)])
+    atoms.set_group_distance(0.5)
     usual = float(np.median(found.table["intensity"]))
     two = np.log([0.8 * usual, 1.6 * usual])
     atoms.set_species(name, Species(two, np.full(2, 0.1), np.array([0.6, 0.4]), 30, {"one": 1.5}))

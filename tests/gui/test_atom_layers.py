@@ -228,7 +228,7 @@ def test_the_colour_tells_what_is_asked_for(analysed):
     assert heard == [GROUP]
     # the first two lie 0.31 nm from each other
     assert len(np.unique(layer.border_color, axis=0)) == 1
-    analysed.state.atoms.set_group_distance("field", 0.35)
+    analysed.state.atoms.set_group_distance(0.35)
     same = (layer.border_color[:, None] == layer.border_color[None]).all(axis=2)
     assert same[0, 1] and same[2, 3] and not same[0, 2]
     assert [name for name, _ in view.legend("field")] == ["isolated", "dimer"]

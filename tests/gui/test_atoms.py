@@ -427,6 +427,22 @@ def test_the_linking_distance_is_an_edit(found, state, book, settled):
     assert found.found.distance.value() == 0.3
 
 
+def test_all_images_have_one_linking_distance(found, state, book, finder, settled):
+    state.add_image(Micrograph(picture(), PIXEL_NM, "second"))
+    click(found.all_button)
+    settled()
+    found.found.distance.setValue(0.6)
+    settled()
+    state.add_image(Micrograph(picture(), PIXEL_NM, "third"))
+    settled()
+    click(found.all_button)
+    settled()
+    assert {book.of(image).group_distance_nm for image in ("field", "second", "third")} == {0.6}
+    state.history.undo()  # the third image
+    state.history.undo()
+    assert {book.of(image).group_distance_nm for image in ("field", "second")} == {0.3}
+
+
 def test_a_click_on_a_size_selects_its_atoms(found, book):
     chart = found.found.sizes
     box = chart._box(4)
@@ -469,7 +485,7 @@ def test_a_narrow_chart_names_some_of_its_columns_and_no_name_covers_another(qtb
 
 
 def test_isolated_atoms_have_no_extents(found, book, settled):
-    book.set_group_distance("field", 0.05)
+    book.set_group_distance(0.05)
     settled()
     assert not found.found.extents.columns and not found.found.extents.isVisible()
 
@@ -971,14 +987,21 @@ def test_all_again_is_asked_first(found, state, book, finder, monkeypatch, settl
     settled()
     assert len(finder.asked) == 2
     answers = [QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes]
-    monkeypatch.setattr(QMessageBox, "question", lambda *a: answers.pop(0))
+    questions = []
+    monkeypatch.setattr(
+        QMessageBox, "question", lambda *a: questions.append(a[2]) or answers.pop(0)
+    )
     steps = len(state.history)
     click(found.all_button)
     settled()
     assert len(finder.asked) == 2
+    found.threshold.precision.setValue(0.9)
+    found.precise.setChecked(True)
     click(found.all_button)
     settled()
     assert len(finder.asked) == 4 and len(state.history) == steps + 1
+    assert "set to the best expected F1" in questions[0]
+    assert "set to a precision of 0.9." in questions[1]
 
 
 # ---- out

@@ -487,7 +487,8 @@ def test_without_support_it_says_so_and_a_drawn_one_helps(dock, state, settled):
 
 
 def test_images_linked_at_different_distances_are_refused(dock, state, settled):
-    state.atoms.set_group_distance("two", 0.5)
+    other = replace(state.atoms.of("two"), group_distance_nm=0.5)  # of an older project
+    state.atoms.install("two", other)
     dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("all"))
     settled(dock)
     assert "different distances" in dock.message.text()

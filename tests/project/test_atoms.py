@@ -81,7 +81,7 @@ def test_what_is_marked_is_there_when_the_project_is_opened_again(state):
     state.atoms.move("a.tif", {1: Mark(20.5, 21.5)})
     state.atoms.set_threshold("a.tif", 0.2)
     state.atoms.set_support("a.tif", [(np.array([[0, 0], [0, 9], [3, 9.0]]), True)])
-    state.atoms.set_group_distance("a.tif", 1.2)
+    state.atoms.set_group_distance(1.2)
     before = state.atoms.of("a.tif")
     again = reopened(state)
     after = again.atoms.of("a.tif")

@@ -84,7 +84,7 @@ class AtomStore:
         image = analysis.micrograph.name
         self._state.finish()
         before = self._of.get(image)
-        start = before or ImageAtoms(image, analysis.pixel_size_nm)
+        start = before or self._new(image, analysis.pixel_size_nm)
         after = start.with_analysis(analysis, self._next_id.get(image, 1))
         self._do(SetAtoms(image, before, after, description), group=group)
 
@@ -105,11 +105,16 @@ class AtomStore:
         """End the slider movement: the next one is another step."""
         self._sliding = None
 
-    def set_group_distance(self, image: str, distance_nm: float) -> None:
-        """Set the maximum distance of linked atoms."""
-        self._set(
-            image, lambda a: replace(a, group_distance_nm=distance_nm), "linking distance of atoms"
-        )
+    def set_group_distance(self, distance_nm: float) -> None:
+        """Set the maximum distance of linked atoms: of all images, or they can't be pooled."""
+        self._state.finish()
+        edits = [
+            SetAtoms(image, atoms, replace(atoms, group_distance_nm=distance_nm))
+            for image, atoms in self._of.items()
+            if atoms.group_distance_nm != distance_nm
+        ]
+        if edits:
+            self._do(*edits, description="linking distance of atoms")
 
     def set_species(self, image: str, species: Species | None) -> None:
         """Name atoms by the components of their intensities, or remove the names."""
@@ -143,9 +148,16 @@ class AtomStore:
         self._state.finish()
         found = self._of.get(image)
         if found is None:
-            found = ImageAtoms(image, self._state.micrograph(image).calibrated())
+            found = self._new(image, self._state.micrograph(image).calibrated())
             self.install(image, found)
         return found
+
+    def _new(self, image: str, pixel_size_nm: float) -> ImageAtoms:
+        """Return no atoms of an image, to be linked within the same distance as the others."""
+        atoms = ImageAtoms(image, pixel_size_nm)
+        for other in self._of.values():
+            return replace(atoms, group_distance_nm=other.group_distance_nm)
+        return atoms
 
     def add(self, image: str, marks: Iterable[Mark]) -> list[int]:
         """Add atoms that a person points to."""

@@ -536,7 +536,7 @@ def _check_settings_agree(parts: Sequence[DispersionStatistics]) -> None:
     if len({(part.group_distance_nm, part.level) for part in parts}) > 1:
         raise AtomicityError(
             "atoms linked at different distances can't be pooled",
-            advice="Analyse all images with the same settings",
+            advice="Link the atoms of all images within the same distance",
         )
 
 

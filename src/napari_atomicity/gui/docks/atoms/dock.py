@@ -262,11 +262,13 @@ class Atoms(Dock):
 
     def _wants_all_again(self, n: int) -> bool:
         done = "The image has results." if n == 1 else f"All {n} images have results."
+        best = "the best expected F1"
+        threshold = best if self.precision is None else f"a precision of {self.precision:g}"
         return confirm(
             self,
             "Find all atoms again?",
-            f"{done} Find the atoms again with the current settings? Manual "
-            "marks are kept. This can be undone.",
+            f"{done} Find the atoms again with the current settings? Each threshold is set to "
+            f"{threshold}. Manual marks are kept. This can be undone.",
         )
 
     # ---- out

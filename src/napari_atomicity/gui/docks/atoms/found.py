@@ -304,10 +304,7 @@ class FoundPart(QWidget):
     # ---- actions of the user
     def _on_distance(self, distance_nm: float) -> None:
         if self._atoms is not None:
-            image = self._atoms.image
-            done = self._binding.edits.attempt(
-                lambda: self._book.set_group_distance(image, distance_nm)
-            )
+            done = self._binding.edits.attempt(lambda: self._book.set_group_distance(distance_nm))
             if not done:
                 with QSignalBlocker(self.distance):
                     self.distance.setValue(self._atoms.group_distance_nm)
