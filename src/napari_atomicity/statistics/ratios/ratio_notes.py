@@ -318,6 +318,28 @@ def session_line(session: Mapping[str, Any]) -> str:  # "" without a test of its
     return session_basis(session) or (AGREES if session.get("peaks_atoms") else TOO_FEW)
 
 
+_MAX_NAMED = 3
+"""Number of sessions up to which a text names them."""
+
+
+def name_sessions(text: str, sessions: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+    """Name the sessions in a text where it says "this session" of one of several."""
+    concerned: dict[str, list[str]] = {}
+    for session, name in zip(sessions, names, strict=True):
+        for reason in {*session_doubts(session), session_basis(session), session_line(session)}:
+            concerned.setdefault(reason, []).append(name)
+    concerned.pop("", None)
+    for reason, (*others, last) in concerned.items():
+        named, n = f"session {last}", len(others) + 1
+        if others:
+            joined = f"sessions {', '.join(others)} and {last}"
+            named = joined if n <= _MAX_NAMED else f"{n} sessions"
+        verb = "do" if others else "does"
+        own = reason.replace("this session does", f"this session {verb}")
+        text = text.replace(reason, own.replace("this session", named))
+    return text
+
+
 def describe_misfit(peaks_atoms: Sequence[float]) -> str:
     """Describe a session whose sizes are not those of the classes: "peaks at 25 and 48 atoms"."""
     return f"this session does not fit the classes of the model: {format_peaks(peaks_atoms)}"
