@@ -35,9 +35,9 @@ from ...statistics.ratios.ratio_notes import (
     conditions_note,
     model_notes,
     name_sessions,
-    session_basis,
     session_doubts,
     session_line,
+    without_basis,
 )
 from ...statistics.ratios.ratios import images_that_differ
 from .. import tasks
@@ -125,8 +125,7 @@ def show_answer(
     label.setToolTip(sentence(text) if text and short else "")
     if short:
         text = text.partition(SEPARATOR)[0]
-    basis = next(filter(None, map(session_basis, sessions)), "")
-    if any(map(session_doubts, sessions)) or more.replace(basis, ""):
+    if any(map(session_doubts, sessions)) or without_basis(more, sessions):
         colour = _MISFIT if any(session.get("misfit") for session in sessions) else _DOUBT
     if names is not None:
         text = name_sessions(text, sessions, names)

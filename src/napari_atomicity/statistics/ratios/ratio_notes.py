@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -306,6 +307,13 @@ def session_basis(session: Mapping[str, Any]) -> str:
     if session.get("untested"):
         return UNTESTED
     return RESTS_ON_SIZES if session.get("relies_on_sizes") and not session_doubts(session) else ""
+
+
+def without_basis(note: str, sessions: Iterable[Mapping[str, Any]]) -> str:
+    """Return a note without what labels rest on in these sessions: that alone is no warning."""
+    for basis in filter(None, {*map(session_basis, sessions)}):
+        note = re.sub(re.escape(basis) + r"( \(\d+ of \d+ images\))?", "", note)
+    return note.strip(SEPARATOR)
 
 
 def session_line(session: Mapping[str, Any]) -> str:  # "" without a test of its sizes
