@@ -341,6 +341,21 @@ def test_labels_of_clusters_from_a_browser_count_where_there_is_none(
         dock.packs.take_in()
         settle(viewer)
         assert "known already" in dock.packs.result.text()
+        assert not dock.packs.result.isHidden()  # it is of no step
+        for _ in range(2):
+            state.history.undo()
+            settle_soon(dock, settle, viewer)
+            dock.packs.take_in()
+            settle_soon(dock, settle, viewer)
+            assert "Imported: 2 labels of Ada" in dock.packs.result.text()
+            state.clusters.relabel([("field.tif", 7)], "Pt19")
+            settle_soon(dock, settle, viewer)
+            assert not dock.packs.result.isHidden()
+            state.history.undo()
+            state.history.undo()
+            settle_soon(dock, settle, viewer)
+            assert dock.packs.result.isHidden()
+            state.history.redo()
 
 
 def test_an_import_is_one_step_of_undo(viewer, tmp_path, qtbot, settle, monkeypatch):

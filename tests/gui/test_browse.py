@@ -1327,6 +1327,30 @@ def test_results_of_another_project_are_not_taken(opened, viewer, tmp_path, qtbo
     assert opened.state.project.load("a.tif").analysis is None
 
 
+def test_another_image_is_shown_while_several_layers_are_selected(opened, viewer, settle):
+    layers = [viewer.add_points([[1, 1]], name=name) for name in ("one", "two")]
+    settle(viewer)
+    viewer.layers.selection = {*layers}
+    assert viewer.layers.selection.active is None
+    click_row(opened, 3)
+    settle(viewer)
+    canvas = binding_of(viewer).canvas
+    assert opened.state.current == "c.tif" == canvas.image_of(viewer.layers.selection.active)
+
+
+def test_the_image_that_an_undo_shows_is_highlighted_at_once(opened, viewer, settle):
+    state = opened.state
+    state.clusters.set_analysis(replace(made_up(6, "a.tif"), micrograph=state.micrograph("a.tif")))
+    state.clusters.relabel([("a.tif", 1)], "Pt19")
+    settle(viewer)
+    click_row(opened, 3)
+    settle(viewer)
+    assert opened.model.image_at(opened.list.currentIndex().row()) == "c.tif"
+    binding_of(viewer).edits.undo()  # and before any other turn of the event loop
+    rows = opened.list.selectionModel().selectedRows()
+    assert [opened.model.image_at(row.row()) for row in rows] == [state.current] == ["a.tif"]
+
+
 def test_analysing_all_again_is_asked_for_and_one_step(opened, viewer, qtbot, settle, monkeypatch):
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)

@@ -30,6 +30,7 @@ from napari_atomicity.gui.gallery.model import (
 )
 from napari_atomicity.gui.gallery.order import (
     GROUPINGS,
+    NO_LABEL,
     SORTINGS,
     STATES,
     Arrangement,
@@ -40,6 +41,7 @@ from napari_atomicity.gui.gallery.order import (
 from napari_atomicity.gui.gallery.painter import GalleryGrid
 from napari_atomicity.gui.gallery.view import GalleryView
 from napari_atomicity.gui.viewer.binding import state_of
+from napari_atomicity.project import Project
 from napari_atomicity.reporting.patch_pictures import compose
 
 LEFT = Qt.MouseButton.LeftButton
@@ -907,3 +909,29 @@ def test_a_closed_dock_is_let_go(viewer, state, qtbot):
     qtbot.waitUntil(lambda: gc.collect() >= 0 and reference() is None)
     state.select([("one", 1)])
     state.clusters.relabel([("one", 1)], "Pt70")
+
+
+# ---- blind mode
+def test_blind_nobody_sees_what_the_model_says(dock, state, viewer, settle, tmp_path):
+    combos = (dock.overlay_combo, dock.group_combo, dock.sort_combo, dock.state_combo)
+
+    def offered() -> set[str]:
+        return {combo.itemText(i) for combo in combos for i in range(combo.count())}
+
+    dock.sort_combo.setCurrentText("confidence")
+    dock.overlay_combo.setCurrentText("class map raw")
+    before, all_offered, chosen = keys_shown(dock), offered(), [c.currentText() for c in combos]
+    state.attach_project(Project(tmp_path / "p.atomicity"))
+    state.set_blind(True)
+    settle(viewer)
+    said_by_model = {"confidence", "atoms", "similarity", "doubtful"}
+    assert all_offered - offered() == said_by_model | {"class map raw", "class map LCN"}
+    groups = dock.model.arrangement
+    assert {groups.names[code] for code in groups.group} == {NO_LABEL}
+    assert keys_shown(dock) == sorted(before) and dock.model.overlay == "raw"
+    assert "confidence" not in dock.sort_combo.toolTip()
+    state.set_blind(False)
+    settle(viewer)
+    assert offered() == all_offered and keys_shown(dock) == before
+    assert [combo.currentText() for combo in combos] == chosen
+    state.close_project()

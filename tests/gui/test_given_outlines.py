@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 from brightness import PIXEL_NM, blobs
@@ -128,6 +129,26 @@ def test_labels_of_a_user_stay_as_after_a_new_analysis(viewer, state, settle, qt
     assert len(state.table("field")) == len(before)
 
 
+def test_outlines_over_clusters_that_were_edited_are_counted(viewer, state, settle):
+    dock = show_dock(viewer, "Analyse")
+    dock.run()
+    settle(viewer)
+    before = state.table("field")
+    at = before.set_index("cluster_id")[["y_px", "x_px"]].round()
+    first, second = (at.index[(at == place).all(axis=1)][0] for place in ([40, 40], [120, 200]))
+    state.clusters.remove_ids("field", [first])
+    table = before[before["cluster_id"] == second]
+    pieces = pd.concat([table.assign(x_px=195.0), table.assign(x_px=205.0)])
+    state.clusters.replace("field", [second], pieces, [SQUARE] * 2, "split")
+    viewer.add_labels(discs((40, 40), (40, 120), (120, 200)), name="cells")
+    choose_in_menu(viewer)
+    settle(viewer)
+    assert len(state.table("field")) == 3  # one of three outlines, and the two pieces
+    said = updated(dock).result.text()
+    assert "1 outline left out, where a person has removed a cluster." in said
+    assert "1 outline left out, where a person has split or merged clusters." in said
+
+
 @pytest.mark.parametrize(
     ("add", "message"),
     [
@@ -229,6 +250,26 @@ def test_several_files_belong_to_images_by_name(browse, viewer, folder, qtbot, s
         state.history.undo()
         settle(viewer)
     assert [state.analysis(image) for image in ("a.tif", "b.tif")] == [None, None]
+
+
+def test_several_files_over_removed_clusters_are_counted(
+    browse, viewer, folder, qtbot, settle, monkeypatch
+):
+    state, said = browse.state, []
+    monkeypatch.setattr("napari_atomicity.gui.docks.browse.batch.show_info", said.append)
+    files = sorted((folder / "outlines").iterdir())
+
+    def take() -> None:
+        import_outlines(browse, monkeypatch, *files)
+        qtbot.waitUntil(lambda: not browse.batch.running, timeout=20_000)
+        settle(viewer)
+
+    take()
+    for image in ("a.tif", "b.tif"):
+        state.clusters.remove_ids(image, state.table(image)["cluster_id"].tolist()[:1])
+    take()
+    assert [len(state.table(image)) for image in ("a.tif", "b.tif")] == [2, 3]
+    assert said == ["2 outlines left out, where a person has removed a cluster."]
 
 
 def test_an_image_that_failed_does_not_wait_again_after_an_import(

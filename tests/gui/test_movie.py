@@ -8,14 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from bar import click_cancel
+from brightness import blobs
 from films import CLASSES, PIXEL_NM, film
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
 
-from napari_atomicity.gui.docks.analyse import summary
+from napari_atomicity.gui.docks.analyse import Analyse, summary
 from napari_atomicity.gui.docks.browse.image_list import row_of
 from napari_atomicity.gui.docks.movie import dock as module
 from napari_atomicity.gui.docks.movie.dock import (
@@ -373,6 +375,37 @@ def test_frames_are_averaged_into_a_new_image(dock, viewer, settle, monkeypatch,
     assert both[mean.name].is_counted_average and not both["movie"].is_counted_average
     assert "averages of frames" in " ".join(ratio_notes([20, 20], list(both.values())))
     assert not limits_of([replace(movie, micrograph=mean)])[mean.name].is_counted_average
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_an_average_leaves_with_the_project_of_its_movie(
+    viewer, model, by_hand, tmp_path, qtbot, settle
+):
+    binding, analyse, dock = binding_of(viewer), Analyse(viewer), Movie(viewer)
+    for widget in (analyse, dock):
+        viewer.window.add_dock_widget(widget)
+    frames = np.stack([blobs(seed) for seed in range(2)]).astype(np.uint16)
+    folder = tmp_path / "project"
+    folder.mkdir()
+    options = {"imagej": True, "metadata": {"unit": "nm", "axes": "TYX"}, "resolution": (20, 20)}
+    tifffile.imwrite(folder / "movie.tif", frames, **options)
+    if by_hand:
+        viewer.open(str(folder / "movie.tif"), plugin="napari-atomicity")
+        binding.canvas.ensure_image(viewer.layers["movie.tif"])
+        binding.projects.save_as(folder / "p.atomicity")
+    else:
+        binding.projects.open(folder)
+        qtbot.waitUntil(lambda: binding.state.project is not None, timeout=10_000)
+    settle(viewer)
+    dock.averaging.average()
+    settle(viewer)
+    chosen = analyse.image_form.images
+    names = ["movie.tif", "movie.tif mean"]
+    assert [chosen.itemText(i) for i in range(chosen.count())] == names
+    binding.projects.leave()
+    settle(viewer)
+    assert [chosen.itemText(i) for i in range(chosen.count())] == (names if by_hand else [])
+    assert {*names} & {layer.name for layer in viewer.layers} == ({*names} if by_hand else set())
 
 
 def test_an_image_has_no_frames_to_average(dock, viewer, settle):

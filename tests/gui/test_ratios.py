@@ -501,6 +501,11 @@ def test_what_is_said_of_all_images_names_their_sessions(dock, state, settle, vi
     state.sessions.group(["field"], "morning")
     state.sessions.group(["second"], "evening")
     assert said(fits, rests).startswith("The images of session evening have few sizes each")
+    assert "(1 of 2 images)" in dock.warning.text() and RESTS in dock.warning.styleSheet()
+    assert "is tested when watching ends" in said({"untested": True}, rests)
+    assert RESTS in dock.warning.styleSheet()
+    said(unsure, rests)
+    assert DOUBT in dock.warning.styleSheet()
     both = "The images of sessions morning and evening have few sizes each"
     assert said(rests, rests).startswith(both) and RESTS in dock.warning.styleSheet()
     assert "session morning may not fit the classes" in said(unsure, fits).lower()

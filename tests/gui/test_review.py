@@ -257,7 +257,7 @@ def test_an_answer_to_several_clusters_shows_the_next_one(shown, state, dock, pr
     assert review.key == keys[4] and state.selection == {keys[4]}, "it has no answer yet"
     state.select([keys[4], keys[7]])
     press(KEY.Key_X)
-    assert review.key == keys[8] and (review.n_done, review.n_skipped) == (8, 0)
+    assert review.key == keys[8] and (review.n_done, review.skipped.sum()) == (8, 0)
 
 
 def test_undo_shows_and_selects_what_a_review_showed_before_the_answer(shown, state, dock, press):
@@ -455,6 +455,24 @@ def test_the_accuracy_is_estimated_and_the_sample_gone_on_with(shown, state, doc
     assert "Draw another" in dock.hint.text()
 
 
+def test_a_skipped_piece_is_not_one_of_the_sample(state, dock, press, settle, shown, qtbot):
+    review = start(dock, "sample", number=16)
+    press(*[KEY.Key_Return] * 4)
+    image, cluster_id = review.key
+    analysis = state.analysis(image)
+    row = analysis.table.index[analysis.table["cluster_id"] == cluster_id]
+    table = analysis.table.loc[row.repeat(2)].assign(label="", label_predicted="", model_id="")
+    outlines = [analysis.outlines[row[0]]] * 2
+    first, _ = state.clusters.replace(image, [cluster_id], table, outlines, "split")
+    settle(shown)
+    state.select([(image, first)])
+    press(KEY.Key_N, KEY.Key_N)
+    qtbot.waitUntil(lambda: "2 skipped" in dock.pace.text())
+    assert "4 of 5 answers" in dock.words.text() and "hard ones" not in dock.words.text()
+    press(KEY.Key_N)
+    qtbot.waitUntil(lambda: "1 was skipped: such are the hard ones" in dock.words.text())
+
+
 def test_a_label_of_before_counts_in_a_sample_when_its_turn_comes(shown, state, dock, press, qtbot):
     review = start(dock, "sample", number=20)
     state.clusters.relabel([review.queue.key(15)], "Pt19")
@@ -548,7 +566,7 @@ def test_answers_that_a_click_in_the_history_undoes_are_not_skipped(
     for row, n_done in ((n, 0), (n + 3, 3), (n, 0)):
         with qtbot.waitSignal(history.gone):
             history.view.clicked.emit(history.model.index(row))
-        assert (review.n_done, review.n_skipped) == (n_done, 0)
+        assert (review.n_done, review.skipped.sum()) == (n_done, 0)
     assert review.key == first
 
 

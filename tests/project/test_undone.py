@@ -236,6 +236,54 @@ def test_an_undo_after_a_merge_reaches_the_merged_project(results, label):
         assert said(project) == BLIND
 
 
+@pytest.mark.parametrize("who", ["Ada", "Bob"])
+def test_a_split_of_what_was_removed_blind_is_undone_in_the_merged_project(results, who):
+    """Nothing that was said blind is lost, and who splits a cluster does not say it is none."""
+    folder, first, again = results()
+    theirs, other = answered_blind(folder, first, f"theirs split {who}")
+    theirs.annotator = who
+    act(theirs, again, "split", 3, "")
+    assert set(theirs.table("a.tif")["cluster_id"]) == {*range(1, 15)} - {4}
+    other.flush()
+    state, project = started(folder, first, f"mine split {who}")
+    with project:
+        state.merge(other.path)
+        assert said(project) == said(other) == BLIND
+        theirs.history.undo()
+        assert said(other) == BLIND
+        other.close()
+        state.merge(other.path)
+        assert state.merge(other.path).n_new == 0
+        state.clusters.set_analysis(again)
+        assert set(state.table("a.tif")["cluster_id"]) == {*range(1, 13)}
+        assert said(project) == BLIND
+        state.history.go_to(0)
+        assert said(project) == {}
+        state.merge(other.path)
+        assert said(project) == BLIND
+
+
+def test_a_removal_blind_and_a_split_are_merged_both_ways(results):
+    folder, first, again = results()
+    ada, blind = answered_blind(folder, first, "both blind")
+    bob, project = started(folder, first, "both open")
+    bob.annotator = "Bob"
+    act(bob, again, "split", 3, "")
+    with project, blind:
+        for _ in range(2):  # with the split, and after its undo
+            blind.flush()
+            bob.merge(blind.path)
+            project.flush()
+            ada.merge(project.path)
+            assert said(blind) == said(project) == BLIND
+            bob.history.go_to(0)
+            assert set(bob.table("a.tif")["cluster_id"]) == {*range(1, 13)}
+        assert set(ada.table("a.tif")["cluster_id"]) == {*range(1, 13)}
+        ada.annotator = "Ada"
+        ada.set_blind(True)
+        assert set(ada.table("a.tif")["cluster_id"]) == {*range(1, 13)} - {4}
+
+
 def test_an_open_removal_that_is_undone_leaves_the_blind_one_in_the_merged_project(results):
     folder, first, _ = results()
     theirs, other = answered_blind(folder, first, "theirs removed")

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import tifffile
 
+from napari_atomicity.core.acquisition_session import AcquisitionSession
 from napari_atomicity.core.errors import AtomicityError, Cancelled, ModelError, TableError
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.model_card import ModelCard
@@ -153,6 +154,23 @@ def test_a_session_is_exported_with_what_is_not_analysed(tmp_path):
     assert [i["session"] for i in record["images"]] == ["may", ""]
     assert record["images"][0]["known"] == {"Pt19": 0.5, "Pt70": 0.5}
     assert not (tmp_path / "corrections.csv").exists()
+
+
+def test_a_report_of_several_sessions_names_the_one_that_does_not_fit(tmp_path):
+    fits = {"answer": "fits", "peaks_atoms": [19.0, 30.0]}
+    told = ({**fits, "misfit": "others", "peaks_atoms": [25.0, 48.0]}, fits)
+    done = [
+        replace(analysis, parameters={**analysis.parameters, "session": session})
+        for analysis, session in zip(analyses(), told, strict=True)
+    ]
+    one = [AcquisitionSession("morning", ("0.tif", "1.tif"))]
+    two = [AcquisitionSession("morning", ("0.tif",)), AcquisitionSession("evening", ("1.tif",))]
+    for sessions, subject in ((one, "This session"), (two, "Session morning")):
+        contents = Contents(done, sessions=sessions)
+        export(contents, tmp_path / subject, Choices(figures=False))
+        html = (tmp_path / subject / "report.html").read_text(encoding="utf-8")
+        note = html[: html.index("peaks at 25 and 48 atoms")].rpartition(">")[2]
+        assert note.startswith(f"{subject} does not fit the classes of the model")
 
 
 def test_nothing_at_all_is_fine(tmp_path):

@@ -124,11 +124,12 @@ def _insert_corrections(
     came, unmatched = [], []
     changed: dict[tuple[int, int], None] = {}
     undone = {row["undoes"] for row in rows.values() if row["undoes"] is not None}
+    left_out = undone | _replaced_in(rows)
     skipped, n_rows = set(), rows_by_address(db, "corrections")
     for source, row in rows.items():
-        if row["correction_id"] in undone and source not in n_rows:
+        if row["correction_id"] in left_out and source not in n_rows:
             skipped.add(row["correction_id"])
-            continue  # undone before it was merged
+            continue  # undone before it was merged, or no statement without the pieces
         if row["undoes"] in skipped:
             continue
         image_id = same.get(row["image"])
@@ -158,6 +159,16 @@ def _insert_corrections(
         if row["what"] == LABEL:
             changed[image_id, cluster_id] = None
     return came, list(changed), unmatched
+
+
+def _replaced_in(log: Mapping[str, dict[str, Any]]) -> set[int]:
+    """Return the entries that remove a cluster because it was split or merged.
+
+    Its pieces do not come with a merge, and without them it would seem to be no cluster.
+    """
+    rows = [row for row in log.values() if row["undoes"] is None]
+    kept = drop_replaced(pd.DataFrame(rows))
+    return {row["correction_id"] for row in rows} - set(kept.get("correction_id", ()))
 
 
 def _with_statements_before(log: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

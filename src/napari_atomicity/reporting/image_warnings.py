@@ -65,10 +65,18 @@ def image_warnings(
     return tuple(found)
 
 
-def outline_warnings(parameters: Mapping[str, Any]) -> list[str]:
-    """Return how many outlines of another program were not measured."""
-    n = parameters.get("outlines", {}).get("too_small", 0)
-    return [f"{pluralise(n, 'outline')} of fewer than four pixels left out."] if n else []
+_OUTLINES_LEFT_OUT = {
+    "too_small": "{} of fewer than four pixels left out.",
+    "on_removed": "{} left out, where a person has removed a cluster.",
+    "on_split_or_merged": "{} left out, where a person has split or merged clusters.",
+}
+
+
+def outline_warnings(*parameters: Mapping[str, Any]) -> list[str]:
+    """Return how many outlines of another program were left out of images, and why."""
+    given = [of_image.get("outlines", {}) for of_image in parameters]
+    numbers = {why: sum(g.get(why, 0) for g in given) for why in _OUTLINES_LEFT_OUT}
+    return [_OUTLINES_LEFT_OUT[w].format(pluralise(n, "outline")) for w, n in numbers.items() if n]
 
 
 def analysis_fields(analysis: Analysis) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ..core.errors import without_file_name
 from ..core.tables.cluster_table import ALL, classes_of
 from ..core.text import capital, sentence
 from ..io.files import to_json, write_pieces
-from ..statistics.ratios.ratio_notes import ImageLimits
+from ..statistics.ratios.ratio_notes import ImageLimits, name_sessions
 from ..statistics.ratios.ratios import counted
 from ..statistics.ratios.reference import Comparison
 from ..statistics.ratios.track_counts import merge_tracks
@@ -94,7 +94,7 @@ def write_report(path: Path, sections: Sequence[Section], data: ReportData) -> P
         problems=_problems(sections),
         methods=_methods(data, overall, corrected),
         sessions=session_entries(data.sessions),
-        **_ratio_context(data.table, overall),
+        **_ratio_context(data, overall),
         **_comparison_context(data.comparison, classes),
         samples=sample_context(data.samples, classes),
         **_chart_context(data, classes, sections),
@@ -118,16 +118,21 @@ def _methods(data: ReportData, overall: pd.DataFrame, corrected: OnCorrected) ->
     )
 
 
-def _ratio_context(table: pd.DataFrame, overall: pd.DataFrame) -> dict[str, Any]:
+def _ratio_context(data: ReportData, overall: pd.DataFrame) -> dict[str, Any]:
     """Return the numbers of clusters and the class ratios of all images."""
     method = next(iter(overall["method"]), "")
-    merged = merge_tracks(table)
+    merged = merge_tracks(data.table)
+    note = next((str(note) for note in overall["note"] if note), "")
+    images = [one for one in data.record["images"] if one["session"]]
+    told = {one["session"]: one["parameters"].get("session", {}) for one in images}
+    if len(told) > 1:
+        note = name_sessions(note, list(told.values()), list(told))
     return {
         "ratios": ratio_rows(overall),
         "method": capital(method),
         "excluded": ", ".join(f"{n} {reason}" for reason, n in count_excluded(merged).items()),
         "adjusted": not method.startswith("counted"),
-        "note": next((sentence(str(note)) for note in overall["note"] if note), ""),
+        "note": sentence(note) if note else "",
         "n_clusters": len(merged),
         "n_counted": int(counted(merged).sum()),
     }

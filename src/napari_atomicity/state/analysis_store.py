@@ -101,9 +101,11 @@ def inherit(
     those that a person has split or merged. To apply this to its result changes nothing.
     """
     if removed is not None and len(removed):
-        after = _without_removed(after, before, removed)
+        found, after = after, _without_removed(after, before, removed)
+        after = _count_outlines(found, after, "on_removed")
     if before is not None and len(before.outlines) == len(before.table):
-        after = _without_replaced(after, before, added)
+        found, after = after, _without_replaced(after, before, added)
+        after = _count_outlines(found, after, "on_split_or_merged")
     old, new = tables.empty() if before is None else before.table, after.table
     ids = np.zeros(len(new), int)
     corrected = np.full(len(new), "", object)
@@ -132,6 +134,15 @@ def inherit(
             bare = _unpredicted(kept.table).drop(columns="track_id", errors="ignore")
             parts.append(bare_rows(bare, kept.outlines))
     return join_rows(after, parts)
+
+
+def _count_outlines(found: Analysis, after: Analysis, why: str) -> Analysis:
+    """Return the analysis with how many outlines of another program were left out, and why."""
+    given, n = after.parameters.get("outlines"), len(found.table) - len(after.table)
+    if given is None or not n:
+        return after
+    counted = {**given, why: given.get(why, 0) + n}
+    return replace(after, parameters={**after.parameters, "outlines": counted})
 
 
 def _are_there(found: pd.DataFrame, before: Analysis | None) -> np.ndarray:

@@ -297,12 +297,12 @@ class Reviewing:
         return int((self._there | self.removed).sum())
 
     @property
-    def n_skipped(self) -> int:
-        """Seen and left without an answer."""
+    def skipped(self) -> np.ndarray:
+        """(N,): which were seen and left without an answer."""
         seen = np.zeros(len(self.queue), bool)
         seen[self._shown.earlier] = True
         seen[self.position] = False
-        return int((seen & self._there & ~self.answered).sum())
+        return seen & self._there & ~self.answered
 
     @property
     def finished(self) -> bool:

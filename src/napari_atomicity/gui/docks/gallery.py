@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,15 @@ from ..controls.questions import attempt
 from ..controls.settings import remember, settings
 from ..controls.shortcuts import GALLERY, Shortcut, as_table
 from ..gallery.model import OVERLAYS, GalleryModel
-from ..gallery.order import ANY_LABEL, GROUPINGS, NO_LABEL, SORTINGS, STATES, GalleryOrder
+from ..gallery.order import (
+    ANY_LABEL,
+    GROUPINGS,
+    NO_LABEL,
+    OF_MODEL,
+    SORTINGS,
+    STATES,
+    GalleryOrder,
+)
 from ..gallery.view import SIDES_PX, USUAL_SIDE_PX, GalleryView
 from ..panels.dock import RowsDock
 from ..viewer.clusters.label_actions import numbered_label
@@ -30,6 +38,14 @@ from ..viewer.layers.status_line import show_message
 
 EMPTY = "Analyse an image first: its clusters appear here."
 NOTHING_FITS = "No cluster fits the filter."
+_CHOICES: dict[str, dict[str, str]] = {
+    "overlay": {name: overlay.tooltip for name, overlay in OVERLAYS.items()},
+    "group": dict.fromkeys(GROUPINGS, ""),
+    "sort": {name: sorting.tooltip for name, sorting in SORTINGS.items()},
+    "state": {name: state.tooltip for name, state in STATES.items()},
+}
+"""Combo boxes with their entries and the tooltips of these."""
+_OF_MODEL = OF_MODEL | {name for name, overlay in OVERLAYS.items() if overlay.with_map}
 
 
 class Gallery(RowsDock):
@@ -56,18 +72,14 @@ class Gallery(RowsDock):
         self._on_overlay()
 
     def _new_form(self) -> QGridLayout:
-        self.overlay_combo = _combo({k: o.tooltip for k, o in OVERLAYS.items()})
-        self.group_combo = _combo(GROUPINGS)
-        self.sort_combo = _combo({k: s.tooltip for k, s in SORTINGS.items()})
-        self.state_combo = _combo({k: s.tooltip for k, s in STATES.items()})
+        self._blind = False
+        self._combos = {name: _filled(ComboBox(), entries) for name, entries in _CHOICES.items()}
+        self.overlay_combo, self.group_combo = self._combos["overlay"], self._combos["group"]
+        self.sort_combo, self.state_combo = self._combos["sort"], self._combos["state"]
         self.label_combo = ComboBox()
         self.label_combo.addItem(ANY_LABEL, None)
-        for name, combo in (
-            ("overlay", self.overlay_combo),
-            ("group", self.group_combo),
-            ("sort", self.sort_combo),
-        ):
-            remember(f"gallery/{name}", combo)
+        for name in ("overlay", "group", "sort"):
+            remember(f"gallery/{name}", self._combos[name])
         self._build_size_slider()
         self._build_descending_button()
         form = QGridLayout()
@@ -126,7 +138,8 @@ class Gallery(RowsDock):
 
     def _explain_sort(self, *_: object) -> None:
         words = SORTINGS[str(self.sort_combo.currentData())].tooltip
-        self.sort_combo.setToolTip(f"Order within a group. {words} Default: confidence.")
+        default = self.sort_combo.itemData(0)
+        self.sort_combo.setToolTip(f"Order within a group. {words} Default: {default}.")
 
     def _explain_state(self, *_: object) -> None:
         words = STATES[str(self.state_combo.currentData())].tooltip
@@ -143,10 +156,30 @@ class Gallery(RowsDock):
         )
 
     # ---- changes of the state
+    def _offer_choices(self) -> bool:
+        """Offer what the model says unless the annotator is blind; return whether that is new."""
+        blind = self.state.blind
+        if blind == self._blind:
+            return False
+        self._blind = blind
+        if blind:  # what is chosen again afterwards
+            self._chosen = {name: combo.currentData() for name, combo in self._combos.items()}
+        for name, combo in self._combos.items():
+            with QSignalBlocker(combo):
+                combo.clear()
+                entries = _CHOICES[name].items()
+                _filled(combo, {n: t for n, t in entries if not (blind and n in _OF_MODEL)})
+                combo.setCurrentIndex(max(combo.findData(self._chosen[name]), 0))
+        self._on_overlay()
+        self._explain_sort()
+        self._explain_state()
+        return True
+
     def refresh(self) -> None:
         at, current = self.view.anchor(), self.view.current()
         anchor = None if at is None else (self.model.rows.key_of(at[0]), at[1])
-        first = not len(self.model.rows)
+        # Tiles must not stay where the model has put them.
+        first = self._offer_choices() or not len(self.model.rows)
         other = self.model.refresh()
         self._fill_labels()
         if first:
@@ -288,14 +321,12 @@ class Gallery(RowsDock):
         self.view.show_in_image()
 
 
-def _combo(entries: Iterable[str]) -> ComboBox:
-    """Return a combo box of names, with tooltips if a mapping gives them."""
-    combo = ComboBox()
-    for i, name in enumerate(entries):
+def _filled(combo: ComboBox, entries: Mapping[str, str]) -> ComboBox:
+    """Return a combo box with names and their tooltips, if they have one."""
+    for i, (name, tooltip) in enumerate(entries.items()):
         combo.addItem(name, name)
-        words = entries[name] if isinstance(entries, dict) else None
-        if isinstance(words, str):
-            combo.setItemData(i, words, Qt.ItemDataRole.ToolTipRole)
+        if tooltip:
+            combo.setItemData(i, tooltip, Qt.ItemDataRole.ToolTipRole)
     return combo
 
 

@@ -319,6 +319,10 @@ STATES: dict[str, StateFilter] = {
 """Filters of the tiles by state."""
 
 
+OF_MODEL = frozenset({"confidence", "atoms", "similarity", "doubtful"})
+"""Groupings, orders and filters by what the model says, which blind annotators must not see."""
+
+
 def moved(fresh: Arrangement, now: Arrangement) -> np.ndarray:
     """Return the shown rows whose group has changed."""
     then = np.array(now.names, object)[now.group[now.order]] if len(now.order) else np.empty(0)

@@ -34,9 +34,10 @@ from ...statistics.ratios.ratio_notes import (
     SEPARATOR,
     conditions_note,
     model_notes,
-    session_basis,
+    name_sessions,
     session_doubts,
     session_line,
+    without_basis,
 )
 from ...statistics.ratios.ratios import images_that_differ
 from .. import tasks
@@ -111,28 +112,6 @@ def doubts_of_image(state: WindowState, image: str | None) -> str:
     return SEPARATOR.join(doubts)
 
 
-_MAX_NAMED = 3
-"""Number of sessions up to which a text names them."""
-
-
-def _name_sessions(text: str, sessions: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
-    """Name the sessions in a text where it says "this session" of one of several."""
-    concerned: dict[str, list[str]] = {}
-    for session, name in zip(sessions, names, strict=True):
-        for reason in {*session_doubts(session), session_basis(session), session_line(session)}:
-            concerned.setdefault(reason, []).append(name)
-    concerned.pop("", None)
-    for reason, (*others, last) in concerned.items():
-        named, n = f"session {last}", len(others) + 1
-        if others:
-            joined = f"sessions {', '.join(others)} and {last}"
-            named = joined if n <= _MAX_NAMED else f"{n} sessions"
-        verb = "do" if others else "does"
-        own = reason.replace("this session does", f"this session {verb}")
-        text = text.replace(reason, own.replace("this session", named))
-    return text
-
-
 def show_answer(
     label: QLabel,
     sessions: Sequence[Mapping[str, Any]],
@@ -146,11 +125,10 @@ def show_answer(
     label.setToolTip(sentence(text) if text and short else "")
     if short:
         text = text.partition(SEPARATOR)[0]
-    basis = next(filter(None, map(session_basis, sessions)), "")
-    if any(map(session_doubts, sessions)) or more.replace(basis, ""):
+    if any(map(session_doubts, sessions)) or without_basis(more, sessions):
         colour = _MISFIT if any(session.get("misfit") for session in sessions) else _DOUBT
     if names is not None:
-        text = _name_sessions(text, sessions, names)
+        text = name_sessions(text, sessions, names)
     label.setStyleSheet(f"border-left: 4px solid {colour}; padding: 4px 8px;")
     label.setText(sentence(text) if text else "")
     label.setVisible(bool(text))

@@ -30,7 +30,7 @@ from .clusters.regions import RegionEditor
 from .current_image import CurrentImage
 from .layers import compat, picking
 from .layers.layer_group import ROLE, is_removing_layers
-from .layers.micrographs import is_micrograph
+from .layers.micrographs import average_of, is_micrograph
 from .models import choose_model, chosen_model
 from .overlays import Overlays
 from .projects import Projects, has_unstored_edits, may_remove_image
@@ -348,9 +348,13 @@ class Binding:
         canvas.show_message("")  # what it said is of other images, and may promise to undo
         if self.state.images:  # the image is displayed before the docks
             self.refresher.postpone(DOCKS_WAIT_MS)
+        by_hand = canvas.layers.keys() - {self.current_image.displayed}
         for image, known in list(canvas.layers.items()):
-            if image != self.current_image.displayed:  # opened by hand: the micrograph stays
+            if image in by_hand:  # the micrograph stays
                 canvas.detach(image).remove()
+                movie = average_of(known.source)
+                if image not in self.state.images and movie and movie not in by_hand:
+                    viewer.layers.remove(known.source)  # it averages a movie of that project
             elif image not in self.state.images and known.source in viewer.layers:
                 viewer.layers.remove(known.source)
         for image in list(canvas.layers):

@@ -290,8 +290,9 @@ class CurrentImage:
             layers = canvas.attach(image, layer)
         if not compat.grid(viewer).enabled:  # one opened by hand would look like a part of it
             self._hide_overlapping(layers.source, list(viewer.layers))
-        active = canvas.active_layer
-        if is_micrograph(active) or canvas.image_of(active) not in (None, image):
+        active = canvas.active_layer  # None if several are selected
+        of_other = active is None or canvas.image_of(active) not in (None, image)
+        if of_other or is_micrograph(active):
             canvas.activate(layers.present("clusters") or layers.source)
         self._displayed = image
         self._forget_refusal()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -308,6 +309,13 @@ def session_basis(session: Mapping[str, Any]) -> str:
     return RESTS_ON_SIZES if session.get("relies_on_sizes") and not session_doubts(session) else ""
 
 
+def without_basis(note: str, sessions: Iterable[Mapping[str, Any]]) -> str:
+    """Return a note without what labels rest on in these sessions: that alone is no warning."""
+    for basis in filter(None, {*map(session_basis, sessions)}):
+        note = re.sub(re.escape(basis) + r"( \(\d+ of \d+ images\))?", "", note)
+    return note.strip(SEPARATOR)
+
+
 def session_line(session: Mapping[str, Any]) -> str:  # "" without a test of its sizes
     """Say whether a session fits the classes and what its labels rest on, in one line."""
     doubts = session_doubts(session)
@@ -316,6 +324,28 @@ def session_line(session: Mapping[str, Any]) -> str:  # "" without a test of its
     if "answer" not in session:
         return UNTESTED if session.get("untested") else ""
     return session_basis(session) or (AGREES if session.get("peaks_atoms") else TOO_FEW)
+
+
+_MAX_NAMED = 3
+"""Number of sessions up to which a text names them."""
+
+
+def name_sessions(text: str, sessions: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+    """Name the sessions in a text where it says "this session" of one of several."""
+    concerned: dict[str, list[str]] = {}
+    for session, name in zip(sessions, names, strict=True):
+        for reason in {*session_doubts(session), session_basis(session), session_line(session)}:
+            concerned.setdefault(reason, []).append(name)
+    concerned.pop("", None)
+    for reason, (*others, last) in concerned.items():
+        named, n = f"session {last}", len(others) + 1
+        if others:
+            joined = f"sessions {', '.join(others)} and {last}"
+            named = joined if n <= _MAX_NAMED else f"{n} sessions"
+        verb = "do" if others else "does"
+        own = reason.replace("this session does", f"this session {verb}")
+        text = text.replace(reason, own.replace("this session", named))
+    return text
 
 
 def describe_misfit(peaks_atoms: Sequence[float]) -> str:

@@ -96,6 +96,7 @@ class Packs(QWidget):
         self.state, self.tolerance = state, tolerance
         self.annotations: Annotations | None = None
         self._imported: set[tuple[str, str]] = set()
+        self._group: object = None  # of the step of undo whose result is shown
         self.which = ComboBox()
         for name, text in _WHICH.items():
             self.which.addItem(text, name)
@@ -160,7 +161,8 @@ class Packs(QWidget):
     def show_annotations(self, annotations: Annotations | None) -> None:
         """Update the buttons for the annotations of the project."""
         self.annotations = annotations
-        if annotations is not None and not self._imported <= annotations.reviews:
+        undone = self._group is not None and not self._is_done(self._group)
+        if undone or (annotations is not None and not self._imported <= annotations.reviews):
             self._show_result("")  # undone, or removed
         project = self.state.project
         may_see = project is not None and not self.state.blind
@@ -168,6 +170,9 @@ class Packs(QWidget):
             button.setEnabled(may_see)
         for button in (self.import_button, self.folder_button):
             button.setEnabled(may_see and not self.state.read_only)
+
+    def _is_done(self, group: object) -> bool:
+        return any(step.group is group for step in self.state.history)
 
     # ---- out
     def images(self) -> list[str]:
@@ -306,6 +311,7 @@ class Packs(QWidget):
         came = taken.came.loc[taken.came["new"].astype(bool), ["image", "annotator"]]
         imported = {*came.itertuples(index=False, name=None), *(self._imported if before else ())}
         self._show_result(text, imported)
+        self._group = group if self._is_done(group) else None  # None: nothing was added
         self.taken.emit()
         if unit is not None:
             self._read(doubted, group, unit, text)
@@ -328,6 +334,6 @@ class Packs(QWidget):
         text: str,  # "" hides the result
         imported: Iterable[tuple[str, str]] = (),  # image and annotator of the marks that it names
     ) -> None:
-        self._imported = set(imported)
+        self._imported, self._group = set(imported), None
         self.result.setText(text)
         self.result.setVisible(bool(text))

@@ -17,6 +17,7 @@ from ....io.provenance import Outcome
 from ....io.readers.lazy_micrograph import LazyMicrograph
 from ....models.analysis import Analysis
 from ....pipeline.run_request import RunRequest
+from ....reporting.image_warnings import outline_warnings
 from ... import tasks
 from ...controls.questions import show_info
 from ...panels.image_queue import ImageQueue
@@ -45,6 +46,7 @@ class AnalyseAll(ImageQueue):
         # New results of images that have one: shown together, so that labels of a session never
         # come from two runs.
         self._held: dict[str, Analysis] = {}
+        self._measured: list[Mapping[str, Any]] = []  # parameters of images with given outlines
         self._sizes: dict[str, float | None] = {}  # pixel size in nm with which an image failed
         self._n_first = 0
 
@@ -57,7 +59,7 @@ class AnalyseAll(ImageQueue):
     ) -> None:
         """Analyse these images, or measure the outlines in these files; the current one first."""
         self._request, self._place, self._images = request, place, images
-        self._outlines = outlines or {}
+        self._outlines, self._measured = outlines or {}, []
         self._n_first = 0
         self.begin(images)
 
@@ -88,6 +90,8 @@ class AnalyseAll(ImageQueue):
             self.state.follow_file(image, analysis.micrograph)
         if not self.binding.accepts(analysis):
             return
+        if self._outlines:
+            self._measured.append(analysis.parameters)
         if self.state.analysis(image) is not None:
             self._held[image] = analysis
             return
@@ -147,6 +151,8 @@ class AnalyseAll(ImageQueue):
         sessions = [asdict(session) for session in self.state.sessions.groups()]
         used = {name: settings[name] for name in names}
         self.record("analyse all", {**used, "sessions": sessions})
+        if left_out := outline_warnings(*self._measured):
+            show_info(" ".join(left_out))
         if self.failed:
             n = len(self.failed)
             show_info(

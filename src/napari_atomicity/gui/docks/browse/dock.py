@@ -307,16 +307,12 @@ class Browse(Dock):
         self.session_labels.remember()
         counts = self.binding.refresher.counts
         listed = counts["images_changed"], counts["project_changed"]
-        shown = (*listed, self.state.current)
-        if listed != self._listed[:2]:
+        if listed != self._listed:
             self.model.rebuild()
+            self.list.select_current()
         else:
             self.model.refresh()
-        index = self.model.index(self.model.row_of(self.state.current))
-        # Only then: other rows may be selected for their session.
-        if shown != self._listed and index != self.list.currentIndex():
-            self.list.select_row(index)
-        self._listed = shown
+        self._listed = listed
         self.list.setUniformItemSizes(not self.model.has_errors)
         self._show_project()
 

@@ -38,6 +38,7 @@ from ....statistics.ratios.track_counts import (
     without_excluded,
 )
 from ...controls.drawing import faint, readable
+from ...controls.refresher import follow
 from ...tasks import start
 from ...viewer.models import model_id_of
 
@@ -439,6 +440,16 @@ class ImageList(QListView):
         self.setMinimumHeight(round(ROW_LINES * self.fontMetrics().height()))
         self.setSelectionMode(QListView.SelectionMode.ExtendedSelection)
         self.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        # At once: until the docks are refreshed, another image would seem to be the current one.
+        follow(self, state.current_changed, self.select_current)
+
+    def select_current(self) -> None:
+        """Select the row of the current image alone, unless it was chosen last."""
+        model = self.model()
+        assert isinstance(model, ImageModel)
+        index = model.index(model.row_of(model.state.current))
+        if index != self.currentIndex():  # other rows may be selected for their session
+            self.select_row(index)
 
     def select_row(self, index: QModelIndex) -> None:
         """Select one row alone."""

@@ -195,8 +195,8 @@ def format_speed(review: Reviewing) -> str:
         words.append(f"{seconds:.1f} s each, {format_duration(seconds * left)} left")
     else:
         words.append("time left: after some answers")
-    if review.n_skipped:
-        words.append(f"{review.n_skipped} skipped")
+    if n := review.skipped.sum():
+        words.append(f"{n} skipped")
     return "; ".join(words)
 
 
@@ -240,8 +240,8 @@ def format_accuracy(review: Reviewing, found: Accuracy | None) -> str:
         said.append(wrong)
     if review.queue.request.by_image and not review.finished:
         said.append("It counts once all are reviewed: image by image, the first are not typical.")
-    elif review.n_skipped:
-        n = review.n_skipped
+    # Of the sample: pieces of what was split are reviewed, too, and have no part in the estimate.
+    elif n := review.skipped[: found.n_wanted].sum():
         said.append(
             f"{n} {'were' if n != 1 else 'was'} skipped: such are the hard ones, so this is too "
             "high until they are answered."

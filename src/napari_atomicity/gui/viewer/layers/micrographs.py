@@ -11,7 +11,7 @@ import numpy as np
 from napari.layers import Image, Labels
 
 from ....core.errors import AtomicityError
-from ....core.micrograph import LARGE_PIXELS, Micrograph
+from ....core.micrograph import AVERAGE_OF, LARGE_PIXELS, Micrograph
 from ....io.images import load
 from . import calibration
 from .layer_group import ROLE
@@ -120,6 +120,11 @@ def micrograph_of(layer: Image, name: str) -> Micrograph:
         sha256=known.get("sha256"),
         metadata=known,
     )
+
+
+def average_of(layer: Image) -> str | None:
+    """Return the name of the movie whose frames an Image layer averages; None if it does not."""
+    return layer.metadata.get(METADATA_KEY, {}).get(AVERAGE_OF)
 
 
 def same(a: Micrograph, b: Micrograph | None) -> bool:
