@@ -167,6 +167,11 @@ def test_it_is_said_that_atoms_added_by_hand_are_among_those_missed(dock, state,
     state.atoms.add("one", [Mark(5.0, 5.0), Mark(9.0, 30.0)])
     settled(dock)
     assert "2 atoms added by hand" in dock.note.text()
+    # Off the support, the second one does not count in the density.
+    vacuum = np.array([[7.0, 20.0], [7.0, 40.0], [15.0, 40.0], [15.0, 20.0]])
+    state.atoms.set_support("one", [(vacuum, False)])
+    settled(dock)
+    assert dock.note.text().startswith("1 atom added by hand")
 
 
 def test_each_line_says_what_it_is_and_has_a_source(dock):
