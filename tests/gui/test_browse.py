@@ -32,6 +32,7 @@ from waiting import updated
 
 from napari_atomicity import load
 from napari_atomicity.core.errors import AtomicityError
+from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.palette import AGGREGATE_COLOUR, UNKNOWN_COLOUR
 from napari_atomicity.gui.controls import questions
 from napari_atomicity.gui.controls.bars import ALL_IMAGES, THIS_IMAGE
@@ -137,6 +138,15 @@ def test_only_the_selected_row_is_lit(opened, viewer, settle):
     enabled = picture_of_row(opened, 1)
     assert picture_of_row(opened, 1, flags.State_MouseOver) == enabled
     assert picture_of_row(opened, 1, flags.State_Selected) != enabled
+
+
+def test_long_names_that_differ_at_the_end_are_told_apart(opened, viewer, settle):
+    names = [f"2026-05-01 STEM HAADF 300 kV Pt on carbon {i}.tif" for i in (1, 2)]
+    for name in names:
+        opened.state.add_image(Micrograph(blobs(0), PIXEL_NM, name))
+    settle(viewer)
+    first, second = (picture_of_row(opened, opened.model.row_of(name)) for name in names)
+    assert first != second
 
 
 def test_the_strip_of_a_row_shows_clusters_of_no_class_too(opened, viewer, settle):
