@@ -576,6 +576,37 @@ def test_nothing_is_taken_or_written_from_a_comparison_of_other_marks(
     assert [line[0] for line in dock.results.raters.lines] == ["Bo", "Cleo"]
 
 
+def test_other_atoms_of_the_model_or_another_tolerance_make_a_comparison_outdated(
+    opened, project, settle, viewer
+):
+    three(project)
+    dock = opened()
+    finds(dock)
+    click(dock.button)
+    settle(viewer)
+    buttons = dock.disputes.take_button, dock.export_button
+
+    def assert_outdated(reason: str) -> None:
+        settle_soon(dock, settle, viewer)
+        assert dock.hint.text() == dock.results.outdated.text() == reason
+        assert [button.isEnabled() for button in buttons] == [not reason] * 2
+        assert all(button.toolTip() == reason for button in buttons) is bool(reason)
+
+    assert_outdated("")
+    finds(dock, "c.tif")  # which nobody has reviewed
+    assert_outdated("")
+    finds(dock)  # the same atoms
+    assert_outdated("")
+    finds(dock, places=PLACES[:3])
+    assert_outdated("Atoms of the model have changed since: compare again.")
+    workbench_bar(viewer).history.undo.click()
+    assert_outdated("")
+    dock.tolerance.setValue(dock.tolerance.value() + 0.05)
+    assert_outdated("The largest distance of marks of one atom has changed since: compare again.")
+    click(dock.button)
+    assert_outdated("")
+
+
 def test_marks_that_change_while_the_question_is_open_are_not_taken(
     opened, project, settle, viewer, monkeypatch
 ):

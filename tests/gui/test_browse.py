@@ -31,7 +31,8 @@ from synthetic import made_up
 from waiting import updated
 
 from napari_atomicity import load
-from napari_atomicity.core.errors import AtomicityError
+from napari_atomicity.core.errors import AtomicityError, ModelError
+from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.palette import AGGREGATE_COLOUR, UNKNOWN_COLOUR
 from napari_atomicity.gui.controls import questions
 from napari_atomicity.gui.controls.bars import ALL_IMAGES, THIS_IMAGE
@@ -48,6 +49,7 @@ from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers import calibration, compat
 from napari_atomicity.gui.viewer.layers.micrographs import is_micrograph
 from napari_atomicity.gui.viewer.layers.picking import is_in_view
+from napari_atomicity.gui.viewer.models import model_folder
 from napari_atomicity.gui.workbench.layout import WorkflowSteps
 from napari_atomicity.pipeline.analysis import analyse as analyse_image, detect_clusters
 from napari_atomicity.project import Project, open_any
@@ -137,6 +139,15 @@ def test_only_the_selected_row_is_lit(opened, viewer, settle):
     enabled = picture_of_row(opened, 1)
     assert picture_of_row(opened, 1, flags.State_MouseOver) == enabled
     assert picture_of_row(opened, 1, flags.State_Selected) != enabled
+
+
+def test_long_names_that_differ_at_the_end_are_told_apart(opened, viewer, settle):
+    names = [f"2026-05-01 STEM HAADF 300 kV Pt on carbon {i}.tif" for i in (1, 2)]
+    for name in names:
+        opened.state.add_image(Micrograph(blobs(0), PIXEL_NM, name))
+    settle(viewer)
+    first, second = (picture_of_row(opened, opened.model.row_of(name)) for name in names)
+    assert first != second
 
 
 def test_the_strip_of_a_row_shows_clusters_of_no_class_too(opened, viewer, settle):
@@ -269,6 +280,35 @@ def test_pieces_of_an_image_that_is_not_shown_are_classified_when_the_project_is
     assert browse.state.current != "c.tif"
     for name in ("a.tif", "c.tif"):
         assert (browse.state.table(name)["label_predicted"] != "").all()
+
+
+def test_pieces_without_a_model_are_classified_once_it_is_there(
+    browse, viewer, morning, settle, errors, monkeypatch
+):
+    state = browse.state
+    found = analyse_image(load(morning / "a.tif"))
+    state.clusters.set_analysis(found)
+    state.add_image(load(morning / "c.tif"))
+    state.current = "c.tif"
+    settle(viewer)
+    lost = ModelError("the model is not available")
+
+    def unavailable(*_: object):
+        raise lost
+
+    with monkeypatch.context() as without:
+        without.setattr("napari_atomicity.gui.viewer.overlays._classifier", unavailable)
+        piece = detect_clusters(load(morning / "a.tif")).table.iloc[[0]]
+        state.clusters.replace("a.tif", piece["cluster_id"], piece, found.outlines[:1], "split")
+        settle(viewer)
+        n_errors = len(errors)
+        model_folder.changed.emit()  # another model
+        settle(viewer)
+        assert (state.table("a.tif")["label_predicted"] == "").sum() == 1
+        assert len(errors) == n_errors
+    model_folder.changed.emit()
+    settle(viewer)
+    assert (state.table("a.tif")["label_predicted"] != "").all()
 
 
 def test_another_folder_is_opened_blind_in_a_blind_window(opened, viewer, tmp_path, qtbot, settle):

@@ -167,6 +167,11 @@ def test_it_is_said_that_atoms_added_by_hand_are_among_those_missed(dock, state,
     state.atoms.add("one", [Mark(5.0, 5.0), Mark(9.0, 30.0)])
     settled(dock)
     assert "2 atoms added by hand" in dock.note.text()
+    # Off the support, the second one does not count in the density.
+    vacuum = np.array([[7.0, 20.0], [7.0, 40.0], [15.0, 40.0], [15.0, 20.0]])
+    state.atoms.set_support("one", [(vacuum, False)])
+    settled(dock)
+    assert dock.note.text().startswith("1 atom added by hand")
 
 
 def test_each_line_says_what_it_is_and_has_a_source(dock):
@@ -347,6 +352,33 @@ def test_what_is_missed_stands_below_the_density(dock, state, settled):
     state.history.undo()
     settled(dock)
     assert "Density, all atoms" not in {line[0] for line in dock.model.lines}
+
+
+def test_the_density_of_all_atoms_of_a_stack_is_not_known_since_one_frame_was_tested(
+    dock, state, settled
+):
+    plain = found_in("stack")
+    micrograph = Micrograph(np.zeros((2, 80, 80), np.float32), pixel_size_nm=PX, name="stack")
+    state.add_image(micrograph)
+    state.atoms.set_analysis(
+        replace(plain, micrograph=micrograph, support=np.stack([plain.support] * 2))
+    )
+    state.atoms.set_added("stack", replace(added_atoms(), frames=2))
+    state.current = "stack"
+
+    def reason() -> str:
+        settled(dock)
+        (line,) = [f for f in dock.model.figures if f.name == "Density, all atoms"]
+        assert line.value.startswith("–")
+        assert f"Not known: {line.interval}." in line.meaning
+        return line.interval
+
+    assert reason() == "one frame tested"
+    dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("all"))
+    assert reason() == "1 of 3 fields tested"
+    state.atoms.set_added("one", added_atoms())
+    state.atoms.set_added("two", added_atoms())
+    assert reason() == "one frame tested"
 
 
 def test_what_the_model_misses_is_left_out_once_people_decided_on_all_atoms(dock, state, settled):

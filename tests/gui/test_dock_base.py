@@ -11,13 +11,16 @@ from qtpy.QtCore import QPoint
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractSpinBox,
+    QCheckBox,
     QComboBox,
     QLabel,
     QLineEdit,
+    QScrollArea,
     QWidget,
 )
 from synthetic import made_up
 
+from napari_atomicity.gui.controls.forms import CollapsibleSection
 from napari_atomicity.gui.panels.dock import Dock
 from napari_atomicity.gui.panels.dock_windows import dock_class
 from napari_atomicity.gui.panels.session_labels import session_labels_of
@@ -137,6 +140,33 @@ def test_no_control_moves_when_a_message_appears(viewer, state, settle, qtbot):
                 moved.append((name, label.accessibleName(), text))
             label.setText(text)
             label.setVisible(shown)
+        dock.hide()
+    assert not moved
+
+
+def test_no_control_moves_when_a_box_in_the_settings_is_ticked(viewer, state, settle, qtbot):
+    moved = []
+    for name in sorted(NAMES - {"Overview"}):
+        dock = dock_class(name)(viewer)
+        qtbot.addWidget(dock)
+        dock.resize(420, 400)  # lower than the settings, which are scrolled to
+        dock.show()
+        settle(viewer)
+        for section in dock.findChildren(CollapsibleSection):
+            if section.button.text() != "Settings" or not section.isVisible():
+                continue
+            section.button.click()
+            for box in section.findChildren(QCheckBox):
+                if not box.isVisible():
+                    continue
+                for area in dock.findChildren(QScrollArea):
+                    area.ensureWidgetVisible(box)
+                before = settled_places(dock, qtbot)
+                box.click()
+                after = settled_places(dock, qtbot)
+                if any(after.get(c, place) != place for c, place in before.items()):
+                    moved.append((name, box.text()))
+                box.click()
         dock.hide()
     assert not moved
 

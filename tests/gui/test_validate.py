@@ -332,7 +332,9 @@ def test_results_of_an_earlier_day_are_shown_and_sorted(dock, tmp_path, viewer, 
         "3 methods on 12 images, 3 parts, 2 seeds: 75 s of computation. The shipped model has "
         "other classes and is left out."
     )
-    assert "quick test" in summarise_result({**made_up_result(), "quick": True})
+    of_quick = summarise_result({**made_up_result(), "quick": True})
+    assert "quick test" in of_quick and "12 images" in of_quick
+    assert "few parts, seeds and epochs" in of_quick and "few small images" not in of_quick
     header = dock.panel.table.horizontalHeader()
     dock.panel.table.selectRow(1)
 

@@ -71,6 +71,17 @@ def test_a_pack_holds_the_images_as_they_are_and_a_table_for_each(pack):
         assert "pack/tables/b.tif.csv" in archive.namelist()
 
 
+def test_the_instructions_ask_for_the_name_unless_the_pack_is_of_one_person(pack, tmp_path):
+    export_pack(sorted((tmp_path / "raw").iterdir()), tmp_path / "of ben", "ben")
+    asks = "Write your name into annotator.txt."
+    of_any, of_ben = (
+        (folder / "README.txt").read_text("utf-8") for folder in (pack, tmp_path / "of ben")
+    )
+    assert asks in of_any and "pack of" not in of_any
+    assert asks not in of_ben and "This is the pack of ben." in of_ben
+    assert (tmp_path / "of ben" / "annotator.txt").read_text("utf-8") == "ben\n"
+
+
 def test_what_is_filled_in_comes_back(pack):
     (pack / "annotator.txt").write_text("Ada\n")
     found = read_pack(fill(pack))

@@ -407,6 +407,38 @@ def test_a_review_whose_marks_were_removed_here_does_not_come_back_as_no_atoms(s
     assert state.project.atoms.images_viewed_by("Cleo") == {"b.tif"}  # in which there are none
 
 
+def test_of_a_review_and_its_withdrawal_the_later_one_holds_after_a_merge(
+    state, tmp_path, monkeypatch
+):
+    project, copy = state.project, tmp_path / "copy.atomicity"
+    project.image_files.update_metadata(load(state.micrograph("c.tif").path))
+
+    def viewed(where: Project, hour: int, *, is_viewed: bool) -> None:
+        monkeypatch.setattr("napari_atomicity.project.atoms.now", lambda: f"2026-05-01T{hour}")
+        where.atoms.mark_as_viewed(["c.tif"], "Cleo", is_viewed)
+
+    viewed(project, 10, is_viewed=True)
+    project.copy(copy)
+    viewed(project, 11, is_viewed=False)
+    state.merge(copy)
+    assert not project.atoms.images_viewed_by("Cleo")
+    with Project(copy) as theirs:
+        viewed(theirs, 12, is_viewed=False)
+        viewed(theirs, 13, is_viewed=True)
+    state.merge(copy)
+    assert project.atoms.images_viewed_by("Cleo") == {"c.tif"}
+    with Project(copy) as theirs:
+        viewed(theirs, 23, is_viewed=False)
+    for _ in range(2):
+        state.merge(copy)
+        assert not project.atoms.images_viewed_by("Cleo")
+        state.history.undo()
+        assert project.atoms.images_viewed_by("Cleo") == {"c.tif"}
+    state.history.redo()
+    assert not project.atoms.images_viewed_by("Cleo")
+    assert marked_blind(state) == []
+
+
 def test_nobody_sees_the_atoms_of_others_while_blind_mode_begins(state):
     state.annotator = "Bob"
     seen = []

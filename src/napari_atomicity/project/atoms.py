@@ -27,6 +27,7 @@ from .contents import RecordableEdit, entries_by_address, next_source, rows_by_a
 from .damage import (
     MAX_NUMBER,
     as_number,
+    as_text,
     check_polygons,
     coerce_numbers,
     coerce_texts,
@@ -99,6 +100,8 @@ def unpack_mask(packed: bytes, shape: tuple[int, ...]) -> np.ndarray:
 
 ATOM, NONE, WITHDRAWN = "atom", "none", "withdrawn"
 """What an entry of the log says: there is an atom; there is no atom; the mark is withdrawn."""
+NO_ATOM = 0
+"""Id of no atom. A withdrawn mark of it says that the annotator has not reviewed the image."""
 
 _MEASURED = ("intensity", "amplitude", "background", "sigma_nm")
 STATE = (
@@ -334,7 +337,7 @@ def merge_marks(
     new = {s: row for s, row in there.items() if row["blind"] and s not in known}
     # An atom of which an entry is here already, because it is older than the copy or came with
     # the merge before, is that atom still.
-    ours = {
+    ours = {(image_id, NO_ATOM): NO_ATOM for image_id in same} | {
         (row["image_id"], row["atom_id"]): known[source]["atom_id"]
         for source, row in there.items()
         if source in known
@@ -354,23 +357,55 @@ def merge_marks(
             f"INSERT INTO marks ({', '.join(entry)}) VALUES ({', '.join('?' * len(entry))})",
             tuple(entry.values()),
         )
-    marked_there, marked_here = (
-        _count_marked(log.values()) for log in (there, marks_by_source(db))
-    )
-    for their_id, annotator in theirs.execute("SELECT image_id, annotator FROM looked"):
-        # Where all marks of the annotator were removed here, the review would say "no atoms".
-        if their_id in same and (
-            marked_here[same[their_id], annotator] or not marked_there[their_id, annotator]
-        ):
-            mark_as_viewed(db, [same[their_id]], annotator)
+    _merge_reviews(db, theirs, same, _count_marked(there.values()))
     who = tuple(dict.fromkeys(row["annotator"] for _, row in brought))
     lost = [r for r in new.values() if r["image_id"] in listed and r["image_id"] not in same]
     n_new, n_lost = (_count_marked(rows).total() for rows in ([r for _, r in brought], lost))
     return n_new, n_lost, who
 
 
+def _merge_reviews(
+    db: sqlite3.Connection,
+    theirs: sqlite3.Connection,
+    same: Mapping[int, int],
+    marked_there: Counter[tuple[int, str]],
+) -> None:
+    """Merge which images were reviewed, after the marks; what was said later counts."""
+    log = list(marks_by_source(db).values())
+    marked_here = _count_marked(log)
+    withdrawn: dict[tuple[int, str], str] = {}
+    for row in log:
+        if row["blind"] and row["atom_id"] == NO_ATOM:
+            key = row["image_id"], row["annotator"]
+            withdrawn[key] = max(withdrawn.get(key, ""), as_text(row["time"]))
+    db.executemany(
+        "DELETE FROM looked WHERE image_id = ? AND annotator = ? AND time < ?",
+        [(*key, time) for key, time in withdrawn.items()],
+    )
+    for their_id, annotator, time in theirs.execute("SELECT image_id, annotator, time FROM looked"):
+        key = same.get(their_id, -1), annotator
+        # Where all marks of the annotator were removed here, the review would say "no atoms".
+        removed = marked_there[their_id, annotator] and not marked_here[key]
+        if their_id in same and not removed and as_text(time) > withdrawn.get(key, ""):
+            mark_as_viewed(db, key[:1], annotator, time=as_text(time))
+
+
+def log_not_viewed(db: sqlite3.Connection, image_ids: Iterable[int], annotator: str) -> None:
+    """Log that images that an annotator has viewed are not viewed, for later merges."""
+    db.executemany(
+        "INSERT INTO marks (time, annotator, image_id, atom_id, frame, y_px, x_px, y_nm, x_nm, "
+        "what, uncertain, blind) SELECT ?, annotator, image_id, ?, 0, 0, 0, 0, 0, ?, 0, 1 "
+        "FROM looked WHERE image_id = ? AND annotator = ?",
+        [(now(), NO_ATOM, WITHDRAWN, i, annotator) for i in image_ids],
+    )
+
+
 def mark_as_viewed(
-    db: sqlite3.Connection, image_ids: Iterable[int], annotator: str, looked: bool = True
+    db: sqlite3.Connection,
+    image_ids: Iterable[int],
+    annotator: str,
+    looked: bool = True,
+    time: str | None = None,  # of the review; None: now
 ) -> None:
     """Store that an annotator has viewed images completely: what is not marked is no atom."""
     if not looked:
@@ -381,7 +416,7 @@ def mark_as_viewed(
         return
     db.executemany(
         "INSERT OR IGNORE INTO looked (image_id, annotator, time) VALUES (?, ?, ?)",
-        [(i, annotator, now()) for i in image_ids],
+        [(i, annotator, now() if time is None else time) for i in image_ids],
     )
 
 
@@ -481,4 +516,6 @@ class AtomRecords:
         """Store that an annotator has viewed images completely: what is not marked is no atom."""
         with self._file.writing() as db:
             ids = [self._images.ids[image] for image in images]
+            if not viewed:
+                log_not_viewed(db, ids, annotator)
             mark_as_viewed(db, ids, annotator, viewed)

@@ -195,8 +195,10 @@ class MergedEntries:
     ----------
     corrections, marks : sequence of int
         Rows of both logs.
-    viewers : sequence of str
-        Annotators who have viewed the image, and of whom this was not known.
+    viewers : dict of str to str
+        Annotators who have viewed the image, and of whom this was not known, with the time.
+    withdrawn : dict of str to str
+        Annotators who have set the image as not reviewed, with the time of their review.
     labels : dict of int to tuple of str
         Clusters whose label that counts is another one: the label before and after.
     session : tuple, optional
@@ -206,7 +208,8 @@ class MergedEntries:
 
     corrections: Sequence[int] = ()
     marks: Sequence[int] = ()
-    viewers: Sequence[str] = ()
+    viewers: Mapping[str, str] = field(default_factory=dict)
+    withdrawn: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[int, tuple[str, str]] = field(default_factory=dict)
     session: tuple[StoredEntry, StoredEntry] | None = None
 

@@ -34,12 +34,13 @@ class Additions:
         }
         self._labels, self._viewed, self._entries = self._state()
 
-    def _state(self) -> tuple[dict[Any, str], set[tuple[int, str]], dict[int, StoredEntry]]:
+    def _state(self) -> tuple[dict[Any, str], dict[tuple[int, str], str], dict[int, StoredEntry]]:
         labels = self._db.execute(
             "SELECT image_id, cluster_id, label_corrected FROM clusters WHERE label_corrected != ''"
         )
-        viewed = self._db.execute("SELECT image_id, annotator FROM looked")
-        return {(i, c): said for i, c, said in labels}, set(viewed), session_rows(self._db)
+        looked = self._db.execute("SELECT image_id, annotator, time FROM looked")
+        viewed = {(i, annotator): time for i, annotator, time in looked}
+        return {(i, c): said for i, c, said in labels}, viewed, session_rows(self._db)
 
     def find(self, ids: Mapping[str, int]) -> dict[str, MergedEntries]:
         """Return what was added to each of these images, if anything was."""
@@ -49,8 +50,13 @@ class Additions:
             for image_id, row in self._db.execute(query, (self._last[log],)):
                 found[image_id].setdefault(log, []).append(row)
         labels, viewed, entries = self._state()
-        for image_id, annotator in viewed - self._viewed:
-            found[image_id].setdefault("viewers", []).append(annotator)
+        for what, one, other in (
+            ("viewers", viewed, self._viewed),
+            ("withdrawn", self._viewed, viewed),
+        ):
+            for (image_id, annotator), time in one.items():
+                if (image_id, annotator) not in other:
+                    found[image_id].setdefault(what, {})[annotator] = time
         for key in labels.keys() | self._labels.keys():
             both = self._labels.get(key, ""), labels.get(key, "")
             if both[0] != both[1]:
@@ -94,8 +100,10 @@ def _set_merged(
     """Add what was merged to both logs again, or take it back: the logs only grow."""
     _write(db, image_id, "corrections", entries.corrections, there, _Undone)
     _write(db, image_id, "marks", entries.marks, there, _Unmarked)
-    for annotator in entries.viewers:
-        mark_as_viewed(db, [image_id], annotator, there)
+    for annotator, time in entries.viewers.items():
+        mark_as_viewed(db, [image_id], annotator, there, time)
+    for annotator, time in entries.withdrawn.items():
+        mark_as_viewed(db, [image_id], annotator, not there, time)
     for cluster_id in entries.labels:
         settle(db, image_id, cluster_id)
     if entries.session is not None:

@@ -45,8 +45,8 @@ def count_finished_runs(folder: Path) -> int:
 QUICK: dict[str, Any] = {"folds": 2, "seeds": 1, "repeats": 2, "epochs": 2, "patience": 0}
 """Values of a small test."""
 _QUICK_NOTE = (
-    "This is a quick test of the program: few small images and hardly any training. Its scores say "
-    "nothing about the methods."
+    "This is a quick test of the program: few parts, seeds and epochs, so hardly any training. Its "
+    "scores say nothing about the methods."
 )
 IMAGES_PER_CLASS = (1, 2, 4, 8, 16)
 """Numbers of training images of the learning curve."""

@@ -31,7 +31,7 @@ from .current_image import CurrentImage
 from .layers import compat, picking
 from .layers.layer_group import ROLE, is_removing_layers
 from .layers.micrographs import average_of, is_micrograph
-from .models import choose_model, chosen_model
+from .models import choose_model, chosen_model, model_folder
 from .overlays import Overlays
 from .projects import Projects, has_unstored_edits, may_remove_image
 from .reference import Reference
@@ -166,6 +166,7 @@ class Binding:
         state.project_changed.connect(self._on_project)
         state.focus_requested.connect(self._on_focus)
         self.manual_editing = ManualEditing(state)
+        model_folder.changed.connect(self.manual_editing.on_new_model)
         self.overlays = Overlays(canvas, self.manual_editing.engine)
         self._regions = RegionEditor(canvas)
         self.clusters = ClusterDisplay(canvas, self.overlays, self._regions, self.manual_editing)

@@ -146,7 +146,7 @@ def _write_pack(
             write_images(folder)
             (folder / MANIFEST).write_text(to_json(manifest) + "\n", "utf-8")
             (folder / "annotator.txt").write_text(f"{annotator or ''}\n", "utf-8")
-            (folder / "README.txt").write_text(_readme(tolerance_nm, blind), "utf-8")
+            (folder / "README.txt").write_text(_readme(annotator, tolerance_nm, blind), "utf-8")
             packed = Path(temporary, archive.name)
             _zip(folder, packed)
             if directory.is_dir():
@@ -212,17 +212,22 @@ def _zip(folder: Path, archive: Path) -> None:
                 packed.write(file, f"{folder.name}/{file.relative_to(folder).as_posix()}")
 
 
-def _readme(tolerance_nm: float, blind: bool) -> str:
+def _readme(annotator: str | None, tolerance_nm: float, blind: bool) -> str:
     filled = (
         ""
         if blind
         else "The tables hold what a program has found. Remove false atoms, add missing ones\n"
         f"and correct positions. If all is right, add a line with {DONE}.\n\n"
     )
+    name = (
+        f"This is the pack of {annotator}. Leave annotator.txt, which has the name, as it is."
+        if annotator
+        else "Write your name into annotator.txt."
+    )
     return f"""\
 Where are the atoms?
 
-{filled}1. Write your name into annotator.txt.
+{filled}1. {name}
 2. Open an image of the folder images/ (previews/ has the same ones with contrast).
 3. For each atom that you see, write its place in pixels into the table of that image in
    tables/, a line for each:

@@ -280,7 +280,7 @@ class Disputes(QWidget):
 
 
 BLIND = "Leave blind mode to compare your marks with those of others."
-OUTDATED = "Marks have changed since: compare again."
+OUTDATED = "{} changed since: compare again."
 _EXPORT = (
     "Write agreement.json (statistics), consensus.csv (positions with posterior) and marks.csv "
     "into a folder, as `atomicity consensus` does."
@@ -309,9 +309,11 @@ class Annotators(Dock):
     def build(self) -> None:
         self.annotations: Annotations | None = None
         self.compared: AnnotatorComparison | None = None
+        self.found: Mapping[str, AtomAnalysis] = {}  # results of the model that were compared
         self.content.setContentsMargins(6, 6, 6, 6)
         self.tolerance = spin_box(0.01, 1.0, TOLERANCE_NM, 3, " nm")
         remember("annotators/tolerance", self.tolerance)
+        self.tolerance.valueChanged.connect(self._show_if_outdated)
         self.looked = self.add(Coverage(self.binding))
         self.looked.noted.connect(self.refresh_now)
         self.packs = Packs(self.state, self.tolerance)
@@ -338,6 +340,7 @@ class Annotators(Dock):
         self.export_button.clicked.connect(self.export)
         self.result = self.add(selectable_label("Written files", plain=True))
         follow(self, self.state.project_changed, self._on_project)
+        follow(self, self.state.atoms.changed, self._show_if_outdated)
         self._show(None)
 
     # ---- showing
@@ -368,7 +371,10 @@ class Annotators(Dock):
         self.result.hide()
         self._show_hint()
 
-    def _show_result(self, compared: AnnotatorComparison) -> None:
+    def _show_result(
+        self, found: Mapping[str, AtomAnalysis], compared: AnnotatorComparison
+    ) -> None:
+        self.found = found
         self._show_comparison(compared)
         self.scroll_to(self.results)
 
@@ -379,7 +385,8 @@ class Annotators(Dock):
         return self._has_marks() and not self.state.blind
 
     def _show_hint(self) -> None:
-        outdated = OUTDATED if self._is_outdated() else ""
+        changed = self._changed()
+        outdated = OUTDATED.format(changed) if changed else ""
         self.hint.setText(self._hint() or outdated)
         self.hint.setVisible(bool(self.hint.text()))
         self.results.show_outdated(outdated)
@@ -389,10 +396,23 @@ class Annotators(Dock):
         self.export_button.setToolTip(outdated or _EXPORT)
         self.update_enabled()
 
-    def _is_outdated(self) -> bool:
-        """Return whether the comparison is one of other marks than those of the project now."""
+    def _show_if_outdated(self) -> None:
+        if self.compared is not None:
+            self._show_hint()
+
+    def _changed(self) -> str:
+        """Return what has changed since the comparison; "" if it is one of all as it is now."""
         compared, now = self.compared, self.annotations
-        return compared is not None and now is not None and not _same(compared.annotations, now)
+        if compared is None or now is None:
+            return ""
+        if not _same(compared.annotations, now):
+            return "Marks have"
+        images = {image for image, _ in now.fields.values()}
+        if not _same_atoms(self.found, found_by_model(self.state), images):
+            return "Atoms of the model have"
+        if self.tolerance.value() != compared.consensus.tolerance_nm:
+            return "The largest distance of marks of one atom has"
+        return ""
 
     def _hint(self) -> str:
         if self.state.blind:
@@ -408,13 +428,14 @@ class Annotators(Dock):
         """Merge the marks in a worker."""
         if self.annotations is None:
             return
+        found = found_by_model(self.state)
         self.start(
             compare_with_model,
             self.annotations,
-            found_by_model(self.state),
+            found,
             self.tolerance.value(),
             message="Comparing annotators",
-            on_result=self._show_result,
+            on_result=partial(self._show_result, found),
             key="compare annotators",
         )
 
@@ -447,3 +468,20 @@ def _same(one: Annotations, other: Annotations) -> bool:
 
 def _sorted(table: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(list(table.columns), ignore_index=True)
+
+
+def _same_atoms(
+    one: Mapping[str, AtomAnalysis], other: Mapping[str, AtomAnalysis], images: set[str]
+) -> bool:
+    """Return whether the model has the same atoms in these images."""
+    pairs = ((one.get(image), other.get(image)) for image in images)
+    return all(
+        a is b or (a is not None and b is not None and np.array_equal(_places(a), _places(b)))
+        for a, b in pairs
+    )
+
+
+def _places(analysis: AtomAnalysis) -> np.ndarray:
+    table = analysis.candidates
+    found = table.loc[table["confidence"] >= analysis.threshold, ["frame", "y_nm", "x_nm"]]
+    return found.to_numpy(float)

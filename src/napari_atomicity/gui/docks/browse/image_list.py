@@ -371,8 +371,9 @@ class ImageDelegate(QStyledItemDelegate):
     ) -> None:
         painter.setFont(font)
         painter.setPen(colour)
+        # In the middle: names of images, and of their sessions, often differ at the end.
         elided = QFontMetrics(font).elidedText(
-            words, Qt.TextElideMode.ElideRight, int(place.width())
+            words, Qt.TextElideMode.ElideMiddle, int(place.width())
         )
         painter.drawText(place, int(Qt.AlignmentFlag.AlignVCenter), elided)
 

@@ -188,7 +188,7 @@ def format_left_out(
             "in the dock Atoms."
         )
     added = sum(
-        int((~one.atoms.table["atom_id"].isin(one.atoms.analysis.candidates["atom_id"])).sum())
+        int((~one.table["atom_id"].isin(one.atoms.analysis.candidates["atom_id"])).sum())
         for one in found.of.values()
         if one.atoms.analysis is not None and not one.atoms.is_decided
     )

@@ -230,7 +230,7 @@ class Validate(Dock):
             "scores mean nothing. Default: no."
         )
         self.quick.toggled.connect(self._on_quick)
-        self.request_form = form_of(ValidationRequest, *QUICK, "seed", "pixel_size_nm", "device")
+        self.request_form = form_of(ValidationRequest, "seed", "pixel_size_nm", "device", *QUICK)
         self.methods = QListWidget()
         for name, method in METHODS.items():
             item = QListWidgetItem(method.title)
@@ -244,8 +244,11 @@ class Validate(Dock):
             self.methods,
             "Methods to compare. Others can be added later: finished runs are used again. "
             "Default: all.",
+            row=0,
         )
-        return folded(self.quick, self.request_form)
+        self.room = QWidget()
+        self.room.setFixedHeight(0)
+        return folded(self.quick, self.request_form, self.room)
 
     # ---- what is chosen
     def _on_simulate(self, simulate: bool) -> None:
@@ -254,9 +257,12 @@ class Validate(Dock):
         self._on_data()
 
     def _on_quick(self, quick: bool) -> None:
-        """Show no values that a quick test does not use."""
+        """Show no values that a quick test does not use; their room stays, below the others."""
+        shown = self.request_form
+        height = shown.sizeHint().height()
         for name in QUICK:
-            self.request_form.form.setRowVisible(self.request_form.controls[name], not quick)
+            shown.form.setRowVisible(shown.controls[name], not quick)
+        self.room.setFixedHeight(max(0, height - shown.sizeHint().height()))
 
     def _on_data(self) -> None:
         """Suggest a folder of results, unless another one is entered."""

@@ -214,7 +214,11 @@ class ManualEditing:
             about=image,
         )
 
-    def classify_opened(self) -> None:
+    def on_new_model(self) -> None:
+        """Classify clusters that have waited for a model; those of another one go on waiting."""
+        self.classify_opened(quiet=True)
+
+    def classify_opened(self, quiet: bool = False) -> None:
         """Classify such clusters in all images of a project that was opened: they count, too."""
         found = [self.state.analysis(image) for image in self.state.images]
         classified = [a for a in found if a is not None and a.model_id]
@@ -228,6 +232,7 @@ class ManualEditing:
                 on_result=lambda _: None,
                 on_part=self.state.clusters.add_predictions,
                 key="classify new",
+                quiet_errors=quiet,
             )
 
 
