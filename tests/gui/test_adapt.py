@@ -485,6 +485,17 @@ def test_an_accepted_model_stays_in_the_project_while_labels_come_from_it(
     project.close()
 
 
+def test_models_of_two_projects_have_two_names(dock, viewer, analysed, press, settle, tmp_path):
+    """Both are copied to the models of the user when these projects are opened again."""
+    show_analysis(viewer, analysed)
+    for number in (1, 2):
+        dock.state.attach_project(Project(tmp_path / f"{number}.atomicity"))
+        settle(viewer)
+        press(dock, dock.button)
+        settle(viewer)
+        assert list(dock.state.project.model_files.names()) == [f"tiny-adapted-{number}"]
+
+
 def test_a_model_that_is_saved_after_an_image_was_classified_again_keeps_its_other_images(
     dock, viewer, analysed, press, settle, monkeypatch
 ):

@@ -14,6 +14,7 @@ from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.docks.review.dock import Learning
 from napari_atomicity.gui.docks.train.dock import Train
 from napari_atomicity.gui.panels.dock_windows import show_dock
+from napari_atomicity.gui.viewer.models import classifier_of
 from napari_atomicity.models.files import read_model, user_folder
 
 
@@ -113,10 +114,40 @@ def test_corrections_feed_adapt_in_one_click(bench, viewer, folder, qtbot, settl
     settle(viewer)
     qtbot.waitUntil((user_folder() / "morning-1.safetensors").exists, timeout=20_000)
     settle(viewer)
-    assert len(asked) == 1  # before a model of a project is copied
+    assert not asked  # it was made here
     assert read_model(user_folder() / "morning-1.safetensors")[0].model_id in set(
         state.table()["model_id"]
     )
+
+
+def test_an_adapted_model_that_was_not_saved_is_available_after_a_restart(
+    bench, viewer, qtbot, settle, monkeypatch
+):
+    state, asked = bench.state, []
+    monkeypatch.setattr(
+        "napari_atomicity.pipeline.adaptation.fine_tuning.find_objections", lambda *_: ()
+    )
+    adapt = show_dock(viewer, "Adapt")
+    adapt.device.setCurrentText("CPU")
+    adapt.models.setCurrentText("tiny")
+    adapt.learn()
+    qtbot.waitUntil(lambda: adapt.result is not None, timeout=60_000)
+    settle(viewer, 60_000)
+    new = adapt.result.found.card.model_id
+    assert set(state.table()["model_id"]) == {new}
+    path = state.project.path
+    bench.projects.leave(stops_work=True)
+    settle(viewer)
+    monkeypatch.setattr("napari_atomicity.gui.viewer.models._unsaved", {})  # as after a restart
+    monkeypatch.setattr(
+        QMessageBox, "question", lambda *a: asked.append(a) or QMessageBox.StandardButton.No
+    )
+    bench.open(str(path))
+    qtbot.waitUntil(lambda: state.project is not None, timeout=20_000)
+    settle(viewer)
+    assert not asked
+    assert classifier_of(state.analysis("a.tif")).card.model_id == new
+    assert bench.models.findData("tiny-adapted-1") >= 0
 
 
 def test_corrections_feed_train_in_one_click(bench, viewer, qtbot, settle, monkeypatch, errors):

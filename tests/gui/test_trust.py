@@ -16,6 +16,7 @@ from waiting import updated
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.viewer import models as viewer_models
+from napari_atomicity.models.files import read_model
 from napari_atomicity.project import Project
 
 TINY = Path(__file__).parents[1] / "compatibility" / "samples" / "models" / "tiny.safetensors"
@@ -138,7 +139,7 @@ def test_what_is_in_memory_is_saved_where_the_lost_file_cant_be_read(
 def models(tmp_path, monkeypatch):
     folder = tmp_path / "deep" / "models"
     folder.mkdir(parents=True)
-    monkeypatch.setattr(viewer_models, "user_folder", lambda: folder)
+    monkeypatch.setenv("ATOMICITY_MODELS", str(folder))
     return folder
 
 
@@ -157,7 +158,7 @@ def test_models_of_a_project_are_checked_before_they_are_offered(opened, models)
     ):
         project.model_files.add(name, content, text)
     offered, notes = viewer_models.offered_models(project)
-    assert list(offered) == ["good-1"]
+    assert list(offered.others) == ["good-1"] and not offered.own
     assert sorted(note.split()[2] for note in notes) == [
         "cut", "deep", "no-card", "swapped", "text", "unhashed"
     ]  # fmt: skip
@@ -192,6 +193,46 @@ def test_models_of_a_project_are_copied_only_if_the_user_agrees(
     assert [p.name for p in models.glob("*.safetensors")] == (
         ["tiny.safetensors"] if answer == BUTTONS.Yes else []
     )
+
+
+def open_again(dock, viewer, qtbot, settle):
+    """Close the project and open it again."""
+    path = dock.state.project.path
+    dock.projects.leave(stops_work=True)
+    settle(viewer)
+    dock.open(str(path))
+    qtbot.waitUntil(lambda: dock.state.project is not None, timeout=10_000)
+    settle(viewer)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Texts of the questions that were asked, all answered with No."""
+    texts = []
+    monkeypatch.setattr(QMessageBox, "question", lambda *a: texts.append(a[2]) or BUTTONS.No)
+    return texts
+
+
+def test_a_model_that_was_made_here_is_copied_without_a_question(
+    opened, models, viewer, qtbot, settle, asked
+):
+    opened.projects.models.keep(TINY)  # as Train does
+    settle(viewer)
+    open_again(opened, viewer, qtbot, settle)
+    assert not asked
+    assert read_model(models / "tiny.safetensors")[0].name == "tiny"
+
+
+def test_a_changed_card_of_a_model_that_was_made_here_needs_the_question(
+    opened, models, viewer, qtbot, settle, asked
+):
+    """Weights alone do not say what the classes are called."""
+    opened.projects.models.keep(TINY)
+    settle(viewer)
+    card = TINY.with_suffix(".json").read_text().replace("Pt19", "Au19")
+    opened.state.project.model_files.add("tiny", TINY.read_bytes(), card)
+    open_again(opened, viewer, qtbot, settle)
+    assert len(asked) == 1 and not list(models.iterdir())
 
 
 def test_the_description_of_a_model_is_no_markup(opened, monkeypatch):

@@ -1,14 +1,16 @@
-"""The models of analyses, and a signal for new models."""
+"""The models of analyses and of projects, and a signal for new models."""
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from psygnal import Signal
@@ -27,7 +29,9 @@ from ...models.files import (
 from ...pipeline.installed_models import MAX_MODEL_BYTES, checked_card, is_model_name
 from ...project import Opened, Project, open_any
 from ...state import export
-from ..controls.questions import confirm
+from ...state.window_state import WindowState
+from .. import tasks
+from ..controls.questions import confirm, show_info
 from ..controls.settings import choose, settings
 
 if TYPE_CHECKING:
@@ -35,9 +39,22 @@ if TYPE_CHECKING:
     from ...models.inference import Classifier
 
 
+class ModelFolder:
+    """The folder of models.
+
+    Signals: ``changed()`` when a model was added.
+    """
+
+    changed = Signal()
+
+
+model_folder = ModelFolder()
+
+
 # ---- models that a project contains: copied into it, and, if a person agrees, out of it
 
 _DECLINED = "models not copied"
+_MADE_HERE = "models_made_here"
 GET_IT = (
     "Ask its author to share it (Browse, ⋯ ▸ Share a model…), and add the file: atomicity models "
     "add FILE"
@@ -45,18 +62,51 @@ GET_IT = (
 """What to do where a model is missing."""
 
 
-def add_model(project: Project, path: Path) -> None:
-    """Copy a model file and its card into a project."""
+@dataclass(frozen=True)
+class OfferedModels:
+    """Models of a project that are not in the user's folder of models, and can be copied to it."""
+
+    own: tuple[str, ...] = ()  # made on this computer by this user
+    others: dict[str, str] = field(default_factory=dict)  # descriptions by name
+
+    def __bool__(self) -> bool:
+        return bool(self.own or self.others)
+
+
+def add_model(project: Project, path: Path) -> str:
+    """Copy a model file and its card into a project; return the card."""
     card = path.with_suffix(".json").read_text("utf-8")
     project.model_files.add(path.stem, path.read_bytes(), card)
+    return card
+
+
+def add_own_model(project: Project, path: Path) -> None:
+    """Copy a model that was made here into a project, and remember that it was."""
+    card = add_model(project, path)
+    settings().setValue(f"{_MADE_HERE}/{_card_hash(card)}", path.stem)
 
 
 def add_new_model(project: Project, card: ModelCard, tensors: dict[str, np.ndarray]) -> None:
-    """Store a model that is in no file yet in a project."""
+    """Store a model that was made here and is in no file yet in a project."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{card.name}.safetensors"
         save_model(path, card, tensors)
-        add_model(project, path)
+        add_own_model(project, path)
+
+
+def names_made_here() -> set[str]:
+    """Return the names of models that were made here and are, or were, in a project."""
+    stored = settings()
+    stored.beginGroup(_MADE_HERE)
+    return {str(stored.value(key)) for key in stored.childKeys()}
+
+
+def _card_hash(card: str) -> str:
+    """Return what identifies a model with the names of its classes.
+
+    A card contains the hash of the weights.
+    """
+    return hashlib.sha256(card.encode()).hexdigest()
 
 
 def write_model(project: Project, name: str, path: Path) -> Path:
@@ -67,31 +117,37 @@ def write_model(project: Project, name: str, path: Path) -> Path:
 
 def open_with_models(
     path: str, file: str | None = None, progress: Progress | None = None, stop: Stop | None = None
-) -> tuple[Opened, dict[str, str]]:
+) -> tuple[Opened, OfferedModels]:
     """Open a project as `project.open_any` does; return also models that it offers."""
     opened = open_any(path, file, progress, stop, draft=True, lazy=True)
     offered, notes = offered_models(opened.project)
     return replace(opened, notes=(*opened.notes, *notes)), offered
 
 
-def offered_models(project: Project) -> tuple[dict[str, str], list[str]]:
-    """Check the models of a project that are not installed and were not declined."""
-    offered, notes = {}, []
+def lacking_models(project: Project) -> list[str]:
+    """Return the names of the models of a project that the user does not have."""
+    # A project may come from others: the name of a model must not lead out of the folder.
+    names = filter(is_model_name, project.model_files.names())
+    return [name for name in names if not (user_folder() / f"{name}.safetensors").exists()]
+
+
+def offered_models(project: Project) -> tuple[OfferedModels, list[str]]:
+    """Check the models of a project that are not installed; leave out those that were declined."""
+    own, others, notes = [], {}, []
     declined = _declined(project)
-    for name in project.model_files.names():
-        path = user_folder() / f"{name}.safetensors"
-        # A project may come from others: the name of a model must not lead out of the folder.
-        if not is_model_name(name) or path.exists():
-            continue
+    for name in lacking_models(project):
         try:
             card = _checked_card(project, name)
+            made_here = _card_hash(project.model_files.read(name)[1])
         except (AtomicityError, RecursionError) as error:
             reason = getattr(error, "what", error)
             notes.append(f"The model {name} in the project can't be used: {reason}. {GET_IT}.")
             continue
-        if card.sha256 not in declined:
-            offered[name] = card.description or f"version {card.version or 'unknown'}"
-    return offered, notes
+        if settings().contains(f"{_MADE_HERE}/{made_here}"):
+            own.append(name)
+        elif card.sha256 not in declined:
+            others[name] = card.description or f"version {card.version or 'unknown'}"
+    return OfferedModels(tuple(own), others), notes
 
 
 def _declined(project: Project) -> list[str]:
@@ -133,6 +189,66 @@ def wants_models(project: Project, offered: dict[str, str]) -> bool:
     return agreed
 
 
+class ProjectModels:
+    """Copies models into the project of a window, and out of it."""
+
+    def __init__(self, state: WindowState) -> None:
+        self.state = state
+        self._in_no_file: dict[str, str] = {}  # names and identities of models of this project
+
+    def offer(self, project: Project, models: OfferedModels) -> None:
+        """Copy models of a project: those that were made here, and others if the user agrees."""
+        if self.state.project is not project:
+            return
+        names = list(models.own)
+        if models.others and wants_models(project, models.others):
+            names += models.others
+        if names:
+            tasks.start(
+                self.state, install_models, project, names,
+                message="Copying models", on_result=self._installed, key="copy models",
+            )  # fmt: skip
+
+    def _installed(self, names: list[str]) -> None:
+        model_folder.changed.emit()
+        show_info(f"Copied to your models: {', '.join(names)}.")
+
+    def keep(self, path: Path) -> None:
+        """Copy a model that was made here into the project."""
+        self._keep(path.stem, add_own_model, path)
+
+    def keep_new(
+        self, card: ModelCard, tensors: dict[str, np.ndarray], on_kept: Callable[[], None]
+    ) -> None:
+        """Keep a model that is in no file in the project; if that is possible, say so."""
+
+        def done(_: object) -> None:
+            self._in_no_file[card.name] = card.model_id
+            on_kept()
+
+        self._keep(card.name, add_new_model, card, tensors, on_result=done)
+
+    def _keep(
+        self,
+        name: str,
+        store: Callable[..., None],
+        *args: Any,
+        on_result: Callable[[Any], None] = lambda _: None,
+    ) -> None:
+        project = self.state.project
+        if project is not None and not project.read_only:
+            tasks.start(self.state, store, project, *args, on_result=on_result, key=f"keep {name}")
+
+    def remove_unused(self) -> None:
+        """Remove the models that are in no file, and that no labels in the project come from."""
+        used = {model_id_of(self.state.analysis(image)) for image in self.state.images}
+        with suppress(AtomicityError):  # they stay
+            for name, model_id in self._in_no_file.items():
+                if model_id not in used:
+                    self.state.project.model_files.remove(name)
+        self._in_no_file = {}
+
+
 def chosen_model(key: str) -> str:
     """Return the name of the chosen model, under the key of its setting."""
     return str(settings().value(key, "default"))
@@ -144,17 +260,6 @@ def choose_model(key: str, name: str) -> None:
         find_model(str(name))
         choose(key, str(name))
 
-
-class ModelFolder:
-    """The folder of models.
-
-    Signals: ``changed()`` when a model was added.
-    """
-
-    changed = Signal()
-
-
-model_folder = ModelFolder()
 
 _unsaved: dict[str, Classifier] = {}
 

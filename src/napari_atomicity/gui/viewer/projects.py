@@ -9,14 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from psygnal import Signal
 from qtpy.compat import isalive
 from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QApplication, QMessageBox
 
 from ...core.errors import AtomicityError
-from ...core.model_card import ModelCard
 from ...core.progress import Progress, Stop
 from ...io.tables import write_clusters
 from ...project import SUFFIX, Opened, Project, ProjectContents, project_file, survey
@@ -26,15 +24,7 @@ from ...state.window_state import WindowState
 from .. import tasks
 from ..controls.questions import CloseFilter, confirm, front_window, show_info, show_warning
 from ..controls.save_dialogs import choose_file, default_folder
-from .models import (
-    add_model,
-    add_new_model,
-    install_models,
-    model_folder,
-    model_id_of,
-    open_with_models,
-    wants_models,
-)
+from .models import OfferedModels, ProjectModels, open_with_models
 
 # ---- questions on edits that are not saved, asked before they would be lost
 
@@ -213,7 +203,7 @@ class Projects:
         self.notes: tuple[str, ...] = ()
         self._parts: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {}
         self._saved_view: dict[str, Any] = {}
-        self._in_no_file: dict[str, str] = {}  # names and identities of models of this project
+        self.models = ProjectModels(state)
         self._closed = False
         # The view of the window is saved from time to time. Edits are saved at once.
         self._view_timer = QTimer()
@@ -259,7 +249,7 @@ class Projects:
         target = Path(file) if file else project_file(folder) if folder.is_dir() else folder
         return project is not None and not project.read_only and _same_file(target, project.path)
 
-    def _opened(self, found: tuple[Opened, dict[str, str]]) -> None:
+    def _opened(self, found: tuple[Opened, OfferedModels]) -> None:
         (opened, models), blind = found, self.state.blind
         if not self.leave(asked=_OPENING):
             opened.close()
@@ -277,19 +267,7 @@ class Projects:
         for note in opened.notes:
             show_warning(note)
         if models:
-            QTimer.singleShot(0, partial(_weak(self._offer), opened.project, models))
-
-    def _offer(self, project: Project, models: dict[str, str]) -> None:
-        """Copy the models of a project if the user agrees."""
-        if self.state.project is project and wants_models(project, models):
-            tasks.start(
-                self.state, install_models, project, list(models),
-                message="Copying models", on_result=self._models_installed, key="copy models",
-            )  # fmt: skip
-
-    def _models_installed(self, names: list[str]) -> None:
-        model_folder.changed.emit()
-        show_info(f"Copied to your models: {', '.join(names)}.")
+            QTimer.singleShot(0, partial(_weak(self.models.offer), opened.project, models))
 
     def _set_notes(self, notes: tuple[str, ...]) -> None:
         self.notes = notes
@@ -408,7 +386,7 @@ class Projects:
         self._saved_view = {}
         tasks.cancel_all(self.state)
         if self.state.project is not None:
-            self._remove_unused_models()
+            self.models.remove_unused()
             self.state.close_project()
         self._set_notes(())
         return True
@@ -449,44 +427,8 @@ class Projects:
             self.state.finish()
             self.state.save_again()
             self.save_view()
-            self._remove_unused_models()
+            self.models.remove_unused()
             self.state.project.close()
-
-    # ---- models
-    def keep_model(self, path: Path) -> None:
-        """Copy a model that was trained here into the project."""
-        self._keep(path.stem, add_model, path)
-
-    def keep_new_model(
-        self, card: ModelCard, tensors: dict[str, np.ndarray], on_kept: Callable[[], None]
-    ) -> None:
-        """Keep a model that is in no file in the project; if that is possible, say so."""
-
-        def done(_: object) -> None:
-            self._in_no_file[card.name] = card.model_id
-            on_kept()
-
-        self._keep(card.name, add_new_model, card, tensors, on_result=done)
-
-    def _keep(
-        self,
-        name: str,
-        store: Callable[..., None],
-        *args: Any,
-        on_result: Callable[[Any], None] = lambda _: None,
-    ) -> None:
-        project = self.state.project
-        if project is not None and not project.read_only:
-            tasks.start(self.state, store, project, *args, on_result=on_result, key=f"keep {name}")
-
-    def _remove_unused_models(self) -> None:
-        """Remove the models that are in no file, and that no labels in the project come from."""
-        used = {model_id_of(self.state.analysis(image)) for image in self.state.images}
-        with contextlib.suppress(AtomicityError):  # they stay
-            for name, model_id in self._in_no_file.items():
-                if model_id not in used:
-                    self.state.project.model_files.remove(name)
-        self._in_no_file = {}
 
     # ---- failed writes
     def _on_saved(self, trouble: str) -> None:

@@ -40,7 +40,7 @@ from ...controls.settings_form import form_of
 from ...panels.dock import Dock
 from ...panels.forms import ModelCombo, may_analyse
 from ...panels.session_labels import labels_together
-from ...viewer.models import keep_available, model_folder, model_id_of
+from ...viewer.models import keep_available, model_folder, model_id_of, names_made_here
 
 if TYPE_CHECKING:
     from ....models.inference import Classifier
@@ -404,7 +404,7 @@ class Adapt(Dock):
             adapt_model,
             chosen,
             model,
-            free_name(model, taken),
+            free_name(model, names_made_here().union(taken)),
             self.device.currentData(),
             self.pseudo_labels.currentData(),
             accept_unchecked,
@@ -453,7 +453,7 @@ class Adapt(Dock):
     def _keep_in_project(self, found: Adaptation) -> None:
         """Keep the model with the labels that it gives, until a person saves it."""
         kept = partial(self._say, f"Kept in the project as {found.card.name}.")
-        self.binding.projects.keep_new_model(found.card, found.tensors, kept)
+        self.binding.projects.models.keep_new(found.card, found.tensors, kept)
 
     def _say(self, words: str) -> None:
         self.saved.setText(words)
@@ -521,7 +521,7 @@ class Adapt(Dock):
             self.result = result
         name, unsaved = result.found.card.name, earlier.found.card.model_id
         model_folder.changed.emit()
-        self.binding.projects.keep_model(path_of(result))
+        self.binding.projects.models.keep(path_of(result))
         self.state.steps.finish()
         labelled = [a for a in result.side(AFTER) if self._model_now(a) == unsaved]
         words = f"Saved as {name}: all docks list it."

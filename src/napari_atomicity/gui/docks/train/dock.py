@@ -387,7 +387,7 @@ class Train(Dock):
         self.result.setToolTip(describe_comparisons(card))
         self._show_result(True)
         model_folder.changed.emit()
-        self.binding.projects.keep_model(self._made)
+        self.binding.projects.models.keep(self._made)
         if self._made.parent == user_folder() and self._made.stem.startswith(_NAME):
             self.out.setText(str(free_path()))  # the next training replaces nothing
 
