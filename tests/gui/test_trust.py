@@ -235,6 +235,37 @@ def test_a_changed_card_of_a_model_that_was_made_here_needs_the_question(
     assert len(asked) == 1 and not list(models.iterdir())
 
 
+@pytest.fixture
+def declined(opened, models, viewer, qtbot, settle, asked):
+    """A project with a model of somebody else, which the user did not want."""
+    viewer_models.add_model(opened.state.project, TINY)
+    open_again(opened, viewer, qtbot, settle)
+    assert len(asked) == 1 and "Copy the models of this project…" in asked[0]
+    return opened
+
+
+def copy_action(dock):
+    """The entry of the menu that copies models, as the menu shows it when it is opened."""
+    dock.more_button.menu().aboutToShow.emit()
+    return next(a for a in dock.more_button.menu().actions() if a.text().startswith("Copy the mod"))
+
+
+def test_models_are_copied_by_the_menu_after_a_refusal(
+    declined, models, viewer, qtbot, settle, asked, monkeypatch
+):
+    assert copy_action(declined).isEnabled() and copy_action(declined).toolTip()
+    copy_action(declined).trigger()
+    settle(viewer)
+    assert len(asked) == 2 and not list(models.iterdir())
+    monkeypatch.setattr(QMessageBox, "question", lambda *a: BUTTONS.Yes)
+    copy_action(declined).trigger()
+    settle(viewer)
+    assert read_model(models / "tiny.safetensors")[0].name == "tiny"
+    assert not copy_action(declined).isEnabled()
+    declined.projects.leave(stops_work=True)
+    assert not copy_action(declined).isEnabled()
+
+
 def test_the_description_of_a_model_is_no_markup(opened, monkeypatch):
     asked = []
     monkeypatch.setattr(QMessageBox, "question", lambda *a: asked.append(a[2]) or BUTTONS.Yes)

@@ -31,7 +31,7 @@ from ...project import Opened, Project, open_any
 from ...state import export
 from ...state.window_state import WindowState
 from .. import tasks
-from ..controls.questions import confirm, show_info
+from ..controls.questions import confirm, show_info, show_warning
 from ..controls.settings import choose, settings
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ model_folder = ModelFolder()
 
 _DECLINED = "models not copied"
 _MADE_HERE = "models_made_here"
+COPY_MODELS = "Copy the models of this project…"
+"""Entry of the menu of *Browse*."""
 GET_IT = (
     "Ask its author to share it (Browse, ⋯ ▸ Share a model…), and add the file: atomicity models "
     "add FILE"
@@ -131,10 +133,10 @@ def lacking_models(project: Project) -> list[str]:
     return [name for name in names if not (user_folder() / f"{name}.safetensors").exists()]
 
 
-def offered_models(project: Project) -> tuple[OfferedModels, list[str]]:
+def offered_models(project: Project, declined_too: bool = False) -> tuple[OfferedModels, list[str]]:
     """Check the models of a project that are not installed; leave out those that were declined."""
     own, others, notes = [], {}, []
-    declined = _declined(project)
+    declined = [] if declined_too else _declined(project)
     for name in lacking_models(project):
         try:
             card = _checked_card(project, name)
@@ -181,11 +183,12 @@ def wants_models(project: Project, offered: dict[str, str]) -> bool:
         # The description is by somebody else: it is no markup.
         f"<p>This project contains models that you do not have:</p><p>{'<br>'.join(lines)}</p>"
         "<p>Copy them to your models? Do so if you trust the author: a model can give wrong "
-        "labels. Labels in the project do not need it. Later: Browse, ⋯ ▸ Share a model.</p>",
+        f"labels. Labels in the project do not need it. Later: Browse, ⋯ ▸ {COPY_MODELS}</p>",
     )
     if not agreed and not project.read_only:
+        declined = _declined(project)
         hashes = [_checked_card(project, name).sha256 for name in offered]
-        project.set_setting(_DECLINED, [*_declined(project), *hashes])
+        project.set_setting(_DECLINED, [*declined, *(h for h in hashes if h not in declined)])
     return agreed
 
 
@@ -208,6 +211,20 @@ class ProjectModels:
                 self.state, install_models, project, names,
                 message="Copying models", on_result=self._installed, key="copy models",
             )  # fmt: skip
+
+    def copy(self) -> None:
+        """Offer all models of the project that the user does not have, also declined ones."""
+        project = self.state.project
+
+        def done(found: tuple[OfferedModels, list[str]]) -> None:
+            for note in found[1]:
+                show_warning(note)
+            self.offer(project, found[0])
+
+        tasks.start(
+            self.state, offered_models, project, declined_too=True,
+            message="Checking the models", on_result=done, key="check models",
+        )  # fmt: skip
 
     def _installed(self, names: list[str]) -> None:
         model_folder.changed.emit()

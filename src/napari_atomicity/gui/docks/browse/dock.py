@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from html import escape
@@ -27,7 +28,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ....core.errors import ReadError, WriteError
+from ....core.errors import AtomicityError, ReadError, WriteError
 from ....core.text import pluralise
 from ....io.images import reader_of, suffixes
 from ....io.outline_files import SUFFIXES, match_outlines, read_outlines
@@ -56,7 +57,7 @@ from ...panels.forms import add_model_row, busy, may_analyse, read_limits_form
 from ...panels.session_labels import TOGETHER, session_labels_of
 from ...panels.session_scale import doubts_of_image, session_of_image, show_answer
 from ...viewer.binding import Binding
-from ...viewer.models import write_model
+from ...viewer.models import COPY_MODELS, lacking_models, write_model
 from .batch import AnalyseAll, place_of
 from .image_list import ImageList, ImageModel
 from .image_menu import ImageMenu
@@ -126,10 +127,29 @@ class FirstStart(Panel):
         show_dock(viewer, dock).run()
 
 
-# ---- paths that are dropped on the dock Browse, and copies of a project
+# ---- paths that are dropped on the dock Browse, and copies of a project and of its models
 def copy_project(project: Project, path: Path) -> Path:
     """Write a copy of a project, in a worker."""
     return project.copy(path)
+
+
+def share_model(dock: Dock) -> None:
+    """Write a model that was made in the open project into a file for others."""
+    project, title = dock.state.project, "Share a model"
+    names = [] if project is None else list(project.model_files.names())
+    if not names:
+        show_info("This project contains no model yet. Create one with Adapt or Train.")
+        return
+    name, wanted = QInputDialog.getItem(dock, title, "Which one?", names, 0, False)
+    if not wanted:
+        return
+    path = choose_file(dock.state, dock, title, f"{name}.safetensors", "Models (*.safetensors)")
+    if path is not None:
+        dock.start(
+            write_model, project, name, path,
+            message=f"Writing {name}", key="share model",
+            on_result=lambda path: show_info(f"Saved: {path} and its card."),
+        )  # fmt: skip
 
 
 def _paths_in(event: QDragEnterEvent | QDropEvent) -> list[str]:
@@ -237,11 +257,17 @@ class Browse(Dock):
             ("add", "Add images…", self._choose_images),
             ("outlines", "Import outlines…", self._choose_outlines),
             ("moved", "Find moved images…", self._choose_moved_folder),
-            ("model", "Share a model…", self._choose_model),
+            ("model", "Share a model…", self._share_model),
+            ("copy models", COPY_MODELS, self.projects.models.copy),
             ("close", "Close project", self.projects.leave),
         ):
             self.actions_by_name[name] = menu.addAction(text)
             self.actions_by_name[name].triggered.connect(slot)
+        self.actions_by_name["copy models"].setToolTip(
+            "Copy the models of this project that you do not have to your models, after a question."
+        )
+        menu.setToolTipsVisible(True)
+        menu.aboutToShow.connect(self._update_copy_models)
         self.more_button.setMenu(menu)
         return new_row((self.open_button, 1), self.more_button)
 
@@ -368,6 +394,13 @@ class Browse(Dock):
             menu[name].setEnabled(project is not None)
         menu["add"].setEnabled(project is not None and not project.read_only)
         menu["outlines"].setEnabled(may_analyse(self.state))
+
+    def _update_copy_models(self) -> None:
+        """Enable the copying of models; not at every change, because it asks the project file."""
+        project, lacking = self.state.project, list[str]()
+        with suppress(AtomicityError):
+            lacking = [] if project is None else lacking_models(project)
+        self.actions_by_name["copy models"].setEnabled(bool(lacking))
 
     def _update_buttons(self) -> None:
         state = self.state
@@ -514,25 +547,8 @@ class Browse(Dock):
         if folder:
             self.projects.find_moved(folder)
 
-    def _choose_model(self) -> None:
-        """Write a model that was made in this project into a file for others."""
-        project = self.state.project
-        names = [] if project is None else list(project.model_files.names())
-        if not names:
-            show_info("This project contains no model yet. Create one with Adapt or Train.")
-            return
-        name, wanted = QInputDialog.getItem(self, "Share a model", "Which one?", names, 0, False)
-        if not wanted:
-            return
-        path = choose_file(
-            self.state, self, "Share a model", f"{name}.safetensors", "Models (*.safetensors)"
-        )
-        if path is not None:
-            self.start(
-                write_model, project, name, path,
-                message=f"Writing {name}", key="share model",
-                on_result=lambda path: show_info(f"Saved: {path} and its card."),
-            )  # fmt: skip
+    def _share_model(self) -> None:
+        share_model(self)
 
     # ---- drag and drop
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802
