@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from synthetic import made_up
 from test_browse import write
 from waiting import updated
 
-from napari_atomicity.core.errors import AtomicityError
+from napari_atomicity.core.errors import AtomicityError, ModelError
+from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.viewer import models as viewer_models
 from napari_atomicity.models.files import read_model
@@ -264,6 +266,18 @@ def test_models_are_copied_by_the_menu_after_a_refusal(
     assert not copy_action(declined).isEnabled()
     declined.projects.leave(stops_work=True)
     assert not copy_action(declined).isEnabled()
+
+
+def test_a_missing_model_that_the_project_contains_is_said_to_be_there(declined):
+    model_id = ModelCard.from_json(TINY.with_suffix(".json").read_text()).model_id
+    found = made_up(6, "a.tif")
+    parameters = {**found.parameters, "model": {"model_id": model_id}}
+    lost = replace(found, table=found.table.assign(model_id=model_id), parameters=parameters)
+    with pytest.raises(ModelError, match=r"it: copy it \(Browse, ⋯ ▸ Copy the models"):
+        viewer_models.classifier_of(lost)
+    declined.projects.leave(stops_work=True)
+    with pytest.raises(ModelError, match="Ask its author to share it"):
+        viewer_models.classifier_of(lost)
 
 
 def test_the_description_of_a_model_is_no_markup(opened, monkeypatch):

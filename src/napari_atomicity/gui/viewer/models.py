@@ -11,6 +11,7 @@ from functools import lru_cache, partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from psygnal import Signal
@@ -135,7 +136,7 @@ def lacking_models(project: Project) -> list[str]:
 
 def offered_models(project: Project, declined_too: bool = False) -> tuple[OfferedModels, list[str]]:
     """Check the models of a project that are not installed; leave out those that were declined."""
-    own, others, notes = [], {}, []
+    own, others, notes, ids = [], {}, [], set()
     declined = [] if declined_too else _declined(project)
     for name in lacking_models(project):
         try:
@@ -145,11 +146,17 @@ def offered_models(project: Project, declined_too: bool = False) -> tuple[Offere
             reason = getattr(error, "what", error)
             notes.append(f"The model {name} in the project can't be used: {reason}. {GET_IT}.")
             continue
+        ids.add(card.model_id)
         if settings().contains(f"{_MADE_HERE}/{made_here}"):
             own.append(name)
         elif card.sha256 not in declined:
             others[name] = card.description or f"version {card.version or 'unknown'}"
+    _offered_ids[project] = ids
     return OfferedModels(tuple(own), others), notes
+
+
+_offered_ids: WeakKeyDictionary[Project, set[str]] = WeakKeyDictionary()
+"""Identifiers of the models that can be copied from a project."""
 
 
 def _declined(project: Project) -> list[str]:
@@ -307,6 +314,14 @@ def classifier_of(analysis: Analysis) -> Classifier:
     return _classifier(model_id, str(analysis.parameters.get("device", "auto")).split(":")[0])
 
 
+def _way_to_get(model_id: str) -> str:
+    """Say how to get a model: from an open project, or from its author."""
+    offered = (ids for project, ids in _offered_ids.items() if not project.closed)
+    if any(model_id in ids for ids in offered):
+        return f"The project contains it: copy it (Browse, ⋯ ▸ {COPY_MODELS})"
+    return GET_IT
+
+
 @lru_cache(maxsize=2)
 def _classifier(model_id: str, device: str) -> Classifier:
     from ...models.inference import load_classifier
@@ -318,7 +333,7 @@ def _classifier(model_id: str, device: str) -> Classifier:
         raise ModelError("the clusters are not classified yet", advice="Classify again")
     raise ModelError(
         f"the model {model_id} of this image is not available",
-        advice=f"{GET_IT}. Or classify again with another one",
+        advice=f"{_way_to_get(model_id)}. Or classify again with another one",
     )
 
 
