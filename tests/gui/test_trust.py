@@ -16,7 +16,9 @@ from waiting import updated
 
 from napari_atomicity.core.errors import AtomicityError, ModelError
 from napari_atomicity.core.model_card import ModelCard
+from napari_atomicity.gui import tasks
 from napari_atomicity.gui.docks.browse.dock import Browse
+from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer import models as viewer_models
 from napari_atomicity.models.files import read_model
 from napari_atomicity.project import Project
@@ -278,6 +280,19 @@ def test_a_missing_model_that_the_project_contains_is_said_to_be_there(declined)
     declined.projects.leave(stops_work=True)
     with pytest.raises(ModelError, match="Ask its author to share it"):
         viewer_models.classifier_of(lost)
+
+
+def test_an_error_of_a_project_leaves_the_bar_with_it(opened, viewer, settle, errors):
+    def fail():
+        raise ModelError("the model of this image is not available")
+
+    line = workbench_bar(viewer).task.message
+    tasks.start(opened.state, fail, message="Labelling", on_result=lambda _: None, key="label")
+    settle(viewer)
+    assert line.isVisible() and line.message.startswith("⚠ the model of this image")
+    opened.actions_by_name["close"].trigger()
+    settle(viewer)
+    assert opened.state.project is None and not line.isVisible()
 
 
 def test_the_description_of_a_model_is_no_markup(opened, monkeypatch):

@@ -20,7 +20,7 @@ from ...io.tables import write_clusters
 from ...project import SUFFIX, Opened, Project, ProjectContents, project_file, survey
 from ...project.opening import add_paths
 from ...state.edits import ReplaceClusters
-from ...state.window_state import WindowState
+from ...state.window_state import Status, TaskState, WindowState
 from .. import tasks
 from ..controls.questions import CloseFilter, confirm, front_window, show_info, show_warning
 from ..controls.save_dialogs import choose_file, default_folder
@@ -388,6 +388,8 @@ class Projects:
         if self.state.project is not None:
             self.models.remove_unused()
             self.state.close_project()
+            if self.state.status.state is TaskState.FAILED:  # it is of an image that is gone
+                self.state.status = Status()
         self._set_notes(())
         return True
 
