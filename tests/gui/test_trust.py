@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog, QMessageBox
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 from synthetic import made_up
 from test_browse import write
 from waiting import updated
@@ -293,6 +293,23 @@ def test_an_error_of_a_project_leaves_the_bar_with_it(opened, viewer, settle, er
     opened.actions_by_name["close"].trigger()
     settle(viewer)
     assert opened.state.project is None and not line.isVisible()
+
+
+def test_the_question_which_model_to_share_has_room_for_its_title(opened, viewer, settle):
+    viewer_models.add_model(opened.state.project, TINY)
+    settle(viewer)
+    shown = []
+
+    def look():
+        dialog = QApplication.activeModalWidget()
+        title = dialog.fontMetrics().horizontalAdvance(dialog.windowTitle())
+        shown.append((dialog.windowTitle(), dialog.width() - title))
+        dialog.reject()
+
+    QTimer.singleShot(200, look)
+    opened.actions_by_name["model"].trigger()
+    [(title, room)] = shown
+    assert title == "Share a model" and room > 150  # for the icon and the buttons of a title bar
 
 
 def test_the_description_of_a_model_is_no_markup(opened, monkeypatch):

@@ -140,7 +140,9 @@ def share_model(dock: Dock) -> None:
     if not names:
         show_info("This project contains no model yet. Create one with Adapt or Train.")
         return
-    name, wanted = QInputDialog.getItem(dock, title, "Which one?", names, 0, False)
+    # As wide as this, the dialog has room for its title.
+    question = "Model to write to a file for others, with its card:"
+    name, wanted = QInputDialog.getItem(dock, title, question, names, 0, False)
     if not wanted:
         return
     path = choose_file(dock.state, dock, title, f"{name}.safetensors", "Models (*.safetensors)")
