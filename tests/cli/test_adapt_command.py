@@ -372,20 +372,26 @@ def test_the_outcome():
     assert adaptation_text.format_verdict(found) == (
         "Rolled back, the model stays what it was: too little; too late."
     )
-    good = replace(found, checks={"pseudo-labels left out": (0.97, 0.95)})
+    left_out = {"pseudo-labels left out": 100, "corrections left out": 0}
+    good = replace(found, checks={"pseudo-labels left out": (0.97, 0.95)}, left_out=left_out)
     words = adaptation_text.format_verdict(good)
-    assert words.startswith("No change needed: 97%") and "too little; too late" in words
+    assert words.startswith("No change needed: 97 of 100 pseudo-labels left out agree")
+    assert "too little; too late" in words
     assert adaptation_text.format_verdict(replace(good, accepted=True)).startswith("Accepted")
-    poor = replace(found, checks={"pseudo-labels left out": (0.7, 0.6)})
+    poor = replace(good, checks={"pseudo-labels left out": (0.7, 0.6)})
     assert adaptation_text.format_verdict(poor).startswith("Rolled back")
     assert adaptation_text.format_verdict(replace(found, accepted=True)).startswith(
         "Accepted: too l"
     )
-    clusters = (
-        "7 clusters with an unambiguous class: 3 Pt19, 4 Pt70; 2 of them corrected by a person."
+    clusters = "There are 7 clusters with an unambiguous class: 3 Pt19, 4 Pt70"
+    learnt = replace(found, left_out={"pseudo-labels left out": 0, "corrections left out": 1})
+    assert adaptation_text.format_learnt(replace(learnt, accepted=True)) == (
+        "Learnt from 6 clusters (1 of them corrected by a person); 1 more (1 of them corrected by "
+        f"a person) was left out as a check. {clusters}."
     )
-    assert adaptation_text.format_learnt(replace(found, accepted=True)) == f"Learnt from {clusters}"
-    assert adaptation_text.format_learnt(found) == f"Nothing was learnt. There are {clusters}"
+    assert adaptation_text.format_learnt(found) == (
+        f"Nothing was learnt. {clusters} (2 of them corrected by a person)."
+    )
     unchecked = replace(found, unchecked=True)
     assert adaptation_text.format_verdict(unchecked).startswith("Refused, the model stays")
     kept = adaptation_text.format_verdict(replace(unchecked, accepted=True))

@@ -35,7 +35,12 @@ from napari_atomicity.pipeline.adaptation.pseudo_labels import (
     labels_by_session,
 )
 from napari_atomicity.pipeline.adaptation.settings import AdaptSettings
-from napari_atomicity.pipeline.adaptation.text import format_verdict, mean_confidence
+from napari_atomicity.pipeline.adaptation.text import (
+    format_checks,
+    format_learnt,
+    format_verdict,
+    mean_confidence,
+)
 from napari_atomicity.pipeline.session_labels import LabelledSession
 
 SIZES = np.array([19, 41, 70])
@@ -444,6 +449,29 @@ def test_what_leaves_nothing_to_decide_by_is_not_kept(model):
     assert np.isfinite(result.checks["corrections left out"][1])
 
 
+def test_numbers_of_labels_learnt_from_and_left_out_add_up(model):
+    label, analysis = image(3, height=0.5)
+    given = np.full(90, "", object)
+    for i in range(2):
+        given[np.flatnonzero(label == i)[:3]] = CLASSES[i]
+    table = tables.settle_labels(analysis.table.assign(label_corrected=given))
+    result = adapt([replace(analysis, table=table)], *model, QUICK)
+    assert result.accepted, result.reasons
+    total, left = sum(result.pseudo_labels.values()), sum(result.left_out.values())
+    assert result.corrections == 6 and result.left_out["corrections left out"] == 2
+    assert format_learnt(result).startswith(
+        f"Learnt from {total - left} clusters (4 of them corrected by a person); {left} more "
+        f"(2 of them corrected by a person) were left out as a check. There are {total} clusters "
+    )
+    before, after = (round(2 * share) for share in result.checks["corrections left out"])
+    said = "as before" if before == after else f"instead of {before} of 2"
+    assert f"{after} of 2 corrections left out agree {said}" in result.reasons
+    assert f"right on held-out corrections: {before} of 2 → {after} of 2" in format_checks(result)
+
+
+LEFT_OUT = {"pseudo-labels left out": 20, "corrections left out": 10}
+
+
 @pytest.mark.parametrize(
     ("left_out", "corrected", "remembered", "accepted"),
     [
@@ -464,7 +492,7 @@ def test_what_is_lost_of_the_training_must_be_gained_elsewhere(
         "training remembered": remembered,
         "largest share of a class": (0.4, 0.4),
     }
-    objections = find_objections(checks, QUICK, 20)
+    objections = find_objections(checks, QUICK, LEFT_OUT)
     assert not objections if accepted else "clearly outweigh" in objections[0]
 
 
@@ -477,7 +505,8 @@ def test_labels_contradict_each_other_if_clearly_too_few_are_met(n, contradict):
         "training remembered": (0.9, 0.9),
         "largest share of a class": (0.4, 0.4),
     }
-    assert bool(find_objections(checks, QUICK, n)) == contradict
+    left_out = {"pseudo-labels left out": n, "corrections left out": 0}
+    assert bool(find_objections(checks, QUICK, left_out)) == contradict
 
 
 def test_a_network_that_labels_the_unambiguous_clusters_stays_as_it_is(model):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,14 @@ from ...models.inference import Classifier, Prediction
 from ...models.network import AtomicityNet
 from ...models.scale.intensity_scale import SURE
 from .pseudo_labels import Target, is_scale_ambiguous
-from .settings import CORRECTIONS, DIAMETER, GOOD_AGREEMENT, PSEUDO_LABELS, AdaptSettings
+from .settings import (
+    CORRECTIONS,
+    DIAMETER,
+    GOOD_AGREEMENT,
+    PSEUDO_LABELS,
+    AdaptSettings,
+    count_met,
+)
 
 MIN_AGREEMENT = 0.6
 """Agreement with held-out labels below which they contradict each other."""
@@ -55,6 +62,11 @@ class Split:
             np.flatnonzero(~remember),
             np.flatnonzero(remember),
         )
+
+    def count_left_out(self, target: Target) -> dict[str, int]:
+        """Count the labels to decide by, which are not learnt from, by their kind."""
+        n_corrections = int(target.certain[self.decide].sum())
+        return {PSEUDO_LABELS: len(self.decide) - n_corrections, CORRECTIONS: n_corrections}
 
 
 def interpolate_networks(old: AtomicityNet, new: AtomicityNet, share: float) -> AtomicityNet:
@@ -169,7 +181,7 @@ def _gain(checks: dict[str, tuple[float, float]]) -> float:
 def find_objections(
     checks: dict[str, tuple[float, float]],
     settings: AdaptSettings,
-    n_pseudo_labels: int,  # number of pseudo-labels that were left out
+    left_out: Mapping[str, int],  # from `Split.count_left_out`
     gain_by_intensity: float = float("nan"),
 ) -> tuple[str, ...]:
     """Why a fine-tuned network is not kept; nothing if it is.
@@ -183,14 +195,15 @@ def find_objections(
         before, after = checks[name]
         decides = not by_diameter or name == CORRECTIONS
         if after < before and decides:
-            out.append(f"of the {name}, {after:.0%} would be met instead of {before:.0%}")
+            met, was = (count_met(name, share, left_out) for share in (after, before))
+            out.append(f"{met} {name} would be met instead of {was}")
         elif after < MIN_AGREEMENT and (
             # few pseudo-labels differ by chance, and the intensities are evidence too
-            name == CORRECTIONS or _is_clearly_less(after, n_pseudo_labels, MIN_AGREEMENT)
+            name == CORRECTIONS or _is_clearly_less(after, left_out[name], MIN_AGREEMENT)
         ):
             out.append(
-                f"of the {name}, only {after:.0%} would be met by what the others teach: they are "
-                "few or unlike each other, or some are wrong"
+                f"only {count_met(name, after, left_out)} {name} would be met by what the others "
+                "teach: they are few or unlike each other, or some are wrong"
             )
     before, after = checks["surprise (-ln p)"]
     if not np.isfinite(after):

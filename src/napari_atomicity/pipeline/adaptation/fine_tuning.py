@@ -63,9 +63,11 @@ from .pseudo_labels import (
 )
 from .result import Adaptation
 from .settings import (
+    CORRECTIONS,
     DIAMETER,
     GOOD_AGREEMENT,
     AdaptSettings,
+    count_met,
 )
 
 MIN_PSEUDO_LABELS = 10
@@ -135,6 +137,7 @@ class _Adapter:
         self.pseudo_label_rows = tuple(np.split(pseudo_label, ends))
         self.ranges = diameter_ranges(analyses, pseudo_label, card.classes) if by_diameter else {}
         self.judge = IntensityJudge([a.table for a in analyses], reference)
+        self.left_out: dict[str, int] = {}
         self.numbers = {c: int((self.target.label == i).sum()) for i, c in enumerate(card.classes)}
 
     def run(self, progress: Progress | None, stop: Stop | None) -> Adaptation:
@@ -145,6 +148,7 @@ class _Adapter:
         if too_few:
             return self._roll_back(too_few, checks={})
         split = Split.random(self.target, self.tensors["replay.label"], self.settings)
+        self.left_out = split.count_left_out(self.target)
         remembered = predict_replayed(self.old, self.tensors)
         original = replace(
             self.target, patches=join_patches(self.before, self.card.patches.channels)
@@ -162,8 +166,6 @@ class _Adapter:
                 self.old.network, self.target, self.tensors, split, self.settings, self.device,
                 channels_of_scale(self.card), progress, stop, self.card.patches.field_of_view_nm,
             )  # fmt: skip
-        n_corrections = int(self.target.certain[split.decide].sum())
-        n_pseudo_labels = len(split.decide) - n_corrections
         refused: list[Adaptation] = []
         for share in (1.0, 0.5, 0.25, 0.0):  # a smaller change, if the whole change forgets
             blended = interpolate_networks(self.old.network, network, share)
@@ -175,9 +177,9 @@ class _Adapter:
             checks = {name: (at_first[name], found[name]) for name in found}
             evidence = self._compare(p.argmax(axis=1), p_new.argmax(axis=1))
             checks[BY_INTENSITY] = (evidence.before, evidence.after)
-            doubt = find_doubt(evidence, self.settings, checks, n_corrections)
+            doubt = find_doubt(evidence, self.settings, checks, self.left_out[CORRECTIONS])
             gain = evidence.after - evidence.before
-            reasons = find_objections(checks, self.settings, n_pseudo_labels, gain)
+            reasons = find_objections(checks, self.settings, self.left_out, gain)
             if doubt and evidence.judged:
                 reasons = (*reasons, doubt)
             if not reasons:
@@ -215,7 +217,7 @@ class _Adapter:
             accepted, reasons, card, tensors, self.shift, self.numbers,
             int(self.target.certain.sum()), checks, self.labelled, after,
             self.settings.pseudo_label_method, self.settings.posterior, self.ranges,
-            pseudo_label_rows=self.pseudo_label_rows,
+            pseudo_label_rows=self.pseudo_label_rows, left_out=self.left_out,
         )  # fmt: skip
 
     def _accept(
@@ -246,7 +248,12 @@ class _Adapter:
             shifts = self._scale_shifts(labelled) or self._worse_labels(labelled)
             if not shifts:
                 return self._result(
-                    True, _improvements(checks), card, tensors, checks, tuple(labelled)
+                    True,
+                    _improvements(checks, self.left_out),
+                    card,
+                    tensors,
+                    checks,
+                    tuple(labelled),
                 )
         return self._roll_back(shifts, checks=checks)
 
@@ -296,22 +303,23 @@ def find_shortage(numbers: Mapping[str, int], min_classes: int = 2) -> str:
     return ""
 
 
-def _change(first: float, last: float, form: str, what: str) -> str:
-    """Format a share after the adaptation and before, if it differs."""
-    before, after = f"{first:{form}}", f"{last:{form}}"
-    return f"{after}{what} " + ("as before" if before == after else f"instead of {before}")
+def _change(before: str, after: str, what: str) -> str:
+    """State a figure after the adaptation and before, if it differs."""
+    return f"{after} {what} " + ("as before" if before == after else f"instead of {before}")
 
 
-def _improvements(checks: dict[str, tuple[float, float]]) -> tuple[str, ...]:
+def _improvements(
+    checks: dict[str, tuple[float, float]], left_out: Mapping[str, int]
+) -> tuple[str, ...]:
     """Format the agreement with held-out labels before and after."""
-    reasons = [
-        _change(first, last, ".0%", f" of the {name} agree")
-        for name, (first, last) in checks.items()
-        if name.endswith("left out") and np.isfinite(last)
-    ]
+    reasons = []
+    for name in (name for name, n in left_out.items() if n):
+        before, after = (count_met(name, share, left_out) for share in checks[name])
+        reasons.append(_change(before, after, f"{name} agree"))
     first, last = checks[BY_INTENSITY]
     if np.isfinite(last):
-        reasons.append(f"by their intensities, {_change(first, last, '.1%', ' are right')}")
+        change = _change(f"{first:.1%}", f"{last:.1%}", "are right")
+        reasons.append(f"by their intensities, {change}")
     first, last = checks["surprise (-ln p)"]
     # Of the labels left out only: the mean confidence of all clusters may decrease.
     return (

@@ -83,7 +83,7 @@ def raise_margin_limit(
 def update_card(
     card: ModelCard,
     tensors: dict[str, np.ndarray],
-    numbers: dict[str, int],  # class → number of clusters that were learnt from
+    numbers: dict[str, int],  # class → number of clusters with a label, see `Adaptation`
     target: Target,
     settings: AdaptSettings,
     seen: Sequence[tuple[Analysis, Prediction]],

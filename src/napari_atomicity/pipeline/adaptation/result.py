@@ -24,7 +24,8 @@ class Adaptation:
     card: ModelCard
     tensors: dict[str, np.ndarray]
     shift: Shift | None  # of the conditions before; None if there were too few clusters to tell
-    pseudo_labels: dict[str, int]  # class → number of clusters that were learnt from
+    # class → number of clusters with a label to learn from, or to decide by (``left_out``)
+    pseudo_labels: dict[str, int]
     corrections: int  # number of a person's labels among them
     checks: dict[str, tuple[float, float]]  # name → (before, after) of what decided
     # before, after: the analyses, in order, as concluded by the model that was and the one that is
@@ -42,6 +43,8 @@ class Adaptation:
     unchecked: bool = False
     # for each image the class index (N,) of the pseudo-labels, -1 where there is none
     pseudo_label_rows: tuple[np.ndarray, ...] = ()
+    # criterion → number of its labels that were left out to decide by; empty if there were too few
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def has_model(self) -> bool:
@@ -77,5 +80,6 @@ class Adaptation:
             "pseudo_labels": self.pseudo_labels,
             "classes_without_pseudo_labels": list(self.classes_without_labels),
             "corrections": self.corrections,
+            "left_out": dict(self.left_out),
             "checks": {k: list(v) for k, v in self.checks.items()},
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 
@@ -14,6 +15,11 @@ GOOD_AGREEMENT = 0.9
 """Agreement with pseudo-labels, or with corrections, from which a network needs no adaptation."""
 PSEUDO_LABELS, CORRECTIONS = "pseudo-labels left out", "corrections left out"
 """Criteria that are shares of labels which were not learnt from."""
+
+
+def count_met(name: str, share: float, left_out: Mapping[str, int]) -> str:
+    """Return how many of the labels of a kind that were left out are met, as in "2 of 3"."""
+    return f"{round(share * left_out[name])} of {left_out[name]}"
 
 
 @dataclass(frozen=True)

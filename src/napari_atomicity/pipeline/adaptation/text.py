@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from ...core.text import pluralise
 from ...io.tables import concatenate
 from ...models.analysis import Analysis, limits_of
 from ...statistics.ratios.ratios import class_ratios
-from .settings import COMBINED, CORRECTIONS, GOOD_AGREEMENT, PSEUDO_LABELS
+from .settings import COMBINED, CORRECTIONS, GOOD_AGREEMENT, PSEUDO_LABELS, count_met
 
 if TYPE_CHECKING:
     from ...models.domain_shift import Shift
@@ -72,20 +72,29 @@ def format_shift(shift: Shift | None) -> str:
 
 
 def format_learnt(found: Adaptation) -> str:
-    """How many clusters of which class there were to learn from, and whether they were learnt."""
+    """How many clusters there were of which class, and how many of them were learnt from."""
     n = sum(found.pseudo_labels.values())
     if not n:
         return "No cluster has an unambiguous class."
     by_class = ", ".join(f"{count} {name}" for name, count in found.pseudo_labels.items() if count)
-    corrections = found.corrections
-    own = f"; {corrections} of them corrected by a person" if corrections else ""
     kind = (
         "with an unambiguous class" if found.method == COMBINED else "with a diameter of one class"
     )
-    clusters = f"{pluralise(n, 'cluster')} {kind}: {by_class}{own}."
-    if found.accepted:
-        return f"Learnt from {clusters}"
-    return f"Nothing was learnt. There are {clusters}"
+    clusters = f"{pluralise(n, 'cluster')} {kind}: {by_class}"
+    if not found.accepted:
+        return f"Nothing was learnt. There are {clusters}{_corrected(found.corrections)}."
+    n_left, corrections_left = sum(found.left_out.values()), found.left_out.get(CORRECTIONS, 0)
+    return (
+        f"Learnt from {pluralise(n - n_left, 'cluster')}"
+        f"{_corrected(found.corrections - corrections_left)}; {n_left} more"
+        f"{_corrected(corrections_left)} {'was' if n_left == 1 else 'were'} left out as a check. "
+        f"There are {clusters}."
+    )
+
+
+def _corrected(n: int) -> str:
+    """Return how many of some clusters have a person's label; "" if none."""
+    return f" ({n} of them corrected by a person)" if n else ""
 
 
 def format_ranges(found: Adaptation) -> str:
@@ -135,12 +144,14 @@ def format_verdict(found: Adaptation) -> str:
         differ = found.shift is not None and found.shift.found
         more = "The conditions differ, but most labels that can be checked are right."
         return f"No change needed: {'; '.join(found.reasons)}.{f' {more}' if differ else ''}"
-    before = [pair[0] for name, pair in found.checks.items() if name.endswith("left out")]
-    known = [share for share in before if np.isfinite(share)]
-    if not found.accepted and known and min(known) >= GOOD_AGREEMENT:
+    before = {name: found.checks[name][0] for name, n in found.left_out.items() if n}
+    if not found.accepted and before and min(before.values()) >= GOOD_AGREEMENT:
+        agree = " and ".join(
+            f"{count_met(name, share, found.left_out)} {name}" for name, share in before.items()
+        )
         return (
-            f"No change needed: {min(known):.0%} of the labels left out agree with the model as it "
-            f"is. An adapted model is no better: {'; '.join(found.reasons)}."
+            f"No change needed: {agree} agree with the model as it is. An adapted model is no "
+            f"better: {'; '.join(found.reasons)}."
         )
     if found.accepted:
         words = "Accepted, although it could not be checked" if found.unchecked else "Accepted"
@@ -168,12 +179,15 @@ def format_checks(found: Adaptation) -> list[str]:
 
 def check_rows(found: Adaptation) -> list[tuple[str, str, str]]:
     """Return name, value before and value after of each criterion, as text."""
+    left_out = found.left_out
     return [
-        (_CHECKS.get(name, name), _figure(name, before), _figure(name, after))
+        (_CHECKS.get(name, name), _figure(name, before, left_out), _figure(name, after, left_out))
         for name, (before, after) in found.checks.items()
         if np.isfinite([before, after]).all()  # else nothing of that kind was left out
     ]
 
 
-def _figure(name: str, value: float) -> str:
+def _figure(name: str, value: float, left_out: Mapping[str, int]) -> str:
+    if name in left_out:
+        return count_met(name, value, left_out)
     return f"{value:.2f}" if name.startswith("surprise") else f"{100 * value:.1f} %"
