@@ -166,6 +166,29 @@ def test_the_card_is_told(table):
     assert "mixture model" not in text and "accuracy" not in text
 
 
+@pytest.fixture
+def adapted() -> ModelCard:
+    """The card of a model that learnt from labels in one of two images."""
+    learnt = {
+        "images": [{"image": "0.tif", "sha256": None}, {"image": "1.tif", "sha256": "ab"}],
+        "pseudo_labels": {"Pt19": 100, "Pt70": 40},
+        "corrections": 6,
+        "pseudo_label_method": "combined",
+        "held_out": 0.25,
+    }
+    return ModelCard("m", CLASSES, data={"adaptation": learnt}, sha256="ab" * 32)
+
+
+def test_what_an_adapted_model_learnt_from_is_told(table, adapted):
+    text, _ = told(record(None, None), table, card=adapted)
+    assert (
+        "adapted to 2 images (1 of them analysed here) by fine-tuning on pseudo-labels of 134 "
+        "clusters by intensity and diameter and 6 labels by people, of which 25 % of each class"
+    ) in text
+    text, _ = told(record(None), table, card=replace(adapted, data={}))
+    assert "adapted" not in text
+
+
 def joint_record(*sessions):
     """A record of images with what is known of their sessions; None for a single image."""
     known = record(*[None] * len(sessions))

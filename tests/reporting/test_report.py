@@ -17,6 +17,7 @@ from PIL import Image
 
 from napari_atomicity.core.errors import ReadError
 from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.palette import colours, symbols, to_8_bit
 from napari_atomicity.io.provenance import Outcome, environment, now, run_record
 from napari_atomicity.io.reference_ratios import parse_reference
@@ -278,6 +279,19 @@ def test_what_people_say_stands_beside_what_the_machine_says(tmp_path):
     assert "1 cluster was removed manually." in text
     _, text = written(tmp_path, [analysis])
     assert "Labels by people" not in text and "given by" not in text
+
+
+@pytest.mark.parametrize(("corrections", "image"), [(2, "field.tif"), (0, "field.tif"), (2, "b")])
+def test_agreement_with_labels_that_were_learnt_from_is_named_as_such(tmp_path, corrections, image):
+    analysis = synthetic_analysis(40)
+    table = analysis.table.copy()
+    table.loc[:9, ["label", "label_corrected"]] = "Pt19"
+    learnt = {"images": [{"image": image, "sha256": None}], "corrections": corrections}
+    card = ModelCard("m", CLASSES, data={"adaptation": learnt}, sha256="ab" * 32)
+    _, text = written(tmp_path, [replace(analysis, table=table)], more={"card": card})
+    has_learnt = corrections > 0 and image == "field.tif"
+    assert ("The model has learnt from labels of people in these images" in text) == has_learnt
+    assert ("the accuracy on all clusters may be higher" in text) == (not has_learnt)
 
 
 def test_typical_and_doubtful_clusters_of_all_images(tmp_path):

@@ -142,6 +142,26 @@ class _Scores:
 
 
 @dataclass(frozen=True)
+class AdaptedImage:
+    """An image that a model was adapted to."""
+
+    image: str
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class AdaptationRecord:
+    """What a report quotes of the adaptation of a model."""
+
+    images: tuple[AdaptedImage, ...] = ()
+    # class → number of clusters with a label to learn from, or to decide by
+    pseudo_labels: dict[str, int] = field(default_factory=dict)
+    corrections: int = 0  # number of a person's labels among them
+    pseudo_label_method: str = "combined"
+    held_out: Fraction = 0.25  # share of the labels of each class that were left out to decide by
+
+
+@dataclass(frozen=True)
 class ModelCard(Card):
     """The card of a model of clusters: see `Card` for the properties of all models."""
 
@@ -220,6 +240,13 @@ class ModelCard(Card):
         if min(self.thresholds.get("diameter", ()), default=1.0) <= 0:
             raise ValueError("a threshold of the diameter is not above 0")
         dataclass_from_dict(_Scores, self.scores)
+        _ = self.adaptation
+
+    @property
+    def adaptation(self) -> AdaptationRecord | None:
+        """How the model was adapted last; None if it was not."""
+        record = self.data.get("adaptation")
+        return dataclass_from_dict(AdaptationRecord, record) if record else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the card as a dictionary for JSON, without properties that few cards have.

@@ -6,7 +6,7 @@ done and values that are not known are not mentioned.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -210,7 +210,7 @@ def _classification(
     for name in sorted(chosen):
         text += f" Labels are those of the estimator “{name}” instead of the combination."
     if card is not None:
-        text += _card(card)
+        text += _card(card, done)
     text += _scale(done, card)
     text += (
         f" Clusters that are out of distribution are labelled “{UNKNOWN}”, overlapping clusters "
@@ -236,7 +236,7 @@ def _symmetries(done: list[dict[str, Any]]) -> str:
     return f" The network was averaged over the eight symmetries of the square{some}."
 
 
-def _card(card: ModelCard) -> str:
+def _card(card: ModelCard, done: Sequence[Mapping[str, Any]]) -> str:
     patches = card.patches
     channels = " and ".join(patches.channels)
     text = (
@@ -270,8 +270,40 @@ def _card(card: ModelCard) -> str:
             f" Its accuracy on {known['clusters']}{of} clusters of held-out images{how} is "
             f"{known['accuracy']:.3f}."
         )
+    text += _adaptation(card, done)
     text += f" Intended use: {card.intended_use.rstrip('.')}." if card.intended_use else ""
     return text + (f" Limits: {card.limits.rstrip('.')}." if card.limits else "")
+
+
+def _adaptation(card: ModelCard, done: Sequence[Mapping[str, Any]]) -> str:
+    """Describe from which images and labels an adapted model has learnt."""
+    record = card.adaptation
+    if record is None:
+        return ""
+    here = _count_adapted(card, done)
+    analysed = f" ({here} of them analysed here)" if here else ""
+    by_diameter = record.pseudo_label_method == "diameter"
+    method = "diameter" if by_diameter else "intensity and diameter"
+    n, corrections = sum(record.pseudo_labels.values()), record.corrections
+    people = f" and {pluralise(corrections, 'label')} by people" if corrections else ""
+    return (
+        f" It was adapted to {pluralise(len(record.images), 'image')}{analysed} by fine-tuning on "
+        f"pseudo-labels of {pluralise(n - corrections, 'cluster')} by {method}{people}, of which "
+        f"{100 * record.held_out:g} % of each class were left out as a check."
+    )
+
+
+def _count_adapted(card: ModelCard, images: Iterable[Mapping[str, Any]]) -> int:
+    """Count those images of a record that a model was adapted to."""
+    record = card.adaptation
+    known = set() if record is None else {(one.image, one.sha256) for one in record.images}
+    return sum((i["image"], i["sha256"]) in known for i in images)
+
+
+def has_learnt_labels(card: ModelCard, images: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether a model was adapted to labels of people in some images of a record."""
+    record = card.adaptation
+    return record is not None and record.corrections > 0 and _count_adapted(card, images) > 0
 
 
 def _scale(done: list[dict[str, Any]], card: ModelCard | None) -> str:

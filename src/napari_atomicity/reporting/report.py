@@ -21,11 +21,11 @@ from ..statistics.ratios.ratios import counted
 from ..statistics.ratios.reference import Comparison
 from ..statistics.ratios.track_counts import merge_tracks
 from ..statistics.samples.comparison import SampleComparison
-from ..statistics.stratified_accuracy import OnCorrected, on_corrected
+from ..statistics.stratified_accuracy import TOO_HIGH, OnCorrected, on_corrected
 from .charts import as_image, parity_chart
 from .examples import ClusterExample
 from .image_section import IMAGE_CHARTS, Section
-from .methods import Methods, annotators, count_excluded, describe_methods
+from .methods import Methods, annotators, count_excluded, describe_methods, has_learnt_labels
 from .plots.confidence import has_min_corrected
 from .plots.registry import PLOTS
 from .plots.session import SessionSummary
@@ -187,6 +187,8 @@ def _correction_context(
         "confusion": confusion_rows(corrected, classes),
         "confusion_columns": list(corrected.confusion.columns),
         "sample": data.sample,
+        "too_high": TOO_HIGH,
+        "has_learnt": data.card is not None and has_learnt_labels(data.card, data.record["images"]),
         "n_annotators": 0 if data.corrections is None else len(annotators(data.corrections)),
         "agreement": agreement if agreement and agreement["rows"] else None,
     }

@@ -17,6 +17,9 @@ from .intervals import wilson_interval
 # Annotators correct labels that look wrong, so corrected clusters are usually not a random sample,
 # and the accuracy on them is not that on all clusters. A stratified sample estimates the latter.
 
+TOO_HIGH = "the agreement may be too high: draw another sample in Review"
+"""What follows if a model has learnt from the labels that it is compared with."""
+
 
 @dataclass(frozen=True, eq=False)
 class OnCorrected:

@@ -36,7 +36,7 @@ from ....state.review_queue import (
 )
 from ....state.reviewing import Reviewing
 from ....statistics.annotators.agreement import removal_reasons
-from ....statistics.stratified_accuracy import Accuracy, Share
+from ....statistics.stratified_accuracy import TOO_HIGH, Accuracy, Share
 from ...controls.bars import Bar, BarChart
 from ...controls.drawing import ProgressBar, glyph_icon
 from ...controls.forms import (
@@ -255,7 +255,7 @@ def format_accuracy(review: Reviewing, found: Accuracy | None) -> str:
     if review.predicted_anew:
         said.append(
             "They were classified anew since the sample was drawn. If that model has learnt from "
-            "these answers, this flatters it: draw another sample."
+            f"these answers, {TOO_HIGH}."
         )
     return " ".join(said)
 
