@@ -286,6 +286,27 @@ def test_people_are_counted_and_not_named(table):
     assert "3 clusters have a label given by a person, which replaces" in text
 
 
+def test_clusters_changed_by_people_are_told(table):
+    rows = [
+        (91, "remove", "1", False),  # not a cluster
+        (92, "remove", "2", False), (1, "add", "2", False), (2, "add", "2", False),  # split
+        (93, "remove", "3", False), (94, "remove", "3", False), (3, "add", "3", False),  # merged
+        (4, "add", "4", False), (5, "add", "5", False),
+        (95, "add", "6", False), (95, "remove", "7", True),  # undone
+        (6, "remove", "8", False), (96, "add", "8", False), (97, "add", "8", False),  # undone
+        (96, "remove", "9", True), (97, "remove", "9", True), (6, "add", "9", True),
+        (7, "remove", "10", False), (7, "add", "11", True),  # back
+        (8, "move", "12", False),
+    ]  # fmt: skip
+    log = pd.DataFrame(rows, columns=["cluster_id", "what", "time", "undo"])
+    log = log.assign(annotator="Ann", image=table["image"].iloc[0], label="", undone=False)
+    text, _ = told(record(None), table, corrections=log)
+    assert (
+        "1 cluster was removed, 2 clusters were added, 1 cluster was split and 2 clusters were "
+        "merged manually."
+    ) in text
+
+
 def test_a_reference_is_told_with_its_figures(table):
     found = compare(table, parse_reference("Pt19:Pt41 = 1:2"), n_bootstrap=20)
     text, _ = told(record(None), table, comparison=found)

@@ -18,7 +18,7 @@ from ..core.acquisition_session import format_composition
 from ..core.tables.cluster_table import AGGREGATE, ALL, UNKNOWN
 from ..core.text import pluralise
 from ..models.embedding import MIN_DIST, NEIGHBOURS
-from ..statistics.annotators.agreement import CONSENSUS, last_labels, removed_clusters
+from ..statistics.annotators.agreement import CONSENSUS, last_labels, manual_changes
 from ..statistics.ratios.ratio_notes import COMBINATION
 from ..statistics.ratios.ratios import counted
 from ..statistics.ratios.track_counts import merge_tracks
@@ -451,8 +451,12 @@ def _people(
     columns = ["annotator", "image", "cluster_id", "label", "what"]
     log = pd.DataFrame(columns=columns) if corrections is None else corrections
     present = set(zip(table["image"].astype(str), table["cluster_id"].tolist(), strict=True))
-    removed = len(removed_clusters(log) - present)
-    if not n and not removed:
+    changed = [
+        f"{pluralise(number, 'cluster')} {'was' if number == 1 else 'were'} {what}"
+        for what, number in manual_changes(log, present).items()
+        if number
+    ]
+    if not n and not changed:
         return ""
     people = len(annotators(log))
     who = f"{pluralise(people, 'person', 'people')}" if people else "a person"
@@ -462,10 +466,7 @@ def _people(
     text += ", which replaces the label of the model."
     if corrected is not None and corrected.by_hand:
         text += f" The model had no label for {corrected.by_hand} of them."
-    if removed:
-        text += f" {pluralise(removed, 'cluster')} {'was' if removed == 1 else 'were'} removed "
-        text += "manually."
-    return text
+    return f"{text} {_listed(changed)} manually." if changed else text
 
 
 def _sample(sample: Accuracy | None) -> str:

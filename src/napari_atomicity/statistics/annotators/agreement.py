@@ -451,6 +451,40 @@ def removal_reasons(corrections: pd.DataFrame) -> dict[Key, str]:
     return reasons | dict.fromkeys(removed_clusters(corrections), NOT_A_CLUSTER)
 
 
+def manual_changes(corrections: pd.DataFrame, present: set[Key]) -> dict[str, int]:
+    """Count the clusters that people removed, added, split and merged, and did not take back.
+
+    Parameters
+    ----------
+    corrections : pandas.DataFrame
+        The log of a project, as for `removed_clusters`. Without the column ``time``, only removed
+        clusters are known.
+    present : set of Key
+        Clusters that are in the table.
+
+    Returns
+    -------
+    dict of str to int
+        What was done → number of clusters, of those that it was done to.
+    """
+    counts = {"removed": len(removed_clusters(corrections) - present)}
+    if "time" not in corrections.columns:
+        return counts
+    log = corrections[corrections["what"].isin(["remove", "restore", "add"])]
+    keys, step = _keys(log), [log["image"], log["time"]]
+    removed, added = ((log["what"] == w).groupby(step).transform("sum") for w in ("remove", "add"))
+    reasons = removal_reasons(log).items()
+    replaced = {key for key, why in reasons if why == SPLIT_OR_MERGED} - present
+    gone = keys.isin(replaced) & ~keys.duplicated(keep="last")
+    new = keys.isin(present) & ~keys.duplicated() & (log["what"] == "add") & (removed == 0)
+    return {
+        **counts,
+        "added": int(new.sum()),
+        "split": int((gone & (removed < added)).sum()),
+        "merged": int((gone & (removed > added)).sum()),
+    }
+
+
 def _removed_last(log: pd.DataFrame) -> set[Key]:
     log = log[log["what"].isin(["remove", "restore", "add"])]
     last = log.drop_duplicates(["image", "cluster_id"], keep="last")
