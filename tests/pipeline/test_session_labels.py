@@ -192,6 +192,7 @@ def test_a_known_sample_that_its_clusters_contradict_is_not_used(
     sessions = [a.parameters["session"] for a in found.analyses]
     test = sessions[0]["known_sample"]
     assert test["contradicted"] and not test["used"] and test["log_bayes_factor"] < -10
+    assert not any("known_agreement" in session for session in sessions), "none is used"
     assert "known_sample" not in sessions[1] and "relies_on_contradicted" not in sessions[1]
     notes = [" ".join(a.ratios()["note"]) for a in found.analyses]
     assert "contradict the known sample: its composition was not used" in notes[0]

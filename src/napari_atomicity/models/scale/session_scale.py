@@ -480,6 +480,8 @@ def _test_known(
     free = np.stack([log_marginal(images[i]) for i in known])
     stated = np.stack([log_marginal(images[i], shares) for i, shares in stated_shares.items()])
     factor[known], contradicted[known] = compare_statements(stated, free, context)
+    if contradicted[known].all():
+        return factor, contradicted, np.nan
     of_known = stated[~contradicted[known]].sum(axis=0)
     agreement = logsumexp(context + of_known) - logsumexp(context)
     agreement -= logsumexp(log_prior + of_known) - logsumexp(log_prior)

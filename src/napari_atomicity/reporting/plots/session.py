@@ -14,7 +14,7 @@ from ...models.scale.class_fit import ClassFit
 from ...models.scale.intensity_scale import ConstrainedMixture
 from ...models.scale.session_images import ScaleSource
 from ...models.scale.session_scale import SessionScale
-from ...statistics.ratios.ratio_notes import DOES_NOT_FIT, RESTS_ON_SIZES
+from ...statistics.ratios.ratio_notes import DOES_NOT_FIT, RESTS_ON_SIZES, TOO_FEW_KNOWN
 from .base import Look, margins, stack_panels, style_axes
 
 if TYPE_CHECKING:
@@ -38,7 +38,10 @@ def describe_class_fit(summary: SessionSummary) -> str:
             "The sizes agree with those of the classes. "
             f"Free peaks, not drawn: {', '.join(peaks)} atoms."
         )
-        return f"{text} {sentence(RESTS_ON_SIZES)}" if summary.scale.relies_on_sizes else text
+        if not summary.scale.relies_on_sizes:
+            return text
+        has_known = np.isfinite(summary.scale.known_agreement)
+        return f"{text} {sentence(TOO_FEW_KNOWN if has_known else RESTS_ON_SIZES)}"
     peaks = [
         f"{atoms:.0f} ± {error:.0f} ({100 * share:.0f} %)"
         for atoms, error, share in zip(fit.atoms, fit.atoms_error, fit.shares, strict=True)

@@ -64,12 +64,18 @@ MAX_LONE_ATOMS_DEVIATION = 2.5
 which it is reported: in 1 of 41 simulated sessions of sizes of the model, and in 13 of 21 of
 others."""
 ADD_KNOWN_SAMPLE = "add an image of a known sample to the session"
-RESTS_ON_SIZES = (
+_FEW_SIZES = (
     "the images of this session have few sizes each, on average: which classes they are, and "
     "whether they are sizes of the model, rests on the pixel size and the focus; 5 % in the pixel "
-    "size can be a class. Images of known samples in the session settle it"
+    "size can be a class."
 )
+RESTS_ON_SIZES = f"{_FEW_SIZES} Images of known samples in the session settle it"
 """Of a session without ratios of three sizes, whose scale nothing else tells well."""
+TOO_FEW_KNOWN = (
+    f"{_FEW_SIZES} The known samples of the session do not settle it, since the intensities of its "
+    "images may scatter: it takes more of them"
+)
+"""The same of a session with known samples."""
 UNTESTED = (
     "whether the sizes are those of the classes is tested when watching ends, or by Label sessions "
     "again (Browse)"
@@ -303,10 +309,12 @@ def withholds_fractions(session: Mapping[str, Any]) -> bool:
 
 
 def session_basis(session: Mapping[str, Any]) -> str:
-    """Return `UNTESTED`, or `RESTS_ON_SIZES` of a session without doubts, if this is so, or ""."""
+    """Return what the labels of a session without doubts rest on, or that it is untested, or ""."""
     if session.get("untested"):
         return UNTESTED
-    return RESTS_ON_SIZES if session.get("relies_on_sizes") and not session_doubts(session) else ""
+    if not session.get("relies_on_sizes") or session_doubts(session):
+        return ""
+    return TOO_FEW_KNOWN if "known_agreement" in session else RESTS_ON_SIZES
 
 
 def without_basis(note: str, sessions: Iterable[Mapping[str, Any]]) -> str:
