@@ -32,7 +32,7 @@ from napari_atomicity.gui.docks.ratios.dock import Ratios
 from napari_atomicity.gui.docks.report import write_all
 from napari_atomicity.gui.docks.review.history import EditHistory
 from napari_atomicity.gui.panels import session_labels
-from napari_atomicity.gui.panels.workbench_bar import workbench_bar
+from napari_atomicity.gui.panels.workbench_bar import UndoButtons, workbench_bar
 from napari_atomicity.gui.viewer import models
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.io.tables import read_table
@@ -295,9 +295,13 @@ def test_a_known_sample_and_other_sessions_label_again(
     listed = [history.model.index(i).data() for i in range(history.model.rowCount())]
     assert listed[-1] == "known sample Pt41 in 1 image · 2 images changed"
     assert (labels(state, ONE), labels(state, TWO)) == ({"Pt41"}, {"Pt30"})
+    buttons = UndoButtons(binding)
+    buttons.refresh()
+    assert buttons.undo.toolTip().startswith(f"Undo: {listed[-1]} (")
     known = state.analysis(TWO).parameters["session"]
     # One undo takes back what was entered, and the labels that followed from it.
     binding.edits.undo()
+    assert viewer.status == f"Undone: {listed[-1]}"
     settle(viewer)
     assert state.sessions.get(ONE).known == {} and len(state.history) == 2
     assert labels(state, TWO) != {"Pt30"} and len(state.history.undone) == 1

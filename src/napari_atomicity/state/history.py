@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -75,6 +76,17 @@ class Step:
     def description(self) -> str:
         """What the person did."""
         return self.text or _describe(self.edits)
+
+    @property
+    def title(self) -> str:
+        """Description, with the number of images changed if it counts others.
+
+        Others of their session may change with the images that the description counts.
+        """
+        n, counted = len(self.images), re.search(r"\b(\d+) images?\b", self.description)
+        if n < 2 or counted is None or int(counted[1]) == n:
+            return self.description
+        return f"{self.description} · {n} images changed"
 
     @property
     def images(self) -> tuple[str, ...]:

@@ -259,7 +259,7 @@ class UndoButtons(FollowingWidget):
         self._warn_of_lost_steps()
         for button, steps in ((self.undo, history), (self.redo, history.undone)):
             button.setEnabled(bool(steps) and not self.state.read_only)
-            what = steps[-1].description if steps else "nothing"
+            what = steps[-1].title if steps else "nothing"
             key = keys[button.text().lower()]
             button.setToolTip(f"{button.text()}: {what} ({key}).")
             button.setAccessibleDescription(what)

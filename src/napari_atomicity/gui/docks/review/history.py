@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import nullcontext
 from datetime import datetime
 from html import escape
@@ -32,12 +31,10 @@ def format_step(step: Step) -> str:
     """Format a step and its image, if there is one that its description does not name."""
     images, ids = list(step.images), step.cluster_ids
     parts = [f"{len(images)} images"] if len(images) > 1 else images
-    parts = [part for part in parts if f" {part} " not in f" {step.description} "]
-    if len(images) > 1 and parts and re.search(r"\d images?\b", step.description):
-        parts = [f"{len(images)} images changed"]  # with the others of their sessions
+    parts = [part for part in parts if f" {part} " not in f" {step.title} "]
     if len(images) == 1 and 0 < len(ids) <= _MAX_NAMED:
         parts.append(f"cluster{'s' * (len(ids) > 1)} {', '.join(map(str, sorted(ids)))}")
-    return " · ".join(filter(None, [step.description, ", ".join(parts)]))
+    return " · ".join(filter(None, [step.title, ", ".join(parts)]))
 
 
 def format_time(time: datetime) -> str:

@@ -82,7 +82,7 @@ class EditCommands:
 
     def _show_message(self, done: str, verb: str, step: Step | None) -> None:
         """Show what was undone or redone; a blind annotator must not be reminded of a label."""
-        what = "" if step is None or self.state.blind else f": {step.description}"
+        what = "" if step is None or self.state.blind else f": {step.title}"
         self.canvas.show_message(f"{done}{what}" if step else f"Nothing to {verb}")
 
     def _replay(self, replay: Callable[[], Step | None]) -> Step | None:
