@@ -305,7 +305,13 @@ def test_each_class_map_has_its_own_scale_unless_one_scale_is_chosen(shown, bind
 
 @pytest.mark.parametrize(
     ("radius", "place"),
-    [(0.0, "mostly the centre"), (1.0, "mostly the outline"), (None, "nowhere")],
+    [
+        (0.0, "mostly the centre"),
+        (1.0, "mostly the outline"),
+        (1.4, "mostly outside the outline"),
+        (2.3, "mostly outside the outline"),
+        (None, "nowhere"),
+    ],
 )
 def test_a_sentence_says_where_a_class_map_supports_the_class(radius, place):
     r = np.hypot(*(np.mgrid[:28, :28] - 13.5)) / 5  # in radii of the cluster

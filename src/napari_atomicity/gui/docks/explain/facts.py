@@ -10,7 +10,7 @@ import pandas as pd
 
 from ....core.palette import colour_of, symbol_of
 from ....core.tables.cluster_table import AGGREGATE, NON_CLASS_LABELS, class_confidence, format_rows
-from ....models.class_maps.centre_balance import balance, centre_and_outline
+from ....models.class_maps.centre_balance import OUTLINE_RADII, balance, centre_and_outline
 from ....models.estimators import MAX_TOUCHING_DEVIATION
 from ....statistics.scores import atoms_of
 from ...controls.bars import Bar
@@ -22,8 +22,9 @@ _LEAST_SUPPORT = 0.05
 
 MAP_SUMMARY_TOOLTIP = (
     "Where the class map is strong: the centre is within half the radius, the outline between 0.75 "
-    "and 1.25 radii; mostly: more than twice as strong per area; hardly any: below 5 % of the "
-    "other channel."
+    "and 1.25 radii; mostly: more than twice as strong per area; mostly outside: more than half of "
+    "the map lies further out, and the centre is not stronger; hardly any: below 5 % of the other "
+    "channel."
 )
 
 
@@ -179,7 +180,8 @@ def map_summary(
     least = _LEAST_SUPPORT * max((x.sum() for x in positive.values()), default=0.0)
     for channel, values in positive.items():
         areas = centre_and_outline(values, field_of_view_nm, np.array([radius_nm]))
-        where = _place(balance(areas, np.array([""])).value)
+        is_outside = _is_outside(values[0], field_of_view_nm, radius_nm)
+        where = _place(balance(areas, np.array([""])).value, is_outside)
         places[channel] = where if values.sum() >= least else "hardly any"
     if not places:
         return ""
@@ -187,8 +189,17 @@ def map_summary(
     return f"Support for {label}: {listed}."
 
 
-def _place(value: float) -> str:
+def _is_outside(values: np.ndarray, field_of_view_nm: float, radius_nm: float) -> bool:
+    """Return whether more than half of a class map (h, w) is beyond the outline of its cluster."""
+    y, x = ((np.arange(n) + 0.5) / n - 0.5 for n in values.shape)
+    r_nm = field_of_view_nm * np.hypot(y[:, None], x)
+    return bool(values[r_nm > OUTLINE_RADII[1] * radius_nm].sum() > values.sum() / 2)
+
+
+def _place(value: float, is_outside: bool) -> str:
     """Name where a class map is strong, from the balance of its centre and outline."""
+    if is_outside and not value >= _CLEAR_BALANCE:  # also without a balance, which is NaN
+        return "mostly outside the outline"
     if not math.isfinite(value):
         return "nowhere"
     if abs(value) < _CLEAR_BALANCE:
