@@ -424,6 +424,38 @@ def test_a_method_that_can_not_be_used_says_why(card, dock):
     assert len(dock.chart.bars) == 5 and dock.warning.isHidden()
 
 
+@pytest.mark.parametrize("n_in_turn", [0, 1000])  # above it a worker counts
+def test_blind_mode_hides_the_ratios_of_before(
+    card, dock, state, tmp_path, settle, viewer, monkeypatch, n_in_turn
+):
+    monkeypatch.setattr(docks, "WORKER_FROM_ROWS", n_in_turn)
+    state.attach_project(Project(tmp_path / "monday.atomicity"))
+    choose_method(dock, "confusion")
+    settle(viewer)
+    assert sum(counts(dock).values()) > 0 and dock.chart.bars
+    monkeypatch.setattr(dock, "start", lambda *_, **__: None)  # a worker that takes long
+    state.set_blind(True)
+    dock.refresh_now()
+    assert sum(counts(dock).values()) == 0 and not dock.chart.bars
+    assert "blind mode hides" in dock.warning.text() and "Computing" not in dock.note.text()
+    choose_method(dock, "counted")
+    dock.refresh_now()
+    assert sum(counts(dock).values()) == 0
+    state.set_blind(False)
+    choose_method(dock, "confusion")
+    dock.refresh_now()
+    assert dock.warning.isHidden()
+
+
+def test_without_clusters_all_methods_count_none(card, dock, state, settle, viewer):
+    for image in ("field", "second"):
+        state.clusters.remove([(image, i) for i in state.table(image)["cluster_id"]])
+    choose_method(dock, "confusion")
+    dock.refresh_now()
+    settle(viewer)
+    assert sum(counts(dock).values()) == 0 and "Computing" not in dock.note.text()
+
+
 def test_without_the_card_there_is_only_counting(dock):
     items = dock.method_combo.model()
     assert [items.item(i).isEnabled() for i in range(3)] == [True, False, False]

@@ -63,6 +63,8 @@ WORKER_FROM_ROWS = 1000
 WORKER_FROM_IMAGES = 3
 """Larger tables, and more images, are counted in a worker."""
 
+COUNTED = "counted"
+HIDDEN = "it uses predictions, which blind mode hides"
 MAX_ROWS = 12
 """A table of more rows scrolls."""
 
@@ -80,6 +82,7 @@ class Ratios(Dock):
         self._limits: dict[str, ImageLimits] = {}
         self._wanted: dict[str, Any] = {}
         self._reason: str | None = None
+        self._blind_annotator: str | None = None  # of the ratios that are shown
         self._is_scope_chosen = False
         self.content.setContentsMargins(6, 6, 6, 6)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
@@ -205,8 +208,11 @@ class Ratios(Dock):
         self._offer_methods(table)
         for task in running(state, "ratios"):  # its result is outdated
             task.cancel()
+        annotator = state.annotator if state.blind else None
+        if self._reason is not None or annotator != self._blind_annotator:
+            self._blind_annotator = annotator
+            self._take(pd.DataFrame(columns=COLUMNS))  # a blind annotator must not see the others'
         if self._reason is not None:
-            self._take(pd.DataFrame(columns=COLUMNS))
             return
         images = self._images()
         self._limits = limits_of(
@@ -214,12 +220,13 @@ class Ratios(Dock):
         )
         wanted = self._wanted = {
             "images": images,
-            "method": self.method,
+            # Without clusters there is nothing to correct, and perhaps no model.
+            "method": self.method if counted(table).any() else COUNTED,
             "card": self._card,
             "limits": self._limits,
         }
         few = len(table) <= WORKER_FROM_ROWS and len(images) <= WORKER_FROM_IMAGES
-        if few and self.method == "counted":
+        if few and wanted["method"] == COUNTED:
             self._take(class_ratios(table, state.classes(), **wanted))
             return
         self._count_image()
@@ -232,7 +239,8 @@ class Ratios(Dock):
     def _count_image(self) -> None:
         """Show counted ratios of the current image before those of all images are computed."""
         image = self.state.current
-        if image is None or self.method != "counted" or self.state.analysis(image) is None:
+        is_counted = self._wanted["method"] == COUNTED
+        if image is None or self.state.analysis(image) is None or not is_counted:
             return
         self._first = class_ratios(
             self.state.table(image),
@@ -259,7 +267,9 @@ class Ratios(Dock):
         """Disable the methods that are not available, with the reason as tooltip."""
         rows = table[counted(table)]
         reasons = {name: unavailable(name, self._card, rows) for name in METHODS}
-        if not len(rows):  # a card without clusters is no reason
+        if self.state.blind:
+            reasons = {n: HIDDEN if METHODS[n].missing is not None else None for n in METHODS}
+        elif not len(rows):  # a card without clusters is no reason
             reasons = dict.fromkeys(METHODS)
         self._reason = reasons[self.method]
         for i, (name, reason) in enumerate(reasons.items()):
@@ -386,7 +396,7 @@ class Ratios(Dock):
         """Compare every scope of the loaded file that has open images, in a worker."""
         for task in running(self.state, "reference ratios"):
             task.cancel()
-        if self.reference.loaded is None or self._reason is not None:
+        if self.reference.loaded is None or self._reason is not None or not self._wanted:
             return
         if refusal := self.reference.refusal():
             self.reference.show_comparison(None, refusal)
@@ -396,7 +406,7 @@ class Ratios(Dock):
             self.state.table(),
             self.reference.loaded,
             self._images(),
-            method=self.method,
+            method=self._wanted["method"],
             card=self._card,
             limits=self._limits,
             on_result=self.reference.show_comparison,
