@@ -63,9 +63,9 @@ def in_scroll_area(content: QWidget, owner: QWidget) -> None:
     layout.addWidget(scrolling(content))
 
 
-def scrolling(content: QWidget, area: QScrollArea | None = None) -> QScrollArea:
+def scrolling(content: QWidget) -> QScrollArea:
     """Return a scroll area that is as wide as its parent and scrolls vertically."""
-    area = area or QScrollArea()
+    area = _VerticalScrollArea()
     area.setWidgetResizable(True)
     area.setFrameShape(QScrollArea.Shape.NoFrame)
     area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -73,14 +73,15 @@ def scrolling(content: QWidget, area: QScrollArea | None = None) -> QScrollArea:
     return area
 
 
-class _ScrollingSettings(QScrollArea):
-    """Settings that scroll vertically and are never cut at the side."""
+class _VerticalScrollArea(QScrollArea):
+    """A scroll area for a column of controls."""
 
     def __init__(self) -> None:
         super().__init__()
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # Tab goes to its controls
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802
+        """Return a size in which the scroll bar covers nothing."""
         bar, content = self.verticalScrollBar(), self.widget()
         width = content.minimumSizeHint().width() + bar.sizeHint().width()
         return QSize(width, super().minimumSizeHint().height())
@@ -114,9 +115,7 @@ def folded(*contents: QWidget | QLayout, scrolls: bool = False) -> CollapsibleSe
             inside.addWidget(content)
         else:
             inside.addLayout(content)
-    return CollapsibleSection(
-        "Settings", scrolling(inner, _ScrollingSettings()) if scrolls else inner
-    )
+    return CollapsibleSection("Settings", scrolling(inner) if scrolls else inner)
 
 
 def labelled(form: QFormLayout, text: str, field: QWidget, tooltip: str, row: int = -1) -> None:

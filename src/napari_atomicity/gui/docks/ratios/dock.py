@@ -64,7 +64,7 @@ WORKER_FROM_IMAGES = 3
 """Larger tables, and more images, are counted in a worker."""
 
 COUNTED = "counted"
-HIDDEN = "it uses predictions, which blind mode hides"
+HIDDEN = "the method uses predictions, which blind mode hides"
 MAX_ROWS = 12
 """A table of more rows scrolls."""
 
