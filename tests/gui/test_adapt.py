@@ -113,6 +113,15 @@ def test_what_is_missing_is_explained(dock, viewer, analysed, settle):
     assert MIN_CLUSTERS == MIN_PSEUDO_LABELS
 
 
+def test_the_model_to_adapt_is_not_chosen_for_analyses(dock, viewer):
+    other = Classify(viewer)
+    viewer.window.add_dock_widget(other, name="Classify", add_vertical_stretch=False)
+    assert dock.models.model == "tiny" and other.models.model == "default"
+    assert Classify(viewer).models.model == "default"  # as after a restart
+    other.models.setCurrentText("pt-raw")
+    assert dock.models.model == Adapt(viewer).models.model == "pt-raw"
+
+
 # ---- what it does
 def test_one_click_adapts_and_one_goes_back_and_forth(dock, viewer, analysed, press, settle):
     show_analysis(viewer, analysed)

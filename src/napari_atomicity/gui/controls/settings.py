@@ -46,6 +46,12 @@ def remember(name: str, widget: Control, *, shared: bool = False) -> None:
         _shared[name].add(widget)
 
 
+def show_setting(name: str, widget: Control) -> None:
+    """Show a shared setting and its later changes in a widget whose own changes are not saved."""
+    _set_value(widget, settings().value(name))
+    _shared[name].add(widget)
+
+
 def _set_value(widget: Control, value: object) -> None:
     """Set a stored value; ignore one that the widget does not have."""
     if isinstance(widget, QComboBox):

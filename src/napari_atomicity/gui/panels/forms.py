@@ -34,7 +34,7 @@ from .. import tasks
 from ..controls.forms import ComboBox, keep_room, labelled, new_form, spin_box, wrapped_label
 from ..controls.refresher import follow
 from ..controls.save_dialogs import PathField
-from ..controls.settings import MODEL, remember
+from ..controls.settings import MODEL, remember, show_setting
 from ..controls.settings_form import SettingsForm, form_of
 from ..viewer.binding import Binding
 from ..viewer.layers import calibration
@@ -404,10 +404,14 @@ class ModelCombo(ComboBox):
     setting, usual = MODEL, SHIPPED["default"]
     """Key under which the choice is saved, and the model that is listed first."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, parent: QWidget | None = None, *, saved: bool = True) -> None:
+        """Offer the models; a choice is saved for all analyses unless ``saved`` is False."""
         super().__init__(parent)
         self._fill()
-        remember(self.setting, self, shared=True)
+        if saved:
+            remember(self.setting, self, shared=True)
+        else:
+            show_setting(self.setting, self)
         follow(self, model_folder.changed, self._refill)
 
     def available(self) -> list[tuple[str, str]]:

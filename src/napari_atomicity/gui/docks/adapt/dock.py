@@ -163,8 +163,13 @@ class Adapt(Dock):
         self._n_clusters = 0
         follow(self, self.state.project_changed, self._forget)
         form = new_form()
-        self.models = ModelCombo()
-        labelled(form, "Model", self.models, "The network to adapt. Default: the shipped one.")
+        self.models = ModelCombo(saved=False)  # one that fails must not label further images
+        labelled(
+            form,
+            "Model",
+            self.models,
+            "The network to adapt. Default: the model of analyses, which this choice leaves as is.",
+        )
         self.images = ComboBox()
         self.images.addItem(THIS_IMAGE, THIS_IMAGE)
         self.images.addItem(ALL_IMAGES, ALL_IMAGES)
