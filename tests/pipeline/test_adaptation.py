@@ -469,6 +469,19 @@ def test_numbers_of_labels_learnt_from_and_left_out_add_up(model):
     assert f"right on held-out corrections: {before} of 2 → {after} of 2" in format_checks(result)
 
 
+def test_the_training_patches_that_decide_do_not_depend_on_the_images(model):
+    """Or figures of one model would differ between choices of images."""
+    _, small = image(3, height=1.0, n=40)
+    _, large = image(4, height=1.0)
+    card, tensors = model
+    wrong = tensors["replay.label"].copy()
+    wrong[np.random.default_rng(1).permutation(120)[:40]] = 1
+    spoilt = {**tensors, "replay.label": wrong}
+    found = [adapt([analysis], card, spoilt, QUICK) for analysis in (small, large, small)]
+    assert len({result.checks["training remembered"][0] for result in found}) == 1
+    assert found[0].pseudo_labels != found[1].pseudo_labels
+
+
 LEFT_OUT = {"pseudo-labels left out": 20, "corrections left out": 10}
 
 

@@ -51,6 +51,9 @@ class Split:
                 own = np.flatnonzero((target.label == i) & (target.certain == certain))
                 number = max(1, int(settings.held_out * len(own))) if len(own) > 1 else 0
                 decide[rng.permutation(own)[:number]] = True
+        # The same patches whatever the images: figures of one model are equal in all adaptations,
+        # and a model that is adapted again has not learnt from those that decide.
+        rng = np.random.default_rng(settings.seed)
         remember = np.zeros(len(replayed), bool)
         for i in np.unique(replayed):
             own = np.flatnonzero(replayed == i)
