@@ -14,6 +14,7 @@ from ...models.analysis import Analysis
 from ...models.inference import Classifier, Prediction
 from ...models.network import AtomicityNet
 from ...models.scale.intensity_scale import SURE
+from .evidence import BY_INTENSITY
 from .pseudo_labels import Target, is_scale_ambiguous
 from .settings import (
     CORRECTIONS,
@@ -175,10 +176,11 @@ def _is_clearly_less(share: float, n: int, expected: float) -> bool:
     return bool(n) and bool(binom.cdf(round(share * n), n, expected) < SIGNIFICANCE)
 
 
-def _gain(checks: dict[str, tuple[float, float]]) -> float:
-    """Return the smallest gain of the accuracy on held-out pseudo-labels and corrections."""
-    pairs = [checks[kind] for kind in (PSEUDO_LABELS, CORRECTIONS)]
-    return min((after - before for before, after in pairs if np.isfinite(after)), default=0.0)
+def _smallest_gain(checks: dict[str, tuple[float, float]]) -> tuple[float, str]:
+    """Return the smallest gain of the accuracy on held-out labels, and the kind of these labels."""
+    pairs = [(*checks[kind], kind) for kind in (PSEUDO_LABELS, CORRECTIONS)]
+    gains = [(after - before, kind) for before, after, kind in pairs if np.isfinite(after)]
+    return min(gains, key=lambda gain: gain[0])
 
 
 def find_objections(
@@ -213,14 +215,16 @@ def find_objections(
         return ("nothing could be left out to decide by: there is too little to learn from",)
     if not out and after >= before and not by_diameter:
         out.append("the probability of held-out labels would not increase")
-    gain = _gain(checks)
+    gain, what = _smallest_gain(checks)
     if by_diameter and np.isfinite(gain_by_intensity):
-        gain = gain_by_intensity
+        gain, what = gain_by_intensity, BY_INTENSITY
     before, after = checks["training remembered"]
-    if before - after > max(settings.worst_forgetting, gain - GAIN_MARGIN):
+    allowed = max(settings.worst_forgetting, gain - GAIN_MARGIN)
+    if before - after > allowed:
         out.append(
-            f"under the conditions of the training, {after:.1%} would be right instead of "
-            f"{before:.1%}, which the new conditions do not clearly outweigh"
+            f"of the clusters of the training, {after:.1%} would be right instead of {before:.1%}, "
+            f"a loss of {100 * (before - after):.1f} percentage points where {100 * allowed:.1f} "
+            f"may be lost (the smallest gain decides that: {100 * gain:.1f} points, of {what})"
         )
     before, after = checks["largest share of a class"]
     if after > max(0.9, before + 0.2):

@@ -153,12 +153,36 @@ def format_verdict(found: Adaptation) -> str:
             f"No change needed: {agree} agree with the model as it is. An adapted model is no "
             f"better: {'; '.join(found.reasons)}."
         )
+    reasons = "; ".join(found.reasons)
     if found.accepted:
         words = "Accepted, although it could not be checked" if found.unchecked else "Accepted"
-    else:
-        words = "Refused" if found.refused or found.unchecked else "Rolled back"
-        words += ", the model stays what it was"
-    return f"{words}: {'; '.join(found.reasons)}."
+        return f"{words}: {reasons}."
+    stays = "the model stays what it was"
+    if found.refused or found.unchecked:
+        return f"Refused, {stays}: {reasons}."
+    return f"Rolled back, {stays}: {_gained(found)}{reasons}.{_advice(found)}"
+
+
+def _gained(found: Adaptation) -> str:
+    """State which of the labels left out would be met more often, as "… instead of …, but "."""
+    parts = []
+    for name in (name for name, n in found.left_out.items() if n):
+        before, after = found.checks[name]
+        told = any(f"{name} would be met" in reason for reason in found.reasons)
+        if after > before and not told:
+            met, was = (count_met(name, share, found.left_out) for share in (after, before))
+            parts.append(f"{met} {name} would be met instead of {was}")
+    return f"{' and '.join(parts)}, but " if parts else ""
+
+
+def _advice(found: Adaptation) -> str:
+    """What a person can do whose corrections a model could not learn."""
+    if not found.corrections:
+        return ""
+    return (
+        " The corrected labels count in the ratios as they are. Correct more labels and adapt "
+        "again, or train a model on them (Train)."
+    )
 
 
 _CHECKS = {
