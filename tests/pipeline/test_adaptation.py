@@ -560,6 +560,20 @@ def test_a_network_that_labels_the_unambiguous_clusters_stays_as_it_is(model):
         assert shifted.shift.found == drifted
 
 
+def test_who_has_corrected_labels_is_not_told_to_correct_them(model):
+    """Corrections that the network mostly agrees with count in the ratios as they are."""
+    label, analysis = image(3, height=1.0)
+    given = np.array(CLASSES, object)[label]
+    given[np.flatnonzero(label == 0)[:4]] = "Pt41"
+    table = tables.settle_labels(analysis.table.assign(label_corrected=given))
+    result = adapt([replace(analysis, table=table)], *model, QUICK)
+    assert not result.needed
+    words = format_verdict(result)
+    assert words.startswith("No change needed: ") and "adapt again" not in words
+    assert "labels 86 of 90 unambiguous clusters as expected and misses 4 (4 of 90" in words
+    assert "not clearly fewer than 90% agree" in words and "count in the ratios" in words
+
+
 def test_corrections_of_a_network_that_labels_most_clusters_are_learnt(model):
     """Few corrections among many pseudo-labels are enough of a reason to adapt."""
     label, analysis = image(3, height=1.0)

@@ -144,13 +144,22 @@ def find_reason_to_keep(p: np.ndarray, target: Target) -> str:
     """
     agrees = p.argmax(axis=1) == target.label
     known = target.label >= 0
-    for rows in (known & ~target.certain, known & target.certain):
+    corrected = known & target.certain
+    for rows in (known & ~target.certain, corrected):
         if _is_clearly_less(_mean(agrees[rows]), int(rows.sum()), GOOD_AGREEMENT):
             return ""
-    return (
+    words = (
         f"the network already labels {agrees[known].sum()} of {known.sum()} unambiguous clusters "
-        "as expected, so they cannot show that an adapted model is better; keep the model, or "
-        "correct wrong labels and adapt again"
+        "as expected"
+    )
+    no_evidence = "so they cannot show that an adapted model is better; keep the model"
+    if not corrected.any():
+        return f"{words}, {no_evidence}, or correct wrong labels and adapt again"
+    return (
+        f"{words} and misses {(known & ~agrees).sum()} ({(corrected & ~agrees).sum()} of "
+        f"{corrected.sum()} corrected ones); that is good, because not clearly fewer than "
+        f"{GOOD_AGREEMENT:.0%} agree, {no_evidence}: the corrected labels count in the ratios as "
+        "they are"
     )
 
 
