@@ -176,7 +176,7 @@ def _gained(found: Adaptation) -> str:
 
 
 def _advice(found: Adaptation) -> str:
-    """What a person can do whose corrections a model could not learn."""
+    """Say what a person can do whose corrections a model could not learn; "" without any."""
     if not found.corrections:
         return ""
     return (
