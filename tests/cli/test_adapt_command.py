@@ -174,6 +174,8 @@ def test_pseudo_labels_by_diameter_state_their_ranges(adaptable, tmp_path, quick
     )
     assert result.exit_code == 1
     assert "refused, no model is written: no cluster has an unambiguous" in result.stderr
+    assert "pseudo-labels by intensity and diameter" in result.stderr
+    assert "take more images" not in result.stderr
     summary = json.loads(result.stdout)
     assert summary["refused"] and summary["classes_without_pseudo_labels"] == ["Pt19", "Pt70"]
 

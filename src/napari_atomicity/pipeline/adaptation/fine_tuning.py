@@ -143,8 +143,7 @@ class _Adapter:
     def run(self, progress: Progress | None, stop: Stop | None) -> Adaptation:
         """Fine-tune the network, and accept it or roll it back."""
         by_diameter = self.settings.pseudo_label_method == DIAMETER
-        # the intensities judge labels of a single class by diameter, which say nothing themselves
-        too_few = find_shortage(self.numbers, min_classes=1 if by_diameter else 2)
+        too_few = find_shortage(self.numbers, by_diameter)
         if too_few:
             return self._roll_back(too_few, checks={})
         split = Split.random(self.target, self.tensors["replay.label"], self.settings)
@@ -286,13 +285,21 @@ class _Adapter:
         return find_scale_shifts(*zip(*known, strict=True)) if known else ""
 
 
-def find_shortage(numbers: Mapping[str, int], min_classes: int = 2) -> str:
+def find_shortage(numbers: Mapping[str, int], by_diameter: bool = False) -> str:
     """Return why there are too few clusters to learn from; "" if there are enough."""
     total, there = sum(numbers.values()), [name for name, n in numbers.items() if n]
-    advice = (
-        f"at least {MIN_PSEUDO_LABELS}{' of two classes' * (min_classes > 1)} are needed: correct "
-        "some labels, or take more images"
+    # more images seldom help where no diameter decides a class
+    more = (
+        "choose pseudo-labels by intensity and diameter"
+        if by_diameter and not there
+        else "take more images"
     )
+    advice = (
+        f"at least {MIN_PSEUDO_LABELS}{' of two classes' * (not by_diameter)} are needed: correct "
+        f"some labels, or {more}"
+    )
+    # intensities judge labels of one class by diameter, which say nothing themselves
+    min_classes = 1 if by_diameter else 2
     if not there:
         return f"no cluster has an unambiguous class; {advice}"
     if len(there) < min_classes:

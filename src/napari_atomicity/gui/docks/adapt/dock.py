@@ -357,7 +357,7 @@ class Adapt(Dock):
             words += f"; {pluralise(others, 'corrected label')} not of its classes, not used"
         if given:
             labels = f"{given} corrected label{'s' * (given != 1)}"
-            return f"{words}; your {labels} count{'s' * (given == 1)} as certain."
+            return f"{words}; {labels} count{'s' * (given == 1)} as certain."
         return f"{words}. No labels are needed; corrections count as certain."
 
     def _describe_images(self, analyses: Sequence[Analysis]) -> str:
