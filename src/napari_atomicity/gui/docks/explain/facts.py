@@ -180,8 +180,8 @@ def map_summary(
     least = _LEAST_SUPPORT * max((x.sum() for x in positive.values()), default=0.0)
     for channel, values in positive.items():
         areas = centre_and_outline(values, field_of_view_nm, np.array([radius_nm]))
-        is_outside = _is_outside(values[0], field_of_view_nm, radius_nm)
-        where = _place(balance(areas, np.array([""])).value, is_outside)
+        is_beyond = _lies_beyond(values[0], field_of_view_nm, radius_nm)
+        where = _place(balance(areas, np.array([""])).value, is_beyond)
         places[channel] = where if values.sum() >= least else "hardly any"
     if not places:
         return ""
@@ -189,16 +189,16 @@ def map_summary(
     return f"Support for {label}: {listed}."
 
 
-def _is_outside(values: np.ndarray, field_of_view_nm: float, radius_nm: float) -> bool:
+def _lies_beyond(values: np.ndarray, field_of_view_nm: float, radius_nm: float) -> bool:
     """Return whether more than half of a class map (h, w) is beyond the outline of its cluster."""
     y, x = ((np.arange(n) + 0.5) / n - 0.5 for n in values.shape)
     r_nm = field_of_view_nm * np.hypot(y[:, None], x)
     return bool(values[r_nm > OUTLINE_RADII[1] * radius_nm].sum() > values.sum() / 2)
 
 
-def _place(value: float, is_outside: bool) -> str:
+def _place(value: float, is_beyond: bool) -> str:
     """Name where a class map is strong, from the balance of its centre and outline."""
-    if is_outside and not value >= _CLEAR_BALANCE:  # also without a balance, which is NaN
+    if is_beyond and not value >= _CLEAR_BALANCE:  # also without a balance, which is NaN
         return "mostly outside the outline"
     if not math.isfinite(value):
         return "nowhere"
