@@ -59,6 +59,17 @@ def atoms_of(name: str = "a", n: int = 30, seed: int = 0, frames: int = 1, **mor
     return ImageAtoms(name, PX, analysis, **more)
 
 
+def test_blind_marks_off_the_support_are_left_out_of_both_docks():
+    marks = {i: Mark(y, y, True) for i, y in enumerate((5.0, 30.0, 50.0, 70.0), 1)}
+    blind = ImageAtoms("a", PX, marks=marks, hidden=atoms_of())
+    told, found = summary(blind), compute_image_dispersion(blind, SETTINGS).dispersion
+    assert found is not None
+    assert (told.n_atoms, told.n_off_support, len(blind.on_support)) == (4, 1, 3)
+    assert (found.n_atoms, found.n_off_support) == (3, 1)
+    assert told.n_expected == found.n_expected == 3
+    assert told.counted_density_per_nm2 == pytest.approx(3 / (MASK.sum() * PX**2))
+
+
 def test_all_candidates_count_by_their_probability_and_the_missing_are_made_up_for():
     found = compute_image_dispersion(atoms_of(), SETTINGS)
     assert found.dispersion is not None

@@ -266,7 +266,7 @@ def compute_image_dispersion(
     """
     settings = settings or DispersionSettings()
     masks = _support_masks(atoms, micrograph)
-    known = (atoms.hidden or atoms).analysis
+    known = atoms.of_image.analysis
     flat = () if known is None else known.flat_frames
     tables, frames = [], []
     for index, mask in enumerate(masks):
@@ -400,7 +400,7 @@ def _format_flat_frames(flat: Collection[int], frames: int) -> str:
 
 def _support_masks(atoms: ImageAtoms, micrograph: Micrograph | None) -> list[np.ndarray]:
     """Return the (Y, X) support of each frame."""
-    of_image = atoms.hidden or atoms
+    of_image = atoms.of_image
     mask = of_image.support
     if mask is not None:
         return list(mask) if mask.ndim == 3 else [mask]

@@ -71,6 +71,11 @@ class ImageAtoms:
     # of a blind annotator: the atoms that are hidden, whose support counts for densities
     hidden: ImageAtoms | None = None
 
+    @property
+    def of_image(self) -> ImageAtoms:
+        """Atoms that tell where atoms can be counted: of a blind annotator, the hidden ones."""
+        return self.hidden or self
+
     @cached_property
     def table(self) -> pd.DataFrame:
         """Atom table: candidates above the threshold, overridden by the marks."""
@@ -86,9 +91,10 @@ class ImageAtoms:
 
         Without a known support it has all atoms.
         """
-        if self.support is None:
+        mask = self.of_image.support
+        if mask is None:
             return self.table
-        on = support.is_on_support(self.support, self.table, self.pixel_size_nm)
+        on = support.is_on_support(mask, self.table, self.pixel_size_nm)
         return with_neighbours(self.table[on], self.group_distance_nm)
 
     @cached_property

@@ -50,17 +50,18 @@ class Summary:
 
 def summary(atoms: ImageAtoms) -> Summary:
     """Summarise the atoms of an image."""
-    every, table, support = atoms.table, atoms.on_support, atoms.support
+    every, table, of_image = atoms.table, atoms.on_support, atoms.of_image
+    support = of_image.support
     by_person, uncertain = int((every["origin"] == PERSON).sum()), int(every["uncertain"].sum())
     # groups are numbered through all frames
     group_size = groups.sizes(table["group_id"].to_numpy())
     area, on_clusters, expected = float("nan"), 0, float("nan")
     if support is not None:
-        flat = () if atoms.analysis is None else atoms.analysis.flat_frames
+        flat = () if of_image.analysis is None else of_image.analysis.flat_frames
         masks = np.delete(support if support.ndim == 3 else support[None], list(flat), axis=0)
         area = float(masks.sum()) * atoms.pixel_size_nm**2
-        if atoms.bright_clusters is not None:
-            clusters = atoms.bright_clusters & ~support
+        if of_image.bright_clusters is not None:
+            clusters = of_image.bright_clusters & ~support
             on_clusters = int(is_on_support(clusters, every, atoms.pixel_size_nm).sum())
         probable = atoms.probabilities
         on = is_on_support(support, probable, atoms.pixel_size_nm)
