@@ -562,6 +562,12 @@ def test_blind_an_image_without_marks_has_no_density_until_it_is_reviewed(
     set_reviewed(state, False)
     settled(dock)
     assert "no marks of Dee" in dock.message.text() and not dock.body.isVisible()
+    for replay, is_reviewed in (("undo", True), ("undo", False), ("redo", True), ("redo", False)):
+        getattr(dock.binding.edits, replay)()
+        settled(dock)
+        assert dock.body.isVisible() == is_reviewed, replay
+        assert state.project.atoms.images_viewed_by("Dee") == ({"a.tif"} if is_reviewed else set())
+    assert dock.binding.viewer.status == "Redone: set a.tif as not reviewed"
     state.atoms.add("a.tif", [Mark(10.0, 10.0)])
     settled(dock)
     assert value(dock, "Atoms, counted") == "1"

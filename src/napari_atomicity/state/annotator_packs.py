@@ -154,7 +154,7 @@ def remove_annotator(state: WindowState, annotator: str) -> None:
 
 
 def set_reviewed(state: WindowState, reviewed: bool) -> None:
-    """Record that the annotator has reviewed the current image for atoms, or has not.
+    """Record that the annotator has reviewed the current image for atoms, or has not, as one step.
 
     Raises `AtomicityError` if it can't be stored, or marks before it can't.
     """
@@ -162,8 +162,10 @@ def set_reviewed(state: WindowState, reviewed: bool) -> None:
         return
     if not state.save_again():
         raise AtomicityError(state.unsaved, advice="Solve this problem first")
-    state.project.atoms.mark_as_viewed([state.current], state.annotator, reviewed)
-    state.atoms.notify(state.current)  # an image without atoms has a density of 0 now, or none
+    with state.project.merged.additions() as added:
+        state.project.atoms.mark_as_viewed([state.current], state.annotator, reviewed)
+        entries = added()
+    state.show_added(entries, f"set {state.current} as {'' if reviewed else 'not '}reviewed")
 
 
 def reviewed_images(state: WindowState) -> set[str]:

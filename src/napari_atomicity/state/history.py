@@ -25,6 +25,7 @@ from .edits import (
     AtomEdit,
     Edit,
     ImageContents,
+    MergeLabels,
     Relabel,
     RemoveClusters,
     RemoveImage,
@@ -402,7 +403,12 @@ class History(Sequence[Step]):
             self._state.sort_images()
             self._listing.changed.emit(removed, back)
         self._state.changed.emit(images, columns, rows)
-        with_atoms = (c.edit.image for c in changes if isinstance(c, AtomChange | ListingChange))
+        with_atoms = (
+            c.edit.image
+            for c in changes
+            # Of a review: an image without atoms has a density of 0 now, or none.
+            if isinstance(c, AtomChange | ListingChange) or isinstance(c.edit, MergeLabels)
+        )
         for image in dict.fromkeys(with_atoms):
             self._atoms.notify(image)
         calibrated = [c.edit.image for c in changes if isinstance(c, PixelSizeChange)]

@@ -29,7 +29,7 @@ from ..project import MergedEntries, MergeReport, Project, ProjectContents
 from .analysis_store import AnalysisStore
 from .atom_store import AtomStore
 from .cluster_edits import ClusterEdits
-from .edits import AtomEdit, Edit, ImageContents, RemoveImage, merge_edits
+from .edits import AtomEdit, Edit, ImageContents, MergeLabels, RemoveImage, merge_edits
 from .history import NO_STEPS, History, ImageListing, Step, Steps, without_images
 from .project_saver import ProjectSaver
 from .session_store import PixelSizes, SessionStore
@@ -483,7 +483,7 @@ def _with_cluster_edits(steps: Iterable[Step]) -> set[str]:
     Also where a label that is not blind counts: undone, it would hide the blind one.
     """
     edits = (edit for step in steps for edit in step.edits)
-    return {edit.image for edit in edits if not isinstance(edit, AtomEdit)}
+    return {edit.image for edit in edits if not isinstance(edit, AtomEdit | MergeLabels)}
 
 
 def _blind_answers(analysis: Analysis | None, atoms: ImageAtoms | None) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ....core.errors import AtomicityError
+from ....state.edits import AtomEdit, MergeLabels
 from ....state.window_state import Step
 from ...controls.questions import attempt, show_error, show_info
 from ..canvas import Canvas
@@ -82,8 +83,12 @@ class EditCommands:
 
     def _show_message(self, done: str, verb: str, step: Step | None) -> None:
         """Show what was undone or redone; a blind annotator must not be reminded of a label."""
-        what = "" if step is None or self.state.blind else f": {step.title}"
-        self.canvas.show_message(f"{done}{what}" if step else f"Nothing to {verb}")
+        if step is None:
+            self.canvas.show_message(f"Nothing to {verb}")
+            return
+        names_label = any(not isinstance(edit, AtomEdit | MergeLabels) for edit in step.edits)
+        is_hidden = self.state.blind and names_label
+        self.canvas.show_message(done if is_hidden else f"{done}: {step.title}")
 
     def _replay(self, replay: Callable[[], Step | None]) -> Step | None:
         """Replay a step and display an image that it has changed."""
