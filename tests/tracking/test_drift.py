@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from films import film, stack
 from scipy import ndimage
@@ -31,6 +32,18 @@ def test_a_jump_of_the_stage_is_found():
         np.r_[places, places, places + jump], np.repeat([0, 1, 2], 25), 3
     )
     np.testing.assert_allclose(found.shift_nm, [[0, 0], [0, 0], jump], atol=1e-9)
+
+
+def test_clusters_that_the_border_cuts_do_not_count():
+    step = np.array([0.1, -0.2])
+    whole = np.array([[4.0, 6.0], [8.0, 15.0], [12.0, 7.0], [15.0, 12.0]])
+    cut = np.array([[0.2, y] for y in (3.0, 7.0, 11.0, 16.0, 18.0)])  # they seem to stay
+    frames = [np.r_[whole + t * step, cut] for t in range(6)]
+    table = pd.DataFrame(np.concatenate(frames), columns=["y_nm", "x_nm"]).assign(
+        frame=np.repeat(np.arange(6), 9), touches_border=np.tile(np.arange(9) >= 4, 6)
+    )
+    found = estimate_drift(stack(6), table, "clusters")
+    np.testing.assert_allclose(found.shift_nm, np.arange(6)[:, None] * step, atol=1e-6)
 
 
 def test_frames_without_clusters_are_between_their_neighbours():

@@ -208,6 +208,7 @@ def estimate_drift(
         A calibrated stack.
     table : pandas.DataFrame, optional
         Clusters with the columns ``frame, y_nm, x_nm``; without them only images are compared.
+        Clusters that ``touches_border`` marks are left out.
     method : str, default "auto"
         "clusters", "image", "none", or "auto": clusters, and images for those pairs of frames in
         which too few clusters are matched.
@@ -278,6 +279,12 @@ def estimate_drift_from_clusters(
 
 
 def _split_by_frame(table: pd.DataFrame, n_frames: int) -> list[np.ndarray]:
+    """Return the positions (n, 2) of the clusters of each frame, without those cut by the border.
+
+    The centre of a cut cluster moves with the cut.
+    """
+    if "touches_border" in table.columns:
+        table = table[~table["touches_border"].astype(bool)]
     frames = table["frame"].to_numpy(int)
     positions = table[["y_nm", "x_nm"]].to_numpy(float)
     order = np.argsort(frames, kind="stable")
