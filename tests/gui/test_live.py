@@ -107,8 +107,12 @@ def test_an_image_that_comes_is_seen_with_its_labels(dock, viewer, folder, qtbot
     assert len(viewer.layers["later.tif clusters"].data) == 12
     assert "later.tif: 12 clusters" in dock.status_label.text()
     assert state.project.path.parent == folder
+    (folder / "copy.tif").write_bytes((folder / "later.tif").read_bytes())
+    named = "copy.tif has the content of later.tif"
+    qtbot.waitUntil(lambda: named in dock.status_label.text(), timeout=20_000)
     stop(dock, qtbot)
     assert "2 images analysed" in dock.status_label.text()
+    assert "3 images of the results: 1 copy of another." in dock.status_label.text()
     assert (folder / RESULTS / "live.csv").is_file()
     assert (folder / RESULTS / "ratios.csv").is_file()
     # What was found is kept with the project: opened again, it is there.

@@ -130,11 +130,28 @@ def test_a_restart_goes_on_and_takes_what_came_meanwhile(watch, images, tmp_path
 def test_a_copy_is_named_and_noted_at_the_ratios(watch, images, tmp_path):
     watch()
     (images / "copy.tif").write_bytes((images / "1.tif").read_bytes())
-    said = []
-    watch(notice=said.append)
-    assert "copy.tif has the content of 1.tif" in said[-1]
+    _, (copy,) = watch()
+    assert "copy.tif has the content of 1.tif" in copy.copy_note
     ratios = read_table(tmp_path / "out" / "ratios.csv")
     assert "1 of 6 images" in ratios.loc[ratios["scope"] == "all", "note"].iloc[0]
+
+
+def test_the_ratios_so_far_count_a_copy_once(watch, images, tmp_path):
+    def more(live):
+        if live.outcome.image == "4.tif":
+            (images / "copy.tif").write_bytes((images / "1.tif").read_bytes())
+        elif live.outcome.image == "copy.tif":
+            write_image(images / "new.tif", seed=21)
+        elif live.outcome.image == "new.tif":  # the copy counts once its original is another image
+            write_image(images / "1.tif", seed=22)
+
+    run, took = watch(on_result=more, until_idle_s=0.5)
+    log = read_log(tmp_path / "out" / "live.csv")
+    assert log["images"].tolist() == [1, 2, 3, 4, 5, 6, 7]
+    at = {live.outcome.image: live.ratios for live in took[:-1]}
+    n = at["new.tif"].dropna(subset="fraction")["count"].sum()
+    assert n == log["counted"][:6].sum()
+    assert len(run.outcomes) == 7
 
 
 def test_files_that_come_meanwhile_queue_without_loss(watch, images, tmp_path):

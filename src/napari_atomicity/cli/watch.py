@@ -185,7 +185,7 @@ def _print_live(console: ConsoleProgress, live: LiveUpdate) -> None:
     outcome, found = live.outcome, live.conditions
     if found is None:
         if outcome.status == "done":
-            console.line(f"{outcome.image}: already analysed")
+            console.line(live.copy_note or f"{outcome.image}: already analysed")
         else:
             console.outcome(outcome)
         return

@@ -120,7 +120,7 @@ def _alarms(found: Conditions) -> tuple[str, ...]:
 
 @dataclass(eq=False)
 class Running:
-    """The ratios of all images so far."""
+    """The ratios of all images so far; of files with the same content, one counts."""
 
     card: ModelCard
     method: str = (
@@ -134,17 +134,24 @@ class Running:
 
     @property
     def images(self) -> int:
-        """Number of images."""
-        return len(self._tables)
+        """Number of images that count."""
+        return len(self._counted())
 
-    def set(self, image: str, table: pd.DataFrame, limits: ImageLimits | None = None) -> None:
+    def set(
+        self,
+        image: str,
+        table: pd.DataFrame,
+        parameters: Mapping[str, Any] | None = None,  # of its analysis
+        sha256: str | None = None,  # of its file
+    ) -> None:
         """Add or replace the table of an image."""
-        again = image in self._tables
-        self._limits[image] = limits or ImageLimits()
+        again, before = image in self._tables, self.images
+        limits = ImageLimits.from_parameters(parameters or {})
+        self._limits[image] = replace(limits, sha256=sha256)
         self._tables[image] = table.drop(columns=list(DROPPED_COLUMNS))
-        if again or self._together is None or not len(table):
-            self._together = None if again else self._together
-        else:
+        if again:
+            self._together = None
+        elif self._together is not None and len(table) and self.images > before:
             self._together = pd.concat([self._together, self._tables[image]], ignore_index=True)
 
     def remove(self, image: str) -> None:
@@ -168,7 +175,7 @@ class Running:
             self.card.classes,
             n_bootstrap=N_BOOTSTRAP,
             scope=ALL,
-            images=list(self._tables),
+            images=list(self._counted()),
             method=self.method,
             card=self.card,
             limits=self._limits,
@@ -177,9 +184,16 @@ class Running:
         self._took_s = self._found_at - start
         return found
 
+    def _counted(self) -> dict[str, pd.DataFrame]:
+        """Return the tables without those of copies, which the project does not take in either."""
+        first: dict[str, str] = {}
+        for image in self._tables:
+            first.setdefault(self._limits[image].sha256 or image, image)
+        return {image: self._tables[image] for image in first.values()}
+
     def _all(self) -> pd.DataFrame:
         if self._together is None:
-            filled = [t for t in self._tables.values() if len(t)]
+            filled = [t for t in self._counted().values() if len(t)]
             nothing = empty(self.card.classes)
             self._together = pd.concat(filled, ignore_index=True) if filled else nothing
         return self._together
@@ -304,6 +318,17 @@ class LiveUpdate:
     # what has begun to be wrong with this image; "" if nothing, or if it was before
     alarm: str = ""
     calm: bool = False  # whether an alarm has ended with it
+    copy_of: str = ""  # another image, which has the same content
+
+    @property
+    def copy_note(self) -> str:
+        """What is to be said of a copy; "" if it is none."""
+        if not self.copy_of:
+            return ""
+        return (
+            f"{self.outcome.image} has the content of {self.copy_of}: the ratios so far count one "
+            "of them, the files of results both"
+        )
 
 
 @dataclass(frozen=True, eq=False)

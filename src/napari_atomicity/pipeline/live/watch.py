@@ -24,7 +24,6 @@ from ...io.tables import write_ratios
 from ...models.analysis import Analysis
 from ...models.domain_shift import FeatureSummary
 from ...models.inference import Classifier, load_classifier
-from ...statistics.ratios.ratio_notes import ImageLimits
 from ...statistics.ratios.ratios import refuse_unavailable
 from ..acquisition_sessions import SessionRules
 from ..analysis import analyse, with_failed
@@ -333,11 +332,9 @@ class Watch:
         known = self._images.adopt(item)
         if known is not None:
             outcome = self.store.outcome(known)
-            live = LiveUpdate(outcome, ratios=self._images.running.ratios(hurry=True))
-            if copies := self._images.same_content(item.name):
-                self._notice(
-                    f"{item.name} has the content of {copies[0]}: the files of results count both"
-                )
+            ratios = self._images.running.ratios(hurry=True)
+            copies = self._images.same_content(item.name)
+            live = LiveUpdate(outcome, ratios=ratios, copy_of=copies[0] if copies else "")
         else:
             taken, start = time.time(), time.perf_counter()
             outcome, _, made = analyse_one(
@@ -426,8 +423,7 @@ class Watch:
         if self._on_change is not None and conditions.where is not None:
             self._changed.add(analysis, reading)
         running, waiting = self._images.running, self._arrivals.waiting
-        limits = ImageLimits.from_parameters(analysis.parameters)
-        running.set(outcome.image, analysis.table, limits)
+        running.set(outcome.image, analysis.table, analysis.parameters, outcome.sha256)
         self.analysed += 1
         ratios = self._running_ratios()
         latency_s = compute_latency_s(fingerprint)

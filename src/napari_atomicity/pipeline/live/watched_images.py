@@ -20,7 +20,6 @@ from ...models.scale.image_evidence import ImageMeasurements
 from ...models.scale.intensity_scale import ConstrainedMixture
 from ...models.scale.session_images import mixture_of_modes, require_references
 from ...models.scale.session_scale import fit_session
-from ...statistics.ratios.ratio_notes import ImageLimits
 from ...statistics.ratios.ratios import class_ratios
 from ..runs.finalize import finalize_run
 from ..runs.image_scale import ImageScale
@@ -184,7 +183,7 @@ class WatchedImages(PartIndex):
             if not self.can_label(stem) or size_nm not in (None, outcome.pixel_size_nm):
                 continue  # it is analysed again
             self.stems[name], self.paths[name] = stem, path
-            self.running.set(name, table, ImageLimits.from_parameters(outcome.parameters))
+            self.running.set(name, table, outcome.parameters, outcome.sha256)
             yield path, about
 
     def adopt(self, item: Input) -> str | None:
@@ -196,8 +195,8 @@ class WatchedImages(PartIndex):
         for name in self.same_content(item.name):
             if not self.paths[name].exists():
                 self.forget(name)
-        parameters = self.store.outcome(stem).parameters
-        self.running.set(item.name, table, ImageLimits.from_parameters(parameters))
+        outcome = self.store.outcome(stem)
+        self.running.set(item.name, table, outcome.parameters, outcome.sha256)
         return stem
 
     def same_content(self, name: str) -> list[str]:

@@ -52,6 +52,7 @@ if TYPE_CHECKING:  # with it comes torch, which takes seconds
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from ....io.provenance import Outcome
     from ....pipeline.live.live import LiveRun, LiveUpdate as Taken
     from ....pipeline.live.watch import Watch
     from ....pipeline.live.watched_images import KnownPixelSize
@@ -431,7 +432,8 @@ class Live(Dock):
             self._draw()
         after = f" {live.latency_s:.1f} s after it was written" if _soon(live.latency_s) else ""
         count = "" if outcome.clusters is None else f": {pluralise(outcome.clusters, 'cluster')}"
-        self._say(f"{outcome.image}{count}{after}{waits}{self._gathering(live)}")
+        what = live.copy_note or f"{outcome.image}{count}{after}"
+        self._say(f"{what}{waits}{self._gathering(live)}")
         self._show_alarm(live)
         if live.analysis is not None:
             self.images.add(live.analysis, *self._engine)
@@ -510,7 +512,7 @@ class Live(Dock):
                 text += f" {pluralise(n, 'file')} failed: {names}{' …' * (n > _MAX_FAILURES)}."
             self.images.end(self.by_session.isChecked())
             if outcome.files:
-                text += f" Results in {outcome.files[0].parent}."
+                text += f" Results in {outcome.files[0].parent}.{_format_copies(outcome.outcomes)}"
             self._say(f"{text}{waits}")
         self.update_enabled()
 
@@ -528,6 +530,14 @@ def _make_watch(
     return Watch(
         folder, out, request, notice=notice, reference_images=reference, known_pixel_size=known
     )
+
+
+def _format_copies(outcomes: Sequence[Outcome]) -> str:
+    """Say how many images of the results are copies, which were not analysed again."""
+    contents = [outcome.sha256 for outcome in outcomes if outcome.status == "done"]
+    n = len(contents) - len(set(contents))
+    copies = pluralise(n, "copy of another", "copies of others")
+    return f" Among the {len(contents)} images of the results: {copies}." if n else ""
 
 
 def _soon(latency_s: float) -> bool:
