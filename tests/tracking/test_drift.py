@@ -87,6 +87,25 @@ def test_images_tell_the_drift_to_fractions_of_a_pixel(grain):
     assert found.source.tolist() == ["image", "image", "assumed", "image", "image"]
 
 
+@pytest.fixture(scope="module")
+def support():
+    """Six frames of a support that moves by (1, 2) px a frame."""
+    wide = ndimage.gaussian_filter(np.random.default_rng(5).normal(size=(160, 160)), 2.0)
+    frames = [wide[20 - t : 148 - t, 20 - 2 * t : 148 - 2 * t] / wide.std() for t in range(6)]
+    return Micrograph(np.stack(frames).astype(np.float32), 0.05, "support"), np.array([0.05, 0.1])
+
+
+def test_two_frames_with_a_wrong_shift_do_not_bend_the_drift(support):
+    micrograph, step = support
+    data = micrograph.data.copy()
+    same = ndimage.gaussian_filter(np.random.default_rng(7).normal(size=(160, 160)), 2.0)
+    same *= 1.5 / same.std()
+    data[1] += same[16:144, 16:144]  # in these two, the strongest pattern moves otherwise
+    data[5] += same[30:158, 2:130]
+    found = estimate_drift(Micrograph(data, 0.05, "support"))
+    np.testing.assert_allclose(found.shift_nm, np.arange(6)[:, None] * step, atol=0.4 * 0.05)
+
+
 def test_pixels_that_are_no_numbers_are_passed_over(grain):
     micrograph, true_nm = grain
     data = micrograph.data.copy()

@@ -99,6 +99,8 @@ MIN_SHARE = 0.3
 _VOTE_NM = 0.15
 _MATCH_NM = 0.5
 _IMAGE_ERROR_PX = 0.5
+_HUBER, _GROSS = 2.5, 10.0
+"""Standard errors from which on a pair has a limited influence, and a decreasing one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -467,15 +469,17 @@ def _solve_normal_equations(
         (np.r_[np.ones(m), -np.ones(m)], (np.r_[rows, rows], np.r_[other, one])), shape=(m, n)
     ).tocsr()[:, 1:]
     positions, weight = np.zeros((n, 2)), 1 / variance
-    for _ in range(4):
+    for repeat in range(8):
         weighted = design.T @ sparse.diags_array(weight)
         normal = (weighted @ design).tocsc()
         positions[1:] = spsolve(normal, weighted @ moved).reshape(-1, 2)
         away = np.linalg.norm(moved - (positions[other] - positions[one]), axis=1) / np.sqrt(
             variance
         )
-        limit = 2.5
-        weight = np.minimum(1, limit / np.maximum(away, 1e-12)) / variance
+        ratio = np.maximum(away, 1e-12)
+        weight = np.minimum(1, _HUBER / ratio) / variance
+        if repeat >= 4:  # with a good start, gross errors lose their influence
+            weight *= np.minimum(1, _GROSS / ratio)
     of_frame = np.bincount(one, weight, n) + np.bincount(other, weight, n)
     return positions, of_frame
 
