@@ -87,6 +87,60 @@ def test_images_tell_the_drift_to_fractions_of_a_pixel(grain):
     assert found.source.tolist() == ["image", "image", "assumed", "image", "image"]
 
 
+@pytest.fixture(scope="module")
+def support():
+    """Six frames of a support that moves by (1, 2) px a frame."""
+    wide = ndimage.gaussian_filter(np.random.default_rng(5).normal(size=(160, 160)), 2.0)
+    frames = [wide[20 - t : 148 - t, 20 - 2 * t : 148 - 2 * t] / wide.std() for t in range(6)]
+    return Micrograph(np.stack(frames).astype(np.float32), 0.05, "support"), np.array([0.05, 0.1])
+
+
+def cluster_table(places) -> pd.DataFrame:
+    frame = np.repeat(np.arange(len(places)), [len(p) for p in places])
+    return pd.DataFrame(np.concatenate(places), columns=["y_nm", "x_nm"]).assign(frame=frame)
+
+
+FOUR = np.array([[1.0, 1.0], [1.2, 4.0], [4.0, 1.5], [4.5, 4.6]])
+
+
+def test_two_frames_with_a_wrong_shift_do_not_bend_the_drift(support):
+    micrograph, step = support
+    data = micrograph.data.copy()
+    same = ndimage.gaussian_filter(np.random.default_rng(7).normal(size=(160, 160)), 2.0)
+    same *= 1.5 / same.std()
+    data[1] += same[16:144, 16:144]  # in these two, the strongest pattern moves otherwise
+    data[5] += same[30:158, 2:130]
+    found = estimate_drift(Micrograph(data, 0.05, "support"))
+    np.testing.assert_allclose(found.shift_nm, np.arange(6)[:, None] * step, atol=0.4 * 0.05)
+
+
+def test_images_tell_the_step_between_frames_without_common_clusters(support):
+    micrograph, step = support
+    others = np.array([[2.6, 0.7], [0.6, 2.4], [3.1, 5.0], [5.2, 2.9]])
+    table = cluster_table([(FOUR if t < 3 else others) + t * step for t in range(6)])
+    found = estimate_drift(micrograph, table)
+    assert set(found.source) == {"clusters"}
+    np.testing.assert_allclose(found.shift_nm, np.arange(6)[:, None] * step, atol=0.25 * 0.05)
+    # the error of this step is that of images
+    assert found.error_nm[3] > 5 * np.delete(found.error_nm, 3).max()
+    # without images, nothing tells it
+    found = estimate_drift(micrograph, table, "clusters")
+    assert np.flatnonzero(np.isnan(found.error_nm)).tolist() == [3]
+
+
+def test_the_error_covers_clusters_that_disagree(support):
+    micrograph, step = support
+    wrong = np.array([[0.0, 0.4], [0.0, 0.4], [0.0, 0.0], [0.0, 0.0]])
+    table = cluster_table([FOUR + t * step + (t > 2) * wrong for t in range(6)])
+    found = estimate_drift(micrograph, table, "clusters")
+    off = np.linalg.norm(found.step_nm()[1:] - step, axis=1)
+    assert off[2] > 0.1
+    assert (off < 3 * found.error_nm[1:]).all()
+    # images decide instead
+    found = estimate_drift(micrograph, table)
+    np.testing.assert_allclose(found.step_nm()[1:], [step] * 5, atol=0.4 * 0.05)
+
+
 def test_pixels_that_are_no_numbers_are_passed_over(grain):
     micrograph, true_nm = grain
     data = micrograph.data.copy()

@@ -98,7 +98,12 @@ MIN_SHARE = 0.3
 """Minimum number of matched clusters, and their minimum share of the smaller frame."""
 _VOTE_NM = 0.15
 _MATCH_NM = 0.5
+_DISAGREEMENT = 3.0
+"""Clusters of a pair disagree if they scatter by so many times the usual scatter, or if the error
+of their shift is so many times that of images."""
 _IMAGE_ERROR_PX = 0.5
+_HUBER, _GROSS = 2.5, 10.0
+"""Standard errors from which on a pair has a limited influence, and a decreasing one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +115,7 @@ class StageDrift:
     shift_nm : ndarray of shape (T, 2)
         Position (y, x) of a static object relative to the first frame.
     error_nm : ndarray of shape (T,)
-        Standard error of the shift relative to adjacent frames; NaN where it is interpolated.
+        Standard error of the step from the previous frame; NaN where it is interpolated.
     source : ndarray of shape (T,)
         "clusters", "image", or "assumed" where no other frame was matched.
     """
@@ -210,8 +215,8 @@ def estimate_drift(
         Clusters with the columns ``frame, y_nm, x_nm``; without them only images are compared.
         Clusters that ``touches_border`` marks are left out.
     method : str, default "auto"
-        "clusters", "image", "none", or "auto": clusters, and images for those pairs of frames in
-        which too few clusters are matched.
+        "clusters", "image", "none", or "auto": clusters, and images for those pairs of frames
+        that clusters do not connect.
     progress, stop : callable, optional
         Called for every pair of frames.
 
@@ -236,14 +241,12 @@ def estimate_drift(
             _split_by_frame(table, n), _max_drift(micrograph), progress, stop
         )
     if method in ("auto", "image"):
-        done = {(p.one, p.other) for p in pairs}
-        # one matched pair per frame is sufficient
-        connected = {p.one for p in pairs} | {p.other for p in pairs}
+        # Clusters may connect frames to several sets, between which only images tell the drift,
+        # and tell less than images where they disagree.
+        limit = (_DISAGREEMENT * _IMAGE_ERROR_PX * pixel_nm) ** 2
+        of_set = _connected_sets([p for p in pairs if p.variance <= limit], n)
         frame_pairs = [
-            (t, t + lag)
-            for lag in LAGS[:3]
-            for t in range(n - lag)
-            if (t, t + lag) not in done and not (t in connected and t + lag in connected)
+            (t, t + lag) for lag in LAGS[:3] for t in range(n - lag) if of_set[t] != of_set[t + lag]
         ]
         pairs += _pairs_of_images(micrograph, frame_pairs, pixel_nm, progress, stop)
     return _solve_drift(pairs, n)
@@ -339,16 +342,22 @@ def _pairs_of_clusters(
 def _weight_pairs(found: list[tuple[int, int, np.ndarray, np.ndarray]]) -> list[_Pair]:
     """Weight pairs by the scatter of the residuals of all pairs with the same distance in time.
 
-    The variance of a median of n residuals is π/2 times that of their mean.
+    The variance of a median of n residuals is π/2 times that of their mean. Where the scatter of
+    a pair is far larger than usual, its clusters disagree and any of them may be right: the
+    scatter is the error.
     """
+    own = [float(np.mean(_robust_variance(residuals))) for *_, residuals in found]
     spread: dict[int, list[float]] = {}
-    for one, other, _, residuals in found:
-        spread.setdefault(other - one, []).append(float(np.mean(_robust_variance(residuals))))
+    for (one, other, *_), variance in zip(found, own, strict=True):
+        spread.setdefault(other - one, []).append(variance)
     typical = {lag: max(float(np.median(v)), 1e-6) for lag, v in spread.items()}
-    return [
-        _Pair(one, other, shift, np.pi / 2 * typical[other - one] / len(residuals), BY_CLUSTERS)
-        for one, other, shift, residuals in found
-    ]
+    pairs = []
+    for (one, other, shift, residuals), variance in zip(found, own, strict=True):
+        usual = typical[other - one]
+        if variance <= _DISAGREEMENT**2 * usual:
+            variance = np.pi / 2 * usual / len(residuals)
+        pairs.append(_Pair(one, other, shift, variance, BY_CLUSTERS))
+    return pairs
 
 
 def _robust_variance(residuals: np.ndarray) -> np.ndarray:
@@ -433,8 +442,7 @@ def _solve_drift(pairs: list[_Pair], n: int) -> StageDrift:
         one, other = (np.array([getattr(p, k) for p in pairs]) for k in ("one", "other"))
         moved = np.array([p.shift for p in pairs])
         variance = np.array([p.variance for p in pairs])
-        graph = sparse.coo_array((np.ones(len(pairs)), (one, other)), shape=(n, n))
-        _, component = sparse.csgraph.connected_components(graph, directed=False)
+        component = _connected_sets(pairs, n)
         for label in dict.fromkeys(component[np.unique(np.r_[one, other])].tolist()):
             frames = np.flatnonzero(component == label)
             used = component[one] == label
@@ -448,6 +456,8 @@ def _solve_drift(pairs: list[_Pair], n: int) -> StageDrift:
             start = shift[before[-1]] if len(before) else np.zeros(2)
             shift[frames] = solution + start
             error[frames] = 1 / np.sqrt(weight)
+            if len(before):
+                error[frames[0]] = np.nan
         for kind in (BY_IMAGE, BY_CLUSTERS):  # clusters take precedence
             mine = [p for p in pairs if p.source == kind]
             source[sorted({p.one for p in mine} | {p.other for p in mine})] = kind
@@ -457,27 +467,43 @@ def _solve_drift(pairs: list[_Pair], n: int) -> StageDrift:
     return StageDrift(shift - shift[0], error, source)
 
 
+def _connected_sets(pairs: list[_Pair], n: int) -> np.ndarray:
+    """Return the number (n,) of the set of frames connected by pairs to which each belongs."""
+    one, other = (np.array([getattr(p, k) for p in pairs], int) for k in ("one", "other"))
+    graph = sparse.coo_array((np.ones(len(pairs)), (one, other)), shape=(n, n))
+    return np.asarray(sparse.csgraph.connected_components(graph, directed=False)[1])
+
+
 def _solve_normal_equations(
     one: np.ndarray, other: np.ndarray, moved: np.ndarray, variance: np.ndarray, n: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return positions (n, 2) relative to the first, and the weight (n,) of each frame."""
+    """Return positions (n, 2) relative to the first, and the weight (n,) of each step to a frame.
+
+    The weight of a step is that of the best pair that it is part of: pairs share the errors of
+    the positions in their frames, so that many are no more certain than one.
+    """
     m = len(one)
     rows = np.arange(m)
     design = sparse.coo_array(
         (np.r_[np.ones(m), -np.ones(m)], (np.r_[rows, rows], np.r_[other, one])), shape=(m, n)
     ).tocsr()[:, 1:]
     positions, weight = np.zeros((n, 2)), 1 / variance
-    for _ in range(4):
+    for repeat in range(8):
         weighted = design.T @ sparse.diags_array(weight)
         normal = (weighted @ design).tocsc()
         positions[1:] = spsolve(normal, weighted @ moved).reshape(-1, 2)
         away = np.linalg.norm(moved - (positions[other] - positions[one]), axis=1) / np.sqrt(
             variance
         )
-        limit = 2.5
-        weight = np.minimum(1, limit / np.maximum(away, 1e-12)) / variance
-    of_frame = np.bincount(one, weight, n) + np.bincount(other, weight, n)
-    return positions, of_frame
+        ratio = np.maximum(away, 1e-12)
+        weight = np.minimum(1, _HUBER / ratio) / variance
+        if repeat >= 4:  # with a good start, gross errors lose their influence
+            weight *= np.minimum(1, _GROSS / ratio)
+    of_step = np.zeros(n)
+    for begin, end, w in zip(one + 1, other + 1, weight, strict=True):
+        of_step[begin:end] = np.maximum(of_step[begin:end], w)
+    of_step[0] = of_step[1]
+    return positions, of_step
 
 
 def _source_array(n: int, source: str) -> np.ndarray:
