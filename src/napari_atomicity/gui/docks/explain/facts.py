@@ -180,7 +180,7 @@ def map_summary(
     least = _LEAST_SUPPORT * max((x.sum() for x in positive.values()), default=0.0)
     for channel, values in positive.items():
         areas = centre_and_outline(values, field_of_view_nm, np.array([radius_nm]))
-        is_beyond = _lies_beyond(values[0], field_of_view_nm, radius_nm)
+        is_beyond = _is_beyond_outline(values[0], field_of_view_nm, radius_nm)
         where = _place(balance(areas, np.array([""])).value, is_beyond)
         places[channel] = where if values.sum() >= least else "hardly any"
     if not places:
@@ -189,7 +189,7 @@ def map_summary(
     return f"Support for {label}: {listed}."
 
 
-def _lies_beyond(values: np.ndarray, field_of_view_nm: float, radius_nm: float) -> bool:
+def _is_beyond_outline(values: np.ndarray, field_of_view_nm: float, radius_nm: float) -> bool:
     """Return whether more than half of a class map (h, w) is beyond the outline of its cluster."""
     y, x = ((np.arange(n) + 0.5) / n - 0.5 for n in values.shape)
     r_nm = field_of_view_nm * np.hypot(y[:, None], x)
