@@ -407,6 +407,27 @@ def test_a_review_whose_marks_were_removed_here_does_not_come_back_as_no_atoms(s
     assert state.project.atoms.images_viewed_by("Cleo") == {"b.tif"}  # in which there are none
 
 
+def test_a_withdrawal_of_a_review_that_was_undone_is_none_after_a_merge(
+    state, tmp_path, monkeypatch
+):
+    project, copy = state.project, tmp_path / "copy.atomicity"
+    project.image_files.update_metadata(load(state.micrograph("c.tif").path))
+    state.current, state.annotator = "c.tif", "Cleo"
+    state.set_blind(True)
+    for hour, replay in enumerate(
+        (lambda: set_reviewed(state, True), lambda: set_reviewed(state, False), state.history.undo),
+        start=10,
+    ):
+        moment = f"2026-05-01T{hour}"
+        monkeypatch.setattr("napari_atomicity.project.atoms.now", lambda moment=moment: moment)
+        replay()
+        if hour == 10:
+            project.copy(copy)
+    state.set_blind(False)
+    state.merge(copy)
+    assert project.atoms.images_viewed_by("Cleo") == {"c.tif"}
+
+
 def test_of_a_review_and_its_withdrawal_the_later_one_holds_after_a_merge(
     state, tmp_path, monkeypatch
 ):

@@ -197,8 +197,9 @@ class MergedEntries:
         Rows of both logs.
     viewers : dict of str to str
         Annotators who have viewed the image, and of whom this was not known, with the time.
-    withdrawn : dict of str to str
-        Annotators who have set the image as not reviewed, with the time of their review.
+    withdrawn : dict of str to str or None
+        Annotators who have set the image as not reviewed, with the time of their review, or None
+        if it is reviewed at the time at which this is taken back.
     labels : dict of int to tuple of str
         Clusters whose label that counts is another one: the label before and after.
     session : tuple, optional
@@ -209,7 +210,7 @@ class MergedEntries:
     corrections: Sequence[int] = ()
     marks: Sequence[int] = ()
     viewers: Mapping[str, str] = field(default_factory=dict)
-    withdrawn: Mapping[str, str] = field(default_factory=dict)
+    withdrawn: Mapping[str, str | None] = field(default_factory=dict)
     labels: Mapping[int, tuple[str, str]] = field(default_factory=dict)
     session: tuple[StoredEntry, StoredEntry] | None = None
 

@@ -164,7 +164,8 @@ def set_reviewed(state: WindowState, reviewed: bool) -> None:
         raise AtomicityError(state.unsaved, advice="Solve this problem first")
     with state.project.merged.additions() as added:
         state.project.atoms.mark_as_viewed([state.current], state.annotator, reviewed)
-        entries = added()
+        # Undone, the review is newer than what the log says of its end.
+        entries = {i: replace(e, withdrawn=dict.fromkeys(e.withdrawn)) for i, e in added().items()}
     state.show_added(entries, f"set {state.current} as {'' if reviewed else 'not '}reviewed")
 
 
@@ -185,7 +186,7 @@ def counted_atoms(state: WindowState, images: Iterable[str]) -> dict[str, ImageA
     for image in images:
         size = state.micrograph(image).pixel_size_nm if image in reviewed else None
         if size is not None and book.of(image) is None:
-            book.install(image, ImageAtoms(image, size))
+            book.install(image, book.unmarked(image, size))
         atoms = book.of(image)
         if atoms is None or book.outdated(image):
             continue

@@ -84,7 +84,7 @@ class AtomStore:
         image = analysis.micrograph.name
         self._state.finish()
         before = self._of.get(image)
-        start = before or self._new(image, analysis.pixel_size_nm)
+        start = before or self.unmarked(image, analysis.pixel_size_nm)
         after = start.with_analysis(analysis, self._next_id.get(image, 1))
         self._do(SetAtoms(image, before, after, description), group=group)
 
@@ -148,16 +148,15 @@ class AtomStore:
         self._state.finish()
         found = self._of.get(image)
         if found is None:
-            found = self._new(image, self._state.micrograph(image).calibrated())
+            found = self.unmarked(image, self._state.micrograph(image).calibrated())
             self.install(image, found)
         return found
 
-    def _new(self, image: str, pixel_size_nm: float) -> ImageAtoms:
+    def unmarked(self, image: str, pixel_size_nm: float) -> ImageAtoms:
         """Return no atoms of an image, to be linked within the same distance as the others."""
         atoms = ImageAtoms(image, pixel_size_nm)
-        for other in self._of.values():
-            return replace(atoms, group_distance_nm=other.group_distance_nm)
-        return atoms
+        other = next(iter(self._of.values()), atoms)
+        return replace(atoms, group_distance_nm=other.group_distance_nm)
 
     def add(self, image: str, marks: Iterable[Mark]) -> list[int]:
         """Add atoms that a person points to."""

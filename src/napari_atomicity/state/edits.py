@@ -133,7 +133,10 @@ class Relabel(Edit[Analysis]):
 
 @dataclass(frozen=True, eq=False)
 class MergeLabels(Relabel):
-    """Take in what others have said of an image elsewhere; `before` and `after` count."""
+    """Take in what the project has already: what others have said of an image, or its review.
+
+    `before` and `after` are labels that count.
+    """
 
     description: str = "merge"
     entries: MergedEntries = field(default_factory=MergedEntries)

@@ -145,13 +145,13 @@ class Running:
         sha256: str | None = None,  # of its file
     ) -> None:
         """Add or replace the table of an image."""
-        again, before = image in self._tables, self.images
+        again = image in self._tables
         limits = ImageLimits.from_parameters(parameters or {})
         self._limits[image] = replace(limits, sha256=sha256)
         self._tables[image] = table.drop(columns=list(DROPPED_COLUMNS))
         if again:
             self._together = None
-        elif self._together is not None and len(table) and self.images > before:
+        elif self._together is not None and len(table) and image in self._counted():
             self._together = pd.concat([self._together, self._tables[image]], ignore_index=True)
 
     def remove(self, image: str) -> None:

@@ -205,14 +205,15 @@ class Ratios(Dock):
             self._offer_all_images()
         table = state.table()
         self._card = card_of(table)
-        self._offer_methods(table)
+        rows = table[counted(table)]
+        self._offer_methods(rows)
         for task in running(state, "ratios"):  # its result is outdated
             task.cancel()
         annotator = state.annotator if state.blind else None
-        if self._reason is not None or annotator != self._blind_annotator:
-            self._blind_annotator = annotator
-            self._take(pd.DataFrame(columns=COLUMNS))  # a blind annotator must not see the others'
+        is_other = annotator != self._blind_annotator
+        self._blind_annotator = annotator
         if self._reason is not None:
+            self._take(pd.DataFrame(columns=COLUMNS))
             return
         images = self._images()
         self._limits = limits_of(
@@ -221,7 +222,7 @@ class Ratios(Dock):
         wanted = self._wanted = {
             "images": images,
             # Without clusters there is nothing to correct, and perhaps no model.
-            "method": self.method if counted(table).any() else COUNTED,
+            "method": self.method if len(rows) else COUNTED,
             "card": self._card,
             "limits": self._limits,
         }
@@ -229,6 +230,8 @@ class Ratios(Dock):
         if few and wanted["method"] == COUNTED:
             self._take(class_ratios(table, state.classes(), **wanted))
             return
+        if is_other:  # a blind annotator must not see what was there while a worker counts
+            self._take(pd.DataFrame(columns=COLUMNS))
         self._count_image()
         self.note.setText("Computing the ratios…")
         if self.scope == ALL and len(images) > 1:
@@ -263,14 +266,14 @@ class Ratios(Dock):
         self._show()
         self._compute(self._take)
 
-    def _offer_methods(self, table: pd.DataFrame) -> None:
-        """Disable the methods that are not available, with the reason as tooltip."""
-        rows = table[counted(table)]
-        reasons = {name: unavailable(name, self._card, rows) for name in METHODS}
+    def _offer_methods(self, rows: pd.DataFrame) -> None:
+        """Disable methods that are not available to these clusters, with the reason as tooltip."""
         if self.state.blind:
             reasons = {n: HIDDEN if METHODS[n].missing is not None else None for n in METHODS}
         elif not len(rows):  # a card without clusters is no reason
             reasons = dict.fromkeys(METHODS)
+        else:
+            reasons = {name: unavailable(name, self._card, rows) for name in METHODS}
         self._reason = reasons[self.method]
         for i, (name, reason) in enumerate(reasons.items()):
             item = self.method_combo.model().item(i)
