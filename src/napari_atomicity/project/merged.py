@@ -102,8 +102,8 @@ def _set_merged(
     _write(db, image_id, "marks", entries.marks, there, _Unmarked)
     for annotator, time in entries.viewers.items():
         mark_as_viewed(db, [image_id], annotator, there, time)
-    for annotator, time in entries.withdrawn.items():
-        mark_as_viewed(db, [image_id], annotator, not there, time)
+    for annotator, reviewed in entries.withdrawn.items():
+        mark_as_viewed(db, [image_id], annotator, not there, reviewed)
     for cluster_id in entries.labels:
         settle(db, image_id, cluster_id)
     if entries.session is not None:
