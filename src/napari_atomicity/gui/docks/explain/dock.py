@@ -181,7 +181,7 @@ class Explain(Dock):
         self.class_label.setToolTip(NETWORK_PART)
         self.class_label.setBuddy(self.class_combo)
         row = QHBoxLayout()
-        self.maps_box = QCheckBox("Class maps in the image")
+        self.maps_box = QCheckBox("Maps in the image")
         self.maps_box.setToolTip(
             "Show class maps over the image (key C in label mode and in a review; hold it to see "
             "them, or the image without them, for a moment). The brighter, the more a region "
