@@ -266,8 +266,14 @@ def test_closing_the_project_in_browse_asks_before_anything_is_lost(
     settle(viewer)
 
 
-def test_the_question_about_work_ends_with_the_work(viewer, qtbot, settle):
+@pytest.mark.parametrize("question", ["leave", "may_close"])
+def test_a_question_about_work_stays_until_it_is_answered(
+    viewer, qtbot, settle, tmp_path, question
+):
+    write(tmp_path / "a.tif")
     projects, state = binding_of(viewer).projects, binding_of(viewer).state
+    projects.open(tmp_path)
+    settle(viewer)
     end = {name: threading.Event() for name in ("Training", "Validating")}
     for name, event in end.items():
         tasks.start(state, event.wait, 20, message=name, on_result=lambda _: None, key=name)
@@ -275,20 +281,25 @@ def test_the_question_about_work_ends_with_the_work(viewer, qtbot, settle):
 
     def look():
         box = QApplication.activeModalWidget()
-        if box is not None and box.text() not in asked:
-            asked.append(box.text())
+        if box is None or box.text() in asked:
+            return
+        asked.append(box.text())
+        if len(asked) <= len(end):
             list(end.values())[len(asked) - 1].set()
+        else:
+            box.reject()
 
     looking, giving_up = QTimer(), QTimer()
     looking.timeout.connect(look)
     giving_up.timeout.connect(lambda: QApplication.activeModalWidget().reject())
     looking.start(20)
     giving_up.start(8000)
-    assert projects.leave()
+    assert not getattr(projects, question)() and state.project is not None
     looking.stop()
     giving_up.stop()
-    assert ["Training" in text for text in asked] == [True, False]
-    assert all("Validating is not finished" in text for text in asked)
+    assert ["Training is not finished" in text for text in asked] == [True, False, False]
+    assert ["Validating is not finished" in text for text in asked] == [True, True, False]
+    assert "All tasks have finished" in asked[2]
     settle(viewer)
 
 

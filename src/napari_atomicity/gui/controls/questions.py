@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar
 
 from napari._qt.dialogs.qt_notification import NapariQtNotification
 from napari.utils import notifications
@@ -26,6 +27,9 @@ from qtpy.QtWidgets import (
 
 from ...core.errors import AtomicityError, UnknownPixelSizeError
 from .forms import wrapped_label
+
+_UPDATE_MS = 200
+
 
 # ---- errors of what a user does, shown as messages
 ENTER_PIXEL_SIZE = "Enter it in the dock Atoms or Analyse, which have a field for it"
@@ -56,36 +60,32 @@ def front_window() -> QWidget | None:
     return QApplication.activeWindow() or next((w for w in windows if w.isVisible()), None)
 
 
-@overload
-def confirm(parent: QWidget | None, title: str, text: str) -> bool: ...
-
-
-@overload
-def confirm(parent: QWidget | None, title: str, text: str, ends: Iterable[Any]) -> bool | None: ...
-
-
-def confirm(
-    parent: QWidget | None,
-    title: str,
-    text: str,
-    ends: Iterable[Any] = (),  # signals after which the question makes no sense: it returns None
-) -> bool | None:
+def confirm(parent: QWidget | None, title: str, text: str) -> bool:
     """Ask a question that is answered with Yes or No; No is the default."""
-    buttons, ended = QMessageBox.StandardButton, []
-
-    def end() -> None:
-        ended.append(True)
-        box = QApplication.activeModalWidget()
-        if isinstance(box, QMessageBox) and box.text() == text:
-            box.button(buttons.No).click()
-
-    signals = list(ends)
-    for signal in signals:
-        signal.connect(end)
+    buttons = QMessageBox.StandardButton
     answer = QMessageBox.question(parent, title, text, buttons.Yes | buttons.No, buttons.No)
-    for signal in signals:
-        signal.disconnect(end)
-    return None if ended else answer == buttons.Yes
+    return bool(answer == buttons.Yes)
+
+
+@contextmanager
+def changing_text(text: Callable[[], str]) -> Iterator[str]:
+    """Return the text of a question, which is kept up to date while the question is open."""
+    shown = text()
+
+    def update() -> None:
+        nonlocal shown
+        box, now = QApplication.activeModalWidget(), text()
+        if isinstance(box, QMessageBox) and box.text() == shown != now:
+            box.setText(now)
+            shown = now
+
+    timer = QTimer()
+    timer.timeout.connect(update)
+    timer.start(_UPDATE_MS)
+    try:
+        yield shown
+    finally:
+        timer.stop()
 
 
 def choose_answer(parent: QWidget, title: str, text: str, choices: Mapping[str, str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,14 @@ from ...project.opening import add_paths
 from ...state.edits import ReplaceClusters
 from ...state.window_state import Status, TaskState, WindowState
 from .. import tasks
-from ..controls.questions import CloseFilter, confirm, front_window, show_info, show_warning
+from ..controls.questions import (
+    CloseFilter,
+    changing_text,
+    confirm,
+    front_window,
+    show_info,
+    show_warning,
+)
 from ..controls.save_dialogs import choose_file, default_folder
 from .models import OfferedModels, ProjectModels, open_with_models
 
@@ -31,6 +39,7 @@ from .models import OfferedModels, ProjectModels, open_with_models
 _MAX_NAMES = 3
 _OPENING = "Open another project?", "Opening another project"
 _CLOSING = "Close the project?", "Closing the project"
+_FINISHED = "All tasks have finished: nothing is stopped."
 _NO_FILE = (
     "A project cannot contain an image without a file. Save the cluster table with all labels as "
     "a file?"
@@ -59,14 +68,17 @@ def all_is_saved(state: WindowState, save_project: Callable[[], bool]) -> bool:
 
 def closing_question(state: WindowState) -> str:
     """Return what a person is asked before the window closes; "" if nothing."""
-    lines = _stopped_work(state, "Closing")
-    if state.unsaved:
-        lines.append(state.unsaved)
+    return "\n\n".join(_stopped_work(state, "Closing") + _unsaved(state))
+
+
+def _unsaved(state: WindowState) -> list[str]:
+    """Return what is said of changes that would be lost."""
+    lines = [state.unsaved] if state.unsaved else []
     images = images_with_unstored_edits(state)
     if images:
         lines.append(_in_memory_only(images))
         lines.append("Save them as a project?" if _fit_a_project(state, images) else _NO_FILE)
-    return "\n\n".join(lines)
+    return lines
 
 
 def _stopped_work(state: WindowState, leaving: str) -> list[str]:
@@ -77,14 +89,22 @@ def _stopped_work(state: WindowState, leaving: str) -> list[str]:
     return lines
 
 
+def _question_about_work(
+    state: WindowState, leaving: str, *others: str
+) -> AbstractContextManager[str]:
+    """Return the text of a question about running tasks, which may end before the answer."""
+    finished = [_FINISHED] if tasks.work(state) else []
+    return changing_text(
+        lambda: "\n\n".join([*(_stopped_work(state, leaving) or finished), *others])
+    )
+
+
 def may_stop_work(state: WindowState, title: str, leaving: str) -> bool:
-    """Return whether a project may be left; ask as long as work would be stopped."""
-    answer = None
-    while answer is None and (lines := _stopped_work(state, leaving)):
-        work = tasks.work(state)  # kept while the question is open: a task that ends is deleted
-        ends = [task.finished for task in work]
-        answer = confirm(front_window(), title, "\n\n".join(lines), ends)
-    return answer is not False
+    """Return whether a project may be left; ask if work would be stopped."""
+    if not tasks.work(state):
+        return True
+    with _question_about_work(state, leaving) as question:
+        return confirm(front_window(), title, question)
 
 
 def may_drop_images(state: WindowState) -> bool:
@@ -119,20 +139,17 @@ def may_close(state: WindowState, save_project: Callable[[], bool]) -> bool:
     """Return whether a window may be closed; ask if work is stopped or edits are lost."""
     if state.project is not None and not state.save_again():
         return all_is_saved(state, save_project)
-    question = closing_question(state)
-    if not question:
+    unsaved = _unsaved(state)
+    if not unsaved and not tasks.work(state):
         return True
     images = images_with_unstored_edits(state)
     buttons = QMessageBox.StandardButton
     leave = buttons.Discard if images or state.project is None else buttons.Close
     save = buttons.Save if images else leave
-    answer = QMessageBox.question(
-        front_window(),
-        "Close the window?",
-        question,
-        save | leave | buttons.Cancel,
-        save,
-    )
+    with _question_about_work(state, "Closing", *unsaved) as question:
+        answer = QMessageBox.question(
+            front_window(), "Close the window?", question, save | leave | buttons.Cancel, save
+        )
     if answer != buttons.Save:
         return answer == leave
     if not _fit_a_project(state, images):
