@@ -205,10 +205,19 @@ def test_analyse_all_ends_with_labels_from_the_session(analyse_all, viewer, sett
     state = dock.state
     assert (labels(state, ONE), labels(state, TWO)) == ({"Pt41"}, {"Pt30"})
     assert labels(state, MIX) == set(CLASSES)
-    assert steps(state) == [JOINT]
-    assert told == ["Session morning: 3 images, 3 scales changed, 24 labels changed."]
+    assert told == ["Session morning: 3 images analysed and labelled jointly."]
     assert told[0] in dock.notes.text()
-    # One step of undo.
+    # They are part of the first results: undo never leaves an image without its session.
+    assert steps(state) == []
+
+
+def test_labels_of_sessions_are_one_step_of_undo(analyse_all, label_again, viewer, settle, told):
+    dock = analyse_all(together=False)
+    state = dock.state
+    dock.together.setChecked(True)
+    label_again()
+    assert labels(state, ONE) == {"Pt41"} and steps(state) == [JOINT]
+    assert told == ["Session morning: 3 images, 3 scales changed, 24 labels changed."]
     binding_of(viewer).edits.undo()
     settle(viewer)
     assert labels(state, ONE) != {"Pt41"} and steps(state) == []
@@ -285,7 +294,7 @@ def test_a_known_sample_and_other_sessions_label_again(
     # Without the mixture the scale of the session is not known.
     state.sessions.group([MIX], "evening")
     settle(viewer)
-    assert steps(state) == [JOINT, "session evening of 1 image"]
+    assert steps(state) == ["session evening of 1 image"]
     assert told[-1].startswith("Session morning: 2 images, 2 scales changed")
     assert labels(state, MIX) == set(CLASSES)
     enter_known(ONE, "Pt41")
@@ -303,12 +312,12 @@ def test_a_known_sample_and_other_sessions_label_again(
     binding.edits.undo()
     assert viewer.status == f"Undone: {listed[-1]}"
     settle(viewer)
-    assert state.sessions.get(ONE).known == {} and len(state.history) == 2
+    assert state.sessions.get(ONE).known == {} and len(state.history) == 1
     assert labels(state, TWO) != {"Pt30"} and len(state.history.undone) == 1
     assert "known_sample" not in state.analysis(ONE).parameters["session"]
     binding.edits.redo()
     settle(viewer)
-    assert labels(state, TWO) == {"Pt30"} and len(state.history) == 3
+    assert labels(state, TWO) == {"Pt30"} and len(state.history) == 2
     assert state.analysis(TWO).parameters["session"] == known
 
 
@@ -324,7 +333,7 @@ def test_an_image_that_is_removed_leaves_its_session_and_one_undo_brings_both_ba
     dock.image_menu.update_actions()
     dock.image_menu.remove_action.trigger()
     settle(viewer)
-    assert steps(state) == [JOINT, f"remove {MIX}"]
+    assert steps(state) == [f"remove {MIX}"]
     assert state.images == [ONE, TWO] == [row.name for row in updated(dock).model.rows]
     assert state.current == ONE and not any(MIX in layer.name for layer in viewer.layers)
     # As if it had never been there: without the mixture the scale of the session is not known.
@@ -731,13 +740,13 @@ def test_a_second_run_changes_all_labels_of_a_session_at_once_or_none(
     go_on.set()
     settle(viewer)
     assert all(state.table(name) is table for name, table in before.items())
-    assert steps(state) == [JOINT]
+    assert steps(state) == []
     # Not cancelled, results and labels are one step.
     updated(opened)
     qtbot.mouseClick(opened.analyse_button, LEFT)
-    qtbot.waitUntil(lambda: len(state.history) > 1, timeout=20_000)
+    qtbot.waitUntil(lambda: len(state.history) > 0, timeout=20_000)
     settle(viewer)
-    assert steps(state) == [JOINT, "analyse 3 images"]
+    assert steps(state) == ["analyse 3 images"]
     assert "3 images analysed and labelled jointly" in updated(opened).notes.text()
     assert (labels(state, ONE), labels(state, TWO)) == ({"Pt41"}, {"Pt30"})
     binding_of(viewer).edits.undo()
@@ -755,5 +764,5 @@ def test_first_results_of_a_cancelled_run_are_labelled_with_their_session(
     click_cancel(viewer)
     go_on.set()
     settle(viewer)
-    assert state.analysis(TWO) is None
+    assert state.analysis(TWO) is None and steps(state) == []
     assert (labels(state, MIX), labels(state, ONE)) == (set(CLASSES), {"Pt41"})

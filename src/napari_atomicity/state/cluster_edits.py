@@ -170,13 +170,20 @@ class ClusterEdits:
         description: str,
         analyses: Iterable[Analysis] = (),
         group: object = None,  # of the step from which they follow (`Step`)
+        undoable: bool = True,
     ) -> None:
-        """Replace the predictions of several images, as one step that may run in parts."""
+        """Replace the predictions of several images, as one step that may run in parts.
+
+        Those that belong to first results are not ``undoable``: no step of undo.
+        """
         self._state.ensure_writable()
         self._history.ensure_not_blind()
         new = (edit for a in analyses for edit in self._new_analysis(a, description))
         edits = chain(new, self._new_predictions(results, description))
-        self._history.run(edits, description, group, long=True)
+        if undoable:
+            self._history.run(edits, description, group, long=True)
+        else:
+            self._history.apply_without_undo(edits, long=True)
 
     def set_session(self, image: str, session: Mapping[str, Any]) -> None:
         """Set what the session of an image tells of it; not a step of undo."""

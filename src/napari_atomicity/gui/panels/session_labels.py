@@ -304,6 +304,7 @@ class SessionLabels(QObject):
         self.state = binding.state
         self._waiting: set[str] = set()
         self._fresh: dict[str, Analysis] = {}
+        self._first: set[str] = set()
         self._description = ""
         self._takes_labels = True
         self._group: object = None
@@ -349,22 +350,25 @@ class SessionLabels(QObject):
         description: str = "",
         labels: bool = True,
         group: object = None,
+        first: Iterable[str] = (),
     ) -> None:
         """Label the sessions of these images, and those that are being labelled.
 
         Fresh results, which are not shown yet, are installed with these labels as one step, which
         has the description. If the labelling is cancelled, they are dropped. Without ``labels``,
         only what a session tells is taken, where no label changes: a step would end redo. The
-        labels belong to the step of the ``group`` that they follow from.
+        labels belong to the step of the ``group`` that they follow from. Where only labels of
+        ``first`` results change, they are part of these, and no step.
         """
         if self.state.read_only or self.state.blind or tasks.running(self.state, ANALYSE_ALL):
             return
         if not self.running:
             self._waiting, self._fresh, self._description = set(), {}, ""
-            self._takes_labels = False
+            self._first, self._takes_labels = set(), False
         self._takes_labels |= labels
         self._group = group
         self._waiting.update(images)
+        self._first.update(first)
         if fresh:
             self._fresh |= fresh
             self._description = description
@@ -405,10 +409,13 @@ class SessionLabels(QObject):
         labelled = {r.micrograph.name: r for change in changes for r in change.results}
         new = [labelled.get(name, a) for name, a in fresh.items() if self.binding.accepts(a)]
         n = sum(bool(change.n_scales) for change in changes)
-        if (results := [r for c in changes if c.n_scales for r in self._accepted(c, fresh)]) or new:
+        results = [r for c in changes if c.n_scales for r in self._accepted(c, fresh)]
+        first = self._first if self._group is None and not new else set()
+        are_first = bool(first) and {r.micrograph.name for r in results} <= first
+        if results or new:
             description = self._description or f"label {pluralise(n, 'session')} jointly"
             replace_all = self.state.clusters.replace_all_predictions
-            replace_all(results, description, new, self._group)
+            replace_all(results, description, new, self._group, undoable=not are_first)
         for result in [r for c in changes if not c.n_scales for r in self._accepted(c, fresh)]:
             session = result.parameters["session"]
             self.state.clusters.set_session(result.micrograph.name, session)
@@ -416,7 +423,8 @@ class SessionLabels(QObject):
             self._set_message()
         elif changes:
             doubts = [f"⚠ {doubt}." for change in changes for doubt in change.doubts]
-            self._set_message("\n".join([*doubts, describe_changes(changes, bool(new))]))
+            told = describe_changes(changes, analysed=bool(new) or are_first)
+            self._set_message("\n".join([*doubts, told]))
             (show_warning if doubts else show_info)(self.message)
 
     def _accepted(

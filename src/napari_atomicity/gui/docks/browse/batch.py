@@ -48,7 +48,7 @@ class AnalyseAll(ImageQueue):
         self._held: dict[str, Analysis] = {}
         self._measured: list[Mapping[str, Any]] = []  # parameters of images with given outlines
         self._sizes: dict[str, float | None] = {}  # pixel size in nm with which an image failed
-        self._n_first = 0
+        self._first: list[str] = []  # images whose results are their first ones
 
     def start(
         self,
@@ -60,7 +60,7 @@ class AnalyseAll(ImageQueue):
         """Analyse these images, or measure the outlines in these files; the current one first."""
         self._request, self._place, self._images = request, place, images
         self._outlines, self._measured = outlines or {}, []
-        self._n_first = 0
+        self._first = []
         self.begin(images)
 
     def executor(self, progress: Progress) -> Executor:
@@ -99,7 +99,7 @@ class AnalyseAll(ImageQueue):
         self.state.clusters.set_analysis(
             analysis, f"take the outlines of {image}", undoable=bool(self._outlines)
         )
-        self._n_first += 1
+        self._first.append(image)
         self.binding.label_mode.on = True
 
     def _on_project(self) -> None:
@@ -130,10 +130,15 @@ class AnalyseAll(ImageQueue):
     def stopped(self) -> None:
         """Keep first results, labelled with their sessions; drop those of images that have one."""
         kept = "Results and labels of images that had been analysed before stay as they were."
-        new = f"{pluralise(self._n_first, 'new image')} analysed. " if self._n_first else ""
+        n = len(self._first)
+        new = f"{pluralise(n, 'new image')} analysed. " if n else ""
         show_info(f"Stopped. {new}{kept}")
-        if self._n_first and labels_together():
-            self._session_labels.start(self._images)
+        if n and labels_together():
+            self._label_sessions()
+
+    def _label_sessions(self, held: Mapping[str, Analysis] | None = None, what: str = "") -> None:
+        first = () if self._outlines else self._first
+        self._session_labels.start(self._images, held, what, first=first)
 
     def finish(self) -> None:
         held, self._held = self._held, {}
@@ -142,7 +147,7 @@ class AnalyseAll(ImageQueue):
         again = " again" * (len(held) < self.n_in_all)
         what = f"take the outlines of {images}" if self._outlines else f"analyse {images}{again}"
         if labels_together():
-            self._session_labels.start(self._images, held, what)
+            self._label_sessions(held, what)
         elif held:
             replace_all = self.state.clusters.replace_all_predictions
             self.binding.edits.attempt(partial(replace_all, (), what, held.values()))
