@@ -189,7 +189,10 @@ def test_two_tabs_write_into_one_log(context, pack, tmp_path):
     one.page.bring_to_front()
     one.wait_for_marks(2)
     one.click(*SPOTS[2])
+    other.page.bring_to_front()
+    other.wait_for_marks(3)  # undo takes back the last mark that the tab knows
     other.press("Control+z")
+    one.page.bring_to_front()
     one.wait_for_marks(2)
     one.complete()
     for person, name in ((one, "1.json"), (other, "2.json")):

@@ -164,7 +164,7 @@ def test_the_panel_says_what_changed(dock, viewer, analysed, press, settle):
     settle(viewer)
     press(dock, dock.button)
     result = dock.result
-    assert dock.of_images.text() == "Result of field"
+    assert dock.of_images.text() == "Result of field, ratios as counted"
     assert dock.verdict.text().startswith("Accepted: ")
     assert dock.shift.text() == format_shift(result.found.shift)
     for name, n in result.found.pseudo_labels.items():
@@ -344,10 +344,10 @@ def test_it_learns_from_one_of_several_sessions(dock, viewer, analysed, press, s
     assert ids(dock, "field") == ids(dock, "other") == {new} and new not in ids(dock, "third")
     assert state.history[-1].description == "adapt 2 images"
     # The result says of which images it is, also after others are chosen.
-    assert dock.of_images.text() == f"Result of {long}"
+    assert dock.of_images.text() == f"Result of {long}, ratios as counted"
     dock.images.setCurrentIndex(0)
     settle(viewer)
-    assert dock.of_images.isVisibleTo(dock) and dock.of_images.text() == f"Result of {long}"
+    assert dock.of_images.isVisibleTo(dock) and dock.of_images.text() == f"Result of {long}, ratios as counted"
     # With one session, these are all images.
     dock.images.setCurrentIndex(1)
     state.sessions.group(names, "evening")

@@ -426,7 +426,7 @@ class Adapt(Dock):
         self.result = result
         names = [a.micrograph.name for a in found.before]
         what = names[0] if len(names) == 1 else self._describe_images(found.before)
-        self.of_images.setText(f"Result of {what}")
+        self.of_images.setText(f"Result of {what}, ratios as counted")
         self.of_images.setToolTip("\n".join(names))
         self.verdict.setText(adaptation_text.format_verdict(found))
         self.shift.setText(adaptation_text.format_shift(found.shift))
