@@ -478,6 +478,22 @@ def test_a_pool_of_several_densities_is_flat_for_random_points():
     assert found.curves["L"].p > 0.01
 
 
+def test_random_neighbours_of_a_pool_reach_as_far_as_the_sparsest_part():
+    dense, sparse = ObservationWindow(np.ones((40, 40), bool), 0.1), RECTANGLE
+    parts = [
+        compare_with_randomness(scattered(dense, 60), dense, 19, seed=1),
+        compare_with_randomness(scattered(sparse, 10), sparse, 19, seed=2),
+    ]
+    near, far = (part.curves["neighbours"] for part in parts)
+    pooled = pool_randomness_tests(parts).curves["neighbours"]
+    np.testing.assert_array_equal(pooled.r_nm, far.r_nm)
+    assert far.r_nm[-1] > 2 * near.r_nm[-1]
+    # Beyond the distances of the dense part, all of its random points have their neighbours.
+    beyond = pooled.r_nm > near.r_nm[-1]
+    expected = (60 * near.simulated[:, -1:] + 10 * far.simulated[:, beyond]) / 70
+    np.testing.assert_allclose(pooled.simulated[:, beyond], expected)
+
+
 def test_it_stops_and_says_how_far_it_is():
     said = []
     compare_with_randomness(

@@ -180,8 +180,10 @@ def pool_randomness_tests(
     """Pool the tests of several supports, each against randomness at its own density.
 
     The fraction of points with a neighbour within r is averaged with the number of points as
-    weight, K and g with the number of pairs, over distances that all tests include. The i-th
-    random patterns of all tests form the i-th pooled one, so the tests must use different seeds.
+    weight, K and g with the number of pairs, over distances that all tests include; ``neighbours``
+    over all distances, since hardly any random point has its neighbour beyond those of its test.
+    The i-th random patterns of all tests form the i-th pooled one, so the tests must use different
+    seeds.
 
     Parameters
     ----------
@@ -203,7 +205,8 @@ def pool_randomness_tests(
     curves = {}
     for name in tests[0].curves:
         of_all = [test.curves[name] for test in tests]
-        r = min((curve.r_nm for curve in of_all), key=lambda r_nm: float(r_nm[-1]))
+        included = max if name == "neighbours" else min
+        r = included((curve.r_nm for curve in of_all), key=lambda r_nm: float(r_nm[-1]))
         stacks = np.stack([_interpolate(curve, r, simulations, name) for curve in of_all])
         weight = n if name in ("G", "neighbours") else n * (n - 1)
         power = 2 if name == "L" else 1  # of L, K is averaged
