@@ -347,7 +347,8 @@ def test_it_learns_from_one_of_several_sessions(dock, viewer, analysed, press, s
     assert dock.of_images.text() == f"Result of {long}, ratios as counted"
     dock.images.setCurrentIndex(0)
     settle(viewer)
-    assert dock.of_images.isVisibleTo(dock) and dock.of_images.text() == f"Result of {long}, ratios as counted"
+    assert dock.of_images.isVisibleTo(dock)
+    assert dock.of_images.text() == f"Result of {long}, ratios as counted"
     # With one session, these are all images.
     dock.images.setCurrentIndex(1)
     state.sessions.group(names, "evening")

@@ -22,6 +22,7 @@ from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.gui import tasks
 from napari_atomicity.gui.controls.questions import CloseFilter
 from napari_atomicity.gui.docks.browse.dock import Browse
+from napari_atomicity.gui.docks.live.dock import Live
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.projects import Projects
 from napari_atomicity.project import Project
@@ -264,6 +265,25 @@ def test_closing_the_project_in_browse_asks_before_anything_is_lost(
     assert edits == last and "Your changes of pasted are in memory only." in edits
     assert state.project is None
     settle(viewer)
+
+
+def test_the_folder_to_watch_follows_the_project_until_a_person_chooses_one(
+    viewer, tmp_path, settle, qtbot
+):
+    for name in ("monday", "tuesday"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "a.tif")
+    projects, live = binding_of(viewer).projects, Live(viewer)
+    qtbot.addWidget(live)
+    live.show()
+    for name in ("monday", "tuesday"):
+        projects.open(tmp_path / name)
+        settle(viewer)
+        assert live.folder.text() == str(tmp_path / name)
+    live.folder.setText(str(tmp_path))
+    projects.open(tmp_path / "monday")
+    settle(viewer)
+    assert live.folder.text() == str(tmp_path)
 
 
 @pytest.mark.parametrize("question", ["leave", "may_close"])

@@ -355,11 +355,17 @@ def test_frames_are_averaged_into_a_new_image(dock, viewer, settle, monkeypatch,
     )
     QTest.mouseClick(dock.averaging_part.button, LEFT)
     dock.averaging.n_averaged.setValue(5)
+    viewer.dims.set_current_step(0, 7)
     QTest.mouseClick(dock.averaging.average_button, LEFT)
     settle(viewer)
     layer = viewer.layers["movie mean of 5"]
     assert layer.data.shape[0] == 2
     assert dock.state.current == "movie mean of 5"
+    assert viewer.dims.current_step[0] == 1  # a frame that it has
+    dock.binding.current_image.choose("movie")
+    viewer.dims.set_current_step(0, 4)
+    dock.binding.current_image.choose("movie mean of 5")
+    assert viewer.dims.current_step[0] == 1
     said = notification_manager.records[-1].message
     assert said.startswith("movie mean of 5 is in memory only") and "as TIFF" in said
     viewer.layers.selection.active = layer  # what it says to do

@@ -31,7 +31,13 @@ from napari_atomicity.reporting.plots.registry import (
     style,
 )
 from napari_atomicity.reporting.plots.session import describe_class_fit, draw_session_scale
-from napari_atomicity.reporting.plots.sizes import bin_width, cuts_nm, intensity_line, misclassified
+from napari_atomicity.reporting.plots.sizes import (
+    bin_width,
+    cuts_nm,
+    draw_diameter,
+    intensity_line,
+    misclassified,
+)
 from napari_atomicity.reporting.plots.training import draw_learning_curve
 from napari_atomicity.statistics.intervals import wilson_interval
 from napari_atomicity.statistics.ratios.ratio_notes import FITS
@@ -124,8 +130,13 @@ def test_what_is_cut_or_excluded_is_in_no_histogram_and_unknown_has_no_cuts():
 
 def test_the_cuts_of_alloys_go_by_their_sizes_and_not_by_their_order():
     table = two_classes()
+    axes = Figure().subplots()
+    draw_diameter(axes, made("diameter", table), Look())
+    assert "between" not in axes.get_label()
     table["label"] = table["label"].replace({"Pt19": "Pt70", "Pt70": "Pt19"})
     assert misclassified(made("diameter", table)) == (0, 40)
+    draw_diameter(axes, made("diameter", table), Look())
+    assert "1.00 nm (dashed) between Pt70, Pt19" in axes.get_label()
 
 
 @pytest.mark.parametrize(("low", "high", "width"), [(0.8, 1.5, 0.05), (0, 40, 2), (1, 1, 0.01)])

@@ -208,6 +208,7 @@ class CurrentImage:
             for name, other in canvas.layers.items():
                 if name != image and other.overlaps(known):
                     other.hide()
+        picking.show_existing_frame(canvas.viewer, known.source)
         layer = known.present("clusters")
         if layer is not None and canvas.image_of(canvas.active_layer) != image:
             with canvas.blocker():
@@ -320,6 +321,7 @@ class CurrentImage:
         source = self._canvas.source_layer(image)
         if source is None:
             return
+        picking.show_existing_frame(viewer, source)
         # The view may be that of another layer, with other units. Not the whole scene is fitted:
         # layers of the project before are removed in turns.
         if not (is_known or same_extent) or not picking.is_in_view(viewer, source):

@@ -186,9 +186,13 @@ def _describe_diameter(data: pd.DataFrame) -> tuple[str, ...]:
     if not of:
         return ()
     cuts = ", ".join(f"{cut:.2f}" for cut in cuts_nm(data))
+    listed = data[data["cut_to_nm"].notna()].drop_duplicates("class")
+    by_size = listed.sort_values(["cut_from_nm", "cut_to_nm"])["class"].tolist()
+    other_order = by_size != listed["class"].tolist()
+    between = f" between {', '.join(by_size)}" * other_order
     return (
         f"Thresholds of least balanced error misclassify {per_cent(wrong / of)} (hollow).",
-        f"{wrong} of {of} clusters, thresholds {cuts} nm (dashed).",
+        f"{wrong} of {of} clusters, thresholds {cuts} nm (dashed){between}.",
     )
 
 

@@ -209,6 +209,7 @@ class Live(Dock):
             application.aboutToQuit.connect(self._leave)
 
     def _folder_row(self) -> QHBoxLayout:
+        self._default_folder = ""
         self.folder = QLineEdit()
         self.folder.setPlaceholderText("Folder that the microscope writes to")
         self.folder.setAccessibleName("Folder to watch")
@@ -263,14 +264,16 @@ class Live(Dock):
     def refresh(self) -> None:
         self._say_what_is_left_out()
         project = self.state.project
-        if project is not None and not self.folder.text() and self.watching is None:
+        is_default = self.folder.text() in ("", self._default_folder)
+        if project is not None and is_default and self.watching is None:
             folder = project.path.parent
             paths = [self.state.micrograph(image).path for image in self.state.images[:1]]
             for path in paths:
                 # The project of a folder that cannot be written to lies elsewhere.
                 if path is not None and not path.is_relative_to(folder):
                     folder = path.parent
-            self.folder.setText(str(folder))
+            self._default_folder = str(folder)
+            self.folder.setText(self._default_folder)
 
     def _choose_folder(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Folder that the microscope writes to")

@@ -66,6 +66,14 @@ def bring_into_view(viewer: Any, source: Image, cluster: pd.Series) -> None:
         camera.zoom = float(np.clip(camera.zoom, zoom_per_nm / most, zoom_per_nm / least))
 
 
+def show_existing_frame(viewer: Any, source: Image) -> None:
+    """Move the slider of frames to the nearest frame of a stack, which may have fewer."""
+    if source.ndim == 3:
+        (low, high), shown = source.extent.world[:, 0], viewer.dims.point[0]
+        if not low <= shown <= high:
+            viewer.dims.set_point(0, float(np.clip(shown, low, high)))
+
+
 def is_in_view(viewer: Any, source: Image) -> bool:
     """Return whether the view shows a part of an image that can be recognised."""
     camera = compat.camera(viewer)
