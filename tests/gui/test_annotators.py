@@ -512,6 +512,10 @@ def test_people_are_compared_with_each_other_and_with_the_model(
     dock.state.annotator = "Bo"
     settle_soon(dock, settle, viewer)
     assert dock.hint.text() == "Marks have changed since: compare again."
+    assert "of one person" not in results.agreement.text()
+    click(dock.button)
+    settle(viewer)
+    assert "In 1 of 2 images, the consensus is that of one person" in results.agreement.text()
 
 
 def test_marks_that_undo_has_brought_back_are_the_same(

@@ -11,6 +11,7 @@ import pytest
 from brightness import CLASSES, N_CLUSTERS, PIXEL_NM, blobs
 from matplotlib.colors import to_rgb
 from napari._vispy.canvas import VispyCanvas
+from synthetic import made_up
 
 from napari_atomicity import analyse
 from napari_atomicity.core.palette import colour_of
@@ -226,6 +227,15 @@ def limits_notes(state) -> list[str]:
     analyses = snapshot(state).analyses
     table = pd.concat([a.table for a in analyses])
     return class_ratios(table, limits=limits_of(analyses))["note"].tolist()
+
+
+def test_ratios_name_files_with_the_content_of_others(viewer):
+    state = binding_of(viewer).state
+    for name in ("a", "b"):
+        found = made_up(20, name)
+        micrograph = replace(found.micrograph, sha256="same")
+        state.clusters.set_analysis(replace(found, micrograph=micrograph))
+    assert "files have the content of others in 1 of 2 images" in limits_notes(state)[-1]
 
 
 def test_results_are_called_outdated_only_while_the_pixel_size_differs(

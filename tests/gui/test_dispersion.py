@@ -160,6 +160,17 @@ def test_all_images_are_pooled(dock, state, settled):
     assert value(dock, "Atoms, counted") == "30"
     assert "1 of 3 images left out: atoms have not been searched" in dock.note.text()
     assert "Left out: the pixel size of two has changed" in dock.note.text()
+    state.pixel_sizes.set("one", 0.5 * state.pixel_sizes.get("one"))
+    settled(dock)
+    assert dock.message.text().startswith("The pixel size of one, two has changed")
+
+
+def test_files_with_the_content_of_others_are_named(dock, state, settled):
+    for image in state.images:
+        state.replace_micrograph(replace(state.micrograph(image), sha256="same"))
+    dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("all"))
+    settled(dock)
+    assert "1 file has the content of others: remove the copies" in dock.note.text()
 
 
 def test_it_is_said_that_atoms_added_by_hand_are_among_those_missed(dock, state, settled):

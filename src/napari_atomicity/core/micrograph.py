@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -231,6 +231,12 @@ def _any_finite(data: Any) -> bool:
             if np.isfinite(part).any():
                 return True
     return False
+
+
+def count_copies(hashes: Iterable[str | None]) -> int:
+    """Return how many files have the content of another one, from the hashes that are known."""
+    known = [each for each in hashes if each]
+    return len(known) - len(set(known))
 
 
 def checked_pixel_size(pixel_size_nm: float, where: Path | str) -> float:

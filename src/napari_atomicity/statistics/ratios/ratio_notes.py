@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from ...core.apparent_size import SIZE_PER_DIAMETER
+from ...core.micrograph import count_copies
 from ...core.text import pluralise
 from .prevalence import ScaleSolutions
 
@@ -197,7 +198,6 @@ def ratio_notes(
 def _image_notes(limits: Sequence[ImageLimits]) -> list[str]:
     """Return what limits the labels of images, and of how many."""
     reasons = []
-    contents = [image.sha256 for image in limits if image.sha256]
     for text, concerned in (
         (
             "the intensity scale is uncertain{}: all labels of an image may be wrong together",
@@ -232,7 +232,7 @@ def _image_notes(limits: Sequence[ImageLimits]) -> list[str]:
         (
             "files have the content of others{}: remove the copies to count each cluster once, "
             "with intervals that are wide enough",
-            len(contents) - len(set(contents)),
+            count_copies(image.sha256 for image in limits),
         ),
     ):
         if concerned:

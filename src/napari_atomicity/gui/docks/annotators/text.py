@@ -184,6 +184,12 @@ def format_agreement(compared: AnnotatorComparison) -> str:
             f"F1 {_of(against, 'f1')}, precision {_of(against, 'precision')}, "
             f"recall {_of(against, 'recall')}."
         )
+        reviewers = compared.annotations.looked.groupby("image")["annotator"].nunique()
+        if len(found.annotators) > 1 and (lone := int((reviewers < 2).sum())):
+            parts.append(
+                f"In {lone} of {pluralise(len(reviewers), 'image')}, the consensus is that of one "
+                "person."
+            )
     return "\n".join(parts)
 
 

@@ -20,7 +20,7 @@ from ....pipeline.repeat import Run, atom_run_of
 from ....pipeline.run_request import AtomRequest
 from ... import tasks
 from ...controls.forms import CollapsibleSection, folded, labelled, main_button, new_row
-from ...controls.questions import confirm, show_info
+from ...controls.questions import confirm, show_info, show_warning
 from ...controls.settings import ATOM_MODEL, remember
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
@@ -304,9 +304,12 @@ class Atoms(Dock):
         self._write("atom_groups.csv", write_groups, self._found())
 
     def _found(self) -> list[ImageAtoms]:
-        """Return the atoms of each image that has any."""
+        """Return the atoms of each image that has any; say which have an earlier pixel size."""
         book = self.state.atoms
-        return [atoms for image in book.images if (atoms := book.of(image)) is not None]
+        found = [atoms for image in book.images if (atoms := book.of(image)) is not None]
+        if outdated := [atoms.image for atoms in found if book.outdated(atoms.image)]:
+            show_warning(f"{', '.join(outdated)}: {OUTDATED}")
+        return found
 
     def _write(self, name: str, write: Callable[..., Path], *tables: object) -> None:
         """Write tables into a chosen file in a worker."""

@@ -19,7 +19,7 @@ from ....atoms.dispersion import (
 )
 from ....atoms.marks import ImageAtoms
 from ....core.acquisition_session import Sample
-from ....core.micrograph import Micrograph
+from ....core.micrograph import Micrograph, count_copies
 from ....core.progress import Progress, Stop
 from ....core.settings import GROUP_DISTANCE_NM
 from ....core.text import capital, pluralise
@@ -167,8 +167,9 @@ def format_left_out(
     images: int,
     outdated: Sequence[str],
     annotator: str = "",  # who works in blind mode
+    copies: int = 0,  # files with the content of others
 ) -> str:
-    """Format which images are left out, and in which most detections are."""
+    """Format which images are left out, in which most detections are, and which are copies."""
     without = found.reasons
     lines = []
     unseen = images - len(found.of) - len(outdated)
@@ -179,6 +180,11 @@ def format_left_out(
         lines.append(f"Left out: {OUTDATED.format(', '.join(outdated))}")
     if without:
         lines.append("Left out: " + "; ".join(f"{i}: {why}" for i, why in without.items()) + ".")
+    if copies:
+        lines.append(
+            f"{pluralise(copies, 'file has', 'files have')} the content of others: remove the "
+            "copies to count each atom once, with intervals that are wide enough."
+        )
     statistics = {i: one.dispersion for i, one in found.of.items() if one.dispersion is not None}
     few = [i for i, one in statistics.items() if one.n_off_support > one.n_atoms]
     if few:
@@ -412,6 +418,8 @@ class Dispersion(Dock):
     def _empty_message(self) -> str:
         """Return why there is nothing to compute."""
         image = self.state.current
+        if outdated := self._of_old_size():
+            return capital(OUTDATED.format(", ".join(outdated)))
         if self.of_all or image is None:
             return NO_ATOMS
         if self.state.micrograph(image).pixel_size_nm is None:
@@ -451,7 +459,10 @@ class Dispersion(Dock):
         self.message.hide()
         self._show_figures()
         annotator = self.state.annotator if self.state.blind else ""
-        self.note.setText(format_left_out(found, self._n_images, self._of_old_size(), annotator))
+        copies = count_copies(self.state.micrograph(image).sha256 for image in found.of)
+        self.note.setText(
+            format_left_out(found, self._n_images, self._of_old_size(), annotator, copies)
+        )
         self.note.setVisible(bool(self.note.text()))
         self.body.show()
         self.body.setEnabled(True)

@@ -24,6 +24,7 @@ from qtpy.QtWidgets import (
 
 from ....core.acquisition_session import format_known
 from ....core.errors import ReadError
+from ....core.micrograph import count_copies
 from ....core.text import pluralise
 from ....pipeline.live.control_chart import FIRST, MIN_FIRST, SESSION_CHANGED
 from ....pipeline.run_request import RunRequest
@@ -538,7 +539,7 @@ def _make_watch(
 def _format_copies(outcomes: Sequence[Outcome]) -> str:
     """Say how many images of the results are copies, which were not analysed again."""
     contents = [outcome.sha256 for outcome in outcomes if outcome.status == "done"]
-    n = len(contents) - len(set(contents))
+    n = count_copies(contents)
     copies = pluralise(n, "copy of another", "copies of others")
     return f" Among the {len(contents)} images of the results: {copies}." if n else ""
 
