@@ -273,8 +273,8 @@ def limits_of(
     """Return what limits the use of the labels of each image, for `class_ratios`."""
     analyses = list(analyses)
     limits = {
-        a.micrograph.name: replace(
-            ImageLimits.from_parameters(a.parameters, keep_ratios), sha256=a.micrograph.sha256
+        a.micrograph.name: ImageLimits.from_parameters(
+            a.parameters, keep_ratios, a.micrograph.sha256
         )
         for a in analyses
     }

@@ -146,8 +146,7 @@ class Running:
     ) -> None:
         """Add or replace the table of an image."""
         again = image in self._tables
-        limits = ImageLimits.from_parameters(parameters or {})
-        self._limits[image] = replace(limits, sha256=sha256)
+        self._limits[image] = ImageLimits.from_parameters(parameters or {}, sha256=sha256)
         self._tables[image] = table.drop(columns=list(DROPPED_COLUMNS))
         if again:
             self._together = None

@@ -120,10 +120,7 @@ def _compute_ratios(
     request = images.request
     analysed = [o.image for o in outcomes if o.status == "done"]
     keep = request.keep_ratios
-    limits = {
-        o.image: replace(ImageLimits.from_parameters(o.parameters, keep), sha256=o.sha256)
-        for o in outcomes
-    }
+    limits = {o.image: ImageLimits.from_parameters(o.parameters, keep, o.sha256) for o in outcomes}
     method: dict[str, Any] = {"method": request.ratios, "card": images.card, "limits": limits}
     # Images that failed are named too: their scope is then empty and not unknown.
     names = [o.image for o in outcomes]

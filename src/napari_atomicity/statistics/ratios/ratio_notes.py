@@ -119,6 +119,7 @@ class ImageLimits:
         cls,
         parameters: Mapping[str, Any],
         keep_ratios: bool = False,  # whether fractions are given even if the session does not fit
+        sha256: str | None = None,  # of the file of the image
     ) -> Self:
         """Build from the parameters of an analysis."""
         session = parameters.get("session", {})
@@ -136,6 +137,7 @@ class ImageLimits:
             labels_from=parameters.get("labels_from", COMBINATION),
             other_pixel_size=CHANGED_PIXEL_SIZE in parameters,
             changed_settings=tuple(parameters.get("changed_settings", ())),
+            sha256=sha256,
         )
 
     @property
