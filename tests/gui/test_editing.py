@@ -541,6 +541,11 @@ def test_a_region_is_drawn_with_the_mouse_and_the_keys_come_back(shown, settle, 
         assert shown.layers.selection.active is layer
         press(shown, key)
         assert shown.layers.selection.active is points
+        assert shown.status == "A click selects a cluster"
+    # While clusters are added, a click still adds one.
+    for key in (Qt.Key.Key_P, Qt.Key.Key_E, Qt.Key.Key_Escape):
+        press(shown, key)
+    assert points.mode == "add" and shown.status == "A click adds a cluster"
 
 
 def test_while_a_region_is_drawn_an_undo_takes_back_its_corners_only(shown, qtbot):

@@ -309,6 +309,10 @@ def test_files_are_matched_with_images_by_name():
     assert {image: file.name for image, file in found.items()} == {
         "day1/a.tif": "a_masks.tif", "b.tif": "b.zip"
     }  # fmt: skip
+    exported = match_outlines(["o-a-a.zip", "o-a.zip"], ["a-a.tif", "a.tif"])
+    assert {image: file.name for image, file in exported.items()} == {
+        "a-a.tif": "o-a-a.zip", "a.tif": "o-a.zip"
+    }  # fmt: skip
     with pytest.raises(AtomicityError, match=r"c\.zip: its name is that of 0 images"):
         match_outlines(["c.zip"], images)
     with pytest.raises(AtomicityError, match="2 images"):

@@ -194,6 +194,15 @@ def test_a_scale_is_uncertain_below_the_limit(probability, uncertain):
     assert bool(found) == uncertain
 
 
+def test_an_image_whose_scale_is_unlike_the_others_is_noted():
+    limits = [
+        ImageLimits.from_parameters({"session": {"unlike_the_others": p}}) for p in (0.1, 0.9)
+    ]
+    assert not [n for n in ratio_notes([50], limits[:1]) if "unlike" in n]
+    [note] = [n for n in ratio_notes([50, 50], limits) if "unlike" in n]
+    assert "unlike that of the other images of the session in 1 of 2 images" in note
+
+
 def test_an_image_without_clusters_has_no_note():
     assert ratio_notes([0]) == ratio_notes([30]) == ratio_notes([]) == []
     assert ratio_notes([9]) == ratio_notes([4, 4, 0]) == [FEW_CLUSTERS]

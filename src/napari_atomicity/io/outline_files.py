@@ -480,11 +480,16 @@ def match_outlines(
 ) -> dict[str, Path]:
     """Return the file of each image by its name, also with the ending of a program.
 
+    An export of several images has a name before theirs, such as ``day-a.zip`` for ``a.tif``.
     Raises `ReadError` if a file belongs to no image or several, or an image has several files.
     """
     found: dict[str, Path] = {}
     for file in map(Path, files):
         own = [name for name in images if _bare(Path(name).stem) == _bare(file.stem)]
+        if not own:
+            of_export = [name for name in images if file.stem.endswith(f"-{Path(name).stem}")]
+            longest = max((len(Path(name).stem) for name in of_export), default=0)
+            own = [name for name in of_export if len(Path(name).stem) == longest]
         if len(own) != 1 or own[0] in found:
             what = f"its name is that of {pluralise(len(own), 'image')}"
             if len(own) == 1:

@@ -14,10 +14,10 @@ from ..core.tables.cluster_table import AGGREGATE, UNKNOWN
 from ..core.text import pluralise, sentence
 from ..detection.recording import OUTLIERS
 from ..models.analysis import Analysis
-from ..statistics.ratios.ratio_notes import conditions_note, session_doubts
+from ..statistics.ratios.ratio_notes import UNLIKE, conditions_note, session_doubts
 from ..statistics.ratios.ratios import clipped_images, counted, images_that_differ
 from ..statistics.ratios.track_counts import merge_tracks
-from .plots.session import UNLIKE, describe_contradiction
+from .plots.session import describe_contradiction
 
 LOW_CONFIDENCE = 0.7
 """Mean confidence of an image below which a warning is given, and of a label that is uncertain."""

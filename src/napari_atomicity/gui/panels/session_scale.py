@@ -32,6 +32,8 @@ from ...state.window_state import WindowState
 from ...statistics.ratios.ratio_notes import (
     AGREES,
     SEPARATOR,
+    UNLIKE,
+    UNLIKE_OTHERS,
     conditions_note,
     model_notes,
     name_sessions,
@@ -105,9 +107,11 @@ def doubts_of_image(state: WindowState, image: str | None) -> str:
         return ""
     found = map(state.analysis, state.sessions.session_of(image).images)
     doubts = model_notes([a.model_id for a in found if a is not None and a.model_id])
-    analysis = state.analysis(image)
+    analysis, session = state.analysis(image), session_of_image(state, image)
+    if session.get("unlike_the_others", 0.0) > UNLIKE:
+        doubts = [*doubts, UNLIKE_OTHERS.format("")]
     differs = analysis is not None and bool(images_that_differ(analysis.table))
-    if analysis is not None and differs and not session_doubts(session_of_image(state, image)):
+    if analysis is not None and differs and not session_doubts(session):
         doubts = [*doubts, conditions_note(analysis.parameters.get("changed_settings", ()))]
     return SEPARATOR.join(doubts)
 

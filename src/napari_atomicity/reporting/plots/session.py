@@ -14,7 +14,12 @@ from ...models.scale.class_fit import ClassFit
 from ...models.scale.intensity_scale import ConstrainedMixture
 from ...models.scale.session_images import ScaleSource
 from ...models.scale.session_scale import SessionScale
-from ...statistics.ratios.ratio_notes import DOES_NOT_FIT, RESTS_ON_SIZES, TOO_FEW_KNOWN
+from ...statistics.ratios.ratio_notes import (
+    DOES_NOT_FIT,
+    RESTS_ON_SIZES,
+    TOO_FEW_KNOWN,
+    UNLIKE,
+)
 from .base import Look, margins, stack_panels, style_axes
 
 if TYPE_CHECKING:
@@ -84,8 +89,6 @@ _SOURCE = "#cc79a7"
 _UNLIKELY = 0.01
 """Probability density, relative to the largest, below which the scale of an image is not drawn."""
 _MARGIN = 0.1
-UNLIKE = 0.5
-"""Probability from which on the scale of an image is reported as unlike that of the others."""
 MAX_SESSIONS = 12
 """Number of sessions of a run that the report draws."""
 MAX_NAMED = 6

@@ -48,6 +48,12 @@ CHANGED_PIXEL_SIZE = "pixel_size_since_nm"
 """Parameter of an analysis: the pixel size that was entered since."""
 SEPARATOR = "; "
 """Between the reasons of a note."""
+UNLIKE = 0.5
+"""Probability from which on the scale of an image is reported as unlike that of the others."""
+UNLIKE_OTHERS = (
+    "the intensity scale is unlike that of the other images of the session{}: all labels of an "
+    "image may be wrong together"
+)
 FITS, CANNOT_TELL, DOES_NOT_FIT = "fits", "cannot tell", "does not fit"
 """Whether the sizes of a session are those of the classes: the answers of a session's record."""
 MAX_EXCESS = 4.0
@@ -100,6 +106,7 @@ class ImageLimits:
     # why labels of its session may be wrong together, from `session_doubts`, or what else they rest
     # on
     doubts: tuple[str, ...] = ()
+    is_unlike: bool = False  # whether its scale is unlike that of the others of its session
     solutions: ScaleSolutions | None = None  # possible intensity scales, if there are several
     keep_ratios: bool = False  # whether fractions are given even if the session does not fit
     # whether it is a stack whose frames show the same clusters, without tracks
@@ -130,6 +137,7 @@ class ImageLimits:
             certainty,
             is_doubtful=withholds_fractions(session),
             doubts=tuple(filter(None, [*session_doubts(session), session_basis(session)])),
+            is_unlike=session.get("unlike_the_others", 0.0) > UNLIKE,
             solutions=solutions,
             keep_ratios=keep_ratios,
             contradicts_known=bool(sample.get("contradicted") and not sample.get("used")),
@@ -204,6 +212,10 @@ def _image_notes(limits: Sequence[ImageLimits]) -> list[str]:
         (
             "the intensity scale is uncertain{}: all labels of an image may be wrong together",
             sum(image.scale_is_uncertain for image in limits),
+        ),
+        (
+            UNLIKE_OTHERS,
+            sum(image.is_unlike for image in limits),
         ),
         (
             "the clusters contradict the known sample{}: its composition was not used",

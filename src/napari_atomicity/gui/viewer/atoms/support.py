@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from napari.layers import Points
 
 from ...controls.questions import show_info
 from ..canvas import Canvas
@@ -21,17 +22,20 @@ class SupportEditor(PolygonEditor):
 
     kind = SUPPORT
     points = ATOMS
-    message_at_end = "A click selects an atom"
-    """What the status bar says when drawing ends."""
     next_colour = _TAKES
 
     def __init__(self, canvas: Canvas) -> None:
         super().__init__(canvas)
         self._visible = False
+        self._marks = False
 
     def name_click(self, marks: bool) -> None:
         """Say what a click does when drawing ends: it marks atoms, or selects them."""
-        self.message_at_end = f"A click {'adds' if marks else 'selects'} an atom"
+        self._marks = marks
+
+    def message_at_end(self, points: Points) -> str:
+        """Return what a click does when drawing ends: it adds an atom, or selects one."""
+        return f"A click {'adds' if self._marks else 'selects'} an atom"
 
     @property
     def visible(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from napari.layers import Shapes
+from napari.layers import Points, Shapes
 
 from ....core.errors import AtomicityError
 from ...controls.questions import attempt, format_advice, show_error
@@ -80,7 +80,6 @@ class PolygonEditor:
 
     kind: PolygonKind
     points: PointsKind
-    message_at_end: str
     next_colour = 0
 
     def __init__(self, canvas: Canvas) -> None:
@@ -98,6 +97,10 @@ class PolygonEditor:
 
     def write(self, known: ImageLayers) -> None:
         """Show the polygons of the state."""
+        raise NotImplementedError
+
+    def message_at_end(self, points: Points) -> str:
+        """Return what a click does when drawing ends."""
         raise NotImplementedError
 
     def write_polygons(self, known: ImageLayers, frame: int = 0) -> None:
@@ -139,7 +142,7 @@ class PolygonEditor:
         points = self._canvas.layer(self._state.current, self.points.name)
         if points is not None:
             self._canvas.activate(points)
-            self._canvas.show_message(self.message_at_end)
+            self._canvas.show_message(self.message_at_end(points))
 
     def _on_data(self, event: Any) -> None:
         if not self._canvas.is_writing:
@@ -177,7 +180,10 @@ class RegionEditor(PolygonEditor):
 
     kind = REGIONS
     points = CLUSTERS
-    message_at_end = "A click selects a cluster"
+
+    def message_at_end(self, points: Points) -> str:
+        """Return what a click does when drawing ends: it adds a cluster, or selects one."""
+        return f"A click {'adds' if points.mode == 'add' else 'selects'} a cluster"
 
     def in_state(self, image: str) -> Polygons:
         """Return the excluded regions of the state."""
