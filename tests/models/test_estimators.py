@@ -23,6 +23,7 @@ from napari_atomicity.models.estimators import (
     touching_deviation,
 )
 from napari_atomicity.models.inference import Prediction, load_classifier
+from napari_atomicity.models.out_of_distribution import out_of_distribution
 from napari_atomicity.models.scale.intensity_scale import fit_image
 from napari_atomicity.models.scaled_predictions import (
     assign_labels,
@@ -222,6 +223,21 @@ def test_half_of_a_cluster_that_looks_like_the_whole_one_is_contradicted():
     assert (deviation[2:4] < MAX_TOUCHING_DEVIATION).all()
     assert np.isnan(deviation[4:]).all()
     np.testing.assert_allclose(count_atoms(known)[:2, 0], SIZES[k[:2]] / 2, rtol=0.2)
+
+
+def test_a_whole_cluster_of_far_fewer_atoms_than_any_class_is_of_no_class():
+    _, known = measured()
+    atoms = np.array([3, 7, 12, 19])  # of the first clusters
+    known.table.loc[:3, "integrated_intensity"] = 1.02 * atoms * known.scale.intensity_per_atom
+    known = replace(known, card=replace(CARD, ood_limit=1.0))
+    tensors = {"ood.mean": np.zeros((5, 4)), "ood.whitening": np.eye(4)}
+    score, _ = out_of_distribution(known, np.zeros((len(known.table), 4)), tensors)
+    assert (score[:4] > 1).tolist() == [True, True, False, False]
+    assert score[0] > 2 * score[1] and not (score[4:] > 1).any()
+    # Of one that the border cuts, a part of the intensity is missing.
+    known.table.loc[:3, "touches_border"] = True
+    score, _ = out_of_distribution(known, np.zeros((len(known.table), 4)), tensors)
+    assert not (score > 1).any()
 
 
 def test_disagreement_counts_those_that_say_otherwise():

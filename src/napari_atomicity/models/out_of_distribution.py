@@ -21,8 +21,10 @@ from .estimators import (
     MIN_PROBABILITY,
     Measured,
     atoms_by_intensity,
+    count_atoms,
     touching_deviation,
 )
+from .scale.intensity_scale import usable
 
 COMPONENTS = 16
 """Principal components of the whitened embedding that the second network sees."""
@@ -31,6 +33,8 @@ QUANTILE = 0.995
 """Quantile of the clusters of the classes within a limit: one in two hundred is rejected."""
 _FAR = 5.0
 MAX_WIDER = 2.0
+MIN_PART = 0.5
+"""A cluster that cannot have this part of the atoms of the smallest class is of no class."""
 
 
 class Place(NamedTuple):
@@ -156,7 +160,9 @@ def out_of_distribution(
     """Compute out-of-distribution scores (N,) of clusters, and detect aggregates.
 
     A cluster with a score beyond 1 is given no class. That is also one which touches another and
-    whose intensity contradicts the network, see `touching_deviation`.
+    whose intensity contradicts the network, see `touching_deviation`; and a whole one with far
+    fewer atoms than the smallest class, by the upper end of its count: the networks have seen
+    hardly any such.
     """
     n = len(known.table)
     score, aggregate = np.zeros(n), np.zeros(n, bool)
@@ -171,6 +177,11 @@ def out_of_distribution(
         score = np.where(far > 1, np.maximum(far, 2 * (1 - p[:, 0])), 2 * (1 - p[:, 0]))
         aggregate = p[:, 2] > p[:, 1]
     contradicted = touching_deviation(known) / MAX_TOUCHING_DEVIATION
-    score = np.where(contradicted > 1, np.fmax(score, contradicted), score)
+    too_few = np.full(n, np.nan)
+    if known.sizes is not None:
+        whole = usable(known.table) & (known.intensity > 0)
+        too_few[whole] = MIN_PART * min(known.sizes) / count_atoms(known)[whole, 2]
+    for beyond in (contradicted, too_few):
+        score = np.where(beyond > 1, np.fmax(score, beyond), score)
     score[~np.isfinite(embedding).all(axis=1)] = np.nan
     return score, aggregate
