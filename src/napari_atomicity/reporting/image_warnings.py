@@ -14,7 +14,7 @@ from ..core.tables.cluster_table import AGGREGATE, UNKNOWN
 from ..core.text import pluralise, sentence
 from ..detection.recording import OUTLIERS
 from ..models.analysis import Analysis
-from ..statistics.ratios.ratio_notes import UNLIKE, conditions_note, session_doubts
+from ..statistics.ratios.ratio_notes import conditions_note, is_unlike_others, session_doubts
 from ..statistics.ratios.ratios import clipped_images, counted, images_that_differ
 from ..statistics.ratios.track_counts import merge_tracks
 from .plots.session import describe_contradiction
@@ -95,7 +95,7 @@ def session_warnings(session: Mapping[str, Any]) -> list[str]:
     sample = session.get("known_sample", {})
     if sample.get("contradicted"):
         found.append(sentence(describe_contradiction(sample["log_bayes_factor"], sample["used"])))
-    if session.get("unlike_the_others", 0.0) > UNLIKE:
+    if is_unlike_others(session):
         found.append("The intensity scale is unlike that of the other images of its session.")
     return found
 

@@ -28,9 +28,6 @@ from qtpy.QtWidgets import (
 from ...core.errors import AtomicityError, UnknownPixelSizeError
 from .forms import wrapped_label
 
-_UPDATE_MS = 200
-
-
 # ---- errors of what a user does, shown as messages
 ENTER_PIXEL_SIZE = "Enter it in the dock Atoms or Analyse, which have a field for it"
 
@@ -65,6 +62,10 @@ def confirm(parent: QWidget | None, title: str, text: str) -> bool:
     buttons = QMessageBox.StandardButton
     answer = QMessageBox.question(parent, title, text, buttons.Yes | buttons.No, buttons.No)
     return bool(answer == buttons.Yes)
+
+
+_UPDATE_MS = 200
+"""Interval at which the text of an open question is updated."""
 
 
 @contextmanager

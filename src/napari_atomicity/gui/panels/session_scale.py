@@ -32,9 +32,9 @@ from ...state.window_state import WindowState
 from ...statistics.ratios.ratio_notes import (
     AGREES,
     SEPARATOR,
-    UNLIKE,
     UNLIKE_OTHERS,
     conditions_note,
+    is_unlike_others,
     model_notes,
     name_sessions,
     session_doubts,
@@ -100,15 +100,15 @@ def session_of_image(state: WindowState, image: str | None) -> dict[str, Any]:
 def doubts_of_image(state: WindowState, image: str | None) -> str:
     """Return why the labels of an image are doubtful, whatever its session says; "" if nothing is.
 
-    Different models may have labelled its session, or it differs from the training, where the
-    session does not say what is wrong.
+    Different models may have labelled its session, its scale may be unlike that of the others, or
+    it differs from the training, where the session does not say what is wrong.
     """
     if image is None or image not in state.images:
         return ""
     found = map(state.analysis, state.sessions.session_of(image).images)
     doubts = model_notes([a.model_id for a in found if a is not None and a.model_id])
     analysis, session = state.analysis(image), session_of_image(state, image)
-    if session.get("unlike_the_others", 0.0) > UNLIKE:
+    if is_unlike_others(session):
         doubts = [*doubts, UNLIKE_OTHERS.format("")]
     differs = analysis is not None and bool(images_that_differ(analysis.table))
     if analysis is not None and differs and not session_doubts(session):

@@ -19,6 +19,7 @@ from ...statistics.ratios.ratio_notes import (
     RESTS_ON_SIZES,
     TOO_FEW_KNOWN,
     UNLIKE,
+    is_unlike_others,
 )
 from .base import Look, margins, stack_panels, style_axes
 
@@ -243,9 +244,7 @@ def describe_sessions(
             {
                 "session": session.name,
                 **described,
-                "unlike_the_others": [
-                    n for n in images if joint[n].get("unlike_the_others", 0.0) > UNLIKE
-                ],
+                "unlike_the_others": [n for n in images if is_unlike_others(joint[n])],
                 "known": {n: dict(session.known[n]) for n in images if n in session.known},
                 "known_samples": {
                     n: joint[n]["known_sample"] for n in images if "known_sample" in joint[n]

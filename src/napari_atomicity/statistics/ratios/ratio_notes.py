@@ -137,7 +137,7 @@ class ImageLimits:
             certainty,
             is_doubtful=withholds_fractions(session),
             doubts=tuple(filter(None, [*session_doubts(session), session_basis(session)])),
-            is_unlike=session.get("unlike_the_others", 0.0) > UNLIKE,
+            is_unlike=is_unlike_others(session),
             solutions=solutions,
             keep_ratios=keep_ratios,
             contradicts_known=bool(sample.get("contradicted") and not sample.get("used")),
@@ -262,6 +262,11 @@ def model_notes(models: Sequence[str]) -> list[str]:
         return []
     shares = ", ".join(f"{name} in {pluralise(n, 'image')}" for name, n in images)
     return [f"labels are those of different models ({shares}): analyse all images with one model"]
+
+
+def is_unlike_others(session: Mapping[str, Any]) -> bool:
+    """Whether the scale of an image is unlike that of the others, by the record of its session."""
+    return bool(session.get("unlike_the_others", 0.0) > UNLIKE)
 
 
 def session_doubts(
