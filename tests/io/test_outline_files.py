@@ -283,6 +283,20 @@ def test_names_that_programs_give(tmp_path, name):
         assert outlines_file(tmp_path, "a.tif", None).name == name
 
 
+def test_a_folder_of_our_own_export_of_several_images(tmp_path):
+    """The window writes ``day-a.zip`` for ``a.tif`` if it exports several images."""
+    for name in ("day-a-a.zip", "day-a.zip"):
+        (tmp_path / name).write_bytes(b"")
+    for image, name in (
+        ("a-a.tif", "day-a-a.zip"),
+        ("a.tif", "day-a.zip"),
+        ("day-a.tif", "day-a.zip"),
+    ):
+        assert outlines_file(tmp_path, image, None).name == name
+    with pytest.raises(AtomicityError, match="0 files"):
+        outlines_file(tmp_path, "b.tif", None)
+
+
 def test_two_files_for_one_image_are_named(tmp_path):
     for name in ("a.zip", "a_masks.tif"):
         (tmp_path / name).write_bytes(b"")

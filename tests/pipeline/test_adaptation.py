@@ -298,7 +298,7 @@ def test_wrong_labels_by_diameter_are_not_learnt(model, monkeypatch):
     settings = replace(QUICK, pseudo_label_method="diameter")
     result = adapt([analysis], *model, settings)
     assert not result.accepted and result.checks
-    assert any("by their intensities" in reason for reason in result.reasons), result.reasons
+    assert any("estimate from the intens" in reason for reason in result.reasons), result.reasons
     kept = adapt([analysis], *model, replace(settings, accept_unchecked=True))
     assert not kept.accepted  # it could be checked, and is wrong
 

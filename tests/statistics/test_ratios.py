@@ -155,7 +155,7 @@ def test_clipped_images_are_noted():
 
 
 def test_images_under_other_conditions_are_noted():
-    table = cluster_table([("a", "Pt19"), ("b", "Pt41"), ("a", "unknown")] * 10)
+    table = cluster_table([("a", "Pt19"), ("b", "Pt41"), ("a", "aggregate")] * 10)
     assert (class_ratios(table)["note"] == "").all()
     for value in (True, "True"):  # as text where other rows of a file are empty
         table["conditions_differ"] = [value, None, value] * 10
@@ -201,6 +201,13 @@ def test_an_image_whose_scale_is_unlike_the_others_is_noted():
     assert not [n for n in ratio_notes([50], limits[:1]) if "unlike" in n]
     [note] = [n for n in ratio_notes([50, 50], limits) if "unlike" in n]
     assert "unlike that of the other images of the session in 1 of 2 images" in note
+
+
+@pytest.mark.parametrize(("n_unknown", "noted"), [(8, False), (60, True)])
+def test_many_clusters_of_no_class_are_noted(n_unknown, noted):
+    rows = [("a", "Pt19")] * 40 + [("a", "unknown")] * n_unknown
+    [note] = set(class_ratios(cluster_table(rows), scope="a")["note"])
+    assert ("60 of 100 clusters belong to no class of the model" in note) == noted
 
 
 def test_an_image_without_clusters_has_no_note():

@@ -514,9 +514,16 @@ def _bare(stem: str) -> str:
 
 @lru_cache(maxsize=4)
 def _files_in(folder: Path, _: int) -> dict[str, list[Path]]:
-    """Return the files that may have outlines, by the name of their image."""
+    """Return the files that may have outlines, by the name of their image.
+
+    Those of an export of several images, ``day-a.zip`` and ``day-b.zip``, are of ``a`` and ``b``
+    unless the images have these names themselves.
+    """
     found: dict[str, list[Path]] = {}
-    for file in sorted(folder.iterdir()):
-        if file.suffix.lower() in SUFFIXES and file.is_file():
-            found.setdefault(_bare(file.stem), []).append(file)
+    files = [f for f in sorted(folder.iterdir()) if f.suffix.lower() in SUFFIXES and f.is_file()]
+    beginning = os.path.commonprefix([file.stem for file in files])  # noqa: RUF071 (of names)
+    of_export = "".join(beginning.rpartition("-")[:2]) if len(files) > 1 else ""
+    for file in files:
+        for name in {_bare(file.stem), _bare(file.stem.removeprefix(of_export))}:
+            found.setdefault(name, []).append(file)
     return found

@@ -14,7 +14,12 @@ from ..core.tables.cluster_table import AGGREGATE, UNKNOWN
 from ..core.text import pluralise, sentence
 from ..detection.recording import OUTLIERS
 from ..models.analysis import Analysis
-from ..statistics.ratios.ratio_notes import conditions_note, is_unlike_others, session_doubts
+from ..statistics.ratios.ratio_notes import (
+    MAX_FRACTION,
+    conditions_note,
+    is_unlike_others,
+    session_doubts,
+)
 from ..statistics.ratios.ratios import clipped_images, counted, images_that_differ
 from ..statistics.ratios.track_counts import merge_tracks
 from .plots.session import describe_contradiction
@@ -23,8 +28,6 @@ LOW_CONFIDENCE = 0.7
 """Mean confidence of an image below which a warning is given, and of a label that is uncertain."""
 MIN_CLUSTERS = 20
 """Number of counted clusters below which a warning is given."""
-MAX_FRACTION = 0.2
-"""Fraction of unusual clusters above which a warning is given."""
 
 
 def image_warnings(

@@ -31,7 +31,7 @@ CONTRADICTION = 0.02
 """Gain and loss of accuracy that the possible scales must both allow to contradict each other."""
 MIN_CORRECTIONS = 5
 """Corrections left out that are evidence enough."""
-BY_INTENSITY = "labels right by intensity"
+BY_INTENSITY = "labels right, estimated from intensities"
 """Name of the expected share of right labels among the criteria."""
 
 
@@ -94,6 +94,17 @@ class IntensityJudge:
         return np.concatenate(parts, axis=1)
 
 
+def describe_estimate(before: float, after: float) -> str:
+    """State the expected shares of right labels, which no known label has confirmed."""
+    right = describe_change(f"{before:.0%}", f"{after:.0%}", "of the labels would be right")
+    return f"{right}, an estimate from the intensities"
+
+
+def describe_change(before: str, after: str, what: str) -> str:
+    """State a figure after the adaptation and before, if it differs."""
+    return f"{after} {what} " + ("as before" if before == after else f"instead of {before}")
+
+
 def find_doubt(
     evidence: IntensityEvidence,
     settings: AdaptSettings,
@@ -114,10 +125,7 @@ def find_doubt(
     if evidence.judged:
         if evidence.p_better >= (SURE if by_diameter else 0.5):
             return ""
-        return (
-            f"by their intensities, {evidence.after:.1%} of the clusters would be labelled rightly "
-            f"instead of {evidence.before:.1%}: no clear gain"
-        )
+        return f"{describe_estimate(evidence.before, evidence.after)}: no clear gain"
     if not by_diameter:
         return ""
     return (

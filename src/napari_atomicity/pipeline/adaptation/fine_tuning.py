@@ -45,7 +45,14 @@ from .checks import (
     predict_target,
     replace_network,
 )
-from .evidence import BY_INTENSITY, IntensityEvidence, IntensityJudge, find_doubt
+from .evidence import (
+    BY_INTENSITY,
+    IntensityEvidence,
+    IntensityJudge,
+    describe_change,
+    describe_estimate,
+    find_doubt,
+)
 from .network_tuning import (
     channels_of_scale,
     fine_tune,
@@ -268,10 +275,7 @@ class _Adapter:
         evidence = self._compare(_class_indices(self.before), _class_indices(after))
         if not evidence.judged or evidence.p_better >= MIN_P_LABELS:
             return ""
-        return (
-            f"by their intensities, {evidence.after:.0%} of the labels of the session would be "
-            f"right instead of {evidence.before:.0%}"
-        )
+        return f"in the session, {describe_estimate(evidence.before, evidence.after)}"
 
     def _scale_shifts(self, after: Sequence[Analysis]) -> str:
         """Compare the scales of the adapted model with those that two sources agree on."""
@@ -310,11 +314,6 @@ def find_shortage(numbers: Mapping[str, int], by_diameter: bool = False) -> str:
     return ""
 
 
-def _change(before: str, after: str, what: str) -> str:
-    """State a figure after the adaptation and before, if it differs."""
-    return f"{after} {what} " + ("as before" if before == after else f"instead of {before}")
-
-
 def _improvements(
     checks: dict[str, tuple[float, float]], left_out: Mapping[str, int]
 ) -> tuple[str, ...]:
@@ -322,11 +321,9 @@ def _improvements(
     reasons = []
     for name in (name for name, n in left_out.items() if n):
         before, after = (count_met(name, share, left_out) for share in checks[name])
-        reasons.append(_change(before, after, f"{name} agree"))
-    first, last = checks[BY_INTENSITY]
-    if np.isfinite(last):
-        change = _change(f"{first:.1%}", f"{last:.1%}", "are right")
-        reasons.append(f"by their intensities, {change}")
+        reasons.append(describe_change(before, after, f"{name} agree"))
+    if np.isfinite(checks[BY_INTENSITY]).all():
+        reasons.append(describe_estimate(*checks[BY_INTENSITY]))
     first, last = checks["surprise (-ln p)"]
     # Of the labels left out only: the mean confidence of all clusters may decrease.
     return (

@@ -30,6 +30,8 @@ MIN_CLUSTERS = 10
 """Number of counted clusters of an image below which ratios are noted."""
 MIN_SCALE_PROBABILITY = 0.5
 """Probability that the intensity scale of an image is right below which labels are withheld."""
+MAX_FRACTION = 0.2
+"""Fraction of unusual clusters of an image above which a reader is told."""
 COMBINATION = "combination"
 """Estimator of the labels for which a model is calibrated."""
 _ESTIMATORS = {"mixture": "the constrained mixture", "network": "the network"}
@@ -177,12 +179,18 @@ def ratio_notes(
     conditions_differ: bool = False,  # whether conditions differ from those of the training
     models: Sequence[str] = (),  # model of each image that a model has labelled
     n_unlabelled: int = 0,  # clusters without a label, which are not counted
+    n_unknown: int = 0,  # clusters of no class, which are not counted
 ) -> list[str]:  # empty if nothing is known to limit the use
     """List the reasons that limit the use of the ratios of an image, or of several."""
     changed = [name for image in limits for name in image.changed_settings]
     reasons = [conditions_note(changed)] if conditions_differ else []
     if n_unlabelled:
         reasons.append(f"{pluralise(n_unlabelled, 'cluster')} without a label not counted")
+    if n_unknown > MAX_FRACTION * (n_all := sum(n_clusters) + n_unknown):
+        reasons.append(
+            f"{n_unknown} of {pluralise(n_all, 'cluster')} belong to no class of the model "
+            "(unknown) and are not counted"
+        )
     few = sum(0 < n < MIN_CLUSTERS for n in n_clusters)
     if 0 < sum(n_clusters) < MIN_CLUSTERS:
         reasons.append(FEW_CLUSTERS)

@@ -63,7 +63,7 @@ import pandas as pd
 
 from ...core.errors import ModelError
 from ...core.progress import Stop, check
-from ...core.tables.cluster_table import ALL, NON_CLASS_LABELS, classes_of
+from ...core.tables.cluster_table import ALL, NON_CLASS_LABELS, UNKNOWN, classes_of
 from ...core.tables.columns import RATIO_SCHEMA, conform_columns, flags
 from ..intervals import (
     adjusted_interval,
@@ -390,12 +390,15 @@ class _RatioSource:
     def _note(self, scope: str) -> str:
         """Return the reasons that limit the use of the ratios of a scope."""
         rows = self._images_of(scope)
-        counts = self._counts[rows, : len(self.classes)].sum(axis=1)
+        n_classes = len(self.classes)
+        counts = self._counts[rows, :n_classes].sum(axis=1)
+        n_unknown = int(self._counts[rows, n_classes + NON_CLASS_LABELS.index(UNKNOWN)].sum())
         differs = not self._differing.isdisjoint(self.images[i] for i in rows)
         limits = [self._limits[i] for i in rows]
         models = [model for i in rows if (model := self._models.get(self.images[i]))]
         n_unlabelled = sum(self._unlabelled[self.images[i]] for i in rows)
-        return SEPARATOR.join(ratio_notes(counts.tolist(), limits, differs, models, n_unlabelled))
+        numbers = n_unlabelled, n_unknown
+        return SEPARATOR.join(ratio_notes(counts.tolist(), limits, differs, models, *numbers))
 
     def _images_of(self, scope: str) -> list[int]:
         """Return the indices of the images of a scope; an image has precedence over a group."""
