@@ -347,7 +347,7 @@ def shift(p_value, **figures):
         (shift(0.4), "The conditions are within those of the training."),
         (
             shift(0.4, sharpness_per_nm=(0.5, 1.0, 3.0)),
-            "within those of the training, but for sharpness 0.5 per nm, below 1–3.",
+            "those of the training. Outside by itself: sharpness 0.5 per nm, below 1–3.",
         ),
         (
             shift(0.005, noise_atoms_per_nm2=(9.0, 1.0, 4.0), sharpness_per_nm=(2.0, 1.0, 3.0)),

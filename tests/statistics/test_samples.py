@@ -297,7 +297,8 @@ def test_more_images_make_the_interval_as_narrow_as_planned():
     assert np.median(widths) == pytest.approx(0.05, rel=0.25)
     assert more_images(estimate(400)[0]["x"]) == 0
     text = describe_more_images([one["x"] for one in estimate(4)])
-    assert text.startswith("about ") and text.endswith(" more images of x for ±5 % in each share")
+    assert text.startswith("about ")
+    assert text.endswith(" more images of x for ±5 percentage points in each share")
 
 
 def test_no_number_of_images_beats_the_error_of_the_scale():

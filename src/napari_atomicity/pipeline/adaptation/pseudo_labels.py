@@ -51,7 +51,7 @@ def is_non_class(table: pd.DataFrame) -> np.ndarray:
     given = table["label_corrected"]
     by_person = given.isin(tables.NON_CLASS_LABELS).to_numpy()
     by_model = ((given == "") & table["label_predicted"].isin(tables.NON_CLASS_LABELS)).to_numpy()
-    return np.asarray(by_person | (by_model & (by_model.mean() < MAX_OUTSIDE)))
+    return np.asarray(by_person | (by_model & (by_model.sum() < MAX_OUTSIDE * len(table))))
 
 
 @dataclass(frozen=True, eq=False)

@@ -67,8 +67,9 @@ def format_shift(shift: Shift | None) -> str:
         if not low <= here <= high:
             side = "above" if here > high else "below"
             outside.append(f"{name} {here:.3g} {unit}, {side} {low:.3g}–{high:.3g}")
-    joined = ": " if shift.found else ", but for "
-    return f"{words}{joined}{'; '.join(outside)}." if outside else f"{words}."
+    if outside and not shift.found:
+        words = "Taken together, the conditions are within those of the training. Outside by itself"
+    return f"{words}: {'; '.join(outside)}." if outside else f"{words}."
 
 
 def format_learnt(found: Adaptation) -> str:

@@ -83,7 +83,7 @@ def describe_more_images(
     ]
     if not shares:
         return ""
-    name, aim = shares[0].sample, f"±{100 * half_width:g} % in each share"
+    name, aim = shares[0].sample, f"±{100 * half_width:g} percentage points in each share"
     if not all(np.isfinite(one.variance) for one in shares):
         return f"{name} has one image: add images to know how much they differ"
     numbers = [more_images(one, half_width) for one in shares]
