@@ -68,24 +68,12 @@ class RecordableEdit(Protocol):
 
 @dataclass(frozen=True)
 class ImageEdit:
-    """An edit of an image, described only as far as `Project.record` needs it.
-
-    Parameters
-    ----------
-    image : str
-        Name of the image.
-    kind : EditKind
-        What the edit changes.
-    author : str
-        Annotator who made the edit.
-    cluster_ids : frozenset of int, optional
-        Clusters that the edit may change; None: any.
-    """
+    """An edit of an image, described only as far as `Project.record` needs it."""
 
     image: str
     kind: EditKind
-    author: str
-    cluster_ids: frozenset[int] | None = None
+    author: str  # annotator who made the edit
+    cluster_ids: frozenset[int] | None = None  # clusters that the edit may change; None: any
 
 
 # ---- which of several labels of a cluster counts, and who disagrees with it
@@ -189,29 +177,18 @@ StoredEntry = tuple[SessionEntry, str, str]
 
 @dataclass(frozen=True, eq=False)
 class MergedEntries:
-    """What a merge has added to an image.
+    """What a merge has added to an image."""
 
-    Parameters
-    ----------
-    corrections, marks : sequence of int
-        Rows of both logs.
-    viewers : dict of str to str
-        Annotators who have viewed the image, and of whom this was not known, with the time.
-    withdrawn : dict of str to str or None
-        Annotators who have set the image as not reviewed, with the time of their review, or None
-        if it is reviewed at the time at which this is taken back.
-    labels : dict of int to tuple of str
-        Clusters whose label that counts is another one: the label before and after.
-    session : tuple, optional
-        What was entered of the session before and after, each with annotator and time; None if
-        that is the same.
-    """
-
-    corrections: Sequence[int] = ()
+    corrections: Sequence[int] = ()  # rows of this log, and of that of the marks
     marks: Sequence[int] = ()
+    # annotators who have viewed the image, and of whom this was not known → time
     viewers: Mapping[str, str] = field(default_factory=dict)
+    # annotators who have set the image as not reviewed → time of their review, or None if it is
+    # reviewed at the time at which this is taken back
     withdrawn: Mapping[str, str | None] = field(default_factory=dict)
+    # clusters whose label that counts is another one → the label before and after
     labels: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    # what was entered of the session before and after, each with annotator and time, if it differs
     session: tuple[StoredEntry, StoredEntry] | None = None
 
 

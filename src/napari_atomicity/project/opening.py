@@ -30,27 +30,13 @@ _COPY = re.compile(r"-(backup|copy)(-\d+)?$")
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """An open project, its contents, and notes for the user.
-
-    Parameters
-    ----------
-    project : Project
-        Open.
-    stored : dict of str to ProjectContents
-        What the project holds of each image, in order.
-    added : tuple of str
-        Names of new images.
-    notes : tuple of str
-        Sentences.
-    catalogue : TableCache
-        The cluster tables of all images as one.
-    """
+    """An open project, its contents, and notes for the user."""
 
     project: Project
-    stored: dict[str, ProjectContents]
-    added: tuple[str, ...]
-    notes: tuple[str, ...]
-    catalogue: TableCache
+    stored: dict[str, ProjectContents]  # what the project holds of each image, in order
+    added: tuple[str, ...]  # names of new images
+    notes: tuple[str, ...]  # sentences
+    catalogue: TableCache  # the cluster tables of all images as one
 
     def close(self) -> None:
         """Close the project."""
@@ -179,23 +165,7 @@ def survey(
 ) -> dict[str, ProjectContents]:
     """Read images of which the project knows only the path: content, calibration, thumbnail.
 
-    The error of an image that can't be read is stored.
-
-    Parameters
-    ----------
-    project : Project
-        The project.
-    names : iterable of str
-        Names of images.
-    progress : callable, optional
-        ``progress(done, total, message)``.
-    stop : callable, optional
-        ``stop() -> bool``.
-
-    Returns
-    -------
-    dict of str to ProjectContents
-        Of the images that could be read.
+    Returns those that could be read; the error of another is stored.
     """
     names = list(names)
     places = {image.name: image.path for image in project.images()}

@@ -17,19 +17,9 @@ _BITS = 10
 
 
 def distance_to_selection(places: np.ndarray, selected: np.ndarray) -> np.ndarray:
-    """Compute the distance of each cluster in the map from the mean of the selected clusters.
+    """Compute the distances (N,) from the mean of the selected clusters in the map.
 
-    Parameters
-    ----------
-    places : ndarray of shape (n_clusters, 2)
-        Positions in the map; NaN for clusters without a position.
-    selected : ndarray of bool, shape (n_clusters,)
-        The selected clusters.
-
-    Returns
-    -------
-    ndarray of shape (n_clusters,)
-        Distances in units of the map; all NaN if no selected cluster has a position.
+    Places (N, 2) and distances are NaN without a position, or without one of a selected cluster.
     """
     there = selected & np.isfinite(places).all(axis=1)
     if not there.any():
@@ -38,25 +28,10 @@ def distance_to_selection(places: np.ndarray, selected: np.ndarray) -> np.ndarra
 
 
 def hilbert_index(places: np.ndarray) -> np.ndarray:
-    """Compute the index of each cluster along a Hilbert curve through the map.
+    """Compute the indices (N,) of the places (N, 2) along a Hilbert curve through the map.
 
-    The Hilbert curve [1]_ keeps neighbourhoods together, and clusters with similar indices are
-    similar.
-
-    Parameters
-    ----------
-    places : ndarray of shape (n_clusters, 2)
-        Positions in the map; NaN for clusters without a position.
-
-    Returns
-    -------
-    ndarray of shape (n_clusters,)
-        Integers below 4¹⁰ as float; NaN for clusters without a position.
-
-    References
-    ----------
-    .. [1] D. Hilbert, "Über die stetige Abbildung einer Linie auf ein Flächenstück",
-       Mathematische Annalen 38, 459-460 (1891).
+    The curve (D. Hilbert, Mathematische Annalen 38, 459, 1891) keeps neighbourhoods together:
+    clusters with similar indices are similar. NaN without a position.
     """
     out = np.full(len(places), np.nan)
     there = np.isfinite(places).all(axis=1)
