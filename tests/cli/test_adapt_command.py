@@ -166,7 +166,7 @@ def test_pseudo_labels_by_diameter_state_their_ranges(adaptable, tmp_path, quick
     summary = json.loads(result.stdout)
     assert summary["pseudo_label_method"] == "diameter" and summary["min_probability"] == 0.9
     assert list(summary["diameter_ranges_nm"]) == ["Pt19", "Pt70"]
-    assert "whose class is right with at least 90%: Pt19 " in result.stderr
+    assert "whose class is right with at least 90 %: Pt19 " in result.stderr
     refused = atomicity(*command, "--pseudo-labels", "diameter", "--min-probability", "1")
     assert refused.exit_code == (2 if result.exit_code == 0 else 1)
     result = atomicity(
@@ -378,7 +378,9 @@ def test_the_outcome():
     good = replace(found, checks={"pseudo-labels left out": (0.97, 0.95)}, left_out=left_out)
     words = adaptation_text.format_verdict(good)
     assert words.startswith("No change needed: 97 of 100 pseudo-labels left out agree")
-    assert "too little; too late" in words
+    assert words.endswith("as it is. An adapted model is no better: too little; too late.")
+    unknown = adaptation_text.format_verdict(replace(good, unchecked=True))
+    assert unknown.endswith("as it is. Too little; too late.")
     assert adaptation_text.format_verdict(replace(good, accepted=True)).startswith("Accepted")
     poor = replace(good, checks={"pseudo-labels left out": (0.7, 0.6)})
     assert adaptation_text.format_verdict(poor).startswith("Rolled back")

@@ -203,7 +203,7 @@ def test_pseudo_labels_by_diameter_can_be_chosen(dock, viewer, analysed, press, 
     dock.pseudo_labels.setCurrentIndex(dock.pseudo_labels.findData("diameter"))
     press(dock, dock.button)
     assert dock.result.found.method == "diameter"
-    assert "whose class is right with at least 90%: Pt19 " in dock.learnt.text()
+    assert "whose class is right with at least 90 %: Pt19 " in dock.learnt.text()
 
 
 def test_what_came_of_it_is_in_sight_in_a_low_dock(

@@ -476,7 +476,7 @@ def test_the_image_says_that_it_is_on(marking, viewer, press):
     overlay = compat.text_overlay(viewer)
     assert overlay.visible and overlay.text.startswith("Marking atoms   4 atoms")
     click(viewer, *PLACES[0])
-    assert "atom 1: 90%" in overlay.text
+    assert "atom 1: 90 %" in overlay.text
     press(KEY.Key_U)
     assert "1 uncertain" in overlay.text
     # what is said of clusters does not get in between

@@ -525,8 +525,8 @@ def test_what_rolls_back_a_gain_on_corrections_is_said_with_its_limit():
     )
     assert format_verdict(found) == (
         "Rolled back, the model stays what it was: 15 of 15 corrections left out would be met "
-        "instead of 6 of 15, but of the clusters of the training, 90.0% would be right instead of "
-        "94.0%, a loss of 4.0 percentage points where 1.0 may be lost (the smallest gain decides "
+        "instead of 6 of 15, but of the clusters of the training, 90.0 % would be right instead of "
+        "94.0 %, a loss of 4.0 percentage points where 1.0 may be lost (the smallest gain decides "
         "that: 0.0 points, of pseudo-labels left out). The corrected labels count in the ratios as "
         "they are. Correct more labels and adapt again, or train a model on them (Train)."
     )
@@ -571,7 +571,7 @@ def test_who_has_corrected_labels_is_not_told_to_correct_them(model):
     words = format_verdict(result)
     assert words.startswith("No change needed: ") and "adapt again" not in words
     assert "labels 86 of 90 unambiguous clusters as expected and misses 4 (4 of 90" in words
-    assert "not clearly fewer than 90% agree" in words and "count in the ratios" in words
+    assert "not clearly fewer than 90 % agree" in words and "count in the ratios" in words
 
 
 def test_corrections_of_a_network_that_labels_most_clusters_are_learnt(model):

@@ -158,8 +158,8 @@ def find_reason_to_keep(p: np.ndarray, target: Target) -> str:
     return (
         f"{words} and misses {(known & ~agrees).sum()} ({(corrected & ~agrees).sum()} of "
         f"{corrected.sum()} corrected ones); that is good, because not clearly fewer than "
-        f"{GOOD_AGREEMENT:.0%} agree, {no_evidence}: the corrected labels count in the ratios as "
-        "they are"
+        f"{100 * GOOD_AGREEMENT:.0f} % agree, {no_evidence}: the corrected labels count in the "
+        "ratios as they are"
     )
 
 
@@ -231,11 +231,12 @@ def find_objections(
     allowed = max(settings.worst_forgetting, gain - GAIN_MARGIN)
     if before - after > allowed:
         out.append(
-            f"of the clusters of the training, {after:.1%} would be right instead of {before:.1%}, "
-            f"a loss of {100 * (before - after):.1f} percentage points where {100 * allowed:.1f} "
-            f"may be lost (the smallest gain decides that: {100 * gain:.1f} points, of {what})"
+            f"of the clusters of the training, {100 * after:.1f} % would be right instead of "
+            f"{100 * before:.1f} %, a loss of {100 * (before - after):.1f} percentage points where "
+            f"{100 * allowed:.1f} may be lost (the smallest gain decides that: {100 * gain:.1f} points, "
+            f"of {what})"
         )
     before, after = checks["largest share of a class"]
     if after > max(0.9, before + 0.2):
-        out.append(f"{after:.0%} of the clusters would be given one class")
+        out.append(f"{100 * after:.0f} % of the clusters would be given one class")
     return tuple(out)

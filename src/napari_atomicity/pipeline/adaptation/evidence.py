@@ -96,7 +96,9 @@ class IntensityJudge:
 
 def describe_estimate(before: float, after: float) -> str:
     """State the expected shares of right labels, which no known label has confirmed."""
-    right = describe_change(f"{before:.0%}", f"{after:.0%}", "of the labels would be right")
+    right = describe_change(
+        f"{100 * before:.0f} %", f"{100 * after:.0f} %", "of the labels would be right"
+    )
     return f"{right}, an estimate from the intensities"
 
 

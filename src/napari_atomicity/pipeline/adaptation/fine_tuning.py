@@ -182,7 +182,8 @@ class _Adapter:
             found = compute_checks(p_new, self.target, replayed, self.tensors, split)
             checks = {name: (at_first[name], found[name]) for name in found}
             evidence = self._compare(p.argmax(axis=1), p_new.argmax(axis=1))
-            checks[BY_INTENSITY] = (evidence.before, evidence.after)
+            if evidence.judged:
+                checks[BY_INTENSITY] = (evidence.before, evidence.after)
             doubt = find_doubt(evidence, self.settings, checks, self.left_out[CORRECTIONS])
             gain = evidence.after - evidence.before
             reasons = find_objections(checks, self.settings, self.left_out, gain)
@@ -322,7 +323,7 @@ def _improvements(
     for name in (name for name, n in left_out.items() if n):
         before, after = (count_met(name, share, left_out) for share in checks[name])
         reasons.append(describe_change(before, after, f"{name} agree"))
-    if np.isfinite(checks[BY_INTENSITY]).all():
+    if BY_INTENSITY in checks:
         reasons.append(describe_estimate(*checks[BY_INTENSITY]))
     first, last = checks["surprise (-ln p)"]
     # Of the labels left out only: the mean confidence of all clusters may decrease.

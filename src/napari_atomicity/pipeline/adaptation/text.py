@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ...core.tables.cluster_table import ALL, class_confidence
-from ...core.text import pluralise
+from ...core.text import pluralise, sentence
 from ...io.tables import concatenate
 from ...models.analysis import Analysis, limits_of
 from ...statistics.ratios.ratios import class_ratios
@@ -108,7 +108,7 @@ def format_ranges(found: Adaptation) -> str:
         if ranges
     ]
     return (
-        f"Diameters whose class is right with at least {found.min_probability:.0%}: "
+        f"Diameters whose class is right with at least {100 * found.min_probability:.0f} %: "
         f"{', '.join(parts) or 'none'}."
     )
 
@@ -145,16 +145,15 @@ def format_verdict(found: Adaptation) -> str:
         differ = found.shift is not None and found.shift.found
         more = "The conditions differ, but most labels that can be checked are right."
         return f"No change needed: {'; '.join(found.reasons)}.{f' {more}' if differ else ''}"
+    reasons = "; ".join(found.reasons)
     before = {name: found.checks[name][0] for name, n in found.left_out.items() if n}
     if not found.accepted and before and min(before.values()) >= GOOD_AGREEMENT:
         agree = " and ".join(
             f"{count_met(name, share, found.left_out)} {name}" for name, share in before.items()
         )
-        return (
-            f"No change needed: {agree} agree with the model as it is. An adapted model is no "
-            f"better: {'; '.join(found.reasons)}."
-        )
-    reasons = "; ".join(found.reasons)
+        no_better = "" if found.unchecked else "an adapted model is no better: "
+        why = sentence(no_better + reasons)
+        return f"No change needed: {agree} agree with the model as it is. {why}"
     if found.accepted:
         words = "Accepted, although it could not be checked" if found.unchecked else "Accepted"
         return f"{words}: {reasons}."

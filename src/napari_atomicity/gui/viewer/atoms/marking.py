@@ -335,7 +335,7 @@ def _format_selected(rows: pd.DataFrame) -> str:
     if len(rows) > 1:
         return f"{len(rows)} selected"
     row = rows.iloc[0]
-    origin = "by a person" if row["origin"] == PERSON else f"{row['confidence']:.0%}"
+    origin = "by a person" if row["origin"] == PERSON else f"{100 * row['confidence']:.0f} %"
     return f"atom {row['number']}: {origin}{', uncertain' if row['uncertain'] else ''}"
 
 

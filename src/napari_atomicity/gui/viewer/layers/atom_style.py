@@ -110,7 +110,9 @@ def legend(table: pd.DataFrame, colour_by: str) -> list[tuple[str, str]]:
     """Return text and colour, ``#rrggbb``, of the entries of the legend."""
     if colour_by == CONFIDENCE:
         manual = (table["origin"] == PERSON).any()
-        steps = [(f"{p:.0%}", to_hex(_by_confidence(np.array([p]))[0])) for p in (0.2, 0.6, 1.0)]
+        steps = [
+            (f"{100 * p:.0f} %", to_hex(_by_confidence(np.array([p]))[0])) for p in (0.2, 0.6, 1.0)
+        ]
         return [*steps, *([("marked by a person", _MANUAL_COLOUR)] if manual else [])]
     names, values = _names(table, colour_by)
     there = set(values)
