@@ -533,6 +533,16 @@ def test_it_is_said_whether_the_session_fits_the_classes(
     differs = "Conditions differ from the training"
     qtbot.waitUntil(lambda: opened.answer.text().startswith(differs if fits else said))
     opened.state.history.undo()
+    # An image whose own scale is doubtful does not fit for that, whatever the others say.
+    for doubtful, words in (
+        ({"certainty_of_scale": 0.3}, "The intensity scale is uncertain"),
+        ({"session": session | {"unlike_the_others": 0.9}}, "The intensity scale is unlike"),
+    ):
+        of_image = replace(analysis, parameters={**analysis.parameters, **doubtful})
+        opened.state.clusters.set_analysis(of_image)
+        qtbot.waitUntil(lambda words=words: opened.answer.text().startswith(words))
+        assert "#009e73" not in opened.answer.styleSheet()
+    opened.state.clusters.set_analysis(analysis)
     opened.state.current = "b.tif"
     qtbot.waitUntil(opened.answer.isHidden)
     # Labels of two models come first.

@@ -32,9 +32,9 @@ from ...state.window_state import WindowState
 from ...statistics.ratios.ratio_notes import (
     AGREES,
     SEPARATOR,
-    UNLIKE_OTHERS,
+    ImageLimits,
     conditions_note,
-    is_unlike_others,
+    image_notes,
     model_notes,
     name_sessions,
     session_doubts,
@@ -100,16 +100,16 @@ def session_of_image(state: WindowState, image: str | None) -> dict[str, Any]:
 def doubts_of_image(state: WindowState, image: str | None) -> str:
     """Return why the labels of an image are doubtful, whatever its session says; "" if nothing is.
 
-    Different models may have labelled its session, its scale may be unlike that of the others, or
-    it differs from the training, where the session does not say what is wrong.
+    Different models may have labelled its session, its scale may be uncertain or unlike that of the
+    others, or it differs from the training, where the session does not say what is wrong.
     """
     if image is None or image not in state.images:
         return ""
     found = map(state.analysis, state.sessions.session_of(image).images)
     doubts = model_notes([a.model_id for a in found if a is not None and a.model_id])
     analysis, session = state.analysis(image), session_of_image(state, image)
-    if is_unlike_others(session):
-        doubts = [*doubts, UNLIKE_OTHERS.format("")]
+    if analysis is not None:
+        doubts += image_notes([ImageLimits.from_parameters(analysis.parameters)])
     differs = analysis is not None and bool(images_that_differ(analysis.table))
     if analysis is not None and differs and not session_doubts(session):
         doubts = [*doubts, conditions_note(analysis.parameters.get("changed_settings", ()))]

@@ -52,10 +52,6 @@ SEPARATOR = "; "
 """Between the reasons of a note."""
 UNLIKE = 0.5
 """Probability from which on the scale of an image is reported as unlike that of the others."""
-UNLIKE_OTHERS = (
-    "the intensity scale is unlike that of the other images of the session{}: all labels of an "
-    "image may be wrong together"
-)
 FITS, CANNOT_TELL, DOES_NOT_FIT = "fits", "cannot tell", "does not fit"
 """Whether the sizes of a session are those of the classes: the answers of a session's record."""
 MAX_EXCESS = 4.0
@@ -197,7 +193,7 @@ def ratio_notes(
     elif 2 * few > len(n_clusters):
         images = pluralise(len(n_clusters), "image")
         reasons.append(f"few clusters in {few} of {images}: their intensity scales are uncertain")
-    reasons += _image_notes(limits)
+    reasons += image_notes(limits)
     for name in dict.fromkeys(image.labels_from for image in limits):
         if name != COMBINATION:
             reasons.append(
@@ -213,7 +209,7 @@ def ratio_notes(
     return reasons
 
 
-def _image_notes(limits: Sequence[ImageLimits]) -> list[str]:
+def image_notes(limits: Sequence[ImageLimits]) -> list[str]:
     """Return what limits the labels of images, and of how many."""
     reasons = []
     for text, concerned in (
@@ -222,7 +218,8 @@ def _image_notes(limits: Sequence[ImageLimits]) -> list[str]:
             sum(image.scale_is_uncertain for image in limits),
         ),
         (
-            UNLIKE_OTHERS,
+            "the intensity scale is unlike that of the other images of the session{}: all labels "
+            "of an image may be wrong together",
             sum(image.is_unlike for image in limits),
         ),
         (
