@@ -94,7 +94,7 @@ def test_folders_are_compared_with_figure_sentences_table_and_plan(part, qtbot):
     assert share[2].startswith("+") and "pp" in share[2] and float(share[3]) < 0.05
     text = part.words.toPlainText()
     assert "share of Pt19" in text and "in spent" in text and "percentage points" in text
-    assert "images of fresh for ±5 %" in part.plans.text()
+    assert "images of fresh for ±5 percentage points" in part.plans.text()
 
 
 def test_a_section_that_is_opened_comes_into_sight(viewer, state, qtbot):
