@@ -75,6 +75,8 @@ def test_what_can_t_be_is_refused():
         with pytest.raises(AtomicityError, match=r"point y -?\d+ px, x \d+ px is outside"):
             measure_at(micrograph, 0, *place)
     assert len(measure_at(micrograph, 0, 299, 1).table) == 1
+    with pytest.raises(AtomicityError, match="no frame 3: it has 1 frame"):
+        measure_at(micrograph, 3, 150, 150)
 
 
 def test_nothing_is_measured_on_bare_support():

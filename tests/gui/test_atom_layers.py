@@ -270,6 +270,13 @@ def test_atoms_of_a_stack_lie_on_their_frames(viewer):
     new = table(binding).loc[[6, 7]]
     assert new["frame"].tolist() == [1, 1]
     np.testing.assert_allclose(new.loc[7, ["y_px", "x_px"]].astype(float), PLACES[0], atol=0.1)
+    # Another layer may have more frames; there is nothing to mark on them.
+    viewer.add_image(np.zeros((9, 4, 4)), name="longer")
+    viewer.dims.set_current_step(0, 5)
+    viewer.layers.selection.active = layer
+    click(viewer, 80, 80, ALT)
+    layer.add([5.0, 80.0, 80.0])  # napari's own tool
+    assert len(table(binding)) == 6 and consistent(binding)
 
 
 def test_ten_thousand_atoms_are_drawn(viewer):

@@ -390,19 +390,22 @@ def test_an_image_that_cannot_be_read_leaves_an_empty_canvas(opened, viewer, set
         np.testing.assert_array_equal(np.asarray(micrograph.data), pixels)
 
 
+def write_film(path: Path, n_frames: int) -> str:
+    pixels = np.stack([blobs(4 + i) for i in range(n_frames)]).astype(np.uint16)
+    resolution, axes = (1 / PIXEL_NM, 1 / PIXEL_NM), {"unit": "nm", "axes": "TYX"}
+    tifffile.imwrite(path, pixels, imagej=True, resolution=resolution, metadata=axes)
+    return path.name
+
+
 @pytest.fixture
 def film(morning):
     """A stack beside the images."""
-    pixels = np.stack([blobs(seed) for seed in (4, 5)]).astype(np.uint16)
-    per_nm = 1 / PIXEL_NM
-    tifffile.imwrite(
-        morning / "film.tif",
-        pixels,
-        imagej=True,
-        resolution=(per_nm, per_nm),
-        metadata={"unit": "nm", "axes": "TYX"},
-    )
-    return "film.tif"
+    return write_film(morning / "film.tif", 2)
+
+
+@pytest.fixture
+def longer_film(morning):
+    return write_film(morning / "longer.tif", 4)
 
 
 def test_between_images_and_stacks_all_docks_follow(film, opened, viewer, settle):
@@ -416,6 +419,18 @@ def test_between_images_and_stacks_all_docks_follow(film, opened, viewer, settle
         assert opened.list.currentIndex().row() == opened.model.row_of(name)
         updated(movie)
         assert (movie.message.text() == NOT_ANALYSED) is (name == film)
+
+
+def test_the_slider_has_the_frames_of_the_shown_stack(film, longer_film, opened, viewer, settle):
+    """Also if layers that are not visible had more frames before."""
+    state = opened.state
+    for name in (longer_film, film):
+        state.clusters.set_analysis(analyse_image(state.micrograph(name)))
+    for name, n_frames in ((longer_film, 4), (film, 2), (longer_film, 4)):
+        click_row(opened, opened.model.row_of(name))
+        settle(viewer)
+        assert any(not layer.visible for layer in viewer.layers)
+        assert viewer.dims.nsteps[0] == n_frames
 
 
 def test_choosing_another_image_ends_the_selection_in_the_image_before(opened, viewer, settle):

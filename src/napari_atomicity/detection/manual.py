@@ -15,6 +15,7 @@ from skimage.morphology import convex_hull_image
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
 from ..core.tables import cluster_table as tables
+from ..core.text import pluralise
 from .clusters import (
     Detection,
     check_resolution,
@@ -79,6 +80,9 @@ def _surroundings(
             f"the point y {centre[0]:.0f} px, x {centre[1]:.0f} px is outside the image",
             micrograph.name,
         )
+    if not 0 <= frame < micrograph.n_frames:
+        n = pluralise(micrograph.n_frames, "frame")
+        raise AtomicityError(f"there is no frame {frame}: it has {n}", micrograph.name)
     half = int(np.ceil(max(BACKGROUND_WINDOW_NM, 4 * settings.diameter_max_nm) / pixel_size_nm))
     top, left = max(0, y - half), max(0, x - half)
     crop = np.asarray(micrograph.frame(frame)[top : y + half + 1, left : x + half + 1], np.float32)

@@ -149,20 +149,17 @@ class AtomPoints(PointsDisplay):
 
     def _add(self, image: str, places: np.ndarray) -> None:
         """Add atoms of napari's own tool that are inside the image."""
-        shape = self._state.micrograph(image).shape_px
-        inside = [place for place in places if contains(shape, *place[-2:])]
+        found = [
+            (round(float(place[0])) if len(place) == 3 else 0, float(place[-2]), float(place[-1]))
+            for place in places
+        ]
+        micrograph = self._state.micrograph(image)
+        inside = [place for place in found if contains(micrograph, *place)]
         if len(inside) < len(places):
             self._canvas.show_message(OUTSIDE_IMAGE)
         if not inside:
             return self.show(image)
-        frames = [round(float(place[0])) if len(place) == 3 else 0 for place in inside]
-        added = self._state.atoms.add(
-            image,
-            [
-                self.measure(image, frame, float(place[-2]), float(place[-1]))
-                for frame, place in zip(frames, inside, strict=True)
-            ],
-        )
+        added = self._state.atoms.add(image, [self.measure(image, *place) for place in inside])
         self._state.atoms.select((image, i) for i in added)
 
     def _take_moved(self, image: str, layer: Points) -> None:

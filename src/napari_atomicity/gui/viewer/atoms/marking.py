@@ -185,11 +185,11 @@ class Marking(KeyMode, EditActions):
         if image is None:
             return
         frame, y, x = pixel_at(self._canvas.source_layer(image), world)
-        pixels = self._canvas.frame(image, frame)
-        if not contains(pixels.shape, y, x):
+        micrograph, pixels = self._state.micrograph(image), self._canvas.frame(image, frame)
+        if not contains(micrograph, frame, y, x):
             self._canvas.show_message(OUTSIDE_IMAGE)
             return
-        size_nm = self._state.micrograph(image).calibrated()
+        size_nm = micrograph.calibrated()
         atoms = self._state.atoms
         spot = None if exactly else snap_to_spot(pixels, y, x, size_nm)
         # The spot of another atom is not meant: this one lies next to it.

@@ -15,13 +15,16 @@ from matplotlib.colors import to_hex, to_rgb
 from ....atoms.finding.localisation import SIGMA_NM
 from ....atoms.table import PERSON
 from ....core import palette
+from ....core.micrograph import Micrograph
 from ....statistics.points.atom_groups import KINDS, kind_of
 
 
 # ---- places of the scene and pixels of an image
-def contains(shape: tuple[int, ...], y: float, x: float) -> bool:
-    """Return whether an image (Y, X) has a pixel at a place."""
-    return -0.5 <= y < shape[0] - 0.5 and -0.5 <= x < shape[1] - 0.5
+def contains(micrograph: Micrograph, frame: int, y: float, x: float) -> bool:
+    """Return whether an image has a pixel at a place; a slider may have more frames than it."""
+    height, width = micrograph.shape_px
+    is_inside = -0.5 <= y < height - 0.5 and -0.5 <= x < width - 0.5
+    return is_inside and 0 <= frame < micrograph.n_frames
 
 
 def pixel_at(layer: Any, world: Any) -> tuple[int, float, float]:

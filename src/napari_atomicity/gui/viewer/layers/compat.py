@@ -115,6 +115,16 @@ def hide_selection_markers(viewer: Any, layer: Any) -> None:
         visual.node.selection_markers.visible = False
 
 
+def renew_extent_of_hidden(event: Any) -> None:
+    """Let napari measure a layer that is not visible after its data or its place have changed.
+
+    It keeps the extent of before, and the slider of the frames with it: frames of an image that was
+    shown before would seem to be those of the next one.
+    """
+    if not event.source.visible:
+        event.source._clear_extent()  # refresh(force=True) ignores such a layer
+
+
 def drop_colours_of_removed_shapes(event: Any) -> None:
     """Remove the colours of shapes that napari has removed at an event of their data.
 

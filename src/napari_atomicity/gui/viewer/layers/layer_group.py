@@ -208,6 +208,8 @@ class LayerGroup:
         below = [self.source, *lower]
         index = max((layers.index(x) for x in below if x in layers), default=-1) + 1
         self._layers[role["kind"]] = weakref.ref(layer)
+        for changed in ("data", "scale", "translate"):
+            layer.events[changed].connect(compat.renew_extent_of_hidden)
         if self._visible_before is not None and layer.visible:
             layer.visible = False
             self._visible_before.append(weakref.ref(layer))
