@@ -319,6 +319,17 @@ def test_the_width_of_the_spots_proposes_a_pixel_size(viewer, dock, settled):
     assert not dock.pixel_size.isVisible()
 
 
+def test_the_proposal_counts_for_all_images_at_once(viewer, dock, settled):
+    layer = show_image(viewer, "plain", scale=(1, 1), units=("pixel", "pixel"))
+    dock.binding.canvas.ensure_image(layer)  # as an image of a project
+    settled()
+    click(dock.pixel_size.use_button)
+    size_nm = dock.state.micrograph("plain").pixel_size_nm
+    assert size_nm == pytest.approx(dock.image_form.pixel_size.value()) and size_nm > 0
+    dock.binding.edits.undo()
+    assert dock.state.micrograph("plain").pixel_size_nm is None
+
+
 def test_without_spots_nothing_is_proposed(viewer, dock, settled):
     flat = np.random.default_rng(0).normal(0, 1, (64, 64)).astype(np.float32)
     viewer.add_image(flat, name="flat")

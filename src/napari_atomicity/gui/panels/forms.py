@@ -270,7 +270,7 @@ class ImageForm(QWidget):
         """What to know about image and pixel size; docks show it below their main button."""
         self.ruler = Ruler(binding, self.pixel_size, spin_box(0.0, 1e6, 0.0, 3, " nm"))
         self.ruler.button.clicked.connect(self._draw)
-        self.ruler.measured.connect(self._on_measured)
+        self.ruler.measured.connect(self.enter)
         self.form = form = new_form()
         labelled(form, "Image", self.images, "The layer that holds the micrograph.")
         tooltip = (
@@ -324,7 +324,8 @@ class ImageForm(QWidget):
             self._typed[self.images.layer] = size_nm
         self._on_image()
 
-    def _on_measured(self, size_nm: float) -> None:
+    def enter(self, size_nm: float) -> None:
+        """Set the pixel size as if a person had typed it."""
         self.pixel_size.setValue(size_nm)
         self._store()
 

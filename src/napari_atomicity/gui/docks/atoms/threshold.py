@@ -118,7 +118,7 @@ class PixelSizePart(QWidget):
 
     def _use(self) -> None:
         if self.proposal is not None:
-            self._form.pixel_size.setValue(round(self.proposal.value_nm, 4))
+            self._form.enter(round(self.proposal.value_nm, 4))
 
 
 STEPS = 1000
