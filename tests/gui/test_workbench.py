@@ -250,9 +250,9 @@ def test_drawing_ends_with_the_workspace_whose_buttons_began_it(window, model, q
     assert "a region to exclude" in compat.text_overlay(viewer).text
     qtbot.mouseClick(switch_of(viewer).buttons["Atoms"], Qt.MouseButton.LeftButton)
     assert regions.mode == "pan_zoom" and regions is not viewer.layers.selection.active
-    binding.atoms.marking = True
+    binding.atoms.marking = binding.atoms.magnifier = True
     qtbot.mouseClick(switch_of(viewer).buttons["Clusters"], Qt.MouseButton.LeftButton)
-    assert not binding.atoms.marking
+    assert not binding.atoms.marking and not binding.atoms.magnifier
     # Or with the dock that has the button; behind a tab, and while it begins to float, it goes on.
     qtbot.mouseClick(switch_of(viewer).buttons["Atoms"], Qt.MouseButton.LeftButton)
     atoms = open_docks(viewer)["Atoms"]

@@ -243,10 +243,10 @@ class Binding:
         return True
 
     def stop_drawing(self) -> None:
-        """Stop to draw regions, support or vacuum, and to mark atoms."""
+        """Stop to draw regions, support or vacuum, and to mark atoms; hide the magnifier."""
         self._regions.stop()
         self.atoms.stop_drawing()
-        self.atoms.marking = False
+        self.atoms.marking = self.atoms.magnifier = False
 
     # ---- selection and display
     def select_at(self, world: Any, extend: bool = False) -> None:
