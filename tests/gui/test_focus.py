@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from every_dock import all_docks
+from napari._qt.dialogs.qt_notification import NapariQtNotification
+from napari.utils import notifications
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QTableView, QWidget
 from synthetic import made_up
 
+from napari_atomicity.gui.controls import questions
 from napari_atomicity.gui.controls.forms import CollapsibleSection
 from napari_atomicity.gui.controls.shortcuts import FocusRing
 from napari_atomicity.gui.docks.analyse import Analyse
@@ -86,3 +90,27 @@ def test_a_button_that_is_disabled_while_it_works_gives_the_focus_to_the_canvas(
     QTest.keyClick(dock.button, Qt.Key.Key_Space)
     settle(viewer)
     assert QApplication.focusWidget() is viewer.window._qt_viewer.canvas.native
+
+
+@pytest.mark.parametrize("show", [questions.show_info, notifications.show_info])
+def test_a_message_that_closes_leaves_the_keys_in_the_field(
+    viewer, model, settle, qtbot, monkeypatch, show
+):
+    """napari gives the focus to the canvas, where the next digit would label clusters."""
+    monkeypatch.setattr(questions, "SHOWN_MS", 200)
+    monkeypatch.setattr(NapariQtNotification, "DISMISS_AFTER", 200)
+    monkeypatch.setattr(questions.QCursor, "pos", lambda: QPoint(-1, -1))  # not over it
+    table = show_dock(viewer, "Table")
+    settle(viewer)
+    QApplication.setActiveWindow(viewer.window._qt_window)
+    before, typed = set(NapariQtNotification._instances), table.filter_line
+    typed.setFocus()
+    show("Copied: 3 rows")
+    (shown,) = set(NapariQtNotification._instances) - before
+    QTest.keyClicks(typed, "confi")
+    qtbot.waitUntil(lambda: shown not in NapariQtNotification._instances)
+    assert QApplication.focusWidget() is typed
+    canvas = viewer.window._qt_viewer.canvas.native
+    assert canvas.focusProxy() is None
+    canvas.setFocus()
+    assert QApplication.focusWidget() is canvas

@@ -5,13 +5,13 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any, ClassVar
 
 from napari._qt.dialogs.qt_notification import NapariQtNotification
 from napari.utils import notifications
 from qtpy.compat import isalive
-from qtpy.QtCore import QEvent, QObject, QTimer
+from qtpy.QtCore import QEvent, QObject, QThread, QTimer
 from qtpy.QtGui import QCursor
 from qtpy.QtWidgets import (
     QApplication,
@@ -167,6 +167,40 @@ def _show(show: Callable[[str], None], message: str, shown_ms: int) -> None:
         if shown.sizeHint().height() > shown.height():
             shown.expand()
         QTimer.singleShot(shown_ms, partial(_close, shown, shown_ms))
+
+
+@cache
+def keep_focus_when_messages_close() -> None:
+    """Leave the keyboard focus where it is when a message closes, of this package or of others.
+
+    napari gives it to the canvas. Whoever was typing in a field would go on with keys that label or
+    delete clusters.
+    """
+    notifications.notification_manager.notification_ready.connect(_on_message)
+
+
+def _on_message(_: object) -> None:
+    application = QApplication.instance()
+    if application is not None and QThread.currentThread() is application.thread():
+        QTimer.singleShot(0, _keep_focus_of_all)  # this function may be called before napari's
+
+
+def _keep_focus_of_all() -> None:
+    for shown in NapariQtNotification._instances:
+        if "close" not in vars(shown):
+            shown.close = partial(_close_in_place, shown, shown.close)
+
+
+def _close_in_place(shown: NapariQtNotification, close: Callable[[], None]) -> None:
+    """Close a message whose parent, the canvas, passes the focus on to where it is already."""
+    canvas, focus = shown.parent(), QApplication.focusWidget()
+    if canvas is None or focus in (None, canvas) or shown.isAncestorOf(focus):
+        close()
+    else:
+        before = canvas.focusProxy()
+        canvas.setFocusProxy(focus)
+        close()
+        canvas.setFocusProxy(before)
 
 
 def _close(shown: NapariQtNotification, again_ms: int) -> None:

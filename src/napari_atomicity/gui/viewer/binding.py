@@ -17,7 +17,7 @@ from ...core.tables.cluster_table import Key
 from ...models.analysis import Analysis
 from ...state.window_state import WindowState
 from .. import tasks
-from ..controls.questions import show_info
+from ..controls.questions import keep_focus_when_messages_close, show_info
 from ..controls.refresher import ChangeSignal, Refresher, StepRunner
 from ..controls.settings import ANNOTATOR, ATOM_MODEL, MODEL, settings
 from .atoms.atoms import AtomView
@@ -151,6 +151,7 @@ class Binding:
 
     def __init__(self, viewer: Any) -> None:
         compat.import_soon()
+        keep_focus_when_messages_close()
         self.state = state = WindowState()
         state.annotator = str(settings().value(ANNOTATOR) or "")
         self.canvas = canvas = Canvas(viewer, state)
