@@ -307,6 +307,14 @@ def test_a_given_pixel_size_overrides(path):
     assert read.pixel_size_nm == PIXEL_NM
     assert read.metadata["calibration"] == "given"
     assert read.metadata["pixel_size_nm_in_file"] == pytest.approx(0.1)
+    # What a person enters later is not of the file either; what agrees with it is.
+    of_file = load(path)
+    assert of_file.origin_of_pixel_size == "ImageJ unit (nm)"
+    assert of_file.with_pixel_size(0.11).origin_of_pixel_size == "given"
+    assert of_file.with_pixel_size(0.11).with_pixel_size(0.1).origin_of_pixel_size != "given"
+    write(path)
+    assert load(path).origin_of_pixel_size == "none"
+    assert load(path).with_pixel_size(0.11).origin_of_pixel_size == "given"
 
 
 def test_a_pixel_size_that_is_not_plausible_can_be_overridden(path):

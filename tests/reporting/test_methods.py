@@ -23,7 +23,7 @@ def record(*settings, failed=0, **more):
     done = [
         Outcome(
             f"{i}.tif", "x", "done", pixel_size_nm=0.03 + 0.01 * i,
-            parameters={"detection": asdict(s)} if s else {},
+            parameters={"detection": asdict(s)} if s else {}, calibration="none" if i else "given",
         )
         for i, s in enumerate(settings)
     ]  # fmt: skip
@@ -47,7 +47,10 @@ def test_settings_are_told_as_used(table):
     usual, other = DetectionSettings(), DetectionSettings(threshold=4.5, split_touching=False)
     text, _ = told(record(usual, usual, other, failed=2), table)
     assert "3 images with 30 clusters were analysed with napari-atomicity" in text
-    assert "pixel size was 0.03 to 0.05 nm" in text and "2 further images could not be" in text
+    assert (
+        "was 0.03 to 0.05 nm, for 1 of 3 entered by a person." in text
+        and "2 further images could not be" in text
+    )
     assert "for diameters of 0.6 to 3.2 nm, at a threshold of 6 times the local noise" in text
     assert "split where the saddle is below 0.9 times the lower peak" in text
     assert "(in 2 of 3 images)" in text

@@ -210,6 +210,16 @@ def test_many_clusters_of_no_class_are_noted(n_unknown, noted):
     assert ("60 of 100 clusters belong to no class of the model" in note) == noted
 
 
+def test_images_of_known_samples_among_others_are_noted():
+    known, other = (
+        ImageLimits.from_parameters({"session": {"known_sample": sample}})
+        for sample in ({"composition": {"Pt41": 1.0}, "used": True}, {})
+    )
+    (note,) = ratio_notes([50, 50, 50], [known, other, other])
+    assert note.startswith("known samples in 1 of 3 images are counted with the others")
+    assert not ratio_notes([50], [known]) and not ratio_notes([50, 50], [known, known])
+
+
 def test_an_image_without_clusters_has_no_note():
     assert ratio_notes([0]) == ratio_notes([30]) == ratio_notes([]) == []
     assert ratio_notes([9]) == ratio_notes([4, 4, 0]) == [FEW_CLUSTERS]

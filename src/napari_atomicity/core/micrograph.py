@@ -17,6 +17,10 @@ MIN_PIXEL_NM = 1e-4
 MAX_PIXEL_NM = 1e4
 LARGE_PIXELS = 1 << 26
 """Data with more pixels than this (256 MiB in float32) are not loaded into memory."""
+GIVEN = "given"
+"""Origin of a pixel size that a person has entered."""
+IN_FILE = "pixel_size_nm_in_file"
+"""Key of the metadata: pixel size in nm that the file gives."""
 MISSING_SHARE = "missing_share"
 """Key of ``Micrograph.metadata``: share of the image that its file does not store, read as 0."""
 _STRIP_PIXELS = 1 << 24
@@ -162,6 +166,19 @@ class Micrograph:
         rows = max(1, _STRIP_PIXELS // (multiple * width)) * multiple
         for top in range(0, height, rows):
             yield np.asarray(view[top : min(top + rows, height), :])
+
+    @property
+    def origin_of_pixel_size(self) -> str | None:
+        """Where the pixel size comes from: `GIVEN` if a person has entered another than the file's.
+
+        The metadata name the origin in the file, or what was given as it was read.
+        """
+        size_nm, in_file_nm = self.pixel_size_nm, self.metadata.get(IN_FILE)
+        origin = self.metadata.get("calibration")
+        if size_nm is None:
+            return origin
+        differs = in_file_nm is not None and not math.isclose(size_nm, in_file_nm, rel_tol=1e-4)
+        return GIVEN if differs or origin == "none" else origin
 
     def with_pixel_size(self, pixel_size_nm: float | None) -> Micrograph:
         """Return the image with this pixel size."""

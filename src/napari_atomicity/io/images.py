@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ..core.errors import AtomicityError, Cancelled, ReadError, UnsuitableImageError, reason_of
-from ..core.micrograph import Micrograph
+from ..core.micrograph import GIVEN, IN_FILE, Micrograph
 from .files import check_files_in, is_result, is_result_folder, regular_file
 from .readers import lazy, microscope, plain_formats as plain
 from .readers.arrays import micrograph_of
@@ -487,10 +487,10 @@ def _micrograph(
     # Also checked for a given pixel size: diffraction patterns and non-square pixels are errors.
     found_nm = pixel_size_of(recording.y, recording.x)
     metadata = dict(recording.metadata)
+    if found_nm is not None:
+        metadata[IN_FILE] = found_nm
     if given_nm is not None:
-        metadata["calibration"] = "given"
-        if found_nm is not None:
-            metadata["pixel_size_nm_in_file"] = found_nm
+        metadata["calibration"] = GIVEN
     else:
         metadata["calibration"] = "none" if found_nm is None else recording.calibration
         metadata |= scale_without_unit(recording.x)

@@ -115,7 +115,7 @@ def micrograph_fields(micrograph: Micrograph) -> dict[str, Any]:
     return {
         "sha256": micrograph.sha256,
         "pixel_size_nm": micrograph.pixel_size_nm,
-        "calibration": micrograph.metadata.get("calibration"),
+        "calibration": micrograph.origin_of_pixel_size,
         "instrument": instrument_settings(micrograph.metadata),
     }
 

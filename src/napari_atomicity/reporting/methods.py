@@ -15,6 +15,7 @@ import pandas as pd
 
 from .._version import __version__
 from ..core.acquisition_session import format_composition
+from ..core.micrograph import GIVEN
 from ..core.tables.cluster_table import AGGREGATE, ALL, UNKNOWN
 from ..core.text import pluralise
 from ..models.embedding import MIN_DIST, NEIGHBOURS
@@ -112,7 +113,9 @@ def _images(
     )
     sizes = [i["pixel_size_nm"] for i in done if i.get("pixel_size_nm")]
     if sizes:
-        text += f" The pixel size was {_span(sizes, '{:.4g}')} nm."
+        n_given = sum(i.get("calibration") == GIVEN for i in done)
+        given = f", for {n_given} of {len(done)} entered by a person" if n_given else ""
+        text += f" The pixel size was {_span(sizes, '{:.4g}')} nm{given}."
     failed = record["images_failed"]
     if failed:
         text += f" {pluralise(failed, 'further image')} could not be analysed."

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...core.errors import UnsuitableImageError
-from ...core.micrograph import LARGE_PIXELS, Micrograph
+from ...core.micrograph import GIVEN, LARGE_PIXELS, Micrograph
 from . import microscope
 from .raw_image import RawImage, known_entries
 from .units import (
@@ -84,7 +84,7 @@ def micrograph_of(
     found_nm = _pixel_size_of(found, title)
     metadata = dict(found.metadata)
     if pixel_size_nm is not None:
-        metadata["calibration"] = "given"
+        metadata["calibration"] = GIVEN
     else:
         metadata["calibration"] = "none" if found_nm is None else found.calibration
         metadata |= scale_without_unit(found.x)

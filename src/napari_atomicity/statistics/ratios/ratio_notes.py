@@ -114,6 +114,7 @@ class ImageLimits:
     contradicts_known: bool = False
     # whether its scale relies on a known sample that the clusters contradict
     relies_on_contradicted: bool = False
+    is_known: bool = False  # whether it is of a known sample
     labels_from: str = COMBINATION  # estimator of its labels: "combination", "mixture" or "network"
     other_pixel_size: bool = False  # whether its pixel size was changed since it was analysed
     changed_settings: tuple[str, ...] = ()  # settings of the detection that are not the defaults
@@ -139,6 +140,7 @@ class ImageLimits:
             solutions=solutions,
             keep_ratios=keep_ratios,
             contradicts_known=bool(sample.get("contradicted") and not sample.get("used")),
+            is_known=bool(sample),
             relies_on_contradicted=bool(session.get("relies_on_contradicted")),
             labels_from=parameters.get("labels_from", COMBINATION),
             other_pixel_size=CHANGED_PIXEL_SIZE in parameters,
@@ -212,7 +214,13 @@ def ratio_notes(
 def image_notes(limits: Sequence[ImageLimits]) -> list[str]:
     """Return what limits the labels of images, and of how many."""
     reasons = []
+    n_known = sum(image.is_known for image in limits)
     for text, concerned in (
+        (
+            "known samples{} are counted with the others; samples that you group have ratios of "
+            "their own",
+            n_known if n_known < len(limits) else 0,
+        ),
         (
             "the intensity scale is uncertain{}: all labels of an image may be wrong together",
             sum(image.scale_is_uncertain for image in limits),
