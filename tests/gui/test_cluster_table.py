@@ -408,6 +408,29 @@ def test_what_is_selected_is_copied_as_it_is_shown(dock, state):
     assert len(QApplication.clipboard().text().splitlines()) == 56
 
 
+def test_what_is_taken_out_says_whose_label_it_is_and_what_does_not_count(dock, state, qtbot):
+    marks = {"label_predicted", "label_corrected", "touches_border", "excluded"}
+    keys = [key for key in keys_shown(dock) if key[0] == "one"][:4]
+    table = state.table("one").set_index("cluster_id")
+    whole = [key for key in keys if not table.loc[key[1], "touches_border"]]
+    state.select(whole[:2])
+    QTest.keyClick(dock.view, Qt.Key.Key_C, CTRL)
+    assert not marks & {*QApplication.clipboard().text().splitlines()[0].split("\t")}
+    state.clusters.relabel(whole[:1], "Pt70")
+    qtbot.waitUntil(lambda: "Pt70*" in column(dock, "label"))
+    QTest.keyClick(dock.view, Qt.Key.Key_C, CTRL)
+    read = pd.read_csv(io.StringIO(QApplication.clipboard().text()), sep="\t")
+    assert marks & {*read.columns} == {"label_predicted", "label_corrected"}
+    assert read["label_corrected"].fillna("").tolist() == ["Pt70", ""]
+    place = table.loc[whole[1][1], ["y_px", "x_px"]].to_numpy(float)
+    around = place + 3 * np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]])
+    state.clusters.set_regions("one", [around])
+    qtbot.waitUntil(lambda: "excluded" in dock.shown().columns)
+    QTest.keyClick(dock.view, Qt.Key.Key_C, CTRL)
+    read = pd.read_csv(io.StringIO(QApplication.clipboard().text()), sep="\t")
+    assert read["excluded"].tolist() == [False, True]
+
+
 def test_a_cluster_called_unknown_has_no_confidence_in_cells_and_copy(dock, state, qtbot):
     key = keys_shown(dock)[3]
     state.clusters.relabel([key], UNKNOWN)  # its prediction was a class, with a confidence

@@ -110,6 +110,12 @@ EMPTY = "Analyse an image first: its clusters appear here."
 _TYPING_MS = 250
 # The text of 20,000 rows takes a quarter of a second.
 _COPIED_AT_ONCE = 1000
+_MARKS = {
+    "label_corrected": ("label_predicted", "label_corrected"),
+    "touches_border": ("touches_border",),
+    "excluded": ("excluded",),
+}
+"""What says that the label of a row is not the model's, or that it does not count → columns."""
 
 
 class Table(RowsDock):
@@ -344,15 +350,22 @@ class Table(RowsDock):
         self.columns_menu.popup(self.view.horizontalHeader().mapToGlobal(point))
 
     def shown(self, positions: np.ndarray | None = None) -> pd.DataFrame:
-        """Return the visible rows and columns in their order, or some of the rows."""
+        """Return the visible rows and columns in their order, or some of the rows.
+
+        Columns that are not visible follow where they say that a label is that of a person, or that
+        a cluster does not count.
+        """
         header, model = self.view.horizontalHeader(), self.model
         columns = sorted(
             (i for i in range(len(model.columns)) if not header.isSectionHidden(i)),
             key=header.visualIndex,
         )
         rows = model.order if positions is None else model.order[positions]
-        table = model.rows.table[[model.columns[i] for i in columns]]
-        return table.iloc[rows].reset_index(drop=True)
+        names, table = [model.columns[i] for i in columns], model.rows.table.iloc[rows]
+        if "label" in names:
+            marks = [n for n in _MARKS if n in table and table[n].astype(bool).any()]
+            names = list(dict.fromkeys([*names, *(n for mark in marks for n in _MARKS[mark])]))
+        return table[names].reset_index(drop=True)
 
     # ---- actions of the user
     # ---- out
