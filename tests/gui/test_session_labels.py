@@ -349,6 +349,26 @@ def test_an_image_that_is_removed_leaves_its_session_and_one_undo_brings_both_ba
         assert state.analysis(name).parameters["session"]["images"] == 3
 
 
+def test_an_image_of_another_pixel_size_leaves_its_session(analyse_all, viewer, settle):
+    """With one undo, too. Until it is analysed again, it tells its new session nothing."""
+    state = analyse_all().state
+    before = {name: state.table(name) for name in state.images}
+    state.pixel_sizes.set(MIX, 1.2 * PIXEL_NM)
+    settle(viewer)
+    assert len(steps(state)) == 1 and steps(state)[0].startswith("pixel size")
+    assert state.analysis(ONE).parameters["session"]["images"] == 2
+    assert not state.table(ONE)["label"].equals(before[ONE]["label"])
+    state.pixel_sizes.set(ONE, 1.2 * PIXEL_NM)
+    settle(viewer)
+    assert session_labels.session_images(state, state.sessions.session_of(ONE)).analyses == ()
+    for _ in range(2):
+        binding_of(viewer).edits.undo()
+        settle(viewer)
+    for name in (ONE, TWO):
+        assert state.table(name)["label"].equals(before[name]["label"])
+        assert state.analysis(name).parameters["session"]["images"] == 3
+
+
 def test_a_known_sample_of_other_classes_is_left_out_by_name(
     opened, analyse_all, viewer, settle, enter_known, monkeypatch
 ):

@@ -51,7 +51,7 @@ class SessionStore:
         self._groups: list[AcquisitionSession] | None = None
         self._samples: list[Sample] | None = None
         self._reference = ""
-        state.images_changed.connect(self._invalidate)
+        state.images_changed.connect(self.find_again)
 
     @property
     def entries(self) -> Mapping[str, SessionEntry]:
@@ -116,14 +116,15 @@ class SessionStore:
             self._entries[image] = entry
         else:
             self._entries.pop(image, None)
-        self._invalidate()
+        self.find_again()
 
     def replace_all(self, entries: Mapping[str, SessionEntry]) -> None:
         """Hold these entries and no others."""
         self._entries, self._reference = dict(entries), ""
-        self._invalidate()
+        self.find_again()
 
-    def _invalidate(self) -> None:
+    def find_again(self) -> None:
+        """Forget which images form sessions and samples, after images or pixel sizes changed."""
         self._groups = self._samples = None
 
     @property
@@ -291,7 +292,7 @@ class PixelSizes:
         """Set the pixel size of an image in nm."""
         self._state.finish()
         edit = SetPixelSize(image, self.get(image), size_nm, f"pixel size {size_nm:.5g} nm")
-        self._do(edit)
+        self._do(edit, group=object())  # with the labels of the session that the image leaves
 
     def has_changed(self, image: str) -> bool:
         """Return whether the analysis of an image refers to another pixel size."""

@@ -112,9 +112,17 @@ def session_images(
     session: AcquisitionSession,
     fresh: Mapping[str, Analysis] | None = None,
 ) -> SessionImages:
-    """Return the images of a session that have an intensity scale, with fresh results of some."""
+    """Return the images of a session that have an intensity scale, with fresh results of some.
+
+    Those whose pixel size has changed since they were analysed are left out.
+    """
     fresh = fresh or {}
-    analyses = (fresh.get(image) or state.analysis(image) for image in session.images)
+    outdated = {i for i in session.images if i not in fresh and state.pixel_sizes.has_changed(i)}
+    analyses = (
+        fresh.get(image) or state.analysis(image)
+        for image in session.images
+        if image not in outdated
+    )
     classified = tuple(a for a in analyses if a is not None and model_of(a))
     return SessionImages(session, classified, frozenset(fresh), state.clusters.with_edits)
 
@@ -310,6 +318,7 @@ class SessionLabels(QObject):
         self._group: object = None
         self._seen: list[AcquisitionSession] = []
         follow(self, self.state.changed, self._on_changed)
+        follow(self, self.state.pixel_sizes.changed, self._on_pixel_size)
         follow(self, self.state.project_changed, self._forget)
 
     @property
@@ -334,9 +343,18 @@ class SessionLabels(QObject):
             self._set_message()
         history = self.state.history
         steps = (*history[-1:], *history.undone[-1:])
-        if columns != SESSION_COLUMNS and not any(map(_is_of_sessions, steps)):
-            return
-        before = self._seen
+        if columns == SESSION_COLUMNS or any(map(_is_of_sessions, steps)):
+            self._label_changed()
+
+    def _on_pixel_size(self, image: str) -> None:
+        """Label the session that an analysed image has left for that of its new pixel size."""
+        if self.state.analysis(image) is None:
+            self.remember()
+        else:
+            self._label_changed()
+
+    def _label_changed(self) -> None:
+        history, before = self.state.history, self._seen
         self.remember()
         changed = [i for s in self._seen if s not in before for i in s.images]
         if changed and labels_together():
