@@ -95,16 +95,10 @@ class IntensityJudge:
 
 
 def describe_estimate(before: float, after: float) -> str:
-    """State the expected shares of right labels, which no known label has confirmed."""
-    right = describe_change(
-        f"{100 * before:.0f} %", f"{100 * after:.0f} %", "of the labels would be right"
-    )
-    return f"{right}, an estimate from the intensities"
-
-
-def describe_change(before: str, after: str, what: str) -> str:
-    """State a figure after the adaptation and before, if it differs."""
-    return f"{after} {what} " + ("as before" if before == after else f"instead of {before}")
+    """Compare the expected shares of right labels; the shares themselves may be far off."""
+    points = round(100 * (after - before))
+    number = "as many" if not points else "more" if points > 0 else "fewer"
+    return f"{number} labels would be right, by an estimate from the intensities"
 
 
 def find_doubt(

@@ -49,7 +49,6 @@ from .evidence import (
     BY_INTENSITY,
     IntensityEvidence,
     IntensityJudge,
-    describe_change,
     describe_estimate,
     find_doubt,
 )
@@ -315,6 +314,11 @@ def find_shortage(numbers: Mapping[str, int], by_diameter: bool = False) -> str:
     return ""
 
 
+def _change(before: str, after: str, what: str) -> str:
+    """State a figure after the adaptation and before, if it differs."""
+    return f"{after} {what} " + ("as before" if before == after else f"instead of {before}")
+
+
 def _improvements(
     checks: dict[str, tuple[float, float]], left_out: Mapping[str, int]
 ) -> tuple[str, ...]:
@@ -322,7 +326,7 @@ def _improvements(
     reasons = []
     for name in (name for name, n in left_out.items() if n):
         before, after = (count_met(name, share, left_out) for share in checks[name])
-        reasons.append(describe_change(before, after, f"{name} agree"))
+        reasons.append(_change(before, after, f"{name} agree"))
     if BY_INTENSITY in checks:
         reasons.append(describe_estimate(*checks[BY_INTENSITY]))
     first, last = checks["surprise (-ln p)"]
