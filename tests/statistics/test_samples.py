@@ -226,6 +226,20 @@ def test_a_sample_without_clusters_has_no_difference():
     assert empty.table.empty or empty.table["value"].isna().all()
 
 
+def test_a_sample_of_unlike_images_is_named_as_it_widens_all_intervals():
+    alike = np.random.default_rng(0).multinomial(40, [0.5, 0.5], size=3)
+    names = [*SAMPLES[0].images, *SAMPLES[1].images]
+    usual = compare_samples(values_of(np.vstack([alike, alike]), names), SAMPLES)
+    assert comparison_notes(usual) == []
+    unlike = np.array([[40, 0], [0, 40], [40, 0]])  # such as images of two known samples
+    mixed = compare_samples(values_of(np.vstack([alike, unlike]), names), SAMPLES)
+    (note,) = comparison_notes(mixed)
+    assert note.startswith("spent: its images differ far more than those of the other samples")
+    fresh = [found.table[found.table["sample"] == "fresh"] for found in (usual, mixed)]
+    narrow, wide = (rows["high"] - rows["low"] for rows in fresh)
+    assert (wide > narrow).all()
+
+
 def test_withheld_samples_are_not_compared():
     counts = np.random.default_rng(0).multinomial(30, [0.5, 0.5], size=6)
     values = values_of(counts, [*SAMPLES[0].images, *SAMPLES[1].images])

@@ -68,6 +68,8 @@ class SampleEstimate:
     label_variance: float
     bias: float
     shared: np.ndarray  # (N_DRAWS,)
+    # variance between its own images relative to chance; NaN with one image
+    own_factor: float = np.nan
 
     def limits(self, quantile: float) -> tuple[float, float]:
         """Return limits at a number of standard errors, without errors of labels and scale."""
@@ -211,6 +213,7 @@ def _moderated(one: SampleEstimate, factor: float, freedom: float) -> SampleEsti
         variance=moderated * one.chance,
         freedom=max(total, 1.0),
         common_freedom=max(freedom, 1.0),
+        own_factor=own if one.freedom else np.nan,
     )
 
 

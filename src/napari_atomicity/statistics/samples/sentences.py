@@ -12,6 +12,9 @@ from .image_values import DENSITY, MEAN_ATOMS, SHARE
 
 SIGNIFICANT = 0.05
 """Corrected p value below which a difference is called significant."""
+UNLIKE_IMAGES = 10.0
+"""Variance between the images of a sample, relative to chance and to that of any other sample, from
+which it is named as the reason for wide intervals."""
 LINE_HEADERS = ("Sample", "Quantity", "Difference", "p (Holm)", "Value", "Reference")
 """Columns of `comparison_lines`; values have their 95 % intervals."""
 _SHORT_NAMES = {
@@ -79,7 +82,31 @@ def comparison_notes(comparison: SampleComparison) -> list[str]:
         named = samples.setdefault(row["note"], [])
         if row["note"] and row["sample"] not in named:
             named.append(row["sample"])
-    return [f"{', '.join(named)}: {note}" for note, named in samples.items() if named]
+    notes = [f"{', '.join(named)}: {note}" for note, named in samples.items() if named]
+    return [*notes, *_scatter_note(comparison)]
+
+
+def _scatter_note(comparison: SampleComparison) -> list[str]:
+    """Name the sample whose images differ so much that all samples have wide intervals.
+
+    The variance between images is moderated towards the mean of all samples.
+    """
+    factors: dict[str, list[float]] = {}
+    for of_quantity in comparison.estimates:
+        for name, one in of_quantity.items():
+            if one.quantity.is_share and one.quantity.is_of_clusters and one.own_factor >= 0:
+                factors.setdefault(name, []).append(one.own_factor)
+    if len(factors) < 2:
+        return []
+    of_samples = {name: float(np.mean(found)) for name, found in factors.items()}
+    name = max(of_samples, key=lambda name: of_samples[name])
+    most, others = of_samples.pop(name), max(of_samples.values())
+    if most < UNLIKE_IMAGES * max(others, 1.0):
+        return []
+    return [
+        f"{name}: its images differ far more than those of the other samples, which widens all "
+        "intervals: check which images are in it"
+    ]
 
 
 def describe_quantity(row: _Row) -> str:
