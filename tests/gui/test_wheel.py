@@ -1,4 +1,4 @@
-"""The mouse wheel scrolls docks; it changes no value."""
+"""The mouse wheel scrolls docks; it changes no value, nor do PageUp and PageDown."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pandas as pd
 from every_dock import all_docks
 from qtpy.QtCore import QPoint, QPointF, QSignalBlocker, Qt
 from qtpy.QtGui import QWheelEvent
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import (
     QAbstractSlider,
     QAbstractSpinBox,
@@ -69,6 +70,11 @@ def test_the_wheel_changes_no_value_in_any_dock(viewer, model, qtbot, settle):
             turn_wheel(child, 120)
             turn_wheel(child, -120)
             turn_wheel(child, -120)
+        for control in (c for c in controls if not isinstance(c, QAbstractSlider)):
+            # Elsewhere they show another image.
+            QTest.keyClick(control, Qt.Key.Key_PageUp)
+            for _ in range(2):
+                QTest.keyClick(control, Qt.Key.Key_PageDown)
         for control, value in zip(controls, before, strict=True):
             if value_of(control) != value:
                 changed.append((kind.__name__, type(control).__name__, control.accessibleName()))

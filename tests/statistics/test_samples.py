@@ -11,6 +11,7 @@ from scipy.stats import false_discovery_control, ttest_ind
 from napari_atomicity.core.acquisition_session import Sample, SampleEntry, group_samples
 from napari_atomicity.core.errors import TableError
 from napari_atomicity.core.tables.cluster_table import conform
+from napari_atomicity.io.provenance import Outcome
 from napari_atomicity.statistics.ratios.prevalence import N_DRAWS, ScaleSolutions
 from napari_atomicity.statistics.ratios.ratio_notes import ImageLimits
 from napari_atomicity.statistics.samples.comparison import compare_samples, holm
@@ -26,6 +27,7 @@ from napari_atomicity.statistics.samples.planning import (
     more_images,
     plans_of_samples,
 )
+from napari_atomicity.statistics.samples.run_evidence import compare_clusters
 from napari_atomicity.statistics.samples.sample_estimates import (
     difference,
     estimate_samples,
@@ -227,17 +229,31 @@ def test_a_sample_without_clusters_has_no_difference():
 
 
 def test_a_sample_of_unlike_images_is_named_as_it_widens_all_intervals():
-    alike = np.random.default_rng(0).multinomial(40, [0.5, 0.5], size=3)
+    alike = np.random.default_rng(0).multinomial(40, [0.4, 0.3, 0.3], size=6)
     names = [*SAMPLES[0].images, *SAMPLES[1].images]
-    usual = compare_samples(values_of(np.vstack([alike, alike]), names), SAMPLES)
+    usual = compare_samples(values_of(alike, names), SAMPLES)
     assert comparison_notes(usual) == []
-    unlike = np.array([[40, 0], [0, 40], [40, 0]])  # such as images of two known samples
-    mixed = compare_samples(values_of(np.vstack([alike, unlike]), names), SAMPLES)
+    # such as images of two known samples
+    unlike = np.array([[40, 0, 0], [0, 40, 0]])
+    samples = (Sample("fresh", tuple(names[:4])), Sample("spent", tuple(names[4:])))
+    mixed = compare_samples(values_of(np.vstack([alike[:4], unlike]), names), samples)
     (note,) = comparison_notes(mixed)
     assert note.startswith("spent: its images differ far more than those of the other samples")
+    usual = compare_samples(values_of(alike, names), samples)
     fresh = [found.table[found.table["sample"] == "fresh"] for found in (usual, mixed)]
     narrow, wide = (rows["high"] - rows["low"] for rows in fresh)
     assert (wide > narrow).all()
+
+
+def test_samples_that_different_models_have_labelled_are_noted():
+    rows, sizes = clusters(np.random.default_rng(0), [*"abcd"], [0.4, 0.3, 0.3])
+    samples = (Sample("fresh", ("a", "b")), Sample("spent", ("c", "d")))
+    table, outcomes = table_of(rows, sizes), [Outcome(name, "x", "done") for name in "abcd"]
+    for models, noted in ((["one"] * 4, False), (["one", "one", "two", "two"], True)):
+        table["model_id"] = table["image"].map(dict(zip("abcd", models, strict=True)))
+        notes = comparison_notes(compare_clusters(table, outcomes, samples))
+        told = "fresh, spent: labels are those of different models (one in 2 images, two in 2"
+        assert any(note.startswith(told) for note in notes) == noted
 
 
 def test_withheld_samples_are_not_compared():

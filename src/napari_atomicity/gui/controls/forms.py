@@ -7,6 +7,7 @@ from typing import Any
 from qtpy.QtCore import QEvent, QLocale, QObject, QSize, Qt
 from qtpy.QtGui import QKeyEvent, QMouseEvent, QResizeEvent
 from qtpy.QtWidgets import (
+    QAbstractSlider,
     QComboBox,
     QDoubleSpinBox,
     QFormLayout,
@@ -156,10 +157,18 @@ def new_form() -> QFormLayout:
 
 
 class _WheelFilter(QObject):
-    """Leaves the wheel to the form around a control: scrolling must not change a value."""
+    """Leaves the wheel to the form around a control: scrolling must not change a value.
+
+    Nor must PageUp and PageDown, which show another image elsewhere, in a field or a closed list.
+    """
 
     def eventFilter(self, control: QObject, event: QEvent) -> bool:  # noqa: N802
-        if event.type() != QEvent.Type.Wheel:
+        pages = (
+            event.type() == QEvent.Type.KeyPress
+            and not isinstance(control, QAbstractSlider)
+            and as_key_event(event).key() in (Qt.Key.Key_PageUp, Qt.Key.Key_PageDown)
+        )
+        if not (pages or event.type() == QEvent.Type.Wheel):
             return False
         event.ignore()
         return True

@@ -10,7 +10,7 @@ import pandas as pd
 from ...core.acquisition_session import SAMPLE_SCOPE, Sample, is_group_scope
 from ...core.tables.cluster_table import ALL
 from ...io.provenance import Outcome
-from ..ratios.ratio_notes import ImageLimits
+from ..ratios.ratio_notes import SEPARATOR, ImageLimits, model_notes
 from ..ratios.ratios import class_ratios
 from .comparison import SampleComparison, choose_reference, compare_samples, notes_of_samples
 from .image_values import ImageValues, atom_values, cluster_values
@@ -81,7 +81,16 @@ def evidence_of_clusters(
         for s in samples
     ]
     values = cluster_values(table, session_of, limits, errors)
-    return SampleEvidence(values, session_of, *notes_of_samples(pd.concat(known)))
+    notes, withheld = notes_of_samples(pd.concat(known))
+    compared = table[image.isin([name for s in samples for name in s.images])]
+    labelled = compared[compared["model_id"].astype(str) != ""].drop_duplicates("image")
+    # samples that different models have labelled do not share the errors of one
+    for of_all in model_notes(labelled["model_id"].astype(str).tolist()):
+        notes = {
+            name: note if of_all in note else SEPARATOR.join(filter(None, [note, of_all]))
+            for name, note in notes.items()
+        }
+    return SampleEvidence(values, session_of, notes, withheld)
 
 
 def evidence_of_atoms(

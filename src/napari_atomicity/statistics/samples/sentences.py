@@ -12,9 +12,9 @@ from .image_values import DENSITY, MEAN_ATOMS, SHARE
 
 SIGNIFICANT = 0.05
 """Corrected p value below which a difference is called significant."""
-UNLIKE_IMAGES = 10.0
-"""Variance between the images of a sample, relative to chance and to that of any other sample, from
-which it is named as the reason for wide intervals."""
+UNLIKE_IMAGES, UNLIKE_OTHERS = 10.0, 3.0
+"""Variance of a share between the images of a sample, relative to chance, and to the largest of any
+other sample, from which the sample is named as the reason for wide intervals."""
 LINE_HEADERS = ("Sample", "Quantity", "Difference", "p (Holm)", "Value", "Reference")
 """Columns of `comparison_lines`; values have their 95 % intervals."""
 _SHORT_NAMES = {
@@ -98,10 +98,10 @@ def _scatter_note(comparison: SampleComparison) -> list[str]:
                 factors.setdefault(name, []).append(one.own_factor)
     if len(factors) < 2:
         return []
-    of_samples = {name: float(np.mean(found)) for name, found in factors.items()}
+    of_samples = {name: max(found) for name, found in factors.items()}
     name = max(of_samples, key=lambda name: of_samples[name])
     most, others = of_samples.pop(name), max(of_samples.values())
-    if most < UNLIKE_IMAGES * max(others, 1.0):
+    if most < max(UNLIKE_IMAGES, UNLIKE_OTHERS * others):
         return []
     return [
         f"{name}: its images differ far more than those of the other samples, which widens all "
