@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -18,6 +19,7 @@ from synthetic import made_up
 
 from napari_atomicity import load
 from napari_atomicity.atoms.analysis import AtomAnalysis, with_neighbours
+from napari_atomicity.atoms.marks import INJECTED
 from napari_atomicity.atoms.table import MODEL, PERSON, conform
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.gui.viewer.binding import binding_of
@@ -277,6 +279,17 @@ def test_atoms_of_a_stack_lie_on_their_frames(viewer):
     click(viewer, 80, 80, ALT)
     layer.add([5.0, 80.0, 80.0])  # napari's own tool
     assert len(table(binding)) == 6 and consistent(binding)
+
+
+def test_what_is_missed_stays_known_where_a_search_finds_the_same(binding):
+    atoms, pixels = binding.state.atoms, spots()
+    first = found(pixels)
+    tested = replace(first, parameters={**first.parameters, INJECTED: {"of": "a test"}})
+    atoms.set_analysis(tested)
+    atoms.set_analysis(found(pixels))
+    assert INJECTED in atoms.of("field").analysis.parameters
+    atoms.set_analysis(found(pixels, confidence=[0.9, 0.8, 0.5, 0.7, 0.2]))
+    assert INJECTED not in atoms.of("field").analysis.parameters
 
 
 def test_ten_thousand_atoms_are_drawn(viewer):

@@ -163,6 +163,15 @@ def test_the_card_is_told(table):
         "Device: cpu.",
     ):
         assert words in text
+    # Of several models, each has its own hash, and the text says whose card it tells.
+    other = {"model_id": "adapted", "sha256": "cd" * 32}
+    both = record(None, None, model=card.provenance())
+    both["images"][0]["parameters"]["model"] = other
+    mixed = table.assign(model_id=[card.model_id, "adapted"] * (len(table) // 2))
+    text, _ = told(both, mixed, card=card)
+    assert f"{card.model_id} (SHA-256 of the weights {'ab' * 32}) and adapted (SHA-256" in text
+    assert f"{'cd' * 32}) into" in text
+    assert f"What follows describes {card.model_id} alone" in text
     alone = replace(card, patches=PatchSettings(channels=("raw",)), combination=None, scores={})
     text, _ = told(record(None), table, card=alone)
     assert "channel raw." in text and "local contrast" not in text

@@ -274,7 +274,10 @@ class ImageAtoms:
         analysis: AtomAnalysis,
         next_id: int = 1,  # minimum id of new atoms: smaller ids were used before
     ) -> ImageAtoms:
-        """Return a copy with another analysis; known atoms keep their ids."""
+        """Return a copy with another analysis; known atoms keep their ids.
+
+        What is missed stays known where the search has found the same again.
+        """
         new, marks, old = analysis.candidates, self._mark_positions(), self._candidate_positions()
         # The same places of the image, in lengths of the new pixel size.
         lengths, factor = ["y_nm", "x_nm"], analysis.pixel_size_nm / self.pixel_size_nm
@@ -290,6 +293,10 @@ class ImageAtoms:
         fresh = np.flatnonzero(ids == 0)
         ids[fresh] = max(next_id, self.next_id) + np.arange(len(fresh))
         candidates = new.assign(atom_id=ids, image=self.image).reset_index(drop=True)
+        known = self.analysis
+        if known is not None and INJECTED in known.parameters and _is_same(known, candidates):
+            kept = {INJECTED: known.parameters[INJECTED]}
+            analysis = replace(analysis, parameters={**analysis.parameters, **kept})
         found = replace(
             self,
             pixel_size_nm=analysis.pixel_size_nm,
@@ -328,6 +335,12 @@ class ImageAtoms:
         both = both[both["atom_id"].isin(found)]
         off_nm = np.hypot(both["y_nm_x"] - both["y_nm_y"], both["x_nm_x"] - both["x_nm_y"])
         return both.loc[off_nm < SAME_NM, "atom_id"].tolist()
+
+
+def _is_same(known: AtomAnalysis, candidates: pd.DataFrame) -> bool:
+    """Return whether a model has found the same candidates at the same pixel size."""
+    names = ["model_id", "frame", "y_px", "x_px", "y_nm", "x_nm", "confidence"]
+    return known.candidates[names].equals(candidates[names])
 
 
 def _match_ids(new: pd.DataFrame, old: pd.DataFrame) -> np.ndarray:

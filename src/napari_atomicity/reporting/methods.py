@@ -203,11 +203,19 @@ def _classification(
     if not ids:
         return ""
     model = record["model"] or {}
-    names = " and ".join(ids)
-    hashed = f" (SHA-256 of the weights {model['sha256']})" if model.get("sha256") else ""
-    text = f"The clusters were classified by the model{'s' * (len(ids) > 1)} {names}{hashed}"
+    used = [model, *(i["parameters"].get("model") or {} for i in done)]
+    own = {"model_id": ids[0]} if len(ids) == 1 else {}
+    hashes = {(m | own).get("model_id"): m["sha256"] for m in used if m.get("sha256")}
+    named = [f"{m} (SHA-256 of the weights {hashes[m]})" if m in hashes else m for m in ids]
+    names = " and ".join(named)
+    text = f"The clusters were classified by the model{'s' * (len(ids) > 1)} {names}"
     classes = card.classes if card is not None else model.get("classes", ())
     text += f" into {', '.join(classes)}." if classes else "."
+    if card is not None and len(ids) > 1:
+        text += (
+            f" What follows describes {card.model_id} alone; a report on the images of another "
+            "model describes that one."
+        )
     text += _symmetries(done)
     chosen = {i["parameters"].get("labels_from") for i in done} - {None, COMBINATION}
     for name in sorted(chosen):

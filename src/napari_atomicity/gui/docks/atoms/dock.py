@@ -209,7 +209,7 @@ class Atoms(Dock):
         waiting, n = len(self._waiting()), len(state.images)
         self.all_button.setText(f"All images ({waiting})" if waiting else "All images")
         self.all_button.setToolTip(
-            "Find the atoms of all images without results, or of all "
+            "Find the atoms of all images without results at their pixel size, or of all "
             f"{n} images again if all have results."
             if n
             else "Open images first, or a folder in the dock Browse."
@@ -222,9 +222,11 @@ class Atoms(Dock):
         return bool(self.state.images) and may_analyse(self.state) and not self.batch.running
 
     def _waiting(self) -> list[str]:
-        """Return the images whose atoms have not been searched."""
-        known = {image: self.state.atoms.of(image) for image in self.state.images}
-        return [image for image, a in known.items() if a is None or a.analysis is None]
+        """Return the images whose atoms have not been searched at their pixel size."""
+        book = self.state.atoms
+        known = {image: book.of(image) for image in self.state.images}
+        searched = {i for i, a in known.items() if a is not None and a.analysis is not None}
+        return [i for i in known if i not in searched or book.outdated(i)]
 
     # ---- the buttons
     @property
@@ -268,7 +270,8 @@ class Atoms(Dock):
             self,
             "Find all atoms again?",
             f"{done} Find the atoms again with the current settings? Each threshold is set to "
-            f"{threshold}. Manual marks are kept. This can be undone.",
+            f"{threshold}. Manual marks are kept, and what is missed where the same atoms are "
+            "found. This can be undone.",
         )
 
     # ---- out

@@ -96,7 +96,7 @@ def draw_control_chart(
     _draw_ratios(ratios, look, history, x)
     if with_known:
         ratios.set_title("Running ratios of all images and known samples, 95 %")
-    confidence.set_title("Mean confidence; unknown (dashed)")
+    confidence.set_title("Mean confidence; of no class (dashed)")
     confidence.set(ylim=(0, 1), yticks=(0, 1), yticklabels=("0 %", "100 %"))
     draw_line(confidence, look, x, history.values("mean_confidence"), _CONFIDENCE)
     draw_line(confidence, look, x, np.array(history.values("ood_share")), _UNKNOWN, linestyle="--")
