@@ -188,11 +188,15 @@ def _on_message(_: object) -> None:
 def _keep_focus_of_all() -> None:
     for shown in NapariQtNotification._instances:
         if "close" not in vars(shown):
-            shown.close = partial(_close_in_place, shown, shown.close)
+            shown.close = partial(_close_in_place, weakref.ref(shown))  # or it would keep itself
 
 
-def _close_in_place(shown: NapariQtNotification, close: Callable[[], None]) -> None:
+def _close_in_place(reference: weakref.ref[NapariQtNotification]) -> None:
     """Close a message whose parent, the canvas, passes the focus on to where it is already."""
+    shown = reference()
+    if shown is None:
+        return
+    close = partial(type(shown).close, shown)
     canvas, focus = shown.parent(), QApplication.focusWidget()
     if canvas is None or focus in (None, canvas) or shown.isAncestorOf(focus):
         close()
