@@ -117,11 +117,10 @@ def session_images(
     Those whose pixel size has changed since they were analysed are left out.
     """
     fresh = fresh or {}
-    outdated = {i for i in session.images if i not in fresh and state.pixel_sizes.has_changed(i)}
     analyses = (
         fresh.get(image) or state.analysis(image)
         for image in session.images
-        if image not in outdated
+        if image in fresh or not state.pixel_sizes.has_changed(image)
     )
     classified = tuple(a for a in analyses if a is not None and model_of(a))
     return SessionImages(session, classified, frozenset(fresh), state.clusters.with_edits)

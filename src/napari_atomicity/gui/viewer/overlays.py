@@ -24,6 +24,7 @@ from ...pipeline.measurements import add_installed
 from .. import tasks
 from .canvas import Canvas
 from .layers import point_style
+from .layers.atom_style import pixel_of
 from .models import classifier_of
 
 if TYPE_CHECKING:
@@ -49,8 +50,7 @@ def measure_places(
     for i, place in enumerate(places):
         report(progress, i, len(places), "Measuring")
         check(stop)
-        frame = round(float(place[0])) if len(place) == 3 else 0
-        found.append(measure_at(micrograph, frame, float(place[-2]), float(place[-1]), chosen))
+        found.append(measure_at(micrograph, *pixel_of(place), chosen))
     table = pd.concat([f.table for f in found], ignore_index=True)
     return _with_own(micrograph, Detection(table, [o for f in found for o in f.outlines]), stop)
 

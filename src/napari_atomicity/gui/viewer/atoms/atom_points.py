@@ -15,7 +15,7 @@ from ....state.atom_store import AtomKey, marks_of
 from ...controls.questions import attempt
 from ..canvas import Canvas
 from ..layers import atom_style
-from ..layers.atom_style import contains
+from ..layers.atom_style import contains, pixel_of
 from ..layers.points import ATOMS, PointsView
 from ..points_display import PointsDisplay
 from .support import SupportEditor
@@ -149,12 +149,8 @@ class AtomPoints(PointsDisplay):
 
     def _add(self, image: str, places: np.ndarray) -> None:
         """Add atoms of napari's own tool that are inside the image."""
-        found = [
-            (round(float(place[0])) if len(place) == 3 else 0, float(place[-2]), float(place[-1]))
-            for place in places
-        ]
         micrograph = self._state.micrograph(image)
-        inside = [place for place in found if contains(micrograph, *place)]
+        inside = [place for place in map(pixel_of, places) if contains(micrograph, *place)]
         if len(inside) < len(places):
             self._canvas.show_message(OUTSIDE_IMAGE)
         if not inside:

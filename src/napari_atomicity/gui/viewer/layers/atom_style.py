@@ -29,7 +29,11 @@ def contains(micrograph: Micrograph, frame: int, y: float, x: float) -> bool:
 
 def pixel_at(layer: Any, world: Any) -> tuple[int, float, float]:
     """Return the frame and (y, x) in pixels of a place of the scene."""
-    place = np.asarray(layer.world_to_data(world), float)
+    return pixel_of(np.asarray(layer.world_to_data(world), float))
+
+
+def pixel_of(place: np.ndarray) -> tuple[int, float, float]:
+    """Return the frame and (y, x) of a place (y, x) or (frame, y, x) in pixels."""
     frame = round(float(place[0])) if len(place) == 3 else 0
     return frame, float(place[-2]), float(place[-1])
 
