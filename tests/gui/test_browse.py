@@ -558,6 +558,11 @@ def test_it_is_said_whether_the_session_fits_the_classes(
         qtbot.waitUntil(lambda words=words: opened.answer.text().startswith(words))
         assert "#009e73" not in opened.answer.styleSheet()
     opened.state.clusters.set_analysis(analysis)
+    # Nor one whose clusters were measured with another pixel size than it has now.
+    opened.state.pixel_sizes.set("a.tif", 0.123)
+    qtbot.waitUntil(lambda: "The pixel size was changed" in opened.answer.text())
+    assert "#009e73" not in opened.answer.styleSheet()
+    opened.state.history.undo()
     opened.state.current = "b.tif"
     qtbot.waitUntil(opened.answer.isHidden)
     # Labels of two models come first.

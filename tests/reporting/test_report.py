@@ -281,16 +281,20 @@ def test_what_people_say_stands_beside_what_the_machine_says(tmp_path):
     assert "Labels by people" not in text and "given by" not in text
 
 
+@pytest.mark.parametrize("place", ["card", "other_cards"])
 @pytest.mark.parametrize(("corrections", "image"), [(2, "field.tif"), (0, "field.tif"), (2, "b")])
-def test_agreement_with_labels_that_were_learnt_from_is_named_as_such(tmp_path, corrections, image):
+def test_agreement_with_labels_that_were_learnt_from_is_named_as_such(
+    tmp_path, corrections, image, place
+):
     analysis = synthetic_analysis(40)
     table = analysis.table.copy()
     table.loc[:9, ["label", "label_corrected"]] = "Pt19"
     learnt = {"images": [{"image": image, "sha256": None}], "corrections": corrections}
     card = ModelCard("m", CLASSES, data={"adaptation": learnt}, sha256="ab" * 32)
-    _, text = written(tmp_path, [replace(analysis, table=table)], more={"card": card})
+    more = {place: card if place == "card" else [card]}
+    _, text = written(tmp_path, [replace(analysis, table=table)], more=more)
     has_learnt = corrections > 0 and image == "field.tif"
-    assert ("The model has learnt from labels of people in these images" in text) == has_learnt
+    assert ("has learnt from labels of people in these images" in text) == has_learnt
     assert ("the accuracy on all clusters may be higher" in text) == (not has_learnt)
 
 

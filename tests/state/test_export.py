@@ -32,7 +32,7 @@ from napari_atomicity.state.export import (
     Choices,
     Contents,
     agreement_table,
-    card_of,
+    cards_of,
     export,
     sampled_accuracy,
 )
@@ -323,7 +323,7 @@ def test_the_card_of_the_model_is_told_in_the_methods(tmp_path, monkeypatch):
     done = [replace(a, table=a.table.assign(model_id=card.model_id)) for a in analyses(2)]
     table = concatenate([a.table for a in done])
     monkeypatch.setenv("ATOMICITY_MODELS", str(tmp_path / "models"))
-    assert card_of(table) is None
+    assert cards_of(table) == [None]
     export(done, tmp_path / "out", Choices(figures=False))
     assert "Nothing but platinum" not in (tmp_path / "out" / "report.html").read_text()
     (tmp_path / "models").mkdir()
@@ -331,7 +331,7 @@ def test_the_card_of_the_model_is_told_in_the_methods(tmp_path, monkeypatch):
     (tmp_path / "models" / "broken.json").write_text("{")
     (tmp_path / "models" / "made-up.safetensors").touch()
     write_json(tmp_path / "models" / "made-up.json", card.to_dict())
-    assert card_of(table).model_id == card.model_id
+    assert [one.model_id for one in cards_of(table)] == [card.model_id]
     export(done, tmp_path / "out", Choices(figures=False))
     html = (tmp_path / "out" / "report.html").read_text()
     assert "Nothing but platinum." in html and "ab" * 32 in html

@@ -66,7 +66,8 @@ class ReportData:
     ratios: pd.DataFrame  # class ratios, among them those with the scope "all"
     record: dict[str, Any]  # record of the run from `provenance.run_record`
     comparison: Comparison | None = None  # comparison with reference ratios
-    card: ModelCard | None = None
+    card: ModelCard | None = None  # of the model of most clusters
+    other_cards: Sequence[ModelCard] = ()  # of the models of the other clusters
     # examples of all images from `examples.select_examples`
     examples: Sequence[ClusterExample] = ()
     corrections: pd.DataFrame | None = None  # log of corrections: see `methods.describe_methods`
@@ -188,7 +189,11 @@ def _correction_context(
         "confusion_columns": list(corrected.confusion.columns),
         "sample": data.sample,
         "too_high": TOO_HIGH,
-        "has_learnt": data.card is not None and has_learnt_labels(data.card, data.record["images"]),
+        "has_learnt": any(
+            has_learnt_labels(card, data.record["images"])
+            for card in (data.card, *data.other_cards)
+            if card is not None
+        ),
         "n_annotators": 0 if data.corrections is None else len(annotators(data.corrections)),
         "agreement": agreement if agreement and agreement["rows"] else None,
     }

@@ -244,16 +244,18 @@ class Choices:
     title: str = ""  # heading of the report; the name of the project, or a question, if empty
 
 
-def card_of(
-    table: pd.DataFrame, unsaved: Callable[[str], ModelCard | None] = lambda model_id: None
-) -> ModelCard | None:
-    """Return the card of the model that classified most clusters, if it is unsaved or installed."""
+def installed_card(model_id: str) -> ModelCard | None:
+    """Return the card of a model; None if it is not installed."""
+    found = installed_model(model_id, ModelCard)
+    return None if found is None else found[1]
+
+
+def cards_of(
+    table: pd.DataFrame, find_card: Callable[[str], ModelCard | None] = installed_card
+) -> list[ModelCard | None]:
+    """Return the cards of the models of clusters, that of most clusters first."""
     ids = table["model_id"].value_counts().drop("", errors="ignore").index
-    if not len(ids):
-        return None
-    card = unsaved(ids[0])
-    found = installed_model(ids[0], ModelCard) if card is None else None
-    return card if found is None else found[1]
+    return [find_card(model_id) for model_id in ids]
 
 
 @dataclass(eq=False)
@@ -262,7 +264,7 @@ class _Export:
 
     contents: Contents
     choices: Choices
-    card: ModelCard | None
+    find_card: Callable[[str], ModelCard | None]
     progress: Progress | None
     stop: Stop | None
     sessions: Sequence[SessionSummary] = ()
@@ -275,8 +277,7 @@ class _Export:
         self.outcomes = self._outcomes()
         self.table = with_groups(concatenate([a.table for a in analyses]), self.outcomes)
         self.classes = classes_of(self.table)
-        if self.card is None:
-            self.card = card_of(self.table)
+        self.card, *self.other_cards = cards_of(self.table, self.find_card) or [None]
         self.say("Finding the ratios")
         refuse_unavailable(choices.method, self.card)
         self.limits = limits_of(analyses, choices.keep_ratios)
@@ -485,6 +486,7 @@ class _Export:
             record,
             self.comparison,
             card=self.card,
+            other_cards=tuple(filter(None, self.other_cards)),
             examples=examples,
             corrections=log,
             agreement=None if log is None else agreement_table(log),
@@ -504,7 +506,7 @@ def export(
     progress: Progress | None = None,
     stop: Stop | None = None,
     *,
-    card: ModelCard | None = None,
+    find_card: Callable[[str], ModelCard | None] = installed_card,  # of a model, by its id
     sessions: Sequence[SessionSummary] = (),
 ) -> list[Path]:
     """Write all that is known of a session, a project or some analyses into a folder.
@@ -522,4 +524,4 @@ def export(
     folder = Path(out_dir)
     make_folder(folder)
     choices = choices or Choices()
-    return _Export(contents, choices, card, progress, stop, sessions).write(folder)
+    return _Export(contents, choices, find_card, progress, stop, sessions).write(folder)

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 from ...core.progress import Progress, Stop
 from ...core.text import pluralise
 from ...io.reference_ratios import EXAMPLE, parse_reference
-from ...io.tables import concatenate, read_reference, write_clusters
+from ...io.tables import read_reference, write_clusters
 from ...models.analysis import limits_of
 from ...pipeline.repeat import Run, runs_of
 from ...state.export import Choices, Snapshot, export, snapshot
@@ -42,7 +42,7 @@ from ..panels.table_files import (
     count_and_write,
     write_in_worker,
 )
-from ..viewer.models import card_of
+from ..viewer.models import find_card
 
 LEFT_OUT = (
     "The reference in Ratios is of one image and is left out, unless you choose "
@@ -90,10 +90,9 @@ def write_all(
 ) -> list[Path]:
     """Export in a worker."""
     contents = taken.contents()
-    # A model that was made in this window need not be on disk.
-    card = card_of(concatenate([a.table for a in contents.analyses]))
     found = find_summaries(contents.sessions, contents.analyses) if choices.report else []
-    return export(contents, folder, choices, progress, stop, card=card, sessions=found)
+    # A model that was made in this window need not be on disk.
+    return export(contents, folder, choices, progress, stop, find_card=find_card, sessions=found)
 
 
 class Report(Dock):

@@ -109,7 +109,8 @@ def doubts_of_image(state: WindowState, image: str | None) -> str:
     doubts = model_notes([a.model_id for a in found if a is not None and a.model_id])
     analysis, session = state.analysis(image), session_of_image(state, image)
     if analysis is not None:
-        doubts += image_notes([ImageLimits.from_parameters(analysis.parameters)])
+        parameters = state.pixel_sizes.mark(analysis).parameters
+        doubts += image_notes([ImageLimits.from_parameters(parameters)])
     differs = analysis is not None and bool(images_that_differ(analysis.table))
     if analysis is not None and differs and not session_doubts(session):
         doubts = [*doubts, conditions_note(analysis.parameters.get("changed_settings", ()))]

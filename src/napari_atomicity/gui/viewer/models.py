@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,8 @@ from ..controls.questions import confirm, show_info, show_warning
 from ..controls.settings import choose, settings
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ...core.model_card import ModelCard
     from ...models.inference import Classifier
 
@@ -298,9 +300,10 @@ def keep_available(classifier: Classifier) -> None:
     _unsaved[classifier.card.model_id] = classifier
 
 
-def unsaved_card(model_id: str) -> ModelCard | None:
-    """Return the card of a model that was trained in this window; None for other models."""
-    return _unsaved[model_id].card if model_id in _unsaved else None
+def find_card(model_id: str) -> ModelCard | None:
+    """Return the card of a model, saved or not; None if it is not available."""
+    unsaved = _unsaved.get(model_id)
+    return export.installed_card(model_id) if unsaved is None else unsaved.card
 
 
 def classifier_of(analysis: Analysis) -> Classifier:
@@ -337,5 +340,6 @@ def _classifier(model_id: str, device: str) -> Classifier:
     )
 
 
-card_of = partial(export.card_of, unsaved=unsaved_card)
-"""Return the card of the model of most clusters, saved or not; None if it is not available."""
+def card_of(table: pd.DataFrame) -> ModelCard | None:
+    """Return the card of the model of most clusters, saved or not; None if it is not available."""
+    return next(iter(export.cards_of(table, find_card)), None)

@@ -274,7 +274,10 @@ def model_notes(models: Sequence[str]) -> list[str]:
     if len(images) < 2:
         return []
     shares = ", ".join(f"{name} in {pluralise(n, 'image')}" for name, n in images)
-    return [f"labels are those of different models ({shares}): analyse all images with one model"]
+    return [
+        f"labels are those of different models ({shares}): analyse all images with one model (save "
+        "an adapted one in Adapt before)"
+    ]
 
 
 def is_unlike_others(session: Mapping[str, Any]) -> bool:
