@@ -315,6 +315,10 @@ def test_a_correction_is_said_and_undone(dock, state, viewer, settle):
     assert "Pt70" in dock.title.text() and "predicted Pt19" in dock.title.text()
     assert [bar.label for bar in dock.bars.bars if bar.strong] == ["Pt70"]
     assert dock.patches.tiles[1].title.endswith("Pt19"), "the maps are still of the prediction"
+    state.clusters.relabel([("field", 1)], "Pt19")
+    settle(viewer)
+    assert "confirmed; predicted Pt19" in dock.title.text()
+    state.history.undo()
     state.history.undo()
     settle(viewer)
     assert "Pt19" in dock.title.text() and "Pt70" not in dock.title.text()

@@ -268,7 +268,7 @@ def test_what_people_say_stands_beside_what_the_machine_says(tmp_path):
     found = on_corrected(table, CLASSES)
     low, high = found.interval()
     assert (found.clusters, found.right) == (14, 10)
-    assert "71.4 % of 14 corrected clusters" in text
+    assert "71.4 % of 14 clusters with labels of both" in text
     assert f"(95 % interval {100 * low:.1f} – {100 * high:.1f} %)" in text
     assert "not be a random sample" in text
     assert "Rows: labels by people. Columns: predicted labels." in text

@@ -233,8 +233,8 @@ def find_objections(
         out.append(
             f"of the clusters of the training, {100 * after:.1f} % would be right instead of "
             f"{100 * before:.1f} %, a loss of {100 * (before - after):.1f} percentage points where "
-            f"{100 * allowed:.1f} may be lost (the smallest gain decides that: {100 * gain:.1f} "
-            f"points, of {what})"
+            f"{100 * allowed:.1f} may be lost (the labels that gain least decide that: "
+            f"{100 * gain:+.1f} points, {what})"
         )
     before, after = checks["largest share of a class"]
     if after > max(0.9, before + 0.2):

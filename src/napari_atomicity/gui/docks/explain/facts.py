@@ -213,5 +213,6 @@ def verdict(row: pd.Series, blind: bool = False) -> str:
         return "your label; prediction hidden" if row["label_corrected"] else "prediction hidden"
     if row["label_corrected"]:
         predicted = row["label_predicted"] or "no label"
-        return f"corrected; predicted {predicted}"
+        is_same = row["label_corrected"] == predicted
+        return f"{'confirmed' if is_same else 'corrected'}; predicted {predicted}"
     return "predicted" if row["label_predicted"] else "not classified"
