@@ -528,7 +528,8 @@ def test_what_rolls_back_a_gain_on_corrections_is_said_with_its_limit():
         "instead of 6 of 15, but of the clusters of the training, 90.0 % would be right instead of "
         "94.0 %, a loss of 4.0 percentage points where 1.0 may be lost (the labels that gain "
         "least decide that: +0.0 points, pseudo-labels left out). The corrected labels count "
-        "in the ratios as they are. Correct more labels and adapt again, or train a model on them (Train)."
+        "in the ratios as they are. Correct more labels and adapt again, or train a model on "
+        "them (Train)."
     )
     assert "Train" not in format_verdict(replace(found, corrections=0))
 
