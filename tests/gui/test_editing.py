@@ -23,7 +23,7 @@ from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers import compat
 from napari_atomicity.gui.viewer.layers.compat import import_soon
 from napari_atomicity.state.review_queue import Queue, ReviewRequest
-from napari_atomicity.state.reviewing import Reviewing
+from napari_atomicity.state.reviewing import Reviewing, replaced_by
 from napari_atomicity.statistics.ratios.ratios import class_ratios, counted
 
 
@@ -257,7 +257,7 @@ def test_a_cluster_that_is_split_in_a_review(shown, review_of, settle, by_key):
     settle(shown)
     pieces = sorted(i for _, i in state.selection)
     assert len(pieces) == 2 and first not in state.table("field")["cluster_id"].tolist()
-    words = f"cluster {first}: split into clusters {pieces[0]} and {pieces[1]}"
+    words = f"cluster {first}: split into clusters {pieces[0]}, {pieces[1]}"
     assert words in compat.text_overlay(shown).text and words in dock.answers.shown.text()
     agree = dock.answers.buttons["agree"]
     table = state.table("field").set_index("cluster_id")
@@ -290,6 +290,24 @@ def test_a_cluster_that_is_split_in_a_review(shown, review_of, settle, by_key):
     assert f"cluster {pieces[1]}: " in dock.answers.shown.text()
     assert dock.bar.text() == "Reviewed 2 of 3, 1 deleted"
     assert "2 of 3, 1 deleted" in compat.text_overlay(shown).text
+
+
+def test_pieces_that_are_split_again_at_once_are_counted_and_named(shown, review_of, settle):
+    state = binding_of(shown).state
+    _, (first, second) = review_of((40, 40), (120, 120))
+    state.select([("field", first), ("field", second)])
+    press(shown, Qt.Key.Key_S)
+    settle(shown)
+    assert state.history[-1].description == "split 2 clusters"
+    table = state.table("field")
+    of_first = table.loc[np.hypot(table["y_px"] - 40, table["x_px"] - 40) < 20, "cluster_id"]
+    state.select([("field", int(of_first.iloc[0]))])
+    press(shown, Qt.Key.Key_S)
+    settle(shown)
+    assert state.history[-1].description == "split 1 cluster"
+    table = state.table("field")
+    pieces = table.loc[np.hypot(table["y_px"] - 40, table["x_px"] - 40) < 20, "cluster_id"]
+    assert len(pieces) == 3 and replaced_by(state, ("field", first)) == sorted(pieces)
 
 
 def test_clusters_that_are_merged_and_deleted_in_a_review(shown, review_of, settle):

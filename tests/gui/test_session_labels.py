@@ -761,13 +761,19 @@ def test_a_second_run_changes_all_labels_of_a_session_at_once_or_none(
     settle(viewer)
     assert all(state.table(name) is table for name, table in before.items())
     assert steps(state) == []
-    # Not cancelled, results and labels are one step.
+    # Not cancelled, results and labels are one step. How many labels changed is said.
+    analysis = state.analysis(TWO)
+    other = analysis.table["label_predicted"].where(analysis.table.index > 0, "Pt70")
+    table = tables.settle_labels(analysis.table.assign(label_predicted=other))
+    state.clusters.set_analysis(replace(analysis, table=table))
+    before[TWO] = state.table(TWO)
     updated(opened)
     qtbot.mouseClick(opened.analyse_button, LEFT)
-    qtbot.waitUntil(lambda: len(state.history) > 0, timeout=20_000)
+    qtbot.waitUntil(lambda: len(state.history) > 1, timeout=20_000)
     settle(viewer)
-    assert steps(state) == ["analyse 3 images"]
-    assert "3 images analysed and labelled jointly" in updated(opened).notes.text()
+    assert steps(state)[1:] == ["analyse 3 images"]
+    told = "3 images analysed and labelled jointly, 1 label changed."
+    assert told in updated(opened).notes.text()
     assert (labels(state, ONE), labels(state, TWO)) == ({"Pt41"}, {"Pt30"})
     binding_of(viewer).edits.undo()
     settle(viewer)

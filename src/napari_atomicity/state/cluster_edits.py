@@ -214,7 +214,7 @@ class ClusterEdits:
         """Add measured clusters that a person points to; they get new ids."""
         self._state.steps.finish()
         rows = self._new_rows(image, table, outlines)
-        edit = AddClusters(image, None, rows, f"add {pluralise(len(table), 'cluster')}")
+        edit = AddClusters(image, None, rows)
         self._history.do(edit)
         return rows.table["cluster_id"].tolist()
 
@@ -239,8 +239,7 @@ class ClusterEdits:
             return []
         before = take_rows(analysis, replaced)
         after = self._new_rows(image, table, outlines)
-        text = f"{verb} {pluralise(len(replaced), 'cluster')}"
-        self._history.do(ReplaceClusters(image, before, after, text), group=group)
+        self._history.do(ReplaceClusters(image, before, after, verb), group=group)
         return after.table["cluster_id"].tolist()
 
     def move(self, image: str, table: pd.DataFrame, outlines: list[np.ndarray]) -> None:
@@ -264,8 +263,7 @@ class ClusterEdits:
             track = before.table.set_index("cluster_id")["track_id"]
             table = table.assign(track_id=table["cluster_id"].map(track))
         after = bare_rows(tables.settle_labels(table), outlines)
-        edit = ReplaceClusters(image, before, after, f"move {pluralise(len(table), 'cluster')}")
-        self._history.do(edit)
+        self._history.do(ReplaceClusters(image, before, after))
 
     def set_tracks(self, tracked: Analysis) -> None:
         """Set which clusters of different frames are the same, as one step."""

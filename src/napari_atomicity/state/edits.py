@@ -149,7 +149,7 @@ class ReplaceClusters(Edit[Analysis]):
 
     before: ClusterRows | None
     after: ClusterRows | None
-    description: str = "move"
+    description: str = "move"  # without the number of clusters, which one step may have of several
 
     def _set(self, now: Analysis | None, old: Any, new: Any) -> Analysis | None:
         gone = ids_of(old) - ids_of(new)
@@ -171,6 +171,8 @@ class ReplaceClusters(Edit[Analysis]):
 @dataclass(frozen=True, eq=False)
 class AddClusters(ReplaceClusters):
     """Add clusters that a person points to: `before` is None."""
+
+    description: str = "add"
 
 
 @dataclass(frozen=True, eq=False)

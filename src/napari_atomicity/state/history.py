@@ -21,6 +21,7 @@ from ..project import EditKind
 from .analysis_store import mark_excluded
 from .atom_store import AtomKey, AtomStore
 from .chunked_steps import MAX_IMAGES, Work, exceeds_limits
+from .cluster_rows import ids_of
 from .edits import (
     AtomEdit,
     Edit,
@@ -479,9 +480,11 @@ def checked(analysis: Analysis, thoroughly: bool) -> Analysis:
 
 def _describe(edits: Sequence[Edit | AtomEdit]) -> str:
     """Return what a person did as text."""
-    removed = [edit.cluster_ids for edit in edits if isinstance(edit, RemoveClusters)]
-    if len(removed) == len(edits):
-        return f"delete {pluralise(sum(map(len, removed)), 'cluster')}"
+    replaced = [edit for edit in edits if isinstance(edit, ReplaceClusters)]
+    verbs = {edit.description for edit in replaced}
+    if len(replaced) == len(edits) and len(verbs) == 1:
+        n = sum(len(ids_of(edit.before if edit.before else edit.after)) for edit in replaced)
+        return f"{verbs.pop()} {pluralise(n, 'cluster')}"
     labelled = [edit for edit in edits if isinstance(edit, Relabel)]
     if len(labelled) == len(edits):
         labels = {label for edit in labelled for label in edit.after.values()}

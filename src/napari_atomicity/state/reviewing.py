@@ -170,12 +170,13 @@ class _Shown:
 def replaced_by(state: WindowState, key: Key) -> list[int]:
     """Return the ids of the clusters into which one was split or merged; none if it was not."""
     image, cluster_id = key
-    for edit in reversed([*state.history.edits_of(image)]):
+    now = {cluster_id}
+    for edit in state.history.edits_of(image):
         if isinstance(edit, ReplaceClusters):
-            new = ids_of(edit.after)
-            if cluster_id in ids_of(edit.before) - new:
-                return sorted(new)
-    return []
+            old, new = ids_of(edit.before), ids_of(edit.after)
+            if now & (old - new):
+                now = (now - old) | new
+    return sorted(now - {cluster_id})
 
 
 class Reviewing:

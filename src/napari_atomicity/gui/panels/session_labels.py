@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
+import pandas as pd
 from psygnal import Signal
 from qtpy.QtCore import QObject
 
@@ -151,9 +151,9 @@ def with_manual_edits(
 
 @dataclass(frozen=True, eq=False)
 class SessionChanges:
-    """What the joint labelling of a session has changed."""
+    """What the joint labelling of a session, or of several, has changed."""
 
-    name: str
+    title: str
     n_images: int
     results: tuple[Analysis, ...]
     n_scales: int  # number of images whose scale has changed
@@ -162,17 +162,16 @@ class SessionChanges:
     doubts: tuple[str, ...] = ()
 
     def describe(self, analysed: bool = False) -> str:
-        """Describe the changes in one line; those of images that were analysed are not counted."""
+        """Describe the changes in one line."""
         images = pluralise(self.n_images, "image")
+        labels = f"{pluralise(self.n_labels, 'label')} changed"
         if analysed:
-            return f"Session {self.name}: {images} analysed and labelled jointly."
+            changed = f", {labels}" if self.n_labels else ""
+            return f"{self.title}: {images} analysed and labelled jointly{changed}."
         if not self.n_scales:
-            return f"Session {self.name}: {images}, no scale changed."
+            return f"{self.title}: {images}, no scale changed."
         scales = pluralise(self.n_scales, "scale")
-        return (
-            f"Session {self.name}: {images}, {scales} changed, "
-            f"{pluralise(self.n_labels, 'label')} changed."
-        )
+        return f"{self.title}: {images}, {scales} changed, {labels}."
 
 
 def describe_changes(changes: Sequence[SessionChanges], analysed: bool = False) -> str:
@@ -180,14 +179,17 @@ def describe_changes(changes: Sequence[SessionChanges], analysed: bool = False) 
     if len(changes) <= MAX_LINES:
         return "\n".join(change.describe(analysed) for change in changes)
     n_images = sum(change.n_images for change in changes)
-    if analysed:
-        return f"{len(changes)} sessions: {n_images} images analysed and labelled jointly."
     n_scales = sum(change.n_scales for change in changes)
     n_labels = sum(change.n_labels for change in changes)
-    return (
-        f"{len(changes)} sessions: {n_images} images, {pluralise(n_scales, 'scale')} changed, "
-        f"{pluralise(n_labels, 'label')} changed."
-    )
+    title = f"{len(changes)} sessions"
+    return SessionChanges(title, n_images, (), n_scales, n_labels).describe(analysed)
+
+
+def count_changed(old: pd.DataFrame, new: pd.DataFrame) -> int:
+    """Count the clusters of two tables of an image whose predicted labels differ."""
+    before, after = (t.set_index("cluster_id")["label_predicted"] for t in (old, new))
+    common = before[before != ""].index.intersection(after.index)
+    return int((before[common] != after[common]).sum())
 
 
 def label_sessions(
@@ -201,22 +203,19 @@ def label_sessions(
     for given in sessions:
         session = given.edited(progress, stop)
         labelled = _label(session, progress, stop)
-        name, left_out = session.whole.name, session.left_out()
+        title, left_out = f"Session {session.whole.name}", session.left_out()
         if labelled is None:
             if left_out:
-                changes.append(SessionChanges(name, len(session.analyses), (), 0, 0, left_out))
+                changes.append(SessionChanges(title, len(session.analyses), (), 0, 0, left_out))
             continue
         pairs = zip(session.analyses, labelled, strict=True)
         changed = [(old, new) for old, new in pairs if new.table is not old.table]
-        n_labels = sum(
-            int(np.sum(old.table["label_predicted"] != new.table["label_predicted"]))
-            for old, new in changed
-        )
+        n_labels = sum(count_changed(old.table, new.table) for old, new in changed)
         parameters = {a.micrograph.name: a.parameters for a in labelled}
         contradicted = contradictions(parameters, session.session.known)
         doubts = (*left_out, *(f"{x}. {KEEP_ADVICE}" for x in contradicted))
         changes.append(
-            SessionChanges(name, len(labelled), tuple(labelled), len(changed), n_labels, doubts)
+            SessionChanges(title, len(labelled), tuple(labelled), len(changed), n_labels, doubts)
         )
     return changes
 
@@ -429,6 +428,12 @@ class SessionLabels(QObject):
         results = [r for c in changes if c.n_scales for r in self._accepted(c, fresh)]
         first = self._first if self._group is None and not new else set()
         are_first = bool(first) and {r.micrograph.name for r in results} <= first
+        analysed = bool(new) or are_first
+        if analysed:  # what changes is told of labels that were shown before
+            changes = [
+                replace(c, n_labels=sum(map(self._count_changed, c.results)) if new else 0)
+                for c in changes
+            ]
         if results or new:
             description = self._description or f"label {pluralise(n, 'session')} jointly"
             replace_all = self.state.clusters.replace_all_predictions
@@ -440,9 +445,13 @@ class SessionLabels(QObject):
             self._set_message()
         elif changes:
             doubts = [f"⚠ {doubt}." for change in changes for doubt in change.doubts]
-            told = describe_changes(changes, analysed=bool(new) or are_first)
+            told = describe_changes(changes, analysed)
             self._set_message("\n".join([*doubts, told]))
             (show_warning if doubts else show_info)(self.message)
+
+    def _count_changed(self, result: Analysis) -> int:
+        """Count the labels of an image that a result changes."""
+        return count_changed(self.state.table(result.micrograph.name), result.table)
 
     def _accepted(
         self, change: SessionChanges, fresh: Mapping[str, Analysis]

@@ -386,10 +386,10 @@ def _format_fate(review: Reviewing) -> str:
     """Return why the cluster of a review is no longer in the table."""
     if review.removed[review.position]:
         return "not a cluster"
-    new = " and ".join(map(str, replaced_by(review.state, review.key)))
+    new = list(map(str, replaced_by(review.state, review.key)))
     if not new:
         return "no longer in the table"
-    return f"split into clusters {new}" if " " in new else f"merged into cluster {new}"
+    return f"split into clusters {', '.join(new)}" if new[1:] else f"merged into cluster {new[0]}"
 
 
 def format_progress(review: Reviewing) -> str:
