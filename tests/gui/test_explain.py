@@ -31,7 +31,12 @@ from napari_atomicity.gui.docks.explain.dock import (
     Explain,
     ordered,
 )
-from napari_atomicity.gui.docks.explain.facts import facts, format_ood_score, probability_bars
+from napari_atomicity.gui.docks.explain.facts import (
+    facts,
+    format_ood_score,
+    format_reason,
+    probability_bars,
+)
 from napari_atomicity.gui.viewer.binding import state_of
 from napari_atomicity.project import Project
 from napari_atomicity.reporting.patch_pictures import compose, enlarge
@@ -203,6 +208,12 @@ def test_facts_give_the_reason_of_each_label():
     assert shown["Reason"].startswith(f"{predicted}: ")
     assert shown["Confidence"].startswith(f"{predicted}: ")
     assert predicted not in told[0]["Confidence"]
+
+
+def test_what_is_just_beyond_the_limit_may_be_of_a_class():
+    row = made_up(5).table.iloc[0].copy()
+    row["label_predicted"], row["ood_score"] = "unknown", 1.005
+    assert "perhaps one of the classes" in format_reason(row)
 
 
 def test_facts_tell_the_count_and_who_says_otherwise():

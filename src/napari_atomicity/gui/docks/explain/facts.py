@@ -19,6 +19,8 @@ _CLEAR_BALANCE = 1 / 3
 """Balance at which the class map is twice as strong per area at one place as at the other."""
 _LEAST_SUPPORT = 0.05
 """Share of the support of the strongest channel below which the place in another tells nothing."""
+_NEAR_LIMIT = 1.1
+"""OOD score up to which a cluster is just beyond the limit, which is 1."""
 
 MAP_SUMMARY_TOOLTIP = (
     "Where the class map is strong: the centre is within half the radius, the outline between 0.75 "
@@ -89,6 +91,8 @@ def format_reason(row: pd.Series) -> str:
                 f"it touches another cluster and has the intensity of {row['n_atoms']:.0f} atoms, "
                 f"but looks like {row['label_network']}: perhaps a part of one"
             )
+        if row["ood_score"] < _NEAR_LIMIT:
+            return "just beyond the limit of the training data: perhaps one of the classes"
         return "unlike the clusters of the training data: probably none of the classes"
     is_classified = math.isfinite(row["ood_score"])
     if not label:
