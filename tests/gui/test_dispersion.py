@@ -673,7 +673,8 @@ def test_the_metal_loading_follows_the_form_without_a_new_computation(
     dock, state, settled, monkeypatch
 ):
     monkeypatch.setattr(docks, "compute_dispersions", None)
-    assert "Metal loading" not in [f.name for f in dock.model.figures]
+    before = {f.name: f.value for f in dock.model.figures}
+    assert before["Metal loading"] == "–"
     controls = dock.loading.controls
     controls["metal"].setCurrentIndex(controls["metal"].findData("Pt"))
     controls["support_thickness_nm"].setValue(3.0)
@@ -681,6 +682,7 @@ def test_the_metal_loading_follows_the_form_without_a_new_computation(
     percent = {f.name: f for f in dock.model.figures}["Metal loading"]
     row = dock.shown_rows().iloc[0]
     assert percent.value == f"{row['loading_wt_percent']:.3g} wt% Pt" and percent.interval
+    assert [f.name for f in dock.model.figures] == [*before]  # the form below does not move
     assert "Missed atoms are not included" in percent.meaning
     controls["support_thickness_uncertainty"].setValue(50)
     wider = {f.name: f for f in dock.model.figures}["Metal loading"]

@@ -17,6 +17,8 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
 
+from napari_atomicity.gui.controls.cluster_rows import SelectableRows, in_numbers
+from napari_atomicity.gui.docks import report
 from napari_atomicity.gui.docks.analyse import Analyse, summary
 from napari_atomicity.gui.docks.browse.image_list import row_of
 from napari_atomicity.gui.docks.movie import dock as module
@@ -166,6 +168,10 @@ def test_ratios_count_tracks_and_browse_says_how_many_clusters(
     found = f"{len(tracks.tracks)} clusters in 10 frames"
     assert row_of(stack.state, None, "movie").words.startswith(found)
     assert summary(stack.state, "movie").startswith(found)
+    assert report.summary(stack.state) == f"1 image, {len(tracks.tracks)} clusters"
+    rows, n = SelectableRows(), len(now.table)
+    rows.take(now.table, ())
+    assert in_numbers(rows, n, 0, 0) == f"{n} detections"
     legend = LabelLegend(stack)
     qtbot.addWidget(legend)
     with qtbot.waitExposed(legend):

@@ -187,7 +187,12 @@ def test_files_of_movies(tmp_path, analysed):
 
 def test_an_export_holds_the_tables_of_movies(tmp_path, analysed):
     choices = Choices(excel=False, latex=False, figures=False, report=False)
-    files = export([track_clusters(analysed)], tmp_path, choices)
+    tracked = track_clusters(analysed)
+    files = export([tracked], tmp_path, replace(choices, report=True))
+    n = tracked.table["track_id"].nunique()
+    assert f"{n} clusters in {tracked.micrograph.n_frames} frames" in (
+        tmp_path / "report.html"
+    ).read_text("utf-8")
     assert set(FILES) <= {path.name for path in files}
     files = export([analysed], tmp_path, choices)
     assert not set(FILES) & {path.name for path in files}

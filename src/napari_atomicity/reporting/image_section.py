@@ -19,6 +19,7 @@ from ..core.errors import AtomicityError, Cancelled
 from ..core.tables.cluster_table import NON_CLASS_LABELS, classes_of
 from ..io.provenance import Outcome
 from ..models.analysis import Analysis
+from ..statistics.ratios.track_counts import count_clusters, describe_clusters
 from ..tracking.tracks import is_tracked
 from .examples import has_patches
 from .figures import PREVIEW_PX, glyph, overview, patch_strip, pixels_of
@@ -76,7 +77,8 @@ def image_section(
         legend=_legend(table, classes),
         charts=[] if small else chart_entries(IMAGE_CHARTS, table, classes, (5.4, 2.7)),
         gallery=[] if small else _gallery(analysis, classes),
-        n_corrected=int((table["label_corrected"] != "").sum()),
+        found=describe_clusters(table, analysis.micrograph.n_frames),
+        n_corrected=count_clusters(table)[1],
         movie=_movie(analysis, movie, classes, small),
     )
     return Section(name, Markup(html), problem)

@@ -131,9 +131,13 @@ def after_click(
     return out
 
 
-def in_numbers(n: int, shown: int, selected: int, selected_elsewhere: int) -> str:
-    """Format numbers of clusters: ``212 of 3000 clusters, 5 selected``."""
-    words = pluralise(n, "cluster") if shown == n else f"{shown} of {n} clusters"
+def in_numbers(rows: SelectableRows, shown: int, selected: int, selected_elsewhere: int) -> str:
+    """Format numbers of clusters: ``212 of 3000 clusters, 5 selected``.
+
+    With a movie, they are detections: a cluster has one in each frame.
+    """
+    what = "detection" if (rows.table["frame"] > 0).any() else "cluster"
+    words = ("" if shown == len(rows) else f"{shown} of ") + pluralise(len(rows), what)
     if selected:
         words += f", {selected} selected"
     if selected_elsewhere:

@@ -220,7 +220,7 @@ class Gallery(RowsDock):
         rows, order = self.model.rows, self.model.arrangement.order
         here = int(rows.selected[order].sum())
         elsewhere = len(self.state.selection) - here
-        words = in_numbers(len(rows), len(order), here, elsewhere)
+        words = in_numbers(rows, len(order), here, elsewhere)
         if n_without := self.model.count_unclassified():
             words += f"; {n_without} not classified yet, without a picture"
         words += "; read-only" if self.state.read_only else ""

@@ -26,6 +26,7 @@ from ...pipeline.repeat import Run, runs_of
 from ...state.export import Choices, Snapshot, export, snapshot
 from ...state.window_state import WindowState
 from ...statistics.ratios.prevalence import METHODS
+from ...statistics.ratios.track_counts import count_clusters
 from ..controls.bars import ALL_IMAGES, keeps_ratios
 from ..controls.forms import STRETCH, ComboBox, folded, labelled, main_button, new_form, new_row
 from ..controls.save_dialogs import choose_new_folder
@@ -56,9 +57,9 @@ def summary(state: WindowState) -> str:
     images = [i for i in state.images if state.analysis(i) is not None]
     if not images:
         return NOTHING
-    table = state.table()
-    text = f"{pluralise(len(images), 'image')}, {pluralise(len(table), 'cluster')}"
-    corrected = int((table["label_corrected"] != "").sum())
+    counts = [count_clusters(state.table(image)) for image in images]
+    clusters, corrected = (sum(count[i] for count in counts) for i in (0, 1))
+    text = f"{pluralise(len(images), 'image')}, {pluralise(clusters, 'cluster')}"
     if corrected:
         text += f", {corrected} with a manual label"
     waiting, failed = state.not_analysed()

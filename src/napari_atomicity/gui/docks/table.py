@@ -244,7 +244,7 @@ class Table(RowsDock):
         rows, order = self.model.rows, self.model.order
         here = int(rows.selected[order].sum())
         elsewhere = len(self.state.selection) - here
-        text = in_numbers(len(rows), len(order), here, elsewhere)
+        text = in_numbers(rows, len(order), here, elsewhere)
         selected_in = {image for image, _ in self.state.selection}
         if here and self.state.current not in selected_in:
             text += ", in another image: a double click shows it"

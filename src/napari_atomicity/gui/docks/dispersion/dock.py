@@ -200,8 +200,8 @@ def format_left_out(
     )
     if added:
         lines.append(
-            f"{pluralise(added, 'atom')} added by hand: the density counts them among those that "
-            "the model is expected to miss, so it grows only if there are more."
+            f"{pluralise(added, 'atom')} added by hand: the density counts atoms that the model "
+            "is expected to miss, so it grows only if more are added."
         )
     return " ".join(lines)
 

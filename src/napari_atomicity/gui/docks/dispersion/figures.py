@@ -152,7 +152,9 @@ def _missed(row: Mapping[str, Any], of_fields: str, unknown: str) -> list[Disper
 
 def _loading(row: Mapping[str, Any], level: str) -> list[DispersionFigure]:
     if not math.isfinite(row.get("loading_wt_percent", math.nan)):
-        return []
+        # It has its row all the same, so that the settings below do not move when they give it.
+        how = "It needs the metal and the thickness of the support, see Settings."
+        return [DispersionFigure("Metal loading", "–", "", how)]
     without = row["loading_is"] != CORRECTED
     return [
         DispersionFigure(
