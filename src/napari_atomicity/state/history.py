@@ -480,11 +480,10 @@ def checked(analysis: Analysis, thoroughly: bool) -> Analysis:
 
 def _describe(edits: Sequence[Edit | AtomEdit]) -> str:
     """Return what a person did as text."""
-    replaced = [edit for edit in edits if isinstance(edit, ReplaceClusters)]
-    verbs = {edit.description for edit in replaced}
-    if len(replaced) == len(edits) and len(verbs) == 1:
-        n = sum(len(ids_of(edit.before if edit.before else edit.after)) for edit in replaced)
-        return f"{verbs.pop()} {pluralise(n, 'cluster')}"
+    if isinstance(edits[0], ReplaceClusters):
+        replaced = [edit for edit in edits if isinstance(edit, ReplaceClusters)]
+        n = sum(len(ids_of(edit.before or edit.after)) for edit in replaced)
+        return f"{edits[0].description} {pluralise(n, 'cluster')}"
     labelled = [edit for edit in edits if isinstance(edit, Relabel)]
     if len(labelled) == len(edits):
         labels = {label for edit in labelled for label in edit.after.values()}
