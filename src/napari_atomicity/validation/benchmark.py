@@ -245,11 +245,36 @@ def write_benchmark(
 ) -> dict[str, Any]:
     """Write a benchmark, or check its files if the folder has it.
 
-    After an interruption the same call begins again. Returns the content of ``manifest.json``.
+    After an interruption the same call begins again.
 
-    Raises `SettingError` if a kind is unknown, `ExistingResultsError` if the folder has anything
-    but this benchmark, `ReadError` if its files are missing or have changed, and `DependencyError`
-    if ASE is not installed.
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    settings : BenchmarkSettings, optional
+        Default: the published benchmark.
+    workers : int, optional
+        Number of processes; the files are the same for any number.
+    overwrite : bool, optional
+        Whether another or a damaged benchmark is replaced.
+    progress, stop : callable, optional
+        Called between isomers and sessions.
+
+    Returns
+    -------
+    dict of str to Any
+        Content of ``manifest.json``.
+
+    Raises
+    ------
+    SettingError
+        If a kind is unknown.
+    ExistingResultsError
+        If the folder has anything but this benchmark.
+    ReadError
+        If files of this benchmark are missing or have changed.
+    DependencyError
+        If ASE is not installed.
     """
     settings = _with_kinds(settings or BenchmarkSettings())
     if (folder / MANIFEST).is_file() and not overwrite:

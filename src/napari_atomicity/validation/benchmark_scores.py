@@ -49,12 +49,30 @@ class _Matched:
 def score_benchmark(folder: Path, table: Path, allow_missing: bool = False) -> dict[str, Any]:
     """Score the predictions of a method for each kind and form of sessions.
 
-    Sessions without any prediction are not scored. The table has the columns ``image, x_px, y_px,
-    label``, and optionally ``p_<class>`` and ``n_atoms``, such as ``clusters.csv``; a ``run.json``
-    in its folder lists the analysed images. `docs/reference/benchmark.md` describes the scores.
+    Sessions without any prediction are not scored.
 
-    Raises `ReadError` if a file is missing or has changed, and `TableError` if the predictions are
-    incomplete or impossible.
+    Parameters
+    ----------
+    folder : Path
+        Folder of a benchmark.
+    table : Path
+        Predictions: ``image, x_px, y_px, label``, and optionally ``p_<class>`` and ``n_atoms``;
+        such as ``clusters.csv``. A ``run.json`` in its folder lists the analysed images.
+    allow_missing : bool, optional
+        Whether nothing was found in images without a row; otherwise an error.
+
+    Returns
+    -------
+    dict of str to Any
+        ``scores``, a dictionary for each kind and form, see `docs/reference/benchmark.md`; and
+        what was scored.
+
+    Raises
+    ------
+    ReadError
+        If a file is missing or has changed.
+    TableError
+        If the predictions are incomplete or impossible.
     """
     images, truth = read_tables(folder)
     predicted = _read_predictions(table, list(images["image"]))

@@ -127,8 +127,23 @@ def simulate_data(
     ``shifted`` (condition B) with ``truth.csv`` and ``images.csv``. No isomer of a part of the
     size-selected images occurs in another part or in a mixture.
 
-    Raises `ExistingResultsError` if the folder has data of other settings, and `DependencyError` if
-    ASE is not installed.
+    Parameters
+    ----------
+    folder : Path
+        Folder of the data.
+    settings : SimulatedData
+        Settings.
+    overwrite : bool, optional
+        Whether data of other settings are discarded.
+    progress, stop : callable, optional
+        Called between isomers and images.
+
+    Raises
+    ------
+    ExistingResultsError
+        If the folder has data of other settings.
+    DependencyError
+        If ASE is not installed.
     """
     if _has_data(folder, settings, overwrite):
         return

@@ -213,7 +213,32 @@ def measure_learning_curve(
 
     Each run is stored when it is finished, so that the same call continues after an interruption.
 
-    Arguments, errors and what is returned are as of `validation.validate`.
+    Parameters
+    ----------
+    request : ValidationRequest
+        Data and settings.
+    out : Path
+        Folder of the results.
+    overwrite : bool, optional
+        Whether runs of other settings or data in this folder are discarded.
+    progress, stop : callable, optional
+        ``progress(done, total, message)`` and ``stop() -> bool``.
+    on_line : callable, optional
+        Called with a line of text after each run.
+
+    Returns
+    -------
+    dict of str to Any
+        Content of ``learning_curve.json``.
+
+    Raises
+    ------
+    ExistingResultsError
+        If the folder has runs of other settings or data.
+    AtomicityError
+        If the data are not sufficient, or a file does not exist or can't be read or written.
+    Cancelled
+        If ``stop()`` is true; finished runs are kept.
     """
     request = replace(request, shifted=None, methods=request.methods or CURVE_METHODS)
     return LearningCurve(request).run(out, overwrite, progress, stop, on_line)
