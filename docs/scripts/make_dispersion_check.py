@@ -25,7 +25,7 @@ from scipy.stats import binom
 
 from napari_atomicity import __version__
 from napari_atomicity.atoms.analysis import AtomAnalysis, find_atoms
-from napari_atomicity.atoms.completeness import Completeness, estimate_completeness
+from napari_atomicity.atoms.completeness import LOWER_BOUND, Completeness, estimate_completeness
 from napari_atomicity.atoms.finding.finder import AtomModel, load_atom_model
 from napari_atomicity.atoms.injection import inject_atoms
 from napari_atomicity.core.errors import ModelError
@@ -434,7 +434,7 @@ def _with_the_missed(
 ) -> list[str]:
     """Cells of what is said of the atoms that are not found, where anything is."""
     both = [(c, i, t) for c, i, t in zip(missed, images, true, strict=True) if c is not None]
-    low = sum(c.is_low for c, _, _ in both) + len(images) - len(both)
+    low = sum(c.share < LOWER_BOUND for c, _, _ in both) + len(images) - len(both)
     if not both:
         return ["–", f"{low} of {len(images)}", *["–"] * 4]
     shares = np.array([[c.share, c.low, c.high] for c, _, _ in both]).mean(axis=0)

@@ -109,7 +109,6 @@ def test_how_many_atoms_there_are_and_how_bright_whether_they_are_found_or_not(i
     assert said.density_low < density < said.density_high
     assert said.density_per_nm2 == pytest.approx(density, rel=0.5)
     assert said.low - 0.05 <= found <= said.high + 0.05
-    assert said.is_low == (said.share < 2 / 3)
     usual = analysis.table["amplitude"].median()
     assert said.half_found * usual == pytest.approx(0.6, abs=0.08)
     true = 2 * np.pi * (SIGMA * PX) ** 2 * heights.mean()

@@ -115,11 +115,6 @@ class Completeness:
     atom_error: float
     sigma_nm: float  # width of that Gaussian
 
-    @property
-    def is_low(self) -> bool:
-        """Whether many atoms are missed."""
-        return self.share < LOWER_BOUND
-
 
 def is_lower_bound(share: float, density_low: float, density_per_nm2: float) -> bool:
     """Return whether the density of the detected atoms is a lower bound of that of all.

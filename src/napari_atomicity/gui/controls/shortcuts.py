@@ -71,6 +71,16 @@ _EDIT_CLUSTERS = (
     Shortcut(("M",), "merge the selected clusters into one", "merge", blind=False),
     Shortcut(("E",), "exclude a region: draw around it", "exclude", blind=False),
 )
+_SHOW = (
+    Shortcut(
+        ("C",),
+        "show or hide the class maps; while held, for a moment",
+        "class maps",
+        "toggle_class_maps",
+        reverts=True,
+    ),
+    Shortcut(("F1",), "show all shortcuts", "help"),
+)
 LABEL_MODE: tuple[Shortcut, ...] = (
     Shortcut(_NUMBERS, "label the selected clusters as this class", "label", takes=int),
     Shortcut(("0",), "label the selected clusters as unknown", "unknown", "label", takes=int),
@@ -87,14 +97,7 @@ LABEL_MODE: tuple[Shortcut, ...] = (
     Shortcut(("Control-Z",), "undo", "undo"),
     Shortcut(_REDO, "redo", "redo"),
     Shortcut(("N",), "go to the next least certain cluster", "next"),
-    Shortcut(
-        ("C",),
-        "show or hide the class maps; while held, for a moment",
-        "class maps",
-        "toggle_class_maps",
-        reverts=True,
-    ),
-    Shortcut(("F1",), "show all shortcuts", "help"),
+    *_SHOW,
 )
 """Bound to the points layers of clusters and atoms while label mode is on."""
 
@@ -111,14 +114,7 @@ REVIEW: tuple[Shortcut, ...] = (
     Shortcut(("Control-Z",), "undo and show the cluster concerned", "undo"),
     Shortcut(_REDO, "redo", "redo"),
     Shortcut(("Escape",), "end the review", "end"),
-    Shortcut(
-        ("C",),
-        "show or hide the class maps; while held, for a moment",
-        "class maps",
-        "toggle_class_maps",
-        reverts=True,
-    ),
-    Shortcut(("F1",), "show all shortcuts", "help"),
+    *_SHOW,
 )
 """Bound to the whole canvas during a review, except in layers in which a person draws."""
 
