@@ -421,6 +421,12 @@ def test_a_click_on_a_header_selects_the_group(dock, state):
     assert state.selection == of_label(state, "Pt19")
     QTest.mouseClick(dock.view.viewport(), LEFT, CTRL, header_rect(dock.view, "Pt30").center())
     assert state.selection == of_label(state, "Pt19") | of_label(state, "Pt30")
+    # One that was corrected stays where it is, and is not of the group.
+    changed = min(of_label(state, "Pt19"))
+    state.clusters.relabel([changed], "Pt70")
+    dock.update_now()
+    QTest.mouseClick(dock.view.viewport(), LEFT, PLAIN, header_rect(dock.view, "Pt19").center())
+    assert changed in keys_shown(dock) and state.selection == of_label(state, "Pt19")
 
 
 def test_the_header_of_a_group_that_is_scrolled_away_stays_on_top(dock, state):

@@ -440,7 +440,7 @@ def test_a_reviewed_sample_says_how_right_all_labels_are(tmp_path):
     contents = Contents((done,), (), removed, sample)
     export(contents, tmp_path, Choices(figures=False))
     html = (tmp_path / "report.html").read_text()
-    assert "<b>72.0 %</b><span>accuracy on all 50 clusters, from 11 answers" in html
+    assert "<b>72.0 %</b><span>accuracy on 50 clusters, from 11 answers" in html
     assert "11 reviewed clusters of a stratified sample of 21 of 50 clusters" in html
     others = done.table.assign(model_id="another")
     assert sampled_accuracy(sample, others, removed) is None

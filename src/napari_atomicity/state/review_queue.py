@@ -193,7 +193,8 @@ ORDERS: dict[str, Order] = {
     ),
     "random": Order(
         "at random",
-        "In random order: the answers tell how often the labels are right, also if you stop early.",
+        "In random order: the answers tell how often the labels are right, also if you stop early. "
+        "As in the ratios, without clusters that the border cuts.",
         _nothing_missing,
         _random,
         estimates=True,
@@ -201,8 +202,8 @@ ORDERS: dict[str, Order] = {
     "sample": Order(
         "sample for the accuracy",
         "A random sample with a fair part of every label and of every confidence: the fewest "
-        "answers for an estimate of the accuracy of each label. Drawn once; a project remembers "
-        "it.",
+        "answers for an estimate of the accuracy of each label. As in the ratios, without clusters "
+        "that the border cuts. Drawn once; a project remembers it.",
         _without_predictions,
         _random,  # drawn by `draw_sample`, which needs the strata too
         estimates=True,
@@ -227,6 +228,8 @@ def in_scope(table: pd.DataFrame, request: ReviewRequest) -> pd.DataFrame:
         table = table[table["image"].isin(request.images)]
     if "excluded" in table.columns:  # what does not count need not be looked at
         table = table[~table["excluded"].to_numpy(bool)]
+    if ORDERS[request.order].estimates:  # the accuracy is that of the labels which count
+        table = table[~table["touches_border"].to_numpy(bool)]
     if request.order == "sample":
         return table[table["label_predicted"] != ""]
     return table if request.again else table[table["label_corrected"] == ""]
@@ -405,6 +408,8 @@ def build(table: pd.DataFrame, request: ReviewRequest, time: str = "") -> Queue:
     if reason:
         raise AtomicityError(f"there is no order '{order.title}': {reason}")
     wanted = in_scope(table, request)
+    if not len(wanted):
+        raise AtomicityError(*_nothing_left(request))
     models = tuple(sorted(set(wanted["model_id"]) - {""}))
     if request.order == "sample":
         rows, strata, stratum = draw_sample(wanted, request)
@@ -432,20 +437,13 @@ def build(table: pd.DataFrame, request: ReviewRequest, time: str = "") -> Queue:
 def _cut_ones_later(cut: np.ndarray, images: np.ndarray, request: ReviewRequest) -> np.ndarray:
     """Return an order in which clusters cut by the border come last, in each image if by image.
 
-    Images with no other clusters come last. A random order, from which the accuracy is estimated,
-    keeps all places but the first.
+    Images with no other clusters come last.
     """
-    if not ORDERS[request.order].estimates:
-        if not request.by_image:
-            return np.argsort(cut, kind="stable")
-        group = pd.factorize(images)[0]
-        only_cut = pd.Series(cut).groupby(group).transform("all").to_numpy()
-        return np.lexsort((cut, group, only_cut))
-    whole = np.flatnonzero(~cut & (images == images[0] if request.by_image else True))
-    order = np.arange(len(cut))
-    if len(whole):
-        order[[0, whole[0]]] = whole[0], 0
-    return order
+    if not request.by_image:
+        return np.argsort(cut, kind="stable")
+    group = pd.factorize(images)[0]
+    only_cut = pd.Series(cut).groupby(group).transform("all").to_numpy()
+    return np.lexsort((cut, group, only_cut))
 
 
 def _nothing_left(request: ReviewRequest) -> tuple[str, None, str]:

@@ -92,8 +92,8 @@ class Gallery(RowsDock):
         _field(form, 0, 2, "Size", self.size_slider,
                f"Edge of a tile in pixels of the screen. Default: {USUAL_SIDE_PX}.")  # fmt: skip
         _field(form, 1, 0, "Group", self.group_combo,
-               "Property that groups the tiles. Click a header to select its group. "
-               "Default: label.")  # fmt: skip
+               "Property that groups the tiles. Click a header to select its group, without tiles "
+               "that no longer match. Default: label.")  # fmt: skip
         sort = QHBoxLayout()
         sort.setSpacing(2)
         sort.addWidget(self.sort_combo, 1)

@@ -187,6 +187,10 @@ class GalleryModel(QAbstractListModel):
         chosen = self.rows.mask_of(self._selected_then)
         return arrange(self.rows.table, self.classes, self.sorting, chosen)
 
+    def still_fit(self) -> np.ndarray:
+        """Return which tiles still belong to the group in which they are shown, by position."""
+        return ~np.isin(self.arrangement.order, moved(self._fresh(), self.arrangement))
+
     def count_outdated(self) -> tuple[int, np.ndarray]:
         """Count the differences between the shown and a fresh arrangement."""
         fresh, now = self._fresh(), self.arrangement

@@ -386,7 +386,8 @@ class GalleryView(QAbstractItemView):
         header = self._pressed_header
         if header is not None:
             mask = before if add or extend else np.zeros_like(before)
-            mask[self._grid.starts[header] : self._grid.starts[header + 1]] = True
+            group = slice(self._grid.starts[header], self._grid.starts[header + 1])
+            mask[group] |= self.gallery.still_fit()[group]
             self._pick(mask, whole=not (add or extend))
             return
         cell = self._grid.cell_at(pressed.x(), pressed.y())
