@@ -494,7 +494,7 @@ def test_the_menu_begins_with_few_entries_and_its_titles_are_short(viewer):
         assert 2 <= len(command.title.split()) <= 3, command.title
 
 
-def test_the_way_through_says_what_is_done_and_next(window, model, qtbot):
+def test_the_way_through_says_what_is_done_and_next(window, model, qtbot, monkeypatch):
     viewer = window()
     state, steps = binding_of(viewer).state, switch_of(viewer).steps
 
@@ -511,6 +511,11 @@ def test_the_way_through_says_what_is_done_and_next(window, model, qtbot):
     state.clusters.set_analysis(analyse(state.micrograph("b")))
     qtbot.waitUntil(lambda: following() == ["Review"])
     assert steps.buttons["Analyse"].text() == "1 Analyse ✓" and steps.width() == width
+    with monkeypatch.context() as patch:  # as an image without a pixel size
+        patch.setattr(state, "not_analysed", lambda: ([], ["b"]))
+        steps.refresh()
+        assert steps.buttons["Analyse"].text() == "1 Analyse"
+        assert "1 of 2 images are analysed (1 failed)" in steps.buttons["Analyse"].toolTip()
     qtbot.mouseClick(steps.buttons["Review"], Qt.MouseButton.LeftButton)
     qtbot.waitUntil(open_docks(viewer)["Review"].widget().isVisible)
     state.clusters.relabel([("a", int(state.table("a")["cluster_id"].iloc[0]))], "Pt19")

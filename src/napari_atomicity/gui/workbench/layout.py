@@ -128,9 +128,9 @@ class WorkflowSteps(FollowingWidget):
         analysed = [count for count in counts if count is not None]
         clusters, reviewed = (sum(count[i] for count in analysed) for i in (1, 2))
         waiting, failed = self.state.not_analysed()
-        without = f", {len(failed)} can not be" if failed else ""
-        total = len(counts) - len(failed)
-        self._show("Analyse", total - len(waiting), total, f"images are analysed{without}")
+        why = f" ({len(failed)} failed)" if failed else ""
+        done = len(counts) - len(waiting) - len(failed)
+        self._show("Analyse", done, len(counts), f"images are analysed{why}")
         self._show("Review", reviewed, clusters, "clusters are reviewed")
         self.buttons["Export"].setToolTip("Write ratios, tables and a report: open Ratios.")
         # Some clusters are reviewed to know how right the others are: all are too many.
