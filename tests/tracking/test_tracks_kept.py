@@ -10,7 +10,10 @@ import pandas as pd
 import pytest
 from films import film
 
+from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.core.tables.cluster_table import empty
 from napari_atomicity.io.tables import read_clusters, write_clusters
+from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.project import Project
 from napari_atomicity.state.analysis_store import with_predictions
 from napari_atomicity.state.export import Choices, export
@@ -183,6 +186,20 @@ def test_files_of_movies(tmp_path, analysed):
     assert summary["movie.tif"]["rate"]["unit"] == "1/s"
     assert write_movies([], tmp_path / "other") == []
     assert not (tmp_path / "other").exists()
+
+
+def test_an_image_without_clusters_beside_a_tracked_movie_has_its_ratios(tmp_path, analysed):
+    tracked = track_clusters(analysed)
+    frame = Micrograph(np.zeros((64, 64), np.float32), 0.04, "empty.tif")
+    export(
+        [tracked, Analysis(frame, empty(), [])],
+        tmp_path,
+        Choices(excel=False, latex=False, figures=True),
+    )
+    ratios = pd.read_csv(tmp_path / "ratios.csv")
+    assert ratios.loc[ratios["scope"] == "empty.tif", "count"].eq(0).all()
+    assert {*ratios["scope"]} == {"movie.tif", "empty.tif", "all"}
+    assert (tmp_path / "report.html").exists()
 
 
 def test_an_export_holds_the_tables_of_movies(tmp_path, analysed):

@@ -447,8 +447,8 @@ def _whole(table: pd.DataFrame) -> pd.Series:
 
 
 def _units(rows: pd.DataFrame) -> list[str]:
-    """Return what is counted: clusters, tracks or both."""
-    if PATH not in rows.columns:
+    """Return what is counted: clusters, tracks or both; clusters if there are none."""
+    if PATH not in rows.columns or not len(rows):
         return ["clusters"]
     is_track = rows[PATH].notna()
     return [*(["clusters"] if not is_track.all() else []), *(["tracks"] if is_track.any() else [])]
