@@ -337,6 +337,16 @@ def test_a_process_that_is_killed_goes_on(watch, images, tmp_path, tiny_model):
     assert read_clusters(tmp_path / "out" / "clusters.csv")["image"].nunique() == 20
 
 
+def test_a_copy_is_not_in_the_reference_after_a_restart(watch, moved, images):
+    moved(0, "abc")
+    watch(reference_images=6)
+    (images / "at 0 copy.tif").write_bytes((images / "at 0 a.tif").read_bytes())
+    watch(reference_images=6)
+    moved(0, "d")
+    _, took = watch(reference_images=6)
+    assert [live.row["reference_images"] for live in took if live.row] == [4]
+
+
 def test_a_change_of_the_session_is_an_alarm_until_it_is_accepted(watch, moved, tmp_path):
     moved(0, "abcdefgh")
     moved(6, "ijk")

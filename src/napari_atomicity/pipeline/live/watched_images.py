@@ -184,7 +184,8 @@ class WatchedImages(PartIndex):
                 continue  # it is analysed again
             self.stems[name], self.paths[name] = stem, path
             self.running.set(name, table, outcome.parameters, outcome.sha256)
-            yield path, about
+            # A copy tells nothing new of the conditions.
+            yield path, about | ({"where": None} if self.same_content(name) else {})
 
     def adopt(self, item: Input) -> str | None:
         """Use the part of an image that was analysed before; forget the image it was moved from."""

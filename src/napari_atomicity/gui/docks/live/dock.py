@@ -451,7 +451,9 @@ class Live(Dock):
         ]
         if n > len(lines):
             lines.append(f"and {n - len(lines)} more: see failures.csv")
-        self.failures.setText(f"{pluralise(n, 'file')} could not be analysed:\n" + "\n".join(lines))
+        again = "it is" if n == 1 else "they are"
+        text = f"{pluralise(n, 'file')} could not be analysed; {again} tried when you watch again:"
+        self.failures.setText("\n".join([text, *lines]))
         self.failures.setVisible(n > 0)
 
     def _gathering(self, live: Taken) -> str:
