@@ -188,11 +188,14 @@ def test_files_of_movies(tmp_path, analysed):
     assert not (tmp_path / "other").exists()
 
 
-def test_an_image_without_clusters_beside_a_tracked_movie_has_its_ratios(tmp_path, analysed):
+@pytest.mark.parametrize("classes", [(), ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")])
+def test_an_image_without_clusters_beside_a_tracked_movie_has_its_ratios(
+    tmp_path, analysed, classes
+):
     tracked = track_clusters(analysed)
     frame = Micrograph(np.zeros((64, 64), np.float32), 0.04, "empty.tif")
     export(
-        [tracked, Analysis(frame, empty(), [])],
+        [tracked, Analysis(frame, empty(classes), [])],
         tmp_path,
         Choices(excel=False, latex=False, figures=True),
     )

@@ -36,7 +36,8 @@ def merge_tracks(table: pd.DataFrame) -> pd.DataFrame:
         own = movie.drop(columns=p.columns[p.isna().all()])  # other images have other classes
         parts.append(_merge(own, smooth_tracks(own)[0]))
     merged = pd.concat([part for part in parts if len(part)], ignore_index=True)
-    return merged[[*table.columns, PATH]]
+    # Classes that no row has a probability of are left out above.
+    return merged.reindex(columns=[*table.columns, PATH])
 
 
 def tracked_rows(table: pd.DataFrame) -> pd.Series:
