@@ -491,7 +491,8 @@ def _describe(edits: Sequence[Edit | AtomEdit]) -> str:
         if labels == {""}:
             return "take labels back"
         return f"label {clusters} {labels.pop() if len(labels) == 1 else ''}".rstrip()
-    images = {edit.image for edit in edits}
+    # Of the same kind: images of the session may have got other labels.
+    images = {edit.image for edit in edits if type(edit) is type(edits[0])}
     return edits[0].description + (f" in {len(images)} images" if len(images) > 1 else "")
 
 

@@ -95,8 +95,10 @@ def _cuts(value: np.ndarray, code: np.ndarray, names: list[str]) -> tuple[np.nda
     known = [i for i, name in enumerate(names) if name not in (*NON_CLASS_LABELS, "")]
     if len(known) < 2:
         return ranges, wrong
-    # The order of classes of alloys may not be that of their sizes.
-    order = sorted(known, key=lambda i: float(np.median(value[code == i])))
+    # Sizes of one element are in order of their atoms. Classes of alloys may be in another one.
+    order = sorted(known, key=lambda i: atoms_of(names[i]) or 0)
+    if len({names[i].rstrip("0123456789") for i in known}) > 1:
+        order = sorted(known, key=lambda i: float(np.median(value[code == i])))
     rank = np.full(len(names), -1)
     rank[order] = np.arange(len(order))
     of_class = rank[code] >= 0
