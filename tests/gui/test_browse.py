@@ -475,7 +475,7 @@ def test_analyse_all_works_through_the_folder_the_open_one_first(
     steps = WorkflowSteps(binding_of(viewer))
     steps.refresh()
     assert steps.buttons["Review"].font().bold() and not steps.buttons["Analyse"].font().bold()
-    assert "3 of 3" in steps.buttons["Analyse"].toolTip()
+    assert "3 of 4 images are analysed (1 failed)" in steps.buttons["Analyse"].toolTip()
     steps.deleteLater()
 
 
