@@ -12,6 +12,7 @@ from qtpy.QtCore import QObject
 
 from ...core.acquisition_session import AcquisitionSession, Composition, format_composition
 from ...core.progress import Progress, Stop
+from ...core.tables import cluster_table as tables
 from ...core.tables.cluster_table import classes_of
 from ...core.text import pluralise
 from ...models.analysis import Analysis
@@ -187,6 +188,8 @@ def describe_changes(changes: Sequence[SessionChanges], analysed: bool = False) 
 
 def count_changed(old: pd.DataFrame, new: pd.DataFrame) -> int:
     """Count the clusters of two tables of an image whose predicted labels differ."""
+    if new is old:
+        return 0
     before, after = (t.set_index("cluster_id")["label_predicted"] for t in (old, new))
     common = before[before != ""].index.intersection(after.index)
     return int((before[common] != after[common]).sum())
@@ -194,10 +197,11 @@ def count_changed(old: pd.DataFrame, new: pd.DataFrame) -> int:
 
 def label_sessions(
     sessions: Sequence[SessionImages],
+    shown: Mapping[str, pd.DataFrame],  # tables on show of images with new results; may be empty
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> list[SessionChanges]:
-    """Label the images of each session together."""
+    """Label the images of each session together, and count what changes of what is shown."""
     tasks.cap_torch_threads()
     changes = []
     for given in sessions:
@@ -208,14 +212,15 @@ def label_sessions(
             if left_out:
                 changes.append(SessionChanges(title, len(session.analyses), (), 0, 0, left_out))
             continue
-        pairs = zip(session.analyses, labelled, strict=True)
-        changed = [(old, new) for old, new in pairs if new.table is not old.table]
-        n_labels = sum(count_changed(old.table, new.table) for old, new in changed)
+        pairs = [(a.micrograph.name, a.table, b.table)
+                 for a, b in zip(session.analyses, labelled, strict=True)]  # fmt: skip
+        n_scales = sum(new is not old for _, old, new in pairs)
+        n_labels = sum(count_changed(shown.get(name, old), new) for name, old, new in pairs)
         parameters = {a.micrograph.name: a.parameters for a in labelled}
         contradicted = contradictions(parameters, session.session.known)
         doubts = (*left_out, *(f"{x}. {KEEP_ADVICE}" for x in contradicted))
         changes.append(
-            SessionChanges(title, len(labelled), tuple(labelled), len(changed), n_labels, doubts)
+            SessionChanges(title, len(labelled), tuple(labelled), n_scales, n_labels, doubts)
         )
     return changes
 
@@ -395,11 +400,15 @@ class SessionLabels(QObject):
             for found in [session_images(self.state, session, self._fresh)]
             for model in dict.fromkeys(map(model_of, found.analyses))
         ]
+        # First results have not been shown with labels of their own.
+        shown = {image: self.state.table(image) for image in self._fresh}
+        shown |= {image: tables.empty() for image in self._first}
         if sessions or self._fresh:
             task = tasks.start(
                 self.state,
                 label_sessions,
                 sessions,
+                shown,
                 message=f"Labelling {pluralise(len(sessions), 'session')} jointly",
                 on_result=self._take,
                 on_error=self._take_unlabelled,
@@ -428,12 +437,6 @@ class SessionLabels(QObject):
         results = [r for c in changes if c.n_scales for r in self._accepted(c, fresh)]
         first = self._first if self._group is None and not new else set()
         are_first = bool(first) and {r.micrograph.name for r in results} <= first
-        analysed = bool(new) or are_first
-        if analysed:  # what changes is told of labels that were shown before
-            changes = [
-                replace(c, n_labels=sum(map(self._count_changed, c.results)) if new else 0)
-                for c in changes
-            ]
         if results or new:
             description = self._description or f"label {pluralise(n, 'session')} jointly"
             replace_all = self.state.clusters.replace_all_predictions
@@ -445,13 +448,9 @@ class SessionLabels(QObject):
             self._set_message()
         elif changes:
             doubts = [f"⚠ {doubt}." for change in changes for doubt in change.doubts]
-            told = describe_changes(changes, analysed)
+            told = describe_changes(changes, analysed=bool(new) or are_first)
             self._set_message("\n".join([*doubts, told]))
             (show_warning if doubts else show_info)(self.message)
-
-    def _count_changed(self, result: Analysis) -> int:
-        """Count the labels of an image that a result changes."""
-        return count_changed(self.state.table(result.micrograph.name), result.table)
 
     def _accepted(
         self, change: SessionChanges, fresh: Mapping[str, Analysis]
