@@ -408,6 +408,20 @@ def test_what_cannot_be_reviewed_is_said(shown, state, dock):
     assert len(start(dock).queue) == 24
 
 
+def test_enter_after_the_last_answer_keeps_that_answer(shown, state, dock, press):
+    review = start(dock, "sample", number=6)
+    press(*[KEY.Key_Return] * (review.n - 1))
+    other = next(label for label in CLASSES if label != review.predicted)
+    press(getattr(KEY, f"Key_{CLASSES.index(other) + 1}"))
+    key, n = review.key, len(state.history)
+    assert review.finished and corrected(state, key) == other
+    press(KEY.Key_Return, KEY.Key_Space)
+    assert corrected(state, key) == other and len(state.history) == n
+    assert "Esc ends" in shown.status
+    press(KEY.Key_0)  # a label of its own still does
+    assert corrected(state, key) == "unknown"
+
+
 def test_one_label_of_one_image(shown, state, dock):
     choose(dock, "class")
     assert dock.label.isVisible() and not dock.seed.isVisible()

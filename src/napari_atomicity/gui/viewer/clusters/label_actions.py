@@ -12,6 +12,7 @@ from ...controls.shortcuts import show_help
 from .edit_commands import EditCommands
 
 _NO_PREDICTION = "There is no prediction to agree with"
+_ALL_ANSWERED = "All have an answer: the key of a label changes this one, Esc ends the review"
 
 
 class EditActions:
@@ -155,8 +156,10 @@ class ReviewActions(LabelActions):
 
     def agree(self) -> None:
         """Confirm the predicted label."""
-        is_seen = self._review.others_are_selected or not self._is_unseen()
-        if is_seen and not self._review.agree():
+        others = self._review.others_are_selected
+        if self._review.finished and not others:  # one Enter too many would replace the last answer
+            self._show_message(_ALL_ANSWERED)
+        elif (others or not self._is_unseen()) and not self._review.agree():
             self._show_message(_NO_PREDICTION)
 
     def next(self) -> None:
