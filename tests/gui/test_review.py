@@ -219,6 +219,9 @@ def test_a_key_is_for_others_if_others_are_selected(shown, state, dock, press):
     review = start(dock)
     shown_key, others = review.key, [review.queue.key(i) for i in (4, 5)]
     state.select(others)
+    updated(dock)
+    for text in (dock.answers.shown.text(), compat.text_overlay(shown).text):
+        assert "2 selected clusters" in text and f"cluster {shown_key[1]}:" not in text
     press(KEY.Key_2)
     assert [corrected(state, k) for k in others] == [CLASSES[1]] * 2
     assert corrected(state, shown_key) == "" and state.selection == {shown_key}

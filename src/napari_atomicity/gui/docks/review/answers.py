@@ -127,8 +127,10 @@ class Answers(QWidget):
         remark = review.remarks.get(review.key, "")
         # Names of files wrap at their underscores.
         self.shown.setText(format_shown(review).replace("_", "_\N{ZERO WIDTH SPACE}"))
-        self.more.setText("\n".join(w for w in (remark, format_more(review)) if w))
+        others = review.others_are_selected
+        more = () if others else (remark, format_more(review))
+        self.more.setText("\n".join(w for w in more if w))
         predicted = dict.fromkeys(review.predictions().values())
         self.buttons["agree"].setEnabled(bool(predicted))
         self.buttons["agree"].setText(f"✓ {', '.join(predicted)}" if predicted else "Agree")
-        self.buttons["unlabel"].setEnabled(bool(review.manual_label))
+        self.buttons["unlabel"].setEnabled(others or bool(review.manual_label))

@@ -16,6 +16,7 @@ from napari.settings import get_settings
 from psygnal import Signal
 
 from ....core.tables.cluster_table import AGGREGATE, UNKNOWN, Key, class_confidence
+from ....core.text import pluralise
 from ....state.review_queue import Queue
 from ....state.reviewing import Reviewing, replaced_by
 from ....state.window_state import WindowState
@@ -369,7 +370,13 @@ def format_keys(state: WindowState) -> str:
 
 
 def format_shown(review: Reviewing) -> str:
-    """Return ``field.tif, cluster 12: Pt41 0.53`` and the manual label, if there is one."""
+    """Return ``field.tif, cluster 12: Pt41 0.53`` and the manual label, if there is one.
+
+    If others are selected, return how many an answer applies to.
+    """
+    if review.others_are_selected:
+        n = len(review.state.selection)
+        return f"{pluralise(n, 'selected cluster')}: an answer labels {'all' if n > 1 else 'it'}"
     image, cluster_id = review.key
     columns = review.state.columns(image)  # pandas is slow to find a row
     if columns is None or cluster_id not in columns["cluster_id"]:
@@ -403,7 +410,7 @@ def format_review(review: Reviewing) -> str:
     first = f"Review   {format_progress(review)}"
     if review.finished:
         first += ", all done: Esc ends"
-    remark = review.remarks.get(review.key, "")
+    remark = "" if review.others_are_selected else review.remarks.get(review.key, "")
     agree = [] if review.state.blind else ["Enter agree"]
     keys = ["X not a cluster", *agree, "N next", "B back", "Esc end", "F1 keys"]
     lines = [
