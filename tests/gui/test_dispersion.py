@@ -26,7 +26,7 @@ from napari_atomicity.gui.docks.dispersion import dock as docks
 from napari_atomicity.gui.docks.dispersion.dock import Dispersion
 from napari_atomicity.gui.docks.dispersion.figures import figures, verdict
 from napari_atomicity.gui.tasks import running
-from napari_atomicity.gui.viewer.binding import state_of
+from napari_atomicity.gui.viewer.binding import binding_of, state_of
 from napari_atomicity.io.images import load
 from napari_atomicity.io.tables import read_table
 from napari_atomicity.project import Project
@@ -34,6 +34,7 @@ from napari_atomicity.reporting.plots.base import per_cent
 from napari_atomicity.reporting.plots.dispersion import DISPERSION_PLOTS
 from napari_atomicity.state.annotator_packs import set_reviewed
 from napari_atomicity.statistics.points.dispersion import DispersionStatistics as Found, dispersion
+from napari_atomicity.statistics.points.loading_settings import LoadingSettings
 
 LEFT = Qt.MouseButton.LeftButton
 PLAIN = Qt.KeyboardModifier.NoModifier
@@ -669,25 +670,53 @@ def test_a_single_unlikely_dimer_has_a_largest_extent():
     assert (extent.value, extent.interval) == ("–", "largest 0.2 nm")
 
 
+def set_loading(dock, stated):
+    controls = dock.loading.controls
+    controls["metal"].setCurrentIndex(controls["metal"].findData(stated.metal))
+    controls["support_thickness_nm"].setValue(stated.support_thickness_nm)
+    controls["support_thickness_uncertainty"].setValue(100 * stated.support_thickness_uncertainty)
+
+
 def test_the_metal_loading_follows_the_form_without_a_new_computation(
     dock, state, settled, monkeypatch
 ):
     monkeypatch.setattr(docks, "compute_dispersions", None)
     before = {f.name: f.value for f in dock.model.figures}
     assert before["Metal loading"] == "–"
-    controls = dock.loading.controls
-    controls["metal"].setCurrentIndex(controls["metal"].findData("Pt"))
-    controls["support_thickness_nm"].setValue(3.0)
+    set_loading(dock, LoadingSettings("Pt", support_thickness_nm=3.0))
     found = dock.found
     percent = {f.name: f for f in dock.model.figures}["Metal loading"]
     row = dock.shown_rows().iloc[0]
     assert percent.value == f"{row['loading_wt_percent']:.3g} wt% Pt" and percent.interval
     assert [f.name for f in dock.model.figures] == [*before]  # the form below does not move
     assert "Missed atoms are not included" in percent.meaning
-    controls["support_thickness_uncertainty"].setValue(50)
+    dock.loading.controls["support_thickness_uncertainty"].setValue(50)
     wider = {f.name: f for f in dock.model.figures}["Metal loading"]
     assert wider.value == percent.value and wider.interval != percent.interval
     assert dock.found is found
+
+
+def test_each_project_has_a_metal_loading_of_its_own(viewer, qtbot, settle, tmp_path):
+    folders = [tmp_path / name for name in ("monday", "tuesday")]
+    for folder in folders:
+        folder.mkdir()
+        write_image(folder / "a.tif")
+    binding = binding_of(viewer)
+    state = binding.state
+    stated = LoadingSettings("Pt", support_thickness_nm=12.5, support_thickness_uncertainty=0.2)
+    for _ in range(2):  # the second time both have one or none in their files
+        binding.projects.open(folders[0])
+        settle(viewer)
+        dock = Dispersion(viewer)  # built after the project was opened
+        qtbot.addWidget(dock)
+        if state.project is not None and not state.project.path.exists():
+            state.pixel_sizes.set("a.tif", 0.05)  # the first edit makes the file
+            set_loading(dock, stated)
+        qtbot.waitUntil(lambda dock=dock: dock.loading.settings() == stated)
+        binding.projects.open(folders[1])
+        settle(viewer)
+        assert dock.loading.settings() == state.atoms.loading == LoadingSettings()
+        state.pixel_sizes.set("a.tif", 0.06)
 
 
 def test_a_worker_may_find_something_while_images_go(dock, state, settled):

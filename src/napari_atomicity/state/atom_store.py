@@ -19,6 +19,7 @@ from ..atoms.marks import ImageAtoms, Mark, finite_or_none
 from ..atoms.species import Species
 from ..atoms.table import concat_atom_tables, empty_table
 from ..core.text import pluralise
+from ..statistics.points.loading_settings import LoadingSettings
 from .edits import SetAtoms, SetMarks
 from .window_images import WindowImages
 
@@ -30,10 +31,12 @@ class AtomStore:
     """The atoms of all images of a window.
 
     Signals: ``changed(image name)`` after any change of its atoms, marks or support;
-    ``selection_changed(frozenset of keys)``; ``focus_requested(key)``: show this atom in the image.
+    ``selection_changed(frozenset of keys)``; ``focus_requested(key)``: show this atom in the image;
+    ``loading_changed()``: another metal or support was stated.
     """
 
     changed = Signal(str)
+    loading_changed = Signal()
     selection_changed = Signal(frozenset)
     focus_requested = Signal(tuple)
 
@@ -48,8 +51,20 @@ class AtomStore:
         self._next_id: dict[str, int] = {}
         self._selection: frozenset[AtomKey] = frozenset()
         self._sliding: tuple[str, object] | None = None
+        self._loading = LoadingSettings()
 
     # ---- what there is
+    @property
+    def loading(self) -> LoadingSettings:
+        """Metal and support of these images, for the metal loading; saved with the project."""
+        return self._loading
+
+    @loading.setter
+    def loading(self, stated: LoadingSettings) -> None:
+        if stated != self._loading:
+            self._loading = stated
+            self.loading_changed.emit()
+
     def of(self, image: str | None) -> ImageAtoms | None:
         """Return the atoms of an image; None if it was neither analysed for atoms nor marked."""
         return None if image is None else self._of.get(image)

@@ -70,6 +70,12 @@ class SettingsForm(QWidget, Generic[S]):
         """
         return self._settings(**self.values())
 
+    def show_settings(self, settings: S) -> None:
+        """Show settings, without a signal."""
+        for name, widget in self._widgets.items():
+            with widget.changed.blocked():
+                _set_value(widget, settings_of(self._settings)[name], getattr(settings, name))
+
     def _value(self, name: str) -> Any:
         if name in self._nested:
             return self._nested[name].settings()
@@ -91,6 +97,13 @@ def form_of(settings: type[S], *names: str) -> SettingsForm[S]:
     return SettingsForm(settings, names)
 
 
+def _set_value(widget: CheckBox | ComboBox | FloatSpinBox, about: Setting, value: Any) -> None:
+    """Set the value of a setting; None is the lowest number."""
+    if isinstance(widget, FloatSpinBox):
+        value = widget.min if value is None else about.factor * value
+    widget.value = value
+
+
 def _new_widget(about: Setting, default: Any) -> CheckBox | ComboBox | FloatSpinBox:
     if isinstance(default, bool):
         return CheckBox(value=default, text=about.text or about.label)
@@ -103,7 +116,7 @@ def _new_widget(about: Setting, default: Any) -> CheckBox | ComboBox | FloatSpin
     field = FloatSpinBox(min=low, max=high)
     adjust_number(field.native, about.decimals, about.suffix)
     field.native.setSpecialValueText(about.text)
-    field.value = low if default is None else about.factor * default
+    _set_value(field, about, default)
     if about.step is not None:
         field.step = about.step
     return field

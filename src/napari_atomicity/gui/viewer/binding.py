@@ -8,14 +8,20 @@ an edit of the state.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
+from dataclasses import asdict
 from functools import lru_cache, partial
+from types import MappingProxyType
 from typing import Any
 
 from qtpy.QtCore import QTimer
 
+from ...core.from_dict import dataclass_from_dict
 from ...core.tables.cluster_table import Key
 from ...models.analysis import Analysis
+from ...state.atom_store import AtomStore
 from ...state.window_state import WindowState
+from ...statistics.points.loading_settings import LoadingSettings
 from .. import tasks
 from ..controls.questions import keep_focus_when_messages_close, show_info
 from ..controls.refresher import ChangeSignal, Refresher, StepRunner
@@ -109,6 +115,11 @@ class ViewSettings:
             self._label_mode.on = bool(view.get("label_mode", True))
 
 
+def _set_loading(atoms: AtomStore, stated: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """Take metal and support of a project, which may come from others; by default none."""
+    atoms.loading = dataclass_from_dict(LoadingSettings, dict(stated))
+
+
 DOCKS_WAIT_MS = 1000
 """How long the docks wait at most for the first image of a project."""
 
@@ -180,8 +191,10 @@ class Binding:
         self._view_settings = ViewSettings(
             canvas, self.clusters, self.overlays, self.current_image, self.label_mode
         )
-        self.reference = Reference(state)
-        self.projects.remember("reference", self.reference.to_dict, self.reference.restore)
+        self.reference = reference = Reference()
+        self.projects.remember("reference", reference.to_dict, reference.restore, reference.forget)
+        loading = partial(_set_loading, state.atoms)
+        self.projects.remember("loading", lambda: asdict(state.atoms.loading), loading, loading)
         self.projects.remember("view", self._view_settings.get, self._view_settings.restore)
         for key in (MODEL, ATOM_MODEL):  # others have another one: classes would change unnoticed
             self.projects.remember(key, partial(chosen_model, key), partial(choose_model, key))

@@ -219,6 +219,8 @@ class Projects:
         self.state = state
         self.notes: tuple[str, ...] = ()
         self._parts: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {}
+        self._forget: list[Callable[[], None]] = []
+        self._of = state.epoch, state.project
         self._saved_view: dict[str, Any] = {}
         self.models = ProjectModels(state)
         self._closed = False
@@ -230,6 +232,7 @@ class Projects:
         self._retry_timer.setInterval(_RETRY_MS)
         self._retry_timer.timeout.connect(self._retry)
         self.state.saved_changed.connect(self._on_saved)
+        self.state.project_changed.connect(self._on_project)
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self._leave_at_the_end)
@@ -466,9 +469,27 @@ class Projects:
             show_info("All changes are saved.")
 
     # ---- view of the window
-    def remember(self, key: str, get: Callable[[], Any], restore: Callable[[Any], None]) -> None:
+    def remember(
+        self,
+        key: str,
+        get: Callable[[], Any],
+        restore: Callable[[Any], None],
+        forget: Callable[[], None] | None = None,  # of another project
+    ) -> None:
         """Save a part of the view in the project and restore it when the project is opened."""
         self._parts[key] = (_weak(get), _weak(restore))
+        if forget is not None:
+            self._forget.append(_weak(forget))
+
+    def _on_project(self) -> None:
+        """Forget what is of another project.
+
+        Blind mode is another epoch of the same project, a copy of it the same epoch of another.
+        """
+        before, self._of = self._of, (self.state.epoch, self.state.project)
+        if self._of[0] != before[0] and self._of[1] is not before[1]:
+            for forget in self._forget:
+                forget()
 
     def _check_and_save_view(self) -> None:
         if not self.state.busy:

@@ -10,7 +10,6 @@ from psygnal import Signal
 
 from ...core.errors import TableError
 from ...io.reference_ratios import normalise_reference, parse_reference
-from ...state.window_state import WindowState
 
 
 class Reference:
@@ -32,19 +31,9 @@ class Reference:
     left_out = False
     """Whether the reference is of the shown image, and a report leaves it out."""
 
-    def __init__(self, state: WindowState) -> None:
-        self._state = state
-        self._of = state.epoch, state.project
-        state.project_changed.connect(self._on_project)
-
-    def _on_project(self) -> None:
-        """Forget the reference of another project.
-
-        Blind mode is another epoch of the same project, a copy of it the same epoch of another.
-        """
-        before, self._of = self._of, (self._state.epoch, self._state.project)
-        if self._of[0] != before[0] and self._of[1] is not before[1]:
-            self.load("", None)
+    def forget(self) -> None:
+        """Take none, as another project has no such reference."""
+        self.load("", None)
 
     def load(self, name: str, loaded: pd.DataFrame | None) -> None:
         """Take the ratios of a file."""

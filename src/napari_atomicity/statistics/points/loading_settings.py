@@ -41,7 +41,6 @@ class LoadingSettings:
             NO_METAL: "not stated",
             **{metal: f"{metal} ({mass:g} g/mol)" for metal, mass in ATOMIC_WEIGHTS_G_MOL.items()},
         },
-        key="loading/metal",
     )
     support_thickness_nm: float | None = setting(
         None,
@@ -53,7 +52,6 @@ class LoadingSettings:
         decimals=1,
         step=0.5,
         text="unknown",
-        key="loading/thickness",
     )
     support_density_g_cm3: float = setting(
         2.0,
@@ -67,7 +65,6 @@ class LoadingSettings:
         step=0.1,
         default_text="2 g/cm³, amorphous carbon",
         option="--support-density --support-density-g-cm3",
-        key="loading/density",
     )
     support_thickness_uncertainty: float = setting(
         0.0,
@@ -80,7 +77,6 @@ class LoadingSettings:
         form_range=(0, 200),
         factor=100,
         step=5,
-        key="loading/uncertainty",
     )
 
     def __post_init__(self) -> None:

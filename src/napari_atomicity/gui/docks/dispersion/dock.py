@@ -45,7 +45,7 @@ from ...controls.forms import (
 )
 from ...controls.line_table import table_of
 from ...controls.questions import show_info
-from ...controls.refresher import single_shot
+from ...controls.refresher import follow, single_shot
 from ...controls.settings import remember
 from ...controls.settings_form import SettingsForm, form_of
 from ...panels.compare import ComparePart
@@ -272,7 +272,9 @@ class Dispersion(Dock):
         )
         self.form.changed.connect(self.invalidate)
         self.loading = form_of(LoadingSettings)
-        self.loading.changed.connect(self._show_figures)
+        self.loading.show_settings(self.state.atoms.loading)
+        self.loading.changed.connect(self._on_loading)
+        follow(self, self.state.atoms.loading_changed, self._show_loading)
         forms = QWidget()
         column = QVBoxLayout(forms)
         column.setContentsMargins(0, 0, 0, 0)
@@ -468,10 +470,17 @@ class Dispersion(Dock):
         self.body.setEnabled(True)
         self._draw()
 
+    def _on_loading(self) -> None:
+        self.state.atoms.loading = self.loading.settings()
+
+    def _show_loading(self) -> None:
+        self.loading.show_settings(self.state.atoms.loading)
+        self._show_figures()
+
     def _show_figures(self) -> None:
         found = self.found
         if found is not None and found.dispersion is not None:
-            row = found.rows(self.loading.settings()).iloc[-1].to_dict()
+            row = found.rows(self.state.atoms.loading).iloc[-1].to_dict()
             seen = [one for one in found.of.values() if one.dispersion is not None]
             tested = sum(one.completeness is not None for one in seen)
             self.model.show_figures(figures(found.dispersion, row, tested))
@@ -512,7 +521,7 @@ class Dispersion(Dock):
         """Return the rows of ``dispersion.csv`` that are shown."""
         if self.found is None:
             return pd.DataFrame()
-        rows = self.found.rows(self.loading.settings())
+        rows = self.found.rows(self.state.atoms.loading)
         return rows if self.of_all else rows.iloc[:1]
 
     def copy(self) -> None:
@@ -532,7 +541,7 @@ class Dispersion(Dock):
             path,
             images,
             self.form.settings(),
-            self.loading.settings(),
+            self.state.atoms.loading,
             self._micrographs(images),
             self._known,
             message=f"Writing {path.name}",
