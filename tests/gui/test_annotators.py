@@ -222,6 +222,30 @@ def test_images_without_a_pixel_size_are_named_before_the_folder_is_asked_for(
         assert "bare.tif is not known" in said and "dock Atoms" in said and len(folders) == 1
 
 
+def test_images_that_cannot_be_read_are_left_out_of_a_pack(
+    opened, project, tmp_path, monkeypatch, settle, viewer
+):
+    for name in ("bad.tif", "worse.tif"):
+        (tmp_path / name).write_bytes(b"no image")
+    project.add_paths([tmp_path / "bad.tif"])
+    project.image_files.set_error("bad.tif", "bad.tif: it can't be read.")
+    dock, asked, out = opened(), [], tmp_path / "out" / "pack"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a, **k: (str(out), ""))
+    monkeypatch.setattr(packs, "confirm", lambda *a: asked.append(a[-1]) or True)
+    click(dock.packs.export_button)
+    settle(viewer)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert "bad.tif" in asked[0] and "without 1 image" in asked[0]
+    assert [image["name"] for image in manifest["images"]] == ["a.tif", "b.tif", "c.tif"]
+    out = tmp_path / "another"
+    project.add_paths([tmp_path / "worse.tif"])  # nobody has opened it yet
+    for button in (dock.packs.export_button, dock.packs.browser_button):
+        click(button)
+        settle(viewer)
+        assert "worse.tif: no pack was made" in said() and "other images" in said()
+        notification_manager.records.clear()
+
+
 def test_packs_come_in_once_and_what_does_not_is_told(
     opened, tmp_path, monkeypatch, settle, viewer
 ):

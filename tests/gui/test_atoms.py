@@ -919,10 +919,13 @@ def test_an_image_with_blind_marks_is_reviewed_and_the_button_says_why(
     settled()
     button = found.marking.done_button
     assert button.text() == "Image reviewed: it has marks" and not button.isEnabled()
+    words = found.found.words.text()
+    assert "1 marked by hand" in words and "probabilities" not in words and "detect" not in words
     assert found.marking.done_words.text() == f"Reviewed by {state.annotator}."
     book.remove([("field", i) for i in ids])
     settled()
     assert button.text() == DONE and button.isEnabled()
+    assert "per nm²" not in found.found.words.text()  # nobody has said that there are none
     state.close_project()
 
 

@@ -604,6 +604,10 @@ def test_blind_a_reviewed_image_that_no_model_has_searched_has_no_atoms(
     state.annotator = "Eve"  # has not looked
     settled(dock)
     assert "a.tif has no marks of Eve yet" in dock.message.text()
+    dock.scope_combo.setCurrentIndex(1)
+    settled(dock)
+    assert "No image is reviewed by Eve yet" in dock.message.text()
+    dock.scope_combo.setCurrentIndex(0)
     state.annotator = "Dee"
     settled(dock)
     assert value(dock, "Atoms, counted") == "0" and dock.body.isVisible()

@@ -533,7 +533,7 @@ def test_what_is_said_of_all_images_names_their_sessions(dock, state, settle, vi
     state.sessions.group(["field"], "morning")
     state.sessions.group(["second"], "evening")
     assert said(fits, rests).startswith("The images of session evening have few sizes each")
-    assert "(1 of 2 images)" in dock.warning.text() and RESTS in dock.warning.styleSheet()
+    assert "concerns 1 of 2 images" in dock.warning.text() and RESTS in dock.warning.styleSheet()
     assert "is tested when watching ends" in said({"untested": True}, rests)
     assert RESTS in dock.warning.styleSheet()
     said(unsure, rests)

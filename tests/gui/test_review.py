@@ -607,6 +607,20 @@ def test_after_a_click_in_the_history_nothing_is_selected_that_is_not_in_sight(
         qtbot.waitUntil(lambda: all(image == state.current for image, _ in state.selection))
 
 
+def test_the_initial_state_shows_the_cluster_that_it_selects(shown, state, unfolded, qtbot):
+    state.history.exchange()  # in a project that is opened, no step is one of analysis
+    state.choose("one")
+    state.select([("one", 1)])
+    state.clusters.relabel([("one", 1)], "Pt70")
+    state.choose("two")
+    history = unfolded.history
+    qtbot.waitUntil(lambda: history.model.rowCount() == 2)
+    with qtbot.waitSignal(history.gone):
+        history.view.clicked.emit(history.model.index(0))
+    assert corrected(state, ("one", 1)) == ""
+    assert state.current == "one" and state.selection == {("one", 1)}
+
+
 def test_a_long_way_back_is_gone_step_by_step(shown, state, unfolded, qtbot):
     history = unfolded.history
     for i in range(60):

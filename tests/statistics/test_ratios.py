@@ -247,7 +247,7 @@ def test_the_ratios_of_several_models_say_so():
 
 def test_a_doubt_of_some_images_says_of_how_many():
     found = ratio_notes([30] * 3, [ImageLimits(doubts=("peaks differ",)), *[ImageLimits()] * 2])
-    assert found == ["peaks differ (1 of 3 images)"]
+    assert found == ["peaks differ (this concerns 1 of 3 images)"]
 
 
 def test_fractions_of_a_session_that_does_not_fit_are_withheld_unless_asked_for():

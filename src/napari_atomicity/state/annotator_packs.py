@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..atoms.marks import ImageAtoms
-from ..core.errors import AtomicityError, ReadError, without_file_name
+from ..core.errors import AtomicityError, ReadError, UnsuitableImageError, without_file_name
 from ..core.progress import Progress, Stop, check
 from ..core.text import pluralise
 from ..io.images import find_images, sha256_of, unique_names, valid_text
@@ -47,9 +48,10 @@ def pack_images(
     if atoms is not None:
         packed = {i.name: named[i.path] for i in images if i.path in named}
         atoms = atoms.assign(image=atoms["image"].map(packed))
-    return export_pack(
-        files, directory, annotator, atoms is None, sizes, atoms, tolerance_nm, progress, stop
-    )
+    with _naming_the_pack():
+        return export_pack(
+            files, directory, annotator, atoms is None, sizes, atoms, tolerance_nm, progress, stop
+        )
 
 
 def browser_packs_of(
@@ -66,9 +68,20 @@ def browser_packs_of(
         for name in ("proposals", "clusters")
         if (table := getattr(request, name)) is not None
     }
-    return make_browser_packs(
-        files, replace(request, pixel_size_nm=sizes, **tables), progress, stop
-    )
+    with _naming_the_pack():
+        return make_browser_packs(
+            files, replace(request, pixel_size_nm=sizes, **tables), progress, stop
+        )
+
+
+@contextmanager
+def _naming_the_pack() -> Iterator[None]:
+    """Say of an image that can't be read that there is no pack because of it."""
+    try:
+        yield
+    except (ReadError, UnsuitableImageError) as error:
+        advice = "Choose other images, or remove this one from the project"
+        raise ReadError(f"no pack was made, since {error.what}", error.path, advice) from error
 
 
 def _files_of(

@@ -204,7 +204,7 @@ def ratio_notes(
             )
     reasons += model_notes(models)
     for doubt, n in Counter(doubt for image in limits for doubt in image.doubts).items():
-        share = f" ({n} of {len(limits)} images)" if n < len(limits) else ""
+        share = f" (this concerns {n} of {len(limits)} images)" if n < len(limits) else ""
         reasons.append(f"{doubt}{share}")
     if reason := reason_to_withhold(limits):
         reasons.append(reason)
@@ -355,7 +355,7 @@ def session_basis(session: Mapping[str, Any]) -> str:
 def without_basis(note: str, sessions: Iterable[Mapping[str, Any]]) -> str:
     """Return a note without what labels rest on in these sessions: that alone is no warning."""
     for basis in filter(None, {*map(session_basis, sessions)}):
-        note = re.sub(re.escape(basis) + r"( \(\d+ of \d+ images\))?", "", note)
+        note = re.sub(re.escape(basis) + r"( \(this concerns \d+ of \d+ images\))?", "", note)
     return note.strip(SEPARATOR)
 
 

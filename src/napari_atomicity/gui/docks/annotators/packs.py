@@ -55,6 +55,10 @@ _WHICH = {
 }
 
 
+def _format_names(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:_MAX_NAMED])}{' …' if len(names) > _MAX_NAMED else ''}"
+
+
 def make_pack(
     images: Sequence[ProjectImage],
     folder: Path,
@@ -187,33 +191,34 @@ class Packs(QWidget):
         return names
 
     def _chosen(self) -> list[ProjectImage]:
-        """Return the images of the choice; say so if there is none, or sizes are missing."""
+        """Return the images of the choice; say so if there is none, or some can't be in a pack."""
         project, names = self.state.project, set(self.images())
         if project is None:
             return []
         if not names:
             self._show_result("No image matches: choose others.")
         chosen = [image for image in project.images(counts=False) if image.name in names]
-        return self._with_pixel_size(chosen)
+        return self._usable(chosen)
 
-    def _with_pixel_size(self, images: list[ProjectImage]) -> list[ProjectImage]:
-        """Return the images that a pack can have; ask first if some have no pixel size."""
+    def _usable(self, images: list[ProjectImage]) -> list[ProjectImage]:
+        """Return the images that a pack can have; ask first if there are others."""
         # An image without a shape was not read yet: its file may have a pixel size.
-        without = [i.name for i in images if i.shape is not None and not i.pixel_size_nm]
-        if not without:
-            return images
-        names = f"{', '.join(without[:_MAX_NAMED])}{' …' if len(without) > _MAX_NAMED else ''}"
-        text = f"The pixel size of {names} is not known. {ENTER_PIXEL_SIZE}."
-        measured = [image for image in images if image.name not in without]
-        if not measured:
-            self._show_result(text)
-        elif confirm(
-            self,
-            "Leave images out?",
-            f"{text} Make the pack without {pluralise(len(without), 'image')}?",
-        ):
-            return measured
-        return []
+        unread = [i.name for i in images if i.shape is None and i.error]
+        unmeasured = [i.name for i in images if i.shape is not None and not i.pixel_size_nm]
+        reasons = []
+        if unread:
+            reasons.append(f"{_format_names(unread)} can't be read: Browse has the reason.")
+        if unmeasured:
+            names = _format_names(unmeasured)
+            reasons.append(f"The pixel size of {names} is not known. {ENTER_PIXEL_SIZE}.")
+        without = {*unread, *unmeasured}
+        usable = [image for image in images if image.name not in without]
+        question = f"Make the pack without {pluralise(len(without), 'image')}?"
+        if not usable:
+            self._show_result(" ".join(reasons))
+        elif reasons and not confirm(self, "Leave images out?", " ".join([*reasons, question])):
+            return []
+        return usable
 
     def export_for_browser(self) -> None:
         """Make pages for browsers."""

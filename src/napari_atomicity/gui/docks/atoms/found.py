@@ -39,21 +39,22 @@ _COLOURING_TEXTS = {
 }
 
 
-def format_found(found: Summary) -> str:
-    """Format density, nearest neighbours and manual marks."""
+def format_found(found: Summary, by_model: bool = True) -> str:
+    """Format density, nearest neighbours and manual marks; without a model of marks alone."""
     parts, counted = [], []
     if math.isfinite(found.density_per_nm2):
-        parts.append(
-            f"{found.density_per_nm2:.3g} atoms per nm² of support ({found.area_nm2:.4g} nm²) by "
-            "the probabilities"
-        )
-        counted.append(f"{found.counted_density_per_nm2:.3g} per nm²")
+        density = f"{found.density_per_nm2:.3g} atoms per nm² of support ({found.area_nm2:.4g} nm²)"
+        parts.append(f"{density} by the probabilities" if by_model else density)
+        if by_model:
+            counted.append(f"{found.counted_density_per_nm2:.3g} per nm²")
     if math.isfinite(found.nearest_nm):
         counted.append(
-            f"nearest other detection {found.nearest_nm:.2f} nm (median), not corrected for edges"
+            f"nearest other {'detection' if by_model else 'mark'} {found.nearest_nm:.2f} nm "
+            "(median), not corrected for edges"
         )
     if counted:
-        parts.append(f"detections above the threshold: {', '.join(counted)}")
+        above = "detections above the threshold: " if by_model else ""
+        parts.append(f"{above}{', '.join(counted)}")
     if found.n_by_person:
         parts.append(f"{found.n_by_person} marked by hand")
     if found.n_uncertain:
@@ -268,8 +269,12 @@ class FoundPart(QWidget):
         if atoms is not self._atoms:
             return
         self._show_missed(census)
+        by_model = atoms.analysis is not None
         known = {} if atoms.analysis is None else atoms.analysis.parameters
-        self.words.setText(" ".join([format_found(self.found), *pixel_warnings(known)]))
+        # Without any mark nobody may have looked yet: Dispersion knows whether there are none.
+        is_known = by_model or self.found.n_atoms > 0
+        found_words = format_found(self.found, by_model) if is_known else ""
+        self.words.setText(" ".join(filter(None, [found_words, *pixel_warnings(known)])))
         self.words.setVisible(bool(self.words.text()))
         self.kinds.bars = kind_bars(self.found.kinds) if self.found.n_atoms else ()
         self.sizes.show_columns(size_columns(self.found.sizes))

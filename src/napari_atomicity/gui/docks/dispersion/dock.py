@@ -146,6 +146,10 @@ NOT_REVIEWED = (
     "{} has no marks of {} yet. Mark its atoms, or set it as reviewed if it has none (dock "
     "Annotators)."
 )
+NONE_REVIEWED = (
+    "No image is reviewed by {} yet. Mark the atoms of one, or set it as reviewed if it has none "
+    "(dock Annotators)."
+)
 OUTDATED = (
     "the pixel size of {} has changed since its atoms were found. Find them again in the dock "
     "Atoms."
@@ -423,7 +427,8 @@ class Dispersion(Dock):
         if outdated := self._of_old_size():
             return capital(OUTDATED.format(", ".join(outdated)))
         if self.of_all or image is None:
-            return NO_ATOMS
+            who = self.state.annotator
+            return NONE_REVIEWED.format(who) if self.state.blind else NO_ATOMS
         if self.state.micrograph(image).pixel_size_nm is None:
             return NO_PIXEL_SIZE.format(image)
         if self.state.atoms.outdated(image):

@@ -103,7 +103,7 @@ def draw_control_chart(
     _draw_drift(drift, look, history, x)
     n = int(last_finite(history.values("images")))  # some may not be kept
     alarms = "▲ alarm; " if any(history.alarms) else ""
-    drift.set(xlim=(0, len(x)), xticks=(), xlabel=f"{alarms}{n} images")
+    drift.set(xlim=(0, len(x)), xticks=(), xlabel=alarms + pluralise(n, "image"))
 
 
 def _draw_ratios(axes: Axes, look: Look, history: LiveHistory, x: np.ndarray) -> None:

@@ -471,8 +471,8 @@ class Review(Dock):
         if review is not None:
             review.go_to_changed()
             focus_canvas(self.binding.viewer)
-        elif len(steps):
-            self.binding.edits.show_step(steps[-1])
+        elif len(steps) or steps.undone:  # before the first: where that was
+            self.binding.edits.show_step(steps[-1] if len(steps) else steps.undone[-1])
 
     # ---- showing
     def refresh(self) -> None:
