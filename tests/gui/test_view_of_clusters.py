@@ -363,6 +363,20 @@ def test_layer_and_canvas_say_of_which_class_the_maps_are(shown, binding, settle
     assert raw.name == f"{FIELD} class map raw"
 
 
+def test_class_maps_that_are_hidden_stay_hidden_in_an_image_analysed_later(shown, binding, settle):
+    binding.canvas.class_maps_visible = False
+    old = binding.state.analysis(FIELD)
+    other = replace(old, micrograph=replace(old.micrograph, name="other"))
+    layer = shown.add_image(old.micrograph.data, name="other")
+    binding.canvas.ensure_image(layer)
+    binding.state.current = "other"
+    binding.state.clusters.set_analysis(other)
+    settle(shown)
+    assert not binding.canvas.class_maps_visible
+    binding.canvas.class_maps_visible = True
+    assert binding.canvas.layer("other", "class map raw").visible
+
+
 # ---- status line, confidence
 def status_at(layer, row: int) -> str:
     place = layer.data[row] * PIXEL_SIZE_NM

@@ -49,6 +49,7 @@ class Canvas:
         self.turns = TurnQueue()
         state.pixel_sizes.changed.connect(self._on_pixel_size)
         self.hidden_labels: frozenset[str] = frozenset()
+        self.shows_new_class_maps = True  # of images that are analysed first after C has hidden all
         self.layers: dict[str, ImageLayers] = {}
         weakref.finalize(viewer, self.layers.clear)
         # The camera as the last fit left it, and the image that was fitted; None: all layers.
@@ -175,6 +176,7 @@ class Canvas:
 
     @class_maps_visible.setter
     def class_maps_visible(self, visible: bool) -> None:
+        self.shows_new_class_maps = visible
         for known in self.layers.values():
             if not known.is_hidden:
                 known.show_class_maps(visible)

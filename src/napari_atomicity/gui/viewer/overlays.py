@@ -309,6 +309,7 @@ class Overlays:
         is_new = known.present(f"class map {channel}") is None
         layer = known.write_class_map(channel, data, computed["class maps"][0])
         if is_new:
+            layer.visible = layer.visible and self._canvas.shows_new_class_maps
             layer.events.visible.connect(self._canvas.on_class_maps)
         self._canvas.on_class_maps()
         if others:  # napari is slow to make a layer: one in each turn
