@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,7 @@ from napari_atomicity.io.provenance import Outcome, now, with_groups
 from napari_atomicity.io.result_folder import ResultFolder
 from napari_atomicity.io.tables import read_table, write_clusters, write_table
 from napari_atomicity.pipeline.comparison import compare_results
+from napari_atomicity.statistics.samples.sentences import comparison_lines, comparison_sentences
 
 CLASSES = ["Pt19", "Pt41", "Pt55"]
 SHARES = {"fresh": [0.2, 0.3, 0.5], "spent": [0.5, 0.3, 0.2], "spent2": [0.55, 0.3, 0.15]}
@@ -111,10 +114,23 @@ def test_two_samples_become_tables_figures_sentences_and_record(tmp_path):
     assert lines == run.sentences and len(lines) == 4
     assert lines[2].startswith("The share of Pt55 is ") and "percentage points" in lines[2]
     assert "no significant difference" in lines[1]
+    (atoms,) = (line for line in lines if "number of atoms" in line)
+    assert re.search(r" difference of −\d+ %, or −[\d.]+ atoms \(95 % interval ", atoms)
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert record["kind"] == "compare" and record["parameters"]["reference"] == "fresh"
     assert {i["sample"] for i in record["images"]} == {"fresh", "spent"}
     assert [s["name"] for s in record["samples"]] == ["fresh", "spent"]
+
+
+def test_a_p_value_tells_on_which_side_of_the_limit_it_is(tmp_path):
+    run = compare_results([write_results(tmp_path / "r", ["fresh", "spent"])], tmp_path / "out")
+    of_fresh = run.comparison.table["sample"] == "fresh"
+    for p, said in ((0.0504, "p = 0.0504"), (0.0496, "p = 0.0496"), (0.0123, "p = 0.012")):
+        table = run.comparison.table.assign(p_holm=p)
+        comparison = replace(run.comparison, table=table)
+        assert all(said in line for line in comparison_sentences(comparison))
+        lines = [line for line in comparison_lines(comparison) if line[3] != "–"]
+        assert len(lines) == (~of_fresh).sum() and {line[3] for line in lines} == {said[4:]}
 
 
 def test_the_reference_is_as_asked_and_signs_turn(tmp_path):

@@ -55,7 +55,7 @@ def comparison_lines(comparison: SampleComparison) -> list[tuple[str, ...]]:
     reference = {_key(row): row for row in rows if row["sample"] == comparison.reference}
     for row in (row for row in rows if row["sample"] != comparison.reference):
         unit, points = ("%", "pp") if _is_share(row) else (row["unit"], row["unit"])
-        p = f"{row['p_holm']:.2g}" if np.isfinite(row["p_holm"]) else "–"
+        p = _format_p(row["p_holm"]) if np.isfinite(row["p_holm"]) else "–"
         difference = _with_range(row, "difference", "difference_", points)
         values = [_with_range(one, "value", "", unit) for one in (row, reference[_key(row)])]
         short = row["class"] or _SHORT_NAMES.get(row["quantity"], row["quantity"])
@@ -135,11 +135,12 @@ def _sentence(row: _Row, reference: _Row, n_tests: int) -> str:
         f"{_with_unit(row, one['high'])}) in {one['sample']}"
         for one in (row, reference)
     ]
-    found = f"a difference of {change} {unit}".rstrip()
+    relative = ""
+    if not _is_share(row) and reference["value"] > 0:
+        relative = f"{100 * row['difference'] / reference['value']:+.0f} %, or "
+    found = f"a difference of {relative}{change} {unit}".rstrip()  # the interval is of the last
     if not row["p_holm"] < SIGNIFICANT:
         found = f"no significant difference, {change} {unit}".rstrip()
-    elif not _is_share(row) and reference["value"] > 0:
-        found += f", or {100 * row['difference'] / reference['value']:+.0f} %"
     return f"The {describe_quantity(row)} is {where[0]} and {where[1]}: {_minus(found)} ({test})."
 
 
@@ -158,8 +159,14 @@ def _trend_sentence(row: _Row, n_tests: int) -> str:
 
 
 def _p_value(p: float, n_tests: int) -> str:
-    text = "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
+    text = "p < 0.0001" if p < 1e-4 else f"p = {_format_p(p)}"
     return text + (f" with Holm's correction for {n_tests} tests" if n_tests > 1 else "")
+
+
+def _format_p(p: float) -> str:
+    """Format a p value, with three digits where two would not tell on which side of 0.05 it is."""
+    text = f"{p:.2g}"
+    return f"{p:.3g}" if text == f"{SIGNIFICANT:.2g}" else text
 
 
 def _number(row: _Row, value: float, sign: bool = False) -> str:

@@ -208,8 +208,9 @@ class Browse(Dock):
         self.first_start = FirstStart(self.binding)
         self.content.addWidget(self.first_start, 1)
         self.title = self.add(wrapped_label("Project"))
-        self.notes = self.add(wrapped_label("Notes on the project", plain=True))
         self.content.addWidget(self._image_list(), 1)
+        # Below the list, whose rows stay under the mouse when notes come and go.
+        self.notes = self.add(wrapped_label("Notes on the project", plain=True))
         self.answer = self.add(wrapped_label("Whether the session fits the classes", plain=True))
         self.image_menu = ImageMenu(self.state, self.list)
         self.more_button.menu().addSeparator()
