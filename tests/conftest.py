@@ -173,7 +173,8 @@ def adaptable(tmp_path_factory, library) -> tuple[Path, Path]:
 
     from napari_atomicity.simulation.field_settings import FieldSettings
     from napari_atomicity.simulation.fields import simulate_field
-    from napari_atomicity.training.run import train_from_folder
+    from napari_atomicity.training.request import FolderSource, TrainRequest
+    from napari_atomicity.training.run import train
     from support import write_size_selected
 
     folder = tmp_path_factory.mktemp("adaptable")
@@ -182,7 +183,8 @@ def adaptable(tmp_path_factory, library) -> tuple[Path, Path]:
     model, image = folder / "tiny.safetensors", folder / "field.tif"
     with pytest.MonkeyPatch.context() as patch:  # the map's compilation takes seconds
         patch.setattr("napari_atomicity.models.embedding.fit_map", lambda e, seed: e[:, :2].copy())
-        train_from_folder(folder / "data", model, ("raw",), epochs=1, start="scratch", device="cpu")
+        source = FolderSource(folder / "data")
+        train(TrainRequest(source, model, ("raw",), epochs=1, start="scratch", device="cpu"))
     settings = FieldSettings(
         shape_px=(640, 640), clusters_per_nm2=0.08, mixture={"Pt19": 0.5, "Pt70": 0.5}
     )

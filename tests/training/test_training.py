@@ -26,8 +26,8 @@ from napari_atomicity.training.classifier import train_classifier
 from napari_atomicity.training.data import split_by_image
 from napari_atomicity.training.fit import smooth_targets
 from napari_atomicity.training.prepared_sets import from_simulation, split_library
-from napari_atomicity.training.request import TrainingSettings
-from napari_atomicity.training.run import train_from_folder
+from napari_atomicity.training.request import FolderSource, TrainingSettings, TrainRequest
+from napari_atomicity.training.run import train
 from napari_atomicity.training.score_text import describe_accuracy, describe_comparisons
 from napari_atomicity.training.size_selected import from_folder
 
@@ -52,9 +52,8 @@ def test_a_model_is_trained_from_a_folder_and_can_be_loaded(folder, tmp_path, mo
         return maps[-1][1]
 
     monkeypatch.setattr("napari_atomicity.models.embedding.fit_map", fit_map)
-    card = train_from_folder(
-        folder, tmp_path / "mine.safetensors", epochs=3, progress=lambda *a: seen.append(a)
-    )
+    request = TrainRequest(FolderSource(folder), tmp_path / "mine.safetensors", epochs=3)
+    card = train(request, progress=lambda *a: seen.append(a))
     loaded, tensors = read_model(tmp_path / "mine.safetensors")
     assert loaded == card or loaded.to_dict() == card.to_dict()
     assert card.classes == ("Pt19", "Pt70")
@@ -206,7 +205,7 @@ def test_training_is_reproducible(folder, no_umap):
 
 def test_training_stops_when_asked(folder):
     with pytest.raises(Cancelled):
-        train_from_folder(folder, folder / "never.safetensors", stop=lambda: True)
+        train(TrainRequest(FolderSource(folder), folder / "never.safetensors"), stop=lambda: True)
     assert not (folder / "never.safetensors").exists()
 
 
@@ -218,10 +217,9 @@ def test_training_stops_between_the_last_epoch_and_the_calibration(folder, tmp_p
         said.append(message)
 
     out = tmp_path / "never.safetensors"
+    request = TrainRequest(FolderSource(folder), out, epochs=1)
     with pytest.raises(Cancelled):
-        train_from_folder(
-            folder, out, epochs=1, progress=progress, stop=lambda: "the map" in said[-1]
-        )
+        train(request, progress=progress, stop=lambda: "the map" in said[-1])
     assert "Fitting the map" in said[-1] and not out.exists()
 
 

@@ -9,5 +9,5 @@ from .request import (
     TrainingSettings as TrainingSettings,
     TrainRequest as TrainRequest,
 )
-from .run import train as train, train_from_folder as train_from_folder
+from .run import train as train
 from .size_selected import from_folder as from_folder

@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -277,60 +276,3 @@ def read_start(request: TrainRequest) -> tuple[ModelCard, dict[str, np.ndarray]]
     if name == DEFAULT and request.channels == ("raw",):
         name = "raw"
     return read_model(find_model(name))
-
-
-def train_from_folder(
-    data_dir: Path,
-    out_path: Path,
-    channels: Sequence[str] = ("raw", "LCN"),
-    seed: int = 0,
-    epochs: int | None = None,
-    pixel_size_nm: float | None = None,
-    device: str = "auto",
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-    *,
-    start: str = DEFAULT,
-) -> ModelCard:
-    """Train a model on size-selected images and write it with its card: see `train`.
-
-    Parameters
-    ----------
-    data_dir : Path
-        ``data_dir/<class>/*.tif``; see `from_folder`.
-    out_path : Path
-        The .safetensors file to write; its card has the same name.
-    channels : sequence of str, optional
-        See `TrainRequest`.
-    seed, epochs : int, optional
-        See `TrainRequest`.
-    pixel_size_nm : float, optional
-        See `TrainRequest`.
-    device : str, optional
-        See `TrainRequest`.
-    progress, stop : callable, optional
-        Called at every step.
-    start : str, optional
-        See `TrainRequest`.
-
-    Returns
-    -------
-    ModelCard
-        As written.
-
-    Raises
-    ------
-    ReadError, AtomicityError, ModelError
-        If the data are not sufficient or the model can't be written.
-    """
-    request = TrainRequest(
-        FolderSource(Path(data_dir)),
-        Path(out_path).with_suffix(".safetensors"),
-        tuple(channels),
-        start=start,
-        epochs=epochs,
-        seed=seed,
-        device=device,
-        pixel_size_nm=pixel_size_nm,
-    )
-    return train(request, progress, stop)
