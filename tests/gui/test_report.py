@@ -20,6 +20,7 @@ from synthetic import CLASSES, made_up
 from typer.testing import CliRunner
 from waiting import updated
 
+from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.cli.commands import app
 from napari_atomicity.core.acquisition_session import add_group_names
 from napari_atomicity.core.micrograph import Micrograph
@@ -222,6 +223,8 @@ def test_it_says_what_there_is(viewer, qtbot):
     state.add_image(Micrograph(made_up(1).micrograph.data, 0.05, "later"))
     words = "1 image, 5 clusters, 1 with a manual label; 1 image not analysed yet."
     qtbot.waitUntil(lambda: dock.words.text() == words)
+    state.atoms.add("field", [Mark(10.0, 10.0)])
+    qtbot.waitUntil(lambda: dock.words.text().startswith(f"{words} Single atoms are not in"))
 
 
 def test_a_hidden_dock_looks_when_it_is_shown(dock, state, qtbot, monkeypatch):

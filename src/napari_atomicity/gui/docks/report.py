@@ -49,6 +49,10 @@ LEFT_OUT = (
     "The reference in Ratios is of one image and is left out, unless you choose "
     f"'{ALL_IMAGES}' there."
 )
+WITHOUT_ATOMS = (
+    "Single atoms are not in this report: Dispersion exports them, and atomicity atoms writes a "
+    "report of them."
+)
 NOTHING = "Analyse an image first. Then its tables, figures and report can be written here."
 
 
@@ -70,7 +74,7 @@ def summary(state: WindowState) -> str:
         text += f"; {pluralise(changed, 'image')} with another pixel size now: analyse again"
     if failed:
         text += f"; {pluralise(len(failed), 'image')} could not be analysed"
-    return f"{text}."
+    return f"{text}. {WITHOUT_ATOMS}" if state.atoms.images else f"{text}."
 
 
 def format_written(files: list[Path]) -> str:
@@ -99,7 +103,7 @@ def write_all(
 class Report(Dock):
     """One button that writes everything; the settings are collapsed."""
 
-    follows = ("changed", "images_changed", "project_changed", "reference_changed")
+    follows = ("changed", "atoms_changed", "images_changed", "project_changed", "reference_changed")
     delay_ms = 30
 
     def build(self) -> None:
