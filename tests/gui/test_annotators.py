@@ -336,6 +336,25 @@ def test_a_page_for_browsers_goes_out_and_answers_come_in(
     assert "6 tables were known already" in part.result.text()
 
 
+def test_images_without_clusters_are_named_before_their_classes_are_asked_for(
+    viewer, tmp_path, qtbot, settle, monkeypatch
+):
+    paths = [write_image(tmp_path / f"{name}.tif", i) for i, name in enumerate("ab")]
+    asked = []
+    monkeypatch.setattr(packs, "confirm", lambda *a: asked.append(a[-1]))
+    with Project(tmp_path / "p.atomicity") as project:
+        project.add_paths(paths)
+        for path in paths:
+            project.image_files.update_metadata(load(path))
+        project.record(ImageEdit("a.tif", EditKind.ANALYSIS, "Ada"), None, analysed(paths[0]))
+        binding_of(viewer).state.open_project(project, project.load_all())
+        dock = shown(Annotators(viewer), qtbot)
+        settle(viewer)
+        dock.packs.browser.asked.setCurrentIndex(1)
+        click(dock.packs.browser_button)
+        assert "No clusters to label: b.tif." in asked[0] and "without 1 image" in asked[0]
+
+
 def test_labels_of_clusters_from_a_browser_count_where_there_is_none(
     viewer, tmp_path, qtbot, settle, monkeypatch
 ):

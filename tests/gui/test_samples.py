@@ -55,7 +55,7 @@ def test_images_are_grouped_joined_renamed_and_taken_back_each_in_one_step(
     asked = answer(monkeypatch, "spent")
     menu = open_sample_menu(dock, 1)
     choose(menu, menu.group_action)
-    assert asked == [("Group into a sample", "Name of the sample", "morning (2)")]
+    assert asked == [("Sample", "Name of the sample", "morning (2)")]
     assert samples_of(dock) == {"spent": ("a.tif", "b.tif"), "morning": rest}
     rows = row_sessions(dock)
     assert rows["a.tif"] == rows["b.tif"] == "sample spent, session morning"

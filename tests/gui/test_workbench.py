@@ -18,6 +18,7 @@ from qtpy.QtGui import QImage
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QDockWidget, QScrollArea, QTabBar, QTabWidget
 from synthetic import made_up
+from waiting import updated
 
 from napari_atomicity import analyse
 from napari_atomicity.core.micrograph import Micrograph
@@ -347,6 +348,25 @@ def test_docks_of_other_workspaces_open_as_tabs_and_the_window_keeps_its_size(wi
             qtbot.waitUntil(lambda dock=dock: dock.height() > 300)
     assert main.minimumSizeHint().height() <= 600
     assert (main.width(), main.height()) == (1280, 720)
+
+
+def test_long_notes_in_browse_do_not_make_the_window_higher(window, model, qtbot, settle):
+    viewer = window()
+    main, browse = viewer.window._qt_window, show_dock(viewer, "Browse")
+    binding_of(viewer).state.add_image(Micrograph(blobs(), PIXEL_NM, "field"))
+    for n in (1, 40):
+        lines = [f"a{i}.tif: the clusters contradict the known sample Pt55" for i in range(n)]
+        browse.projects._set_notes(tuple(lines))
+        updated(browse)
+        settle(viewer)
+        assert lines[-1] in browse.notes.text() and browse.notes.isVisible()
+        assert (main.width(), main.height()) == (1280, 720)
+    assert browse.list.height() > 60
+    area = browse.notes_area
+    assert area.height() < browse.notes.height() and area.verticalScrollBar().maximum() > 0
+    browse.projects._set_notes(())
+    updated(browse)
+    assert not area.isVisible()
 
 
 def test_the_settings_of_browse_do_not_make_the_window_higher(window, model, qtbot, settle):

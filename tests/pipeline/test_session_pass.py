@@ -28,6 +28,7 @@ from napari_atomicity.pipeline.runs.image_scale import ImageScale
 from napari_atomicity.pipeline.runs.part_store import PartStore
 from napari_atomicity.pipeline.runs.session_pass import SessionPass
 from napari_atomicity.pipeline.session_labels import label_session
+from napari_atomicity.reporting.plots.session import contradictions
 from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.fields import simulate_field
 from napari_atomicity.statistics.ratios.ratio_notes import RESTS_ON_SIZES
@@ -333,3 +334,16 @@ def test_a_large_session_is_a_prior_for_new_images(size_selected, request_, tmp_
         found[most] = dict(zip([live.outcome.image for live in seen], scales, strict=True))
     fitted, prior = found.values()
     assert prior == pytest.approx(fitted, rel=0.15)
+
+
+def test_contradicted_known_samples_of_many_images_are_one_sentence():
+    known = {f"{name}.tif": {"Pt55": 1.0} for name in "abcdefgh"} | {"x.tif": {"Pt19": 1.0}}
+    tests = {
+        image: {"contradicted": image != "a.tif", "log_bayes_factor": -4.0 - i, "used": False}
+        for i, image in enumerate(known)
+    }
+    parameters = {image: {"session": {"known_sample": test}} for image, test in tests.items()}
+    many, one = contradictions(parameters, known)
+    assert many.startswith("b.tif, c.tif, d.tif, e.tif, f.tif, g.tif, 1 more: the clusters")
+    assert "(log Bayes factor -11 to -5)" in many and "Pt55" in many
+    assert one.startswith("x.tif: ") and "Pt19 (log Bayes factor -12)" in one

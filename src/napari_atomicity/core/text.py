@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def printable(text: object, instead: str = "\N{REPLACEMENT CHARACTER}") -> str:
     """Return text without control characters: those of a file could move or hide other text."""
     return "".join(c if c.isprintable() else instead for c in str(text))
+
+
+def first_names(names: Sequence[str], n: int = 6) -> str:
+    """Join the first names, and the number of the others: ``a.tif, b.tif, 4 more``."""
+    rest = len(names) - n
+    return ", ".join([*names[:n], *([f"{rest} more"] if rest > 0 else [])])
 
 
 def pluralise(

@@ -97,7 +97,7 @@ def session_warnings(session: Mapping[str, Any]) -> list[str]:
     found = [sentence(doubt) for doubt in session_doubts(session)]
     sample = session.get("known_sample", {})
     if sample.get("contradicted"):
-        found.append(sentence(describe_contradiction(sample["log_bayes_factor"], sample["used"])))
+        found.append(sentence(describe_contradiction([sample["log_bayes_factor"]], sample["used"])))
     if is_unlike_others(session):
         found.append("The intensity scale is unlike that of the other images of its session.")
     return found

@@ -66,26 +66,49 @@ def in_scroll_area(content: QWidget, owner: QWidget) -> None:
 
 def scrolling(content: QWidget) -> QScrollArea:
     """Return a scroll area that is as wide as its parent and scrolls vertically."""
-    area = _VerticalScrollArea()
-    area.setWidgetResizable(True)
-    area.setFrameShape(QScrollArea.Shape.NoFrame)
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    area.setWidget(content)
-    return area
+    return _VerticalScrollArea(content)
 
 
 class _VerticalScrollArea(QScrollArea):
     """A scroll area for a column of controls."""
 
-    def __init__(self) -> None:
+    def __init__(self, content: QWidget) -> None:
         super().__init__()
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # Tab goes to its controls
+        self.setWidgetResizable(True)
+        self.setFrameShape(QScrollArea.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setWidget(content)
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802
         """Return a size in which the scroll bar covers nothing."""
         bar, content = self.verticalScrollBar(), self.widget()
         width = content.minimumSizeHint().width() + bar.sizeHint().width()
         return QSize(width, super().minimumSizeHint().height())
+
+
+class LabelArea(_VerticalScrollArea):
+    """A label that scrolls if its text has more than some lines, so that no dock grows with it."""
+
+    def __init__(self, label: QLabel, lines: int) -> None:
+        super().__init__(label)
+        self._label, self._lines = label, lines
+
+    def show_text(self, text: str) -> None:
+        """Show a text from its beginning; nothing if it is empty."""
+        if text != self._label.text():
+            self._label.setText(text)
+            self.verticalScrollBar().setValue(0)
+        self._fit()
+        self.setVisible(bool(text))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        most = self._lines * self._label.fontMetrics().lineSpacing()
+        self.setFixedHeight(min(self._label.heightForWidth(self.viewport().width()), most))
 
 
 class _MainButton(QPushButton):

@@ -14,7 +14,7 @@ from ...core.acquisition_session import AcquisitionSession, Composition, format_
 from ...core.progress import Progress, Stop
 from ...core.tables import cluster_table as tables
 from ...core.tables.cluster_table import classes_of
-from ...core.text import pluralise
+from ...core.text import first_names, pluralise
 from ...models.analysis import Analysis
 from ...models.embedding import place_again
 from ...pipeline.analysis import classify_clusters
@@ -77,14 +77,17 @@ class SessionImages:
         return [label for label in sample if label not in classes]
 
     def left_out(self) -> tuple[str, ...]:
-        """Describe the known samples that are not used, one sentence each."""
-        return tuple(
-            f"{image}: the known sample {format_composition(sample)} is not used, as the model has "
-            f"no class {' or '.join(missing)}. Analyse with a model that has it, or change the "
-            "sample"
-            for image, sample in self._known.items()
-            if (missing := self._lacks(sample))
-        )
+        """Describe the known samples that are not used, a sentence for all images of one."""
+        alike: dict[str, list[str]] = {}
+        for image, sample in self._known.items():
+            if missing := self._lacks(sample):
+                text = (
+                    f"the known sample {format_composition(sample)} is not used, as the model has "
+                    f"no class {' or '.join(missing)}. Analyse with a model that has it, or change "
+                    "the sample"
+                )
+                alike.setdefault(text, []).append(image)
+        return tuple(f"{first_names(images)}: {text}" for text, images in alike.items())
 
     def of_model(self, model_id: str) -> SessionImages:
         """Return the images that one model has classified."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...core.acquisition_session import AcquisitionSession, Composition, format_composition
-from ...core.text import pluralise, sentence
+from ...core.text import first_names, pluralise, sentence
 from ...models.scale.class_fit import ClassFit
 from ...models.scale.intensity_scale import ConstrainedMixture
 from ...models.scale.session_images import ScaleSource
@@ -92,8 +92,6 @@ _UNLIKELY = 0.01
 _MARGIN = 0.1
 MAX_SESSIONS = 12
 """Number of sessions of a run that the report draws."""
-MAX_NAMED = 6
-"""Number of images that a description names."""
 MIN_SHOWN = 0.01
 """Smallest weight of a solution that is shown."""
 
@@ -129,11 +127,11 @@ class SessionSummary:
         rows = zip(
             self.images, scale.contradicted, scale.log_bayes_factor, scale.measured, strict=True
         )
-        return [
-            f"{image}: {describe_contradiction(factor, measured.shares is not None, sample)}"
+        return _describe_contradictions(
+            (image, sample, factor, measured.shares is not None)
             for image, contradicted, factor, measured in rows
             if contradicted and (sample := self.known.get(image))
-        ]
+        )
 
 
 def solutions_of(scale: ConstrainedMixture) -> list[tuple[float, float]]:
@@ -182,7 +180,7 @@ def describe_session(summary: SessionSummary) -> str:
         if image in summary.known
     ]
     if known:
-        lines.append(f"Known: {_first(known)}.")
+        lines.append(f"Known: {first_names(known)}.")
     lines += [f"⚠ {reason}." for reason in summary.contradictions()]
     unfit = summary.unfit()
     if summary.class_fit is not None and summary.has_histogram:
@@ -190,8 +188,8 @@ def describe_session(summary: SessionSummary) -> str:
     if unfit:
         verb = "does" if len(unfit) == 1 else "do"
         lines.append(
-            f"⚠ {_first(unfit)} {verb} not fit the session: recorded with other settings, or no "
-            "clusters of these classes."
+            f"⚠ {first_names(unfit)} {verb} not fit the session: recorded with other settings, or "
+            "no clusters of these classes."
         )
     return "\n".join(lines)
 
@@ -200,25 +198,40 @@ def contradictions(
     parameters: Mapping[str, Mapping[str, Any]], known: Mapping[str, Composition]
 ) -> list[str]:
     """Describe the known samples that their clusters contradict, by the parameters of images."""
-    found = []
-    for image, sample in known.items():
-        test = parameters.get(image, {}).get("session", {}).get("known_sample", {})
-        if sample and test.get("contradicted"):
-            text = describe_contradiction(test["log_bayes_factor"], test["used"], sample)
-            found.append(f"{image}: {text}")
-    return found
+    tests = {
+        image: parameters.get(image, {}).get("session", {}).get("known_sample", {})
+        for image, sample in known.items()
+        if sample
+    }
+    return _describe_contradictions(
+        (image, known[image], test["log_bayes_factor"], test["used"])
+        for image, test in tests.items()
+        if test.get("contradicted")
+    )
+
+
+def _describe_contradictions(tests: Iterable[tuple[str, Composition, float, bool]]) -> list[str]:
+    """Describe contradicted known samples in a sentence for all images of one sample."""
+    alike: dict[tuple[str, bool], list[tuple[str, float]]] = {}
+    for image, sample, factor, used in tests:
+        alike.setdefault((format_composition(sample), used), []).append((image, factor))
+    return [
+        f"{first_names([image for image, _ in found])}: "
+        + describe_contradiction([factor for _, factor in found], used, sample)
+        for (sample, used), found in alike.items()
+    ]
 
 
 def describe_contradiction(
-    log_bayes_factor: float, used: bool, sample: Composition | None = None
+    log_bayes_factors: Sequence[float], used: bool, sample: str = "of this image"
 ) -> str:
     """Describe a known sample whose clusters contradict the stated composition."""
-    named = "the known sample of this image"
-    if sample:
-        named = f"the known sample {format_composition(sample)}"
+    low, high = (f"{value:.0f}" for value in (min(log_bayes_factors), max(log_bayes_factors)))
+    factor = low if low == high else f"{low} to {high}"
     consequence = "it was used nevertheless" if used else "it was not used for the intensity scale"
     return (
-        f"the clusters contradict {named} (log Bayes factor {log_bayes_factor:.0f}): {consequence}"
+        f"the clusters contradict the known sample {sample} (log Bayes factor {factor}): "
+        f"{consequence}"
     )
 
 
@@ -252,12 +265,6 @@ def describe_sessions(
             }
         )
     return found
-
-
-def _first(names: Sequence[str]) -> str:
-    """Join the first names, and the number of the others."""
-    rest = len(names) - MAX_NAMED
-    return ", ".join([*names[:MAX_NAMED], *([f"{rest} more"] if rest > 0 else [])])
 
 
 def draw_session_scale(

@@ -182,7 +182,7 @@ class Adapt(Dock):
             "They should be recorded under the same conditions. Default: this image.",
         )
         self.content.addLayout(form)
-        self.hint = self.add(selectable_label("Clusters to learn from"))
+        self.hint = self.add(selectable_label("Clusters to learn from", lines=3))
         self.button = self.add_button(
             main_button("Adapt", self),
             "Fine-tune the model to the conditions of these images, with unambiguous clusters and "

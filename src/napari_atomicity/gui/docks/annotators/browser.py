@@ -107,7 +107,9 @@ class BrowserPacks(QWidget):
 
     def _made(self, packs: list[BrowserPack]) -> None:
         title = f"Page for browsers: {describe_packs(packs)}"
-        path = choose_file(self.state, self, title, "atoms.html", "Page (*.html)")
+        path = choose_file(
+            self.state, self, title, f"{packs[0].manifest.task}.html", "Page (*.html)"
+        )
         if path is None:
             return
         pages = pages_of(packs, path)

@@ -24,7 +24,7 @@ from qtpy.QtWidgets import (
 from ....atoms.analysis import AtomAnalysis
 from ....atoms.table import concat_atom_tables
 from ....core.progress import Progress, Stop
-from ....core.text import pluralise
+from ....core.text import first_names, pluralise
 from ....project import ProjectImage
 from ....project.packs.filled_packs import Unit
 from ....state.annotator_packs import TakenIn, pack_images, take_in_packs
@@ -42,21 +42,16 @@ from ...controls.questions import ENTER_PIXEL_SIZE, attempt, choose_answer, conf
 from ...controls.save_dialogs import choose_file
 from ...controls.settings import remember
 from ...tasks import start
-from .browser import BrowserPacks
+from .browser import CLUSTERS, BrowserPacks
 from .text import format_taken
 
 PACKS = "Packs and answers (*.zip manifest.json *.json)"
 ALL, THIS, UNREVIEWED = "all", "this", "nobody"
-_MAX_NAMED = 4
 _WHICH = {
     ALL: "all images",
     THIS: "this image",
     UNREVIEWED: "images without a review",
 }
-
-
-def _format_names(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:_MAX_NAMED])}{' …' if len(names) > _MAX_NAMED else ''}"
 
 
 def make_pack(
@@ -190,7 +185,7 @@ class Packs(QWidget):
             return [name for name in names if name not in seen]
         return names
 
-    def _chosen(self) -> list[ProjectImage]:
+    def _chosen(self, of_clusters: bool = False) -> list[ProjectImage]:
         """Return the images of the choice; say so if there is none, or some can't be in a pack."""
         project, names = self.state.project, set(self.images())
         if project is None:
@@ -198,20 +193,25 @@ class Packs(QWidget):
         if not names:
             self._show_result("No image matches: choose others.")
         chosen = [image for image in project.images(counts=False) if image.name in names]
-        return self._usable(chosen)
+        return self._usable(chosen, of_clusters)
 
-    def _usable(self, images: list[ProjectImage]) -> list[ProjectImage]:
+    def _usable(self, images: list[ProjectImage], of_clusters: bool) -> list[ProjectImage]:
         """Return the images that a pack can have; ask first if there are others."""
         # An image without a shape was not read yet: its file may have a pixel size.
         unread = [i.name for i in images if i.shape is None and i.error]
         unmeasured = [i.name for i in images if i.shape is not None and not i.pixel_size_nm]
         reasons = []
         if unread:
-            reasons.append(f"{_format_names(unread)} can't be read: Browse has the reason.")
+            reasons.append(f"{first_names(unread)} can't be read: Browse has the reason.")
         if unmeasured:
-            names = _format_names(unmeasured)
+            names = first_names(unmeasured)
             reasons.append(f"The pixel size of {names} is not known. {ENTER_PIXEL_SIZE}.")
         without = {*unread, *unmeasured}
+        known = self.state.store.analyses
+        bare = [n for i in images if (n := i.name) not in known or not len(known[n].table)]
+        if of_clusters and (bare := [name for name in bare if name not in without]):
+            reasons.append(f"No clusters to label: {first_names(bare)}.")
+            without.update(bare)
         usable = [image for image in images if image.name not in without]
         question = f"Make the pack without {pluralise(len(without), 'image')}?"
         if not usable:
@@ -222,7 +222,7 @@ class Packs(QWidget):
 
     def export_for_browser(self) -> None:
         """Make pages for browsers."""
-        images = self._chosen()
+        images = self._chosen(self.browser.asked.currentData() == CLUSTERS)
         if not images:
             return
         analyses = found_by_model(self.state) if self.proposals.isChecked() else None

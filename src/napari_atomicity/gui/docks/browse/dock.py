@@ -37,6 +37,7 @@ from ....project import SUFFIX, Project, project_file
 from ....state.window_state import WindowState
 from ... import tasks
 from ...controls.forms import (
+    LabelArea,
     folded,
     in_scroll_area,
     labelled,
@@ -210,7 +211,8 @@ class Browse(Dock):
         self.title = self.add(wrapped_label("Project"))
         self.content.addWidget(self._image_list(), 1)
         # Below the list, whose rows stay under the mouse when notes come and go.
-        self.notes = self.add(wrapped_label("Notes on the project", plain=True))
+        self.notes = wrapped_label("Notes on the project", plain=True)
+        self.notes_area = self.add(LabelArea(self.notes, lines=6))
         self.answer = self.add(wrapped_label("Whether the session fits the classes", plain=True))
         self.image_menu = ImageMenu(self.state, self.list)
         self.more_button.menu().addSeparator()
@@ -386,8 +388,7 @@ class Browse(Dock):
             )
         unsaved = [f"NOT SAVED: {self.state.unsaved}"] if self.state.unsaved else []
         labelled = filter(None, [self.session_labels.message])
-        self.notes.setText("\n".join([*unsaved, *self.projects.notes, *labelled]))
-        self.notes.setVisible(bool(self.notes.text()))
+        self.notes_area.show_text("\n".join([*unsaved, *self.projects.notes, *labelled]))
         image = None if self.state.blind else self.state.current
         session, doubts = session_of_image(self.state, image), doubts_of_image(self.state, image)
         show_answer(self.answer, [session], doubts, short=True)

@@ -88,7 +88,7 @@ class SampleMenu(QMenu):
     def _group(self) -> None:
         images, sessions = selected_images(self._list), self._state.sessions
         suggested = sessions.free_name(sessions.sample_of(images[0]).name, of_samples=True)
-        if name := self._name_from_dialog("Group into a sample", suggested):
+        if name := self._name_from_dialog("Sample", suggested):
             attempt(lambda: sessions.group_sample(images, name))
 
     def _rename(self) -> None:
