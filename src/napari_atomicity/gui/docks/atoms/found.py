@@ -162,10 +162,6 @@ class FoundPart(QWidget):
             "atoms above the threshold."
         )
         self.kinds_label = wrapped_label("What the bars count")
-        self.kinds_label.setText(
-            "Detections above the threshold on the support, in groups (fractions of the atoms and "
-            "distances with intervals: dock Dispersion):"
-        )
         self.kinds = BarChart()
         self.kinds.setAccessibleName("Atoms alone and in groups")
         self.sizes = ColumnChart(4.0, counts=True)
@@ -270,6 +266,11 @@ class FoundPart(QWidget):
             return
         self._show_missed(census)
         by_model = atoms.analysis is not None
+        counted = "Detections above the threshold" if by_model else "Marks"
+        self.kinds_label.setText(
+            f"{counted} on the support, in groups (fractions of the atoms and distances with "
+            "intervals: dock Dispersion):"
+        )
         known = {} if atoms.analysis is None else atoms.analysis.parameters
         # Without any mark nobody may have looked yet: Dispersion knows whether there are none.
         is_known = by_model or self.found.n_atoms > 0
