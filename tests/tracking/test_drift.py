@@ -9,7 +9,7 @@ from films import film, stack
 from scipy import ndimage
 
 from napari_atomicity.core.micrograph import Micrograph
-from napari_atomicity.tracking.drift import estimate_drift, estimate_drift_from_clusters
+from napari_atomicity.tracking.drift import estimate_drift
 
 
 def test_clusters_tell_the_drift():
@@ -24,13 +24,18 @@ def test_clusters_tell_the_drift():
     assert np.sqrt((np.diff(off, axis=0) ** 2).mean()) < 0.04
 
 
+def drift_of_clusters(places_nm):
+    """The drift by positions (n, 2) in each frame."""
+    frames = np.repeat(np.arange(len(places_nm)), len(places_nm[0]))
+    table = pd.DataFrame(np.concatenate(places_nm), columns=["y_nm", "x_nm"]).assign(frame=frames)
+    return estimate_drift(stack(len(places_nm), (30.0, 30.0)), table, "clusters")
+
+
 def test_a_jump_of_the_stage_is_found():
     rng = np.random.default_rng(0)
     places = rng.uniform(0, 30, (25, 2))
     jump = np.array([3.1, -2.4])
-    found = estimate_drift_from_clusters(
-        np.r_[places, places, places + jump], np.repeat([0, 1, 2], 25), 3
-    )
+    found = drift_of_clusters([places, places, places + jump])
     np.testing.assert_allclose(found.shift_nm, [[0, 0], [0, 0], jump], atol=1e-9)
 
 
@@ -150,11 +155,8 @@ def test_pixels_that_are_no_numbers_are_passed_over(grain):
 
 
 def test_drift_is_taken_off_and_told():
-    found = estimate_drift_from_clusters(
-        np.array([[1.0, 1], [4, 4], [8, 2], [3, 9], [1.5, 2], [4.5, 5], [8.5, 3], [3.5, 10]]),
-        np.repeat([0, 1], 4),
-        2,
-    )
+    places = np.array([[1.0, 1], [4, 4], [8, 2], [3, 9]])
+    found = drift_of_clusters([places, places + np.array([0.5, 1.0])])
     np.testing.assert_allclose(found.subtract([[1.5, 2.0]], [1]), [[1, 1]], atol=1e-9)
     table = found.table("a.tif", 0.25)
     assert table["time_s"].tolist() == [0.0, 0.25]

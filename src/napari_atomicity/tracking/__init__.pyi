@@ -1,9 +1,5 @@
 from .averaging import average_frames as average_frames
-from .drift import (
-    StageDrift as StageDrift,
-    estimate_drift as estimate_drift,
-    estimate_drift_from_clusters as estimate_drift_from_clusters,
-)
+from .drift import StageDrift as StageDrift, estimate_drift as estimate_drift
 from .events import (
     dwell_summary as dwell_summary,
     dwell_times as dwell_times,

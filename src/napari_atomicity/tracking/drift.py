@@ -252,35 +252,6 @@ def estimate_drift(
     return _solve_drift(pairs, n)
 
 
-def estimate_drift_from_clusters(
-    positions_nm: np.ndarray,
-    frames: np.ndarray,
-    n_frames: int,
-    largest_step_nm: float | None = None,
-) -> StageDrift:
-    """Estimate the drift from clusters, without images.
-
-    Parameters
-    ----------
-    positions_nm : ndarray of shape (N, 2)
-        Positions (y, x) in nm.
-    frames : ndarray of shape (N,)
-        Frame of each position.
-    n_frames : int
-        Number of frames.
-    largest_step_nm : float, optional
-        Maximum drift between adjacent frames.
-
-    Returns
-    -------
-    StageDrift
-        Drift of every frame.
-    """
-    positions, frames = np.asarray(positions_nm, float).reshape(-1, 2), np.asarray(frames, int)
-    by_frame = [positions[frames == t] for t in range(n_frames)]
-    return _solve_drift(_pairs_of_clusters(by_frame, largest_step_nm or MAX_STEP_NM), n_frames)
-
-
 def _split_by_frame(table: pd.DataFrame, n_frames: int) -> list[np.ndarray]:
     """Return the positions (n, 2) of the clusters of each frame, without those cut by the border.
 
