@@ -107,8 +107,13 @@ class LabelArea(_VerticalScrollArea):
         self._fit()
 
     def _fit(self) -> None:
+        needed = self._label.heightForWidth(self.width())  # -1 without a text
         most = self._lines * self._label.fontMetrics().lineSpacing()
-        self.setFixedHeight(min(self._label.heightForWidth(self.viewport().width()), most))
+        policy = Qt.ScrollBarPolicy
+        # Qt would show a bar for what the label needed at another width.
+        bar = policy.ScrollBarAlwaysOff if needed <= most else policy.ScrollBarAlwaysOn
+        self.setVerticalScrollBarPolicy(bar)
+        self.setFixedHeight(max(0, min(needed, most)))
 
 
 class _MainButton(QPushButton):
