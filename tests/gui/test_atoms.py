@@ -17,6 +17,7 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox, QStyle, QStyleOptionSlider
+from scipy.ndimage import zoom
 from synthetic import made_up
 
 from napari_atomicity.atoms.analysis import FLAT, AtomAnalysis, find_atoms, with_neighbours
@@ -43,6 +44,7 @@ from napari_atomicity.gui.docks.atoms.single_atom_calibration import (
 from napari_atomicity.gui.docks.atoms.threshold import NO_PROPOSAL
 from napari_atomicity.gui.docks.browse.image_list import row_of
 from napari_atomicity.gui.panels.forms import DONE
+from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers import compat
 from napari_atomicity.io.tables import read_table
 from napari_atomicity.models.analysis import Analysis
@@ -328,6 +330,35 @@ def test_the_proposal_counts_for_all_images_at_once(viewer, dock, settled):
     assert size_nm == pytest.approx(dock.image_form.pixel_size.value()) and size_nm > 0
     dock.binding.edits.undo()
     assert dock.state.micrograph("plain").pixel_size_nm is None
+
+
+def test_each_image_of_a_project_has_a_proposal_of_its_own(
+    viewer, finder, tmp_path, qtbot, settled
+):
+    """Images of a project share a layer."""
+    names = {"a.tif": picture(), "b.tif": zoom(picture(), 2, order=1)[:SIZE_PX, :SIZE_PX]}
+    for name, pixels in names.items():
+        tifffile.imwrite(tmp_path / name, pixels)
+    binding = binding_of(viewer)
+    binding.projects.open(tmp_path)
+    dock = Atoms(viewer)
+    qtbot.addWidget(dock)
+    dock.show()
+    found = {}
+    for name in ("a.tif", "b.tif", "a.tif"):
+        binding.current_image.choose(name)
+        settled()
+        qtbot.waitUntil(lambda: dock.pixel_size.proposal is not None, timeout=20_000)
+        found.setdefault(name, dock.pixel_size.proposal.value_nm)
+        assert found[name] == dock.pixel_size.proposal.value_nm
+        assert f"{found[name]:.2g} nm" in dock.pixel_size.words.text()
+    assert found["a.tif"] == pytest.approx(2 * found["b.tif"], rel=0.2)
+    click(dock.pixel_size.use_button)
+    settled()
+    assert binding.state.micrograph("a.tif").pixel_size_nm == pytest.approx(
+        found["a.tif"], abs=1e-4
+    )
+    assert binding.state.micrograph("b.tif").pixel_size_nm is None
 
 
 def test_without_spots_nothing_is_proposed(viewer, dock, settled):

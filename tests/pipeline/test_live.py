@@ -96,6 +96,20 @@ def test_running_ratios_are_those_of_all_images(monkeypatch):
     assert running.images == 3
 
 
+def test_running_ratios_of_a_stack_with_tracks_beside_images_and_a_copy():
+    running = Running(CARD)
+    image, later = (synthetic_analysis(8, f"{i}.tif", seed=i).table for i in range(2))
+    frames = [synthetic_analysis(8, "stack.tif", seed=2).table.assign(frame=f) for f in range(3)]
+    stack = pd.concat(frames, ignore_index=True)
+    stack = stack.assign(track_id=stack["cluster_id"], cluster_id=np.arange(1, len(stack) + 1))
+    tables = {"0.tif": image, "stack.tif": stack, "1.tif": later, "copy.tif": image}
+    for name, table in tables.items():
+        running.set(name, table.assign(image=name), sha256="same" if table is image else name)
+        found = running.ratios()
+        assert np.isfinite(found["fraction"]).all() and found["fraction"].sum() == pytest.approx(1)
+    assert running.images == 3
+
+
 def test_ratios_that_take_long_or_in_a_hurry_are_left_out(monkeypatch):
     monkeypatch.setattr(live, "QUICK_S", 60.0)
     running = Running(CARD)

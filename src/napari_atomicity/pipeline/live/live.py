@@ -15,7 +15,7 @@ import pandas as pd
 
 from ...core.errors import AtomicityError
 from ...core.model_card import ModelCard
-from ...core.tables.cluster_table import AGGREGATE, ALL, empty, probability_columns
+from ...core.tables.cluster_table import AGGREGATE, ALL, NO_TRACK, empty, probability_columns
 from ...io.files import escape_formula, map_text
 from ...io.provenance import Outcome, now
 from ...models.analysis import Analysis
@@ -147,7 +147,9 @@ class Running:
         """Add or replace the table of an image."""
         again = image in self._tables
         self._limits[image] = ImageLimits.from_parameters(parameters or {}, sha256=sha256)
-        self._tables[image] = table.drop(columns=list(DROPPED_COLUMNS))
+        table = table.drop(columns=list(DROPPED_COLUMNS))
+        # Tables of stacks have tracks: joined with others, those would be in tracks without number.
+        self._tables[image] = table if "track_id" in table else table.assign(track_id=NO_TRACK)
         if again:
             self._together = None
         elif self._together is not None and len(table) and image in self._counted():

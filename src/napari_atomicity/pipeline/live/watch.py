@@ -332,7 +332,7 @@ class Watch:
         known = self._images.adopt(item)
         if known is not None:
             outcome = self.store.outcome(known)
-            ratios = self._images.running.ratios(hurry=True)
+            ratios = self._running_ratios(hurry=True)
             copies = self._images.same_content(item.name)
             live = LiveUpdate(outcome, ratios=ratios, copy_of=copies[0] if copies else "")
         else:
@@ -443,10 +443,10 @@ class Watch:
         self._alarm = conditions.alarms
         return LiveUpdate(outcome, analysis, conditions, ratios, row, waiting, latency_s, new, calm)
 
-    def _running_ratios(self) -> pd.DataFrame | None:
+    def _running_ratios(self, hurry: bool = False) -> pd.DataFrame | None:
         """Return the ratios of all images so far; None if there are none, or others wait."""
         assert self._arrivals is not None
-        running, hurry = self._images.running, self._arrivals.untried > 0
+        running, hurry = self._images.running, hurry or self._arrivals.untried > 0
         if not running.images:
             return None
         failed: dict[str, str] = {}

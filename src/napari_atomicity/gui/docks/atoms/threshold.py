@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from napari.layers import Image
@@ -45,11 +46,11 @@ class PixelSizePart(QWidget):
     def __init__(self, binding: Binding, form: ImageForm, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._binding, self._form = binding, form
-        # Computed once per layer, since its pixels do not change.
-        self._known: weakref.WeakKeyDictionary[Image, PixelSizeProposal | None] = (
+        # With the pixels that they are of: a layer shows one image of a project after the other.
+        self._known: weakref.WeakKeyDictionary[Image, tuple[Any, PixelSizeProposal | None]] = (
             weakref.WeakKeyDictionary()
         )
-        self._pending: weakref.WeakSet[Image] = weakref.WeakSet()
+        self._pending: weakref.WeakKeyDictionary[Image, Any] = weakref.WeakKeyDictionary()
         self.words = wrapped_label("Proposal for the pixel size")
         self.words.setToolTip(
             "Single atoms are about 0.15 nm wide (0.09 to 0.28 nm, depending on the microscope), "
@@ -68,7 +69,8 @@ class PixelSizePart(QWidget):
     def proposal(self) -> PixelSizeProposal | None:
         """The proposal for the chosen image; None if there is none yet."""
         layer = self._form.images.layer
-        return None if layer is None else self._known.get(layer)
+        pixels, found = (None, None) if layer is None else self._known.get(layer, (None, None))
+        return found if layer is not None and pixels is layer.data else None
 
     def show_proposal(self) -> None:
         """Compute a proposal if the pixel size is unknown, and show it."""
@@ -77,30 +79,31 @@ class PixelSizePart(QWidget):
         self.setVisible(wanted)
         if not wanted or layer is None:
             return
-        if layer not in self._known and layer not in self._pending:
+        measured = self._known.get(layer, (None, None))[0], self._pending.get(layer)
+        if not any(pixels is layer.data for pixels in measured):
             self._request(layer)
         self._show(layer)
 
     def _request(self, layer: Image) -> None:
-        self._pending.add(layer)
+        pixels = self._pending[layer] = layer.data
         reference = weakref.ref(layer)
 
         def found(proposal: PixelSizeProposal | None) -> None:
             target = reference()
             if target is not None:
-                self._known[target] = proposal
+                self._known[target] = pixels, proposal
 
         def ended() -> None:
             target = reference()
-            if target is not None:
-                self._pending.discard(target)  # computed again if it was cancelled
+            if target is not None and self._pending.get(target) is pixels:
+                del self._pending[target]  # computed again if it was cancelled
                 if self._form.images.layer is target:
                     self._show(target)
 
         task = tasks.start(
             self._binding.state,
             propose,
-            layer.data,
+            pixels,
             on_result=found,
             key=f"pixel size by the spots of {id(layer)}",
             owner=self,
@@ -108,11 +111,11 @@ class PixelSizePart(QWidget):
         task.finished.connect(ended)
 
     def _show(self, layer: Image) -> None:
-        proposal = self._known.get(layer)
+        proposal = self.proposal
         if proposal is not None:
             self.words.setText(format_proposal(proposal))
         else:
-            target = layer in self._pending
+            target = self._pending.get(layer) is layer.data
             self.words.setText("Measuring the width of its spots …" if target else NO_PROPOSAL)
         self.use_button.setVisible(proposal is not None)
 
