@@ -528,6 +528,18 @@ def test_a_stack_is_told_over_time(movie, tmp_path):
     assert "Drift of the stage over time" in html
 
 
+def test_a_labelled_track_is_one_answer_and_not_one_in_each_frame(movie, tmp_path):
+    analysis, known = movie
+    longest = max(known.tracks, key=lambda track: track.detected.sum())
+    table = analysis.table
+    its = table["track_id"] == longest.track_id
+    assert its.sum() > 5
+    table = table.assign(label_corrected=np.where(its, CLASSES[-1], ""))
+    _, said = written(tmp_path, [replace(analysis, table=table)])
+    assert "1 cluster with a person's label" in said and "of 1 cluster with labels of both" in said
+    assert "1 cluster has a label given by" in said
+
+
 def test_a_small_section_keeps_the_numbers_of_a_stack(movie):
     analysis, known = movie
     outcome = Outcome("movie", "/somewhere", "done", clusters=len(analysis.table))

@@ -22,7 +22,7 @@ from ..models.embedding import MIN_DIST, NEIGHBOURS
 from ..statistics.annotators.agreement import CONSENSUS, last_labels, manual_changes
 from ..statistics.ratios.ratio_notes import COMBINATION
 from ..statistics.ratios.ratios import counted
-from ..statistics.ratios.track_counts import merge_tracks
+from ..statistics.ratios.track_counts import count_clusters, merge_tracks
 from ..tracking.tracks import MOVIE
 
 if TYPE_CHECKING:
@@ -458,7 +458,7 @@ def count_excluded(table: pd.DataFrame) -> dict[str, int]:
 def _people(
     table: pd.DataFrame, corrected: OnCorrected | None, corrections: pd.DataFrame | None
 ) -> str:
-    n = int((table["label_corrected"] != "").sum())
+    n = sum(count_clusters(of_image)[1] for _, of_image in table.groupby("image"))
     columns = ["annotator", "image", "cluster_id", "label", "what"]
     log = pd.DataFrame(columns=columns) if corrections is None else corrections
     present = set(zip(table["image"].astype(str), table["cluster_id"].tolist(), strict=True))

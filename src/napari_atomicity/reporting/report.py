@@ -87,7 +87,7 @@ def write_report(path: Path, sections: Sequence[Section], data: ReportData) -> P
     """
     classes = classes_of(data.table)
     overall = ratios_of_scope(data.ratios, None, [section.image for section in sections])
-    corrected = on_corrected(data.table, classes)
+    corrected = on_corrected(merge_tracks(data.table), classes)  # frames of a track are one answer
     # With many images it has hundreds of megabytes, and is written part by part.
     html = get_template("report.html.j2").generate(
         title=data.title,
