@@ -132,6 +132,14 @@ def test_a_tenth_is_asked_twice_and_examples_are_simulated(tmp_path):
     assert other.manifest.sha256 != made.manifest.sha256
 
 
+def test_a_cluster_that_could_not_be_measured_is_asked_about(tmp_path):
+    clusters = clusters_of("ab")
+    clusters.loc[clusters.index[0], "diameter_nm"] = np.nan
+    packs = packs_of(tmp_path, clusters=clusters, options=PackOptions(examples=False, repeats=0))
+    (page,) = write_browser_packs(packs, tmp_path / "clusters.html")
+    assert page.stat().st_size > 1000 and len(packs[0].manifest.items) == len(clusters)
+
+
 def test_clusters_have_classes_and_examples_only_if_they_count_atoms(tmp_path):
     (made,) = packs_of(tmp_path, clusters=clusters_of("ab"), options=PackOptions(repeats=0))
     assert made.manifest.task == "clusters" and made.manifest.classes == ("Pt19",)

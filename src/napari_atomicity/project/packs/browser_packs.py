@@ -326,7 +326,8 @@ def _with_answers(
         here = clusters.loc[clusters["image"] == image.name, columns]
         found = tuple(
             PackCluster(int(i), y, x, max(d, 0.1) / image.pixel_size_nm)
-            for i, y, x, d in here.to_numpy(float).tolist()
+            # Of a cluster that was added where none can be measured, the place is shown.
+            for i, y, x, d in here.fillna({"diameter_nm": 1.0}).to_numpy(float).tolist()
         )
     return replace(image, points=points, clusters=found)
 
