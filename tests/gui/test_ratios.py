@@ -29,6 +29,7 @@ from napari_atomicity.io.files import write_json
 from napari_atomicity.io.reference_ratios import parse_reference
 from napari_atomicity.io.tables import read_clusters, read_table
 from napari_atomicity.project import Project
+from napari_atomicity.reporting.methods import count_excluded
 from napari_atomicity.state.export import Choices, export
 from napari_atomicity.statistics.ratios.ratio_notes import CONDITIONS_DIFFER
 from napari_atomicity.statistics.ratios.ratios import COLUMNS, class_ratios
@@ -342,6 +343,17 @@ def test_what_was_not_counted_is_said():
     assert "1 below a confidence of 0.7" in summary(table)
     table.loc[4, "label_corrected"] = "Pt30"  # a person has confirmed it
     assert "below a confidence" not in summary(table)
+
+
+def test_a_cluster_at_the_border_of_an_excluded_region_has_one_reason_everywhere():
+    table = made_up(6).table.assign(
+        touches_border=[True, True, False, False, False, False],
+        excluded=[True, False, True, False, False, False],
+    )
+    reasons = count_excluded(table)
+    assert reasons["cut by the border"] == 1
+    assert reasons["in regions that a person has excluded"] == 2
+    assert "1 cut by the border" in summary(table) and "2 in excluded regions" in summary(table)
 
 
 def test_the_chart_says_its_numbers_to_a_screen_reader_and_at_the_mouse(qtbot):

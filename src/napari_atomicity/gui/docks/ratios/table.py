@@ -55,12 +55,12 @@ def summary(table: pd.DataFrame) -> str:
     repeated, untracked = bool(stacks_without_tracks(table)), untracked_in_movies(table)
     table = merge_tracks(table)
     noun = "track" if PATH in table.columns and table[PATH].notna().all() else "cluster"
-    border = int(table["touches_border"].sum())
-    whole = ~table["touches_border"].to_numpy(bool)
-    away = np.zeros_like(whole)
+    cut = table["touches_border"].to_numpy(bool)
+    away = np.zeros_like(cut)
     if "excluded" in table.columns:
-        away = whole & table["excluded"].to_numpy(bool)
-    labels = table["label"].to_numpy(object)[whole & ~away]
+        away = table["excluded"].to_numpy(bool)
+    border = int((cut & ~away).sum())  # by the first reason, as the report counts
+    labels = table["label"].to_numpy(object)[~cut & ~away]
     unknown, aggregates, unlabelled = (
         int((labels == name).sum()) for name in (UNKNOWN, AGGREGATE, "")
     )
