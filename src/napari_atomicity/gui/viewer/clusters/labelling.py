@@ -372,15 +372,19 @@ def format_keys(state: WindowState) -> str:
 def format_shown(review: Reviewing) -> str:
     """Return ``field.tif, cluster 12: Pt41 0.53`` and the manual label, if there is one.
 
-    If others are selected, return how many an answer applies to.
+    If others are selected, say how many an answer applies to instead, after what became of a
+    cluster that is no longer in the table.
     """
-    if review.others_are_selected:
-        n = len(review.state.selection)
-        return f"{pluralise(n, 'selected cluster')}: an answer labels {'all' if n > 1 else 'it'}"
     image, cluster_id = review.key
     columns = review.state.columns(image)  # pandas is slow to find a row
-    if columns is None or cluster_id not in columns["cluster_id"]:
-        return f"{image}, cluster {cluster_id}: {_format_fate(review)}"
+    gone = columns is None or cluster_id not in columns["cluster_id"]
+    fate = f"{image}, cluster {cluster_id}: {_format_fate(review)}" if gone else ""
+    if review.others_are_selected:
+        n = len(review.state.selection)
+        said = f"{pluralise(n, 'selected cluster')}: an answer labels {'all' if n > 1 else 'it'}"
+        return f"{fate}; {said}" if gone else said
+    if gone:
+        return fate
     row = np.argmax(columns["cluster_id"] == cluster_id)
     predicted, manual = columns["label_predicted"][row], columns["label_corrected"][row]
     confidence = class_confidence(predicted, columns["confidence"][row])
