@@ -202,7 +202,7 @@ def test_an_aggregate_is_labelled_by_key_and_nothing_else_is_selected(analysed, 
     QApplication.processEvents()
     row = next(r for r in classify.legend.rows() if r.text(0) == "aggregate")
     assert row.text(1) == "2"
-    assert "not counted: 2 aggregates" in summary(state.table("field"))
+    assert "not counted: 2 labelled aggregate" in summary(state.table("field"))
     press(viewer, "Control-A")
     assert len(layer.selected_data) == N_CLUSTERS
 

@@ -29,10 +29,9 @@ from napari_atomicity.io.files import write_json
 from napari_atomicity.io.reference_ratios import parse_reference
 from napari_atomicity.io.tables import read_clusters, read_table
 from napari_atomicity.project import Project
-from napari_atomicity.reporting.methods import count_excluded
 from napari_atomicity.state.export import Choices, export
 from napari_atomicity.statistics.ratios.ratio_notes import CONDITIONS_DIFFER
-from napari_atomicity.statistics.ratios.ratios import COLUMNS, class_ratios
+from napari_atomicity.statistics.ratios.ratios import COLUMNS, class_ratios, count_excluded
 from napari_atomicity.statistics.ratios.reference import compare
 
 FITS, RESTS, DOUBT, MISFIT = "#009e73", "#56b4e9", "#e69f00", "#d55e00"
@@ -113,7 +112,7 @@ def test_corrections_count_at_once_and_undo_counts_back(dock, state, qtbot):
     state.clusters.relabel([("field", 11)], "unknown")
     qtbot.waitUntil(lambda: counts(dock)["Pt70"] == 10)
     assert counts(dock)["Pt19"] == 5 and counts(dock)["unknown"] == 1
-    assert "39 clusters counted" in dock.note.text() and "1 unknown" in dock.note.text()
+    assert "39 clusters counted" in dock.note.text() and "1 labelled unknown" in dock.note.text()
     for _ in range(2):
         state.history.undo()
     qtbot.waitUntil(lambda: counts(dock) == dict.fromkeys(CLASSES, 8))
@@ -125,7 +124,7 @@ def test_an_export_counts_unknown_clusters_as_the_window_does(dock, state, qtbot
     state.clusters.set_analysis(replace(analysis, table=table))
     state.clusters.relabel([("field", i) for i in (1, 6, 11)], "unknown")
     qtbot.waitUntil(lambda: counts(dock).get("unknown") == 2)
-    assert "2 unknown" in dock.note.text()
+    assert "2 labelled unknown" in dock.note.text()
     export(state, tmp_path, Choices(False, False, False, False))
     ratios = read_table(tmp_path / "ratios.csv")
     ratios = ratios[ratios["scope"] == "field"]
@@ -338,7 +337,7 @@ def test_what_was_not_counted_is_said():
     table["label"] = ["Pt19", "Pt19", "unknown", "", "Pt30"]
     words = summary(table)
     assert words.startswith("1 cluster counted")
-    assert "2 cut by the border, 1 unknown, 1 without a label" in words
+    assert "2 cut by the border, 1 labelled unknown, 1 without a label" in words
     table["confidence"] = 0.5
     assert "1 below a confidence of 0.7" in summary(table)
     table.loc[4, "label_corrected"] = "Pt30"  # a person has confirmed it
@@ -352,7 +351,7 @@ def test_a_cluster_at_the_border_of_an_excluded_region_has_one_reason_everywhere
     )
     reasons = count_excluded(table)
     assert reasons["cut by the border"] == 1
-    assert reasons["in regions that a person has excluded"] == 2
+    assert reasons["in excluded regions"] == 2
     assert "1 cut by the border" in summary(table) and "2 in excluded regions" in summary(table)
 
 

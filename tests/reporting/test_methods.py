@@ -11,8 +11,8 @@ from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.detection import DetectionSettings
 from napari_atomicity.io.provenance import Outcome, run_record
 from napari_atomicity.io.reference_ratios import parse_reference
-from napari_atomicity.reporting.methods import CITATIONS, count_excluded, describe_methods
-from napari_atomicity.statistics.ratios.ratios import class_ratios
+from napari_atomicity.reporting.methods import CITATIONS, describe_methods
+from napari_atomicity.statistics.ratios.ratios import class_ratios, count_excluded
 from napari_atomicity.statistics.ratios.reference import compare
 from napari_atomicity.statistics.stratified_accuracy import on_corrected
 from napari_atomicity.tracking import MovieSettings
@@ -261,15 +261,17 @@ def test_every_cluster_that_does_not_count_has_one_reason(table):
     table.loc[5, "label"] = "aggregate"
     table.loc[6, "label"] = ""
     expected = {
-        "in regions that a person has excluded": 1,
+        "in excluded regions": 1,
         "cut by the border": 1,
         "labelled unknown": 3,
         "labelled aggregate": 1,
         "without a label": 1,
     }
     assert count_excluded(table) == expected
+    tracks = [*range(1, len(table) - 1), -1, -1]
+    assert count_excluded(table.assign(track_id=tracks))["in no track"] == 2
     text, _ = told(record(None), table)
-    assert "Class ratios include 23 clusters and exclude 1 cluster in regions" in text
+    assert "Class ratios include 23 clusters and exclude 1 cluster in excluded regions" in text
     assert "1 cluster labelled aggregate and 1 cluster without a label." in text
 
 

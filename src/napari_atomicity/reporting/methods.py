@@ -21,7 +21,7 @@ from ..core.text import pluralise
 from ..models.embedding import MIN_DIST, NEIGHBOURS
 from ..statistics.annotators.agreement import CONSENSUS, last_labels, manual_changes
 from ..statistics.ratios.ratio_notes import COMBINATION
-from ..statistics.ratios.ratios import counted
+from ..statistics.ratios.ratios import count_excluded, counted
 from ..statistics.ratios.track_counts import count_clusters, merge_tracks
 from ..tracking.tracks import MOVIE
 
@@ -408,8 +408,7 @@ def _counting(
     of_all = ratios[ratios["fraction"].notna()]
     if not len(of_all):
         return ""
-    table = merge_tracks(table)
-    n = int(counted(table).sum())
+    n = int(counted(merge_tracks(table)).sum())
     left_out = [f"{pluralise(k, 'cluster')} {why}" for why, k in count_excluded(table).items()]
     text = (
         f"Class ratios include {pluralise(n, 'cluster')}"
@@ -433,26 +432,6 @@ def _counting(
             f"the mean absolute error is {comparison.mean_absolute_error:.3f}."
         )
     return text
-
-
-def count_excluded(table: pd.DataFrame) -> dict[str, int]:
-    """Count the clusters that do not count in the ratios, by the first reason of each."""
-    label = table["label"].astype(str)
-    reasons = {
-        "in regions that a person has excluded": table["excluded"].astype(bool)
-        if "excluded" in table.columns
-        else pd.Series(False, index=table.index),
-        "cut by the border": table["touches_border"].astype(bool),
-        f"labelled {UNKNOWN}": label == UNKNOWN,
-        f"labelled {AGGREGATE}": label == AGGREGATE,
-        "without a label": label == "",
-    }
-    left = pd.Series(True, index=table.index)
-    out = {}
-    for why, rows in reasons.items():
-        out[why] = int((rows & left).sum())
-        left &= ~rows
-    return {why: n for why, n in out.items() if n}
 
 
 def _people(

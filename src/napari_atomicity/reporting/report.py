@@ -17,7 +17,7 @@ from ..core.tables.cluster_table import ALL, classes_of
 from ..core.text import capital, sentence
 from ..io.files import to_json, write_pieces
 from ..statistics.ratios.ratio_notes import ImageLimits, name_sessions
-from ..statistics.ratios.ratios import counted
+from ..statistics.ratios.ratios import count_excluded, counted
 from ..statistics.ratios.reference import Comparison
 from ..statistics.ratios.track_counts import merge_tracks
 from ..statistics.samples.comparison import SampleComparison
@@ -25,7 +25,7 @@ from ..statistics.stratified_accuracy import TOO_HIGH, OnCorrected, on_corrected
 from .charts import as_image, parity_chart
 from .examples import ClusterExample
 from .image_section import IMAGE_CHARTS, Section
-from .methods import Methods, annotators, count_excluded, describe_methods, has_learnt_labels
+from .methods import Methods, annotators, describe_methods, has_learnt_labels
 from .plots.confidence import has_min_corrected
 from .plots.registry import PLOTS
 from .plots.session import SessionSummary
@@ -131,7 +131,7 @@ def _ratio_context(data: ReportData, overall: pd.DataFrame) -> dict[str, Any]:
     return {
         "ratios": ratio_rows(overall),
         "method": capital(method),
-        "excluded": ", ".join(f"{n} {reason}" for reason, n in count_excluded(merged).items()),
+        "excluded": ", ".join(f"{n} {reason}" for reason, n in count_excluded(data.table).items()),
         "adjusted": not method.startswith("counted"),
         "note": sentence(note) if note else "",
         "n_clusters": len(merged),

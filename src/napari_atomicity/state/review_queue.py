@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..core.errors import AtomicityError
 from ..core.settings import documented, seed_setting, setting
-from ..core.tables.cluster_table import NON_CLASS_LABELS, Key, classes_of
+from ..core.tables.cluster_table import NON_CLASS_LABELS, Key, classes_of, is_excluded
 
 # ---- orders in which clusters are reviewed: least certain first, class by class, at random,
 
@@ -226,8 +226,7 @@ def in_scope(table: pd.DataFrame, request: ReviewRequest) -> pd.DataFrame:
     """Return the rows of a table that a request is about."""
     if request.images is not None:
         table = table[table["image"].isin(request.images)]
-    if "excluded" in table.columns:  # what does not count need not be looked at
-        table = table[~table["excluded"].to_numpy(bool)]
+    table = table[~is_excluded(table)]  # what does not count need not be looked at
     if ORDERS[request.order].estimates:  # the accuracy is that of the labels which count
         table = table[~table["touches_border"].to_numpy(bool)]
     if request.order == "sample":

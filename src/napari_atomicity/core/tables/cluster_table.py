@@ -7,7 +7,7 @@ are NaN (numbers) or "" (text); the row stays. The columns:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -454,6 +454,28 @@ ALL = "all"
 
 Key = tuple[str, int]
 """Identifies a cluster in a project: (image name, cluster_id)."""
+
+
+def is_excluded(table: pd.DataFrame) -> np.ndarray:
+    """Return which clusters are in regions that a person has excluded (N,)."""
+    if "excluded" not in table.columns:
+        return np.zeros(len(table), bool)
+    return table["excluded"].to_numpy(bool)
+
+
+def is_whole(table: pd.DataFrame) -> np.ndarray:
+    """Return which clusters are neither cut by the border nor excluded (N,)."""
+    return ~table["touches_border"].to_numpy(bool) & ~is_excluded(table)
+
+
+def first_reasons(reasons: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the clusters of each reason (N,), each cluster for the first of its reasons."""
+    before: Any = np.False_
+    out = {}
+    for reason, rows in reasons.items():
+        out[reason] = rows & ~before
+        before = before | rows
+    return out
 
 
 def corrected(table: pd.DataFrame) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex, to_rgba
 from scipy import ndimage
 
 from ...core.palette import UNKNOWN_COLOUR, UNKNOWN_SYMBOL, colours, symbols
-from ...core.tables.cluster_table import NON_CLASS_LABELS, class_confidence
+from ...core.tables.cluster_table import NON_CLASS_LABELS, class_confidence, is_excluded
 from .legend import ColourScale, Entry
 
 NO_LABEL = "no label"
@@ -187,8 +187,7 @@ def looks_of(table: pd.DataFrame, name: str, classes: Sequence[str]) -> Looks:
         looks = by_number(name, name.replace("_", " "), "viridis")(table, classes)
     else:
         looks = by_text(name)(table, classes)
-    if "excluded" in table.columns:
-        looks.face[table["excluded"].to_numpy(bool), 3] = DIMMED
+    looks.face[is_excluded(table), 3] = DIMMED
     return looks
 
 

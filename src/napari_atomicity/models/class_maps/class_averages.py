@@ -11,23 +11,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ...core.progress import Progress, Stop, check, report
-from ...core.tables.cluster_table import NON_CLASS_LABELS, classes_of, explained_classes
+from ...core.tables.cluster_table import (
+    NON_CLASS_LABELS,
+    classes_of,
+    explained_classes,
+    first_reasons,
+    is_excluded,
+)
 from ..analysis import Analysis
-from .centre_balance import nan_mean
-
-if TYPE_CHECKING:
-    pass
 from .centre_balance import (
     Balance,
     balance,
     centre_and_outline,
     mean_and_error,
+    nan_mean,
     on_grid,
     radial_profiles,
 )
@@ -137,15 +140,9 @@ def left_out(table: pd.DataFrame, labels: np.ndarray) -> dict[str, np.ndarray]:
         "cut by the border": table["touches_border"].to_numpy(bool),
         "touching": table["touches_neighbour"].to_numpy(bool),
         "without a diameter": ~(table["diameter_nm"].to_numpy(float) > 0),
+        "in excluded regions": is_excluded(table),
     }
-    if "excluded" in table.columns:
-        reasons["in excluded regions"] = table["excluded"].to_numpy(bool)
-    so_far = np.zeros(len(table), bool)
-    out = {}
-    for reason, rows in reasons.items():
-        out[reason] = rows & ~so_far
-        so_far |= rows
-    return out
+    return first_reasons(reasons)
 
 
 def class_averages(

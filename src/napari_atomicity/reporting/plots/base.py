@@ -84,12 +84,6 @@ class Plot:
 
 
 # ---- clusters
-def is_complete(table: pd.DataFrame) -> pd.Series:
-    """Return which clusters are neither cut by the border nor in an excluded region."""
-    keep = ~table["touches_border"].astype(bool)
-    return keep & ~table["excluded"].astype(bool) if "excluded" in table.columns else keep
-
-
 def labels_in_order(labels: pd.Series, classes: Sequence[str]) -> list[str]:
     """Return the labels that occur: classes in order, others, non-class labels, no label."""
     found = set(labels.unique())

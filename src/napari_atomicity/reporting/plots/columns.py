@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ...core.tables.cluster_table import column_of, own_columns
+from ...core.tables.cluster_table import column_of, is_whole, own_columns
 from ...core.text import pluralise
 from .base import (
     Look,
     Plot,
     draw_bars,
     draw_points,
-    is_complete,
     labels_in_order,
     legend,
     matching_row,
@@ -49,7 +48,7 @@ def axis_label(name: str) -> str:
 def _has_values(table: pd.DataFrame, *names: str) -> np.ndarray:
     """Return which complete clusters have a number in each of these columns."""
     values = table.reindex(columns=list(dict.fromkeys(names))).to_numpy(float)
-    return is_complete(table).to_numpy(bool) & np.isfinite(values).all(axis=1)
+    return is_whole(table) & np.isfinite(values).all(axis=1)
 
 
 # ---- one column

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ...core.tables.cluster_table import class_confidence
+from ...core.tables.cluster_table import class_confidence, is_whole
 from ...core.text import pluralise
 from ...statistics.intervals import wilson_interval
 from .base import (
@@ -16,7 +16,6 @@ from .base import (
     Plot,
     draw_bars,
     draw_message,
-    is_complete,
     labels_in_order,
     legend,
     matching_row,
@@ -39,7 +38,7 @@ def _has_confidence(table: pd.DataFrame) -> np.ndarray:
     """Return which complete clusters have a predicted class and thus a confidence."""
     known = np.isfinite(class_confidence(table["label_predicted"], table["confidence"]))
     if "touches_border" in table.columns:  # a table of patches tells nothing of borders
-        known &= is_complete(table).to_numpy(bool)
+        known &= is_whole(table)
     return np.asarray(known)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ...core.tables.cluster_table import NON_CLASS_LABELS
+from ...core.tables.cluster_table import NON_CLASS_LABELS, is_whole
 from ...core.text import pluralise
 from ...models.scale.intensity_scale import usable
 from ...models.thresholds import by_thresholds, fit_thresholds
@@ -18,7 +18,6 @@ from .base import (
     Plot,
     draw_bars,
     draw_points,
-    is_complete,
     labels_in_order,
     legend,
     marker_scale,
@@ -59,7 +58,7 @@ def diameter_data(table: pd.DataFrame, classes: Sequence[str] = (), **_: Any) ->
 
     The thresholds between neighbouring classes minimise the balanced error on these clusters.
     """
-    shown = table[is_complete(table) & np.isfinite(table["diameter_nm"])]
+    shown = table[is_whole(table) & np.isfinite(table["diameter_nm"])]
     columns = ["class", "diameter_from_nm", "diameter_to_nm", "count", "misclassified",
                "cut_from_nm", "cut_to_nm"]  # fmt: skip
     if not len(shown):
@@ -209,7 +208,7 @@ def _diameter_row(row: Any) -> str:
 
 def _diameter_members(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
     member = np.full(len(table), -1)
-    shown = np.flatnonzero(is_complete(table) & np.isfinite(table["diameter_nm"]))
+    shown = np.flatnonzero(is_whole(table) & np.isfinite(table["diameter_nm"]))
     if not len(data) or not len(shown):
         return member
     start = data["diameter_from_nm"].to_numpy(float)
@@ -249,9 +248,7 @@ def intensity_data(
     atoms = table["label"].map({n: atoms_of(n) for n in table["label"].unique()})
     scales = scales or {}
     per_atom = table["image"].map(scales).astype(float)
-    keep = (
-        usable(table) & is_complete(table) & atoms.notna() & ~table["label"].isin(NON_CLASS_LABELS)
-    )
+    keep = usable(table) & is_whole(table) & atoms.notna() & ~table["label"].isin(NON_CLASS_LABELS)
     if scales:
         keep &= per_atom > 0
     out = pd.DataFrame(

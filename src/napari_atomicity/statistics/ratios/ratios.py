@@ -63,7 +63,15 @@ import pandas as pd
 
 from ...core.errors import ModelError
 from ...core.progress import Stop, check
-from ...core.tables.cluster_table import ALL, NON_CLASS_LABELS, UNKNOWN, classes_of
+from ...core.tables.cluster_table import (
+    ALL,
+    NON_CLASS_LABELS,
+    UNKNOWN,
+    classes_of,
+    first_reasons,
+    is_excluded,
+    is_whole,
+)
 from ...core.tables.columns import RATIO_SCHEMA, conform_columns, flags
 from ..intervals import (
     adjusted_interval,
@@ -74,7 +82,13 @@ from ..intervals import (
 )
 from .prevalence import METHODS, N_DRAWS, Evidence, unavailable
 from .ratio_notes import SEPARATOR, ImageLimits, ratio_notes, reason_to_withhold
-from .track_counts import PATH, merge_tracks, stacks_without_tracks, time_fractions
+from .track_counts import (
+    PATH,
+    merge_tracks,
+    stacks_without_tracks,
+    time_fractions,
+    untracked_in_movies,
+)
 
 if TYPE_CHECKING:
     from ...core.model_card import ModelCard
@@ -307,7 +321,7 @@ class _RatioSource:
         table = merge_tracks(table)
         in_ratios = table[counted(table)]
         self._unlabelled = Counter(
-            table.loc[(table["label"] == "") & _whole(table), "image"].astype(str)
+            table.loc[(table["label"] == "") & is_whole(table), "image"].astype(str)
         )
         refuse_unavailable(method.name, method.card, in_ratios)
         self.method = method
@@ -437,13 +451,24 @@ def refuse_unavailable(
 
 def counted(table: pd.DataFrame) -> pd.Series:
     """Return which clusters count: whole ones that are not excluded, whose label is a class."""
-    return ~table["label"].isin(["", *NON_CLASS_LABELS]) & _whole(table)
+    return ~table["label"].isin(["", *NON_CLASS_LABELS]) & is_whole(table)
 
 
-def _whole(table: pd.DataFrame) -> pd.Series:
-    """Return which clusters are neither cut by the border nor excluded."""
-    whole = ~table["touches_border"].astype(bool)
-    return whole & ~table["excluded"].astype(bool) if "excluded" in table.columns else whole
+def count_excluded(table: pd.DataFrame) -> dict[str, int]:
+    """Count the clusters or tracks that are not `counted`, by the first reason of each."""
+    untracked = untracked_in_movies(table)
+    table = merge_tracks(table)
+    labels = table["label"].to_numpy(object)
+    reasons = first_reasons(
+        {
+            "in excluded regions": is_excluded(table),
+            "cut by the border": table["touches_border"].to_numpy(bool),
+            **{f"labelled {name}": labels == name for name in NON_CLASS_LABELS},
+            "without a label": labels == "",
+        }
+    )
+    numbers = {reason: int(rows.sum()) for reason, rows in reasons.items()}
+    return {reason: n for reason, n in {**numbers, "in no track": untracked}.items() if n}
 
 
 def _units(rows: pd.DataFrame) -> list[str]:
@@ -487,7 +512,7 @@ def _images_clipped(table: pd.DataFrame, average: str, limit: float) -> set[str]
 
 def _counts(table: pd.DataFrame, images: list[str], labels: list[str]) -> np.ndarray:
     """Count whole clusters that are not excluded: (images, labels)."""
-    whole = table[_whole(table)]
+    whole = table[is_whole(table)]
     row, column = (
         pd.Index(names, dtype=object).get_indexer(pd.Index(whole[name].astype(str), dtype=object))
         for name, names in (("image", images), ("label", labels))

@@ -197,28 +197,29 @@ class Packs(QWidget):
 
     def _usable(self, images: list[ProjectImage], of_clusters: bool) -> list[ProjectImage]:
         """Return the images that a pack can have; ask first if there are others."""
-        # An image without a shape was not read yet: its file may have a pixel size.
-        unread = [i.name for i in images if i.shape is None and i.error]
-        unmeasured = [i.name for i in images if i.shape is not None and not i.pixel_size_nm]
-        reasons = []
-        if unread:
-            reasons.append(f"{first_names(unread)} can't be read: Browse has the reason.")
-        if unmeasured:
-            names = first_names(unmeasured)
-            reasons.append(f"The pixel size of {names} is not known. {ENTER_PIXEL_SIZE}.")
-        without = {*unread, *unmeasured}
-        known = self.state.store.analyses
-        bare = [n for i in images if (n := i.name) not in known or not len(known[n].table)]
-        if of_clusters and (bare := [name for name in bare if name not in without]):
-            reasons.append(f"No clusters to label: {first_names(bare)}.")
-            without.update(bare)
-        usable = [image for image in images if image.name not in without]
-        question = f"Make the pack without {pluralise(len(without), 'image')}?"
+        reasons = {image.name: self._why_not(image, of_clusters) for image in images}
+        usable = [image for image in images if not reasons[image.name]]
+        said = [
+            reason.format(first_names([name for name, why in reasons.items() if why == reason]))
+            for reason in dict.fromkeys(filter(None, reasons.values()))
+        ]
+        question = f"Make the pack without {pluralise(len(images) - len(usable), 'image')}?"
         if not usable:
-            self._show_result(" ".join(reasons))
-        elif reasons and not confirm(self, "Leave images out?", " ".join([*reasons, question])):
+            self._show_result(" ".join(said))
+        elif said and not confirm(self, "Leave images out?", " ".join([*said, question])):
             return []
         return usable
+
+    def _why_not(self, image: ProjectImage, of_clusters: bool) -> str:
+        """Return why a pack can't have an image, with {} for its name; "" if it can."""
+        if image.shape is None and image.error:
+            return "{} can't be read: Browse has the reason."
+        # An image without a shape was not read yet: its file may have a pixel size.
+        if image.shape is not None and not image.pixel_size_nm:
+            return f"The pixel size of {{}} is not known. {ENTER_PIXEL_SIZE}."
+        analysis = self.state.store.analyses.get(image.name)
+        bare = analysis is None or not len(analysis.table)
+        return "No clusters to label: {}." if of_clusters and bare else ""
 
     def export_for_browser(self) -> None:
         """Make pages for browsers."""

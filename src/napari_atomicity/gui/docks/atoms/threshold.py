@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,17 +40,27 @@ def format_proposal(found: PixelSizeProposal) -> str:
     )
 
 
+@dataclass(eq=False)
+class _Measured:
+    """The proposal for the pixels of a layer, which shows one image of a project after another."""
+
+    pixels: Any
+    proposal: PixelSizeProposal | None = None
+    running: bool = True
+    complete: bool = False
+
+    @property
+    def cancelled(self) -> bool:
+        return not (self.running or self.complete)
+
+
 class PixelSizePart(QWidget):
     """Proposal of the pixel size of the chosen image; hidden if the size is known."""
 
     def __init__(self, binding: Binding, form: ImageForm, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._binding, self._form = binding, form
-        # With the pixels that they are of: a layer shows one image of a project after the other.
-        self._known: weakref.WeakKeyDictionary[Image, tuple[Any, PixelSizeProposal | None]] = (
-            weakref.WeakKeyDictionary()
-        )
-        self._pending: weakref.WeakKeyDictionary[Image, Any] = weakref.WeakKeyDictionary()
+        self._measured: weakref.WeakKeyDictionary[Image, _Measured] = weakref.WeakKeyDictionary()
         self.words = wrapped_label("Proposal for the pixel size")
         self.words.setToolTip(
             "Single atoms are about 0.15 nm wide (0.09 to 0.28 nm, depending on the microscope), "
@@ -68,9 +78,13 @@ class PixelSizePart(QWidget):
     @property
     def proposal(self) -> PixelSizeProposal | None:
         """The proposal for the chosen image; None if there is none yet."""
+        measured = self._current()
+        return measured.proposal if measured else None
+
+    def _current(self) -> _Measured | None:
         layer = self._form.images.layer
-        pixels, found = (None, None) if layer is None else self._known.get(layer, (None, None))
-        return found if layer is not None and pixels is layer.data else None
+        measured = None if layer is None else self._measured.get(layer)
+        return measured if measured and measured.pixels is layer.data else None
 
     def show_proposal(self) -> None:
         """Compute a proposal if the pixel size is unknown, and show it."""
@@ -79,45 +93,40 @@ class PixelSizePart(QWidget):
         self.setVisible(wanted)
         if not wanted or layer is None:
             return
-        measured = self._known.get(layer, (None, None))[0], self._pending.get(layer)
-        if not any(pixels is layer.data for pixels in measured):
+        measured = self._current()
+        if not measured or measured.cancelled:
             self._request(layer)
-        self._show(layer)
+        self._show()
 
     def _request(self, layer: Image) -> None:
-        pixels = self._pending[layer] = layer.data
-        reference = weakref.ref(layer)
+        measured = self._measured[layer] = _Measured(layer.data)
 
         def found(proposal: PixelSizeProposal | None) -> None:
-            target = reference()
-            if target is not None:
-                self._known[target] = pixels, proposal
+            measured.proposal, measured.complete = proposal, True
 
         def ended() -> None:
-            target = reference()
-            if target is not None and self._pending.get(target) is pixels:
-                del self._pending[target]  # computed again if it was cancelled
-                if self._form.images.layer is target:
-                    self._show(target)
+            measured.running = False
+            if self._current() is measured:
+                self._show()
 
         task = tasks.start(
             self._binding.state,
             propose,
-            pixels,
+            measured.pixels,
             on_result=found,
             key=f"pixel size by the spots of {id(layer)}",
             owner=self,
         )
         task.finished.connect(ended)
 
-    def _show(self, layer: Image) -> None:
-        proposal = self.proposal
-        if proposal is not None:
-            self.words.setText(format_proposal(proposal))
+    def _show(self) -> None:
+        measured = self._current()
+        if self.proposal is not None:
+            self.words.setText(format_proposal(self.proposal))
         else:
-            target = self._pending.get(layer) is layer.data
-            self.words.setText("Measuring the width of its spots …" if target else NO_PROPOSAL)
-        self.use_button.setVisible(proposal is not None)
+            running = measured is not None and measured.running
+            self.words.setText("Measuring the width of its spots …" if running else NO_PROPOSAL)
+        self.use_button.setVisible(self.proposal is not None)
 
     def _use(self) -> None:
         if self.proposal is not None:

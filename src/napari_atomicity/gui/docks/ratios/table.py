@@ -6,26 +6,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
 from qtpy.QtWidgets import QFileDialog, QLabel, QLineEdit, QPushButton, QVBoxLayout, QWidget
 
 from ....core.errors import TableError
 from ....core.palette import colour_of, symbol_of
-from ....core.tables.cluster_table import AGGREGATE, ALL, UNKNOWN
+from ....core.tables.cluster_table import ALL
 from ....core.text import capital, pluralise
 from ....io.reference_ratios import EXAMPLE
 from ....io.tables import read_reference
 from ....reporting.image_warnings import LOW_CONFIDENCE
 from ....reporting.plots.ratios import PARITY
-from ....statistics.ratios.ratios import counted
+from ....statistics.ratios.ratios import count_excluded, counted
 from ....statistics.ratios.reference import Comparison, check_reference, reference_for
 from ....statistics.ratios.track_counts import (
     PATH,
     merge_tracks,
     stacks_without_tracks,
-    untracked_in_movies,
 )
 from ...controls.bars import interval, per_cent
 from ...controls.drawing import glyph_icon
@@ -52,30 +50,10 @@ def summary(table: pd.DataFrame) -> str:
     """Format how many clusters were counted, and which were left out."""
     if not len(table):
         return "No clusters yet."
-    repeated, untracked = bool(stacks_without_tracks(table)), untracked_in_movies(table)
+    repeated = bool(stacks_without_tracks(table))
+    left_out = [f"{n} {reason}" for reason, n in count_excluded(table).items()]
     table = merge_tracks(table)
     noun = "track" if PATH in table.columns and table[PATH].notna().all() else "cluster"
-    cut = table["touches_border"].to_numpy(bool)
-    away = np.zeros_like(cut)
-    if "excluded" in table.columns:
-        away = table["excluded"].to_numpy(bool)
-    border = int((cut & ~away).sum())  # by the first reason, as the report counts
-    labels = table["label"].to_numpy(object)[~cut & ~away]
-    unknown, aggregates, unlabelled = (
-        int((labels == name).sum()) for name in (UNKNOWN, AGGREGATE, "")
-    )
-    left_out = [
-        f"{n} {reason}"
-        for n, reason in (
-            (border, "cut by the border"),
-            (int(away.sum()), "in excluded regions"),
-            (unknown, "unknown"),
-            (aggregates, "aggregate" + "s" * (aggregates != 1)),
-            (unlabelled, "without a label"),
-            (untracked, "in no track"),
-        )
-        if n
-    ]
     counts = counted(table)
     level = "each in several frames, no intervals" if repeated else "95 % intervals"
     text = f"{pluralise(int(counts.sum()), noun)} counted, {level}"
