@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from napari_atomicity.atoms.species import find_species, with_species
+from napari_atomicity.atoms.species import find_species, isolated_intensities, label_species
 
 
 def log_normal(rng: np.random.Generator, n: int, scatter: float = 0.35) -> np.ndarray:
@@ -107,11 +107,11 @@ def test_the_table_gets_its_species_from_the_isolated_atoms():
     rng = np.random.default_rng(0)
     isolated = pd.DataFrame({"intensity": intensity, "group_size": 1})
     others = pd.DataFrame({"intensity": rng.uniform(0, 30, 200), "group_size": 4})
-    table, found = with_species(pd.concat([isolated, others, isolated.iloc[:1] * np.nan]))
+    atoms = pd.concat([isolated, others, isolated.iloc[:1] * np.nan])
+    found = find_species(isolated_intensities(atoms))
+    table = label_species(atoms, found)
     assert found.n_atoms == len(isolated)
     assert set(table["species"]) == {"", "1", "2"}
     assert table["species"].iloc[-1] == ""
     assert (table["species"].iloc[:150][heavy] == "2").mean() > 0.8
-    unknown, alike = with_species(isolated.assign(group_size=0))
-    assert alike.n_atoms == len(isolated)
-    assert (unknown["species"] == table["species"].iloc[:150]).all()
+    assert (isolated_intensities(isolated.assign(group_size=0)) == intensity).all()

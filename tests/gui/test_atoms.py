@@ -20,7 +20,13 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox, QStyle, QStyl
 from scipy.ndimage import zoom
 from synthetic import made_up
 
-from napari_atomicity.atoms.analysis import FLAT, AtomAnalysis, find_atoms, with_neighbours
+from napari_atomicity.atoms.analysis import (
+    BRIGHT_CLUSTERS,
+    FLAT,
+    AtomAnalysis,
+    find_atoms,
+    with_neighbours,
+)
 from napari_atomicity.atoms.completeness import Completeness
 from napari_atomicity.atoms.injection import InjectedAtoms
 from napari_atomicity.atoms.marks import Mark
@@ -569,9 +575,31 @@ def test_species_are_told_apart_once_asked(found, state, book, settled):
         "1"
     }
     assert found.binding.atoms.colour_by == "species" and len(state.history) == steps + 1
+    shown = found.found.species_words
+    assert "have changed" not in shown.text()
+    book.remove([("field", int(table["atom_id"].iloc[0]))])
+    settled()
+    assert "The atoms have changed since" in shown.text()
+    state.history.undo()
+    settled()
+    assert "have changed" not in shown.text()
     state.history.undo()
     settled()
     assert not found.found.species_words.isVisible()
+
+
+def test_species_are_those_of_the_atoms_that_the_groups_count(found, state, book, settled):
+    analysis = book.of("field").analysis
+    y, x = analysis.candidates.loc[0, ["y_px", "x_px"]].astype(float)
+    around = [[y - 3, x - 3], [y - 3, x + 3], [y + 3, x + 3], [y + 3, x - 3]]
+    on_cluster = {BRIGHT_CLUSTERS: [[0, around]]}
+    book.set_analysis(replace(analysis, parameters={**analysis.parameters, **on_cluster}))
+    settled()
+    isolated = int((book.of("field").on_support["group_size"] == 1).sum())
+    assert isolated < int((book.table("field")["group_size"] == 1).sum())
+    click(found.found.species_button)
+    settled()
+    assert f"The intensities of {isolated} atoms" in found.found.species_words.text()
 
 
 # ---- what is missed

@@ -64,6 +64,17 @@ def test_leaving_the_domain_is_an_alarm():
     assert np.isnan(without_limit.drift_limit) and not without_limit.conditions_differ
 
 
+def test_unknown_clusters_are_among_those_of_which_the_model_is_unsure():
+    made = classified(n=10)
+    table = made.table.copy()
+    unknown = table.index < 3
+    table["confidence"] = np.where(unknown, 0.0, 0.6)
+    table.loc[unknown, ["label", "label_predicted"]] = "unknown"
+    found = conditions_of(replace(made, table=table), CARD, TENSORS)
+    assert found.counted == 6 and found.mean_confidence == pytest.approx(3.6 / 9)
+    assert "the model is unsure of most clusters" in found.alarms
+
+
 def test_a_change_within_the_session_is_an_alarm_beside_the_others():
     found = conditions_of(classified(far=15), CARD, TENSORS)
     quiet, rings = found.read(Reading(2.0, 0.9, 12)), found.read(Reading(9.0, 1.1, 12))

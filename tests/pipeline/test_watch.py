@@ -347,6 +347,18 @@ def test_a_copy_is_not_in_the_reference_after_a_restart(watch, moved, images):
     assert [live.row["reference_images"] for live in took if live.row] == [4]
 
 
+def test_a_restart_has_the_conditions_of_the_labels_that_the_session_gave(watch, images):
+    for i in range(3):
+        write_image(images / f"{i}.tif", seed=i, n=24)
+    _, took = watch()
+    store = watch.session.store
+    stored = {about["outcome"]["image"]: about for about in map(store.about, store.stems)}
+    known = {live.outcome.image: live.conditions.where for live in took}
+    assert any(about["labelled"] for about in stored.values())
+    for image, about in stored.items():
+        assert about["where"] == (known[image] and known[image].to_dict())
+
+
 def test_a_change_of_the_session_is_an_alarm_until_it_is_accepted(watch, moved, tmp_path):
     moved(0, "abcdefgh")
     moved(6, "ijk")

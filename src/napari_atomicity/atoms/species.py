@@ -167,21 +167,19 @@ def find_species(
     )  # fmt: skip
 
 
-def with_species(atoms: pd.DataFrame, seed: int = 0) -> tuple[pd.DataFrame, Species]:
-    """Return a copy of an atom table with its ``species``, and the components.
-
-    The components are fitted to isolated atoms, or to all atoms if groups are unknown, and assigned
-    to all atoms. ``species`` is text: the number of the component, "" where it is ambiguous.
-    """
+def isolated_intensities(atoms: pd.DataFrame) -> np.ndarray:
+    """Return the positive intensities of isolated atoms, or of all if groups are unknown."""
     group_size = atoms["group_size"].to_numpy() if "group_size" in atoms.columns else np.zeros(0)
     intensity = atoms["intensity"].to_numpy(float)
-    isolated = group_size == 1 if (group_size > 0).any() else np.ones(len(atoms), bool)
-    found = find_species(intensity[isolated], seed)
-    return label_species(atoms, found), found
+    values = intensity[group_size == 1] if (group_size > 0).any() else intensity
+    return values[np.isfinite(values) & (values > 0)]
 
 
 def label_species(atoms: pd.DataFrame, species: Species) -> pd.DataFrame:
-    """Return a copy of an atom table with the ``species`` assigned by known components."""
+    """Return a copy of an atom table with the ``species`` assigned by known components.
+
+    ``species`` is text: the number of the component, "" where it is ambiguous.
+    """
     labels = species.labels(atoms["intensity"].to_numpy(float))
     return atoms.assign(species=pd.Series(labels, index=atoms.index, dtype=object))
 

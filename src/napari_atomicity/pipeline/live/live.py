@@ -92,7 +92,7 @@ def conditions_of(
         conditions_differ=bool(drifted > limit),
         where=where,
     )
-    return replace(found, alarms=_alarms(found))
+    return replace(found, alarms=_alarms(found, int(whole.sum()), len(classified)))
 
 
 def _feature_summary(
@@ -106,14 +106,17 @@ def _feature_summary(
     return FeatureSummary.of(analysis.embedding[ours], best[ours], tensors)
 
 
-def _alarms(found: Conditions) -> tuple[str, ...]:
-    """When the conditions leave the domain of the model, in words."""
+def _alarms(found: Conditions, whole: int, classified: int) -> tuple[str, ...]:
+    """When the conditions leave the domain of the model, in words.
+
+    Each figure needs enough of the clusters that it is of: whole ones, or those of the confidence.
+    """
     said = []
     if found.conditions_differ:
         said.append("the conditions are not those of the model's training")
-    if found.clusters >= MIN_CLUSTERS and found.ood_share > MANY_UNKNOWN:
+    if whole >= MIN_CLUSTERS and found.ood_share > MANY_UNKNOWN:
         said.append("most clusters are like nothing that the model has learnt")
-    if found.counted >= MIN_CLUSTERS and found.mean_confidence < LOW_CONFIDENCE:
+    if classified >= MIN_CLUSTERS and found.mean_confidence < LOW_CONFIDENCE:
         said.append("the model is unsure of most clusters")
     return tuple(said)
 

@@ -366,27 +366,29 @@ class Watch:
     ) -> tuple[Part, Analysis, Conditions]:
         """Label an image with what its session knows so far."""
         classifier, failed = self._classifier, dict[str, str]()
+        scale = attempt(
+            failed,
+            "scale of the session",
+            lambda: self._sessions.find_scale(analysis, outcome),
+        )
+        labels = NewLabels(item, scale, {})
+        own, analysis = analysis, labels.apply(analysis, classifier)
         found = self._find_conditions(analysis, failed)
+        # A restart puts together the same reference from what is stored here.
         about = {
             "size": fingerprint.size,
             "mtime_ns": fingerprint.mtime_ns,
             "taken": taken,
             "where": None if found.where is None else found.where.to_dict(),
         }
-        scale = attempt(
-            failed,
-            "scale of the session",
-            lambda: self._sessions.find_scale(analysis, outcome),
-        )
         analysis = with_failed(analysis, failed)
         warnings = (*outcome.warnings, *format_failed({FAILED: failed}))
         outcome = replace(outcome, parameters=analysis.parameters, warnings=warnings)
         if scale is None:
             part = make_part(analysis, outcome, classifier.card, draw=False, about=about)
         else:
-            labels = NewLabels(item, scale, about)
-            part, analysis = make_labelled_part(labels, analysis, outcome, classifier)
-            found = self._find_conditions(analysis, failed)
+            labels = replace(labels, about=about)
+            part = make_labelled_part(labels, own, analysis, outcome, classifier.card)
         session = self._images.joint.get(item.name)
         if session is not None:
             analysis = replace(analysis, parameters={**analysis.parameters, "session": session})

@@ -177,7 +177,12 @@ class InProcess:
                 self.stop,
             )
         try:
-            return make_labelled_part(labels, *kept, self.classifier, task.draw, task.small)[0]
+            analysis, outcome = kept
+            labelled = labels.apply(analysis, self.classifier)
+            card = self.classifier.card
+            return make_labelled_part(
+                labels, analysis, labelled, outcome, card, task.draw, task.small
+            )
         except Cancelled:
             raise
         except Exception as error:  # an error in one image must not end the run

@@ -19,6 +19,7 @@ import pandas as pd
 
 from ...core.acquisition_session import AcquisitionSession
 from ...core.errors import attempt
+from ...core.model_card import ModelCard
 from ...core.progress import Progress, Stop, check, report
 from ...io.inputs import Input
 from ...io.provenance import Outcome
@@ -59,6 +60,10 @@ class NewLabels:
     def key(self) -> str:
         """Hash of the scale; empty for that of the image by itself."""
         return scale_key(self.scale)
+
+    def apply(self, analysis: Analysis, classifier: Classifier) -> Analysis:
+        """Label the clusters with the scale."""
+        return analysis if self.scale is None else apply_scale(analysis, classifier, self.scale)
 
 
 def scale_key(scale: ConstrainedMixture | None) -> str:
@@ -205,7 +210,8 @@ def analyse_again(
     """Analyse an image, and label it with the scale that it has in its session."""
 
     def pack(analysis: Analysis, outcome: Outcome) -> Part:
-        return make_labelled_part(labels, analysis, outcome, classifier, draw, small)[0]
+        labelled = labels.apply(analysis, classifier)
+        return make_labelled_part(labels, analysis, labelled, outcome, classifier.card, draw, small)
 
     outcome, _, part = analyse_one(labels.item, classifier, request, progress, stop, pack)
     return Part(outcome) if part is None else part
@@ -213,20 +219,17 @@ def analyse_again(
 
 def make_labelled_part(
     labels: NewLabels,
-    analysis: Analysis,
+    own: Analysis,  # with the scale of the image by itself
+    labelled: Analysis,  # with that of the labels
     outcome: Outcome,
-    classifier: Classifier,
+    card: ModelCard,
     draw: bool = False,
     small: bool = True,
-) -> tuple[Part, Analysis]:
-    """Label an image with a scale and create its part."""
-    stored, own = ImageScale.of(analysis, classifier.card), analysis.table
-    if labels.scale is not None:
-        analysis = apply_scale(analysis, classifier, labels.scale)
-    outcome = describe_outcome(outcome, analysis)
-    about = _metadata(labels, own, analysis.table)
-    part = make_part(analysis, outcome, classifier.card, draw, small, about, stored)
-    return part, analysis
+) -> Part:
+    """Create the part of an image with new labels."""
+    outcome = describe_outcome(outcome, labelled)
+    about = _metadata(labels, own.table, labelled.table)
+    return make_part(labelled, outcome, card, draw, small, about, ImageScale.of(own, card))
 
 
 def _metadata(labels: NewLabels, own: pd.DataFrame, new: pd.DataFrame) -> dict[str, Any]:

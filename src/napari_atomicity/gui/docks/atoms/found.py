@@ -28,7 +28,7 @@ from ...controls.settings_form import form_of
 from ...viewer.binding import Binding
 from ...viewer.layers.atom_style import COLOURINGS
 from .column_chart import ChartColumn, ColumnChart
-from .jobs import describe_species, figures, inject_test_atoms, same_places
+from .jobs import describe_species, figures, format_species, inject_test_atoms, same_places
 
 MAX_SIZES = 12
 """The last column holds groups of this size and larger."""
@@ -243,7 +243,7 @@ class FoundPart(QWidget):
             return
         with QSignalBlocker(self.distance):
             self.distance.setValue(atoms.group_distance_nm)
-        self.species_words.setText("" if atoms.species is None else atoms.species.format_summary())
+        self.species_words.setText(format_species(atoms))
         self.species_words.setVisible(atoms.species is not None)
         for button in (self.species_button, self.missed_button):
             button.setEnabled(atoms.analysis is not None)

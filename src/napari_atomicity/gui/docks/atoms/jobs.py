@@ -18,7 +18,7 @@ from ....atoms.finding.pixel_size import PixelSizeProposal, propose_pixel_size
 from ....atoms.injection import InjectedAtoms, inject_atoms
 from ....atoms.marks import ImageAtoms
 from ....atoms.regions import make_cluster_mask
-from ....atoms.species import Species, with_species
+from ....atoms.species import Species, find_species, isolated_intensities
 from ....atoms.summary import Summary, summary
 from ....atoms.table import SCHEMA, concat_atom_tables, conform
 from ....core.errors import ModelError
@@ -102,8 +102,17 @@ def _model_of(analysis: AtomAnalysis) -> AtomModel:
 
 
 def describe_species(atoms: ImageAtoms) -> Species:
-    """Fit the species of an image's atoms from their intensities."""
-    return with_species(atoms.table)[1]
+    """Fit the species of an image's atoms on the support from their intensities."""
+    return find_species(isolated_intensities(atoms.on_support))
+
+
+def format_species(atoms: ImageAtoms) -> str:
+    """Describe the species, and say if they were those of other atoms; "" if not distinguished."""
+    if atoms.species is None:
+        return ""
+    changed = len(isolated_intensities(atoms.on_support)) != atoms.species.n_atoms
+    again = " The atoms have changed since: distinguish the species again." if changed else ""
+    return atoms.species.format_summary() + again
 
 
 def holders(atoms: ImageAtoms, analysis: Analysis) -> dict[int, int]:
