@@ -973,8 +973,8 @@ def test_two_people_are_merged_compared_and_settled(
     assert "Ada: 10 clusters; Bo: 10 clusters" in panel.words.text()
     assert "10 in common" in panel.words.text()
     found = lines(panel.figures)
-    assert found["all"][0] == "70 % of 10"
-    assert found["Pt19"][0] == "80 % of 10" and found["Pt19"][1].startswith("0.62 (")
+    assert found["all"][0] == "70 % of 10 clusters"
+    assert found["Pt19"][0] == "80 % of 10 answers" and found["Pt19"][1].startswith("0.62 (")
     assert lines(panel.confusion)["Pt19"] == ("4", "2", "·")
     headers = panel.disagreements.headers
     assert headers == ["Cluster", "Ada", "Bo", "Machine", "Settled"]

@@ -350,6 +350,7 @@ def test_two_annotators_and_their_agreement_are_reported(tmp_path):
     export(Contents(tuple(analyses(1)), (), log(*rows)), tmp_path, Choices(figures=False))
     html = (tmp_path / "report.html").read_text()
     assert "Agreement of the annotators" in html and "Krippendorff&#39;s α" in html
+    assert "10 clusters labelled without Blind after another person had" in html
     assert read_table(tmp_path / "corrections.csv")["annotator"].value_counts()["ann"] == 10
     assert agreement_table(log(*rows[:10])).empty
 

@@ -231,7 +231,20 @@ def test_opinions_of_a_log():
     assert said.machine == ("Pt30", "Pt55")
     assert said.settled == ("Pt41", "")
     assert said.annotators.to_numpy().tolist() == [["Ada", 3, 0], ["Bo", 3, 2]]
+    assert said.warning.startswith("1 cluster labelled without Blind")  # the third, by Bo
     assert opinions(found.iloc[:0]).agreement.annotators == ()
+
+
+def test_the_second_of_two_annotators_is_the_one_who_must_be_blind():
+    found = log(
+        *(("Bo", i, "Pt19", "label") for i in range(3)),
+        *(("Ada", i, "Pt19", "label") for i in range(3)),
+    )
+    found["label_predicted"] = ""
+    found["blind"] = [True] * 3 + [False] * 3
+    assert opinions(found).warning.startswith("3 clusters labelled without Blind")
+    found["blind"] = [False] * 3 + [True] * 3
+    assert opinions(found).warning == ""
 
 
 def test_only_answers_that_count_are_blind():

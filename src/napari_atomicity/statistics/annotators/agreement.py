@@ -28,6 +28,7 @@ import numpy as np
 import pandas as pd
 
 from ...core.tables.cluster_table import Key
+from ...core.text import pluralise
 from ..intervals import percentile_interval, wilson_interval
 from .annotation_sites import both_annotated
 from .bootstrap_units import Units
@@ -274,6 +275,7 @@ class Opinions:
     machine: tuple[str, ...]  # last predicted label for each row of ``agreement.disagreements``
     # resolved label for each row of ``agreement.disagreements``; "" if unresolved
     settled: tuple[str, ...]
+    warning: str  # of `warn_of_seen_labels`
 
 
 def opinions(
@@ -298,6 +300,31 @@ def opinions(
         pd.DataFrame({"annotator": n.index, "n": n.to_numpy(), "n_blind": n_blind.astype(int)}),
         _lookup(items, _keys(machine), machine["label_predicted"]),
         _lookup(items, resolved["item"], resolved["label"]),
+        warn_of_seen_labels(corrections),
+    )
+
+
+def warn_of_seen_labels(corrections: pd.DataFrame) -> str:
+    """Say how many clusters a person labelled after another, and not blind; "" if there are none.
+
+    Parameters
+    ----------
+    corrections : pandas.DataFrame
+        The log of a project: the columns of `last_labels` and ``blind``, without which nothing is
+        known.
+    """
+    if "blind" not in corrections.columns:
+        return ""
+    people = corrections[corrections["annotator"] != CONSENSUS]
+    labels = last_labels(people)
+    blind = last_labels(people[people["blind"].astype(bool)])
+    later = labels[labels["item"].duplicated()].merge(blind, how="left", indicator=True)
+    n = later.loc[later["_merge"] == "left_only", "item"].nunique()
+    if not n:
+        return ""
+    return (
+        f"{pluralise(n, 'cluster')} labelled without Blind after another person had: who sees the "
+        "labels of others agrees too easily."
     )
 
 

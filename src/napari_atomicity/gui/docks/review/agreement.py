@@ -99,10 +99,7 @@ def format_annotators(found: Opinions) -> str:
         return f"{who}. For a comparison, another person must label the same clusters blind."
     if not n:
         return f"{who}. They have no cluster in common."
-    said = f"{who}. {n} in common."
-    if (found.annotators["n_blind"] < found.annotators["n"]).sum() > 1:
-        said += " Annotators who see the labels of others agree too easily: label blind."
-    return said
+    return f"{who}. {n} in common. {found.warning}".rstrip()
 
 
 def rows_of(found: Opinions, order: Sequence[str]) -> list[tuple[str, ...]]:
@@ -111,7 +108,9 @@ def rows_of(found: Opinions, order: Sequence[str]) -> list[tuple[str, ...]]:
     if not agreed.n_items:
         return []
     both = (agreed.kappa, agreed.alpha)
-    lines = [("all", _equal(agreed.share.value, agreed.n_items), *map(format_figure, both))]
+    lines = [
+        ("all", _equal(agreed.share.value, agreed.n_items, "cluster"), *map(format_figure, both))
+    ]
     place = {name: i for i, name in enumerate(order)}
     rows = sorted(agreed.by_label.itertuples(), key=lambda r: place.get(r.label, len(place)))
     for row in rows:
@@ -119,12 +118,12 @@ def rows_of(found: Opinions, order: Sequence[str]) -> list[tuple[str, ...]]:
             AgreementFigure(*(getattr(row, f"{name}{end}") for end in ("", "_low", "_high")))
             for name in ("kappa", "alpha")
         ]
-        lines.append((row.label, _equal(row.share, row.n), *map(format_figure, figures)))
+        lines.append((row.label, _equal(row.share, row.n, "answer"), *map(format_figure, figures)))
     return lines
 
 
-def _equal(share: float, n: int) -> str:
-    return f"{100 * share:.0f} % of {n}" if math.isfinite(share) else "–"
+def _equal(share: float, n: int, noun: str) -> str:
+    return f"{100 * share:.0f} % of {pluralise(n, noun)}" if math.isfinite(share) else "–"
 
 
 # ---- agreement
