@@ -306,7 +306,7 @@ def test_a_density_within_the_interval_of_all_atoms_is_no_lower_bound():
     ]  # fmt: skip
     assert words[0].endswith("the density is a lower bound, that of all atoms 0.2 to 0.8 per nm²")
     assert words[1].endswith(
-        "the corrected density and its interval count, that of all atoms 0.2 to 0.8 per nm²"
+        "rely on the corrected density and its interval, that of all atoms 0.2 to 0.8 per nm²"
     )
 
 

@@ -656,7 +656,7 @@ def test_how_many_are_missed_is_told_once_asked(found, state, book, adding, sett
     ("share", "density", "said"),
     [
         (0.3, 0.19, ": the density is a lower bound."),
-        (0.3, 0.21, ": the corrected density and its interval count."),
+        (0.3, 0.21, ": rely on the corrected density and its interval."),
         (0.8, 0.19, "."),
     ],
 )

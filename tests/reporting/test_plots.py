@@ -429,6 +429,7 @@ def test_sizes_that_agree_are_said_with_what_they_rest_on(relies, known_agreemen
     summary = SimpleNamespace(class_fit=fit, scale=scale)
     words = describe_class_fit(summary)
     assert words.startswith("The sizes agree")
-    assert "Free peaks, not drawn: 39 (100 %)" in words, "the curve has peaks at the classes"
+    assert "not drawn: 39 (100 %)" in words, "the curve has peaks at the classes"
+    assert ("of the images of unknown composition" in words) == (known_agreement == 1)
     assert ("rests on the pixel size" in words) == relies
     assert ("do not settle it" in words) == (relies and known_agreement == 1)

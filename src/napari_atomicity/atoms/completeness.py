@@ -131,7 +131,7 @@ def format_which_counts(share: float, density_low: float, density_per_nm2: float
         return ""
     if is_lower_bound(share, density_low, density_per_nm2):
         return "the density is a lower bound"
-    return "the corrected density and its interval count"
+    return "rely on the corrected density and its interval"
 
 
 def estimate_completeness(added: InjectedAtoms, threshold: float) -> Completeness:

@@ -40,13 +40,14 @@ def describe_class_fit(summary: SessionSummary) -> str:
     assert fit is not None
     if fit.fits:
         peaks = [f"{atoms:.0f} ({100 * share:.0f} %)" for atoms, share in fit.peaks]
+        has_known = np.isfinite(summary.scale.known_agreement)
+        of_unknown = " of the images of unknown composition" if has_known else ""
         text = (
             "The sizes agree with those of the classes. "
-            f"Free peaks, not drawn: {', '.join(peaks)} atoms."
+            f"Free peaks{of_unknown}, not drawn: {', '.join(peaks)} atoms."
         )
         if not summary.scale.relies_on_sizes:
             return text
-        has_known = np.isfinite(summary.scale.known_agreement)
         return f"{text} {sentence(TOO_FEW_KNOWN if has_known else RESTS_ON_SIZES)}"
     peaks = [
         f"{atoms:.0f} ± {error:.0f} ({100 * share:.0f} %)"

@@ -135,7 +135,7 @@ def _missed(row: Mapping[str, Any], of_fields: str, unknown: str) -> list[Disper
             "Fraction of the atoms that are detected at the threshold, with its 95 % interval, "
             "from an injection-recovery test (dock Atoms, How many are missed?). Below two thirds, "
             "the density is a lower bound if it is below the interval of Density, all atoms; "
-            "otherwise that density and its interval count.",
+            "otherwise rely on that density and its interval.",
         ),
         DispersionFigure(
             "Density, all atoms",
