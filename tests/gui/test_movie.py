@@ -306,8 +306,39 @@ def test_settings_of_time_and_rate_need_no_new_tracks(tracked, qtbot, settle, vi
     for text in (dock.summary.text(), rate.toolTip()):
         assert "estimated rate" in text and "lass ratios" in text
     pd.testing.assert_frame_equal(dock.state.analysis("movie").ratios(), before)
-    assert len(dock.state.history) == steps
+    assert len(dock.state.history) == steps + 2
     settle(viewer)
+
+
+def test_frame_time_and_rate_stay_with_their_stack(tracked, viewer, settle, qtbot, tmp_path):
+    dock = tracked
+    other = viewer.add_image(np.zeros((3, 40, 40)), scale=(1, 0.1, 0.1), name="other")
+    assert dock.binding.canvas.ensure_image(other) == "other"
+    settle(viewer)
+    dock.frame_time.setValue(3.0)
+    dock.binding.current_image.choose("movie")
+    settle(viewer)
+    assert dock.frame_time.value() == 0
+    dock.frame_time.setValue(2.0)
+    dock.rate.setValue(0.01)
+    dock.binding.current_image.choose("other")
+    settle(viewer)
+    assert (dock.frame_time.value(), dock.rate.value()) == (3.0, 0)
+    dock.binding.current_image.choose("movie")
+    settle(viewer)
+    qtbot.waitUntil(lambda: dock.found is not None)
+    assert (dock.frame_time.value(), dock.rate.value()) == (2.0, 0.01)
+    assert dock.found.frame_time_s == 2.0 and not dock.found.change.estimated
+    # The report and a later session have what the dock shows.
+    assert evaluate_tracks(dock.state.analysis("movie")).frame_time_s == 2.0
+    assert "times of a movie" in dock.state.history.undo().description
+    settle(viewer)
+    assert (dock.frame_time.value(), dock.rate.value()) == (2.0, 0)
+    # Tracks may be lost, but not what was entered.
+    while dock.state.history.undo().description != "track":
+        pass
+    settle(viewer)
+    assert not is_tracked(dock.state.analysis("movie"))
 
 
 def test_a_result_of_yesterday_is_dropped(dock, viewer, settle, monkeypatch):
@@ -361,6 +392,7 @@ def test_frames_are_averaged_into_a_new_image(dock, viewer, settle, monkeypatch,
     )
     QTest.mouseClick(dock.averaging_part.button, LEFT)
     dock.averaging.n_averaged.setValue(5)
+    dock.frame_time.setValue(2.0)
     viewer.dims.set_current_step(0, 7)
     QTest.mouseClick(dock.averaging.average_button, LEFT)
     settle(viewer)
@@ -381,6 +413,7 @@ def test_frames_are_averaged_into_a_new_image(dock, viewer, settle, monkeypatch,
     assert kept.pixel_size_nm is None  # to be typed
     mean = dock.state.micrograph("movie mean of 5")
     assert mean.pixel_size_nm == pytest.approx(PIXEL_NM)
+    assert mean.metadata["frame_time_s"] == 10.0
     # Whoever counts the clusters of both counts them twice.
     movie = dock.state.analysis("movie")
     both = limits_of([movie, replace(movie, micrograph=mean)])

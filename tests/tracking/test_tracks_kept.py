@@ -147,7 +147,9 @@ def test_a_project_keeps_tracks(tmp_path, analysed):
     first = int(table["cluster_id"].iloc[0])
     state.clusters.remove([("movie.tif", first)])
     state.history.undo()
+    state.clusters.set_movie_times("movie.tif", 2.0, 0.01)
     kept = state.analysis("movie.tif").parameters[MOVIE]
+    assert (kept["settings"]["frame_time_s"], kept["settings"]["rate"]) == (2.0, 0.01)
     state.close_project()
 
     again = Project(tmp_path / "p.atomicity")

@@ -274,6 +274,15 @@ class ClusterEdits:
             edit = SetTracks(image, tracking_of(analysis), tracking_of(tracked))
             self._history.do(edit)
 
+    def set_movie_times(self, image: str, frame_time_s: float | None, rate: float | None) -> None:
+        """Set frame time and rate of changes of a tracked stack, as one step."""
+        tracking = tracking_of(self._state.store.get(image))
+        if tracking is not None:
+            times = {"frame_time_s": frame_time_s, "rate": rate}
+            settings = {**tracking.kept["settings"], **times}
+            after = replace(tracking, kept={**tracking.kept, "settings": settings})
+            self._history.do(SetTracks(image, tracking, after, "set the times of a movie"))
+
     def regions(self, image: str) -> tuple[np.ndarray, ...]:
         """Return the excluded regions, polygons (M, 2) in pixels (y, x)."""
         analysis = self._state.store.get(image)

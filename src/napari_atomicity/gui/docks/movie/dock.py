@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -28,8 +29,8 @@ from ....tracking import text as movie_text
 from ....tracking.averaging import ALL, average_frames
 from ....tracking.files import FILES, write_movies
 from ....tracking.following import TrackedMovie, evaluate_tracks, track_clusters
-from ....tracking.settings import MovieSettings, frame_time_of
-from ....tracking.tracks import clusters_of, is_tracked
+from ....tracking.settings import FRAME_TIME, MovieSettings, frame_time_of
+from ....tracking.tracks import MOVIE, clusters_of, is_tracked
 from ... import tasks
 from ...controls.forms import CollapsibleSection, ComboBox, main_button, new_row, spin_box
 from ...controls.line_table import Lines, table_of
@@ -59,21 +60,29 @@ def average_micrograph(
     micrograph: Micrograph,
     frames: int | str,
     name: str,
+    frame_time_s: float | None,  # as a person has entered it; None for that of the file
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Micrograph:
     """Make a new image of registered frames, in a worker."""
     mean = average_frames(micrograph, frames, progress=progress, stop=stop)
     metadata = {**mean.metadata, AVERAGE_OF: micrograph.name}
+    if frame_time_s is not None:
+        metadata[FRAME_TIME] = frame_time_s * metadata["averaged_frames"]
     return Micrograph(mean.data, mean.pixel_size_nm, name, metadata=metadata)
 
 
 class FrameAveraging(QWidget):
     """Number of frames and a button that averages the current stack."""
 
-    def __init__(self, binding: Binding) -> None:
+    def __init__(
+        self,
+        binding: Binding,
+        frame_time_s: Callable[[str], float | None],  # that a person has entered for an image
+    ) -> None:
         super().__init__()
         self._binding = binding
+        self._frame_time_s = frame_time_s
         self._state = binding.state
         self.n_averaged = spin_box(1, 100_000, 1, 0, " frames")
         self.n_averaged.setSingleStep(1)
@@ -125,6 +134,7 @@ class FrameAveraging(QWidget):
             micrograph,
             frames,
             name,
+            self._frame_time_s(image),
             message=f"Averaging frames of {image}",
             on_result=self._show_averaged,
             key="average frames",
@@ -142,6 +152,12 @@ NO_STACK = "{} is a single image, not a movie."
 NOT_ANALYSED = "Analyse the stack first: clusters are found in every frame, then tracked."
 NOT_TRACKED = "Press Track: detections of one cluster in different frames get one track number."
 _SAME = ("cluster_id", "frame", "y_px", "x_px")
+_NO_TIMES = (None, None)
+
+
+def _settings_of(analysis: Analysis) -> MovieSettings:
+    """Return the settings of the tracks of an analysis."""
+    return MovieSettings.from_dict(analysis.parameters[MOVIE]["settings"])
 
 
 class Movie(Dock):
@@ -155,7 +171,9 @@ class Movie(Dock):
         self.found: TrackedMovie | None = None
         # Image, table and settings of the movie that is shown.
         self._found_in: tuple[Any, ...] = ()
-        self._image: str | None = None
+        # Frame time in s and rate of changes that a person has entered, or None, for each stack: by
+        # its file, because another project may have a stack of the same name.
+        self._times: dict[str, tuple[float | None, float | None]] = {}
         self._task = f"movie {id(self)}"
         self.content.setContentsMargins(6, 6, 6, 6)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
@@ -170,10 +188,11 @@ class Movie(Dock):
         self.body.hide()
         self.form = form_of(MovieSettings)
         self.frame_time = self.form.controls["frame_time_s"]
-        for control in (self.frame_time, self.form.controls["rate"]):
-            control.valueChanged.connect(self.invalidate)
+        self.rate = self.form.controls["rate"]
+        for control in (self.frame_time, self.rate):
+            control.valueChanged.connect(self._on_times)
         self.settings_part = self.add(CollapsibleSection("Settings", self.form))
-        self.averaging = FrameAveraging(self.binding)
+        self.averaging = FrameAveraging(self.binding, lambda image: self._entered(image)[0])
         self.averaging_part = self.add(CollapsibleSection("Average frames", self.averaging))
         follow_event(self, self.binding.viewer.dims.events.current_step, self._on_step)
         follow(self, self.binding.canvas.layers_changed, self.invalidate)
@@ -240,21 +259,18 @@ class Movie(Dock):
     def refresh(self) -> None:
         """Show the movie of the current image; compute it in a worker if it is not known."""
         image = self.state.current
-        if image != self._image:
-            self._image = image
-            with QSignalBlocker(self.frame_time):
-                self.frame_time.setValue(0.0)
         analysis = None if image is None else self.state.analysis(image)
         known = None if image is None else self.state.micrograph(image)
         seconds = None if known is None else frame_time_of(known)
         text = "unknown" if seconds is None else f"{seconds:g} s, from the file"
         self.frame_time.setSpecialValueText(text)
+        self._show_times(image, analysis)
         self.message.setText(self._what_to_do(image, known, analysis))
         self.message.setVisible(bool(self.message.text()))
         if image is None or analysis is None or not is_tracked(analysis):
             self._show_none()
             return
-        settings = self._settings(analysis)
+        settings = _settings_of(analysis)
         wanted = (image, analysis.table, settings)
         if self._same(wanted):
             if self.found is not None:
@@ -278,13 +294,33 @@ class Movie(Dock):
         now = self._found_in
         return bool(now) and (now[0], now[2]) == (wanted[0], wanted[2]) and now[1] is wanted[1]
 
-    def _settings(self, analysis: Analysis) -> MovieSettings:
-        """Return the settings of the tracks, with the current frame time and rate."""
-        linked = MovieSettings.from_dict(analysis.parameters["movie"]["settings"])
-        now = self.form.settings()
-        return MovieSettings(**{
-            **linked.to_dict(), "frame_time_s": now.frame_time_s, "rate": now.rate,
-        })  # fmt: skip
+    def _file_of(self, image: str) -> str:
+        return str(self.state.micrograph(image).path or image)
+
+    def _entered(self, image: str) -> tuple[float | None, float | None]:
+        return self._times.get(self._file_of(image), _NO_TIMES)
+
+    def _show_times(self, image: str | None, analysis: Analysis | None) -> None:
+        """Show frame time and rate of changes of the current stack."""
+        if image is None:
+            return
+        if analysis is not None and is_tracked(analysis):
+            settings = _settings_of(analysis)
+            self._times[self._file_of(image)] = settings.frame_time_s, settings.rate
+        for control, value in zip((self.frame_time, self.rate), self._entered(image), strict=True):
+            if control.value() != (value or 0.0):  # another text may just be typed
+                with QSignalBlocker(control):
+                    control.setValue(value or 0.0)
+
+    def _on_times(self, *_: object) -> None:
+        """Keep frame time and rate of changes with the stack that they were entered for."""
+        image, settings = self.state.current, self.form.settings()
+        if image is not None:
+            times = self._times[self._file_of(image)] = settings.frame_time_s, settings.rate
+            if is_tracked(self.state.analysis(image)):
+                set_times = partial(self.state.clusters.set_movie_times, image, *times)
+                self.binding.edits.attempt(set_times)
+        self.invalidate()
 
     def _what_to_do(
         self, image: str | None, micrograph: Micrograph | None, analysis: Analysis | None
