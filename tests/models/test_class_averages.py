@@ -247,6 +247,9 @@ def test_of_analyses_takes_maps_of_the_label_only():
     says[[3, 4]] = [CLASSES[(CLASSES.index(c) + 1) % 5] for c in says[[3, 4]]]
     differing = replace(one, table=one.table.assign(label_network=says))
     assert class_averages.of_analyses([differing]).left_out == {}
+    regions = replace(one, table=one.table.assign(excluded=np.arange(30) < 2))
+    some = class_averages.of_analyses([regions, other])  # of which only one has regions
+    assert some.left_out == {"in excluded regions": 2}
     few = class_averages.of_analyses([one, other], most_per_class=3)
     assert max(a.clusters for a in few.items) == 3
     assert few.left_out["beyond 3 of a class"] == sum(np.maximum(

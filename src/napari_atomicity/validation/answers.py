@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.tables.cluster_table import ALL
+from ..io.tables import concatenate
 from ..models.analysis import Analysis, limits_of
 from ..statistics.ratios.ratios import class_ratios
 from .data import ValidationImage
@@ -68,7 +69,7 @@ def interval_table(
     for sample in dict.fromkeys(image.sample for image in images):
         rows = [i for i, image in enumerate(images) if image.sample == sample]
         own = [analyses[i] for i in rows]
-        table = pd.concat([a.table for a in own], ignore_index=True)
+        table = concatenate([a.table for a in own])
         found = class_ratios(table, list(classes), scope=ALL, limits=limits_of(own))
         found = found.set_index("class").reindex(list(classes))
         true = true_fractions([images[i] for i in rows], classes)

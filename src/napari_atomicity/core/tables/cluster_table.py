@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import TableError
-from .columns import GROUP_COLUMNS, TEXT, Column, check_columns, conform_columns, rst_table
+from .columns import GROUP_COLUMNS, TEXT, Column, check_columns, conform_columns, flags, rst_table
 
 UNKNOWN = "unknown"
 """The label of a cluster that belongs to no class of the model."""
@@ -460,7 +460,9 @@ def is_excluded(table: pd.DataFrame) -> np.ndarray:
     """Return which clusters are in regions that a person has excluded (N,)."""
     if "excluded" not in table.columns:
         return np.zeros(len(table), bool)
-    return table["excluded"].to_numpy(bool)
+    excluded = table["excluded"]
+    # Missing where tables were joined of which some have no regions.
+    return excluded.to_numpy() if excluded.dtype == bool else flags(excluded).to_numpy(bool)
 
 
 def is_whole(table: pd.DataFrame) -> np.ndarray:

@@ -302,10 +302,7 @@ class GalleryModel(QAbstractListModel):
 
     def dimmed(self, positions: np.ndarray) -> np.ndarray:
         """Return whether the clusters at some positions are in an excluded region."""
-        if "excluded" not in self.rows.table.columns:
-            return np.zeros(len(positions), bool)
-        excluded = self.rows.table["excluded"].to_numpy(bool)
-        return excluded[self.arrangement.order[positions]]
+        return tables.is_excluded(self.rows.table)[self.arrangement.order[positions]]
 
     def looks_of(self, label: str) -> tuple[str, str]:
         """Return the colour and the symbol of a label."""

@@ -24,6 +24,7 @@ from ...core.tables.cluster_table import (
     first_reasons,
     is_excluded,
 )
+from ...io.tables import concatenate
 from ..analysis import Analysis
 from .centre_balance import (
     Balance,
@@ -271,7 +272,7 @@ def of_analyses(
     if not same:
         return Averages((), (), unit, {})
     classes = classes_of(same[0].table)
-    table = pd.concat([a.table for a in same], ignore_index=True)
+    table = concatenate([a.table for a in same])
     reasons = left_out(table, table["label"].to_numpy(object))
     rows, too_many = _spread(table, ~np.logical_or.reduce(list(reasons.values())), most_per_class)
     check(stop)

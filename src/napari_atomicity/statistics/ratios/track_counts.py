@@ -8,7 +8,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from ...core.tables.cluster_table import NO_TRACK, NON_CLASS_LABELS, classes_of, probability_columns
+from ...core.tables.cluster_table import (
+    NO_TRACK,
+    NON_CLASS_LABELS,
+    classes_of,
+    is_excluded,
+    probability_columns,
+)
 from ...core.text import pluralise
 from ..track_smoothing import Track, smooth_tracks
 
@@ -99,9 +105,7 @@ def describe_clusters(table: pd.DataFrame, n_frames: int) -> str:
 
 def without_excluded(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Return the clusters outside excluded regions; of others say "; 12 more excluded", or ""."""
-    if "excluded" not in table.columns:
-        return table, ""
-    excluded = table["excluded"].to_numpy(bool)
+    excluded = is_excluded(table)
     return table[~excluded], f"; {excluded.sum()} more excluded" if excluded.any() else ""
 
 

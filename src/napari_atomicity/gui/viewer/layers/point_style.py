@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.colors import to_rgb
 
 from ....core import palette
-from ....core.tables.cluster_table import SCHEMA, class_confidence, format_rows
+from ....core.tables.cluster_table import SCHEMA, class_confidence, format_rows, is_excluded
 from ....models.analysis import Analysis
 
 _FIRST_FEATURES = ("cluster_id", "label", "label_predicted", "label_corrected", "confidence")
@@ -74,7 +74,7 @@ def properties(
     corrected = (table["label_corrected"] != "").to_numpy()
     drawn = shown(table, hidden)
     # napari applies `shown` in stacks only: it draws all points of a single image.
-    alpha = np.where(excluded(table), _EXCLUDED_ALPHA, 1.0) * drawn
+    alpha = np.where(is_excluded(table), _EXCLUDED_ALPHA, 1.0) * drawn
     return {
         "size": 2 * radius_px(table, pixel_size_nm),
         "border_color": np.column_stack([label_colours(table, classes), alpha]),
@@ -107,20 +107,13 @@ def size_px(pixel_size_nm: float, diameter_nm: Any = _DEFAULT_DIAMETER_NM) -> An
     return _POINT_PER_DIAMETER * diameter_nm / pixel_size_nm
 
 
-def excluded(table: pd.DataFrame) -> np.ndarray:
-    """Return which clusters do not count because a person has excluded the region around them."""
-    if "excluded" not in table.columns:
-        return np.zeros(len(table), bool)
-    return table["excluded"].to_numpy(bool)
-
-
 def texts(table: pd.DataFrame) -> list[str]:
     """Return the text next to each cluster: ``Pt41 0.93``, or ``Pt41*`` for a manual label."""
     labels = table["label"]
     templates = np.full(len(table), "{} {:.2f}", object)
     templates[np.isnan(class_confidence(labels, table["confidence"]))] = "{}"
     templates[table["label_corrected"] != ""] = "{}*"
-    templates[excluded(table)] = "excluded"
+    templates[is_excluded(table)] = "excluded"
     return list(map(str.format, templates, labels, table["confidence"].tolist()))
 
 
