@@ -413,11 +413,16 @@ def test_rows_are_copied_and_written_as_the_command_line_writes_them(
     path = tmp_path / "dispersion.csv"
     monkeypatch.setattr(docks, "choose_table_path", lambda *a: path)
     monkeypatch.setattr(docks, "show_info", lambda words: None)
+    dock.state.sessions.group_sample(["two"], "fresh")
     QTest.mouseClick(dock.export_button, LEFT)
     settle(viewer)
     rows = read_table(path).set_index("image")
-    assert list(rows.index) == ["one", "two", "all"]
+    assert list(rows.index)[:2] == ["one", "two"] and list(rows.index)[-1] == "all"
     assert rows.loc["all", "n_atoms"] == 70
+    same = rows.columns.difference(["n_atoms_off_support"])
+    pd.testing.assert_series_equal(
+        rows.loc["sample: fresh", same], rows.loc["two", same], check_names=False
+    )
     assert list(rows.columns) == header.split("\t")[1:]
 
 

@@ -7,6 +7,7 @@ import os
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from waiting import draw_now
 from napari_atomicity.core.errors import ReadError
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.browse.dock import Browse
+from napari_atomicity.gui.docks.live import watching
 from napari_atomicity.gui.docks.live.dock import RESULTS, Live
 from napari_atomicity.gui.docks.live.watching import MAX_ROWS, MAX_WAITING, LiveHistory
 from napari_atomicity.gui.viewer.binding import binding_of
@@ -130,6 +132,27 @@ def test_images_are_labelled_with_their_session_unless_switched_off(dock, folder
         stop(dock, qtbot)
         record = json.loads((folder / RESULTS / "run.json").read_text())
         assert record["parameters"]["session"] == session
+
+
+def test_images_of_a_watch_that_was_not_ended_are_labelled_at_the_next_end(
+    dock, viewer, folder, qtbot, monkeypatch
+):
+    state = binding_of(viewer).state
+    dock.by_session.setChecked(True)
+    write(folder / "a.tif")
+    press(dock)
+    qtbot.waitUntil(lambda: state.analysis("a.tif") is not None, timeout=20_000)
+    stop(dock, qtbot)
+    found = state.analysis("a.tif")
+    untested = {**found.parameters, "session": {"untested": True}}
+    state.clusters.set_analysis(replace(found, parameters=untested), undoable=False)
+    labelled = []
+    made = SimpleNamespace(start=lambda images: labelled.append({*images}))
+    monkeypatch.setattr(watching, "session_labels_of", lambda _: made)
+    press(dock)
+    qtbot.waitUntil(lambda: "Waiting" in dock.status_label.text())
+    stop(dock, qtbot)
+    qtbot.waitUntil(lambda: labelled == [{"a.tif"}])
 
 
 def test_a_folder_may_be_empty_at_first(dock, viewer, folder, qtbot, settle):

@@ -30,6 +30,7 @@ from ..statistics.points.dispersion import (
     dispersion,
     pool_frames,
     pool_images,
+    pool_scopes,
 )
 from ..statistics.points.loading_settings import LoadingSettings
 from ..statistics.points.metal_loading import SCHEMA as LOADING_SCHEMA, with_loading
@@ -240,14 +241,22 @@ class DispersionResults:
         """Reason for each image without dispersion."""
         return {image: s.reason for image, s in self.of.items() if s.dispersion is None}
 
-    def rows(self, loading: LoadingSettings | None = None) -> pd.DataFrame:
+    def rows(
+        self,
+        loading: LoadingSettings | None = None,
+        groups: Mapping[str, Sequence[str]] | None = None,  # scope of each group → its images
+        stop: Stop | None = None,
+    ) -> pd.DataFrame:
         """Return the rows of ``dispersion.csv``, see `dispersion_rows`."""
         found = [
             (image, len(one.atoms.table), one.dispersion, one.completeness)
             for image, one in self.of.items()
         ]
         pooled = {} if self.dispersion is None else {ALL: self.dispersion}
-        return dispersion_rows(found, pooled, loading)
+        if groups and pooled:
+            parts = {i: s.dispersion for i, s in self.of.items() if s.dispersion is not None}
+            pooled = pool_scopes(parts, groups, next(iter(self.of.values())).settings.seed, stop)
+        return dispersion_rows(found, pooled, loading, groups)
 
 
 def compute_image_dispersion(

@@ -8,7 +8,7 @@ returns (`project_saver`). Qt and napari are not used here.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -388,21 +388,24 @@ class WindowState(WindowImages):
         """Return the classes of all analyses, in order."""
         return self.store.classes(self._blind.hidden)
 
-    def group_names(self) -> tuple[dict[str, str], dict[str, str]]:
-        """Return analysed image → its session, and → its sample.
+    def group_names(
+        self, images: Collection[str] | None = None
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """Return image → its session, and → its sample, of analysed images by default.
 
         In blind mode there are none: the name of a sample would tell the labels.
         """
-        analysed = set() if self.blind else self.store.analyses.keys()
+        known = self.store.analyses.keys() if images is None else images
+        known = () if self.blind else known
         sessions, samples = (
-            {i: group.name for group in groups for i in group.images if i in analysed}
+            {i: group.name for group in groups for i in group.images if i in known}
             for groups in (self.sessions.groups(), self.sessions.samples())
         )
         return sessions, samples
 
-    def group_scopes(self) -> dict[str, list[str]]:
-        """Return the sessions and samples of the analysed images, as scopes of ratios."""
-        return group_scopes(*self.group_names())
+    def group_scopes(self, images: Collection[str] | None = None) -> dict[str, list[str]]:
+        """Return the sessions and samples of images, analysed ones by default, as scopes."""
+        return group_scopes(*self.group_names(images))
 
     # ---- selection
     def choose(self, image: str) -> None:

@@ -218,12 +218,13 @@ def write_rows(
     loading: LoadingSettings,  # metal and support, for the metal loading in wt%
     micrographs: dict[str, Micrograph],  # images whose support is not known yet
     known: dict[str, DispersionResult],
+    groups: dict[str, list[str]],  # scope of each session and sample → its images
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Path:
     """Write the dispersion of images as a table, in a worker; compute what is missing."""
     found = compute_dispersions(images, settings, micrographs, known, progress=progress, stop=stop)
-    return write_table(found.rows(loading), path, DISPERSION_SCHEMA)
+    return write_table(found.rows(loading, groups, stop), path, DISPERSION_SCHEMA)
 
 
 THIS_IMAGE, ALL_IMAGES = "this image", "all images"
@@ -317,8 +318,8 @@ class Dispersion(Dock):
         self.copy_button.clicked.connect(self.copy)
         self.export_button = QPushButton("Export…")
         self.export_button.setToolTip(
-            "Write dispersion.csv (or Excel, Parquet): a row per image with atoms, and one of all "
-            "pooled, as atomicity atoms writes it."
+            "Write dispersion.csv (or Excel, Parquet): a row per image with atoms, per session and "
+            "per sample, and one of all pooled, as atomicity atoms writes it."
         )
         self.export_button.clicked.connect(self.export)
         return new_row(self.copy_button, self.export_button, STRETCH)
@@ -535,7 +536,7 @@ class Dispersion(Dock):
         copy_table(tab_separated(rows), len(rows))
 
     def export(self) -> None:
-        """Write a row per image and one of all images into a chosen file."""
+        """Write a row per image, session and sample, and one of all images into a chosen file."""
         path = choose_table_path(self, "dispersion.csv", FILE_TYPES)
         if path is None:
             return
@@ -549,6 +550,7 @@ class Dispersion(Dock):
             self.state.atoms.loading,
             self._micrographs(images),
             self._known,
+            self.state.group_scopes(images),
             message=f"Writing {path.name}",
             on_result=lambda path: show_info(f"Written: {path}"),
             key=f"write {path}",

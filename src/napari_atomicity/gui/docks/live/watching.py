@@ -304,7 +304,11 @@ class TakingIn(ImageQueue):
             self.run()
         elif self._labels_at_end:
             self._labels_at_end = False
-            session_labels_of(self.binding).start(self._taken)
+            # Those of a watch that was not ended, as its window was closed, are still untested.
+            analyses = self.state.store.analyses.items()
+            joint = ((image, a.parameters.get("session", {})) for image, a in analyses)
+            untested = (image for image, session in joint if session.get("untested"))
+            session_labels_of(self.binding).start(self._taken.union(untested))
 
     def items(self) -> Iterator[Analysis | FailedFile]:
         while self._waiting and not self.why_not:
