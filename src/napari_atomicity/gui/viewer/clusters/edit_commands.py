@@ -38,6 +38,9 @@ class EditCommands:
     def add_by_clicking(self, *, otherwise: str = "select") -> None:
         """Switch whether a click adds a cluster; `otherwise` is the mode of the layer if not."""
         layer = self.canvas.layer(self.state.current, "clusters")
+        stops = layer is not None and layer.mode == "add"
+        if not stops and not attempt(self.state.history.ensure_not_blind):
+            return
         if layer is None:
             show_info("Analyse the image first. Then you can add missed clusters.")
             return
@@ -51,6 +54,8 @@ class EditCommands:
 
     def exclude_regions(self) -> None:
         """Start to draw excluded regions."""
+        if not attempt(self.state.history.ensure_not_blind):
+            return
         if self._regions.draw():
             self.canvas.show_message("Draw around contamination or vacuum to exclude it")
         else:
