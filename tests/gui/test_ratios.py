@@ -349,7 +349,7 @@ def test_a_cluster_at_the_border_of_an_excluded_region_has_one_reason_everywhere
         touches_border=[True, True, False, False, False, False],
         excluded=[True, False, True, False, False, False],
     )
-    reasons = count_excluded(table)
+    reasons = count_excluded(table, table)
     assert reasons["cut by the border"] == 1
     assert reasons["in excluded regions"] == 2
     assert "1 cut by the border" in summary(table) and "2 in excluded regions" in summary(table)

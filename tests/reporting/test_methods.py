@@ -14,6 +14,7 @@ from napari_atomicity.io.reference_ratios import parse_reference
 from napari_atomicity.reporting.methods import CITATIONS, describe_methods
 from napari_atomicity.statistics.ratios.ratios import class_ratios, count_excluded
 from napari_atomicity.statistics.ratios.reference import compare
+from napari_atomicity.statistics.ratios.track_counts import merge_tracks
 from napari_atomicity.statistics.stratified_accuracy import on_corrected
 from napari_atomicity.tracking import MovieSettings
 from support import CLASSES, synthetic_analysis
@@ -267,9 +268,10 @@ def test_every_cluster_that_does_not_count_has_one_reason(table):
         "labelled aggregate": 1,
         "without a label": 1,
     }
-    assert count_excluded(table) == expected
+    assert count_excluded(table, table) == expected
     tracks = [*range(1, len(table) - 1), -1, -1]
-    assert count_excluded(table.assign(track_id=tracks))["in no track"] == 2
+    tracked = table.assign(track_id=tracks)
+    assert count_excluded(tracked, merge_tracks(tracked))["in no track"] == 2
     text, _ = told(record(None), table)
     assert "Class ratios include 23 clusters and exclude 1 cluster in excluded regions" in text
     assert "1 cluster labelled aggregate and 1 cluster without a label." in text

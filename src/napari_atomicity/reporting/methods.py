@@ -408,8 +408,11 @@ def _counting(
     of_all = ratios[ratios["fraction"].notna()]
     if not len(of_all):
         return ""
-    n = int(counted(merge_tracks(table)).sum())
-    left_out = [f"{pluralise(k, 'cluster')} {why}" for why, k in count_excluded(table).items()]
+    merged = merge_tracks(table)
+    n = int(counted(merged).sum())
+    left_out = [
+        f"{pluralise(k, 'cluster')} {why}" for why, k in count_excluded(table, merged).items()
+    ]
     text = (
         f"Class ratios include {pluralise(n, 'cluster')}"
         + (f" and exclude {_listed(left_out)}" if left_out else "")

@@ -16,7 +16,7 @@ from ..core.errors import without_file_name
 from ..core.tables.cluster_table import ALL, classes_of
 from ..core.text import capital, sentence
 from ..io.files import to_json, write_pieces
-from ..statistics.annotators.agreement import warn_of_seen_labels
+from ..statistics.annotators.agreement import warn_if_not_blind
 from ..statistics.ratios.ratio_notes import ImageLimits, name_sessions
 from ..statistics.ratios.ratios import count_excluded, counted
 from ..statistics.ratios.reference import Comparison
@@ -132,7 +132,9 @@ def _ratio_context(data: ReportData, overall: pd.DataFrame) -> dict[str, Any]:
     return {
         "ratios": ratio_rows(overall),
         "method": capital(method),
-        "excluded": ", ".join(f"{n} {reason}" for reason, n in count_excluded(data.table).items()),
+        "excluded": ", ".join(
+            f"{n} {why}" for why, n in count_excluded(data.table, merged).items()
+        ),
         "adjusted": not method.startswith("counted"),
         "note": sentence(note) if note else "",
         "n_clusters": len(merged),
@@ -197,7 +199,7 @@ def _correction_context(
         ),
         "n_annotators": 0 if data.corrections is None else len(annotators(data.corrections)),
         "agreement": agreement if agreement and agreement["rows"] else None,
-        "seen_labels": "" if data.corrections is None else warn_of_seen_labels(data.corrections),
+        "not_blind": "" if data.corrections is None else warn_if_not_blind(data.corrections),
     }
 
 

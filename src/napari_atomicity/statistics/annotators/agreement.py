@@ -275,7 +275,7 @@ class Opinions:
     machine: tuple[str, ...]  # last predicted label for each row of ``agreement.disagreements``
     # resolved label for each row of ``agreement.disagreements``; "" if unresolved
     settled: tuple[str, ...]
-    warning: str  # of `warn_of_seen_labels`
+    warning: str  # of `warn_if_not_blind`
 
 
 def opinions(
@@ -300,11 +300,11 @@ def opinions(
         pd.DataFrame({"annotator": n.index, "n": n.to_numpy(), "n_blind": n_blind.astype(int)}),
         _lookup(items, _keys(machine), machine["label_predicted"]),
         _lookup(items, resolved["item"], resolved["label"]),
-        warn_of_seen_labels(corrections),
+        warn_if_not_blind(corrections),
     )
 
 
-def warn_of_seen_labels(corrections: pd.DataFrame) -> str:
+def warn_if_not_blind(corrections: pd.DataFrame) -> str:
     """Say how many clusters a person labelled after another, and not blind; "" if there are none.
 
     Parameters

@@ -454,21 +454,23 @@ def counted(table: pd.DataFrame) -> pd.Series:
     return ~table["label"].isin(["", *NON_CLASS_LABELS]) & is_whole(table)
 
 
-def count_excluded(table: pd.DataFrame) -> dict[str, int]:
+def count_excluded(
+    table: pd.DataFrame,
+    merged: pd.DataFrame,  # `merge_tracks` of the table
+) -> dict[str, int]:
     """Count the clusters or tracks that are not `counted`, by the first reason of each."""
-    untracked = untracked_in_movies(table)
-    table = merge_tracks(table)
-    labels = table["label"].to_numpy(object)
+    labels = merged["label"].to_numpy(object)
     reasons = first_reasons(
         {
-            "in excluded regions": is_excluded(table),
-            "cut by the border": table["touches_border"].to_numpy(bool),
+            "in excluded regions": is_excluded(merged),
+            "cut by the border": merged["touches_border"].to_numpy(bool),
             **{f"labelled {name}": labels == name for name in NON_CLASS_LABELS},
             "without a label": labels == "",
         }
     )
     numbers = {reason: int(rows.sum()) for reason, rows in reasons.items()}
-    return {reason: n for reason, n in {**numbers, "in no track": untracked}.items() if n}
+    numbers["in no track"] = untracked_in_movies(table)
+    return {reason: n for reason, n in numbers.items() if n}
 
 
 def _units(rows: pd.DataFrame) -> list[str]:

@@ -106,7 +106,9 @@ def describe_clusters(table: pd.DataFrame, n_frames: int) -> str:
 def without_excluded(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Return the clusters outside excluded regions; of others say "; 12 more excluded", or ""."""
     excluded = is_excluded(table)
-    return table[~excluded], f"; {excluded.sum()} more excluded" if excluded.any() else ""
+    if not excluded.any():  # no copy: there may be hundreds of images
+        return table, ""
+    return table[~excluded], f"; {excluded.sum()} more excluded"
 
 
 def _merge(movie: pd.DataFrame, tracks: Sequence[Track]) -> pd.DataFrame:

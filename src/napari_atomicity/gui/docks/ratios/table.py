@@ -51,13 +51,13 @@ def summary(table: pd.DataFrame) -> str:
     if not len(table):
         return "No clusters yet."
     repeated = bool(stacks_without_tracks(table))
-    left_out = [f"{n} {reason}" for reason, n in count_excluded(table).items()]
-    table = merge_tracks(table)
-    noun = "track" if PATH in table.columns and table[PATH].notna().all() else "cluster"
-    counts = counted(table)
+    merged = merge_tracks(table)
+    left_out = [f"{n} {reason}" for reason, n in count_excluded(table, merged).items()]
+    noun = "track" if PATH in merged.columns and merged[PATH].notna().all() else "cluster"
+    counts = counted(merged)
     level = "each in several frames, no intervals" if repeated else "95 % intervals"
     text = f"{pluralise(int(counts.sum()), noun)} counted, {level}"
-    by_model = (table["label_corrected"] == "") & (table["confidence"] < LOW_CONFIDENCE)
+    by_model = (merged["label_corrected"] == "") & (merged["confidence"] < LOW_CONFIDENCE)
     unsure = int((counts & by_model).sum())
     if unsure:
         text += f", {unsure} below a confidence of {LOW_CONFIDENCE}"
