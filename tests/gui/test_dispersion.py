@@ -562,7 +562,10 @@ def test_blind_an_image_without_marks_has_no_density_until_it_is_reviewed(
     state.atoms.set_analysis(found)
     state.attach_project(Project(tmp_path / "p.atomicity"))
     state.annotator = "Dee"
+    settled(dock)
+    assert dock.body.isVisible()
     state.set_blind(True)
+    assert not dock.body.isVisible() and dock.found is None  # at once: the model found it
     settled(dock)
     assert "a.tif has no marks of Dee yet" in dock.message.text() and not dock.body.isVisible()
     dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("all"))

@@ -822,8 +822,11 @@ def test_the_name_in_the_bar_is_in_the_log(bench):
 def test_blind_a_second_person_sees_nothing(bench, qtbot, errors):
     state, form = bench.state, workbench_bar(bench.binding.viewer).annotator
     state.clusters.relabel([("a.tif", 1)], "Pt70")
+    bench.binding.edits.add_by_clicking()
+    assert bench.binding.canvas.layer(state.current, "clusters").mode == "add"
     qtbot.mouseClick(form.blind, LEFT)
     assert state.blind and IS_BLIND in form.blind.toolTip()
+    assert bench.binding.canvas.layer(state.current, "clusters").mode == "select"
     assert (state.table()["label_corrected"] == "").all()
     qtbot.waitUntil(lambda: "Leave blind mode" in bench.annotators.words.text())
     bench.refresh_now()

@@ -280,6 +280,7 @@ class Dispersion(Dock):
         self.loading.show_settings(self.state.atoms.loading)
         self.loading.changed.connect(self._on_loading)
         follow(self, self.state.atoms.loading_changed, self._show_loading)
+        follow(self, self.state.project_changed, self._on_project)
         forms = QWidget()
         column = QVBoxLayout(forms)
         column.setContentsMargins(0, 0, 0, 0)
@@ -374,6 +375,11 @@ class Dispersion(Dock):
         return {i: self.state.micrograph(i) for i, a in images.items() if a.analysis is None}
 
     # ---- computing
+    def _on_project(self) -> None:
+        """Hide at once what the model or others have found, since blind mode may have begun."""
+        self._inputs = ()
+        self._show_none("")
+
     def refresh(self) -> None:
         """Compute the dispersion in a worker, soon after the last of several changes."""
         state, settings = self.state, self.form.settings()
@@ -497,7 +503,7 @@ class Dispersion(Dock):
         self.update_button.hide()
         self.body.hide()
         self.message.setText(message)
-        self.message.show()
+        self.message.setVisible(bool(message))
 
     # ---- plots
     def _on_plot(self, *_: object) -> None:

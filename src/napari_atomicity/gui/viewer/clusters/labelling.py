@@ -198,6 +198,9 @@ class LabelMode(KeyMode):
     def _on_project(self) -> None:
         self.review = None
         self.kept.clear()
+        layer = self._canvas.layer(self._state.current, "clusters")
+        if self._state.blind and layer is not None and layer.mode == "add":
+            self._edits.add_by_clicking()  # stops: a blind annotator adds no clusters
 
     # ---- keys
     @property
