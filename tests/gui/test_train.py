@@ -225,6 +225,10 @@ def test_corrected_labels_of_the_session_are_counted_and_given(
     state.clusters.relabel([("a", 1), ("b", 2)], "Pt19")
     state.clusters.relabel([("a", 3)], "unknown")
     words = "2 corrected clusters in 2 images: 2 Pt19"
+    qtbot.waitUntil(lambda: words in dock.counted.text())
+    assert not dock.button.isEnabled()  # one class can't be learnt
+    state.clusters.relabel([("b", 3)], "Pt30")
+    words = "3 corrected clusters in 2 images: 2 Pt19, 1 Pt30"
     qtbot.waitUntil(lambda: words in dock.counted.text() and dock.button.isEnabled())
     table = state.table("a")
     cut = table["cluster_id"] == 5
@@ -237,7 +241,7 @@ def test_corrected_labels_of_the_session_are_counted_and_given(
     qtbot.waitUntil(lambda: bool(asked))
     pairs = asked[0].source.images
     assert [m.name for m, _ in pairs] == ["a", "b"]
-    assert sum(len(corrected(t)) for _, t in pairs) == 3
+    assert sum(len(corrected(t)) for _, t in pairs) == 4
     click_cancel(viewer)
     settle(viewer)
 

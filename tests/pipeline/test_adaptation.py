@@ -470,6 +470,17 @@ def test_numbers_of_labels_learnt_from_and_left_out_add_up(model):
     assert f"right on held-out corrections: {before} of 2 → {after} of 2" in format_checks(result)
 
 
+def test_clusters_in_excluded_regions_teach_nothing(model):
+    label, analysis = image(3, height=0.5)
+    given = np.full(90, "", object)
+    given[[np.flatnonzero(label == i)[0] for i in range(3)]] = CLASSES
+    table = tables.settle_labels(analysis.table.assign(label_corrected=given))
+    table = table.assign(excluded=(given != "") | (np.arange(90) < 30))
+    result = adapt([replace(analysis, table=table)], *model, QUICK)
+    assert result.corrections == 0
+    assert 0 < sum(result.pseudo_labels.values()) <= 90 - table["excluded"].sum()
+
+
 def test_the_training_patches_that_decide_do_not_depend_on_the_images(model):
     """Or figures of one model would differ between choices of images."""
     _, small = image(3, height=1.0, n=40)

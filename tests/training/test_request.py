@@ -325,7 +325,7 @@ def corrected(folder):
 def test_corrected_clusters_are_cut_where_they_were_measured(corrected, folder):
     part, classes = from_corrections(corrected, PatchSettings(size_px=32))
     assert classes == ["Pt19", "Pt70"]
-    assert len(part) == 32 and part.left_out == {"border": 0, "no class": 4}
+    assert len(part) == 32 and part.left_out == {"border": 0, "excluded": 0, "no class": 4}
     assert (part.table["truth"] == part.table["image"].str[:4]).all()
     whole, _ = from_folder(folder, PatchSettings(size_px=32))
     same = (whole.table["image"] == "Pt70/1.tif") & (
@@ -335,6 +335,17 @@ def test_corrected_clusters_are_cut_where_they_were_measured(corrected, folder):
         np.testing.assert_allclose(
             part.patches["LCN"][-1], whole.patches["LCN"][np.flatnonzero(same)[0]], atol=1e-5
         )
+
+
+def test_corrected_clusters_in_excluded_regions_are_not_learnt(corrected):
+    first = corrected[0][1]
+    excluded = (first["label_corrected"] != "") & (np.arange(len(first)) % 2 == 0)
+    assert 0 < excluded.sum() < 8
+    pairs = [(corrected[0][0], first.assign(excluded=excluded)), *corrected[1:]]
+    part, _ = from_corrections(pairs, PatchSettings(size_px=32))
+    n_unknown = int((first["label_corrected"][excluded] == "unknown").sum())
+    assert len(part) == 32 - excluded.sum() + n_unknown
+    assert part.left_out == {"border": 0, "excluded": excluded.sum(), "no class": 4 - n_unknown}
 
 
 def test_tables_find_their_images_and_give_a_model(corrected, folder, tmp_path):

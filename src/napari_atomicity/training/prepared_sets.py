@@ -20,7 +20,7 @@ from ..core.model_card import ModelCard
 from ..core.patches import PatchSettings
 from ..core.processes import spawn_pool
 from ..core.progress import Progress, Stop, check, report
-from ..core.tables.cluster_table import NON_CLASS_LABELS
+from ..core.tables.cluster_table import NON_CLASS_LABELS, first_reasons, is_excluded
 from ..detection import detect
 from ..detection.patches import extract_patches
 from ..io.images import resolved
@@ -148,7 +148,8 @@ def label_field(
 # ---- labelled patches from corrected labels
 
 _ADVICE = (
-    "Correct clusters of every class in at least two images; those cut by the border do not count"
+    "Correct clusters of every class in at least two images; those cut by the border or in "
+    "excluded regions do not count"
 )
 
 
@@ -161,7 +162,7 @@ def from_corrections(
     """Cut patches of the clusters with a corrected label at their measured positions.
 
     A correction to `table.UNKNOWN` or `table.AGGREGATE` names no class: such clusters are left out
-    and counted, and so are clusters at the border.
+    and counted, and so are clusters at the border and in excluded regions.
 
     Parameters
     ----------
@@ -192,11 +193,16 @@ def from_corrections(
         check(stop)
         report(progress, i, len(pairs), f"Cutting clusters of {micrograph.name}")
         corrected = table[(table["label_corrected"] != "").to_numpy()]
-        border = corrected["touches_border"].to_numpy(bool)
-        outside = corrected["label_corrected"].isin(NON_CLASS_LABELS).to_numpy() & ~border
-        own = corrected[~border & ~outside].reset_index(drop=True)
+        reasons = first_reasons(
+            {
+                "border": corrected["touches_border"].to_numpy(bool),
+                "excluded": is_excluded(corrected),
+                "no class": corrected["label_corrected"].isin(NON_CLASS_LABELS).to_numpy(),
+            }
+        )
+        own = corrected[~np.any([*reasons.values()], axis=0)].reset_index(drop=True)
         own = own.assign(truth=own["label_corrected"], image=micrograph.name)
-        left_out = {"border": int(border.sum()), "no class": int(outside.sum())}
+        left_out = {reason: int(rows.sum()) for reason, rows in reasons.items()}
         patches = extract_patches(micrograph, own, settings, 1.0, stop)
         parts.append(PatchSet(own, patches, left_out))
     if not parts:
@@ -304,9 +310,10 @@ def pixel_hash(micrograph: Micrograph) -> str:
 
 
 def _hash_corrections(table: pd.DataFrame) -> str:
-    """Return a hash of the corrected labels of a table."""
+    """Return a hash of the corrected labels of a table outside excluded regions."""
     columns = ["cluster_id", "frame", "y_px", "x_px", "label_corrected"]
-    return hashlib.sha256(table[columns].to_csv(index=False).encode()).hexdigest()
+    used = table.loc[~is_excluded(table), columns]
+    return hashlib.sha256(used.to_csv(index=False).encode()).hexdigest()
 
 
 def _stamp_files(paths: Sequence[Path]) -> list[tuple[str, int, int]]:

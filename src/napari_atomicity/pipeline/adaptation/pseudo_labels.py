@@ -169,8 +169,9 @@ def find_target(
         given = analysis.table["label_corrected"]
         corrected = given.map(index).fillna(-1).to_numpy(int)
         label = np.where(corrected >= 0, corrected, np.where(given != "", -1, label))
-        labels.append(label)
-        certain.append(corrected >= 0)
+        excluded = tables.is_excluded(analysis.table)
+        labels.append(np.where(excluded, -1, label))
+        certain.append((corrected >= 0) & ~excluded)
     return Target(
         join_patches(analyses, card.patches.channels),
         np.concatenate(labels),

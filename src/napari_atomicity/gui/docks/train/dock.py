@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
 from ....core.errors import AtomicityError
 from ....core.model_card import ModelCard
 from ....core.progress import Progress, Stop, with_time_left
-from ....core.tables.cluster_table import corrected
+from ....core.tables.cluster_table import corrected, is_whole
 from ....core.text import pluralise
 from ....models.files import SHIPPED, shipped_folder, user_folder
 from ....reporting.plots.training import describe_training, draw_learning_curve
@@ -107,7 +107,7 @@ class Train(Dock):
     def build(self) -> None:
         self.card: ModelCard | None = None
         self._made = Path()
-        self._n_corrected = 0
+        self._n_classes = 0  # of corrected clusters
         self.source = ComboBox()
         self.source.addItems(["Size-selected images", "Simulated classes", "Corrected labels"])
         self.enable_when(self.source, None)
@@ -252,10 +252,9 @@ class Train(Dock):
 
     def refresh(self) -> None:
         table = corrected(self.state.table())
-        border = table["touches_border"].to_numpy(bool)
-        whole = table[~border]
-        self._n_corrected = len(whole)
+        whole = table[is_whole(table)]
         counts = whole["label_corrected"].value_counts()
+        self._n_classes = len(counts)
         text = (
             f"{pluralise(len(whole), 'corrected cluster')} in "
             f"{pluralise(whole['image'].nunique(), 'image')}: "
@@ -264,8 +263,8 @@ class Train(Dock):
             else "No cluster has a corrected class yet. Correct some of every class, in at least "
             "two images each."
         )
-        if border.any():
-            text += f". {border.sum()} more at the border can't be learnt"
+        if n_left_out := len(table) - len(whole):
+            text += f". {n_left_out} more at the border or in excluded regions can't be learnt"
         self.counted.setText(text)
         self._show_button()
 
@@ -289,7 +288,7 @@ class Train(Dock):
         return {
             FOLDER: bool(self.folder.classes),
             SIMULATION: bool(self.classes.text().strip()),
-            CORRECTIONS: self._n_corrected > 0,
+            CORRECTIONS: self._n_classes > 1,
         }[self.source.currentIndex()]
 
     def _show_button(self, *_: object) -> None:
