@@ -734,6 +734,18 @@ def test_redo_selects_what_it_does_again(shown, settle):
         assert state.selection == {("field", expected)}
 
 
+def test_redo_of_an_import_does_not_select_all_that_it_labels(shown):
+    """Or the next key would label all of it anew."""
+    state = binding_of(shown).state
+    one = click_cluster(shown, 40, 40)
+    every = [("field", int(i)) for i in state.table("field")["cluster_id"]]
+    state.clusters.relabel_each(dict.fromkeys(every, "Pt19"), "import labels")
+    state.history.undo()
+    state.history.redo()
+    assert (state.table("field")["label_corrected"] == "Pt19").all()
+    assert state.selection == {("field", one)}
+
+
 def test_an_analysis_selects_nothing_that_nobody_chose(shown, settle, qtbot):
     binding = binding_of(shown)
     assert len(binding.state.table("field"))

@@ -98,10 +98,19 @@ class Step:
 
     @property
     def about(self) -> Selection:
-        """Clusters that a person has labelled or replaced; of other steps what was selected."""
+        """Selected clusters that were labelled, and replaced ones; otherwise what was selected.
+
+        Not all that an import has labelled: the next key would label it anew.
+        """
+        clusters, atoms = self.selection
         edits = [edit for edit in self.edits if isinstance(edit, Relabel | ReplaceClusters)]
-        keys = frozenset((edit.image, i) for edit in edits for i in edit.cluster_ids)
-        return keys or self.selection[0], self.selection[1]
+        keys = frozenset(
+            key
+            for edit in edits
+            for key in ((edit.image, i) for i in edit.cluster_ids)
+            if isinstance(edit, ReplaceClusters) or key in clusters
+        )
+        return keys or clusters, atoms
 
     @property
     def cluster_ids(self) -> frozenset[int]:
