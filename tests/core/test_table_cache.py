@@ -5,9 +5,8 @@ from __future__ import annotations
 import pandas as pd
 from hypothesis import given, settings, strategies as st
 
-from napari_atomicity.core.tables.cluster_table import settle_labels
+from napari_atomicity.core.tables.cluster_table import concatenate, settle_labels
 from napari_atomicity.core.tables.table_cache import TableCache, columns_of
-from napari_atomicity.io.tables import concatenate
 from support import synthetic_analysis
 
 changes = st.lists(

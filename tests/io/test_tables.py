@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 from openpyxl import load_workbook
 
 from napari_atomicity.core.errors import AtomicityError, ReadError, TableError
-from napari_atomicity.core.tables.cluster_table import columns, conform, empty
+from napari_atomicity.core.tables.cluster_table import columns, concatenate, conform, empty
 from napari_atomicity.io.clipboard import latex_table
 from napari_atomicity.io.files import (
     atomic_write,
@@ -22,7 +22,6 @@ from napari_atomicity.io.files import (
     write_json,
 )
 from napari_atomicity.io.tables import (
-    concatenate,
     read_clusters,
     read_table,
     write_clusters,

@@ -19,9 +19,10 @@ from typer.testing import CliRunner
 from napari_atomicity.cli import commands as cli
 from napari_atomicity.core.errors import AtomicityError, Cancelled, ModelError
 from napari_atomicity.core.progress import format_duration
+from napari_atomicity.core.tables.cluster_table import concatenate
 from napari_atomicity.io.images import load
 from napari_atomicity.io.inputs import Input
-from napari_atomicity.io.tables import concatenate, read_clusters, read_table
+from napari_atomicity.io.tables import read_clusters, read_table
 from napari_atomicity.models.inference import load_classifier
 from napari_atomicity.pipeline.run_request import RunRequest
 from napari_atomicity.pipeline.runs import batch as module, engine, finalize

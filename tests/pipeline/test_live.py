@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from napari_atomicity.core.model_card import ModelCard
-from napari_atomicity.io.tables import concatenate
+from napari_atomicity.core.tables.cluster_table import concatenate
 from napari_atomicity.models.domain_shift import domain_shift
 from napari_atomicity.pipeline.live import live
 from napari_atomicity.pipeline.live.control_chart import SESSION_CHANGED, Reading

@@ -19,9 +19,9 @@ from napari_atomicity.core.errors import ReadError
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.palette import colours, symbols, to_8_bit
+from napari_atomicity.core.tables.cluster_table import concatenate
 from napari_atomicity.io.provenance import Outcome, environment, now, run_record
 from napari_atomicity.io.reference_ratios import parse_reference
-from napari_atomicity.io.tables import concatenate
 from napari_atomicity.reporting import movie_figures
 from napari_atomicity.reporting.charts import as_image, draw_chart, parity_chart
 from napari_atomicity.reporting.examples import select_examples

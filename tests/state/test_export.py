@@ -17,12 +17,12 @@ from napari_atomicity.core.errors import AtomicityError, Cancelled, ModelError, 
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.processes import background_process
-from napari_atomicity.core.tables.cluster_table import settle_labels
+from napari_atomicity.core.tables.cluster_table import concatenate, settle_labels
 from napari_atomicity.io.files import write_json
 from napari_atomicity.io.images import load
 from napari_atomicity.io.readers.lazy_micrograph import LazyMicrograph, PixelCache
 from napari_atomicity.io.reference_ratios import parse_reference
-from napari_atomicity.io.tables import concatenate, read_clusters, read_table
+from napari_atomicity.io.tables import read_clusters, read_table
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.project import EditKind, ImageEdit, Project
 from napari_atomicity.reporting.plots.registry import PLOTS, SUFFIXES

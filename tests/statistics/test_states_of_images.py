@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from films import film
 
-from napari_atomicity.core.tables.cluster_table import conform, empty, settle_labels
-from napari_atomicity.io.tables import concatenate
+from napari_atomicity.core.tables.cluster_table import concatenate, conform, empty, settle_labels
 from napari_atomicity.reporting.plots.registry import PLOTS
 from napari_atomicity.statistics.ratios.ratios import class_ratios
 from napari_atomicity.tracking import track_clusters

@@ -14,10 +14,9 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from ..core.errors import AtomicityError
-from ..core.tables.cluster_table import classes_of
+from ..core.tables.cluster_table import classes_of, concatenate
 from ..core.text import pluralise
 from ..io.provenance import Outcome
-from ..io.tables import concatenate
 from ..models.analysis import Analysis
 from ..reporting.figures import draw_image
 from ..reporting.plots.registry import style

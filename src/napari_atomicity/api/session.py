@@ -12,10 +12,9 @@ import pandas as pd
 
 from ..core.acquisition_session import Composition, Recording, SampleEntry
 from ..core.errors import TableError
-from ..core.tables.cluster_table import ALL
+from ..core.tables.cluster_table import ALL, concatenate
 from ..io.inputs import Input
 from ..io.provenance import Outcome, assign_samples, now
-from ..io.tables import concatenate
 from ..models.analysis import Analysis, limits_of
 from ..pipeline.runs.in_memory import AnalysedImages
 from ..pipeline.runs.run_files import RunInfo

@@ -133,19 +133,6 @@ _ROWS_AT_ONCE = 5000
 """Rows of a workbook whose values are in memory as objects."""
 
 
-def concatenate(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Concatenate cluster tables whose models may have different classes.
-
-    Classes keep the order of their first occurrence. Probabilities of classes that a model does
-    not have are NaN.
-    """
-    filled = [part for part in parts if len(part)]
-    classes = dict.fromkeys(name for part in parts for name in tables.classes_of(part))
-    if not filled:
-        return tables.empty(list(classes))
-    return tables.conform(pd.concat(filled, ignore_index=True), list(classes))
-
-
 def write_clusters(
     table: pd.DataFrame,
     path: str | os.PathLike[str],

@@ -14,11 +14,11 @@ from ..core.acquisition_session import Sample, SampleEntry, group_samples, match
 from ..core.errors import AtomicityError, ReadError, TableError, attempt
 from ..core.from_dict import dataclass_from_json
 from ..core.model_card import ATOMS
-from ..core.tables.cluster_table import classes_of
+from ..core.tables.cluster_table import classes_of, concatenate
 from ..io.files import read_document, write_text
 from ..io.provenance import Outcome, RecordedImage, folders_of, now
 from ..io.result_folder import RECORD, ResultFolder
-from ..io.tables import concatenate, read_clusters, read_table, write_table
+from ..io.tables import read_clusters, read_table, write_table
 from ..reporting.plots.comparison import write_comparison_figures
 from ..statistics.samples.comparison import (
     COMPARISON_SCHEMA,

@@ -16,13 +16,13 @@ import pandas as pd
 from ..core.errors import FAILED, Cancelled, ModelError, attempt
 from ..core.model_card import ModelCard
 from ..core.progress import Progress, Stop, check, report
-from ..core.tables.cluster_table import empty
+from ..core.tables.cluster_table import concatenate, empty
 from ..io.files import RESULT, atomic_write
 from ..io.inputs import Input, make_folder, named_inputs
 from ..io.outline_files import plain_name, without_outlines
 from ..io.provenance import Outcome, now, with_groups
 from ..io.result_folder import ResultFolder
-from ..io.tables import concatenate, write_clusters
+from ..io.tables import write_clusters
 from ..models.analysis import Analysis
 from ..models.class_maps.class_average_figure import write_averages
 from ..models.class_maps.class_averages import Averages, of_analyses

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ..core.tables.cluster_table import concatenate
 from ..io.files import to_json, write_text
-from ..io.tables import concatenate
 from ..models.analysis import Analysis, limits_of
 from .charts import as_image, write_figure
 from .plots.base import Look, Plot

@@ -24,7 +24,7 @@ from ..core.model_card import ModelCard
 from ..core.processes import background_process
 from ..core.progress import Progress, Stop, check, for_each_image, report
 from ..core.settings import setting
-from ..core.tables.cluster_table import classes_of
+from ..core.tables.cluster_table import classes_of, concatenate
 from ..io.files import atomic_write, write_json
 from ..io.inputs import make_folder
 from ..io.provenance import (
@@ -37,7 +37,7 @@ from ..io.provenance import (
     with_groups,
 )
 from ..io.result_folder import REPORT, ResultFolder
-from ..io.tables import concatenate, write_clusters, write_ratios, write_table
+from ..io.tables import write_clusters, write_ratios, write_table
 from ..models.analysis import Analysis, limits_of
 from ..models.files import installed_model
 from ..project import Project

@@ -20,7 +20,7 @@ from ..core.model_card import ModelCard
 from ..core.patches import PatchSettings
 from ..core.processes import spawn_pool
 from ..core.progress import Progress, Stop, check, report
-from ..core.tables.cluster_table import NON_CLASS_LABELS, first_reasons, is_excluded
+from ..core.tables.cluster_table import NON_CLASS_LABELS, concatenate, first_reasons, is_excluded
 from ..detection import detect
 from ..detection.patches import extract_patches
 from ..io.images import resolved
@@ -246,7 +246,7 @@ def tables_with_images(
     Raises `ReadError` if an image is missing, or several have its name.
     """
     from ..io.images import find_images, load
-    from ..io.tables import concatenate, read_clusters
+    from ..io.tables import read_clusters
 
     table = concatenate([read_clusters(file) for file in files])
     table = table[table["label_corrected"] != ""]

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ..core.tables.cluster_table import ALL
-from ..io.tables import concatenate
+from ..core.tables.cluster_table import ALL, concatenate
 from ..models.analysis import Analysis, limits_of
 from ..statistics.ratios.ratios import class_ratios
 from .data import ValidationImage

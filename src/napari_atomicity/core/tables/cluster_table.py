@@ -344,6 +344,19 @@ def empty(classes: Sequence[str] = ()) -> pd.DataFrame:
     return conform(pd.DataFrame(), classes)
 
 
+def concatenate(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Concatenate tables, also of models with different classes, or of which some have no tracks.
+
+    Classes keep the order of their first occurrence. Probabilities of classes that a model does
+    not have are NaN.
+    """
+    filled = [part for part in parts if len(part)]
+    classes = dict.fromkeys(name for part in parts for name in classes_of(part))
+    if not filled:
+        return empty(list(classes))
+    return conform(pd.concat(filled, ignore_index=True), list(classes))
+
+
 def settle_labels(table: pd.DataFrame) -> pd.DataFrame:
     """Return a copy whose ``label`` is the correction if there is one, otherwise the prediction."""
     table = table.copy()

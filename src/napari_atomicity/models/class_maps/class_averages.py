@@ -20,11 +20,11 @@ from ...core.progress import Progress, Stop, check, report
 from ...core.tables.cluster_table import (
     NON_CLASS_LABELS,
     classes_of,
+    concatenate,
     explained_classes,
     first_reasons,
     is_excluded,
 )
-from ...io.tables import concatenate
 from ..analysis import Analysis
 from .centre_balance import (
     Balance,

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ...core.tables.cluster_table import ALL, class_confidence
+from ...core.tables.cluster_table import ALL, class_confidence, concatenate
 from ...core.text import pluralise, sentence
-from ...io.tables import concatenate
 from ...models.analysis import Analysis, limits_of
 from ...statistics.ratios.ratios import class_ratios
 from .settings import COMBINED, CORRECTIONS, GOOD_AGREEMENT, PSEUDO_LABELS, count_met

@@ -15,7 +15,13 @@ import pandas as pd
 
 from ...core.errors import AtomicityError
 from ...core.model_card import ModelCard
-from ...core.tables.cluster_table import AGGREGATE, ALL, NO_TRACK, empty, probability_columns
+from ...core.tables.cluster_table import (
+    AGGREGATE,
+    ALL,
+    concatenate,
+    empty,
+    probability_columns,
+)
 from ...io.files import escape_formula, map_text
 from ...io.provenance import Outcome, now
 from ...models.analysis import Analysis
@@ -150,13 +156,11 @@ class Running:
         """Add or replace the table of an image."""
         again = image in self._tables
         self._limits[image] = ImageLimits.from_parameters(parameters or {}, sha256=sha256)
-        table = table.drop(columns=list(DROPPED_COLUMNS))
-        # Tables of stacks have tracks: joined with others, those would be in tracks without number.
-        self._tables[image] = table if "track_id" in table else table.assign(track_id=NO_TRACK)
+        self._tables[image] = table.drop(columns=list(DROPPED_COLUMNS))
         if again:
             self._together = None
         elif self._together is not None and len(table) and image in self._counted():
-            self._together = pd.concat([self._together, self._tables[image]], ignore_index=True)
+            self._together = concatenate([self._together, self._tables[image]])
 
     def remove(self, image: str) -> None:
         """Remove an image."""
@@ -197,9 +201,7 @@ class Running:
 
     def _all(self) -> pd.DataFrame:
         if self._together is None:
-            filled = [t for t in self._counted().values() if len(t)]
-            nothing = empty(self.card.classes)
-            self._together = pd.concat(filled, ignore_index=True) if filled else nothing
+            self._together = concatenate([empty(self.card.classes), *self._counted().values()])
         return self._together
 
 
