@@ -20,7 +20,7 @@ from napari_atomicity.atoms.summary import summary
 from napari_atomicity.atoms.table import conform
 from napari_atomicity.core.errors import AtomicityError, Cancelled
 from napari_atomicity.core.micrograph import Micrograph
-from napari_atomicity.statistics.points.dispersion import dispersion
+from napari_atomicity.statistics.points.dispersion import dispersion, pool_frames
 
 PX = 0.1
 SETTINGS = DispersionSettings(simulations=5)
@@ -166,6 +166,41 @@ def test_the_same_frame_over_and_over_tells_no_more():
     assert ten.quadrat_index == pytest.approx(one.quadrat_index)
     assert ten.quadrat_freedom == pytest.approx(one.quadrat_freedom)
     assert ten.randomness.clark_evans_p == pytest.approx(one.randomness.clark_evans_p, abs=0.1)
+
+
+def test_a_stack_among_images_counts_as_its_mean_frame():
+    """Its frames show one place: in the numbers as in the density."""
+    stack, single = atoms_of("movie.tif", frames=4), atoms_of("a.tif")
+    found = compute_dispersions({"movie.tif": stack, "a.tif": single}, SETTINGS)
+    rows = found.rows().set_index("image")
+    movie, one, all_ = (rows.loc[name] for name in ("movie.tif", "a.tif", "all"))
+    for name in ("n_atoms_expected", "support_nm2"):
+        assert all_[name] == pytest.approx(movie[name] / 4 + one[name])
+    for name in ("n_atoms", "n_off_support", "groups"):
+        assert all_[name] == pytest.approx(movie[name] / 4 + one[name], abs=0.5)
+    assert all_["density_per_nm2"] == pytest.approx(all_["n_atoms_expected"] / all_["support_nm2"])
+    assert movie["density_per_nm2"] == pytest.approx(
+        movie["n_atoms_expected"] / movie["support_nm2"]
+    )
+    atoms, groups = (movie[name] / 4 + one[name] for name in ("n_atoms", "groups"))
+    assert all_["group_size_mean"] == pytest.approx(atoms / groups)
+    low, high = (all_[f"density_of_field_{end}_per_nm2"] for end in ("low", "high"))
+    assert low <= all_["n_atoms_expected"] / all_["support_nm2"] <= high
+
+
+def test_random_atoms_in_unequal_frames_are_random():
+    """Their mean distance is compared with that of as many random atoms in each frame."""
+    rng, mask = np.random.default_rng(1), np.ones((70, 70), bool)
+    frames = [
+        dispersion(rng.uniform(0, 13.9, (n, 2)), mask, 0.2, simulations=99, seed=i)
+        for i, n in enumerate([5] * 6 + [80] * 2)
+    ]
+    found = pool_frames(frames)
+    assert 0.85 < found.randomness.clark_evans < 1.15
+    assert found.randomness.clark_evans_p > 0.05 and found.row()["ripley_l_p"] > 0.05
+    grid = np.stack(np.meshgrid(np.arange(1, 14, 1.5), np.arange(1, 14, 1.5)), -1).reshape(-1, 2)
+    evenly = [dispersion(grid, mask, 0.2, simulations=99, seed=i) for i in (8, 9)]
+    assert pool_frames([*frames[:2], *evenly]).randomness.clark_evans_p <= 0.05
 
 
 def _width(curve: pd.DataFrame) -> float:

@@ -136,6 +136,14 @@ def test_real_images_with_and_without_vacuum(shared, name):
     assert mask[y, x].mean() > 0.98, "labelled atoms lie on the support"
 
 
+@pytest.mark.parametrize("name", ["A_m3a_10", "A_m3b_12", "A_m5a_13"])
+def test_clusters_are_not_the_support(shared, name):
+    """The carbon under them has hardly any grain, and was taken for vacuum."""
+    import tifffile
+
+    assert support_mask(tifffile.imread(shared / f"clusters/mixed/{name}.tif"), 0.04).all()
+
+
 @pytest.mark.parametrize("name", ["Ptporph1.tif", "Ptporph13.tif", "bpy_crop3.png"])
 def test_real_images_of_molecules_have_no_vacuum(shared, name):
     from skimage.io import imread

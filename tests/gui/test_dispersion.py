@@ -20,7 +20,7 @@ from napari_atomicity.atoms.analysis import BRIGHT_CLUSTERS, AtomAnalysis
 from napari_atomicity.atoms.injection import InjectedAtoms
 from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.atoms.table import conform
-from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.core.micrograph import AVERAGE_OF, Micrograph
 from napari_atomicity.gui.docks.atoms.dock import Atoms
 from napari_atomicity.gui.docks.dispersion import dock as docks
 from napari_atomicity.gui.docks.dispersion.dock import Dispersion
@@ -172,6 +172,26 @@ def test_files_with_the_content_of_others_are_named(dock, state, settled):
     dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("all"))
     settled(dock)
     assert "1 file has the content of others: remove the copies" in dock.note.text()
+
+
+def test_a_stack_and_its_average_are_named(dock, state, settled):
+    one, two = (state.micrograph(image) for image in ("one", "two"))
+    state.replace_micrograph(replace(one, data=np.stack([one.data] * 2)))
+    state.replace_micrograph(replace(two, metadata={AVERAGE_OF: "one"}))
+    assert "mean frame" not in dock.note.text()
+    dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("all"))
+    settled(dock)
+    assert "one counts once, as the mean frame" in dock.note.text()
+    assert "two: the atoms of a movie that is counted too" in dock.note.text()
+
+
+def test_the_plot_of_groups_has_the_fractions_of_the_table(dock, settled):
+    dock.plot_combo.setCurrentIndex(dock.plot_combo.findData("groups"))
+    settled(dock)
+    data = dock.view.data
+    assert len(data)
+    for kind, share in data.groupby("kind")["share_of_kind"].first().items():
+        assert share == dock.found.dispersion.shares[kind].value
 
 
 def test_it_is_said_that_atoms_added_by_hand_are_among_those_missed(dock, state, settled):

@@ -292,6 +292,10 @@ def test_atoms_of_images_are_pooled_by_area_and_number():
         {"density": 0.25, "neighbour_mean": 0.5, "neighbour_median": 0.5, "share_dimer": 0.2,
          "share_larger": 0.1}
     )  # fmt: skip
+    sums = ["support_nm2", "n_atoms_expected"]  # over the frames of a stack, which shows one place
+    stack = rows.assign(frames=[4, 1], **{name: [4, 1] * rows[name] for name in sums})
+    again = estimate_samples(atom_values(stack), {"x": ["a", "b"]})
+    assert {one["x"].quantity.name: one["x"].value for one in again} == pytest.approx(values)
     assert atom_values(pd.DataFrame({"image": ["a"]})) == []
 
 

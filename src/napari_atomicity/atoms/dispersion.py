@@ -79,7 +79,11 @@ def _share(kind: str) -> tuple[Column, ...]:
 
 STATISTICS_SCHEMA = (
     Column("image", TEXT, "", 'name of the image, "session: NAME", "sample: NAME", or "all"'),
-    _count("n_atoms", "number of atoms on the support above the threshold"),
+    _count(
+        "n_atoms",
+        "number of atoms on the support above the threshold. This and the other numbers and areas "
+        "are sums over the frames of a stack; of several images, a stack counts as its mean frame",
+    ),
     _number(
         "n_atoms_expected",
         "",
@@ -90,7 +94,7 @@ STATISTICS_SCHEMA = (
         "n_off_support",
         "number of atoms outside the support or on bright clusters: omitted",
     ),
-    _number("support_nm2", _AREA, "area of the support, over all frames of a stack"),
+    _number("support_nm2", _AREA, "area of the support"),
     _number(
         "density_per_nm2",
         "1/nm²",
@@ -153,6 +157,8 @@ STATISTICS_SCHEMA = (
 """First columns of ``dispersion.csv``, see `atoms.dispersion.DISPERSION_SCHEMA`."""
 
 
+MAX_AREA_RATIO = 2.0
+"""Maximum ratio of the areas of the support in two frames of a stack, without a note."""
 DISPERSION_SCHEMA = (*STATISTICS_SCHEMA, *COMPLETENESS_SCHEMA, *LOADING_SCHEMA)
 """Columns of ``dispersion.csv``."""
 
@@ -286,7 +292,7 @@ def compute_image_dispersion(
         on_support = ObservationWindow(mask, atoms.pixel_size_nm).contains(_positions(table))
         tables.append(table[on_support])
         frames.append(_frame_dispersion(atoms, index, mask, settings, progress, stop))
-    reason = _format_flat_frames(flat, len(masks))
+    reason = _format_flat_frames(flat, len(masks)) or _format_areas([f.area_nm2 for f in frames])
     if not frames:
         reason = reason or "no support was found, so there is no density"
         return DispersionResult(atoms, settings, empty_table(), reason=reason)
@@ -405,6 +411,17 @@ def _format_flat_frames(flat: Collection[int], frames: int) -> str:
         return ""
     what = "the image has" if len(flat) == frames else f"{len(flat)} of {frames} frames have"
     return f"{what} no contrast: atoms are not visible, excluded from all densities"
+
+
+def _format_areas(areas_nm2: Sequence[float]) -> str:
+    """Return a sentence about a support that differs between the frames, or an empty text."""
+    least, most = min(areas_nm2, default=0.0), max(areas_nm2, default=0.0)
+    if most <= MAX_AREA_RATIO * least:
+        return ""
+    return (
+        f"the support has {least:.3g} to {most:.3g} nm² in its frames, though they show one place: "
+        "check it frame by frame"
+    )
 
 
 def _support_masks(atoms: ImageAtoms, micrograph: Micrograph | None) -> list[np.ndarray]:

@@ -12,8 +12,8 @@ Three criteria together do:
 
 Vacuum extends from such cores as far as the local level is close to theirs, since stray light makes
 it uneven. Cores that fail one criterion are rejected, so that an image without vacuum is entirely
-support. Without visible grain (low dose, large pixels) only regions with hardly any noise are
-vacuum; the user can draw the rest.
+support; so is one in which only clusters would be left as support. Without visible grain (low dose,
+large pixels) only regions with hardly any noise are vacuum; the user can draw the rest.
 """
 
 from __future__ import annotations
@@ -52,6 +52,9 @@ MIN_CORE_SHARE = 0.1
 """Minimum share of the core in a vacuum region."""
 MAX_SPOTS = 0.02
 """Maximum share of small bright spots in a vacuum region; with more it is thin support."""
+MAX_CLUSTER_NM2, MAX_CLUSTER_SHARE = 10.0, 0.1
+"""If no part of the support is larger, in area or as a share of the image, the parts are clusters, on
+a support that was taken for vacuum because it is so much less noisy and grainy than they are."""
 RIM = 0.15
 """Level of the rim of the support, relative to its usual level above the adjacent vacuum."""
 
@@ -89,7 +92,9 @@ def support_mask(pixels: np.ndarray, pixel_size_nm: float) -> np.ndarray:
     dark = _open_region(above < rim, BLOCK_NM / 2 / pixel_size_nm)
     min_px = MIN_NM2 / pixel_size_nm**2
     vacuum = _remove_small(_select_with_core(core, dark), min_px)
-    return np.asarray(recorded & ~_reject_spotted(vacuum, min_px))
+    support = recorded & ~_reject_spotted(vacuum, min_px)
+    most = min(MAX_CLUSTER_NM2 / pixel_size_nm**2, MAX_CLUSTER_SHARE * support.size)
+    return support if _remove_small(support, most).any() else recorded
 
 
 def edit_mask(

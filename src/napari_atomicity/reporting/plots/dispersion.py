@@ -397,10 +397,10 @@ def _curve_row(row: Any) -> str:
 def group_data(
     table: pd.DataFrame, dispersion: DispersionStatistics | None = None, **_: Any
 ) -> pd.DataFrame:
-    """Count groups by their number of atoms."""
+    """Count groups by their number of atoms; their kinds have the fractions of the dispersion."""
     size = table["group_size"].to_numpy(int)
     found, atoms = np.unique(size[size > 0], return_counts=True)
-    return pd.DataFrame(
+    data = pd.DataFrame(
         {
             "size": found,
             "kind": kind_of(found),
@@ -409,6 +409,10 @@ def group_data(
             "share_of_atoms": atoms / max(int(atoms.sum()), 1),
         }
     )
+    shares = data.groupby("kind")["share_of_atoms"].sum().to_dict()
+    if dispersion is not None:
+        shares = {kind: share.value for kind, share in dispersion.shares.items()}
+    return data.assign(share_of_kind=data["kind"].map(shares))
 
 
 def _group_members(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
@@ -434,7 +438,7 @@ def draw_groups(axes: Axes, data: pd.DataFrame, look: Look) -> None:
         xlim=(0.3, float(boxes[:, 1].max()) + 0.3), ylim=(0, 1.08 * float(boxes[:, 3].max())),
         xlabel="Atoms in a group", ylabel="Groups",
     )  # fmt: skip
-    shares = data.groupby("kind", sort=False)["share_of_atoms"].sum()
+    shares = data.drop_duplicates("kind").set_index("kind")["share_of_kind"]
     shares_text = ", ".join(f"{kind} {per_cent(float(share))}" for kind, share in shares.items())
     style_axes(axes, look, f"Fractions of atoms: {shares_text}.")
 

@@ -189,8 +189,8 @@ def pool_randomness_tests(
     ----------
     same_place : bool
         Whether the tests are of frames of one place, which may show the same points repeatedly.
-        Then the mean observed curve is compared with random patterns of single frames, taken from
-        each frame in turn, and ``n`` is the mean over frames.
+        Then the pooled random patterns scatter as much as those of a single frame, and ``n`` is
+        the mean over frames.
 
     Returns
     -------
@@ -210,23 +210,33 @@ def pool_randomness_tests(
         stacks = np.stack([_interpolate(curve, r, simulations, name) for curve in of_all])
         weight = n if name in ("G", "neighbours") else n * (n - 1)
         power = 2 if name == "L" else 1  # of L, K is averaged
-        mean = _weighted_mean(stacks**power, weight) ** (1 / power)
-        random = _alternate(stacks[:, 1:]) if same_place else mean[1:]
-        curves[name] = SummaryCurve(r, mean[0], random, of_all[0].level)
+        mean = _weighted_mean(stacks**power, weight)
+        random = mean[1:]
+        if same_place:
+            random = _scatter_as_one(stacks[:, 1:] ** power, random, weight).clip(0)
+        observed_curve = mean[0] ** (1 / power)
+        curves[name] = SummaryCurve(r, observed_curve, random ** (1 / power), of_all[0].level)
     means = np.array([test.simulated_mean_nm[:simulations] for test in tests])
     observed = np.array([test.mean_nm for test in tests])
+    if same_place:  # the same atoms in all frames: the means of all are large at the same time
+        means.sort(axis=1)
     return RandomnessTest(
         round(n.mean()) if same_place else int(n.sum()),
         curves,
         float(n @ observed / n.sum()),
-        _alternate(means) if same_place else n @ means / n.sum(),
+        n @ means / n.sum(),
     )
 
 
-def _alternate(values: np.ndarray) -> np.ndarray:
-    """Take the i-th of (P, S, …) from part i modulo P: (S, …)."""
+def _scatter_as_one(values: np.ndarray, pooled: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return random values (S, R) about the mean of the pooled ones, with the scatter of a frame.
+
+    The frames, with values (P, S, R), take turns, each as often as its weight (P,).
+    """
     number = np.arange(values.shape[1])
-    return np.asarray(values[number % len(values), number])
+    part = np.searchsorted(np.cumsum(weight) / weight.sum(), (number + 0.5) / len(number))
+    own_means = _weighted_mean(values.swapaxes(0, 1), np.ones(len(number)))
+    return np.asarray(pooled.mean(axis=0) + values[part, number] - own_means[part])
 
 
 def _interpolate(curve: SummaryCurve, r_nm: np.ndarray, simulations: int, name: str) -> np.ndarray:
@@ -259,13 +269,15 @@ _POOLED = (
 class DispersionStatistics:
     """The dispersion of the atoms of one image, or of several."""
 
-    n_atoms: int  # number of atoms on the support at the operating point
+    # number of atoms on the support at the operating point. This and the other numbers, and the
+    # area, are sums over the frames of a stack; of several images, a stack counts once, as its mean
+    # frame
+    n_atoms: int
     n_off_support: int  # number of atoms outside the support, which are omitted from all estimates
     # sum of the probabilities of the candidates on the support, divided by the fraction of the
     # atoms that are among them; ``n_atoms`` without candidates
     n_expected: float
-    # area of the support in nm². As for the numbers of atoms, the sum over the frames of a stack
-    area_nm2: float
+    area_nm2: float  # area of the support in nm²
     # atoms per nm² of support in the sample: detection and sampling. Each image counts once, a
     # stack as its mean frame
     density: Estimate
@@ -281,6 +293,7 @@ class DispersionStatistics:
     group_sizes: np.ndarray  # number of atoms of each group at the operating point
     # largest distance between two atoms of each group in nm; 0 for isolated atoms
     group_extents_nm: np.ndarray
+    group_weights: np.ndarray  # how often each group counts; less than 1 in stacks among images
     # quadrat counts at the operating point; None for several images or frames
     quadrats: Quadrats | None
     # quadrat_index, quadrat_p, quadrat_freedom: index of dispersion over quadrats, its p value, and
@@ -352,11 +365,13 @@ class DispersionStatistics:
         for kind, share in self.shares.items():
             row[f"share_{kind}"] = share.value
             row[f"share_{kind}_low"], row[f"share_{kind}_high"] = share.low, share.high
-        extent = self.group_extents_nm[self.group_sizes > 1]
+        extent, groups = self.group_extents_nm[self.group_sizes > 1], self.group_weights.sum()
         row |= {
             "share_isolated_if_random": float(chance),
-            "groups": len(self.group_sizes),
-            "group_size_mean": float(self.group_sizes.mean()) if len(self.group_sizes) else np.nan,
+            "groups": round(groups),
+            "group_size_mean": float(self.group_sizes @ self.group_weights / groups)
+            if groups
+            else np.nan,
             "group_size_max": int(self.group_sizes.max(initial=0)),
             "group_extent_mean_nm": self.group_extent.value,
             "group_extent_mean_low_nm": self.group_extent.low,
@@ -452,6 +467,7 @@ def _groups_and_quadrats(
         "n_off_support": int(np.count_nonzero(~inside)),
         "group_sizes": sizes(group_id),
         "group_extents_nm": extents(points[inside], group_id),
+        "group_weights": np.ones(len(sizes(group_id))),
         "group_distance_nm": group_distance_nm,
         "quadrats": quadrats,
         "quadrat_index": quadrats.index,
@@ -464,9 +480,10 @@ def _estimates(
     evidence: tuple[ImageEvidence, ...], level: float, seed: int, stop: Stop | None
 ) -> dict[str, Any]:
     """Compute the fields of `DispersionStatistics` that depend on the evidence alone."""
+    times = evidence[0].frames if len(evidence) == 1 else 1
     return {
-        "n_expected": sum(e.expected * e.frames for e in evidence),
-        "area_nm2": sum(e.area_nm2 * e.frames for e in evidence),
+        "n_expected": times * sum(e.expected for e in evidence),
+        "area_nm2": times * sum(e.area_nm2 for e in evidence),
         **vars(estimate_intervals(evidence, level, seed, stop)),
         "level": level,
         "images": len(evidence),
@@ -552,11 +569,14 @@ def _combine(
 ) -> DispersionStatistics:
     index, p, freedom = _pool_quadrats(parts, same_place)
     tests = [q.randomness for q in parts if q.randomness is not None]
+    weights = [1 if same_place else 1 / part.frames for part in parts]
+    pairs = list(zip(weights, parts, strict=True))
     return DispersionStatistics(
-        n_atoms=sum(part.n_atoms for part in parts),
-        n_off_support=sum(part.n_off_support for part in parts),
+        n_atoms=round(sum(weight * part.n_atoms for weight, part in pairs)),
+        n_off_support=round(sum(weight * part.n_off_support for weight, part in pairs)),
         group_sizes=np.concatenate([part.group_sizes for part in parts]),
         group_extents_nm=np.concatenate([part.group_extents_nm for part in parts]),
+        group_weights=np.concatenate([weight * part.group_weights for weight, part in pairs]),
         quadrats=None,
         quadrat_index=index,
         quadrat_p=p,

@@ -249,7 +249,8 @@ def atom_values(rows: pd.DataFrame) -> list[ImageValues]:
     if "density_per_nm2" not in rows:
         return []
     rows = rows[rows["density_per_nm2"].notna() & (rows["support_nm2"] > 0)]
-    area, n = rows["support_nm2"].to_numpy(float), rows["n_atoms_expected"].to_numpy(float)
+    frames = rows.get("frames", pd.Series(1, rows.index))  # a stack counts as its mean frame
+    area, n = rows[["support_nm2", "n_atoms_expected"]].div(frames, axis=0).to_numpy(float).T
     found = []
     for quantity, column in _OF_ATOMS:
         value, low, high = (rows[column.format(e)].to_numpy(float) for e in ("", "_low", "_high"))

@@ -19,7 +19,7 @@ from ....atoms.dispersion import (
 )
 from ....atoms.marks import ImageAtoms
 from ....core.acquisition_session import Sample
-from ....core.micrograph import Micrograph, count_copies
+from ....core.micrograph import AVERAGE_OF, Micrograph, count_copies
 from ....core.progress import Progress, Stop
 from ....core.settings import GROUP_DISTANCE_NM
 from ....core.text import capital, pluralise
@@ -171,9 +171,9 @@ def format_left_out(
     images: int,
     outdated: Sequence[str],
     annotator: str = "",  # who works in blind mode
-    copies: int = 0,  # files with the content of others
+    micrographs: Sequence[Micrograph] = (),  # those that count
 ) -> str:
-    """Format which images are left out, in which most detections are, and which are copies."""
+    """Format which images are left out, in which most detections are, and what counts twice."""
     without = found.reasons
     lines = []
     unseen = images - len(found.of) - len(outdated)
@@ -184,7 +184,20 @@ def format_left_out(
         lines.append(f"Left out: {OUTDATED.format(', '.join(outdated))}")
     if without:
         lines.append("Left out: " + "; ".join(f"{i}: {why}" for i, why in without.items()) + ".")
-    if copies:
+    lines += [f"{i}: {s.reason}." for i, s in found.of.items() if s.reason and i not in without]
+    stacks = [m.name for m in micrographs if m.n_frames > 1]
+    if stacks and len(micrographs) > 1:
+        lines.append(
+            f"{', '.join(stacks)} {'counts' if len(stacks) == 1 else 'count'} once, as the mean "
+            "frame; plots show the atoms of all frames."
+        )
+    averages = [m.name for m in micrographs if m.metadata.get(AVERAGE_OF) in found.of]
+    if averages:
+        lines.append(
+            f"{', '.join(averages)}: the atoms of a movie that is counted too. Remove one of them "
+            "to count each atom once."
+        )
+    if copies := count_copies(m.sha256 for m in micrographs):
         lines.append(
             f"{pluralise(copies, 'file has', 'files have')} the content of others: remove the "
             "copies to count each atom once, with intervals that are wide enough."
@@ -473,9 +486,9 @@ class Dispersion(Dock):
         self.message.hide()
         self._show_figures()
         annotator = self.state.annotator if self.state.blind else ""
-        copies = count_copies(self.state.micrograph(image).sha256 for image in found.of)
+        seen = [self.state.micrograph(i) for i, one in found.of.items() if one.dispersion]
         self.note.setText(
-            format_left_out(found, self._n_images, self._of_old_size(), annotator, copies)
+            format_left_out(found, self._n_images, self._of_old_size(), annotator, seen)
         )
         self.note.setVisible(bool(self.note.text()))
         self.body.show()
