@@ -229,13 +229,18 @@ def test_images_that_cannot_be_read_are_left_out_of_a_pack(
         (tmp_path / name).write_bytes(b"no image")
     project.add_paths([tmp_path / "bad.tif"])
     project.image_files.set_error("bad.tif", "bad.tif: it can't be read.")
+    stack = np.arange(6000, dtype=np.uint16).reshape(3, 40, 50)
+    tifffile.imwrite(tmp_path / "movie.tif", stack, imagej=True, metadata={"axes": "TYX"})
+    project.add_paths([tmp_path / "movie.tif"])
+    project.image_files.update_metadata(load(tmp_path / "movie.tif", 0.05))
     dock, asked, out = opened(), [], tmp_path / "out" / "pack"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a, **k: (str(out), ""))
     monkeypatch.setattr(packs, "confirm", lambda *a: asked.append(a[-1]) or True)
     click(dock.packs.export_button)
     settle(viewer)
     manifest = json.loads((out / "manifest.json").read_text())
-    assert "bad.tif" in asked[0] and "without 1 image" in asked[0]
+    assert "bad.tif" in asked[0] and "no stacks: movie.tif" in asked[0]
+    assert "without 2 images" in asked[0]
     assert [image["name"] for image in manifest["images"]] == ["a.tif", "b.tif", "c.tif"]
     out = tmp_path / "another"
     project.add_paths([tmp_path / "worse.tif"])  # nobody has opened it yet

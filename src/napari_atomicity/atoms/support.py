@@ -53,7 +53,7 @@ MIN_CORE_SHARE = 0.1
 MAX_SPOTS = 0.02
 """Maximum share of small bright spots in a vacuum region; with more it is thin support."""
 MAX_CLUSTER_NM2, MAX_CLUSTER_SHARE = 10.0, 0.1
-"""If no part of the support is larger, in area or as a share of the image, the parts are clusters, on
+"""If no part of the support is larger, in area or as a share of the image, all are clusters, on
 a support that was taken for vacuum because it is so much less noisy and grainy than they are."""
 RIM = 0.15
 """Level of the rim of the support, relative to its usual level above the adjacent vacuum."""

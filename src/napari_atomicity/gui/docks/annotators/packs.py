@@ -215,6 +215,8 @@ class Packs(QWidget):
         if image.shape is None and image.error:
             return "{} can't be read: Browse has the reason."
         # An image without a shape was not read yet: its file may have a pixel size.
+        if image.shape is not None and len(image.shape) > 2 and image.shape[0] > 1:
+            return "Packs have no stacks: {}. Save a frame to be marked by itself."
         if image.shape is not None and not image.pixel_size_nm:
             return f"The pixel size of {{}} is not known. {ENTER_PIXEL_SIZE}."
         analysis = self.state.store.analyses.get(image.name)
