@@ -566,6 +566,33 @@ def test_a_region_is_drawn_with_the_mouse_and_the_keys_come_back(shown, settle, 
     assert points.mode == "add" and shown.status == "A click adds a cluster"
 
 
+def test_a_region_is_moved_in_one_step_and_the_text_says_what_keys_do(shown, settle, qtbot):
+    binding = binding_of(shown)
+    state, canvas = binding.state, shown.window._qt_viewer.canvas.native
+    place = on_canvas(shown, binding.canvas.layer("field", "clusters"), 0)
+    centre = state.table("field")[["y_px", "x_px"]].iloc[0].to_numpy()
+    square = centre + [[-20, -20], [-20, 20], [20, 20], [20, -20]]
+    state.clusters.set_regions("field", [square])
+    settle(shown)
+    layer = shown.layers.selection.active = shown.layers["field regions"]
+    layer.mode = "select"
+    assert compat.text_overlay(shown).text.startswith("Changing a region")
+    QTest.mouseClick(canvas, LEFT, pos=place)
+    n_before = len(state.history)
+    QTest.mousePress(canvas, LEFT, pos=place)
+    for step in range(1, 6):
+        QTest.qWait(20)
+        move(canvas, place + QPoint(5 * step, 0))
+    QTest.mouseRelease(canvas, LEFT, pos=place + QPoint(25, 0))
+    qtbot.waitUntil(lambda: np.allclose(state.clusters.regions("field")[0], layer.data[0]))
+    assert len(state.history) == n_before + 1
+    assert not np.allclose(state.clusters.regions("field")[0], square)
+    press(shown, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert np.allclose(state.clusters.regions("field")[0], square)
+    press(shown, Qt.Key.Key_Escape)
+    assert compat.text_overlay(shown).text.startswith("Label mode")
+
+
 def test_while_a_region_is_drawn_an_undo_takes_back_its_corners_only(shown, qtbot):
     binding = binding_of(shown)
     state, canvas = binding.state, shown.window._qt_viewer.canvas.native

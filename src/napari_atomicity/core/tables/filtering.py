@@ -7,7 +7,8 @@ The language is small, and no part of an expression is evaluated as Python:
 - ``column`` alone, or ``= yes`` and ``= no``, for columns that are true or false;
 - ``= none`` for missing values, ``""`` for empty text;
 - any other word is searched in the name of the image and in the label;
-- ``and`` (may be omitted), ``or``, ``not`` and brackets; text with spaces in quotes.
+- ``and`` (or ``&``, may be omitted), ``or`` (``|``), ``not`` and brackets; text with spaces in
+  quotes.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _SAME = {"==": "=", "<>": "!=", "≠": "!=", "≤": "<=", "≥": ">="}
+_AND, _OR = ("and", "&", "&&"), ("or", "|", "||")
 _COMPARE: dict[str, Callable] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -113,7 +115,7 @@ def _tokens(line: str) -> list[tuple[str, str]]:
 
 def _either(reader: _Tokens) -> _Mask:
     mask = _both(reader)
-    while reader.is_word("or"):
+    while reader.is_word(*_OR):
         reader.take()
         mask = mask | _both(reader)
     return mask
@@ -122,9 +124,9 @@ def _either(reader: _Tokens) -> _Mask:
 def _both(reader: _Tokens) -> _Mask:
     mask = _one(reader)
     while True:
-        if reader.is_word("and"):
+        if reader.is_word(*_AND):
             reader.take()
-        elif reader.next()[0] == "end" or reader.next()[1] == ")" or reader.is_word("or"):
+        elif reader.next()[0] == "end" or reader.next()[1] == ")" or reader.is_word(*_OR):
             return mask
         mask = mask & _one(reader)
 
@@ -139,7 +141,7 @@ def _one(reader: _Tokens) -> _Mask:
         if reader.take()[1] != ")":
             raise FilterError("a bracket is not closed")
         return mask
-    if kind not in ("word", "quoted") or (kind == "word" and text.lower() in ("and", "or")):
+    if kind not in ("word", "quoted") or (kind == "word" and text.lower() in (*_AND, *_OR)):
         raise FilterError(
             f"a value is missing before {text}" if text else "the expression is incomplete",
             advice=f"Example: {EXAMPLES[0]}",
@@ -151,6 +153,8 @@ def _one(reader: _Tokens) -> _Mask:
         return reader.table[column].to_numpy(bool)
     if column is not None:
         raise FilterError(f"{column} needs a comparison", advice=f"Write {column} = …")
+    if kind == "word" and not any(map(str.isalnum, text)):
+        raise FilterError(f"{text} is not expected here", advice="Text to search needs quotes")
     return _free_text(reader.table, text)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Points, Shapes
+from napari.layers.base import ActionType
 
 from ....core.errors import AtomicityError
 from ...controls.questions import attempt, format_advice, show_error
@@ -29,15 +30,16 @@ _DRAWING_KEYS = (
     "Drawing {}: drag around it, or click its corners and double-click the last\n"
     "Ctrl+Z takes back a corner; Esc or E stop"
 )
+_CHANGING_KEYS = "Changing {} with the tools of the layer; Esc or E stop"
 
 
 def drawing_text(layer: Any) -> str:
-    """Return what a person draws in a layer, and the keys; "" if nothing is drawn."""
-    if not isinstance(layer, Shapes) or layer.mode not in DRAWING:
-        return ""
-    kind = layer.metadata.get(ROLE, {}).get("kind")
+    """Return what a person draws or changes in a layer, and the keys; "" if it has no polygons."""
+    kind = layer.metadata.get(ROLE, {}).get("kind") if isinstance(layer, Shapes) else None
     drawn = {REGIONS.name: "a region to exclude", SUPPORT.name: "support or vacuum"}.get(kind)
-    return "" if drawn is None else _DRAWING_KEYS.format(drawn)
+    if drawn is None:
+        return ""
+    return (_DRAWING_KEYS if layer.mode in DRAWING else _CHANGING_KEYS).format(drawn)
 
 
 def _before_lasso_ends(layer: Shapes, event: Any) -> Iterator[None]:
@@ -145,7 +147,8 @@ class PolygonEditor:
             self._canvas.show_message(self.message_at_end(points))
 
     def _on_data(self, event: Any) -> None:
-        if not self._canvas.is_writing:
+        # Where a drag begins, napari says that polygons are changing: they are not there yet.
+        if not self._canvas.is_writing and event.action != ActionType.CHANGING:
             self._timer.start(0)
 
     def _take(self) -> None:
