@@ -104,6 +104,10 @@ def test_a_section_that_is_opened_comes_into_sight(viewer, state, qtbot):
     with qtbot.waitExposed(dock):
         dock.show()
     updated(dock)
+    assert dock.compare_section.button.text() == "Compare samples"
+    dock.method_combo.setCurrentIndex(dock.method_combo.findData("confusion"))
+    updated(dock)
+    assert dock.compare_section.button.text() == "Compare samples, as counted"
     dock.compare_section.button.click()
     settled(dock.compare, qtbot)
     # The result comes later, and makes the dock long enough for this.

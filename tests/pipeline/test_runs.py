@@ -312,6 +312,18 @@ def test_the_ratios_are_found_as_asked(tmp_path, image, calibrated):
     assert record["parameters"]["ratios"] == "confusion"
 
 
+def test_a_report_of_adjusted_ratios_says_that_samples_are_as_counted(tmp_path, image, calibrated):
+    for name in ("fresh/a.tif", "fresh/b.tif", "spent/c.tif", "spent/d.tif"):
+        image(name)
+    said = []
+    for how in ("counted", "confusion"):
+        request = RunRequest(ratios=how, umap=False)
+        analyse_images([tmp_path / "in"], tmp_path / how, request)
+        report = (tmp_path / how / "report.html").read_text()
+        said.append("shares are those of the labels as counted" in report)
+    assert said == [False, True]
+
+
 @pytest.mark.parametrize("wanted", [True, False])
 def test_map_and_symmetries_are_as_asked(tmp_path, image, wanted):
     run = analyse_images(

@@ -133,14 +133,16 @@ def _update_paths(
         found = project.image_files.find_moved(where, progress, stop)
         missing = [image for image in missing if image.name not in found]
         if found:
-            notes.append(f"{pluralise(len(found), 'image')} had been moved, and were found again.")
+            notes.append(f"{pluralise(len(found), 'moved image')} found again.")
     # After that: an image that was renamed is not a new one.
     if folder is not None and not project.read_only:
         project.image_files.add_paths([folder], in_draft=True)
     if missing:
         names = ", ".join(image.name for image in missing[:3])
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        notes.append(f"Not where they were: {names}{more}. Say where they are now.")
+        notes.append(
+            f"Not where they were: {names}{more}. Say where they are: ⋯ ▸ Find moved images."
+        )
     return notes
 
 

@@ -207,6 +207,8 @@ class Ratios(Dock):
         self._card = card_of(table)
         rows = table[counted(table)]
         self._offer_methods(rows)
+        how = "" if self.method == COUNTED else ", as counted"
+        self.compare_section.button.setText(f"Compare samples{how}")
         for task in running(state, "ratios"):  # its result is outdated
             task.cancel()
         annotator = state.annotator if state.blind else None
