@@ -571,7 +571,7 @@ def test_a_region_is_moved_in_one_step_and_the_text_says_what_keys_do(shown, set
     state, canvas = binding.state, shown.window._qt_viewer.canvas.native
     place = on_canvas(shown, binding.canvas.layer("field", "clusters"), 0)
     centre = state.table("field")[["y_px", "x_px"]].iloc[0].to_numpy()
-    square = centre + [[-20, -20], [-20, 20], [20, 20], [20, -20]]
+    square = centre + np.array([[-20, -20], [-20, 20], [20, 20], [20, -20]])
     state.clusters.set_regions("field", [square])
     settle(shown)
     layer = shown.layers.selection.active = shown.layers["field regions"]
