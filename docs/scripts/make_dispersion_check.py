@@ -36,13 +36,13 @@ from napari_atomicity.statistics.intervals import wilson_interval
 from napari_atomicity.statistics.points import dispersion_evidence, dispersion_intervals
 from napari_atomicity.statistics.points.dispersion import (
     DispersionStatistics,
-    compare_with_randomness,
     dispersion,
     pool_images,
 )
 from napari_atomicity.statistics.points.dispersion_intervals import Estimate
 from napari_atomicity.statistics.points.pair_correlation import pair_correlation, ripley_k
 from napari_atomicity.statistics.points.quadrats import count_quadrats, quadrat_p_value
+from napari_atomicity.statistics.points.randomness import compare_with_randomness
 from napari_atomicity.statistics.points.windows import ObservationWindow
 from napari_atomicity.statistics.scores import match_nearest
 

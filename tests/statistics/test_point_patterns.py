@@ -12,20 +12,17 @@ from scipy.stats import kstest
 from napari_atomicity.core.errors import AtomicityError, Cancelled
 from napari_atomicity.simulation import atom_fields
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings
-from napari_atomicity.statistics.points.dispersion import (
-    compare_with_randomness,
-    pool_randomness_tests,
-)
 from napari_atomicity.statistics.points.nearest_neighbours import (
     cumulative_fraction,
     hanisch_weights,
     nearest_neighbours,
 )
 from napari_atomicity.statistics.points.pair_correlation import pair_correlation, ripley_k
-from napari_atomicity.statistics.points.quadrats import (
-    count_quadrats,
+from napari_atomicity.statistics.points.quadrats import count_quadrats, quadrat_p_value
+from napari_atomicity.statistics.points.randomness import (
+    compare_with_randomness,
     global_envelope,
-    quadrat_p_value,
+    pool_randomness_tests,
 )
 from napari_atomicity.statistics.points.windows import (
     MAX_MASK_PX,
