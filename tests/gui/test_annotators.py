@@ -233,6 +233,7 @@ def test_images_that_cannot_be_read_are_left_out_of_a_pack(
     tifffile.imwrite(tmp_path / "movie.tif", stack, imagej=True, metadata={"axes": "TYX"})
     project.add_paths([tmp_path / "movie.tif"])
     project.image_files.update_metadata(load(tmp_path / "movie.tif", 0.05))
+    next(image.path for image in project.images() if image.name == "c.tif").unlink()
     dock, asked, out = opened(), [], tmp_path / "out" / "pack"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a, **k: (str(out), ""))
     monkeypatch.setattr(packs, "confirm", lambda *a: asked.append(a[-1]) or True)
@@ -240,8 +241,8 @@ def test_images_that_cannot_be_read_are_left_out_of_a_pack(
     settle(viewer)
     manifest = json.loads((out / "manifest.json").read_text())
     assert "bad.tif" in asked[0] and "no stacks: movie.tif" in asked[0]
-    assert "without 2 images" in asked[0]
-    assert [image["name"] for image in manifest["images"]] == ["a.tif", "b.tif", "c.tif"]
+    assert "no file of c.tif" in asked[0] and "without 3 images" in asked[0]
+    assert [image["name"] for image in manifest["images"]] == ["a.tif", "b.tif"]
     out = tmp_path / "another"
     project.add_paths([tmp_path / "worse.tif"])  # nobody has opened it yet
     for button in (dock.packs.export_button, dock.packs.browser_button):

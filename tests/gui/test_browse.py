@@ -17,6 +17,7 @@ import tifffile
 from brightness import PIXEL_NM, blobs
 from mouse import LEFT
 from napari._qt.dialogs.qt_notification import NapariQtNotification
+from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QEvent, QMimeData, QPoint, QPointF, QRect, Qt, QTimer, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent, QImage, QPainter
 from qtpy.QtTest import QTest
@@ -465,6 +466,8 @@ def test_analyse_all_works_through_the_folder_the_open_one_first(
     assert opened.model.rows[0].shares
     assert len(binding_of(viewer).canvas.layer("c.tif", "clusters").data) == 12
     assert tuple(opened.state.history) == ()  # nobody wants to undo that sixty times
+    (told,) = [r.message for r in notification_manager.records if "3 of 4 images" in r.message]
+    assert "broken.tif" in told  # and why
     (run,) = opened.state.project.runs()
     assert (run["what"], run["images"], run["failed"]) == ("analyse all", 4, 1)
     assert run["detection"]["threshold"] > 0

@@ -444,6 +444,7 @@ def test_a_cluster_dragged_onto_bare_support_is_unknown(shown, settle):
     table = state.table("field").set_index("cluster_id")
     assert abs(table.loc[one, "y_px"] - 190) < 5
     assert table.loc[one, "label"] == "unknown" and np.isnan(table.loc[one, "diameter_nm"])
+    assert table.loc[one, "prediction_set"] == ""
     assert counted(state.table("field")).sum() == n_before - 1
 
 

@@ -205,7 +205,7 @@ def test_analyse_all_ends_with_labels_from_the_session(analyse_all, viewer, sett
     state = dock.state
     assert (labels(state, ONE), labels(state, TWO)) == ({"Pt41"}, {"Pt30"})
     assert labels(state, MIX) == set(CLASSES)
-    assert told == ["Session morning: 3 images analysed and labelled jointly."]
+    assert told == ["Session morning: 3 images labelled jointly."]
     assert told[0] in dock.notes.text()
     # They are part of the first results: undo never leaves an image without its session.
     assert steps(state) == []
@@ -773,7 +773,7 @@ def test_a_second_run_changes_all_labels_of_a_session_at_once_or_none(
     qtbot.waitUntil(lambda: len(state.history) > 1, timeout=20_000)
     settle(viewer)
     assert steps(state)[1:] == ["analyse 3 images"]
-    told = "3 images analysed and labelled jointly, 1 label changed."
+    told = "3 images labelled jointly, 1 label changed."
     assert told in updated(opened).notes.text()
     assert (labels(state, ONE), labels(state, TWO)) == ({"Pt41"}, {"Pt30"})
     binding_of(viewer).edits.undo()

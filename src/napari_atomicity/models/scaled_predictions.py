@@ -54,7 +54,8 @@ def assign_labels(
     elsewhere = np.where(aggregate, tables.AGGREGATE, tables.UNKNOWN)
     out["label_predicted"] = np.where(done & outside, elsewhere, label)
     out["confidence"] = np.where(outside, 0.0, p.max(axis=1) if len(p) else np.empty(0))
-    out["prediction_set"] = prediction_sets(p, card.conformal_threshold, card.classes)
+    sets = prediction_sets(p, card.conformal_threshold, card.classes)
+    out["prediction_set"] = np.where(measured, sets, "")  # nothing speaks for a class
     out["ood_score"] = score
     out["model_id"] = card.model_id
     count = np.where(measured[:, None], count_atoms(known), np.nan)

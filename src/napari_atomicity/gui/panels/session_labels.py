@@ -171,7 +171,7 @@ class SessionChanges:
         labels = f"{pluralise(self.n_labels, 'label')} changed"
         if analysed:
             changed = f", {labels}" if self.n_labels else ""
-            return f"{self.title}: {images} analysed and labelled jointly{changed}."
+            return f"{self.title}: {images} labelled jointly{changed}."
         if not self.n_scales:
             return f"{self.title}: {images}, no scale changed."
         scales = pluralise(self.n_scales, "scale")

@@ -26,6 +26,7 @@ from ....atoms.table import concat_atom_tables
 from ....core.progress import Progress, Stop
 from ....core.text import first_names, pluralise
 from ....project import ProjectImage
+from ....project.images import exists
 from ....project.packs.filled_packs import Unit
 from ....state.annotator_packs import TakenIn, pack_images, take_in_packs
 from ....state.annotators import Annotations
@@ -214,6 +215,8 @@ class Packs(QWidget):
         """Return why a pack can't have an image, with {} for its name; "" if it can."""
         if image.shape is None and image.error:
             return "{} can't be read: Browse has the reason."
+        if not exists(image.path):
+            return "There is no file of {}. Browse ▸ ⋯ finds moved images."
         # An image without a shape was not read yet: its file may have a pixel size.
         if image.shape is not None and len(image.shape) > 2 and image.shape[0] > 1:
             return "Packs have no stacks: {}. Save a frame to be marked by itself."

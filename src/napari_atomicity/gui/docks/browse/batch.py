@@ -159,12 +159,10 @@ class AnalyseAll(ImageQueue):
         if left_out := outline_warnings(*self._measured):
             show_info(" ".join(left_out))
         if self.failed:
-            n = len(self.failed)
-            show_info(
-                f"{self.n_in_all - n} of {self.n_in_all} images analysed; see Browse for the "
-                f"reason why "
-                f"{n} failed."
-            )
+            n, reasons = len(self.failed), list(self.failed.values())
+            more = f" {n - 3} more: see Browse." if n > 3 else ""
+            done = f"{self.n_in_all - n} of {self.n_in_all} images analysed."
+            show_info(f"{done} {' '.join(reasons[:3])}{more}")
 
 
 # ---- a batch that runs elsewhere
