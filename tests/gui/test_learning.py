@@ -164,6 +164,10 @@ def test_corrections_feed_train_in_one_click(bench, viewer, qtbot, settle, monke
     learning.show()
     train = Train(viewer)
     viewer.window.add_dock_widget(train, name="Train (Atomicity)", add_vertical_stretch=False)
+    qtbot.waitUntil(lambda: learning.adapt_button.isEnabled())
+    assert not learning.train_button.isEnabled()  # one class can't be learnt
+    (other,) = whole["cluster_id"].iloc[:1]
+    state.clusters.relabel([("a.tif", int(other))], "Pt41")
     qtbot.waitUntil(lambda: learning.train_button.isEnabled())
     qtbot.mouseClick(learning.train_button, LEFT)
     qtbot.waitUntil(lambda: bool(asked), timeout=20_000)

@@ -22,7 +22,14 @@ from qtpy.QtWidgets import (
 from ....core.errors import AtomicityError
 from ....core.palette import colour_of, symbol_of
 from ....core.progress import format_duration
-from ....core.tables.cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN, Key
+from ....core.tables.cluster_table import (
+    AGGREGATE,
+    NON_CLASS_LABELS,
+    UNKNOWN,
+    Key,
+    corrected,
+    is_whole,
+)
 from ....core.text import pluralise
 from ....state.cluster_rows import ids_of_image
 from ....state.export import SAMPLE_SETTING
@@ -71,7 +78,7 @@ class Learning(FollowingWidget):
     def __init__(self, binding: Binding) -> None:
         super().__init__(binding.refresher)
         self.binding = binding
-        self._n_corrected = 0
+        self._n_corrected = self._n_classes = 0  # of these, Train learns from whole clusters
         self.words = wrapped_label("Corrections to learn from", lines=2)
         self.adapt_button = QPushButton("Adapt model")
         self.adapt_button.setToolTip(
@@ -96,6 +103,8 @@ class Learning(FollowingWidget):
         table = self.binding.state.table()
         said = table.loc[table["label_corrected"] != "", ["label_corrected", "label_predicted"]]
         self._n_corrected = n = len(said)
+        named = corrected(table)
+        self._n_classes = named.loc[is_whole(named), "label_corrected"].nunique()
         other = int((said["label_corrected"] != said["label_predicted"]).sum())
         if not n:
             words = "A model can learn from your corrections."
@@ -112,7 +121,7 @@ class Learning(FollowingWidget):
         state = self.binding.state
         ready = self._n_corrected > 0 and not (busy(state) or state.read_only or state.blind)
         self.adapt_button.setEnabled(ready)
-        self.train_button.setEnabled(ready)
+        self.train_button.setEnabled(ready and self._n_classes > 1)
 
     def adapt(self) -> None:
         """Open Adapt and let it learn from all images."""
