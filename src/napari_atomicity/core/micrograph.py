@@ -256,6 +256,13 @@ def count_copies(hashes: Iterable[str | None]) -> int:
     return len(known) - len(set(known))
 
 
+def counted_averages(micrographs: Iterable[Micrograph]) -> list[str]:
+    """Return the averages of frames whose stack is among the micrographs: names."""
+    micrographs = list(micrographs)
+    names = {m.name for m in micrographs}
+    return [m.name for m in micrographs if m.metadata.get(AVERAGE_OF) in names]
+
+
 def checked_pixel_size(pixel_size_nm: float, where: Path | str) -> float:
     """Return the pixel size if it is plausible.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pandas as pd
 
-from ..core.micrograph import AVERAGE_OF, Micrograph
+from ..core.micrograph import Micrograph, counted_averages
 from ..core.model_card import ModelCard
 from ..core.tables.cluster_table import classes_of
 from ..core.text import pluralise
@@ -278,8 +278,6 @@ def limits_of(
         )
         for a in analyses
     }
-    for a in analyses:
-        if a.micrograph.metadata.get(AVERAGE_OF) in limits:
-            name = a.micrograph.name
-            limits[name] = replace(limits[name], is_counted_average=True)
+    for name in counted_averages(a.micrograph for a in analyses):
+        limits[name] = replace(limits[name], is_counted_average=True)
     return limits

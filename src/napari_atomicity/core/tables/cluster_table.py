@@ -497,3 +497,9 @@ def corrected(table: pd.DataFrame) -> pd.DataFrame:
     """Return the clusters to which a person has given a class."""
     labels = table["label_corrected"]
     return table[(labels != "") & ~labels.isin(NON_CLASS_LABELS)]
+
+
+def learnable(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the corrected clusters from which a model can learn: whole ones, not excluded."""
+    named = corrected(table)
+    return named[is_whole(named)]

@@ -38,10 +38,6 @@ N_BOOTSTRAP = 200
 MANY_UNKNOWN = 0.5
 """Where so many clusters are like nothing that the model has learnt, it is out of its domain."""
 LIVE = "live.csv"
-DROPPED_COLUMNS = (
-    "y_px", "x_px", "y_nm", "x_nm", "eccentricity", "prediction_set",
-)  # fmt: skip
-"""Columns that running ratios do not need."""
 _BUSY = 10.0
 _RATIO_COLUMNS = {"fraction": "fraction", "low": "fraction_low", "high": "fraction_high"}
 QUICK_S = 0.1
@@ -156,7 +152,7 @@ class Running:
         """Add or replace the table of an image."""
         again = image in self._tables
         self._limits[image] = ImageLimits.from_parameters(parameters or {}, sha256=sha256)
-        self._tables[image] = table.drop(columns=list(DROPPED_COLUMNS))
+        self._tables[image] = table
         if again:
             self._together = None
         elif self._together is not None and len(table) and image in self._counted():

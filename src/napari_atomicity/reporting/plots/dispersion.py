@@ -409,8 +409,9 @@ def group_data(
             "share_of_atoms": atoms / max(int(atoms.sum()), 1),
         }
     )
-    shares = data.groupby("kind")["share_of_atoms"].sum().to_dict()
-    if dispersion is not None:
+    if dispersion is None:
+        shares = data.groupby("kind")["share_of_atoms"].sum().to_dict()
+    else:
         shares = {kind: share.value for kind, share in dispersion.shares.items()}
     return data.assign(share_of_kind=data["kind"].map(shares))
 

@@ -19,7 +19,7 @@ from ....atoms.dispersion import (
 )
 from ....atoms.marks import ImageAtoms
 from ....core.acquisition_session import Sample
-from ....core.micrograph import AVERAGE_OF, Micrograph, count_copies
+from ....core.micrograph import Micrograph, count_copies, counted_averages
 from ....core.progress import Progress, Stop
 from ....core.settings import GROUP_DISTANCE_NM
 from ....core.text import capital, pluralise
@@ -191,8 +191,7 @@ def format_left_out(
             f"{', '.join(stacks)} {'counts' if len(stacks) == 1 else 'count'} once, as the mean "
             "frame; plots show the atoms of all frames."
         )
-    averages = [m.name for m in micrographs if m.metadata.get(AVERAGE_OF) in found.of]
-    if averages:
+    if averages := counted_averages(micrographs):
         lines.append(
             f"{', '.join(averages)}: the atoms of a movie that is counted too. Remove one of them "
             "to count each atom once."

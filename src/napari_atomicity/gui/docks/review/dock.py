@@ -27,8 +27,7 @@ from ....core.tables.cluster_table import (
     NON_CLASS_LABELS,
     UNKNOWN,
     Key,
-    corrected,
-    is_whole,
+    learnable,
 )
 from ....core.text import pluralise
 from ....state.cluster_rows import ids_of_image
@@ -103,8 +102,7 @@ class Learning(FollowingWidget):
         table = self.binding.state.table()
         said = table.loc[table["label_corrected"] != "", ["label_corrected", "label_predicted"]]
         self._n_corrected = n = len(said)
-        named = corrected(table)
-        self._n_classes = named.loc[is_whole(named), "label_corrected"].nunique()
+        self._n_classes = learnable(table)["label_corrected"].nunique()
         other = int((said["label_corrected"] != said["label_predicted"]).sum())
         if not n:
             words = "A model can learn from your corrections."

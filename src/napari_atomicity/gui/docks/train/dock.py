@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
 from ....core.errors import AtomicityError
 from ....core.model_card import ModelCard
 from ....core.progress import Progress, Stop, with_time_left
-from ....core.tables.cluster_table import corrected, is_whole
+from ....core.tables.cluster_table import corrected, learnable
 from ....core.text import pluralise
 from ....models.files import SHIPPED, shipped_folder, user_folder
 from ....reporting.plots.training import describe_training, draw_learning_curve
@@ -252,7 +252,7 @@ class Train(Dock):
 
     def refresh(self) -> None:
         table = corrected(self.state.table())
-        whole = table[is_whole(table)]
+        whole = learnable(table)
         counts = whole["label_corrected"].value_counts()
         self._n_classes = len(counts)
         text = (
