@@ -127,6 +127,13 @@ def test_few_or_no_clusters_are_fine(tmp_path, n):
     assert ("No cluster was found" if n == 0 else "Only 1 cluster counts in the ratios") in text
 
 
+def test_a_mark_that_could_not_be_measured_has_no_diameter(tmp_path):
+    analysis = synthetic_analysis(1)
+    table = analysis.table.assign(diameter_nm=np.nan)
+    html, text = written(tmp_path, [replace(analysis, table=table)])
+    assert "nan nm" not in html and "not measured" in text
+
+
 def test_no_image_at_all_is_fine(tmp_path):
     html, text = written(tmp_path, [], [Outcome("x", "x", "not reached")], interrupted=True)
     assert "The run was interrupted" in text and "not reached" in text

@@ -148,7 +148,7 @@ def _marks(
             row["label"] or "not classified",
             *([f"confidence {confidence[i]:.2f}"] if np.isfinite(confidence[i]) else []),
             *filter(None, (counts[i], disagreements[i])),
-            f"{row['diameter_nm']:.2f} nm (cluster {row['cluster_id']})",
+            f"{format_diameter(row['diameter_nm'])} (cluster {row['cluster_id']})",
         ]
         x, y = _symbol_position(row, outline, mark)
         parts.append(
@@ -206,6 +206,11 @@ def _plain_marks(
         marks = (f'<use href="#{name}-{number}" x="{x:.0f}" y="{y:.0f}"/>' for x, y in places)
         parts.append(Markup("".join(marks)))
     return parts
+
+
+def format_diameter(diameter_nm: float) -> str:
+    """Format a diameter; a mark of a person may not have one."""
+    return f"{diameter_nm:.2f} nm" if np.isfinite(diameter_nm) else "not measured"
 
 
 def _symbol_position(

@@ -19,7 +19,7 @@ from ..statistics.samples.sentences import comparison_notes, comparison_sentence
 from ..statistics.stratified_accuracy import OnCorrected
 from .charts import as_image, draw_chart
 from .examples import SURE, ClusterExample
-from .figures import glyph, interval_bar
+from .figures import format_diameter, glyph, interval_bar
 from .plots.base import Look
 from .plots.comparison import classes_of_comparison, comparison_figure, comparison_figures
 from .plots.registry import PLOTS, style
@@ -202,7 +202,7 @@ def _describe_kind(label: str, kind: str) -> str:
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("napari_atomicity.reporting", "templates"),
         autoescape=True,
         auto_reload=False,  # the templates do not change while the program runs
@@ -210,6 +210,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["diameter"] = format_diameter
+    return environment
 
 
 def get_template(name: str) -> Any:
