@@ -1230,10 +1230,14 @@ def test_moved_images_are_found_again(
     settle(viewer)
     updated(opened)
     assert "Not where they were: b.tif" in opened.notes.text()
+    lost = [row.name for row in opened.model.rows if "file not found" in row.words]
+    assert lost == ["b.tif"]
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *a: str(archive))
     opened.actions_by_name["moved"].trigger()
     qtbot.waitUntil(lambda: not opened.notes.text(), timeout=10_000)
     settle(viewer)
+    updated(opened)
+    assert not any("file not found" in row.words for row in opened.model.rows)
     click_row(opened, 1)
     settle(viewer)
     assert viewer.layers[0].name == "b.tif"

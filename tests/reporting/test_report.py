@@ -368,6 +368,14 @@ def test_a_persons_labels_are_told_apart(tmp_path):
     assert "2 with a person's label" in text
 
 
+def test_a_section_counts_as_its_ratios_do(tmp_path):
+    analysis = synthetic_analysis()
+    n = len(analysis.table)
+    table = analysis.table.assign(excluded=[True] * 3 + [False] * (n - 3))
+    _, text = written(tmp_path, [replace(analysis, table=table)])
+    assert f"{n - 3} clusters; 3 more excluded" in " ".join(text.split())
+
+
 def test_the_overview_shows_the_frame_with_the_clusters():
     analysis = synthetic_analysis(3, frames=2)
     table = analysis.table.assign(frame=[1, 1, 0])

@@ -112,6 +112,19 @@ def test_intervals_contain_the_value_and_agree_with_the_p_value(seed, n):
         assert turned.low == pytest.approx(-found.high, abs=1e-9)
 
 
+def test_intervals_do_not_depend_on_the_names_of_samples():
+    names = [str(i) for i in range(6)]
+    counts = np.random.default_rng(5).multinomial(40, [0.2, 0.3, 0.5], size=6)
+    found = [
+        [
+            (of[a].interval(), of[b].interval())
+            for of in estimate_samples(values_of(counts, names), {a: names[:3], b: names[3:]})
+        ]
+        for a, b in ("ab", "yz")
+    ]
+    assert found[0] == found[1]
+
+
 def test_intervals_of_differences_cover_as_they_say():
     covered, false = [], []
     base = np.log([0.2, 0.1, 0.3, 0.4])

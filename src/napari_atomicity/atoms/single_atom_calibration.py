@@ -34,6 +34,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.special import expit, logit
 
+from ..core.text import pluralise
 from ..detection.background import without_gaps
 from .injection import fit_mean_width, isolation_probability
 from .regions import (
@@ -137,7 +138,8 @@ def calibrate_single_atoms(
     blank = _blank_scatter(pixels, pixel_size_nm, sources, support, rng)
     n = float((isolated * p)[use].sum())
     if n < MIN_ATOMS:
-        return _no_calibration(f"only {n:.0f} isolated atoms; {MIN_ATOMS} are needed", n, blank)
+        few = pluralise(round(n), "isolated atom")
+        return _no_calibration(f"only {few}; {MIN_ATOMS} are needed", n, blank)
     if completeness is not None:
         return _calibrate_from_completeness(completeness, n, blank)
     candidates = _Candidates(positions[use], intensity[use], p[use], isolated[use])

@@ -210,6 +210,7 @@ class ImageIndex:
         self._file = file
         self._paths: dict[str, Path] = {}
         self.damaged: dict[str, dict[str, str]] = {}
+        self.not_found: frozenset[str] = frozenset()  # images whose files were gone at the last look
         self._read_ids()
 
     def _read_ids(self) -> None:
@@ -509,7 +510,9 @@ class ImageIndex:
     def missing(self) -> list[ProjectImage]:
         """Return the images whose files are not where they were."""
         self._paths.clear()
-        return [image for image in self.images(counts=False) if not exists(image.path)]
+        found = [image for image in self.images(counts=False) if not exists(image.path)]
+        self.not_found = frozenset(image.name for image in found)
+        return found
 
     def find_moved(
         self,
@@ -567,6 +570,7 @@ class ImageIndex:
                 "UPDATE images SET path = ?, relative_path = ?, error = '' WHERE image_id = ?",
                 (str(path), self._relative(path), self.ids[image]),
             )
+        self.not_found -= {image}
 
 
 def _takes_the_place_of(path: Path, stored: Path) -> bool:

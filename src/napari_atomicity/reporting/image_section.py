@@ -19,7 +19,7 @@ from ..core.errors import AtomicityError, Cancelled
 from ..core.tables.cluster_table import NON_CLASS_LABELS, classes_of
 from ..io.provenance import Outcome
 from ..models.analysis import Analysis
-from ..statistics.ratios.track_counts import count_clusters, describe_clusters
+from ..statistics.ratios.track_counts import count_clusters, describe_clusters, without_excluded
 from ..tracking.tracks import is_tracked
 from .examples import has_patches
 from .figures import PREVIEW_PX, glyph, overview, patch_strip, pixels_of
@@ -62,6 +62,7 @@ def image_section(
     classes = classes_of(table)
     if ratios is None and not ratios_later:
         ratios = analysis.ratios(scope=name, images=[name])
+    counted, more = without_excluded(table)
     pixels, problem = _read_pixels(analysis)
     size, plain = (SMALL_PX, True) if small else (PREVIEW_PX, None)
     drawn = overview(analysis, classes, size, pixels, plain)
@@ -74,11 +75,11 @@ def image_section(
         titled="<title>" in drawn,
         ratios=[] if ratios is None else ratio_rows(ratios),
         ratios_placeholder=_RATIOS_PLACEHOLDER if ratios is None else "",
-        legend=_legend(table, classes),
+        legend=_legend(counted, classes),
         charts=[] if small else chart_entries(IMAGE_CHARTS, table, classes, (5.4, 2.7)),
         gallery=[] if small else _gallery(analysis, classes),
-        found=describe_clusters(table, analysis.micrograph.n_frames),
-        n_corrected=count_clusters(table)[1],
+        found=describe_clusters(counted, analysis.micrograph.n_frames) + more,
+        n_corrected=count_clusters(counted)[1],
         movie=_movie(analysis, movie, classes, small),
     )
     return Section(name, Markup(html), problem)

@@ -36,14 +36,14 @@ COMBINATION = "combination"
 """Estimator of the labels for which a model is calibrated."""
 _ESTIMATORS = {"mixture": "the constrained mixture", "network": "the network"}
 WITHHELD = (
-    "fractions are withheld until this is settled, or use --keep-ratios (dock Ratios: Show the "
-    "fractions anyway)"
+    "fractions are withheld until this is settled, or until you choose to see them: Show the "
+    "fractions anyway in the dock Ratios, --keep-ratios on the command line"
 )
 """Note on fractions of a session whose sizes are not, or may not be, those of the classes."""
 SATURATED = (
     "fractions are withheld: most clusters are saturated over half of their area. Export the "
-    "images without saturation, with 16 bits, or use --keep-ratios (dock Ratios: Show the "
-    "fractions anyway)"
+    "images without saturation, with 16 bits, or choose to see them: Show the fractions anyway in "
+    "the dock Ratios, --keep-ratios on the command line"
 )
 """Note on fractions of images that are mostly saturated."""
 CHANGED_PIXEL_SIZE = "pixel_size_since_nm"

@@ -33,7 +33,6 @@ References
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -160,9 +159,7 @@ def _estimate(values: ImageValues, sample: str, images: Sequence[str], seed: int
         value=mean,
         n_images=len(rows),
         weight=n,
-        variance=_bootstrap_variance(value, weight, zlib.crc32(sample.encode()) + seed)
-        if several
-        else np.nan,
+        variance=_bootstrap_variance(value, weight, seed) if several else np.nan,
         freedom=max(1 / float(share @ share) - 1, 0.0) if several else 0.0,
         common_freedom=0.0,
         chance=chance,

@@ -285,6 +285,8 @@ class ImageModel(QAbstractListModel):
             if name not in self.state.images:  # removed: the list is rebuilt in the next turn
                 return Row(name)
             row = row_of(self.state, self._files.get(name), name)
+            if self.state.project is not None and name in self.state.project.image_files.not_found:
+                row = replace(row, words=f"file not found, {row.words}")
             session = self._session_texts.get(name, "")
             # All lines in full: a narrow list cuts their ends.
             lines = filter(None, (row.name, row.size, session, row.words, row.tooltip))
