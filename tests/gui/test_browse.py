@@ -39,6 +39,7 @@ from napari_atomicity.gui.controls import questions
 from napari_atomicity.gui.controls.bars import ALL_IMAGES, THIS_IMAGE
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.browse.dock import Browse
+from napari_atomicity.gui.docks.browse.image_list import row_of
 from napari_atomicity.gui.docks.embedding.dock import Embedding
 from napari_atomicity.gui.docks.movie.dock import NOT_ANALYSED, Movie
 from napari_atomicity.gui.docks.ratios.dock import Ratios
@@ -53,7 +54,7 @@ from napari_atomicity.gui.viewer.layers.picking import is_in_view
 from napari_atomicity.gui.viewer.models import model_folder
 from napari_atomicity.gui.workbench.layout import WorkflowSteps
 from napari_atomicity.pipeline.analysis import analyse as analyse_image, detect_clusters
-from napari_atomicity.project import Project, open_any
+from napari_atomicity.project import Project, ProjectImage, open_any
 from napari_atomicity.state.window_state import WindowState
 
 
@@ -344,6 +345,17 @@ def test_another_folder_is_opened_blind_in_a_blind_window(opened, viewer, tmp_pa
     # Without Blind all of the project is there.
     form.blind.click()
     assert not state.blind and set(state.table()["label_predicted"]) - {""}
+
+
+def test_a_pixel_size_that_was_just_read_is_shown_before_all_files_are_read(tmp_path):
+    state = WindowState()
+    path = tmp_path / "a.tif"
+    write(path)
+    state.add_image(Micrograph(np.zeros((8, 8)), name="a.tif", path=path))
+    known = ProjectImage("a.tif", path, shape=(8, 8), pixel_size_nm=0.05)
+    row = row_of(state, known, "a.tif")
+    assert row.words == "new" and row.size == "0.05 nm/px, 8 × 8"
+    assert row_of(state, replace(known, pixel_size_nm=None), "a.tif").words == "needs a pixel size"
 
 
 def test_images_without_a_thumbnail_are_read_when_the_project_is_opened(

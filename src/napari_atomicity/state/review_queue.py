@@ -419,28 +419,24 @@ def build(table: pd.DataFrame, request: ReviewRequest, time: str = "") -> Queue:
     if not len(rows):
         raise AtomicityError(*_nothing_left(request))
     images = wanted["image"].to_numpy(object)[rows]
-    if request.by_image:
-        first = {name: i for i, name in enumerate(dict.fromkeys(table["image"]))}
-        again = np.argsort([first[i] for i in images], kind="stable")
-        rows, images, stratum = (
-            rows[again],
-            images[again],
-            stratum[again] if len(stratum) else stratum,
-        )
-    ids = wanted["cluster_id"].to_numpy(int)[rows]
-    again = _cut_ones_later(wanted["touches_border"].to_numpy(bool)[rows], images, request)
-    images, ids, stratum = images[again], ids[again], stratum[again] if len(stratum) else stratum
-    return Queue(request, images, ids, strata, stratum, models, time)
+    cut = wanted["touches_border"].to_numpy(bool)[rows]
+    again = _cut_ones_later(cut, images, table["image"].unique() if request.by_image else None)
+    ids = wanted["cluster_id"].to_numpy(int)[rows[again]]
+    stratum = stratum[again] if len(stratum) else stratum
+    return Queue(request, images[again], ids, strata, stratum, models, time)
 
 
-def _cut_ones_later(cut: np.ndarray, images: np.ndarray, request: ReviewRequest) -> np.ndarray:
-    """Return an order in which clusters cut by the border come last, in each image if by image.
+def _cut_ones_later(
+    cut: np.ndarray, images: np.ndarray, one_by_one: np.ndarray | None
+) -> np.ndarray:
+    """Return an order in which clusters cut by the border come last.
 
-    Images with no other clusters come last.
+    With ``one_by_one``, in each of these images, one image after the other; those without other
+    clusters come last.
     """
-    if not request.by_image:
+    if one_by_one is None:
         return np.argsort(cut, kind="stable")
-    group = pd.factorize(images)[0]
+    group = pd.Index(one_by_one).get_indexer(images)
     only_cut = pd.Series(cut).groupby(group).transform("all").to_numpy()
     return np.lexsort((cut, group, only_cut))
 

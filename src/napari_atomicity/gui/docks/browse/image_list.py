@@ -110,7 +110,9 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
     known_shape = shape or getattr(micrograph, "_shape", None)
     if known_shape is None and image is None:
         known_shape = micrograph.shape
-    row = Row(name, format_size(known_shape, micrograph.pixel_size_nm))
+    # While files are read, the project has pixel sizes that the window has not yet.
+    pixel_size_nm = micrograph.pixel_size_nm or (None if image is None else image.pixel_size_nm)
+    row = Row(name, format_size(known_shape, pixel_size_nm))
     path = "" if micrograph.path is None else str(micrograph.path)
     if image is not None and image.error:
         return replace(row, state="failed", words=reason_of(image), tooltip=path)
@@ -121,7 +123,7 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
     if atoms is None and name in reviewed_images(state):
         n_atoms = pluralise(0, "atom")
     if analysis is None:
-        words = "new" if micrograph.pixel_size_nm or known_shape is None else "needs a pixel size"
+        words = "new" if pixel_size_nm or known_shape is None else "needs a pixel size"
         return replace(row, words=n_atoms or words, tooltip=path)
     # As arrays: there may be hundreds of images.
     counted, more = without_excluded(analysis.table)
