@@ -143,3 +143,14 @@ def settle(qtbot):
         qtbot.waitUntil(lambda: binding.settled, timeout=timeout_ms)
 
     return wait
+
+
+@pytest.fixture
+def browse(viewer, model):
+    """The dock Browse in the window; its project is left at the end."""
+    from napari_atomicity.gui.docks.browse.dock import Browse
+
+    dock = Browse(viewer)
+    viewer.window.add_dock_widget(dock, name="Browse", area="left")
+    yield dock
+    dock.projects.leave(stops_work=True)

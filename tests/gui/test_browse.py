@@ -78,14 +78,6 @@ def morning(tmp_path):
 
 
 @pytest.fixture
-def browse(viewer, model):
-    dock = Browse(viewer)
-    viewer.window.add_dock_widget(dock, name="Browse", area="left")
-    yield dock
-    dock.projects.leave(stops_work=True)
-
-
-@pytest.fixture
 def opened(browse, viewer, morning, qtbot, settle, monkeypatch):
     """The folder, opened by the button."""
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *a: str(morning))

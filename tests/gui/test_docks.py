@@ -366,17 +366,21 @@ def test_a_scale_without_unit_is_asked_about(viewer, dock, model):
     assert "in nm?" in analyse.image_form.hint
 
 
-def test_cancel_midway_changes_nothing(
-    viewer, image_layer, model, dock, qtbot, settle, monkeypatch
-):
-    at_work = threading.Event()
+@pytest.fixture
+def at_work(model, monkeypatch):
+    """Set once the model predicts, which it does until it is stopped."""
+    begun = threading.Event()
 
     def endless(patches, progress=None, stop=None, **_):
-        at_work.set()
+        begun.set()
         while True:
             check(stop)
 
     monkeypatch.setattr(model, "predict", endless)
+    return begun
+
+
+def test_cancel_midway_changes_nothing(viewer, image_layer, at_work, dock, qtbot, settle):
     analyse = dock(Analyse)
     qtbot.mouseClick(analyse.button, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(at_work.is_set)
@@ -416,16 +420,8 @@ def test_a_bug_is_said_to_be_one(
 
 
 def test_an_image_that_goes_away_while_it_is_analysed(
-    viewer, image_layer, model, dock, qtbot, settle, monkeypatch
+    viewer, image_layer, at_work, dock, qtbot, settle
 ):
-    at_work = threading.Event()
-
-    def endless(patches, progress=None, stop=None, **_):
-        at_work.set()
-        while True:
-            check(stop)
-
-    monkeypatch.setattr(model, "predict", endless)
     analyse = dock(Analyse)
     qtbot.mouseClick(analyse.button, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(at_work.is_set)

@@ -17,7 +17,6 @@ from waiting import updated
 from napari_atomicity.core.errors import AtomicityError, ModelError
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.gui import tasks
-from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer import models as viewer_models
 from napari_atomicity.models.files import read_model
@@ -34,14 +33,6 @@ def morning(tmp_path):
     for i, name in enumerate(("a.tif", "b.tif")):
         write(folder / name, i)
     return folder
-
-
-@pytest.fixture
-def browse(viewer, model):
-    dock = Browse(viewer)
-    viewer.window.add_dock_widget(dock, name="Browse", area="left")
-    yield dock
-    dock.projects.leave(stops_work=True)
 
 
 @pytest.fixture
