@@ -272,6 +272,18 @@ def test_a_selection_from_elsewhere_is_marked_and_brought_into_sight(dock, state
     assert dock.view.viewport().rect().contains(dock.view.visualRect(dock.model.index(53, 0)))
 
 
+def test_the_next_cluster_of_a_review_comes_into_sight_after_an_answer(dock, state):
+    state.select([keys_shown(dock)[0]])
+    state.clusters.relabel([keys_shown(dock)[0]], "Pt70")  # an answer, and the next one at once
+    state.select([("two", 24)])
+    updated(dock)
+    assert dock.view.viewport().rect().contains(dock.view.visualRect(dock.model.index(53, 0)))
+    dock.view.scrollToTop()
+    state.clusters.relabel([keys_shown(dock)[1]], "Pt70")  # not what is selected
+    updated(dock)
+    assert dock.view.verticalScrollBar().value() == 0
+
+
 def test_a_table_that_is_opened_later_shows_the_selected_row(viewer, state, qtbot, settle):
     state.select([("two", 24)])
     dock = open_table(viewer, qtbot, settle)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
-from test_browse import browse, click_row, morning, opened
+from test_browse import click_row, morning, opened
 from test_sessions import CONTROL, answer, choose, click, menus_closed, open_menu, row_sessions
 from waiting import updated
 

@@ -17,7 +17,7 @@ from mouse import LEFT
 from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QApplication, QInputDialog, QMessageBox
 from sized import SizedClassifier, write_clusters
-from test_browse import browse, click_row, elsewhere, opened
+from test_browse import click_row, elsewhere, opened
 from test_live import live_dock
 from test_sessions import type_known
 from waiting import updated
@@ -717,6 +717,24 @@ def test_the_dock_classify_shows_the_intensity_of_one_atom(
     assert named == ["intensities", "intensities and sizes", "known samples"]
     qtbot.waitUntil(lambda: view.sizes.isVisible() and view.sizes.figure is not None)
     assert view.sizes.accessibleDescription().startswith("The sizes agree")
+
+
+def test_an_image_without_clusters_has_no_intensity_of_one_atom(analyse_all, viewer, qtbot, settle):
+    dock = Classify(viewer)
+    viewer.window.add_dock_widget(dock, name="Classify", area="right")
+    state = analyse_all().state
+    found = state.analysis(TWO)
+    none = replace(
+        found, table=found.table[:0], outlines=[], patches={}, embedding=found.embedding[:0]
+    )
+    state.clusters.set_analysis(none, undoable=False)
+    state.current = TWO
+    settle(viewer)
+    assert not updated(dock).intensity.isVisible()
+    view = updated(dock).intensity.view
+    view.refresh()
+    settle(viewer)
+    assert not view.session_text.text()
 
 
 def test_an_image_that_does_not_fit_and_one_alone_are_named(

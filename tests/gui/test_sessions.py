@@ -9,7 +9,7 @@ from qtpy.QtCore import QPoint, Qt, QTimer
 from qtpy.QtGui import QContextMenuEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QInputDialog, QLabel
-from test_browse import browse, click_row, morning, opened
+from test_browse import click_row, morning, opened
 from waiting import updated
 
 from napari_atomicity.core.acquisition_session import SessionEntry

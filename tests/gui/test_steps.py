@@ -149,6 +149,9 @@ def test_the_legend_selects_hides_and_labels(analysed, viewer):
     assert len(binding.state.selection) == len(ids)
     click_row(analysed.legend, "Pt19", x=8)
     assert binding.clusters.hidden == {"Pt19"}
+    QTest.keyClick(analysed.legend.tree, Qt.Key.Key_0)  # no row is looked for
+    assert rows_of(analysed.legend)["unknown"].text(2) == str(len(ids))
+    QTest.keyClick(analysed.legend.tree, Qt.Key.Key_U)
     labels = analysed.corrections.labels
     labels.activated.emit(labels.findData("unknown"))
     assert rows_of(analysed.legend)["unknown"].text(2) == str(len(ids))

@@ -153,6 +153,9 @@ def test_an_image_without_clusters_is_no_error(tiny_model):
     empty = analyse(Micrograph(np.ones((64, 64)), 0.05, "empty"), str(tiny_model), "cpu")
     assert len(empty.table) == 0
     assert empty.embedding.shape == (0, 32)
+    assert "intensity_per_atom" not in empty.parameters  # no cluster tells it
+    again = classify_clusters(empty, str(tiny_model), "cpu")
+    assert len(again.table) == 0 and "intensity_per_atom" not in again.parameters
     assert (empty.ratios()["count"] == 0).all()
 
 

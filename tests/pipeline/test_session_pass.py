@@ -266,7 +266,7 @@ def test_a_session_of_one_image_is_in_the_files_of_every_run(size_selected, addr
         assert [one["images"] for one in sessions] == ([] if name == "none" else [1]), name
 
 
-def test_an_image_without_clusters_is_no_session(tmp_path):
+def test_an_image_without_clusters_is_no_session(size_selected, tmp_path):
     """The test of its sizes has nothing to test."""
     noise = np.random.default_rng(0).normal(1000, 5, (200, 200)).astype(np.uint16)
     tifffile.imwrite(
@@ -281,6 +281,14 @@ def test_an_image_without_clusters_is_no_session(tmp_path):
     found.save(tmp_path / "python")
     for name in ("out", "python"):
         assert json.loads((tmp_path / name / "run.json").read_text())["sessions"] == []
+    (tmp_path / "watched").mkdir()
+    seen = {}
+    for image in (size_selected / "1.tif", tmp_path / "empty.tif"):
+        shutil.copy(image, tmp_path / "watched")
+        watch = Watch(tmp_path / "watched", tmp_path / "live", request, settle_s=0.02)
+        watch.run(lambda one: seen.update({one.outcome.image: one.analysis}), until_idle_s=0.0)
+    assert "session" in seen["1.tif"].parameters
+    assert "session" not in seen["empty.tif"].parameters  # nothing would test it later
 
 
 def test_a_watched_folder_ends_with_the_tables_of_a_batch(batch, size_selected, request_, tmp_path):

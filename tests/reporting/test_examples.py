@@ -32,7 +32,8 @@ def ids(found, label, kind):
 @pytest.fixture
 def analysis():
     """Twelve clusters of Pt19, the surest first."""
-    return with_columns(synthetic_analysis(12), label="Pt19", confidence=np.linspace(0.99, 0.4, 12))
+    labels = {"label": "Pt19", "label_predicted": "Pt19"}
+    return with_columns(synthetic_analysis(12), **labels, confidence=np.linspace(0.99, 0.4, 12))
 
 
 def test_the_surest_and_the_least_sure_of_each_label(analysis):
@@ -48,6 +49,13 @@ def test_sure_ones_stand_alone_and_none_is_cut(analysis):
         [], with_columns(analysis, touches_neighbour=touching, touches_border=cut), CLASSES
     )
     assert ids(found, "Pt19", SURE) == [2, 3] and ids(found, "Pt19", DOUBTFUL) == [11, 10]
+
+
+def test_a_label_against_a_sure_prediction_is_no_example(analysis):
+    changed = np.where(np.arange(12) == 0, "Pt41", "Pt19")
+    found = select_examples([], with_columns(analysis, label=changed), CLASSES)
+    assert ids(found, "Pt19", SURE) == [2, 3] and not ids(found, "Pt41", SURE)
+    assert not ids(found, "Pt41", DOUBTFUL)
 
 
 def test_no_cluster_is_shown_twice(analysis):
@@ -87,8 +95,10 @@ def test_clusters_without_patches_are_passed_over(analysis):
 
 def test_class_maps_are_of_the_surest_cluster_of_each_label(analysis, tmp_path):
     labels = np.where(np.arange(12) % 2, "Pt19", "Pt41")
-    first = with_columns(analysis, label=labels, confidence=np.linspace(0.9, 0.4, 12))
-    second = with_columns(analysis, label="Pt41", confidence=np.linspace(0.4, 0.95, 12))
+    both = {"label": labels, "label_predicted": labels}
+    first = with_columns(analysis, **both, confidence=np.linspace(0.9, 0.4, 12))
+    both = {"label": "Pt41", "label_predicted": "Pt41"}
+    second = with_columns(analysis, **both, confidence=np.linspace(0.4, 0.95, 12))
     found = typical_clusters([first, second], CLASSES)
     assert [(one is second, row) for one, row in found] == [(False, 1), (True, 11)]
     files = write_class_maps([first, second], CLASSES, tmp_path)

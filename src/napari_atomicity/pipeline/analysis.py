@@ -113,6 +113,8 @@ def _recording(micrograph: Micrograph) -> dict[str, Any]:
     return {"recording": found} if found else {}
 
 
+UNIT = "intensity_per_atom"
+"""Parameter of an analysis with clusters: the intensity of one atom, the unit of its patches."""
 OWN_UNITS = "own_units"
 """Parameter: units of the intensity (counts nm² per atom) in which the network has predicted the
 image by itself. Labels of its session use these predictions, also after the project is reopened."""
@@ -181,7 +183,7 @@ def _predict(
             **analysis.parameters,
             "model": card.provenance(),
             "symmetries": symmetries,
-            "intensity_per_atom": unit,
+            UNIT: unit,
         },
         scale=first,
         card=card,
@@ -260,7 +262,7 @@ def _label(
     from ..models.scaled_predictions import label_solutions, predicted_class_maps
 
     seconds = analysis.seconds
-    unit = analysis.parameters["intensity_per_atom"]
+    unit = analysis.parameters.get(UNIT, 1.0)
     with _timed(seconds, "network"):
         at_hand, found = _predict_units(analysis, classifier, scale, result, progress, stop)
     best = found[0].prediction
@@ -273,6 +275,11 @@ def _label(
         maps = predicted_class_maps(
             table, classifier, patches, best, symmetries=analysis.symmetries
         )
+    parameters = {**analysis.parameters, UNIT: float(per_atom), "certainty_of_scale": None}
+    if not len(table):
+        del parameters[UNIT]  # no cluster tells it
+    elif scale is not None:
+        parameters |= scale.describe()
     return replace(
         analysis,
         table=table,
@@ -281,15 +288,7 @@ def _label(
         class_maps=maps,
         scale=scale,
         predictions=tuple({id(x.prediction): x for x in (*at_hand, *found)}.values()),
-        parameters={
-            **analysis.parameters,
-            "intensity_per_atom": float(per_atom),
-            **(
-                {"certainty_of_scale": None}
-                if scale is None or not len(table)
-                else scale.describe()
-            ),
-        },
+        parameters=parameters,
         seconds=seconds,
     )
 
@@ -305,7 +304,7 @@ def _predict_units(
     """Return earlier predictions, and one for each solution of the scale; see `_label`."""
     from ..models.scaled_predictions import MIN_WEIGHT, ScaledPrediction, predict_solutions
 
-    unit = analysis.parameters["intensity_per_atom"]
+    unit = analysis.parameters.get(UNIT, 1.0)
     at_hand: Sequence[ScaledPrediction] = analysis.own_predictions
     # Those of the image by itself: labels do not depend on what was predicted in between.
     known = [float(np.log(own)) for own in analysis.parameters.get(OWN_UNITS, ())]

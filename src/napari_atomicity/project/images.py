@@ -210,7 +210,8 @@ class ImageIndex:
         self._file = file
         self._paths: dict[str, Path] = {}
         self.damaged: dict[str, dict[str, str]] = {}
-        self.not_found: frozenset[str] = frozenset()  # images whose files were gone at the last look
+        # images whose files were gone at the last look
+        self.not_found: frozenset[str] = frozenset()
         self._read_ids()
 
     def _read_ids(self) -> None:

@@ -116,6 +116,8 @@ def _ranked(analysis: Analysis, classes: Sequence[str]) -> list[tuple[str, str, 
         if label in NON_CLASS_LABELS:
             out.append((label, SURE, -table.loc[own, "ood_score"].fillna(0.0)))
             continue
+        # Where a person changed the label, the confidence is that of another class.
+        own &= table["label_predicted"] == label
         confidence = table.loc[own, "confidence"].dropna()
         sure = confidence[isolated.loc[confidence.index]]
         out += [(label, SURE, -sure), (label, DOUBTFUL, confidence)]

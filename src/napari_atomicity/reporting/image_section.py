@@ -144,7 +144,11 @@ def _gallery(analysis: Analysis, classes: Sequence[str]) -> list[dict[str, Any]]
     table = analysis.table.reset_index(drop=True)[has_patches(analysis)]
     groups = []
     for label in [*classes, *NON_CLASS_LABELS]:
-        ranked = table[(table["label"] == label) & table["confidence"].notna()].sort_values(
+        # Where a person changed the label, the confidence is that of another class.
+        own = table["label"] == label
+        if label in classes:
+            own &= table["label_predicted"] == label
+        ranked = table[own & table["confidence"].notna()].sort_values(
             "confidence", ascending=False, kind="stable"
         )
         if not len(ranked):

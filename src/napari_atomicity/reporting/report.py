@@ -126,7 +126,9 @@ def _ratio_context(data: ReportData, overall: pd.DataFrame) -> dict[str, Any]:
     merged = merge_tracks(data.table)
     note = next((str(note) for note in overall["note"] if note), "")
     images = [one for one in data.record["images"] if one["session"]]
-    told = {one["session"]: one["parameters"].get("session", {}) for one in images}
+    told: dict[str, dict[str, Any]] = {}
+    for one in images:  # images without clusters say nothing of their session
+        told[one["session"]] = one["parameters"].get("session") or told.get(one["session"], {})
     if len(told) > 1:
         note = name_sessions(note, list(told.values()), list(told))
     return {

@@ -7,6 +7,7 @@ from typing import Any
 from qtpy.QtCore import QEvent, QLocale, QObject, QSize, Qt
 from qtpy.QtGui import QKeyEvent, QMouseEvent, QResizeEvent
 from qtpy.QtWidgets import (
+    QAbstractItemView,
     QAbstractSlider,
     QComboBox,
     QDoubleSpinBox,
@@ -228,6 +229,26 @@ class _DecimalPoint(QObject):
         assert isinstance(box, QDoubleSpinBox)
         box.lineEdit().insert(box.locale().decimalPoint())
         return True
+
+
+class _LetterFilter(QObject):
+    """Ignores letters and digits, with which Qt would look for a row, so that the window acts."""
+
+    def eventFilter(self, view: QObject, event: QEvent) -> bool:  # noqa: N802
+        if event.type() != QEvent.Type.KeyPress:
+            return False
+        key, modifiers = as_key_event(event), Qt.KeyboardModifier
+        of_text = modifiers.ShiftModifier | modifiers.KeypadModifier
+        text = "" if key.modifiers() & ~of_text else key.text().strip()
+        if text.isprintable() and text:
+            event.ignore()
+            return True
+        return False
+
+
+def leave_letters(view: QAbstractItemView) -> None:
+    """Let a list or table leave letters and digits to the shortcuts of the window."""
+    view.installEventFilter(_LetterFilter(view))
 
 
 def ignore_wheel(control: QWidget) -> None:

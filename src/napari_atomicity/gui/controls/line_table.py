@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
 from ...core.palette import colour_of, symbol_of
 from .drawing import faint, glyph_icon
+from .forms import leave_letters
 from .refresher import single_shot
 
 
@@ -82,6 +83,7 @@ def table_of(
     view.setTabKeyNavigation(False)  # else Tab never leaves the table
     view.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
     view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+    leave_letters(view)
     header = view.horizontalHeader()
     header.setHighlightSections(False)
     header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)

@@ -108,7 +108,7 @@ REVIEW: tuple[Shortcut, ...] = (
     Shortcut(("X", "Delete", "Backspace"), "delete the cluster", "remove"),
     Shortcut(("Enter", "Space"), "confirm the predicted label", "agree"),
     Shortcut(("N", "Right"), "skip to the next cluster without an answer", "next"),
-    Shortcut(("B", "Left"), "go back to the previous cluster", "back"),
+    Shortcut(("B", "Left"), "go back to the cluster shown before", "back"),
     *_EDIT_CLUSTERS,
     Shortcut(("U",), "remove the manual label", "unlabel"),
     Shortcut(("Control-Z",), "undo and show the cluster concerned", "undo"),

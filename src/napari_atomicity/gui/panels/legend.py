@@ -10,6 +10,7 @@ from ...core import palette
 from ...core.tables.cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN
 from ...statistics.ratios.track_counts import merge_tracks, stacks_without_tracks, without_excluded
 from ..controls.drawing import glyph_icon
+from ..controls.forms import leave_letters
 from ..viewer.binding import Binding
 from .dock import ImagePanel
 from .forms import ImageForm
@@ -37,6 +38,7 @@ class LabelLegend(ImagePanel):
         self.tree.setToolTip(
             "Click a label to select its clusters; untick it to hide them in the image."
         )
+        leave_letters(self.tree)
         self.tree.setAccessibleName("Legend: labels with the number of clusters")
         self._is_tick = False  # of the click under way
         self.tree.itemPressed.connect(self._on_press)

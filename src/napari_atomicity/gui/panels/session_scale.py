@@ -176,7 +176,7 @@ class SessionScaleView(FollowingWidget):
     def refresh(self) -> None:
         image = self.state.current
         analysis = None if image is None else self.state.analysis(image)
-        if image is None or analysis is None or analysis.scale is None:
+        if image is None or analysis is None or analysis.scale is None or not len(analysis.table):
             self._show(None, "")
             return
         self.image_text.setText(f"This image: {describe_solutions(analysis.scale)}.")
@@ -244,7 +244,7 @@ class IntensitySection(CollapsibleSection):
 
     def show_analysis(self, analysis: Analysis | None) -> None:
         """Show the intensity of one atom in an image, and hide the section if it is not known."""
-        scale = None if analysis is None else analysis.scale
+        scale = None if analysis is None or not len(analysis.table) else analysis.scale
         self.setVisible(scale is not None)
         if scale is not None:
             value, certainty = scale.intensity_per_atom, scale.certainty

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
 )
 
 from ..controls.cluster_rows import after_click, position_to_show
+from ..controls.forms import leave_letters
 from .model import ClusterModel
 
 _SHIFT, _CONTROL = Qt.KeyboardModifier.ShiftModifier, Qt.KeyboardModifier.ControlModifier
@@ -55,6 +56,7 @@ class ClusterView(QTableView):
         self.clusters = model
         self._anchor: int | None = None
         self._dragging: tuple[int, np.ndarray, bool] | None = None
+        leave_letters(self)
         self.setModel(model)
         self.setItemDelegate(_Selected(model, self))
         self.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
@@ -150,8 +152,6 @@ class ClusterView(QTableView):
                 self.activated_at.emit(int(self.clusters.order[self.currentIndex().row()]))
         elif event.key() == Qt.Key.Key_Escape:
             self._pick(np.zeros(len(self.clusters.order), bool), whole=True)
-        elif event.text().isprintable() and event.text().strip():
-            event.ignore()  # no search by typing: it would look through all rows
         else:
             before = self.currentIndex().row()
             super().keyPressEvent(event)

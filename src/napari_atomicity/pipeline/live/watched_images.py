@@ -62,7 +62,7 @@ class LiveSessions:
         """Find the scale of a new image."""
         self.images.joint.pop(outcome.image, None)
         stored = ImageScale.of(analysis, self.images.card)
-        if stored is None:
+        if stored is None or not len(analysis.table):
             return None
         earlier = self._read_earlier(outcome.image)
         outcomes = [one for _, one in earlier.values()]
@@ -74,7 +74,7 @@ class LiveSessions:
         others = [name for name in session.images if name != outcome.image]
         card = self.images.card
         with_clusters = [n for n in others if earlier[n][1].clusters]
-        if not is_labelled_jointly(session, len(with_clusters) + (len(analysis.table) > 0), card):
+        if not is_labelled_jointly(session, len(with_clusters) + 1, card):
             return None
         new = with_known_shares(stored.measurements, session, outcome.image, card)
         measured = [with_known_shares(earlier[n][0], session, n, card) for n in others]

@@ -253,7 +253,7 @@ def image_notes(limits: Sequence[ImageLimits]) -> list[str]:
         ),
         (
             "averages of frames{} show the clusters of a movie that is counted too: remove one of "
-            "them to count each cluster once, with intervals",
+            "them to count each cluster once, with intervals that are wide enough",
             sum(image.is_counted_average for image in limits),
         ),
         (

@@ -38,6 +38,7 @@ from ....statistics.ratios.track_counts import (
     without_excluded,
 )
 from ...controls.drawing import faint, readable
+from ...controls.forms import leave_letters
 from ...controls.refresher import follow
 from ...tasks import start
 from ...viewer.models import model_id_of
@@ -444,6 +445,7 @@ class ImageList(QListView):
         self.setAccessibleName("Images")
         self.setMinimumHeight(round(ROW_LINES * self.fontMetrics().height()))
         self.setSelectionMode(QListView.SelectionMode.ExtendedSelection)
+        leave_letters(self)
         self.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         # At once: until the docks are refreshed, another image would seem to be the current one.
         follow(self, state.current_changed, self.select_current)

@@ -180,7 +180,8 @@ class ImageMenu(QMenu):
         self.remove_action = self._add(
             "&Remove from the project",
             "List the selected images no more; they count in no result. Their files stay. Undo "
-            "brings them back with all labels, and so does ⋯ ▸ Add images. Not while a task runs.",
+            "brings them back with all labels, and so does ⋯ ▸ Add images. Not while a task runs. "
+            "Images outside the project, such as averages, go with their layers (layer list).",
             self._remove,
         )
         self.aboutToShow.connect(self.update_actions)

@@ -37,6 +37,7 @@ from ...controls.forms import (
     CollapsibleSection,
     ComboBox,
     labelled,
+    leave_letters,
     new_form,
     new_row,
 )
@@ -140,6 +141,7 @@ class Ratios(Dock):
         self.model = RatioModel(self)
         self.view = QTableView()
         self.view.setModel(self.model)
+        leave_letters(self.view)
         self.view.setAccessibleName("Class ratios")
         self.view.verticalHeader().hide()
         self.view.setShowGrid(False)

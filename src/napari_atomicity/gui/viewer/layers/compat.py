@@ -180,11 +180,13 @@ def take_back_corner(layer: Any) -> bool:
         return False
     index = layer._moving_value[0]
     corners = layer._data_view.shapes[index].data  # the last one follows the mouse
-    if len(corners) <= 3:
+    if len(corners) <= 2:
         layer._finish_drawing()  # discards what has no area
     elif layer.mode == "add_polygon":
         layer._value = layer._moving_value = (index, len(corners) - 2)
-        layer._data_view.edit(index, np.delete(corners, -2, axis=0))
+        # With one corner it is a path, as napari begins.
+        kind = "path" if len(corners) == 3 else None
+        layer._data_view.edit(index, np.delete(corners, -2, axis=0), new_type=kind)
         layer._last_cursor_position = None  # the next corner may be where this one was
         layer.refresh()
     return True
