@@ -78,6 +78,7 @@ _SHOW = (
         "class maps",
         "toggle_class_maps",
         reverts=True,
+        blind=False,
     ),
     Shortcut(("F1",), "show all shortcuts", "help"),
 )
@@ -106,7 +107,7 @@ REVIEW: tuple[Shortcut, ...] = (
     Shortcut(("0",), "label the cluster as unknown", "unknown", "label", takes=int),
     Shortcut(("A",), "label the cluster as an aggregate", "aggregate", "label_aggregate"),
     Shortcut(("X", "Delete", "Backspace"), "delete the cluster", "remove"),
-    Shortcut(("Enter", "Space"), "confirm the predicted label", "agree"),
+    Shortcut(("Enter", "Space"), "confirm the predicted label", "agree", blind=False),
     Shortcut(("N", "Right"), "skip to the next cluster without an answer", "next"),
     Shortcut(("B", "Left"), "go back to the cluster shown before", "back"),
     *_EDIT_CLUSTERS,

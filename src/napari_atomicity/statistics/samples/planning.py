@@ -85,7 +85,9 @@ def describe_more_images(
         return ""
     name, aim = shares[0].sample, f"±{100 * half_width:g} percentage points in each share"
     if not all(np.isfinite(one.variance) for one in shares):
-        return f"{name} has one image: add images to know how much they differ"
+        return (
+            f"{name} has one image with counted clusters: add images to know how much they differ"
+        )
     numbers = [more_images(one, half_width) for one in shares]
     if None in numbers:
         return f"more images of {name} do not give {aim}: labels or scale are too uncertain"
