@@ -644,6 +644,15 @@ def test_the_magnifier_shows_what_is_around_the_mouse(marking, viewer, press, qt
     assert not marking.atoms.magnifier and marking.atoms._magnifier.widget is None
 
 
+def test_the_magnifier_keeps_nothing_of_another_image(marking, viewer, press, qtbot):
+    press(KEY.Key_L)
+    widget = marking.atoms._magnifier.widget
+    hover(viewer, *PLACES[2])
+    qtbot.waitUntil(lambda: widget.view is not None)
+    marking.state.current = None
+    qtbot.waitUntil(lambda: widget.view is None)
+
+
 # ---- support
 def draw_polygon(viewer, corners) -> None:
     """A freehand polygon, as a person draws it: it ends at the last corner."""

@@ -196,7 +196,8 @@ class CanvasMagnifier:
         self._mouse: Any = None
         self._timer = single_shot(self.update, _DELAY_MS)
         canvas.viewer.mouse_move_callbacks.append(MouseMoves(self.follow))
-        canvas.state.atoms.changed.connect(self._update_later)
+        for signal in (canvas.state.atoms.changed, canvas.state.current_changed):
+            signal.connect(self._update_later)
 
     @property
     def widget(self) -> Magnifier | None:
