@@ -556,6 +556,12 @@ def test_what_is_said_of_all_images_names_their_sessions(dock, state, settle, vi
     assert said(others, others).startswith(both)
     dock.scope_combo.setCurrentText(THIS_IMAGE)
     assert dock.warning.text().startswith("This session does not fit")
+    # An image without clusters, which has no record, does not hide the session of others.
+    dock.scope_combo.setCurrentText(ALL_IMAGES)
+    state.clusters.set_analysis(made_up(5, "third"))
+    state.sessions.group(["field", "second"], "day")
+    state.sessions.group(["third"], "night")
+    assert said({}, rests).startswith("The images of session day have few sizes each")
 
 
 # ---- references

@@ -380,10 +380,14 @@ class Ratios(Dock):
         show_answer(self.warning, answers, text, names=names)
 
     def _one_of_each_session(self) -> list[str]:
-        """Return the first analysed image of each session that has one."""
-        analysed = set(self._images())
-        members = [[i for i in s.images if i in analysed] for s in self.state.sessions.groups()]
-        return [images[0] for images in members if images]
+        """Return an analysed image of each session that has one."""
+        analysed, found = set(self._images()), []
+        for session in self.state.sessions.groups():
+            images = [image for image in session.images if image in analysed]
+            # Images without clusters have no record of their session.
+            known = (image for image in images if session_of_image(self.state, image))
+            found += [next(known, images[0])] if images else []
+        return found
 
     # ---- comparison with a reference
     def _on_reference(self) -> None:
