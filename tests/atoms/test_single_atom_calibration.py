@@ -153,7 +153,7 @@ def test_with_too_few_isolated_atoms_there_is_none(n):
     at = on_a_grid(n)
     found = calibrate_single_atoms(spots(at, np.ones(n)), PIXEL_NM, at, np.ones(n))
     assert np.isnan(found.intensity)
-    assert f"only {n} isolated atoms" in found.reason
+    assert f"only {n} isolated atom{'' if n == 1 else 's'}; {MIN_ATOMS} are needed" == found.reason
 
 
 def test_an_image_without_contrast_has_none():
