@@ -66,7 +66,8 @@ def test_no_cluster_is_shown_twice(analysis):
 
 def test_what_is_no_class_is_ranked_by_how_far_it_is(analysis):
     far = np.arange(12.0)
-    found = select_examples([], with_columns(analysis, label="unknown", ood_score=far), CLASSES)
+    unknown = {"label": "unknown", "label_predicted": "unknown"}
+    found = select_examples([], with_columns(analysis, **unknown, ood_score=far), CLASSES)
     assert ids(found, "unknown", SURE) == [12, 11] and len(found) == MAX_EXAMPLES
 
 

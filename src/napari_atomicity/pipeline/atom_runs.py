@@ -319,8 +319,8 @@ def _dispersion_warnings(spread: DispersionResult | None) -> tuple[str, ...]:
     on_clusters = summary(spread.atoms).n_on_clusters
     if on_clusters:
         found.append(
-            f"{pluralise(on_clusters, 'detection')} on bright clusters: left out of density, "
-            "distances and groups"
+            f"{pluralise(on_clusters, 'detection')} on clusters, or on bumps of the support as "
+            "bright: left out of density, distances and groups"
         )
     off = 0 if spread.dispersion is None else spread.dispersion.n_off_support - on_clusters
     if off:

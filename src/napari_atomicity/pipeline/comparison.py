@@ -251,8 +251,8 @@ def why_untested(found: SampleComparison) -> TableError:
     if len(counted) < 2 or found.reference not in counted:
         which = f"only {', '.join(counted)} has" if len(counted) else "no sample has"
         return TableError(
-            f"{which} counted clusters or atoms, and a comparison needs the reference "
-            f"({found.reference}) and another one",
+            f"{which} counted clusters (whose fractions are not withheld) or atoms, and a "
+            f"comparison needs the reference ({found.reference}) and another one",
             advice="Look into the reports of the results",
         )
     return TableError(

@@ -112,12 +112,11 @@ def _ranked(analysis: Analysis, classes: Sequence[str]) -> list[tuple[str, str, 
     isolated = ~table["touches_neighbour"].astype(bool)
     out = []
     for label in dict.fromkeys([*classes, *NON_CLASS_LABELS]):
-        own = table["label"] == label
+        # Where a person changed the label, confidence and score do not tell of it.
+        own = (table["label"] == label) & (table["label_predicted"] == label)
         if label in NON_CLASS_LABELS:
             out.append((label, SURE, -table.loc[own, "ood_score"].fillna(0.0)))
             continue
-        # Where a person changed the label, the confidence is that of another class.
-        own &= table["label_predicted"] == label
         confidence = table.loc[own, "confidence"].dropna()
         sure = confidence[isolated.loc[confidence.index]]
         out += [(label, SURE, -sure), (label, DOUBTFUL, confidence)]

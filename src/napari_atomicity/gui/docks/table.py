@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from ...core.errors import AtomicityError
-from ...core.tables.cluster_table import own_columns
+from ...core.tables.cluster_table import AGGREGATE, own_columns
 from ...core.tables.filtering import EXAMPLES
 from ...core.text import pluralise
 from ...io.clipboard import tab_separated
@@ -314,7 +314,9 @@ class Table(RowsDock):
                 self._sized.add(name)
                 # The first rows are enough to estimate the width.
                 cells = [self.model.index(r, i) for r in range(min(20, self.model.rowCount()))]
-                widths = [metrics.horizontalAdvance(str(self.model.data(c))) for c in cells]
+                texts = [str(self.model.data(c)) for c in cells]
+                texts += [f"{AGGREGATE}*"] if name == "label" else []  # the longest that may come
+                widths = [metrics.horizontalAdvance(text) for text in texts]
                 wide = max([metrics.horizontalAdvance(name) + metrics.height(), *widths])
                 header.resizeSection(i, min(wide, 30 * metrics.averageCharWidth()) + 24)
         self._show_sorting()

@@ -62,7 +62,7 @@ def format_found(found: Summary, by_model: bool = True) -> str:
     left_out = "left out of density, distances and groups"
     if found.n_on_clusters:
         n = pluralise(found.n_on_clusters, "detection")
-        parts.append(f"{n} on bright clusters, {left_out}")
+        parts.append(f"{n} on clusters, or on bumps of the support as bright, {left_out}")
     if found.n_off_support:
         words = f"{found.n_off_support} off the support, {left_out}"
         if found.n_off_support > found.n_atoms / 2:

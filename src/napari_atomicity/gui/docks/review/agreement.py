@@ -167,7 +167,7 @@ class AnnotatorPanel(FollowingWidget):
         self.pair.setAccessibleName("Two annotators")
         self.pair.setToolTip("Whose labels are set against each other: rows the first's.")
         self.pair.currentIndexChanged.connect(self._show_pair)
-        self.where = wrapped_label()
+        self.where = wrapped_label(lines=2)  # else a settlement moves the buttons below
         self.disagreements = Lines((), (), self)
         self.disagreement_view = table_of(self.disagreements, "Disagreements", 8)
         self.disagreement_view.clicked.connect(self._on_clicked)
