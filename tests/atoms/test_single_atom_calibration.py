@@ -208,17 +208,26 @@ def with_a_cluster(n: int, noise: float = 0.0) -> tuple[Micrograph, pd.DataFrame
     return Micrograph(image, PIXEL_NM), cluster_table(np.array([[200.0, 200.0]])), atom_table(at)
 
 
-@pytest.mark.parametrize("n", [7, 30, 120])
+@pytest.mark.parametrize("n", [7, 30, 80])
 def test_a_cluster_holds_as_many_atoms_as_it_is_brighter(n):
     micrograph, clusters, atoms = with_a_cluster(n, noise=5.0)
     out = count_atoms_by_intensity(
-        clusters, atoms, micrograph, classes=("Pt7", "Pt30", "Pt120")
+        clusters, atoms, micrograph, classes=("Pt7", "Pt30", "Pt80")
     ).iloc[0]
     assert out["n_yardstick"] * TAILS == pytest.approx(n, rel=0.06)  # these spots have no tails
     assert out["n_yardstick_low"] < n < out["n_yardstick_high"]
     assert out["label_yardstick"] == f"Pt{n}"
     assert f"Pt{n}" in out["yardstick_set"].split("|")
     assert out["yardstick_reason"] == ""
+
+
+def test_more_atoms_than_fit_into_clusters_are_no_count():
+    micrograph, clusters, atoms = with_a_cluster(55)
+    assert not count_atoms_by_intensity(clusters, atoms, micrograph)["yardstick_reason"][0]
+    far_brighter, _, _ = with_a_cluster(1500)  # as if noise were taken for atoms
+    out = count_atoms_by_intensity(clusters, atoms, far_brighter).iloc[0]
+    assert np.isnan(out["n_yardstick"]) and "than fit" in out["yardstick_reason"]
+    assert not out["label_yardstick"] and not out["yardstick_set"]
 
 
 def test_gain_and_black_level_do_not_change_a_count():

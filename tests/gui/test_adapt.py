@@ -495,6 +495,21 @@ def test_an_accepted_model_stays_in_the_project_while_labels_come_from_it(
     project.close()
 
 
+def test_blind_mode_hides_the_result_and_keeps_it(dock, viewer, analysed, press, settle, tmp_path):
+    dock.state.attach_project(Project(tmp_path / "p.atomicity"))
+    show_analysis(viewer, analysed)
+    settle(viewer)
+    press(dock, dock.button)
+    result = dock.result
+    assert result is not None and not dock.panel.isHidden()
+    dock.state.set_blind(True)
+    settle(viewer)
+    assert dock.panel.isHidden()
+    dock.state.set_blind(False)
+    settle(viewer)
+    assert dock.result is result and not dock.panel.isHidden()
+
+
 def test_models_of_two_projects_have_two_names(dock, viewer, analysed, press, settle, tmp_path):
     """Both are copied to the models of the user when these projects are opened again."""
     show_analysis(viewer, analysed)

@@ -43,6 +43,14 @@ if TYPE_CHECKING:
 
 CHANNELLING = 0.1
 """Maximum relative increase of the intensity of a cluster by aligned atoms."""
+MAX_ATOMS_PER_NM3 = 100.0
+"""More than the densest metals have (nickel, 91): more atoms do not fit into a cluster."""
+BLUR_NM = 0.2
+"""By which outlines may be narrower than the clusters."""
+DO_NOT_FIT = (
+    "by the isolated atoms, the clusters would have more atoms than fit into them: these atoms are "
+    "perhaps noise"
+)
 COLUMNS = ("n_yardstick", "n_yardstick_low", "n_yardstick_high")
 
 
@@ -154,6 +162,10 @@ class _Counting:
             self.reasons[i] = _check_cluster(self.clusters.iloc[i], value)
             if not self.reasons[i]:
                 self.counts[i] = _count(value, region, calibration, size, self.level)
+        most = np.array([_max_atoms(region, size) for region in regions])
+        counted = np.isfinite(self.counts[rows, 0])
+        if counted.any() and (self.counts[rows, 1] > most)[counted].mean() > 0.5:
+            self.counts[rows], self.reasons[rows] = np.nan, DO_NOT_FIT
 
     def make_table(self, classes: Sequence[str]) -> pd.DataFrame:
         """Return the counts, reasons and labels with the index of the clusters."""
@@ -169,6 +181,12 @@ def _share_of_region(region: Region, sigma_nm: float, pixel_size_nm: float) -> f
     own = np.pad(region.inside, margin).astype(float)
     spread = ndimage.gaussian_filter(own / own.sum() / pixel_size_nm**2, sigma_nm / pixel_size_nm)
     return float(integrate_regions(spread, pixel_size_nm, [Region.of(own > 0)])[0])
+
+
+def _max_atoms(region: Region, pixel_size_nm: float) -> float:
+    """Return how many atoms fit into a sphere with the area of a region."""
+    diameter_nm = 2 * np.sqrt(region.inside.sum() / np.pi) * pixel_size_nm + BLUR_NM
+    return float(MAX_ATOMS_PER_NM3 * np.pi / 6 * diameter_nm**3)
 
 
 def _check_cluster(cluster: pd.Series, intensity: float) -> str:

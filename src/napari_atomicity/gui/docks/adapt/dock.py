@@ -160,6 +160,7 @@ class Adapt(Dock):
 
     def build(self) -> None:
         self.result: Result | None = None
+        self._project = self.state.project  # that of the result
         self._n_clusters = 0
         follow(self, self.state.project_changed, self._forget)
         form = new_form()
@@ -258,9 +259,10 @@ class Adapt(Dock):
         return self.panel
 
     def _forget(self) -> None:
-        """Forget the result, which belongs to the images of another project."""
-        self.result = None
-        self.panel.hide()
+        """Forget the result with its project; hide it in blind mode."""
+        if self.state.project is not self._project:
+            self.result, self._project = None, self.state.project
+        self.panel.setVisible(self.result is not None and not self.state.blind)
 
     # ---- what there is
     def _analysed(self) -> list[Analysis]:
