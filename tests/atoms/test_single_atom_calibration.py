@@ -196,23 +196,27 @@ def atom_table(at: np.ndarray, confidence: float = 1.0) -> pd.DataFrame:
     return pd.DataFrame({"frame": 0, "y_px": at[:, 0], "x_px": at[:, 1], "confidence": confidence})
 
 
-def with_a_cluster(n: int, noise: float = 0.0) -> tuple[Micrograph, pd.DataFrame, pd.DataFrame]:
-    """Lone atoms and, in the middle, n atoms on a disc of 1 nm."""
+def with_a_cluster(
+    n: int, noise: float = 0.0, diameter_nm: float = 1.0
+) -> tuple[Micrograph, pd.DataFrame, pd.DataFrame]:
+    """Lone atoms and, in the middle, n atoms on a disc."""
     rng = np.random.default_rng(n)
     at = on_a_grid(100)
     at = at[np.hypot(*(at - 200).T) * PIXEL_NM > 2.2]
-    angle, radius = rng.uniform(0, 2 * np.pi, n), 0.5 * np.sqrt(rng.random(n)) / PIXEL_NM
+    angle = rng.uniform(0, 2 * np.pi, n)
+    radius = diameter_nm / 2 * np.sqrt(rng.random(n)) / PIXEL_NM
     inside = 200 + np.stack([radius * np.sin(angle), radius * np.cos(angle)], 1)
     every = np.concatenate([at, inside])
     image = spots(every, np.full(len(every), 2.5)) + rng.normal(0, noise, SHAPE) + 500
-    return Micrograph(image, PIXEL_NM), cluster_table(np.array([[200.0, 200.0]])), atom_table(at)
+    clusters = cluster_table(np.array([[200.0, 200.0]]), diameter_nm)
+    return Micrograph(image, PIXEL_NM), clusters, atom_table(at)
 
 
-@pytest.mark.parametrize("n", [7, 30, 80])
-def test_a_cluster_holds_as_many_atoms_as_it_is_brighter(n):
-    micrograph, clusters, atoms = with_a_cluster(n, noise=5.0)
+@pytest.mark.parametrize(("n", "diameter_nm"), [(7, 1.0), (30, 1.0), (120, 1.4)])
+def test_a_cluster_holds_as_many_atoms_as_it_is_brighter(n, diameter_nm):
+    micrograph, clusters, atoms = with_a_cluster(n, noise=5.0, diameter_nm=diameter_nm)
     out = count_atoms_by_intensity(
-        clusters, atoms, micrograph, classes=("Pt7", "Pt30", "Pt80")
+        clusters, atoms, micrograph, classes=("Pt7", "Pt30", "Pt120")
     ).iloc[0]
     assert out["n_yardstick"] * TAILS == pytest.approx(n, rel=0.06)  # these spots have no tails
     assert out["n_yardstick_low"] < n < out["n_yardstick_high"]

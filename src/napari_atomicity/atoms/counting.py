@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 CHANNELLING = 0.1
 """Maximum relative increase of the intensity of a cluster by aligned atoms."""
 MAX_ATOMS_PER_NM3 = 100.0
-"""More than the densest metals have (nickel, 91): more atoms do not fit into a cluster."""
+"""More than transition metals have (nickel has most, 91): more do not fit into a cluster."""
 BLUR_NM = 0.2
 """By which outlines may be narrower than the clusters."""
 DO_NOT_FIT = (

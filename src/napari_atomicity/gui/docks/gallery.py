@@ -188,7 +188,7 @@ class Gallery(RowsDock):
         if other or first:
             self._stay_at(anchor)
             self.view.set_current(current)
-        self._bring_into_sight()
+        self._scroll_to_selection()
         self._show_state()
 
     def _stay_at(self, anchor: tuple[tuple[str, int], int] | None) -> None:

@@ -224,7 +224,7 @@ class Table(RowsDock):
         if columns != self.model.columns or not self._sized:
             self._show_columns()
         bar.setValue(at)
-        self._bring_into_sight()
+        self._scroll_to_selection()
         self._show_state()
 
     def _show_selection(self) -> None:

@@ -258,7 +258,7 @@ class RowsDock(Dock):
         self.message.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.sort_again_button = QPushButton("Sort again")
         keep_room(self.sort_again_button)
-        self._in_sight: frozenset[Key] = frozenset()
+        self._scrolled_to: frozenset[Key] = frozenset()
         follow(self, self.state.project_changed, self._on_project)
 
     def _connect_view(self) -> None:
@@ -274,15 +274,15 @@ class RowsDock(Dock):
     def _on_project(self) -> None:
         self.model.forget()
 
-    def _bring_into_sight(self) -> None:
+    def _scroll_to_selection(self) -> None:
         """Scroll to what was selected since, unless it was picked in the view."""
-        if self.state.selection != self._in_sight:
+        if self.state.selection != self._scrolled_to:
             self.view.show_selected()
-            self._in_sight = self.state.selection
+            self._scrolled_to = self.state.selection
 
     def refresh_selection(self) -> None:
         self.model.rows.select(self.state.selection)
-        self._bring_into_sight()
+        self._scroll_to_selection()
         self.view.viewport().update()
         self._show_selection()
 
@@ -298,7 +298,7 @@ class RowsDock(Dock):
             shown = np.zeros(len(self.model.rows), bool)
             shown[self.model.order] = True
             keys |= self.state.selection - self.model.rows.keys_of(shown)
-        self._in_sight = frozenset(keys)
+        self._scrolled_to = frozenset(keys)
         self.state.select(keys)
 
     def _on_activated(self, row: int) -> None:

@@ -97,6 +97,14 @@ def session_of_image(state: WindowState, image: str | None) -> dict[str, Any]:
     return {} if analysis is None else analysis.parameters.get("session", {})
 
 
+def record_of_session(state: WindowState, images: Iterable[str]) -> dict[str, Any]:
+    """Return what the record of an image of a session says of it; those without clusters have none.
+
+    Empty if no image has a record.
+    """
+    return next(filter(None, (session_of_image(state, image) for image in images)), {})
+
+
 def doubts_of_image(state: WindowState, image: str | None) -> str:
     """Return why the labels of an image are doubtful, whatever its session says; "" if nothing is.
 
@@ -220,8 +228,7 @@ class SessionScaleView(FollowingWidget):
             self.session_text.setText(text)
             return
         # The record can be newer than the summary, which was found in a worker.
-        records = (session_of_image(self.state, image) for image in summary.images)
-        summary = replace(summary, record=next(filter(None, records), {}))
+        summary = replace(summary, record=record_of_session(self.state, summary.images))
         text = describe_session(summary)
         draw = partial(draw_session_scale, summary=summary, solutions=solutions_of(analysis.scale))
         self.chart.show_chart(draw, text)

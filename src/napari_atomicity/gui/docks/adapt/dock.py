@@ -162,7 +162,7 @@ class Adapt(Dock):
         self.result: Result | None = None
         self._project = self.state.project  # that of the result
         self._n_clusters = 0
-        follow(self, self.state.project_changed, self._forget)
+        follow(self, self.state.project_changed, self._on_project)
         form = new_form()
         self.models = ModelCombo(saved=False)  # one that fails must not label further images
         labelled(
@@ -258,7 +258,7 @@ class Adapt(Dock):
         self.panel.hide()
         return self.panel
 
-    def _forget(self) -> None:
+    def _on_project(self) -> None:
         """Forget the result with its project; hide it in blind mode."""
         if self.state.project is not self._project:
             self.result, self._project = None, self.state.project

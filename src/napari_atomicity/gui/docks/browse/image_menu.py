@@ -29,7 +29,7 @@ from ....state.window_state import WindowState
 from ...controls.questions import TextQuestion, attempt, show_info, show_warning
 from ...controls.refresher import single_shot
 from ...panels.forms import busy
-from ...panels.session_scale import session_of_image
+from ...panels.session_scale import record_of_session
 from ...panels.table_files import TABLE_TYPES
 from .image_list import ImageList, selected_images
 
@@ -235,10 +235,9 @@ class ImageMenu(QMenu):
     def _list_earlier(self, images: list[str], chosen: set[str]) -> None:
         """List the sessions whose scale is known."""
         self.earlier_menu.clear()
-        of_image = partial(session_of_image, self._state)
         for session in self._state.sessions.groups():
-            known = next(filter(None, map(of_image, session.images)), None)
-            if known is not None and session.name not in chosen:
+            known = record_of_session(self._state, session.images)
+            if known and session.name not in chosen:
                 earlier = scale_of_session(known, session.name)
                 action = self.earlier_menu.addAction(session.name.replace("&", "&&"))
                 action.triggered.connect(partial(self._set_earlier, images, earlier))

@@ -46,7 +46,7 @@ from ...controls.settings import RATIO_METHOD, remember
 from ...panels.compare import ComparePart
 from ...panels.dock import Dock
 from ...panels.session_labels import ANALYSE_ALL
-from ...panels.session_scale import session_of_image, show_answer
+from ...panels.session_scale import record_of_session, session_of_image, show_answer
 from ...panels.table_files import (
     FILE_TYPES,
     RATIO_FILE_TYPES,
@@ -370,24 +370,16 @@ class Ratios(Dock):
         if self._reason is not None:
             title = METHODS[self.method].title
             text = f"ratios by {title} are not available: {self._reason}"
-        images = self._one_of_each_session() if self.scope == ALL else [self.state.current]
+        answers, names = [session_of_image(self.state, self.state.current)], None
+        if self.scope == ALL:
+            groups, analysed = self.state.sessions.groups(), set(self._images())
+            sessions = [session for session in groups if analysed.intersection(session.images)]
+            answers = [record_of_session(self.state, session.images) for session in sessions]
+            if len(groups) > 1:  # which one is not seen otherwise
+                names = [session.name for session in sessions]
         if self.state.blind:  # what the session tells comes from the predictions
-            images = []
-        sessions, names = self.state.sessions, None
-        if self.scope == ALL and len(sessions.groups()) > 1:  # which one is not seen otherwise
-            names = [sessions.session_of(image).name for image in images]
-        answers = [session_of_image(self.state, image) for image in images]
+            answers, names = [], None
         show_answer(self.warning, answers, text, names=names)
-
-    def _one_of_each_session(self) -> list[str]:
-        """Return an analysed image of each session that has one."""
-        analysed, found = set(self._images()), []
-        for session in self.state.sessions.groups():
-            images = [image for image in session.images if image in analysed]
-            # Images without clusters have no record of their session.
-            known = (image for image in images if session_of_image(self.state, image))
-            found += [next(known, images[0])] if images else []
-        return found
 
     # ---- comparison with a reference
     def _on_reference(self) -> None:
