@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from napari_atomicity import load
 from napari_atomicity.atoms import table as tables
 from napari_atomicity.atoms.analysis import AtomAnalysis, find_atoms
 from napari_atomicity.atoms.finding import finder
@@ -31,6 +32,8 @@ from napari_atomicity.core.errors import (
 )
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.model_card import ATOMS, CLUSTERS, ModelCard
+from napari_atomicity.detection.clusters import detect
+from napari_atomicity.detection.given import inside_any
 from napari_atomicity.models.files import (
     available_cards,
     model_files,
@@ -412,3 +415,16 @@ def test_the_shipped_model_finds_labelled_atoms(shared: Path):
 
     pairs = match(table[["y_px", "x_px"]].to_numpy(), marks, 0.15 / micrograph.pixel_size_nm)
     assert 2 * len(pairs) / (len(table) + len(marks)) > 0.5
+
+
+def test_small_clusters_are_bright_clusters_though_most_atoms_are_found_on_them(shared: Path):
+    image = load(shared / "clusters/train/Pt19/A_s19_10.tif")
+    part = Micrograph(image.data[400:800, 400:800], image.pixel_size_nm)
+    clusters = detect(part)
+    found = find_atoms(part)
+    on_clusters = inside_any(found.table[["y_px", "x_px"]].to_numpy(), clusters.outlines)
+    assert on_clusters.mean() > 0.5
+    centres = np.round(clusters.table[["y_px", "x_px"]].to_numpy()).astype(int)
+    assert len(centres) > 4
+    assert found.bright_clusters is not None
+    assert found.bright_clusters[tuple(centres.T)].all()

@@ -225,6 +225,13 @@ def test_a_cluster_holds_as_many_atoms_as_it_is_brighter(n, diameter_nm):
     assert out["yardstick_reason"] == ""
 
 
+def test_no_class_is_in_the_set_if_none_is_in_the_interval():
+    micrograph, clusters, atoms = with_a_cluster(30)
+    out = count_atoms_by_intensity(clusters, atoms, micrograph, classes=("Pt7", "Pt120")).iloc[0]
+    assert 7 < out["n_yardstick_low"] and out["n_yardstick_high"] < 120
+    assert out["label_yardstick"] and not out["yardstick_set"]
+
+
 def test_more_atoms_than_fit_into_clusters_are_no_count():
     micrograph, clusters, atoms = with_a_cluster(55)
     assert not count_atoms_by_intensity(clusters, atoms, micrograph)["yardstick_reason"][0]

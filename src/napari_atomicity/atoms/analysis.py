@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,26 +38,10 @@ if TYPE_CHECKING:
     from .finding.finder import AtomModel
 
 
-# ---- clusters too bright to be groups of single atoms: detections on them are no single atoms
-
 BRIGHT_CLUSTERS = "bright_clusters"
 """Key of `AtomAnalysis.parameters`: frame and outline (y, x) in pixels of each bright cluster."""
 CLUSTER_ATOMS = 12.0
 """Minimum brightness of a cluster in atoms: groups of isolated atoms are usually fainter."""
-
-
-def find_bright_clusters(
-    image: np.ndarray,  # (Y, X): a frame without outliers and gaps
-    pixel_size_nm: float,
-    usual: float,  # median height of the detected atoms, in counts
-) -> list[np.ndarray]:
-    """Find clusters as bright as `CLUSTER_ATOMS` atoms or more."""
-    found = detect(Micrograph(image, pixel_size_nm))
-    atom = 2 * np.pi * SIGMA_NM**2 * usual
-    rows = np.flatnonzero(found.table["integrated_intensity"] >= CLUSTER_ATOMS * atom)
-    return [found.outlines[i] for i in rows]
-
-
 MAX_PIXEL_SIZE_NM = 0.1
 """Largest pixel size that resolves single atoms, which are 0.1 to 0.2 nm wide."""
 FLAT = "frames_without_contrast"
@@ -251,19 +236,35 @@ def within_regions(analysis: AtomAnalysis, rois: GivenOutlines) -> AtomAnalysis:
 def _describe_bright_clusters(
     micrograph: Micrograph, candidates: pd.DataFrame, threshold: float, pixel_size_nm: float
 ) -> dict[str, Any]:
-    """Return frame and outline of each bright cluster; empty if there is none, or no usual atom."""
+    """Return frame and outline of each cluster of `CLUSTER_ATOMS` atoms or more; empty if none.
+
+    Atoms on it are no single atoms. The median height of atoms beside clusters is that of an atom.
+    """
     certain = candidates[(candidates["confidence"] >= threshold) & (candidates["amplitude"] > 0)]
     if len(certain) < MIN_ATOMS:
         return {}
-    usual = float(certain["amplitude"].median())
-    found = []
+    clusters = []  # frame, intensity and outline
+    is_beside = np.ones(len(certain), bool)
     for index, image in enumerate(repaired_frames(micrograph)):
         try:
-            outlines = find_bright_clusters(without_gaps(image), pixel_size_nm, usual)
+            found = detect(Micrograph(without_gaps(image), pixel_size_nm))
         except UnsuitableImageError:  # too coarse for clusters
             continue
-        found += [[index, np.round(outline, 1).tolist()] for outline in outlines]
-    return {BRIGHT_CLUSTERS: found} if found else {}
+        clusters += zip(
+            repeat(index), found.table["integrated_intensity"], found.outlines, strict=False
+        )
+        own = (certain["frame"] == index).to_numpy()
+        centres = certain.loc[own, ["y_px", "x_px"]].to_numpy(float)
+        is_beside[own] = ~inside_any(centres, found.outlines)
+    if is_beside.sum() >= MIN_ATOMS:
+        certain = certain[is_beside]
+    atom = 2 * np.pi * SIGMA_NM**2 * float(certain["amplitude"].median())
+    bright = [
+        [index, np.round(outline, 1).tolist()]
+        for index, intensity, outline in clusters
+        if intensity >= CLUSTER_ATOMS * atom
+    ]
+    return {BRIGHT_CLUSTERS: bright} if bright else {}
 
 
 def _analyse_frames(

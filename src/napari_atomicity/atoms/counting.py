@@ -89,8 +89,8 @@ def count_atoms_by_intensity(
     pandas.DataFrame
         Index of ``clusters``: ``n_yardstick, n_yardstick_low, n_yardstick_high`` (number of atoms
         and interval), NaN if not possible; ``yardstick_reason``, why not; ``label_yardstick``, the
-        nearest class on a logarithmic scale; ``yardstick_set``, the classes in the interval or else
-        the nearest one, joined by "|". Texts are "" where they do not apply.
+        nearest class on a logarithmic scale; ``yardstick_set``, the classes in the interval, joined
+        by "|". Texts are "" where they do not apply.
 
     Raises
     ------
@@ -230,5 +230,5 @@ def _labels(counts: np.ndarray, classes: Sequence[str]) -> tuple[np.ndarray, np.
     for i, (n, low, high) in enumerate(counts):
         if known and n > 0:
             label[i] = min(known, key=lambda c: abs(np.log(c[1] / n)))[0]
-            within[i] = "|".join(name for name, s in known if low <= s <= high) or label[i]
+            within[i] = "|".join(name for name, s in known if low <= s <= high)
     return label, within

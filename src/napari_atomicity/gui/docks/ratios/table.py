@@ -55,7 +55,7 @@ def summary(table: pd.DataFrame) -> str:
     left_out = [f"{n} {reason}" for reason, n in count_excluded(table, merged).items()]
     noun = "track" if PATH in merged.columns and merged[PATH].notna().all() else "cluster"
     counts = counted(merged)
-    level = "each in several frames, no intervals" if repeated else "95 % intervals"
+    level = "some in several frames, no intervals" if repeated else "95 % intervals"
     text = f"{pluralise(int(counts.sum()), noun)} counted, {level}"
     by_model = (merged["label_corrected"] == "") & (merged["confidence"] < LOW_CONFIDENCE)
     unsure = int((counts & by_model).sum())
