@@ -228,7 +228,7 @@ def test_a_cluster_holds_as_many_atoms_as_it_is_brighter(n, diameter_nm):
 def test_no_class_is_in_the_set_if_none_is_in_the_interval():
     micrograph, clusters, atoms = with_a_cluster(30)
     out = count_atoms_by_intensity(clusters, atoms, micrograph, classes=("Pt7", "Pt120")).iloc[0]
-    assert 7 < out["n_yardstick_low"] and out["n_yardstick_high"] < 120
+    assert out["n_yardstick_low"] > 7 and out["n_yardstick_high"] < 120
     assert out["label_yardstick"] and not out["yardstick_set"]
 
 

@@ -243,7 +243,7 @@ def _describe_bright_clusters(
     certain = candidates[(candidates["confidence"] >= threshold) & (candidates["amplitude"] > 0)]
     if len(certain) < MIN_ATOMS:
         return {}
-    clusters = []  # frame, intensity and outline
+    clusters: list[tuple[int, float, np.ndarray]] = []  # frame, intensity and outline
     is_beside = np.ones(len(certain), bool)
     for index, image in enumerate(repaired_frames(micrograph)):
         try:
