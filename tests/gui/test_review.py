@@ -975,7 +975,7 @@ def test_two_people_are_merged_compared_and_settled(
     state.history.redo()
     qtbot.waitUntil(lambda: len(panel.disagreements.lines) == 3)
     settle(viewer)
-    assert "Ada: 10 clusters; Bo: 10 clusters" in panel.words.text()
+    assert "Ada: 10 clusters; Bo: 10 clusters, 1 deleted" in panel.words.text()
     assert "10 in common" in panel.words.text()
     found = lines(panel.figures)
     assert found["all"][0] == "70 % of 10 clusters"

@@ -200,6 +200,19 @@ def test_the_name_is_remembered_in_the_next_window(bar, make_napari_viewer):
     assert state_of(other).annotator == "Grace"
 
 
+def test_undo_after_a_name_was_entered_does_not_take_back_the_name(bar, viewer, state):
+    name, window = bar.annotator.name, main_window(viewer)
+    name.setFocus()
+    assert window.focusWidget() is name
+    name.selectAll()
+    QTest.keyClicks(name, "Ben")
+    QTest.keyClick(name, Qt.Key.Key_Return)
+    assert state.annotator == "Ben" and window.focusWidget() is not name
+    QTest.keyClick(window.focusWidget(), Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert not updated(bar.annotator).name.isUndoAvailable()
+    assert state.annotator == name.text() == "Ben"
+
+
 def test_blind_stays_blind_when_the_name_changes(bar, state, project):
     form = updated(bar.annotator)
     assert IS_BLIND not in form.blind.toolTip()

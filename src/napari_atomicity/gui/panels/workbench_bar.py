@@ -70,6 +70,7 @@ class AnnotatorForm(FollowingWidget):
         )
         self.name.setFixedWidth(_NAME_CHARACTERS * self.fontMetrics().averageCharWidth())
         self.name.editingFinished.connect(self._on_name)
+        self.name.returnPressed.connect(self._on_return)
         self.blind = QCheckBox("Blind")
         self.blind.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.blind.toggled.connect(self._on_blind)
@@ -87,6 +88,10 @@ class AnnotatorForm(FollowingWidget):
             self._show_kept_steps(n_steps, f"as {before}")
         settings().setValue(ANNOTATOR, self.state.annotator)
         self.refresh()
+
+    def _on_return(self) -> None:
+        """Leave the field: the next Ctrl+Z undoes a step, and not the name."""
+        focus_canvas(self._binding.viewer)
 
     def _on_blind(self, on: bool) -> None:
         n_steps, lost = len(self.state.history), list[int]()

@@ -18,6 +18,7 @@ from ....project import MergeReport, Project
 from ....state.review_queue import queue_of
 from ....state.reviewing import Reviewing
 from ....statistics.annotators.agreement import (
+    NOT_A_CLUSTER,
     CONSENSUS,
     AgreementFigure,
     Opinions,
@@ -89,9 +90,12 @@ def format_annotators(found: Opinions) -> str:
     """Who has judged how many, and what that means for the figures."""
     if found.annotators.empty:
         return "No labels yet."
+    is_deleted = found.labels["label"] == NOT_A_CLUSTER
+    n_deleted = found.labels.loc[is_deleted, "annotator"].value_counts()
     who = "; ".join(
         f"{row.annotator!s}: {pluralise(row.n, 'cluster')}"
         + (f", {row.n_blind!s} blind" if row.n_blind else "")
+        + (f", {n_deleted[row.annotator]} deleted" if row.annotator in n_deleted else "")
         for row in found.annotators.itertuples()
     )
     n = found.agreement.n_items

@@ -220,15 +220,15 @@ class Train(Dock):
         return folded(self.form)
 
     def _model_in_use(self) -> QWidget:
-        """Return the choice between the new model and the one that labels until now."""
+        """Return the choice between the new model and the one in use until now."""
         self.models = ModelCombo()
         form = new_form()
         labelled(
             form,
-            "Labels by",
+            "Analyse with",
             self.models,
-            "Model that labels from now on, in all docks: the new one, or the one in use until "
-            "now. Labels change when you analyse again.",
+            "Model of the next analysis, in all docks: the new one, or the one in use until now. "
+            "Labels change when you analyse again.",
         )
         return _with_layout(form)
 
