@@ -1012,6 +1012,31 @@ def test_the_first_image_fills_the_view_whatever_other_layers_there_are(
     assert (centre - half <= low).all() and (high <= centre + half).all()
 
 
+def test_an_image_that_was_fitted_is_fitted_to_the_canvas_of_its_next_visit(
+    opened, morning, viewer, settle, qtbot
+):
+    window = viewer.window._qt_window
+    window.resize(900, 500)
+    click_row(opened, 0)
+    settle(viewer)
+    camera, canvas = compat.camera(viewer), binding_of(viewer).canvas
+    canvas.fit_view(canvas.source_layer("a.tif"))
+    click_row(opened, 1)
+    settle(viewer)
+    camera.zoom *= 3  # by hand: this view is kept
+    zoomed, before = camera.zoom, min(compat.canvas_size(viewer))
+    window.resize(1500, 1000)
+    qtbot.waitUntil(lambda: min(compat.canvas_size(viewer)) > before + 200)
+    click_row(opened, 0)
+    settle(viewer)
+    fitted = camera.zoom
+    canvas.fit_view(canvas.source_layer("a.tif"))
+    assert fitted == pytest.approx(camera.zoom)
+    click_row(opened, 1)
+    settle(viewer)
+    assert camera.zoom == pytest.approx(zoomed)
+
+
 def test_the_project_of_a_read_only_folder_is_created_where_one_says(
     browse, viewer, morning, tmp_path, qtbot, settle, errors, monkeypatch
 ):

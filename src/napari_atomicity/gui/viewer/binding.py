@@ -77,11 +77,11 @@ class ViewSettings:
         if canvas.viewer is None or state.current is None:
             return None
         camera = compat.camera(canvas.viewer)
+        place = {"centre": [float(c) for c in camera.center], "zoom": float(camera.zoom)}
         return {
             "image": state.current,
             "selection": list(map(list, _first_keys(state.selection))),
-            "centre": [float(c) for c in camera.center],
-            "zoom": float(camera.zoom),
+            **({} if canvas.is_fitted else place),
             "hidden": sorted(self._clusters.hidden),
             "outlines": self._overlays.outlines_visible,
             "visible": {kind: bool(layer.visible) for kind, layer in canvas.displayed_layers()},
@@ -100,8 +100,9 @@ class ViewSettings:
             image, view = state.images[0], {}
         if "centre" in view:
             self._current_image.set_view(image, (tuple(view["centre"]), view["zoom"]))
+        if "visible" in view:
             # The image itself is always shown: an empty canvas tells nothing.
-            visible = {k: on for k, on in view.get("visible", {}).items() if k != "image"}
+            visible = {k: on for k, on in view["visible"].items() if k != "image"}
             self._current_image.set_visible(visible)
         self._clusters.hidden = frozenset(view.get("hidden", ()))
         self._overlays.outlines_visible = view.get("outlines", True)

@@ -118,9 +118,14 @@ class Canvas:
         camera = compat.camera(self.viewer)
         return (*camera.center, camera.zoom)
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the view is as it was fitted: no person has moved or zoomed it since."""
+        return bool(self._fitted) and np.allclose(self._fitted, self._camera_place())
+
     def _on_size(self, event: Any = None) -> None:
-        """Fit the view to another size of the canvas, unless a person has moved or zoomed it."""
-        if not (self.is_open and self._fitted and np.allclose(self._fitted, self._camera_place())):
+        """Fit the view to another size of the canvas."""
+        if not (self.is_open and self.is_fitted):
             return
         images = [layer for layer in self.image_layers() if layer.visible]
         fitted = None if self._fitted_layer is None else self._fitted_layer()

@@ -68,7 +68,7 @@ class CurrentImage:
         self._overlays = overlays
         self._displayed: str | None = None
         self._limits: dict[str, Limits] = {}
-        self._views: dict[str, CameraView] = {}
+        self._views: dict[str, CameraView | None] = {}  # None: fitted, whatever size the canvas has
         self._focus: tuple[str, pd.Series] | None = None
         self._visible: dict[str, bool] = {}
         self._drawing = False
@@ -274,7 +274,7 @@ class CurrentImage:
         source = None if before is None else canvas.source_layer(before)
         same_extent = False
         if before is not None and source is not None:
-            self._views[before] = _camera_view(viewer)
+            self._views[before] = None if canvas.is_fitted else _camera_view(viewer)
         if source is not None and source.ndim == data.ndim and before is not None:
             same_extent = source.data.shape == data.shape and np.allclose(
                 source.scale, options.get("scale", 1.0)
@@ -314,17 +314,18 @@ class CurrentImage:
         viewer = self._canvas.viewer
         if self._apply_focus(image):
             return
-        is_known = image in self._views
-        if is_known:
+        view = self._views.get(image)
+        if view is not None:
             camera = compat.camera(viewer)
-            camera.center, camera.zoom = self._views[image]
+            camera.center, camera.zoom = view
         source = self._canvas.source_layer(image)
         if source is None:
             return
         picking.show_existing_frame(viewer, source)
         # The view may be that of another layer, with other units. Not the whole scene is fitted:
         # layers of the project before are removed in turns.
-        if not (is_known or same_extent) or not picking.is_in_view(viewer, source):
+        keeps = view is not None or (same_extent and image not in self._views)
+        if not keeps or not picking.is_in_view(viewer, source):
             self._canvas.fit_view(source)
 
     def _on_detached(self, image: str) -> None:
