@@ -22,6 +22,7 @@ from .common import (
     require_an_image,
     require_safetensors,
     say,
+    usage_errors,
 )
 from .options import options_of, reads_images
 
@@ -59,19 +60,16 @@ def adapt(
     require_safetensors(wanted.out)
     if wanted.report is not None:
         refuse_existing(wanted.report, overwrite, "report")
-    with ConsoleProgress() as console:
-        try:
-            if find_model(wanted.model).resolve() == wanted.out.resolve():
-                raise typer.BadParameter("the adapted model cannot replace the original model")
-            refuse_existing(wanted.out, overwrite)
-            is_new = not wanted.out.parent.exists()
-            make_folder(wanted.out.parent)  # before the adaptation
-            run = adapt_files(images, wanted, console.progress, on_outcome=console.outcome)
-            if is_new:
-                with suppress(OSError):  # not empty: the model is in it
-                    wanted.out.parent.rmdir()
-        except (ModelError, TableError) as error:  # wrong usage: nothing can be adapted
-            fail(str(error), 2)
+    with ConsoleProgress() as console, usage_errors(ModelError, TableError):
+        if find_model(wanted.model).resolve() == wanted.out.resolve():
+            raise typer.BadParameter("the adapted model cannot replace the original model")
+        refuse_existing(wanted.out, overwrite)
+        is_new = not wanted.out.parent.exists()
+        make_folder(wanted.out.parent)  # before the adaptation
+        run = adapt_files(images, wanted, console.progress, on_outcome=console.outcome)
+        if is_new:
+            with suppress(OSError):  # not empty: the model is in it
+                wanted.out.parent.rmdir()
     summary = run.summary()
     _print_adaptation(run, summary)
     if as_json:

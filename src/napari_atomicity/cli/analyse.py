@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..core.errors import AtomicityError, ModelError, ReadError, TableError
+from ..core.errors import AtomicityError
 from ..core.text import pluralise
 from ..pipeline.run_request import ExplainRequest, RunRequest
 from .common import (
@@ -20,6 +20,7 @@ from .common import (
     Overwrite,
     PublicationFigures,
     Workers,
+    analysing,
     exit_with_status,
     fail,
     guarded,
@@ -30,7 +31,7 @@ from .common import (
     say_doubts,
     without_collection,
 )
-from .ending import SIGNALS, catch_signals
+from .ending import SIGNALS
 from .options import options_of, reads_images
 
 if TYPE_CHECKING:
@@ -65,12 +66,8 @@ def explain(
     wanted = request()
     require_an_image(images)
     refuse_to_overwrite(out, images, overwrite)
-    with ConsoleProgress() as console, catch_signals(*SIGNALS) as stop:
-        try:
-            run = explain_images(images, out, wanted, console.progress, stop, console.outcome)
-        except (ModelError, ReadError, TableError) as error:
-            # wrong usage: no image can be analysed
-            fail(str(error), 2)
+    with analysing(*SIGNALS) as (console, stop):
+        run = explain_images(images, out, wanted, console.progress, stop, console.outcome)
     _print_averages(run)
     if as_json:
         print_json(run.summary())
@@ -183,25 +180,21 @@ def start_batch(
     with without_collection():
         from ..pipeline.runs.batch import run_batch
 
-    with ConsoleProgress() as console, catch_signals() as stop:
+    with analysing() as (console, stop):
         shown = BatchProgress(console)
-        try:
-            return run_batch(
-                paths,
-                out,
-                request,
-                workers,
-                scheduler,
-                shown.progress,
-                stop,
-                on_outcome=shown.outcome,
-                notice=console.line,
-                patience_s=patience_s,
-                overwrite=overwrite,
-            )
-        except (ModelError, ReadError, TableError) as error:
-            # wrong usage: no image can be analysed or compared
-            fail(str(error), 2)
+        return run_batch(
+            paths,
+            out,
+            request,
+            workers,
+            scheduler,
+            shown.progress,
+            stop,
+            on_outcome=shown.outcome,
+            notice=console.line,
+            patience_s=patience_s,
+            overwrite=overwrite,
+        )
 
 
 def finish(run: Run, out: Path) -> None:
@@ -303,20 +296,10 @@ def run_analysis(
         if analysis is not None:
             last[:] = [analysis]
 
-    with ConsoleProgress() as console, catch_signals(*SIGNALS) as stop:
-        try:
-            run = analyse_images(
-                images,
-                out,
-                request,
-                console.progress,
-                stop,
-                on_outcome,
-                overwrite=overwrite,
-            )
-        except (ModelError, ReadError, TableError) as error:
-            # wrong usage: no image can be analysed or compared
-            fail(str(error), 2)
+    with analysing(*SIGNALS) as (console, stop):
+        run = analyse_images(
+            images, out, request, console.progress, stop, on_outcome, overwrite=overwrite
+        )
     return run, last[0] if last else None
 
 

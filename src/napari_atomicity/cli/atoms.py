@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..core.errors import CalibrationError, ModelError, ReadError, TableError, naming_file
+from ..core.errors import CalibrationError, ReadError, TableError, naming_file
 from ..core.text import pluralise
 from ..pipeline.run_request import AtomRequest
 from .common import (
@@ -19,17 +19,18 @@ from .common import (
     Overwrite,
     PublicationFigures,
     Workers,
+    analysing,
     exit_with_status,
-    fail,
     guarded,
     print_json,
     refuse_given,
     refuse_to_overwrite,
     require_an_image,
     say,
+    usage_errors,
     without_collection,
 )
-from .ending import SIGNALS, catch_signals
+from .ending import SIGNALS
 from .options import SHARED, options_of, reads_images
 
 if TYPE_CHECKING:
@@ -55,21 +56,17 @@ def atoms(
     wanted = request()
     require_an_image(images)
     refuse_to_overwrite(out, images, overwrite)
-    with ConsoleProgress() as console, catch_signals(*SIGNALS) as stop:
-        try:
-            run = find_atoms_in_images(
-                images,
-                out,
-                wanted,
-                console.progress,
-                stop,
-                console.outcome,
-                workers=workers,
-                figures=figures,
-            )
-        except (ModelError, ReadError, TableError) as error:
-            # wrong usage: no image can be analysed
-            fail(str(error), 2)
+    with analysing(*SIGNALS) as (console, stop):
+        run = find_atoms_in_images(
+            images,
+            out,
+            wanted,
+            console.progress,
+            stop,
+            console.outcome,
+            workers=workers,
+            figures=figures,
+        )
     _print_dispersion(run)
     if as_json:
         print_json(run.summary())
@@ -169,18 +166,14 @@ def train_atom_model(
     make_folder(out.parent)  # before the training
     settings = AtomTrainingSettings(seed=context.params["seed"])
     recipe = AtomRecipe(settings if steps is None else replace(settings, steps=steps))
-    with ConsoleProgress() as console:
-        try:
-            card = train_atoms(
-                data,
-                out,
-                pixel_size_nm=context.params["pixel_size_nm"],
-                recipe=recipe,
-                progress=console.progress,
-            )
-        except (CalibrationError, ReadError, TableError) as error:
-            # wrong usage: nothing can be trained
-            fail(str(error), 2)
+    with ConsoleProgress() as console, usage_errors(CalibrationError, ReadError, TableError):
+        card = train_atoms(
+            data,
+            out,
+            pixel_size_nm=context.params["pixel_size_nm"],
+            recipe=recipe,
+            progress=console.progress,
+        )
     if as_json:
         print_json({"model_id": card.model_id, **card.to_dict()})
     say(f"model {card.model_id} for atoms in {out}")

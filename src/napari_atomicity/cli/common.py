@@ -19,6 +19,9 @@ import typer
 from ..core.errors import (
     AtomicityError,
     Cancelled,
+    ModelError,
+    ReadError,
+    TableError,
     WriteError,
     format_error,
     reason_of,
@@ -26,8 +29,10 @@ from ..core.errors import (
 )
 from ..core.settings import MAX_SEED
 from ..core.text import pluralise, printable
+from .ending import catch_signals
 
 if TYPE_CHECKING:
+    from ..core.progress import Stop
     from ..io.provenance import Outcome
 
 P = ParamSpec("P")
@@ -135,6 +140,15 @@ def fail(message: str, status: int = 1) -> NoReturn:
     raise typer.Exit(status)
 
 
+@contextmanager
+def usage_errors(*kinds: type[Exception]) -> Iterator[None]:
+    """Exit with status 2 if one of these errors says that nothing can be done as asked."""
+    try:
+        yield
+    except kinds as error:
+        fail(str(error), 2)
+
+
 def guarded(command: Callable[P, R]) -> Callable[P, R]:
     """Convert the exceptions of a command to an error message and an exit status."""
 
@@ -240,6 +254,17 @@ class ConsoleProgress:
             self._console.print(_printable_lines(text), markup=False)
         for warning in outcome.warnings:
             self.line(f"  note: {warning}")
+
+
+@contextmanager
+def analysing(*may_save: int) -> Iterator[tuple[ConsoleProgress, Stop]]:
+    """Provide progress and ``stop()``; exit with status 2 if no image can be analysed as asked.
+
+    ``may_save`` are the signals after which saving results may take longer.
+    """
+    wrong_usage = usage_errors(ModelError, ReadError, TableError)
+    with ConsoleProgress() as console, catch_signals(*may_save) as stop, wrong_usage:
+        yield console, stop
 
 
 def exit_with_status(run: Any, see: Path, advice: str = "") -> None:

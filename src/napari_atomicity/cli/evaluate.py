@@ -24,6 +24,7 @@ from .common import (
     require_files,
     say,
     split_names,
+    usage_errors,
 )
 from .options import options_of
 
@@ -67,10 +68,8 @@ def compare(
         fail(f"{out}: this folder has results of another command. Choose another --out.", 2)
     if earlier is not None and not overwrite:
         fail(f"{out}: there is a comparison. Choose another --out, or use --overwrite.", 2)
-    try:
+    with usage_errors(ReadError, TableError):
         run = compare_results(results, out, reference, samples)
-    except (ReadError, TableError) as error:  # wrong usage: nothing can be compared
-        fail(str(error), 2)
     for sentence in run.sentences:
         say(sentence)
     for note in dict.fromkeys(filter(None, run.comparison.table["note"])):
@@ -150,11 +149,8 @@ def _write(
     from ..validation.benchmark import write_benchmark
     from ..validation.request import ExistingResultsError
 
-    with ConsoleProgress() as console:
-        try:
-            manifest = write_benchmark(out, settings, workers, overwrite, console.progress)
-        except (ExistingResultsError, SettingError) as error:
-            fail(str(error), 2)
+    with ConsoleProgress() as console, usage_errors(ExistingResultsError, SettingError):
+        manifest = write_benchmark(out, settings, workers, overwrite, console.progress)
     n = sum(name.endswith(".tif") for name in manifest["files"])
     say(f"{n} images with their truth in {out}; SHA-256 {manifest['sha256']}")
     if as_json:

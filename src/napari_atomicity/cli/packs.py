@@ -30,6 +30,7 @@ from .common import (
     say,
     say_error,
     split_names,
+    usage_errors,
 )
 from .ending import SIGNALS, catch_signals
 from .options import options_of, reads_images
@@ -239,10 +240,8 @@ def _clusters(path: Path) -> pd.DataFrame:
     """Read a table of clusters; exit with status 2 if it is not one."""
     from ..io.tables import read_clusters
 
-    try:
+    with usage_errors(AtomicityError):
         return read_clusters(path)
-    except AtomicityError as error:
-        fail(str(error), 2)
 
 
 @guarded
@@ -353,10 +352,8 @@ def _atoms(path: Path, *place: str) -> pd.DataFrame:
     """Read a table of atoms; exit with status 2 if it is not one."""
     from ..io.tables import read_table
 
-    try:
+    with usage_errors(AtomicityError):
         table = read_table(path)
-    except AtomicityError as error:
-        fail(str(error), 2)
     missing = [name for name in ("image", *place) if name not in table.columns]
     if missing:
         fail(f"{path.name}: the table of atoms lacks the columns {', '.join(missing)}.", 2)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from ..core.errors import ModelError, ReadError, TableError
 from ..core.text import pluralise
 from ..pipeline.run_request import RunRequest
 from .common import (
     AsJson,
     ConsoleProgress,
     Overwrite,
+    analysing,
     fail,
     fail_if_incomplete,
     guarded,
@@ -25,7 +25,6 @@ from .common import (
     say,
     say_doubts,
 )
-from .ending import catch_signals
 from .options import options_of, reads_images
 
 if TYPE_CHECKING:
@@ -124,20 +123,14 @@ def _watch(
         raise typer.BadParameter(f"--reference-images must be 0 or at least {MIN_FIRST}")
     if adapt and not options.reference_images:
         raise typer.BadParameter("--adapt needs --reference-images")
-    try:  # wrong usage writes nothing
+    with analysing(signal.SIGINT) as (console, stop):
         card = read_card(find_model(request.model), ModelCard)
-        SessionRules.read(request, card.classes)
-    except (ModelError, ReadError, TableError) as error:
-        fail(str(error), 2)
-    with ConsoleProgress() as console, catch_signals(signal.SIGINT) as stop:
-        try:
-            watching = _make_watch(folder, out, request, options, adapt, console.line)
-            say(f"watching {folder}; Ctrl-C stops and writes tables and report")
-            return watching.run(
-                functools.partial(_print_live, console), stop, until_idle_s=until_idle_s
-            )
-        except (ModelError, ReadError, TableError) as error:
-            fail(str(error), 2)
+        SessionRules.read(request, card.classes)  # wrong usage writes nothing
+        watching = _make_watch(folder, out, request, options, adapt, console.line)
+        say(f"watching {folder}; Ctrl-C stops and writes tables and report")
+        return watching.run(
+            functools.partial(_print_live, console), stop, until_idle_s=until_idle_s
+        )
 
 
 def _refuse_adapted(out: Path) -> None:

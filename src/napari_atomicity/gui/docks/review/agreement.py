@@ -18,8 +18,8 @@ from ....project import MergeReport, Project
 from ....state.review_queue import queue_of
 from ....state.reviewing import Reviewing
 from ....statistics.annotators.agreement import (
-    NOT_A_CLUSTER,
     CONSENSUS,
+    NOT_A_CLUSTER,
     AgreementFigure,
     Opinions,
     confusion,
