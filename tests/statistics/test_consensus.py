@@ -238,6 +238,13 @@ def test_pairwise_f1_and_alpha_by_hand():
     assert any("Fewer than 5 images" in note for note in found.notes)
 
 
+def test_people_who_agree_on_all_atoms_have_no_interval_though_their_marks_are_apart():
+    marks, looked = by_hand(A="1" * 13, B="1" * 13)
+    marks.loc[marks["annotator"] == "B", ["y_nm", "x_nm"]] += 0.05  # over borders of tiles
+    pair = consensus(marks, looked).pairs.iloc[0]
+    assert pair["f1"] == pair["f1_low"] == pair["f1_high"] == 1
+
+
 def test_marks_that_are_unsure_are_left_out_of_one_figure():
     marks, looked = by_hand(A="1111", B="111?")
     pair = consensus(marks, looked).pairs.iloc[0]

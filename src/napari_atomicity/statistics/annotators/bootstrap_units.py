@@ -63,13 +63,18 @@ class Units:
         images: Iterable[str],
         tolerance_nm: float,  # maximum distance of a pair
     ) -> np.ndarray:  # (n, 3): matched points, points of ``a``, points of ``b``
-        """Count matched points, and all points, in each unit."""
+        """Count matched points, and all points, in each unit.
+
+        A pair counts in the unit of its point of ``b``, also where a border is between its points.
+        """
         out = np.zeros((self.n, 3))
         for image in images:
             p, q = (positions(table, image) for table in (a, b))
             pairs = match(p, q, tolerance_nm)
-            for i, points in enumerate((q[pairs.second], p, q)):
-                out[:, i] += np.bincount(self.of(image, points), minlength=self.n)
+            unit_a, unit_b = self.of(image, p), self.of(image, q)
+            unit_a[pairs.first] = unit_b[pairs.second]
+            for i, unit in enumerate((unit_b[pairs.second], unit_a, unit_b)):
+                out[:, i] += np.bincount(unit, minlength=self.n)
         return out
 
     def f1(self, counts: np.ndarray) -> dict[str, float]:
