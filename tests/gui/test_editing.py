@@ -554,11 +554,17 @@ def test_a_region_is_drawn_with_the_mouse_and_the_keys_come_back(shown, settle, 
     qtbot.waitUntil(lambda: len(binding.state.clusters.regions("field")) == 1)
     assert len(binding.state.clusters.regions("field")[0]) == 4
     press(shown, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
-    # Asked for by mistake: E or Esc leads back.
-    for key in (Qt.Key.Key_E, Qt.Key.Key_Escape):
+    # Asked for by mistake: E or Esc leads back, also half-way.
+    for key, clicked in ((Qt.Key.Key_E, []), (Qt.Key.Key_Escape, []), (Qt.Key.Key_E, corners[:3]),
+                         (Qt.Key.Key_Escape, corners)):  # fmt: skip
         press(shown, Qt.Key.Key_E)
         assert shown.layers.selection.active is layer
+        for corner in clicked:
+            QTest.mouseMove(canvas, corner)
+            QTest.mouseClick(canvas, LEFT, pos=corner)
         press(shown, key)
+        settle(shown)
+        assert not len(layer.data) and binding.state.clusters.regions("field") == ()
         assert shown.layers.selection.active is points
         assert shown.status == "A click selects a cluster"
     # While clusters are added, a click still adds one.

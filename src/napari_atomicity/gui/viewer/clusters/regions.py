@@ -137,9 +137,10 @@ class PolygonEditor:
             self.stop_drawing(layer)
 
     def stop_drawing(self, layer: Shapes) -> None:
-        """Return keys and clicks to the points."""
+        """Return keys and clicks to the points; what is drawn half is discarded."""
         if getattr(layer, "_is_creating", False):
             layer._finish_drawing()
+            self.write(self._canvas.layers[layer.metadata[ROLE]["image"]])
         layer.mode = "pan_zoom"
         points = self._canvas.layer(self._state.current, self.points.name)
         if points is not None:
