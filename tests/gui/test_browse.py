@@ -1037,6 +1037,32 @@ def test_an_image_that_was_fitted_is_fitted_to_the_canvas_of_its_next_visit(
     assert camera.zoom == pytest.approx(zoomed)
 
 
+def test_a_movie_is_shown_at_the_frame_of_the_last_visit(opened, viewer, settle, tmp_path):
+    folder = tmp_path / "evening"
+    folder.mkdir()
+    write(folder / "b.tif")
+    frames = np.stack([blobs(seed)[:60, :60] for seed in range(6)]).astype(np.uint16)
+    tifffile.imwrite(
+        folder / "film.tif", frames, imagej=True, resolution=(20, 20),
+        metadata={"unit": "nm", "axes": "TYX"},
+    )  # fmt: skip
+    opened.open(str(folder))
+    settle(viewer)
+    opened.state.clusters.set_analysis(analyse_image(opened.state.micrograph("b.tif")))
+    click_row(opened, 1)
+    settle(viewer)
+    viewer.dims.set_current_step(0, 4)
+    for row in (0, 1):
+        click_row(opened, row)
+        settle(viewer)
+    assert opened.state.current == "film.tif" and viewer.dims.current_step[0] == 4
+    opened.projects.leave(stops_work=True)
+    settle(viewer)
+    opened.open(str(folder))
+    settle(viewer)
+    assert opened.state.current == "film.tif" and viewer.dims.current_step[0] == 4
+
+
 def test_the_project_of_a_read_only_folder_is_created_where_one_says(
     browse, viewer, morning, tmp_path, qtbot, settle, errors, monkeypatch
 ):

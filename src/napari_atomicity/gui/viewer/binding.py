@@ -78,10 +78,12 @@ class ViewSettings:
             return None
         camera = compat.camera(canvas.viewer)
         place = {"centre": [float(c) for c in camera.center], "zoom": float(camera.zoom)}
+        source = canvas.source_layer(state.current)
         return {
             "image": state.current,
             "selection": list(map(list, _first_keys(state.selection))),
             **({} if canvas.is_fitted else place),
+            "frame": None if source is None else picking.shown_frame(canvas.viewer, source),
             "hidden": sorted(self._clusters.hidden),
             "outlines": self._overlays.outlines_visible,
             "visible": {kind: bool(layer.visible) for kind, layer in canvas.displayed_layers()},
@@ -100,6 +102,8 @@ class ViewSettings:
             image, view = state.images[0], {}
         if "centre" in view:
             self._current_image.set_view(image, (tuple(view["centre"]), view["zoom"]))
+        if view.get("frame") is not None:
+            self._current_image.set_frame(image, int(view["frame"]))
         if "visible" in view:
             # The image itself is always shown: an empty canvas tells nothing.
             visible = {k: on for k, on in view["visible"].items() if k != "image"}

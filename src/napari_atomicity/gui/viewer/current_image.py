@@ -69,6 +69,7 @@ class CurrentImage:
         self._displayed: str | None = None
         self._limits: dict[str, Limits] = {}
         self._views: dict[str, CameraView | None] = {}  # None: fitted, whatever size the canvas has
+        self._frames: dict[str, int | None] = {}
         self._focus: tuple[str, pd.Series] | None = None
         self._visible: dict[str, bool] = {}
         self._drawing = False
@@ -175,6 +176,10 @@ class CurrentImage:
         """Choose centre and zoom for the next time that an image is displayed."""
         self._views[image] = view
 
+    def set_frame(self, image: str, frame: int) -> None:
+        """Choose the frame of a stack for the next time that it is displayed."""
+        self._frames[image] = frame
+
     def set_visible(self, visible: dict[str, bool]) -> None:
         """Choose which kinds of layers are visible once they are made."""
         self._visible = dict(visible)
@@ -208,7 +213,7 @@ class CurrentImage:
             for name, other in canvas.layers.items():
                 if name != image and other.overlaps(known):
                     other.hide()
-        picking.show_existing_frame(canvas.viewer, known.source)
+        picking.show_frame(canvas.viewer, known.source)
         layer = known.present("clusters")
         if layer is not None and canvas.image_of(canvas.active_layer) != image:
             with canvas.blocker():
@@ -275,6 +280,7 @@ class CurrentImage:
         same_extent = False
         if before is not None and source is not None:
             self._views[before] = None if canvas.is_fitted else _camera_view(viewer)
+            self._frames[before] = picking.shown_frame(viewer, source)
         if source is not None and source.ndim == data.ndim and before is not None:
             same_extent = source.data.shape == data.shape and np.allclose(
                 source.scale, options.get("scale", 1.0)
@@ -321,7 +327,7 @@ class CurrentImage:
         source = self._canvas.source_layer(image)
         if source is None:
             return
-        picking.show_existing_frame(viewer, source)
+        picking.show_frame(viewer, source, self._frames.get(image))
         # The view may be that of another layer, with other units. Not the whole scene is fitted:
         # layers of the project before are removed in turns.
         keeps = view is not None or (same_extent and image not in self._views)
@@ -351,6 +357,7 @@ class CurrentImage:
             self._displayed = None
             self._limits.clear()
             self._views.clear()
+            self._frames.clear()
 
     # ---- reading ahead
     def neighbours(self) -> list[str]:

@@ -66,12 +66,19 @@ def bring_into_view(viewer: Any, source: Image, cluster: pd.Series) -> None:
         camera.zoom = float(np.clip(camera.zoom, zoom_per_nm / most, zoom_per_nm / least))
 
 
-def show_existing_frame(viewer: Any, source: Image) -> None:
-    """Move the slider of frames to the nearest frame of a stack, which may have fewer."""
+def shown_frame(viewer: Any, source: Image) -> int | None:
+    """Return the frame of a stack that the slider shows; None for a single image."""
+    return int(viewer.dims.current_step[0]) if source.ndim == 3 else None
+
+
+def show_frame(viewer: Any, source: Image, frame: int | None = None) -> None:
+    """Move the slider to a frame of a stack; by default to the nearest that the stack has."""
     if source.ndim == 3:
         (low, high), shown = source.extent.world[:, 0], viewer.dims.point[0]
-        if not low <= shown <= high:
-            viewer.dims.set_point(0, float(np.clip(shown, low, high)))
+        wanted = shown if frame is None else source.data_to_world((frame, 0, 0))[0]
+        wanted = float(np.clip(wanted, low, high))
+        if wanted != shown:
+            viewer.dims.set_point(0, wanted)
 
 
 def is_in_view(viewer: Any, source: Image) -> bool:
