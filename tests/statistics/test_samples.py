@@ -45,7 +45,7 @@ def values_of(counts, names, shared=None):
     shared = np.zeros((len(counts), N_DRAWS)) if shared is None else shared
     return [
         ImageValues(
-            Quantity("share", str(c), is_share=True), tuple(names), counts[:, c] / n, n,
+            Quantity("share", str(c), is_share=True, most=1.0), tuple(names), counts[:, c] / n, n,
             nothing, nothing, nothing, shared,
         )
         for c in range(counts.shape[1])
@@ -176,6 +176,22 @@ def test_corrected_labels_give_their_number_of_atoms():
 
 
 # ---- errors of the scale
+def test_the_mean_size_of_few_images_is_bounded_by_the_largest_cluster():
+    sizes = {"f0": (29, 1), "f1": (1, 29), "s0": (1, 1)}
+    rows = [
+        (image, label)
+        for image, numbers in sizes.items()
+        for label, n in zip(("Pt19", "Pt55"), numbers, strict=True)
+        for _ in range(n)
+    ]
+    samples = (Sample("fresh", ("f0", "f1")), Sample("spent", ("s0",)))
+    found = compare_samples(cluster_values(table_of(rows), {}), samples).table
+    found = found[found["quantity"] == "mean_atoms"].set_index("sample")
+    assert (found["low"] < found["value"]).all() and (found["value"] < found["high"]).all()
+    assert (found["low"] >= 0).all() and (found["high"] <= 2 * 55).all()
+    assert (found["difference_high"].dropna() <= 2 * 55).all()
+
+
 def test_an_error_of_the_scale_cancels_within_a_session():
     rng = np.random.default_rng(1)
     images = [*SAMPLES[0].images, *SAMPLES[1].images]

@@ -38,6 +38,9 @@ COMMON_SCALE_ERROR = 0.02
 """Standard deviation of ln scale of a session even if its classes tell the scale: class means under
 other conditions deviate from those of the training. Assumed, of the order of what simulated
 sessions show (docs/explanation/comparison.md)."""
+MEAN_RANGE = 2.0
+"""Largest possible mean number of atoms of a cluster, relative to the largest cluster that was
+found: errors of the scale are smaller. It bounds intervals of samples with about one image."""
 SHARE, MEAN_ATOMS, DENSITY = "share", "mean_atoms", "density"
 
 
@@ -51,6 +54,7 @@ class Quantity:
     is_share: bool = False
     # number of clusters or atoms that are one trial: atoms of a pair come together
     per_trial: int = 1
+    most: float = np.inf  # largest possible value; the smallest is 0
 
     @property
     def is_of_clusters(self) -> bool:
@@ -186,7 +190,7 @@ def _share_values(
     c: int, label: str, names: Sequence[str], images: Sequence[_ImageClusters]
 ) -> ImageValues:
     return ImageValues(
-        Quantity(SHARE, label, is_share=True),
+        Quantity(SHARE, label, is_share=True, most=1.0),
         tuple(names),
         np.array([image.share[c] for image in images]),
         np.array([image.n for image in images], float),
@@ -206,9 +210,10 @@ def _mean_atoms(names: Sequence[str], images: Sequence[_ImageClusters]) -> list[
     # The scatter of all clusters, where an image has too few to know it.
     scatter = np.maximum(scatter, np.sqrt((n * scatter**2).sum() / n.sum()) * (n < 2))
     nothing = np.zeros(len(images))
+    largest = max(image.atoms.max() for image in images)
     return [
         ImageValues(
-            Quantity(MEAN_ATOMS, unit="atoms"),
+            Quantity(MEAN_ATOMS, unit="atoms", most=MEAN_RANGE * largest),
             tuple(names),
             np.array([image.atoms.mean() for image in images]),
             n,
@@ -260,7 +265,7 @@ def atom_values(rows: pd.DataFrame) -> list[ImageValues]:
     shares = {kind: rows[f"share_{kind}"].to_numpy(float) for kind in KINDS}
     for name, kinds in (("share_dimer", ("dimer",)), ("share_larger", LARGER)):
         value = np.sum([shares[kind] for kind in kinds], axis=0)
-        quantity = Quantity(name, is_share=True, per_trial=KINDS[kinds[0]])
+        quantity = Quantity(name, is_share=True, per_trial=KINDS[kinds[0]], most=1.0)
         found.append(_plain(quantity, rows, value, n, np.full(len(rows), np.nan)))
     return found
 

@@ -92,7 +92,7 @@ class SampleEstimate:
         below, above = np.hypot(self.value - low, errors), np.hypot(high - self.value, errors)
         mixture = _Mixture(self.value, below, above, quantile, self.freedom, self.shared)
         low, high = mixture.interval(level)
-        return max(low, 0.0), min(high, 1.0) if self.quantity.is_share else high
+        return max(low, 0.0), min(high, self.quantity.most)
 
 
 @dataclass(frozen=True)
@@ -234,9 +234,8 @@ def difference(one: SampleEstimate, other: SampleEstimate, level: float = 0.95) 
     above = np.sqrt((high - one.value) ** 2 + (other.value - other_low) ** 2 + errors)
     mixture = _Mixture(value, below, above, quantile, freedom, one.shared - other.shared)
     low, high = mixture.interval(level)
-    if one.quantity.is_share:
-        low, high = max(low, -1.0), min(high, 1.0)
-    return Difference(value, low, high, mixture.p_value())
+    most = one.quantity.most
+    return Difference(value, max(low, -most), min(high, most), mixture.p_value())
 
 
 def _quantile(level: float, freedom: float) -> float:
