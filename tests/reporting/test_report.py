@@ -451,6 +451,15 @@ def test_warnings_name_what_is_doubtful():
     assert image_warnings(table) == ()
 
 
+def test_what_people_labelled_is_no_low_confidence():
+    table = synthetic_analysis(30).table.assign(confidence=0.95)
+    table.loc[:11, "confidence"] = 0.0  # cut by the border, or outlined and labelled by hand
+    assert "12 of 30 clusters have a confidence below 0.7" in " ".join(image_warnings(table))
+    table.loc[:3, "touches_border"] = True
+    table.loc[4:11, "label_corrected"] = table.loc[4:11, "label"]
+    assert not any("confidence" in text for text in image_warnings(table))
+
+
 def test_warnings_name_effects_of_the_recording():
     table = synthetic_analysis(30).table.assign(confidence=0.95)
     recorded = table.assign(clipped=np.arange(30) % 2 * 0.1, response=np.linspace(0.8, 1.1, 30))

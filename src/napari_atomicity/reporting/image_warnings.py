@@ -39,7 +39,9 @@ def image_warnings(
     if not len(table):
         return ("No cluster was found.", *pixel_warnings(recording), *format_failed(parameters))
     found = [*format_failed(parameters), *outline_warnings(parameters)]
-    classified = table[table["label_predicted"] != ""]
+    by_model = table["label_corrected"] == ""
+    classified = table[by_model & (table["label_predicted"] != "")]
+    unsure = by_model & counted(table) & (table["confidence"] < LOW_CONFIDENCE)
     n = int(counted(merge_tracks(table)).sum())
     if n == 0:
         found.append("No cluster counts in the ratios.")
@@ -57,7 +59,7 @@ def image_warnings(
     found += session_warnings(parameters.get("session", {}))
     found += recording_warnings(table, recording)
     for concerned, text in (
-        (table["confidence"] < LOW_CONFIDENCE, f"have a confidence below {LOW_CONFIDENCE}"),
+        (unsure, f"have a confidence below {LOW_CONFIDENCE}"),
         (table["label"] == UNKNOWN, "belong to no class of the model (unknown)"),
         (table["label"] == AGGREGATE, "are aggregates and belong to no class"),
         (table["touches_neighbour"], "touch a neighbour, where outlines are less certain"),
