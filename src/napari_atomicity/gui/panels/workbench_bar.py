@@ -70,7 +70,6 @@ class AnnotatorForm(FollowingWidget):
         )
         self.name.setFixedWidth(_NAME_CHARACTERS * self.fontMetrics().averageCharWidth())
         self.name.editingFinished.connect(self._on_name)
-        self.name.returnPressed.connect(self._on_return)
         self.blind = QCheckBox("Blind")
         self.blind.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.blind.toggled.connect(self._on_blind)
@@ -88,10 +87,6 @@ class AnnotatorForm(FollowingWidget):
             self._show_kept_steps(n_steps, f"as {before}")
         settings().setValue(ANNOTATOR, self.state.annotator)
         self.refresh()
-
-    def _on_return(self) -> None:
-        """Leave the field: the next Ctrl+Z undoes a step, and not the name."""
-        focus_canvas(self._binding.viewer)
 
     def _on_blind(self, on: bool) -> None:
         n_steps, lost = len(self.state.history), list[int]()
@@ -316,7 +311,9 @@ class WorkbenchBar(QToolBar):
         """Keep from the canvas what a text field of the bar leaves."""
         if event.type() != QEvent.Type.KeyPress or not in_text_field(main, as_key_event(event)):
             return False
-        if as_key_event(event).key() == Qt.Key.Key_Escape:
+        key, entered = as_key_event(event).key(), main.focusWidget() is self.annotator.name
+        # After a name is entered, Ctrl+Z undoes a step, and not the name.
+        if key == Qt.Key.Key_Escape or (entered and key in (Qt.Key.Key_Return, Qt.Key.Key_Enter)):
             focus_canvas(self._binding.viewer)
         return True
 
