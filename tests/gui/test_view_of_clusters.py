@@ -169,6 +169,23 @@ def test_a_larger_canvas_has_texts_everywhere(shown, points, settle, qtbot):
     assert len(texts.data) > few
 
 
+def test_a_canvas_that_is_wider_for_a_moment_leaves_the_view_fitted(shown, binding, settle, qtbot):
+    window, camera = shown.window._qt_window, compat.camera(shown)
+    native = shown.window._qt_viewer.canvas.native
+    window.resize(1000, 800)
+    settle(shown)
+    shown.reset_view()
+    settle(shown)
+    native.grabFramebuffer()  # draws
+    fitted = camera.zoom
+    window.resize(2400, 800)  # as while docks are exchanged: nothing is drawn in between
+    window.resize(1000, 800)
+    native.grabFramebuffer()
+    qtbot.waitUntil(lambda: camera.zoom == pytest.approx(fitted, rel=0.05))
+    native.grabFramebuffer()
+    assert camera.zoom == pytest.approx(fitted, rel=0.05)
+
+
 def test_the_text_of_a_selected_cluster_comes_first_and_always():
     view = np.zeros(2), np.array([20.0, 140.0]), np.zeros(2), np.array([20.0, 140.0])
     centres, radii, sizes = np.array([[10.0, 10.0], [10.0, 130.0]]), np.full(2, 5.0), [[10, 80]] * 2

@@ -18,12 +18,15 @@ from ...core.micrograph import Micrograph
 from ...state.window_state import WindowState
 from .. import tasks
 from ..controls.questions import attempt, confirm, front_window, show_info
-from ..controls.refresher import TurnQueue
+from ..controls.refresher import TurnQueue, single_shot
 from .layers import calibration, compat, picking
 from .layers.layer_group import ROLE, EventBlocker
 from .layers.layers import ImageLayers
 from .layers.micrographs import is_micrograph, micrograph_of, same, size_in_file_nm
 from .layers.status_line import show_message
+
+_DRAWN_MS = 100
+"""Time after a change of the size of the canvas in which napari has drawn it."""
 
 
 class Canvas:
@@ -56,6 +59,7 @@ class Canvas:
         self._fitted: tuple[float, ...] = ()
         self._message = ""
         self._fitted_layer: weakref.ref[Image] | None = None
+        self._after_size = single_shot(self._on_drawn)
         viewer.events.reset_view.connect(self._on_reset_view)
         compat.on_canvas_size(viewer, self._on_size)
         self._sizes_in_files: weakref.WeakKeyDictionary[Image, float | None] = (
@@ -125,8 +129,16 @@ class Canvas:
 
     def _on_size(self, event: Any = None) -> None:
         """Fit the view to another size of the canvas."""
-        if not (self.is_open and self.is_fitted):
-            return
+        if self.is_open and self.is_fitted:
+            self._fit_again()
+            self._after_size.start(_DRAWN_MS)
+
+    def _on_drawn(self) -> None:
+        """Fit the view once more, if napari has drawn it with the zoom of a size in between."""
+        if self.is_open and np.allclose(self._fitted[:-1], self._camera_place()[:-1]):
+            self._fit_again()
+
+    def _fit_again(self) -> None:
         images = [layer for layer in self.image_layers() if layer.visible]
         fitted = None if self._fitted_layer is None else self._fitted_layer()
         if fitted in images:
