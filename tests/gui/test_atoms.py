@@ -1101,6 +1101,8 @@ def test_the_table_goes_into_a_file_and_to_the_clipboard(
     written = read_table(path)
     table = state.atoms.table("field")
     assert written["atom_id"].tolist() == table["atom_id"].tolist()
+    assert set(written["session"].fillna("")) == {state.sessions.session_of("field").name}
+    assert set(written["sample"].fillna("")) == {state.sessions.sample_of("field").name}
     held = written.loc[written["cluster_id"].notna(), "atom_id"]
     assert held.tolist() == list(range(len(LONE) + 1, len(LONE) + len(INSIDE) + 1))
     path = tmp_path / "atom_groups.csv"

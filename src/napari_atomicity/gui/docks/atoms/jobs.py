@@ -21,9 +21,11 @@ from ....atoms.regions import make_cluster_mask
 from ....atoms.species import Species, find_species, isolated_intensities
 from ....atoms.summary import Summary, summary
 from ....atoms.table import SCHEMA, concat_atom_tables, conform
+from ....core.acquisition_session import add_group_names
 from ....core.errors import ModelError
 from ....core.micrograph import Micrograph
 from ....core.progress import Progress, Stop, check, report
+from ....core.tables.columns import GROUP_COLUMNS
 from ....io.clipboard import tab_separated
 from ....io.readers.lazy_micrograph import LazyMicrograph
 from ....io.tables import write_table
@@ -152,6 +154,8 @@ def format_atoms(atoms: ImageAtoms, analysis: Analysis | None) -> str:
 def write_atoms(
     found: Sequence[ImageAtoms],
     analyses: Mapping[str, Analysis | None],
+    session_of: Mapping[str, str],  # image → name of its session
+    sample_of: Mapping[str, str],  # image → name of its sample
     path: Path,
     progress: Progress | None = None,
     stop: Stop | None = None,
@@ -162,8 +166,8 @@ def write_atoms(
         check(stop)
         report(progress, number, len(found), f"Writing {path.name}")
         tables.append(with_clusters(atoms, analyses.get(atoms.image)))
-    table = concat_atom_tables(tables)
-    return write_table(conform(table), path, SCHEMA)
+    table = add_group_names(concat_atom_tables(tables), session_of, sample_of)
+    return write_table(conform(table), path, (*SCHEMA, *GROUP_COLUMNS))
 
 
 def write_groups(
