@@ -658,6 +658,7 @@ def test_how_many_are_missed_is_told_once_asked(found, state, book, adding, sett
         (0.3, 0.19, ": the density is a lower bound."),
         (0.3, 0.21, ": rely on the corrected density and its interval."),
         (0.8, 0.19, "."),
+        (0.3, None, "."),  # that of people, who decided on every candidate
     ],
 )
 def test_the_density_that_counts_is_named_where_many_are_missed(share, density, said):

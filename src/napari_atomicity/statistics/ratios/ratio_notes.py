@@ -252,8 +252,9 @@ def image_notes(limits: Sequence[ImageLimits]) -> list[str]:
             sum(image.repeats_clusters for image in limits),
         ),
         (
-            "averages of frames{} show the clusters of a movie that is counted too: remove one of "
-            "them to count each cluster once, with intervals that are wide enough",
+            "averages of frames{} show the clusters of a movie that is counted too: remove the "
+            "movie, or the layer of the average, to count each cluster once, with intervals that "
+            "are wide enough",
             sum(image.is_counted_average for image in limits),
         ),
         (

@@ -71,10 +71,10 @@ def format_found(found: Summary, by_model: bool = True) -> str:
     return "; ".join(parts) + "." if parts else ""
 
 
-def format_missed(census: Completeness, density_per_nm2: float) -> str:
+def format_missed(census: Completeness, density_per_nm2: float | None) -> str:
     """Format the completeness, and the density corrected for missed atoms.
 
-    ``density_per_nm2`` is the density that stands above.
+    ``density_per_nm2`` is the density that stands above; None if it is not that of the model.
     """
     share = f"{100 * census.share:.0f} % ({100 * census.low:.0f}–{100 * census.high:.0f} %)"
     if not math.isfinite(census.density_per_nm2):
@@ -83,7 +83,11 @@ def format_missed(census: Completeness, density_per_nm2: float) -> str:
         f"{census.density_per_nm2:.2g} ({census.density_low:.2g}–{census.density_high:.2g}) "
         "atoms per nm² outside clusters"
     )
-    counts = format_which_counts(census.share, census.density_low, density_per_nm2)
+    counts = (
+        ""
+        if density_per_nm2 is None
+        else format_which_counts(census.share, census.density_low, density_per_nm2)
+    )
     found = f"Of atoms like these, {share} are detected{counts and f': {counts}'}."
     return (
         f"{found} Of the atoms of the model, corrected for missed ones and false detections: "
@@ -294,7 +298,8 @@ class FoundPart(QWidget):
             widget.setVisible(n > 0)
 
     def _show_missed(self, census: Completeness | None) -> None:
-        density = math.nan if self.found is None else self.found.density_per_nm2
+        is_of_model = self._atoms is not None and not self._atoms.is_decided
+        density = self.found.density_per_nm2 if self.found and is_of_model else None
         self.missed_words.setText("" if census is None else format_missed(census, density))
         self.missed_words.setVisible(census is not None)
 

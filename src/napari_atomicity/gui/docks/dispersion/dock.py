@@ -193,8 +193,8 @@ def format_left_out(
         )
     if averages := counted_averages(micrographs):
         lines.append(
-            f"{', '.join(averages)}: the atoms of a movie that is counted too. Remove one of them "
-            "to count each atom once."
+            f"{', '.join(averages)}: the atoms of a movie that is counted too. Remove the movie, "
+            "or the layer of the average, to count each atom once."
         )
     if copies := count_copies(m.sha256 for m in micrographs):
         lines.append(
