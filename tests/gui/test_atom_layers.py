@@ -26,6 +26,7 @@ from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers import compat
 from napari_atomicity.gui.viewer.layers.atom_style import GROUP
 from napari_atomicity.gui.viewer.layers.status_line import format_atom
+from napari_atomicity.gui.workbench.window import WorkspaceSwitch, open_workbench
 from napari_atomicity.project import Project
 from napari_atomicity.state.review_queue import ReviewRequest, build
 from napari_atomicity.state.reviewing import Reviewing
@@ -932,3 +933,37 @@ def test_where_nothing_may_be_changed_marking_is_refused(
         assert consistent(binding, "a.tif") and len(layer.data) == 4
         binding.state.close_project()
         settle(other)
+
+
+# ---- images with clusters too
+def test_the_workspace_says_whether_keys_and_mouse_are_for_atoms_or_clusters(
+    viewer, settle, qtbot, tmp_path
+):
+    binding = binding_of(viewer)
+    state, sizes = binding.state, {"field": 96, "other": 40, "next": 96}
+    for name, width in sizes.items():
+        tifffile.imwrite(tmp_path / f"{name}.tif", spots()[:, :width])
+    state.attach_project(Project(tmp_path / "p.atomicity"))
+    for name in sizes:
+        state.add_image(replace(load(tmp_path / f"{name}.tif", PIXEL_NM), name=name))
+    for name in ("field", "next"):
+        state.clusters.set_analysis(made_up(4, name, size_px=96))
+        state.atoms.set_analysis(found(spots(), name))
+    open_workbench(viewer, "Clusters")
+    switch = viewer.window._qt_window.findChild(WorkspaceSwitch)
+
+    def is_active(image, kind):
+        active = viewer.layers.selection.active
+        return active is not None and active is binding.canvas.layer(image, kind)
+
+    for name in sizes:
+        state.current = name
+        settle(viewer)
+        assert is_active(name, "clusters") == (name != "other")
+    qtbot.mouseClick(switch.buttons["Atoms"], LEFT)
+    assert is_active("next", "atoms")
+    state.current = "field"
+    settle(viewer)
+    assert is_active("field", "atoms")
+    qtbot.mouseClick(switch.buttons["Movies and live"], LEFT)
+    assert is_active("field", "clusters")

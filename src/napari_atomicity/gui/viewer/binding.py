@@ -37,6 +37,7 @@ from .current_image import CurrentImage
 from .layers import compat, picking
 from .layers.layer_group import ROLE, is_removing_layers
 from .layers.micrographs import average_of, is_micrograph
+from .layers.points import ATOMS, CLUSTERS
 from .models import choose_model, chosen_model, model_folder
 from .overlays import Overlays
 from .projects import Projects, has_unstored_edits, may_remove_image
@@ -205,6 +206,7 @@ class Binding:
             self.projects.remember(key, partial(chosen_model, key), partial(choose_model, key))
         self.atoms = AtomView(canvas, self.current_image, self.label_mode, self.edits)
         self.tracks = TrackView(canvas)
+        self.prefers_atoms: bool | None = None  # see `prefer_atoms`
         self.refresher = Refresher(self._signals())
         """Refreshes the docks that are visible."""
         state.status_changed.connect(self.refresher.show_status)
@@ -277,6 +279,22 @@ class Binding:
         found = self.clusters.select_at(world, extend) or self.atoms.select_at(world, extend)
         if not found and not extend:
             self.state.select(())
+
+    def prefer_atoms(self, on: bool) -> None:
+        """Choose whether keys and mouse are for atoms, or for clusters, where an image has both."""
+        self.prefers_atoms = on
+        self._activate_preferred()
+
+    def _activate_preferred(self) -> None:
+        """Activate the preferred points of the current image if the others are active."""
+        canvas, kinds = self.canvas, (CLUSTERS, ATOMS)
+        if self.prefers_atoms is None or self.atoms.marking:
+            return
+        wanted, other = kinds if not self.prefers_atoms else reversed(kinds)
+        layer, active = canvas.layer(self.state.current, wanted.name), canvas.active_layer
+        is_other = active is not None and active is canvas.layer(self.state.current, other.name)
+        if is_other and layer is not None and layer.visible and len(layer.data):
+            canvas.activate(layer)
 
     # ---- events of viewer and state
     def _on_layers(self, event: Any) -> None:
@@ -355,6 +373,7 @@ class Binding:
         self.clusters.show(image)
         self.atoms.on_layers_created(image)
         self.tracks.on_layers_created(image)
+        self._activate_preferred()
         self.canvas.layers_changed.emit()
         self.refresher.resume()
 

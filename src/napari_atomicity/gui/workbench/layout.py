@@ -50,6 +50,7 @@ class Workspace:
     below: tuple[str, ...] = ()
     left: tuple[str, ...] = ("Browse",)  # docks tabbed with the layer list of napari
     shares: tuple[int, ...] = (1, 1)  # relative heights of the groups at the right
+    is_of_atoms: bool = False  # whether keys and mouse are for atoms where there are clusters too
 
     @property
     def docks(self) -> tuple[str, ...]:
@@ -69,6 +70,7 @@ WORKSPACES = (
         "Find single atoms, mark and compare them, and measure their dispersion.",
         right=(("Atoms", "Annotators"), ("Dispersion",)),
         shares=(3, 2),  # the result of Annotators is below its form
+        is_of_atoms=True,
     ),
     Workspace(
         "Movies and live",

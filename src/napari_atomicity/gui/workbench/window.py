@@ -200,6 +200,7 @@ class WorkspaceSwitch(QWidget):
         self.buttons[space.name].setChecked(True)
         self.steps.setVisible("Review" in space.docks)
         show_layout(self._binding.viewer, space)
+        self._binding.prefer_atoms(space.is_of_atoms)
 
     def remember(self) -> None:
         """Save the layout of the workspace that is open."""
