@@ -42,7 +42,7 @@ from napari_atomicity.gui.docks.atoms.dock import NOTHING_FOUND, Atoms
 from napari_atomicity.gui.docks.atoms.found import MAX_SIZES, size_columns
 from napari_atomicity.gui.docks.atoms.single_atom_calibration import (
     NO_ATOMS,
-    NO_CLUSTERS,
+    NOT_ANALYSED,
     STOPPED,
     lines_of,
     verdict,
@@ -838,7 +838,7 @@ def test_without_clusters_or_atoms_it_says_what_to_do(dock, state, settled):
     assert dock.clusters.words.text() == NO_ATOMS
     click(dock.button)
     settled()
-    assert dock.clusters.words.text() == NO_CLUSTERS and not dock.clusters.table.isVisible()
+    assert dock.clusters.words.text() == NOT_ANALYSED and not dock.clusters.table.isVisible()
 
 
 def test_clusters_and_their_atoms_are_selected_together(counted, state, book):

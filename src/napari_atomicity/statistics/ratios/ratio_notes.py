@@ -186,8 +186,8 @@ def ratio_notes(
         reasons.append(f"{pluralise(n_unlabelled, 'cluster')} without a label not counted")
     if n_unknown > MAX_FRACTION * (n_all := sum(n_clusters) + n_unknown):
         reasons.append(
-            f"{n_unknown} of {pluralise(n_all, 'cluster')} belong to no class of the model "
-            "(unknown) and are not counted"
+            f"{n_unknown} of {pluralise(n_all, 'cluster')} belong{'s' * (n_unknown == 1)} to no "
+            f"class of the model (unknown) and {'is' if n_unknown == 1 else 'are'} not counted"
         )
     few = sum(0 < n < MIN_CLUSTERS for n in n_clusters)
     if 0 < sum(n_clusters) < MIN_CLUSTERS:

@@ -456,8 +456,7 @@ class Annotators(Dock):
         )
 
     def _written(self, folder: Path) -> None:
-        self.result.setText(f"Written: agreement.json, consensus.csv and marks.csv in {folder}")
-        self.result.show()
+        show_info(f"Written: agreement.json, consensus.csv and marks.csv in {folder}")
 
 
 def _same(one: Annotations, other: Annotations) -> bool:

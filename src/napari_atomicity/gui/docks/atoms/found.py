@@ -43,10 +43,11 @@ def format_found(found: Summary, by_model: bool = True) -> str:
     """Format density, nearest neighbours and manual marks; without a model of marks alone."""
     parts, counted = [], []
     if math.isfinite(found.density_per_nm2):
-        density = f"{found.density_per_nm2:.3g} atoms per nm² of support ({found.area_nm2:.4g} nm²)"
+        area = f"{found.area_nm2:.4g} nm²"
+        density = f"{found.density_per_nm2:#.3g} atoms per nm² of support ({area})"
         parts.append(f"{density} by the probabilities" if by_model else density)
         if by_model:
-            counted.append(f"{found.counted_density_per_nm2:.3g} per nm²")
+            counted.append(f"{found.counted_density_per_nm2:#.3g} per nm²")
     if math.isfinite(found.nearest_nm):
         counted.append(
             f"nearest other {'detection' if by_model else 'mark'} {found.nearest_nm:.2f} nm "

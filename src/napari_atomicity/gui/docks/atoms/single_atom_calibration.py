@@ -40,7 +40,8 @@ BLIND = "Leave blind mode to see the counts of clusters."
 NO_ATOMS = "Find the atoms first: isolated atoms calibrate the intensity."
 COUNTING = "Counting the clusters …"
 STOPPED = "Stopped. Close and open this part to count."
-NO_CLUSTERS = "There are no clusters in this image: analyse it (dock Analyse) to count them."
+NOT_ANALYSED = "The clusters of this image are not known: analyse it (dock Analyse) to count them."
+NO_CLUSTERS = "No clusters were found in this image."
 
 
 def format_count(n: float, low: float, high: float) -> str:
@@ -167,7 +168,9 @@ class SingleAtomCalibrationPart(FollowingWidget):
             self._nothing(BLIND)
         elif atoms is None or atoms.analysis is None:
             self._nothing(NO_ATOMS)
-        elif analysis is None or not len(analysis.table):
+        elif analysis is None:
+            self._nothing(NOT_ANALYSED)
+        elif not len(analysis.table):
             self._nothing(NO_CLUSTERS)
         else:
             self._count(atoms, analysis)

@@ -118,7 +118,11 @@ def _draw_ratios(axes: Axes, look: Look, history: LiveHistory, x: np.ndarray) ->
     # The legend has the order of the lines at their ends.
     for name in sorted(values, key=lambda name: -np.nan_to_num(last_finite(values[name][0]))):
         share, low, high = values[name]
-        axes.fill_between(x, low, high, color=look.colour(name), alpha=0.2, linewidth=0)
+        # Images that came while others waited have no ratios of their own.
+        known = np.isfinite(low) & np.isfinite(high)
+        band = {"color": look.colour(name), "alpha": 0.2}
+        axes.fill_between(x[known], low[known], high[known], linewidth=0, **band)
+        axes.vlines(x[known][-1:], low[known][-1:], high[known][-1:], **band)
         draw_line(axes, look, x, share, look.colour(name), label=name)
     if values:
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), handlelength=0.8)
