@@ -1020,7 +1020,7 @@ def test_an_image_that_was_fitted_is_fitted_to_the_canvas_of_its_next_visit(
     click_row(opened, 0)
     settle(viewer)
     camera, canvas = compat.camera(viewer), binding_of(viewer).canvas
-    canvas.fit_view(canvas.source_layer("a.tif"))
+    canvas.view.fit(canvas.source_layer("a.tif"))
     click_row(opened, 1)
     settle(viewer)
     camera.zoom *= 3  # by hand: this view is kept
@@ -1030,7 +1030,7 @@ def test_an_image_that_was_fitted_is_fitted_to_the_canvas_of_its_next_visit(
     click_row(opened, 0)
     settle(viewer)
     fitted = camera.zoom
-    canvas.fit_view(canvas.source_layer("a.tif"))
+    canvas.view.fit(canvas.source_layer("a.tif"))
     assert fitted == pytest.approx(camera.zoom)
     click_row(opened, 1)
     settle(viewer)

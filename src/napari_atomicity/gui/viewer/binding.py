@@ -83,7 +83,7 @@ class ViewSettings:
         return {
             "image": state.current,
             "selection": list(map(list, _first_keys(state.selection))),
-            **({} if canvas.is_fitted else place),
+            **({} if canvas.view.is_fitted else place),
             "frame": None if source is None else picking.shown_frame(canvas.viewer, source),
             "hidden": sorted(self._clusters.hidden),
             "outlines": self._overlays.outlines_visible,

@@ -9,24 +9,19 @@ import weakref
 from functools import partial
 from typing import Any
 
-import numpy as np
 from napari.layers import Image
 from psygnal import Signal
-from qtpy.QtCore import QTimer
 
 from ...core.micrograph import Micrograph
 from ...state.window_state import WindowState
 from .. import tasks
 from ..controls.questions import attempt, confirm, front_window, show_info
-from ..controls.refresher import TurnQueue, single_shot
+from ..controls.refresher import TurnQueue
 from .layers import calibration, compat, picking
 from .layers.layer_group import ROLE, EventBlocker
 from .layers.layers import ImageLayers
 from .layers.micrographs import is_micrograph, micrograph_of, same, size_in_file_nm
 from .layers.status_line import show_message
-
-_DRAWN_MS = 100
-"""Time after a change of the size of the canvas in which napari has drawn it."""
 
 
 class Canvas:
@@ -55,13 +50,8 @@ class Canvas:
         self.shows_new_class_maps = True  # of images that are analysed first after C has hidden all
         self.layers: dict[str, ImageLayers] = {}
         weakref.finalize(viewer, self.layers.clear)
-        # The camera as the last fit left it, and the image that was fitted; None: all layers.
-        self._fitted: tuple[float, ...] = ()
         self._message = ""
-        self._fitted_layer: weakref.ref[Image] | None = None
-        self._after_size = single_shot(self._on_drawn)
-        viewer.events.reset_view.connect(self._on_reset_view)
-        compat.on_canvas_size(viewer, self._on_size)
+        self.view = picking.FittedView(viewer, self.image_layers)
         self._sizes_in_files: weakref.WeakKeyDictionary[Image, float | None] = (
             weakref.WeakKeyDictionary()
         )
@@ -103,51 +93,6 @@ class Canvas:
         """Remove the message from the status bar, if it is still there."""
         if self.viewer is not None and self.viewer.status == self._message:
             self.viewer.status = ""
-
-    # ---- the view
-    def fit_view(self, layer: Image) -> None:
-        """Show the whole of an image, whatever other layers there are."""
-        picking.fit_view(self.viewer, layer)
-        self._remember_fit(weakref.ref(layer))
-
-    def _on_reset_view(self, event: Any = None) -> None:
-        # Others that listen to the event move the camera too.
-        QTimer.singleShot(0, self._remember_fit)
-
-    def _remember_fit(self, layer: weakref.ref[Image] | None = None) -> None:
-        if self.is_open:
-            self._fitted, self._fitted_layer = self._camera_place(), layer
-
-    def _camera_place(self) -> tuple[float, ...]:
-        camera = compat.camera(self.viewer)
-        return (*camera.center, camera.zoom)
-
-    @property
-    def is_fitted(self) -> bool:
-        """Whether the view is as it was fitted: no person has moved or zoomed it since."""
-        return bool(self._fitted) and np.allclose(self._fitted, self._camera_place())
-
-    def _on_size(self, event: Any = None) -> None:
-        """Fit the view to another size of the canvas."""
-        if self.is_open and self.is_fitted:
-            self._fit_again()
-            self._after_size.start(_DRAWN_MS)
-
-    def _on_drawn(self) -> None:
-        """Fit the view once more, if napari has drawn it with the zoom of a size in between."""
-        if self.is_open and np.allclose(self._fitted[:-1], self._camera_place()[:-1]):
-            self._fit_again()
-
-    def _fit_again(self) -> None:
-        images = [layer for layer in self.image_layers() if layer.visible]
-        fitted = None if self._fitted_layer is None else self._fitted_layer()
-        if fitted in images:
-            self.fit_view(fitted)
-        elif len(images) == 1:  # texts beside the image do not count
-            self.fit_view(images[0])
-        else:
-            self.viewer.reset_view(margin=0.02)
-            self._fitted = self._camera_place()
 
     # ---- images and their layers
     def image_layers(self) -> list[Image]:
@@ -328,7 +273,7 @@ class Canvas:
     def fit_opened(self, layer: Image) -> None:
         """Fit the view to an image that was opened from a file and is still the active layer."""
         if self.is_open and self.active_layer is layer:
-            self.fit_view(layer)
+            self.view.fit(layer)
 
     def _on_placement(self, event: Any) -> None:
         if not self.is_writing:
@@ -354,7 +299,7 @@ class Canvas:
         layer = self.source_layer(image)
         if layer is not None and calibration.pixel_size_nm(layer) != size_nm:
             self.calibrate(layer, size_nm)
-            self.fit_view(layer)
+            self.view.fit(layer)
         if state.pixel_sizes.has_changed(image):
             show_info(
                 f"The pixel size of {image} has changed. Press Analyse again: diameters "

@@ -134,7 +134,7 @@ class CurrentImage:
             return
         self._hide_overlapping(layer, viewer.layers[viewer.layers.index(layer) + 1 :])
         if not picking.is_in_view(viewer, layer):
-            canvas.fit_view(layer)
+            canvas.view.fit(layer)
         canvas.image_activated.emit(layer)
 
     def _hide_overlapping(self, layer: Image, others: Iterable[Any]) -> None:
@@ -279,7 +279,7 @@ class CurrentImage:
         source = None if before is None else canvas.source_layer(before)
         same_extent = False
         if before is not None and source is not None:
-            self._views[before] = None if canvas.is_fitted else _camera_view(viewer)
+            self._views[before] = None if canvas.view.is_fitted else _camera_view(viewer)
             self._frames[before] = picking.shown_frame(viewer, source)
         if source is not None and source.ndim == data.ndim and before is not None:
             same_extent = source.data.shape == data.shape and np.allclose(
@@ -332,7 +332,7 @@ class CurrentImage:
         # layers of the project before are removed in turns.
         keeps = view is not None or (same_extent and image not in self._views)
         if not keeps or not picking.is_in_view(viewer, source):
-            self._canvas.fit_view(source)
+            self._canvas.view.fit(source)
 
     def _on_detached(self, image: str) -> None:
         if image == self._displayed:

@@ -1,4 +1,4 @@
-"""Select clusters and atoms by clicking, and bring them into view."""
+"""Fit the view, select clusters and atoms by clicking, and bring them into view."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from napari.layers import Image, Points
+from qtpy.QtCore import QTimer
 
+from ...controls.refresher import single_shot
 from . import calibration, compat
 
 # ---- A margin for the text in the corner of the canvas, above an image that is fitted to it
@@ -98,6 +100,78 @@ def fit_view(viewer: Any, source: Image) -> None:
     camera.center = (*camera.center[:-2], *(low + high) / 2)
     camera.zoom = float(np.min(np.array(compat.canvas_size(viewer)) / (high - low))) / _MARGIN
     leave_text_margin(viewer, source)
+
+
+_DRAWN_MS = 100
+"""Time after a change of the size of the canvas in which napari has drawn it."""
+
+
+class FittedView:
+    """Fit the view to images, and again when the canvas gets another size.
+
+    What a person has moved or zoomed since the last fit stays.
+    """
+
+    def __init__(self, viewer: Any, images: Callable[[], list[Image]]) -> None:
+        self._viewer = weakref.ref(viewer)
+        self._images = weakref.WeakMethod(images)  # the Image layers of micrographs
+        # The camera as the last fit left it, and the image that was fitted; None: all layers.
+        self._place: tuple[float, ...] = ()
+        self._layer: weakref.ref[Image] | None = None
+        self._after_size = single_shot(self._on_drawn, _DRAWN_MS)
+        viewer.events.reset_view.connect(self._on_reset_view)
+        compat.on_canvas_size(viewer, self._on_size)
+
+    def fit(self, layer: Image) -> None:
+        """Show the whole of an image, whatever other layers there are."""
+        fit_view(self._viewer(), layer)
+        self._remember(weakref.ref(layer))
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the view is as it was fitted: no person has moved or zoomed it since."""
+        viewer = self._viewer()
+        return bool(self._place) and np.allclose(self._place, _camera_place(viewer))
+
+    def _on_reset_view(self, event: Any = None) -> None:
+        # Others that listen to the event move the camera too.
+        QTimer.singleShot(0, self._remember)
+
+    def _remember(self, layer: weakref.ref[Image] | None = None) -> None:
+        if (viewer := self._open_viewer()) is not None:
+            self._place, self._layer = _camera_place(viewer), layer
+
+    def _open_viewer(self) -> Any:
+        viewer = self._viewer()
+        return viewer if viewer is not None and compat.has_window(viewer) else None
+
+    def _on_size(self, event: Any = None) -> None:
+        if self._open_viewer() is not None and self.is_fitted:
+            self._fit_again()
+            self._after_size.start()
+
+    def _on_drawn(self) -> None:
+        """Fit the view once more, if napari has drawn it with the zoom of a size in between."""
+        viewer = self._open_viewer()
+        if viewer is not None and np.allclose(self._place[:-1], _camera_place(viewer)[:-1]):
+            self._fit_again()
+
+    def _fit_again(self) -> None:
+        viewer, image_layers = self._viewer(), self._images()
+        images = [layer for layer in image_layers() if layer.visible] if image_layers else []
+        fitted = None if self._layer is None else self._layer()
+        if fitted in images:
+            self.fit(fitted)
+        elif len(images) == 1:  # texts beside the image do not count
+            self.fit(images[0])
+        else:
+            viewer.reset_view(margin=0.02)
+            self._place = _camera_place(viewer)
+
+
+def _camera_place(viewer: Any) -> tuple[float, ...]:
+    camera = compat.camera(viewer)
+    return (*camera.center, camera.zoom)
 
 
 class ClickSelects:
