@@ -41,7 +41,7 @@ def image_warnings(
     found = [*format_failed(parameters), *outline_warnings(parameters)]
     by_model = table["label_corrected"] == ""
     classified = table[by_model & (table["label_predicted"] != "")]
-    unsure = by_model & counted(table) & (table["confidence"] < LOW_CONFIDENCE)
+    unsure = by_model & (table["confidence"] < LOW_CONFIDENCE)
     n = int(counted(merge_tracks(table)).sum())
     if n == 0:
         found.append("No cluster counts in the ratios.")
