@@ -205,6 +205,15 @@ def test_a_lone_mark_of_two_people_is_worth_the_same_whoever_made_it(bo):
     assert "equal for both" in " ".join(found.notes)
 
 
+def test_a_lone_mark_of_two_people_is_worth_more_the_more_they_agree():
+    worth = []
+    for both in (1, 8, 60):
+        marks, looked = by_hand(A="1" * both + "11..", B="1" * both + "..11")
+        sites = consensus(marks, looked).sites
+        worth.append(sites.loc[sites["n_marked"] == 1, "posterior"].iloc[0])
+    assert worth[0] < 0.5 < worth[1] < worth[2] < 0.8
+
+
 def test_many_sets_of_weights_are_fitted_as_one_by_one():
     rng = np.random.default_rng(0)
     kinds = rng.integers(NOT_LOOKED, YES + 1, (12, 4))

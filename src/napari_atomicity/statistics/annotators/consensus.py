@@ -520,8 +520,8 @@ def _notes(
     elif len(annotators) < IDENTIFIABLE:
         notes.append(
             "Two annotators: sensitivities and false marks are not identifiable, and are assumed "
-            "equal for both. A site that only one of them marked has a probability of about 0.5 by "
-            "assumption."
+            "equal for both. All sites that only one of them marked have one probability, which is "
+            "the higher the more sites both marked, up to about 0.8."
         )
     else:
         notes.append(
