@@ -45,7 +45,7 @@ def values_of(counts, names, shared=None):
     shared = np.zeros((len(counts), N_DRAWS)) if shared is None else shared
     return [
         ImageValues(
-            Quantity("share", str(c), is_share=True, most=1.0), tuple(names), counts[:, c] / n, n,
+            Quantity("share", str(c), is_share=True), tuple(names), counts[:, c] / n, n,
             nothing, nothing, nothing, shared,
         )
         for c in range(counts.shape[1])

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -250,9 +249,8 @@ def _describe_bright_clusters(
             found = detect(Micrograph(without_gaps(image), pixel_size_nm))
         except UnsuitableImageError:  # too coarse for clusters
             continue
-        clusters += zip(
-            repeat(index), found.table["integrated_intensity"], found.outlines, strict=False
-        )
+        intensities = found.table["integrated_intensity"]
+        clusters += [(index, *one) for one in zip(intensities, found.outlines, strict=True)]
         own = (certain["frame"] == index).to_numpy()
         centres = certain.loc[own, ["y_px", "x_px"]].to_numpy(float)
         is_beside[own] = ~inside_any(centres, found.outlines)

@@ -17,7 +17,6 @@ from .common import (
     ConsoleProgress,
     Overwrite,
     Workers,
-    fail,
     guarded,
     print_json,
     refuse_existing,
@@ -25,6 +24,7 @@ from .common import (
     require_safetensors,
     say,
     split_names,
+    usage_errors,
 )
 from .options import options_of, reads_images
 
@@ -129,7 +129,7 @@ def _train(request: TrainRequest) -> ModelCard:
     from ..reporting.plots.training import describe_training
     from ..training.run import train as train_model
 
-    with ConsoleProgress() as console:
+    with ConsoleProgress() as console, usage_errors(ModelError):
 
         def show_epoch(history: list[dict[str, float]]) -> None:
             console.line(describe_training(history))
@@ -138,8 +138,6 @@ def _train(request: TrainRequest) -> ModelCard:
             console.line(f"Resuming {request.workspace.name}, if it belongs to the same request")
         try:
             return train_model(request, console.progress, on_epoch=show_epoch)
-        except ModelError as error:  # wrong usage: nothing can be trained
-            fail(str(error), 2)
         except KeyboardInterrupt:
             if request.resumable:
                 console.line("The progress is saved: the same command resumes the training.")

@@ -25,12 +25,12 @@ from .common import (
     AsJson,
     ConsoleProgress,
     Overwrite,
-    fail,
     guarded,
     print_json,
     require_files,
     say,
     split_names,
+    usage_errors,
 )
 from .options import options_of, reads_images
 
@@ -121,7 +121,7 @@ def validate(
     )  # fmt: skip
     if quick:
         wanted = quickened(wanted, [name for name in QUICK if _is_given(context, name)])
-    with ConsoleProgress() as console:
+    with ConsoleProgress() as console, usage_errors(ExistingResultsError):
         try:
             if simulate:
                 from ..validation.simulated import simulated_request
@@ -133,8 +133,6 @@ def validate(
             result = _engine(learning_curve)(
                 wanted, out, overwrite=overwrite, progress=console.progress, on_line=console.line
             )
-        except ExistingResultsError as error:
-            fail(str(error), 2)
         except KeyboardInterrupt:
             console.line("Finished runs are saved: the same command continues.")
             raise

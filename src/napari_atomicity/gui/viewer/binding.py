@@ -77,13 +77,13 @@ class ViewSettings:
         canvas, state = self._canvas, self._canvas.state
         if canvas.viewer is None or state.current is None:
             return None
-        camera = compat.camera(canvas.viewer)
-        place = {"centre": [float(c) for c in camera.center], "zoom": float(camera.zoom)}
+        place = canvas.view.by_hand
+        moved = {} if place is None else {"centre": list(place[:-1]), "zoom": place[-1]}
         source = canvas.source_layer(state.current)
         return {
             "image": state.current,
             "selection": list(map(list, _first_keys(state.selection))),
-            **({} if canvas.view.is_fitted else place),
+            **moved,
             "frame": None if source is None else picking.shown_frame(canvas.viewer, source),
             "hidden": sorted(self._clusters.hidden),
             "outlines": self._overlays.outlines_visible,
@@ -102,7 +102,7 @@ class ViewSettings:
         if image not in state.images:
             image, view = state.images[0], {}
         if "centre" in view:
-            self._current_image.set_view(image, (tuple(view["centre"]), view["zoom"]))
+            self._current_image.set_view(image, (*view["centre"], view["zoom"]))
         if view.get("frame") is not None:
             self._current_image.set_frame(image, int(view["frame"]))
         if "visible" in view:

@@ -51,7 +51,7 @@ class Canvas:
         self.layers: dict[str, ImageLayers] = {}
         weakref.finalize(viewer, self.layers.clear)
         self._message = ""
-        self.view = picking.FittedView(viewer, self.image_layers)
+        self.view = picking.FittedView(viewer)
         self._sizes_in_files: weakref.WeakKeyDictionary[Image, float | None] = (
             weakref.WeakKeyDictionary()
         )

@@ -29,8 +29,6 @@ from .layers.micrographs import display_limits, is_micrograph, layer_data
 from .overlays import Overlays
 
 Limits = tuple[float, float]
-CameraView = tuple[tuple[float, ...], float]
-"""Centre and zoom of the camera."""
 
 
 def read_for_display(micrograph: Micrograph) -> Limits:
@@ -68,7 +66,8 @@ class CurrentImage:
         self._overlays = overlays
         self._displayed: str | None = None
         self._limits: dict[str, Limits] = {}
-        self._views: dict[str, CameraView | None] = {}  # None: fitted, whatever size the canvas has
+        # None: fitted, whatever size the canvas has
+        self._views: dict[str, picking.CameraPlace | None] = {}
         self._frames: dict[str, int | None] = {}
         self._focus: tuple[str, pd.Series] | None = None
         self._visible: dict[str, bool] = {}
@@ -172,7 +171,7 @@ class CurrentImage:
         picking.bring_into_view(self._canvas.viewer, source, row)
         return True
 
-    def set_view(self, image: str, view: CameraView) -> None:
+    def set_view(self, image: str, view: picking.CameraPlace) -> None:
         """Choose centre and zoom for the next time that an image is displayed."""
         self._views[image] = view
 
@@ -279,7 +278,7 @@ class CurrentImage:
         source = None if before is None else canvas.source_layer(before)
         same_extent = False
         if before is not None and source is not None:
-            self._views[before] = None if canvas.view.is_fitted else _camera_view(viewer)
+            self._views[before] = canvas.view.by_hand
             self._frames[before] = picking.shown_frame(viewer, source)
         if source is not None and source.ndim == data.ndim and before is not None:
             same_extent = source.data.shape == data.shape and np.allclose(
@@ -323,7 +322,7 @@ class CurrentImage:
         view = self._views.get(image)
         if view is not None:
             camera = compat.camera(viewer)
-            camera.center, camera.zoom = view
+            camera.center, camera.zoom = view[:-1], view[-1]
         source = self._canvas.source_layer(image)
         if source is None:
             return
@@ -383,8 +382,3 @@ class CurrentImage:
                 on_error=lambda _: None,
                 key="read ahead",
             )
-
-
-def _camera_view(viewer: Any) -> CameraView:
-    camera = compat.camera(viewer)
-    return tuple(camera.center), float(camera.zoom)

@@ -54,7 +54,12 @@ class Quantity:
     is_share: bool = False
     # number of clusters or atoms that are one trial: atoms of a pair come together
     per_trial: int = 1
-    most: float = np.inf  # largest possible value; the smallest is 0
+    most: float = np.inf  # largest possible value of what is no share; the smallest is 0
+
+    @property
+    def limit(self) -> float:
+        """The largest possible value."""
+        return 1.0 if self.is_share else self.most
 
     @property
     def is_of_clusters(self) -> bool:
@@ -190,7 +195,7 @@ def _share_values(
     c: int, label: str, names: Sequence[str], images: Sequence[_ImageClusters]
 ) -> ImageValues:
     return ImageValues(
-        Quantity(SHARE, label, is_share=True, most=1.0),
+        Quantity(SHARE, label, is_share=True),
         tuple(names),
         np.array([image.share[c] for image in images]),
         np.array([image.n for image in images], float),
@@ -265,7 +270,7 @@ def atom_values(rows: pd.DataFrame) -> list[ImageValues]:
     shares = {kind: rows[f"share_{kind}"].to_numpy(float) for kind in KINDS}
     for name, kinds in (("share_dimer", ("dimer",)), ("share_larger", LARGER)):
         value = np.sum([shares[kind] for kind in kinds], axis=0)
-        quantity = Quantity(name, is_share=True, per_trial=KINDS[kinds[0]], most=1.0)
+        quantity = Quantity(name, is_share=True, per_trial=KINDS[kinds[0]])
         found.append(_plain(quantity, rows, value, n, np.full(len(rows), np.nan)))
     return found
 

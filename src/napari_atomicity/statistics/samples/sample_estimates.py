@@ -92,7 +92,7 @@ class SampleEstimate:
         below, above = np.hypot(self.value - low, errors), np.hypot(high - self.value, errors)
         mixture = _Mixture(self.value, below, above, quantile, self.freedom, self.shared)
         low, high = mixture.interval(level)
-        return max(low, 0.0), min(high, self.quantity.most)
+        return max(low, 0.0), min(high, self.quantity.limit)
 
 
 @dataclass(frozen=True)
@@ -234,8 +234,8 @@ def difference(one: SampleEstimate, other: SampleEstimate, level: float = 0.95) 
     above = np.sqrt((high - one.value) ** 2 + (other.value - other_low) ** 2 + errors)
     mixture = _Mixture(value, below, above, quantile, freedom, one.shared - other.shared)
     low, high = mixture.interval(level)
-    most = one.quantity.most
-    return Difference(value, max(low, -most), min(high, most), mixture.p_value())
+    limit = one.quantity.limit
+    return Difference(value, max(low, -limit), min(high, limit), mixture.p_value())
 
 
 def _quantile(level: float, freedom: float) -> float:

@@ -13,6 +13,7 @@ from qtpy.QtCore import QTimer
 
 from ...controls.refresher import single_shot
 from . import calibration, compat
+from .micrographs import is_micrograph
 
 # ---- A margin for the text in the corner of the canvas, above an image that is fitted to it
 
@@ -102,6 +103,8 @@ def fit_view(viewer: Any, source: Image) -> None:
     leave_text_margin(viewer, source)
 
 
+CameraPlace = tuple[float, ...]
+"""Centre of the camera, then its zoom."""
 _DRAWN_MS = 100
 """Time after a change of the size of the canvas in which napari has drawn it."""
 
@@ -112,11 +115,10 @@ class FittedView:
     What a person has moved or zoomed since the last fit stays.
     """
 
-    def __init__(self, viewer: Any, images: Callable[[], list[Image]]) -> None:
+    def __init__(self, viewer: Any) -> None:
         self._viewer = weakref.ref(viewer)
-        self._images = weakref.WeakMethod(images)  # the Image layers of micrographs
         # The camera as the last fit left it, and the image that was fitted; None: all layers.
-        self._place: tuple[float, ...] = ()
+        self._place: CameraPlace = ()
         self._layer: weakref.ref[Image] | None = None
         self._after_size = single_shot(self._on_drawn, _DRAWN_MS)
         viewer.events.reset_view.connect(self._on_reset_view)
@@ -128,10 +130,10 @@ class FittedView:
         self._remember(weakref.ref(layer))
 
     @property
-    def is_fitted(self) -> bool:
-        """Whether the view is as it was fitted: no person has moved or zoomed it since."""
-        viewer = self._viewer()
-        return bool(self._place) and np.allclose(self._place, _camera_place(viewer))
+    def by_hand(self) -> CameraPlace | None:
+        """The camera as a person has moved or zoomed it; None if it is as the last fit left it."""
+        place = _camera_place(self._viewer())
+        return None if self._place and np.allclose(self._place, place) else place
 
     def _on_reset_view(self, event: Any = None) -> None:
         # Others that listen to the event move the camera too.
@@ -146,7 +148,7 @@ class FittedView:
         return viewer if viewer is not None and compat.has_window(viewer) else None
 
     def _on_size(self, event: Any = None) -> None:
-        if self._open_viewer() is not None and self.is_fitted:
+        if self._open_viewer() is not None and self.by_hand is None:
             self._fit_again()
             self._after_size.start()
 
@@ -157,8 +159,8 @@ class FittedView:
             self._fit_again()
 
     def _fit_again(self) -> None:
-        viewer, image_layers = self._viewer(), self._images()
-        images = [layer for layer in image_layers() if layer.visible] if image_layers else []
+        viewer = self._viewer()
+        images = [layer for layer in viewer.layers if is_micrograph(layer) and layer.visible]
         fitted = None if self._layer is None else self._layer()
         if fitted in images:
             self.fit(fitted)
@@ -169,9 +171,9 @@ class FittedView:
             self._place = _camera_place(viewer)
 
 
-def _camera_place(viewer: Any) -> tuple[float, ...]:
+def _camera_place(viewer: Any) -> CameraPlace:
     camera = compat.camera(viewer)
-    return (*camera.center, camera.zoom)
+    return tuple(map(float, (*camera.center, camera.zoom)))
 
 
 class ClickSelects:
