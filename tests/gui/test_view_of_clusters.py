@@ -445,6 +445,16 @@ def test_a_cluster_called_unknown_has_no_confidence_anywhere(confidence):
     assert "unknown" in format_cluster(known) and "%" not in format_cluster(known)
 
 
+@pytest.mark.parametrize("label", ["unknown", "aggregate"])
+def test_a_prediction_keeps_its_confidence_where_a_person_says_that_it_is_no_class(label):
+    table = made_up(30).table
+    table.loc[1, ["label", "label_corrected"]] = label
+    table.loc[1, ["label_predicted", "confidence"]] = "Pt30", 0.77
+    assert shown_values(table, "confidence")[1] == 0.77
+    assert matching_rows(table, "confidence < 0.8")[1]
+    assert not matching_rows(table, "confidence = none")[1]
+
+
 def test_the_confidence_beside_a_manual_label_is_named_as_the_models():
     table = made_up(30).table
     table["label_predicted"] = table["label"] = "Pt30"

@@ -155,7 +155,7 @@ class Table(RowsDock):
             + ", ".join(f"<b>{example.replace('<', '&lt;')}</b>" for example in EXAMPLES)
             + ". Operators: &lt;, &lt;=, &gt;, &gt;=, =, != and ~ (contains), <b>and</b>, "
             "<b>or</b>, <b>not</b> and parentheses; a missing value equals <b>none</b>, "
-            "such as the confidence of clusters that are of no class. Other words are searched in "
+            "such as the confidence where the prediction is no class. Other words are searched in "
             "image and label. Default: empty, all rows."
         )
         self.columns_button = QPushButton("Columns")

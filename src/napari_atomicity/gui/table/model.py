@@ -50,12 +50,11 @@ def sorted_rows(
 
 
 def shown_values(table: pd.DataFrame, column: str) -> pd.Series:
-    """Return a column as it is shown: labels that are no class have no confidence."""
+    """Return a column as it is shown: predictions that are no class have no confidence."""
     values = table[column]
-    if column == "confidence":
-        for label in ("label_predicted", "label"):
-            values = pd.Series(tables.class_confidence(table[label], values), table.index)
-    return values
+    if column != "confidence":
+        return values
+    return pd.Series(tables.class_confidence(table["label_predicted"], values), table.index)
 
 
 def matching_rows(table: pd.DataFrame, line: str) -> np.ndarray:
