@@ -444,8 +444,12 @@ def test_what_is_taken_out_says_whose_label_it_is_and_what_does_not_count(dock, 
 
 
 def test_a_cluster_called_unknown_has_no_confidence_in_cells_and_copy(dock, state, qtbot):
-    key = keys_shown(dock)[3]
-    state.clusters.relabel([key], UNKNOWN)  # its prediction was a class, with a confidence
+    key, by_hand = keys_shown(dock)[3:5]
+    analysis = state.analysis(key[0])
+    table = analysis.table.copy()
+    table.loc[table["cluster_id"] == key[1], ["label", "label_predicted"]] = UNKNOWN
+    state.clusters.set_analysis(replace(analysis, table=table))
+    state.clusters.relabel([by_hand], UNKNOWN)  # the prediction is a class, with a confidence
     dock.update_now()
     click_header(dock, "confidence")
     row = keys_shown(dock).index(key)

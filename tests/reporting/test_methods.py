@@ -295,7 +295,7 @@ def test_people_are_counted_and_not_named(table):
         columns=["annotator", "image", "cluster_id", "label", "what"],
     )
     text, _ = told(record(None), table, corrections=log, corrected=on_corrected(table, CLASSES))
-    assert "3 clusters have a label given by 2 people (8 entries in the log)" in text
+    assert "3 clusters have a label given by a person (8 entries by 2 people in the log)" in text
     assert "The model had no label for 1 of them. 1 cluster was removed manually." in text
     assert "Ann" not in text and "Bob" not in text
     text, _ = told(record(None), table)

@@ -282,7 +282,7 @@ def test_what_people_say_stands_beside_what_the_machine_says(tmp_path):
     rows = re.findall('<tr><th scope="row"><svg.*?</svg> (Pt[0-9]+)</th>(<td.*?)</tr>', html)
     cells = {name: re.findall("<b>([0-9]+)</b><small>([0-9]+) %", row) for name, row in rows}
     assert cells == {"Pt19": [("10", "100"), ("0", "0")], "Pt30": [("4", "100"), ("0", "0")]}
-    assert "14 clusters have a label given by 2 people (6 entries in the log)" in text
+    assert "14 clusters have a label given by a person (6 entries by 2 people in the log)" in text
     assert "1 cluster was removed manually." in text
     _, text = written(tmp_path, [analysis])
     assert "Labels by people" not in text and "given by" not in text

@@ -409,7 +409,7 @@ def test_a_project_is_exported_with_its_log_and_what_failed(tmp_path):
     assert "<h1>the day &lt;1&gt;</h1>" in html
     text = " ".join(re.sub("<[^>]+>", " ", html).split())
     assert "b.tif the pixel size is not known." in text and "c.tif not analysed yet" in text
-    assert "1 cluster has a label given by 1 person (1 entry in the log)" in text
+    assert "1 cluster has a label given by a person (1 entry by 1 person in the log)" in text
     assert read_table(tmp_path / "out" / "corrections.csv")["label"].tolist() == ["Pt70"]
     assert read_clusters(tmp_path / "out" / "clusters.csv").loc[2, "label_corrected"] == "Pt70"
 

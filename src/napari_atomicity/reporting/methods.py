@@ -451,11 +451,11 @@ def _people(
     ]
     if not n and not changed:
         return ""
-    people = len(annotators(log))
-    who = f"{pluralise(people, 'person', 'people')}" if people else "a person"
-    text = f"{pluralise(n, 'cluster')} {'has' if n == 1 else 'have'} a label given by {who}"
+    text = f"{pluralise(n, 'cluster')} {'has' if n == 1 else 'have'} a label given by a person"
     if len(log):
-        text += f" ({pluralise(len(log), 'entry', 'entries')} in the log)"
+        # One of them may have given all labels that count now.
+        people = pluralise(len(annotators(log)), "person", "people")
+        text += f" ({pluralise(len(log), 'entry', 'entries')} by {people} in the log)"
     text += ", which replaces the label of the model."
     if corrected is not None and corrected.by_hand:
         text += f" The model had no label for {corrected.by_hand} of them."

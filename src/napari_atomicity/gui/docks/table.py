@@ -42,7 +42,7 @@ from ..panels.table_files import (
     write_outlines_of,
     write_shown,
 )
-from ..table.model import USUAL, ClusterModel, describe_column, matching_rows, shown_values
+from ..table.model import LABELS, USUAL, ClusterModel, describe_column, matching_rows, shown_values
 from ..table.view import ClusterView
 from ..tasks import start
 from ..viewer.binding import Binding, binding_of, unwrapped
@@ -316,7 +316,8 @@ class Table(RowsDock):
                 cells = [self.model.index(r, i) for r in range(min(20, self.model.rowCount()))]
                 texts = [str(self.model.data(c)) for c in cells]
                 texts += [f"{AGGREGATE}*"] if name == "label" else []  # the longest that may come
-                widths = [metrics.horizontalAdvance(text) for text in texts]
+                icon = metrics.height() if name in LABELS else 0
+                widths = [icon + metrics.horizontalAdvance(text) for text in texts]
                 wide = max([metrics.horizontalAdvance(name) + metrics.height(), *widths])
                 header.resizeSection(i, min(wide, 30 * metrics.averageCharWidth()) + 24)
         self._show_sorting()

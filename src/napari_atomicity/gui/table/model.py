@@ -26,7 +26,7 @@ USUAL = (
 )
 """Columns that are shown by default."""
 
-_LABELS = ("label", "label_predicted", "label_corrected")
+LABELS = ("label", "label_predicted", "label_corrected")
 _RIGHT = int(Qt.AlignmentFlag.AlignRight.value | Qt.AlignmentFlag.AlignVCenter.value)
 
 
@@ -45,7 +45,7 @@ def sorted_rows(
     The sort is stable and missing values are last. Labels are in the order of the classes, other
     text in natural alphabetical order.
     """
-    values = _ranks(shown_values(table, column), classes if column in _LABELS else None)
+    values = _ranks(shown_values(table, column), classes if column in LABELS else None)
     return np.argsort(-values if descending else values, kind="stable")
 
 
@@ -208,7 +208,7 @@ class ClusterModel(QAbstractTableModel):
             return format_cell(self._arrays[column][at], name) + "*" * bool(star)
         if role == Qt.ItemDataRole.TextAlignmentRole:
             return None if self._arrays[column].dtype == object else _RIGHT
-        if role == Qt.ItemDataRole.DecorationRole and name in _LABELS:
+        if role == Qt.ItemDataRole.DecorationRole and name in LABELS:
             label = str(self._arrays[column][self.order[row]])
             if label:
                 symbol = palette.symbol_of(label, self.classes)
