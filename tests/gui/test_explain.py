@@ -11,7 +11,7 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog, QLabel
-from synthetic import CLASSES, made_up
+from synthetic import CLASSES, with_class_maps
 from waiting import draw_now
 
 from napari_atomicity.core.errors import ModelError
@@ -45,7 +45,7 @@ from napari_atomicity.reporting.patch_pictures import compose, enlarge
 @pytest.fixture
 def state(viewer):
     state = state_of(viewer)
-    state.clusters.set_analysis(made_up(40))
+    state.clusters.set_analysis(with_class_maps(40))
     return state
 
 
@@ -176,14 +176,14 @@ def test_novelty_is_said():
 
 
 def test_facts_of_a_cluster_that_was_only_detected():
-    table = made_up(5).table.assign(
+    table = with_class_maps(5).table.assign(
         confidence=np.nan, prediction_set="", ood_score=np.nan, touches_border=True
     )
     assert [name for name, *_ in facts(table.iloc[0])] == ["Diameter", "Note"]
 
 
 def test_facts_give_the_reason_of_each_label():
-    table = made_up(5).table.assign(prediction_set="Pt19", ood_score=0.3)
+    table = with_class_maps(5).table.assign(prediction_set="Pt19", ood_score=0.3)
     classified = table.iloc[0]
     unlike = classified.copy()
     unlike["label_predicted"], unlike["ood_score"] = "unknown", 1.4
@@ -211,13 +211,13 @@ def test_facts_give_the_reason_of_each_label():
 
 
 def test_what_is_just_beyond_the_limit_may_be_of_a_class():
-    row = made_up(5).table.iloc[0].copy()
+    row = with_class_maps(5).table.iloc[0].copy()
     row["label_predicted"], row["ood_score"] = "unknown", 1.005
     assert "perhaps one of the classes" in format_reason(row)
 
 
 def test_facts_tell_the_count_and_who_says_otherwise():
-    told = made_up(5).table.assign(
+    told = with_class_maps(5).table.assign(
         n_atoms=44.1, n_atoms_low=38.7, n_atoms_high=50.2,
         label_diameter="Pt30", label_mixture="", label_network="Pt41",
     )  # fmt: skip
@@ -402,7 +402,7 @@ def test_the_maps_of_a_chosen_class(dock, state, viewer, settle, monkeypatch):
 def test_the_maps_of_a_chosen_class_are_averaged_as_the_others_are(monkeypatch):
     monkeypatch.setattr(docks, "classifier_of", lambda analysis: Model())
     for averaged, value in ((False, 4), (True, -4)):
-        analysis = replace(made_up(5), parameters={"symmetries": averaged})
+        analysis = replace(with_class_maps(5), parameters={"symmetries": averaged})
         assert (docks.class_maps_of(analysis, 1, "Pt55")["raw"] == value).all()
 
 
@@ -464,7 +464,7 @@ def test_class_averages_follow_the_image(averages, state, dock, averaged):
     for label in CLASSES:
         assert averages.averages.get(label, "raw").balance.value > 0.3
         assert averages.averages.get(label, "LCN").balance.value < -0.3
-    state.clusters.set_analysis(made_up(10, name="other"))
+    state.clusters.set_analysis(with_class_maps(10, name="other"))
     state.current = "other"
     averaged(dock)
     assert averages.averages.get("Pt19", "raw").clusters == 2
@@ -631,7 +631,9 @@ def test_class_averages_are_saved(averages, dock, averaged, tmp_path, monkeypatc
 def test_one_name_for_one_thing_in_table_and_explain(viewer, model):
     from napari_atomicity.core.tables.cluster_table import column_of
 
-    row = made_up(6, "field").table.assign(prediction_set="Pt19|Pt30", ood_score=1.3).iloc[0]
+    row = (
+        with_class_maps(6, "field").table.assign(prediction_set="Pt19|Pt30", ood_score=1.3).iloc[0]
+    )
     names = {name: (value, tooltip) for name, value, tooltip in facts(row)}
     for column, name in (("prediction_set", "Prediction set"), ("ood_score", "OOD score")):
         assert name.lower().replace(" ", "_") == column_of(column).name

@@ -13,7 +13,7 @@ from qtpy.QtCore import QPoint, QRect, Qt
 from qtpy.QtGui import QAction, QColor, QCursor, QKeySequence, QRegion
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
-from synthetic import CLASSES, made_up
+from synthetic import CLASSES, with_class_maps
 
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.core.palette import colours, stretch
@@ -53,8 +53,8 @@ CTRL = Qt.KeyboardModifier.ControlModifier
 @pytest.fixture
 def state(viewer):
     state = state_of(viewer)
-    state.clusters.set_analysis(made_up(30, "one"))
-    state.clusters.set_analysis(made_up(25, "two", seed=1))
+    state.clusters.set_analysis(with_class_maps(30, "one"))
+    state.clusters.set_analysis(with_class_maps(25, "two", seed=1))
     return state
 
 
@@ -102,7 +102,7 @@ def of_label(state, label: str) -> set:
 
 # ---- order, without Qt
 def a_table(**columns):
-    return conform(made_up(10).table.assign(**columns), CLASSES)
+    return conform(with_class_maps(10).table.assign(**columns), CLASSES)
 
 
 def in_order(table, wish: GalleryOrder, selected=None) -> list[int]:
@@ -144,13 +144,13 @@ def test_groups_by_label_go_in_the_order_of_the_classes():
     ],
 )  # fmt: skip
 def test_groups_by_other_things(group, column, values, names):
-    table = made_up(5).table.assign(**{column: values})
+    table = with_class_maps(5).table.assign(**{column: values})
     codes, found = GROUPINGS[group](table, CLASSES)
     assert [found[code] for code in codes] == names
 
 
 def test_a_table_without_added_columns_and_an_empty_one_can_be_shown_in_every_way():
-    for table in (made_up(5).table, conform(made_up(5).table.iloc[:0], CLASSES)):
+    for table in (with_class_maps(5).table, conform(with_class_maps(5).table.iloc[:0], CLASSES)):
         for group in GROUPINGS:
             for sort in SORTINGS:
                 for state in STATES:
@@ -205,7 +205,7 @@ def test_groups_stay_by_name():
 
 
 def test_rows_know_what_the_machine_says_anew():
-    rows, table = SelectableRows(), made_up(6).table
+    rows, table = SelectableRows(), with_class_maps(6).table
     assert rows.take(table, []).tolist() == [-1] * 6
     assert rows.take(table.assign(label="Pt70", label_corrected="Pt70"), []).tolist() == [*range(6)]
     again = table.iloc[[1, 2, 5]].reset_index(drop=True)
@@ -265,7 +265,7 @@ def test_up_and_down_through_sections():
 
 # ---- pictures
 def test_many_are_composed_as_one_is():
-    analysis = made_up(6)
+    analysis = with_class_maps(6)
     patches, maps = analysis.patches["raw"], analysis.class_maps["raw"]
     many = compose(patches)
     for one, patch in zip(many, patches, strict=True):
@@ -279,7 +279,7 @@ def test_many_are_composed_as_one_is():
 
 
 def test_on_the_same_scale_more_atoms_are_brighter():
-    patches = made_up(10).patches["raw"]  # Pt19 … Pt70, and again
+    patches = with_class_maps(10).patches["raw"]  # Pt19 … Pt70, and again
     limits = common_limits([patches[:5], patches[5:]])
     middle = compose(patches, limits=limits)[:, 24:32, 24:32].mean(axis=(1, 2))
     assert (np.diff(middle[:5]) > 15).all() and middle[4] > 200
@@ -299,7 +299,7 @@ def test_the_dock_finds_the_common_scale_of_all_images(dock, state):
 
     before = brightness(image, 0)
     # One image that is much brighter: against it the others are dark.
-    bright = made_up(40, "bright", seed=5)
+    bright = with_class_maps(40, "bright", seed=5)
     state.clusters.set_analysis(
         replace(bright, patches={k: 4 * v for k, v in bright.patches.items()})
     )
@@ -308,7 +308,7 @@ def test_the_dock_finds_the_common_scale_of_all_images(dock, state):
 
 
 def test_patches_with_holes_and_flat_ones_have_pictures():
-    patches = made_up(3).patches["raw"].copy()
+    patches = with_class_maps(3).patches["raw"].copy()
     whole = compose(patches[1:2])[0]
     patches[0, :10] = np.nan
     patches[2] = 5.0
@@ -677,7 +677,7 @@ def test_a_new_image_comes_in_without_moving_what_is_looked_at(dock, state, qtbo
     keys = keys_shown(dock)
     click(dock, keys[30])
     y = dock.view.visualRect(dock.model.index(30)).top()
-    state.clusters.set_analysis(made_up(20, "three", seed=2))
+    state.clusters.set_analysis(with_class_maps(20, "three", seed=2))
     qtbot.waitUntil(lambda: len(keys_shown(dock)) == 75)
     now = keys_shown(dock)
     assert [k for k in now if k[0] != "three"] == keys
@@ -773,11 +773,11 @@ def test_tiles_come_bit_by_bit_when_time_is_short(dock, monkeypatch):
 
 
 def test_clusters_without_patch_have_a_tile_too(dock, state, qtbot):
-    analysis = made_up(8, "holes", seed=3)
+    analysis = with_class_maps(8, "holes", seed=3)
     raw = analysis.patches["raw"]
     raw[2] = np.nan
     state.clusters.set_analysis(replace(analysis, patches={"raw": raw}, class_maps={}))
-    bare = made_up(4, "bare", seed=4)
+    bare = with_class_maps(4, "bare", seed=4)
     state.clusters.set_analysis(
         replace(bare, patches={}, class_maps={}, embedding=np.empty((0, 0)))
     )
@@ -842,7 +842,7 @@ def test_without_clusters_it_says_what_to_do(viewer, qtbot):
     dock.show()
     assert dock.message.isVisible() and dock.message.text() == EMPTY
     state = state_of(viewer)
-    state.clusters.set_analysis(made_up(12))
+    state.clusters.set_analysis(with_class_maps(12))
     qtbot.waitUntil(lambda: len(keys_shown(dock)) == 12)
     assert dock.view.isVisible() and not dock.message.isVisible()
     state.remove_image("field")
@@ -870,7 +870,7 @@ def test_many_changes_in_a_row_are_one_look(dock, state, monkeypatch, qtbot):
     refresh = dock.model.refresh
     monkeypatch.setattr(dock.model, "refresh", lambda: done.append(1) or refresh())
     for i in range(10):
-        state.clusters.set_analysis(made_up(5, f"more {i}", seed=i))
+        state.clusters.set_analysis(with_class_maps(5, f"more {i}", seed=i))
     qtbot.waitUntil(lambda: len(keys_shown(dock)) == 105)
     assert len(done) == 1
 

@@ -12,7 +12,7 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog, QLabel
-from synthetic import CLASSES, made_up
+from synthetic import CLASSES, made_up, with_class_maps
 from waiting import updated
 
 from napari_atomicity.core.progress import format_duration
@@ -96,6 +96,7 @@ def corrected(state, key):
 
 # ---- keys
 def test_keys_answer_whichever_layer_is_active(shown, state, dock, press, settle):
+    state.clusters.set_analysis(with_class_maps(12, "two", seed=1, size_px=96))
     settle(shown)
     review = start(dock)
     n = len(state.table())

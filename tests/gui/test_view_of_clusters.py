@@ -9,7 +9,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from napari.settings import get_settings
 from qtpy.QtWidgets import QPushButton
-from synthetic import CLASSES, PIXEL_SIZE_NM, made_up
+from synthetic import CLASSES, PIXEL_SIZE_NM, with_class_maps
 
 from napari_atomicity.core.palette import colours
 from napari_atomicity.gui.docks.explain.dock import Explain
@@ -37,7 +37,7 @@ FIELD = "field"
 @pytest.fixture
 def shown(viewer, settle):
     """A window with an analysed image."""
-    binding, analysis = binding_of(viewer), made_up(30)
+    binding, analysis = binding_of(viewer), with_class_maps(30)
     layer = viewer.add_image(
         analysis.micrograph.data, name=FIELD, scale=(PIXEL_SIZE_NM,) * 2, units=("nm", "nm")
     )
@@ -233,7 +233,7 @@ def test_show_in_image_keeps_the_surroundings_in_view(shown, binding, factor):
 
 # ---- class maps
 def test_class_maps_have_one_scale_so_that_empty_support_stays_dark(shown, binding):
-    found = made_up(30)
+    found = with_class_maps(30)
     maps = {c: m.copy() for c, m in found.class_maps.items()}
     for values in maps.values():
         values[0] *= 0.02
@@ -430,7 +430,7 @@ def test_the_status_line_has_words_and_units(binding, points):
 
 @pytest.mark.parametrize("confidence", [0.0, 0.77])
 def test_a_cluster_called_unknown_has_no_confidence_anywhere(confidence):
-    table = made_up(30).table
+    table = with_class_maps(30).table
     table.loc[1, ["label", "label_predicted", "confidence"]] = ["unknown", "unknown", confidence]
     row = table.iloc[1]
     assert "Confidence" not in [name for name, *_ in facts(row)]
@@ -447,7 +447,7 @@ def test_a_cluster_called_unknown_has_no_confidence_anywhere(confidence):
 
 @pytest.mark.parametrize("label", ["unknown", "aggregate"])
 def test_a_prediction_keeps_its_confidence_where_a_person_says_that_it_is_no_class(label):
-    table = made_up(30).table
+    table = with_class_maps(30).table
     table.loc[1, ["label", "label_corrected"]] = label
     table.loc[1, ["label_predicted", "confidence"]] = "Pt30", 0.77
     assert shown_values(table, "confidence")[1] == 0.77
@@ -456,7 +456,7 @@ def test_a_prediction_keeps_its_confidence_where_a_person_says_that_it_is_no_cla
 
 
 def test_the_confidence_beside_a_manual_label_is_named_as_the_models():
-    table = made_up(30).table
+    table = with_class_maps(30).table
     table["label_predicted"] = table["label"] = "Pt30"
     table["confidence"] = 0.8
     assert "Pt30, confidence 80 %" in format_cluster(point_features(table).iloc[1])

@@ -79,6 +79,25 @@ def test_values_and_rows_are_those_of_the_file(state, stored):
         assert np.array_equal(array + 1, whole + 1)
 
 
+@pytest.mark.parametrize("lazy", [False, True])
+def test_an_image_without_class_maps_is_read_as_it_was_written(tmp_path, lazy):
+    write_image(tmp_path / NAME, 0)
+    before = replace(analysed(tmp_path / NAME), class_maps={})
+    with Project(tmp_path / "p.atomicity") as project:
+        project.add_paths([tmp_path])
+        state = WindowState()
+        state.open_project(project, project.load_all())
+        state.clusters.set_analysis(before)
+        project.flush()
+        found = project.load(NAME, lazy=lazy)
+        assert found.damage == "" and found.analysis.class_maps == {}
+        for channel, patches in before.patches.items():
+            read = found.analysis.patches[channel]
+            np.testing.assert_allclose(np.asarray(read), patches, rtol=2e-3, atol=2e-3)
+            assert np.array_equal(read[1], np.asarray(read)[1])
+        state.close_project()
+
+
 def test_an_image_whose_file_is_read_again_does_not_read_its_arrays(state, stored):
     found = survey(state.project, [NAME])[NAME].analysis
     assert all(array.kept is None for array in arrays_of(found))

@@ -158,13 +158,13 @@ def read_pictures(db: sqlite3.Connection, image_id: int, sizes: PictureSizes) ->
     ):
         i = row_of.get(cluster_id)
         if i is not None and sizes.fits(channels, patch_px, map_px, len(features)):
-            patches[:, i] = np.frombuffer(patch, np.float16).reshape(-1, *patches.shape[2:])
-            maps[:, i] = np.frombuffer(class_map, np.float16).reshape(-1, *maps.shape[2:])
+            patches[:, i] = np.frombuffer(patch, np.float16).reshape(patches[:, i].shape)
+            maps[:, i] = np.frombuffer(class_map, np.float16).reshape(maps[:, i].shape)
             embedding[i] = np.frombuffer(features, np.float32)
     return Pictures(
         sizes,
         dict(zip(names, patches, strict=True)),
-        dict(zip(names, maps, strict=True)),
+        dict(zip(names, maps, strict=True)) if sizes.map_px else {},
         embedding,
     )
 
@@ -340,9 +340,8 @@ class LazyPictures:
             self._arrays.setdefault(image_id, []).append(weakref.ref(array))
             return array
 
-        patches, maps = (
-            {c: of(kind, c) for c in sizes.channels} for kind in ("patches", "class_maps")
-        )
+        patches = {c: of("patches", c) for c in sizes.channels}
+        maps = {c: of("class_maps", c) for c in sizes.channels if sizes.map_px}
         return patches, of("embedding", ""), maps
 
     def holds(self, image_id: int) -> bool:
