@@ -583,7 +583,7 @@ def test_who_has_corrected_labels_is_not_told_to_correct_them(model):
     words = format_verdict(result)
     assert words.startswith("No change needed: ") and "adapt again" not in words
     assert "labels 86 of 90 unambiguous clusters as expected and misses 4 (4 of 90" in words
-    assert "not clearly fewer than 90 % agree" in words and "count in the ratios" in words
+    assert "not significantly fewer than 90 %" in words and "count in the ratios" in words
 
 
 def test_corrections_of_a_network_that_labels_most_clusters_are_learnt(model):

@@ -157,9 +157,9 @@ def find_reason_to_keep(p: np.ndarray, target: Target) -> str:
         return f"{words}, {no_evidence}, or correct wrong labels and adapt again"
     return (
         f"{words} and misses {(known & ~agrees).sum()} ({(corrected & ~agrees).sum()} of "
-        f"{corrected.sum()} corrected ones); that is good, because not clearly fewer than "
-        f"{100 * GOOD_AGREEMENT:.0f} % agree, {no_evidence}: the corrected labels count in the "
-        "ratios as they are"
+        f"{corrected.sum()} corrected ones). These are not significantly fewer than "
+        f"{100 * GOOD_AGREEMENT:.0f} %, {no_evidence}: the corrected labels count in the ratios as "
+        "they are"
     )
 
 
