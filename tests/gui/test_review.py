@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
 from bench import analysed, write_image
 from mouse import LEFT
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QPoint, Qt, QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog, QLabel
 from synthetic import CLASSES, made_up, with_class_maps
@@ -809,6 +810,22 @@ def test_a_cluster_comes_into_view_while_another_image_is_still_drawn(bench, qtb
     source = binding.canvas.source_layer("a.tif")
     centre = binding.viewer.camera.center[-2:]
     assert np.allclose(centre, source.data_to_world([asked["y_px"], asked["x_px"]]))
+
+
+def test_a_key_that_waits_while_an_image_gets_its_layers_keeps_its_cluster_in_view(bench, settle):
+    """The answer that the key gives shows the next cluster of the same image."""
+    binding, state = bench.binding, bench.state
+    table = state.table("b.tif")
+    for key in (("b.tif", 1), ("a.tif", 1)):  # the view of both images is remembered
+        state.request_focus(key)
+        settle(binding.viewer)
+    following = partial(state.request_focus, ("b.tif", int(table["cluster_id"].iloc[-1])))
+    binding.canvas.image_detached.connect(lambda _: QTimer.singleShot(0, following))
+    state.request_focus(("b.tif", 2))
+    settle(binding.viewer)
+    place = table[["y_px", "x_px"]].iloc[-1]
+    source = binding.canvas.source_layer("b.tif")
+    assert np.allclose(binding.viewer.camera.center[-2:], source.data_to_world(place))
 
 
 def test_the_name_in_the_bar_is_in_the_log(bench):

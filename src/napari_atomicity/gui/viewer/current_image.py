@@ -167,7 +167,8 @@ class CurrentImage:
         if self._focus is None or self._focus[0] != image or source is None:
             return False  # it may be for an image that is displayed later
         _, row = self._focus
-        self._focus = None
+        if not self._drawing:  # else `_draw` follows, which would restore an earlier view
+            self._focus = None
         picking.bring_into_view(self._canvas.viewer, source, row)
         return True
 
