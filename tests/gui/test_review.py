@@ -812,6 +812,20 @@ def test_a_cluster_comes_into_view_while_another_image_is_still_drawn(bench, qtb
     assert np.allclose(centre, source.data_to_world([asked["y_px"], asked["x_px"]]))
 
 
+def test_undo_shows_a_cluster_also_if_its_answer_was_the_label_that_it_had(shown, dock, press):
+    review = start(dock)
+    first = review.key
+    press(KEY.Key_2)
+    press(KEY.Key_B, KEY.Key_2)
+    assert review.key != first
+    press(KEY.Key_Z, modifiers=CTRL)
+    assert review.key == first and review.state.current == first[0]
+    assert review.state.selection == {first}
+    press(KEY.Key_N)
+    press(KEY.Key_Y, modifiers=CTRL)
+    assert review.key == first and review.manual_label == CLASSES[1]
+
+
 def test_a_key_that_waits_while_an_image_gets_its_layers_keeps_its_cluster_in_view(bench, settle):
     """The answer that the key gives shows the next cluster of the same image."""
     binding, state = bench.binding, bench.state

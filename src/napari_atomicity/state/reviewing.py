@@ -15,7 +15,7 @@ from ..core.tables.cluster_table import Key
 from ..statistics.annotators.agreement import NOT_A_CLUSTER, SPLIT_OR_MERGED
 from ..statistics.stratified_accuracy import Accuracy, stratified_share
 from .cluster_rows import ids_by_image, ids_of, ids_of_image
-from .edits import RemoveClusters, ReplaceClusters
+from .edits import Relabel, RemoveClusters, ReplaceClusters
 from .review_queue import Queue
 from .window_state import Step, WindowState
 
@@ -535,6 +535,10 @@ class Reviewing:
         self._n_undone = len(history.undone)
         for step in history.undone[-1:] if self._n_undone > n_undone else history[-1:]:
             self._shown_before = self._shown_at.get(step.time)
+            if self._n_undone != n_undone:  # the label may be the one that a cluster had already
+                for edit in step.edits:
+                    if isinstance(edit, Relabel):
+                        self._changed += self._positions(edit.image, edit.after).tolist()
         for image in images:
             if image in self._of_image:
                 self._changed += self._read(image).tolist()
