@@ -842,6 +842,31 @@ def test_a_key_that_waits_while_an_image_gets_its_layers_keeps_its_cluster_in_vi
     assert np.allclose(binding.viewer.camera.center[-2:], source.data_to_world(place))
 
 
+@pytest.mark.parametrize("following", [None, ("a.tif", 2)])
+def test_pieces_are_not_selected_if_a_person_has_gone_on(bench, settle, following):
+    """The next key is for the next image, or for the cluster that was clicked meanwhile."""
+    binding, state = bench.binding, bench.state
+    state.select([("a.tif", 1)])
+    binding.edits.split_selected()
+    if following is None:
+        binding.current_image.step(1)
+    else:
+        state.select([following])
+    settle(binding.viewer)
+    assert state.history[-1].title == "split 1 cluster"
+    assert state.selection == ({following} if following else set())
+
+
+def test_what_is_on_the_canvas_until_the_next_image_is_read_cannot_be_selected(bench, settle):
+    binding, state = bench.binding, bench.state
+    layer = binding.canvas.layer("a.tif", "clusters")
+    binding.current_image.step(1)
+    layer.selected_data = set(range(len(layer.data)))  # Ctrl+A
+    assert state.current == "b.tif" and not state.selection and not layer.selected_data
+    settle(binding.viewer)
+    assert binding.current_image.displayed == "b.tif" and not state.selection
+
+
 def test_the_name_in_the_bar_is_in_the_log(bench):
     form = workbench_bar(bench.binding.viewer).annotator
     form.name.setText("  Grace ")

@@ -105,6 +105,11 @@ class PointsDisplay:
         # Points that were written but not yet selected must not clear the selection.
         if self._canvas.is_writing or self._canvas.turns.flush(self._is_selection):
             return
+        current = self._state.current
+        if current is not None and current not in self._canvas.layers:
+            # It is still being read: a key must not change what another image shows until then.
+            self._on_selection(self._owner.selection)
+            return
         views = {image: known.points[self._kind] for image, known in self._canvas.layers.items()}
         for view in views.values():
             view.deselect_hidden()

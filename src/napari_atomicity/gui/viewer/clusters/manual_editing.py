@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,6 +14,7 @@ from napari.layers import Points
 from napari.layers.base import ActionType
 from psygnal import Signal
 
+from ....core.tables.cluster_table import Key
 from ....detection import Detection, DetectionSettings
 from ....models.analysis import Analysis
 from ....state.cluster_rows import only, take_rows, unclassified
@@ -51,6 +54,7 @@ class ManualEditing:
         self._records: dict[str, _ImageRecord] = {}
         self._measuring: list[tuple[tasks.Task, ImageLayers]] = []
         self._n_measured = 0
+        self._selected: frozenset[Key] = frozenset()  # by the last measurement
 
     def engine(self, image: str) -> Engine | None:
         """Return the model and device that were chosen for an image."""
@@ -122,13 +126,13 @@ class ManualEditing:
             return
         state.history.ensure_not_blind()  # before the pieces are measured
         settings = analysis.parameters.get("detection", {})
-        group, all_new = object(), list[int]()
+        group, all_new, asked = object(), list[int](), state.selection
 
         def done(ids: list[int], found: Detection) -> None:
-            all_new.extend(
-                state.clusters.replace(image, ids, found.table, found.outlines, verb, group)
-            )
-            state.select((image, i) for i in all_new)
+            with self._selecting(image, all_new, asked):
+                all_new.extend(
+                    state.clusters.replace(image, ids, found.table, found.outlines, verb, group)
+                )
 
         for ids in groups:
             rows = take_rows(analysis, ids)
@@ -150,7 +154,7 @@ class ManualEditing:
     def _measure(self, layers: ImageLayers, places: np.ndarray, ids: list[int] | None) -> None:
         """Measure clusters at new places in a worker, then edit the state."""
         image, state = layers.image, self.state
-        known = state.analysis(image)
+        known, asked = state.analysis(image), state.selection
         settings = known.parameters.get("detection", {}) if known else {}
         self._n_measured += 1
 
@@ -160,14 +164,15 @@ class ManualEditing:
             there = [] if ids is not None else _at_the_same_place(state.table(image), found.table)
             if there:
                 self.refused.emit(image)
-                state.select((image, i) for i in there)
-                show_info(THERE_ALREADY)
+                with self._selecting(image, there, asked):
+                    show_info(THERE_ALREADY)
                 return
             if found.table["diameter_nm"].isna().any():
                 show_info(NOT_MEASURABLE)
             if ids is None:
-                new = state.clusters.add(image, found.table, found.outlines)
-                state.select((image, i) for i in new)
+                new = list[int]()
+                with self._selecting(image, new, asked):
+                    new.extend(state.clusters.add(image, found.table, found.outlines))
             else:
                 state.clusters.move(image, found.table.assign(cluster_id=ids), found.outlines)
 
@@ -187,6 +192,20 @@ class ManualEditing:
         task.finished.connect(lambda: self.refused.emit(image) if task.cancelled else None)
         self._measuring = [(t, of) for t, of in self._measuring if t.running]
         self._measuring.append((task, layers))
+
+    @contextmanager
+    def _selecting(self, image: str, ids: list[int], asked: frozenset[Key]) -> Iterator[None]:
+        """Select clusters after the block, unless a person has selected others since they asked.
+
+        A key that is meant for these, or for another image, must not label new clusters.
+        """
+        state = self.state
+        still = state.selection <= asked or state.selection == self._selected
+        yield
+        if still and state.current == image:
+            known = set(state.table(image)["cluster_id"])
+            state.select((image, i) for i in ids if i in known)
+            self._selected = state.selection
 
     def cancel_last(self) -> bool:
         """Cancel the last measurement that is running, and return whether there was one."""
