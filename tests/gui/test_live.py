@@ -461,6 +461,16 @@ def test_a_project_that_is_opened_meanwhile_gets_nothing(
     stop(dock, qtbot)
 
 
+def test_closing_the_window_says_that_the_folder_is_still_watched(dock, viewer, folder, qtbot):
+    projects = binding_of(viewer).projects
+    assert projects.closing_question() == ""
+    press(dock)
+    asked = projects.closing_question()
+    assert str(folder) in asked and "Stop watching" in asked
+    stop(dock, qtbot)
+    assert projects.closing_question() == ""
+
+
 def test_a_project_that_is_closed_meanwhile_stays_closed(dock, viewer, folder, qtbot, settle):
     binding = binding_of(viewer)
     write(folder / "a.tif")

@@ -137,6 +137,16 @@ def test_images_beside_a_tracked_stack_are_in_no_track(state, analysed):
     assert every.loc[every["image"] == "movie.tif", "track_id"].tolist() == tracks(state)
 
 
+def test_times_that_were_entered_stay_with_a_new_result_that_is_tracked_already(state, analysed):
+    state.clusters.set_tracks(track_clusters(analysed))
+    state.clusters.set_movie_times("movie.tif", 2.0, None)
+    # as Live and atomicity batch analyse a stack
+    state.clusters.set_analysis(track_clusters(analysed, MovieSettings(rate=0.1)))
+    settings = state.analysis("movie.tif").parameters[MOVIE]["settings"]
+    assert (settings["frame_time_s"], settings["rate"]) == (2.0, 0.1)
+    assert evaluate_tracks(state.analysis("movie.tif")).frame_time_s == 2.0
+
+
 def test_a_project_keeps_tracks(tmp_path, analysed):
     project = Project(tmp_path / "p.atomicity")
     state = WindowState()

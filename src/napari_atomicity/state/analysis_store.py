@@ -17,7 +17,7 @@ from ..core.tables.table_cache import Columns, TableCache, columns_of
 from ..detection.given import inside_any
 from ..models.analysis import Analysis
 from ..statistics.scores import atoms_of
-from ..tracking.tracks import MOVIE
+from ..tracking.tracks import MOVIE, tracking_of, with_tracking
 from .cluster_rows import ClusterRows, bare_rows, insert_rows, join_rows, remove_rows, take_rows
 
 
@@ -97,8 +97,9 @@ def inherit(
     """Return a new detection with the ids and corrections of the old one.
 
     Two clusters are the same if they are mutual nearest neighbours within half a diameter.
-    Clusters that a person has added or labelled stay; removed ones do not come back, and neither do
-    those that a person has split or merged. To apply this to its result changes nothing.
+    Clusters that a person has added or labelled stay, and so do the times of a movie that were
+    entered; removed ones do not come back, and neither do those that were split or merged. To
+    apply this to its result changes nothing.
     """
     if removed is not None and len(removed):
         found, after = after, _without_removed(after, before, removed)
@@ -106,6 +107,7 @@ def inherit(
     if before is not None and len(before.outlines) == len(before.table):
         found, after = after, _without_replaced(after, before, added)
         after = _count_outlines(found, after, "on_split_or_merged")
+    after = _with_entered_times(before, after)
     old, new = tables.empty() if before is None else before.table, after.table
     ids = np.zeros(len(new), int)
     corrected = np.full(len(new), "", object)
@@ -134,6 +136,18 @@ def inherit(
             bare = _unpredicted(kept.table).drop(columns="track_id", errors="ignore")
             parts.append(bare_rows(bare, kept.outlines))
     return join_rows(after, parts)
+
+
+def _with_entered_times(before: Analysis | None, after: Analysis) -> Analysis:
+    """Return a tracked stack with the times that were entered for it before, if it has none."""
+    old, new = tracking_of(before), tracking_of(after)
+    if old is None or new is None:
+        return after
+    settings = dict(new.kept["settings"])
+    for name in ("frame_time_s", "rate"):
+        if settings.get(name) is None:
+            settings[name] = old.kept["settings"].get(name)
+    return with_tracking(after, replace(new, kept={**new.kept, "settings": settings}))
 
 
 def _count_outlines(found: Analysis, after: Analysis, why: str) -> Analysis:

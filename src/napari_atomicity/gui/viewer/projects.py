@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -135,11 +135,15 @@ def _in_memory_only(images: list[str]) -> str:
     return f"Your changes of {names} are in memory only."
 
 
-def may_close(state: WindowState, save_project: Callable[[], bool]) -> bool:
+def may_close(
+    state: WindowState,
+    save_project: Callable[[], bool],
+    notes: Sequence[str] = (),  # what else is said
+) -> bool:
     """Return whether a window may be closed; ask if work is stopped or edits are lost."""
     if state.project is not None and not state.save_again():
         return all_is_saved(state, save_project)
-    unsaved = _unsaved(state)
+    unsaved = [*_unsaved(state), *notes]
     if not unsaved and not tasks.work(state):
         return True
     images = images_with_unstored_edits(state)
@@ -158,7 +162,7 @@ def may_close(state: WindowState, save_project: Callable[[], bool]) -> bool:
     return (
         save_project()
         and all_is_saved(state, save_project)
-        and (not images_with_unstored_edits(state) or may_close(state, save_project))
+        and (not images_with_unstored_edits(state) or may_close(state, save_project, notes))
     )
 
 
@@ -220,6 +224,7 @@ class Projects:
         self.notes: tuple[str, ...] = ()
         self._parts: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {}
         self._forget: list[Callable[[], None]] = []
+        self._closing_notes: list[Callable[[], str]] = []
         self._of = state.epoch, state.project
         self._saved_view: dict[str, Any] = {}
         self.models = ProjectModels(state)
@@ -415,11 +420,18 @@ class Projects:
 
     def closing_question(self) -> str:
         """Return what a person is asked before the window closes; "" if nothing."""
-        return closing_question(self.state)
+        return "\n\n".join(filter(None, [closing_question(self.state), *self._notes_on_closing()]))
 
     def may_close(self) -> bool:
         """Return whether the window may be closed; ask if work is stopped or edits are lost."""
-        return may_close(self.state, self.choose_save_path)
+        return may_close(self.state, self.choose_save_path, self._notes_on_closing())
+
+    def add_closing_note(self, note: Callable[[], str]) -> None:
+        """Say what a function returns before the window closes; nothing if it is ""."""
+        self._closing_notes.append(_weak(note))
+
+    def _notes_on_closing(self) -> list[str]:
+        return [text for note in self._closing_notes if (text := note())]
 
     def choose_save_path(self) -> bool:
         """Ask for a file and save all images in a new project; return whether it was saved."""

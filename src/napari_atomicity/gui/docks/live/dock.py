@@ -209,6 +209,7 @@ class Live(Dock):
         self.strip.hide()
         self.images = TakingIn(self.binding, self.show_images.isChecked, self)
         self.images.left_out.connect(self._say_what_is_left_out)
+        self.binding.projects.add_closing_note(self._closing_note)
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self._leave)
@@ -406,6 +407,14 @@ class Live(Dock):
         self.accept_button.hide()
         # Whether the model fits is another question, and stays asked.
         self._show_alarms(self._alarmed, [a for a in self._alarms if a != SESSION_CHANGED])
+
+    def _closing_note(self) -> str:
+        if self.watching is None:
+            return ""
+        return (
+            f"{self.folder.text()} is still watched. The tables and the report of all its images "
+            "are written by Stop watching, also if the folder is watched again another time."
+        )
 
     def _leave(self) -> None:
         """Finish writing before the program ends."""
