@@ -128,6 +128,16 @@ def picture_of_row(dock, row: int, state=QStyle.StateFlag.State_Enabled, width=2
     return image
 
 
+def test_the_image_follows_the_row_that_arrow_keys_select(opened, viewer, settle):
+    click_row(opened, 0)
+    for key, image in ((Qt.Key.Key_Down, "b.tif"), (Qt.Key.Key_End, "c.tif")):
+        QTest.keyClick(opened.list, key)
+        settle(viewer)
+        row = opened.model.image_at(opened.list.currentIndex().row())
+        assert (opened.state.current, row) == (image, image)
+        assert opened.binding.current_image.displayed == image
+
+
 def test_only_the_selected_row_is_lit(opened, viewer, settle):
     flags = QStyle.StateFlag
     enabled = picture_of_row(opened, 1)

@@ -18,7 +18,7 @@ from qtpy.QtCore import (
     QSize,
     Qt,
 )
-from qtpy.QtGui import QColor, QFont, QFontMetrics, QPainter, QPixmap
+from qtpy.QtGui import QColor, QFont, QFontMetrics, QKeyEvent, QPainter, QPixmap
 from qtpy.QtWidgets import QListView, QStyle, QStyledItemDelegate, QStyleOptionViewItem
 
 from ....core.acquisition_session import PIXEL_SIZE_ERROR, AcquisitionSession, Composition
@@ -449,6 +449,14 @@ class ImageList(QListView):
         self.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         # At once: until the docks are refreshed, another image would seem to be the current one.
         follow(self, state.current_changed, self.select_current)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
+        """Open the image that an arrow key, Home or End selects, as a click does."""
+        before = self.currentIndex()
+        super().keyPressEvent(event)
+        alone = not event.modifiers() & Qt.KeyboardModifier.ControlModifier
+        if alone and self.currentIndex() != before:
+            self.activated.emit(self.currentIndex())
 
     def select_current(self) -> None:
         """Select the row of the current image alone, unless it was chosen last."""
