@@ -232,8 +232,7 @@ class Reviewing:
             self._follow(step)
         self._read_all()
         self._reason[self._there] = ""
-        first = self._open_from(-1)
-        self._shown = _Shown(0 if first is None else first)
+        self._shown = _Shown(self._open_from(-1) or 0)
         state.changed.connect(self._on_change)
         state.selection_changed.connect(self._on_selection)
 
@@ -536,9 +535,8 @@ class Reviewing:
         for step in history.undone[-1:] if self._n_undone > n_undone else history[-1:]:
             self._shown_before = self._shown_at.get(step.time)
             if self._n_undone != n_undone:  # the label may be the one that a cluster had already
-                for edit in step.edits:
-                    if isinstance(edit, Relabel):
-                        self._changed += self._positions(edit.image, edit.after).tolist()
+                for edit in (e for e in step.edits if isinstance(e, Relabel)):
+                    self._changed += self._positions(edit.image, edit.after).tolist()
         for image in images:
             if image in self._of_image:
                 self._changed += self._read(image).tolist()

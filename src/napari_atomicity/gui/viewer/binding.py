@@ -77,7 +77,7 @@ class ViewSettings:
         canvas, state = self._canvas, self._canvas.state
         if canvas.viewer is None or state.current is None:
             return None
-        place = canvas.view.by_hand
+        place = canvas.view.moved_place
         moved = {} if place is None else {"centre": list(place[:-1]), "zoom": place[-1]}
         source = canvas.source_layer(state.current)
         return {

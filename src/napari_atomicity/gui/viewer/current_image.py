@@ -279,7 +279,7 @@ class CurrentImage:
         source = None if before is None else canvas.source_layer(before)
         same_extent = False
         if before is not None and source is not None:
-            self._views[before] = canvas.view.by_hand
+            self._views[before] = canvas.view.moved_place
             self._frames[before] = picking.shown_frame(viewer, source)
         if source is not None and source.ndim == data.ndim and before is not None:
             same_extent = source.data.shape == data.shape and np.allclose(

@@ -130,7 +130,7 @@ class FittedView:
         self._remember(weakref.ref(layer))
 
     @property
-    def by_hand(self) -> CameraPlace | None:
+    def moved_place(self) -> CameraPlace | None:
         """The camera as a person has moved or zoomed it; None if it is as the last fit left it."""
         place = _camera_place(self._viewer())
         return None if self._place and np.allclose(self._place, place) else place
@@ -148,7 +148,7 @@ class FittedView:
         return viewer if viewer is not None and compat.has_window(viewer) else None
 
     def _on_size(self, event: Any = None) -> None:
-        if self._open_viewer() is not None and self.by_hand is None:
+        if self._open_viewer() is not None and self.moved_place is None:
             self._fit_again()
             self._after_size.start()
 
