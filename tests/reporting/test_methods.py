@@ -298,6 +298,8 @@ def test_people_are_counted_and_not_named(table):
     assert "3 clusters have a label given by a person (8 entries by 2 people in the log)" in text
     assert "The model had no label for 1 of them. 1 cluster was removed manually." in text
     assert "Ann" not in text and "Bob" not in text
+    text, _ = told(record(None), table, corrections=log[log["annotator"] == "consensus"])
+    assert "given by a person (1 entry in the log)" in text
     text, _ = told(record(None), table)
     assert "3 clusters have a label given by a person, which replaces" in text
 

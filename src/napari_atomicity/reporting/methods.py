@@ -453,9 +453,10 @@ def _people(
         return ""
     text = f"{pluralise(n, 'cluster')} {'has' if n == 1 else 'have'} a label given by a person"
     if len(log):
-        # One of them may have given all labels that count now.
-        people = pluralise(len(annotators(log)), "person", "people")
-        text += f" ({pluralise(len(log), 'entry', 'entries')} by {people} in the log)"
+        # Of several people, one may have given all labels that count now.
+        n_people = len(annotators(log))
+        who = f" by {pluralise(n_people, 'person', 'people')}" if n_people else ""
+        text += f" ({pluralise(len(log), 'entry', 'entries')}{who} in the log)"
     text += ", which replaces the label of the model."
     if corrected is not None and corrected.by_hand:
         text += f" The model had no label for {corrected.by_hand} of them."
