@@ -143,11 +143,9 @@ def _with_entered_times(before: Analysis | None, after: Analysis) -> Analysis:
     old, new = tracking_of(before), tracking_of(after)
     if old is None or new is None:
         return after
-    settings = dict(new.kept["settings"])
-    for name in ("frame_time_s", "rate"):
-        if settings.get(name) is None:
-            settings[name] = old.kept["settings"].get(name)
-    return with_tracking(after, replace(new, kept={**new.kept, "settings": settings}))
+    entered, now = old.kept["settings"], new.kept["settings"]
+    times = {x: entered.get(x) for x in ("frame_time_s", "rate") if now.get(x) is None}
+    return with_tracking(after, new.with_settings(times))
 
 
 def _count_outlines(found: Analysis, after: Analysis, why: str) -> Analysis:

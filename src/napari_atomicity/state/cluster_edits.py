@@ -278,9 +278,7 @@ class ClusterEdits:
         """Set frame time and rate of changes of a tracked stack, as one step."""
         tracking = tracking_of(self._state.store.get(image))
         if tracking is not None:
-            times = {"frame_time_s": frame_time_s, "rate": rate}
-            settings = {**tracking.kept["settings"], **times}
-            after = replace(tracking, kept={**tracking.kept, "settings": settings})
+            after = tracking.with_settings({"frame_time_s": frame_time_s, "rate": rate})
             self._history.do(SetTracks(image, tracking, after, "set the times of a movie"))
 
     def regions(self, image: str) -> tuple[np.ndarray, ...]:

@@ -24,6 +24,10 @@ class Tracking:
     # settings, drift and notices as plain values (`following.make_tracking_parameters`)
     kept: Mapping[str, Any]
 
+    def with_settings(self, changes: Mapping[str, Any]) -> Tracking:
+        """Return the same tracks with some settings changed."""
+        return replace(self, kept={**self.kept, "settings": {**self.kept["settings"], **changes}})
+
 
 def is_tracked(analysis: Analysis | None) -> bool:
     """Return whether the clusters are linked between frames."""
