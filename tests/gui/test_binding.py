@@ -65,6 +65,20 @@ def test_unknown_clusters_are_seen_on_any_background(analysed, viewer, image_lay
         assert len(colours) and (np.abs(colours[:, :3].mean(axis=1) - grey) > 0.35).all()
 
 
+def test_an_unknown_cluster_beside_a_bright_one_is_seen_on_dark_support(
+    analysed, viewer, image_layer, settle
+):
+    first = analysed.state.table("field").iloc[0]
+    low = float(np.median(image_layer.data))
+    high = low + 100 * float(np.ptp(image_layer.data))
+    # As for the pieces of a split: half of the ring passes over the other one.
+    image_layer.data[:, : round(first["x_px"])] = high
+    image_layer.contrast_limits = low, high
+    analysed.state.clusters.relabel([("field", int(first["cluster_id"]))], "unknown")
+    settle(viewer)
+    assert viewer.layers["field clusters"].border_color[0][:3].min() > 0.3
+
+
 def test_layers_lie_in_register_with_the_image(analysed, viewer, image_layer, qtbot):
     # The texts come last: they are written when there is time.
     qtbot.waitUntil(lambda: analysed.canvas.layer("field", "texts") is not None)

@@ -306,7 +306,9 @@ class ImageLayers(LayerGroup):
         place = np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)
         frames = chosen["frame"].to_numpy(int)[:, None]
         below = pixels[place] if pixels.ndim == 2 else pixels[frames, *place]
-        below = np.ma.array(below, mask=outside).mean(axis=1).filled(pixels.min())
+        # By quarters: black on dark support is worse than grey beside a bright neighbour.
+        quarters = np.ma.array(below, mask=outside).reshape(len(rows), 4, -1).mean(axis=2)
+        below = np.ma.sort(quarters, axis=1)[:, 1].filled(pixels.min())
         is_bright = displayed_luminance(source, below) > _MAX_LUMINANCE_UNDER_GREY
         colours[rows[is_bright], :3] = 0.0
 
