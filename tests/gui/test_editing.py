@@ -207,6 +207,34 @@ def test_several_clusters_are_split_in_one_step(shown, settle):
     assert state.table("field").equals(before)
 
 
+def test_a_label_pressed_while_pieces_are_measured_is_refused(shown, settle):
+    """It would go to the cluster that they replace, and be lost with it."""
+    state = binding_of(shown).state
+    one, steps = click_cluster(shown, 40, 40), len(state.history)
+    press(shown, Qt.Key.Key_S)
+    for key in (Qt.Key.Key_2, Qt.Key.Key_S, Qt.Key.Key_Delete):
+        press(shown, key)
+        assert "being measured" in shown.status
+    settle(shown)
+    assert one not in set(state.table("field")["cluster_id"])
+    assert len(state.selection) == 2 and len(state.history) == steps + 1
+    press(shown, Qt.Key.Key_2)
+    assert labels_of(shown, [i for _, i in state.selection]) == [state.classes()[1]] * 2
+
+
+def test_undo_cancels_a_split_of_which_nothing_is_measured(shown, settle):
+    state = binding_of(shown).state
+    before = state.table("field")
+    state.select(("field", int(i)) for i in before["cluster_id"][:2])
+    press(shown, Qt.Key.Key_2)
+    press(shown, Qt.Key.Key_S)
+    press(shown, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    settle(shown)
+    after = state.table("field")
+    assert after["cluster_id"].tolist() == before["cluster_id"].tolist()
+    assert (after["label_corrected"] != "").sum() == 2  # the step before the split stays
+
+
 def test_merge_two_of_which_one_was_made_by_a_split(shown, settle):
     state = binding_of(shown).state
     whole = near(state.table("field"), 40, 40).iloc[0]
@@ -335,6 +363,21 @@ def test_clusters_that_are_merged_and_deleted_in_a_review(shown, review_of, sett
     state.clusters.remove([("field", ids[3])])  # as the table does
     settle(shown)
     assert "not a cluster" in dock.answers.shown.text() and not agree.isEnabled()
+
+
+def test_an_answer_pressed_while_pieces_are_measured_is_refused(shown, review_of, settle):
+    state = binding_of(shown).state
+    _, (first, second) = review_of((40, 40), (120, 120))
+    press(shown, Qt.Key.Key_S)
+    for key in (Qt.Key.Key_2, Qt.Key.Key_Return):
+        press(shown, key)
+        assert "being measured" in shown.status
+    settle(shown)
+    pieces = [i for _, i in state.selection]
+    assert len(pieces) == 2 and first not in set(state.table("field")["cluster_id"])
+    assert labels_of(shown, [*pieces, second]) == ["", "", ""]
+    press(shown, Qt.Key.Key_2)
+    assert "" not in labels_of(shown, pieces)
 
 
 def test_a_split_of_a_cluster_that_came_back_is_no_deletion(shown, review_of, settle):

@@ -69,6 +69,13 @@ class EditCommands:
         """Merge the selected clusters of the current image into one."""
         self._manual_editing.merge(*self._selected())
 
+    def is_replaced(self) -> bool:
+        """Whether a selected cluster is being split or merged, with a message if so."""
+        found = self._manual_editing.replaces(frozenset(self.state.selection))
+        if found:
+            self.canvas.show_message("Not yet: the clusters that replace these are being measured")
+        return found
+
     def _selected(self) -> tuple[str, list[int]]:
         image = self.state.current or ""
         return image, sorted(self._clusters.selected_of(image))

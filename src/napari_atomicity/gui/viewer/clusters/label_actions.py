@@ -45,7 +45,7 @@ class LabelActions(EditActions):
     def _is_selected(self) -> bool:
         if not self._state.selection:
             self._edits.canvas.show_message("Select clusters first: click or drag around them")
-        return bool(self._state.selection)
+        return bool(self._state.selection) and not self._edits.is_replaced()
 
     def _relabel(self, label: str) -> None:
         if self._is_selected():
@@ -114,7 +114,7 @@ class ReviewActions(LabelActions):
             if self._is_unseen():
                 return False
             self._review.show()
-        return True
+        return not self._edits.is_replaced()
 
     def _return(self) -> None:
         """Show the cluster of the review again, or the next one if it was split or deleted."""
@@ -135,11 +135,16 @@ class ReviewActions(LabelActions):
         self._return()
         return True
 
+    def _is_answerable(self) -> bool:
+        """Whether an answer would be given to clusters in sight that are not being replaced."""
+        in_sight = self._review.others_are_selected or not self._is_unseen()
+        return in_sight and not self._edits.is_replaced()
+
     def _show_message(self, text: str) -> None:
         self._edits.canvas.show_message(text)
 
     def _relabel(self, label: str) -> None:
-        if self._review.others_are_selected or not self._is_unseen():
+        if self._is_answerable():
             self._review.answer(label)
 
     def unlabel(self) -> None:
@@ -159,7 +164,7 @@ class ReviewActions(LabelActions):
         others = self._review.others_are_selected
         if self._review.finished and not others:  # one Enter too many would replace the last answer
             self._show_message(_ALL_ANSWERED)
-        elif (others or not self._is_unseen()) and not self._review.agree():
+        elif self._is_answerable() and not self._review.agree():
             self._show_message(_NO_PREDICTION)
 
     def next(self) -> None:

@@ -40,6 +40,15 @@ class _ImageRecord:
     removing: tuple[int, ...] = ()
 
 
+@dataclass
+class _Measurement:
+    """What is measured for one edit of an image, and the clusters that the result replaces."""
+
+    image: str
+    tasks: list[tasks.Task]
+    replaces: frozenset[Key] = frozenset()
+
+
 class ManualEditing:
     """Turn changes of a points layer into edits; a worker measures new places.
 
@@ -52,7 +61,7 @@ class ManualEditing:
     def __init__(self, state: WindowState) -> None:
         self.state = state
         self._records: dict[str, _ImageRecord] = {}
-        self._measuring: list[tuple[tasks.Task, ImageLayers]] = []
+        self._measuring: list[_Measurement] = []
         self._n_measured = 0
         self._selected: frozenset[Key] = frozenset()  # by the last measurement
 
@@ -134,10 +143,13 @@ class ManualEditing:
                     state.clusters.replace(image, ids, found.table, found.outlines, verb, group)
                 )
 
+        keys = frozenset((image, i) for ids in groups for i in ids)
+        measurement = _Measurement(image, [], keys)
+        self._measuring.append(measurement)
         for ids in groups:
             rows = take_rows(analysis, ids)
             self._n_measured += 1
-            tasks.start(
+            task = tasks.start(
                 state,
                 split_or_merge,
                 analysis.micrograph,
@@ -149,6 +161,7 @@ class ManualEditing:
                 key=f"measure {self._n_measured}",
                 about=image,
             )
+            measurement.tasks.append(task)
 
     # ---- measuring
     def _measure(self, layers: ImageLayers, places: np.ndarray, ids: list[int] | None) -> None:
@@ -190,8 +203,7 @@ class ManualEditing:
             about=image,
         )
         task.finished.connect(lambda: self.refused.emit(image) if task.cancelled else None)
-        self._measuring = [(t, of) for t, of in self._measuring if t.running]
-        self._measuring.append((task, layers))
+        self._measuring.append(_Measurement(image, [task]))
 
     @contextmanager
     def _selecting(self, image: str, ids: list[int], asked: frozenset[Key]) -> Iterator[None]:
@@ -207,15 +219,23 @@ class ManualEditing:
             state.select((image, i) for i in ids if i in known)
             self._selected = state.selection
 
+    def _running(self) -> list[_Measurement]:
+        self._measuring = [m for m in self._measuring if any(t.running for t in m.tasks)]
+        return self._measuring
+
+    def replaces(self, keys: frozenset[Key]) -> bool:
+        """Whether one of these clusters is being split or merged."""
+        return any(measurement.replaces & keys for measurement in self._running())
+
     def cancel_last(self) -> bool:
         """Cancel the last measurement that is running, and return whether there was one."""
-        while self._measuring:
-            task, layers = self._measuring.pop()
-            if task.running:
-                task.cancel()
-                self.refused.emit(layers.image)
-                return True
-        return False
+        if not self._running():
+            return False
+        last = self._measuring.pop()
+        for task in last.tasks:
+            task.cancel()
+        self.refused.emit(last.image)
+        return True
 
     def classify_new(self, image: str, analysis: Analysis) -> None:
         """Classify clusters that were added or moved, with the model of the others."""
