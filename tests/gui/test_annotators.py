@@ -780,7 +780,7 @@ def test_the_consensus_is_taken_image_by_image_and_undone(
         click(dock.disputes.take_button)
     assert "atoms of the model and all earlier marks in 2 images" in asked[1]
     assert "Undo" in asked[1] and "until the project is closed" in asked[1]
-    assert "in 2 images; 1 image with marks of one person left out" in said()
+    assert "in 2 images; 1 image without marks of two people left out" in said()
     state = dock.state
     table = state.atoms.table("a.tif")
     places = {tuple(p) for p in table[["y_px", "x_px"]].to_numpy().tolist()}

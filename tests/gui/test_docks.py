@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QApplication
 from napari_atomicity.core import palette
 from napari_atomicity.core.errors import ModelError
 from napari_atomicity.core.progress import check
-from napari_atomicity.gui.docks.analyse import Analyse, Classify, Detect
+from napari_atomicity.gui.docks.analyse import Analyse, Classify, Corrections, Detect
 from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.docks.browse.image_list import row_of
 from napari_atomicity.gui.docks.live.dock import Live
@@ -59,6 +59,13 @@ def press(viewer, *keys: str) -> None:
     handler = viewer.window._qt_viewer.canvas._key_map_handler
     for key in keys:
         handler.press_key(key)
+
+
+def test_a_selection_in_another_image_is_named(analysed, dock, settle, viewer):
+    corrections = dock(Analyse).findChild(Corrections)
+    analysed.state.select([("field", 1), ("other", 1), ("other", 2)])
+    settle(viewer)
+    assert corrections.selected.text() == "3 clusters selected, 2 of them in other images"
 
 
 def test_replaced_pixels_and_failed_steps_are_named(

@@ -918,6 +918,16 @@ def test_keys_that_blind_annotators_may_not_use_are_not_listed(bench, settle):
         assert "X remove" in viewer.help
 
 
+def test_class_maps_stay_hidden_from_a_blind_annotator(dock, press, shown, state, monkeypatch):
+    start(dock, "random")
+    press(KEY.Key_C)
+    canvas = dock.binding.canvas
+    visible = canvas.class_maps_visible
+    monkeypatch.setattr(type(state), "blind", property(lambda self: True))
+    press(KEY.Key_C)
+    assert "Blind mode" in shown.status and canvas.class_maps_visible == visible
+
+
 def test_a_blind_person_goes_on_with_the_sample_of_the_project(bench, qtbot):
     review = start(bench, "sample", number=10)
     sample = [review.queue.key(i) for i in range(review.n)]

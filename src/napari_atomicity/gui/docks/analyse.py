@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 from ...core import palette
 from ...core.errors import AtomicityError, CalibrationError, format_failed
 from ...core.tables.cluster_table import NON_CLASS_LABELS
+from ...core.text import pluralise
 from ...io.outline_files import GivenOutlines
 from ...pipeline.repeat import Run, runs_of
 from ...pipeline.run_request import RunRequest
@@ -63,7 +64,13 @@ from ..viewer.layers.polygons import outlines_in
 class Corrections(Panel):
     """Label mode, the number of selected clusters, and their label."""
 
-    follows = ("changed", "project_changed", "selection_changed", "label_mode_changed")
+    follows = (
+        "changed",
+        "current_changed",
+        "project_changed",
+        "selection_changed",
+        "label_mode_changed",
+    )
 
     def __init__(self, binding: Binding) -> None:
         super().__init__(binding)
@@ -96,12 +103,14 @@ class Corrections(Panel):
         self.refresh_selection()
 
     def refresh_selection(self) -> None:
-        n = len(self.state.selection)
-        self.selected.setText(
-            "Click a cluster in the image, or drag around several, to select."
-            if n == 0
-            else f"{n} cluster{'s' if n > 1 else ''} selected"
-        )
+        selection = self.state.selection
+        n, elsewhere = len(selection), sum(image != self.state.current for image, _ in selection)
+        text = f"{pluralise(n, 'cluster')} selected"
+        if not n:
+            text = "Click a cluster in the image, or drag around several, to select."
+        elif elsewhere:
+            text += f", {elsewhere if elsewhere < n else 'all'} of them in other images"
+        self.selected.setText(text)
         self.labels.setEnabled(n > 0 and self.labels.count() > 1)
 
     def _fill_labels(self, classes: list[str]) -> None:

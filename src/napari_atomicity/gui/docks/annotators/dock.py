@@ -261,7 +261,7 @@ class Disputes(QWidget):
             n = self._n_taken
             text = f"was applied in {pluralise(n, 'image')}" if n else "was already applied"
             if self._n_left:
-                text += f"; {pluralise(self._n_left, 'image')} with marks of one person left out"
+                text += f"; {pluralise(self._n_left, 'image')} without marks of two people left out"
             show_info(f"The consensus {text}.")
             self.took.emit()
 

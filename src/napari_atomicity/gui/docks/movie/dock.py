@@ -262,7 +262,7 @@ class Movie(Dock):
         analysis = None if image is None else self.state.analysis(image)
         known = None if image is None else self.state.micrograph(image)
         seconds = None if known is None else frame_time_of(known)
-        text = "unknown" if seconds is None else f"{seconds:g} s, from the file"
+        text = "unknown" if seconds is None else f"{seconds:g} s, from the metadata"
         self.frame_time.setSpecialValueText(text)
         self._show_times(image, analysis)
         self.message.setText(self._what_to_do(image, known, analysis))

@@ -32,7 +32,11 @@ class EditActions:
 
     def toggle_class_maps(self) -> None:
         """Show or hide the class maps over the image."""
-        self._edits.canvas.class_maps_visible = not self._edits.canvas.class_maps_visible
+        canvas = self._edits.canvas
+        if self._state.blind:
+            canvas.show_message("Blind mode hides class maps")
+        else:
+            canvas.class_maps_visible = not canvas.class_maps_visible
 
     def help(self) -> None:
         """Show all shortcuts."""
