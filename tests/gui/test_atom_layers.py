@@ -873,6 +873,28 @@ def test_an_atom_of_another_image_is_gone_to(opened, viewer, settle):
     )
 
 
+@pytest.mark.parametrize("from_atom", [True, False])
+def test_a_button_released_over_another_image_changes_neither(opened, viewer, settle, from_atom):
+    opened.atoms.marking = True
+    steps, native = len(opened.state.history), viewer.window._qt_viewer.canvas.native
+    start = place(viewer, *(PLACES[2] if from_atom else (60.0, 90.0)))
+    end = start + (QPoint(20, 0) if from_atom else QPoint(0, 0))
+    QTest.mousePress(native, LEFT, PLAIN, start)
+    if from_atom:
+        QTest.qWait(20)
+        move(native, (start + end) / 2)
+    go(opened, "b.tif", settle)
+    if from_atom:
+        QTest.qWait(20)
+        move(native, end)
+    QTest.mouseRelease(native, LEFT, PLAIN, end)
+    settle(viewer)
+    assert len(opened.state.history) == steps
+    assert consistent(opened, "b.tif")
+    go(opened, "a.tif", settle)
+    assert consistent(opened, "a.tif")
+
+
 def test_blind_no_candidate_is_seen_and_marks_are_ones_own(opened, viewer, settle, press):
     opened.state.set_blind(True)
     settle(viewer)
