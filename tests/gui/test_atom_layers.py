@@ -895,6 +895,31 @@ def test_a_button_released_over_another_image_changes_neither(opened, viewer, se
     assert consistent(opened, "a.tif")
 
 
+@pytest.mark.parametrize("mode", ["add", "select"])
+def test_nor_does_one_over_clusters(opened, viewer, settle, mode):
+    state, native = opened.state, viewer.window._qt_viewer.canvas.native
+    for name in ("a.tif", "b.tif"):
+        state.clusters.set_analysis(made_up(4, name, size_px=96))
+    settle(viewer)
+    layer = opened.canvas.layer("a.tif", "clusters")
+    viewer.layers.selection.active = layer
+    layer.mode = mode
+    steps, here = len(state.history), place(viewer, *layer.data[0])
+    QTest.mousePress(native, LEFT, PLAIN, here)
+    if mode == "select":
+        QTest.qWait(20)
+        move(native, here + QPoint(10, 10))
+    go(opened, "b.tif", settle)
+    state.select([("b.tif", 1), ("b.tif", 2)])
+    if mode == "select":
+        QTest.qWait(20)
+        move(native, here + QPoint(20, 20))
+    QTest.mouseRelease(native, LEFT, PLAIN, here)
+    settle(viewer)
+    assert len(state.history) == steps
+    assert state.selection == {("b.tif", 1), ("b.tif", 2)}
+
+
 def test_blind_no_candidate_is_seen_and_marks_are_ones_own(opened, viewer, settle, press):
     opened.state.set_blind(True)
     settle(viewer)

@@ -275,6 +275,7 @@ class CurrentImage:
             self._state.status = tasks.failed(str(error))
             self._refuse(image)
             return
+        compat.end_drags(viewer)
         before = self._displayed
         source = None if before is None else canvas.source_layer(before)
         same_extent = False

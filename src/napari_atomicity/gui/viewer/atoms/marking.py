@@ -404,7 +404,7 @@ class CanvasMouse:
         if target is None or not target.takes_clicks or event.button != 1:
             return
         start, moved = np.asarray(event.pos, float), False
-        image, key = target.image(), target.key_at(event.position)
+        key = target.key_at(event.position)
         camera = compat.camera(viewer)
         pans = camera.mouse_pan
         try:
@@ -414,13 +414,11 @@ class CanvasMouse:
             while event.type == "mouse_move":
                 far = np.linalg.norm(np.asarray(event.pos, float) - start) > _CLICK_PX
                 moved = moved or bool(far)
-                if moved and key is not None and target.image() == image:
+                if moved and key is not None:
                     target.drag(key, event.position)
                 yield
         finally:
             camera.mouse_pan = pans
-        if target.image() != image:
-            return  # the button was pressed over another one
         if moved and key is not None:
             target.drop(key, event.position)
         elif not moved:

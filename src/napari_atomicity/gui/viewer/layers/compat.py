@@ -9,7 +9,7 @@ from functools import cache, partial
 from typing import Any
 
 import numpy as np
-from napari.layers import Shapes
+from napari.layers import Points, Shapes
 from napari.settings import get_settings
 from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
@@ -113,6 +113,15 @@ def hide_selection_markers(viewer: Any, layer: Any) -> None:
     visual = None if window is None else window.canvas.layer_to_visual.get(layer)
     if visual is not None:
         visual.node.selection_markers.visible = False
+
+
+def end_drags(viewer: Any) -> None:
+    """End clicks and drags whose button is still down: it is released over another image."""
+    viewer._mouse_drag_gen.clear()
+    for layer in viewer.layers:
+        if isinstance(layer, Points):
+            layer._mouse_drag_gen.clear()
+            layer._is_selecting, layer._drag_start, layer._drag_box = False, None, None
 
 
 def renew_extent_of_hidden(event: Any) -> None:
