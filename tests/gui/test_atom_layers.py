@@ -920,6 +920,50 @@ def test_nor_does_one_over_clusters(opened, viewer, settle, mode):
     assert state.selection == {("b.tif", 1), ("b.tif", 2)}
 
 
+@pytest.mark.parametrize("how", ["corners", "button down", "finished"])
+def test_a_region_belongs_to_the_image_in_which_it_is_drawn(
+    opened, viewer, settle, press, qtbot, how
+):
+    """What is drawn half when another image appears is discarded."""
+    state, native = opened.state, viewer.window._qt_viewer.canvas.native
+    for name in ("a.tif", "b.tif"):
+        state.clusters.set_analysis(made_up(4, name, size_px=96))
+    settle(viewer)
+    viewer.layers.selection.active = opened.canvas.layer("a.tif", "clusters")
+    opened.label_mode.on = True
+    press(KEY.Key_E)
+    corners = [place(viewer, *at) for at in ((20, 20), (20, 60), (60, 60), (60, 20))]
+
+    def click_corners():
+        for corner in corners:
+            QTest.mouseMove(native, corner)
+            QTest.mouseClick(native, LEFT, PLAIN, corner)
+
+    if how == "corners":
+        click_corners()
+    else:
+        QTest.mousePress(native, LEFT, PLAIN, corners[0])
+        for a, b in pairwise(corners):
+            for step in range(1, 6):
+                QTest.qWait(20)
+                move(native, a + (b - a) * (step / 5))
+        if how == "finished":
+            QTest.mouseRelease(native, LEFT, PLAIN, corners[-1])
+    go(opened, "b.tif", settle)
+    if how == "button down":
+        move(native, corners[0])
+        QTest.mouseRelease(native, LEFT, PLAIN, corners[0])
+    settle(viewer)
+    qtbot.wait(60)
+    assert len(state.clusters.regions("a.tif")) == (how == "finished")
+    assert not state.clusters.regions("b.tif")
+    if how != "finished":  # drawing goes on
+        click_corners()
+        press(KEY.Key_Return)
+        qtbot.waitUntil(lambda: len(state.clusters.regions("b.tif")) == 1)
+        assert len(state.clusters.regions("b.tif")[0]) == 4
+
+
 def test_blind_no_candidate_is_seen_and_marks_are_ones_own(opened, viewer, settle, press):
     opened.state.set_blind(True)
     settle(viewer)

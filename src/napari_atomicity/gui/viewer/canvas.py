@@ -31,7 +31,7 @@ class Canvas:
     ``image_activated(layer)`` when an Image layer that may hold a micrograph becomes active;
     ``class_maps_changed()`` when class maps are written, shown or hidden;
     ``points_created(view)`` when an image gets a layer with points; ``image_detached(image)`` when
-    an image loses its layers.
+    an image loses its layers; ``image_leaving(image)`` before another one takes its place.
     """
 
     layers_changed = Signal()
@@ -39,6 +39,7 @@ class Canvas:
     class_maps_changed = Signal()
     points_created = Signal(object)
     image_detached = Signal(str)
+    image_leaving = Signal(str)
 
     def __init__(self, viewer: Any, state: WindowState) -> None:
         self._viewer = weakref.ref(viewer)
@@ -166,6 +167,11 @@ class Canvas:
         known = self.layers.pop(image)
         self.image_detached.emit(image)
         return known
+
+    def end_input(self, image: str) -> None:
+        """End what a person drags or draws in an image: another one takes its place."""
+        self.image_leaving.emit(image)
+        compat.end_drags(self.viewer)
 
     def transfer_layers(self, before: str, image: str) -> ImageLayers:
         """Register the layers of one image as those of another."""

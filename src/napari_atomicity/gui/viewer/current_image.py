@@ -275,13 +275,13 @@ class CurrentImage:
             self._state.status = tasks.failed(str(error))
             self._refuse(image)
             return
-        compat.end_drags(viewer)
         before = self._displayed
         source = None if before is None else canvas.source_layer(before)
         same_extent = False
         if before is not None and source is not None:
             self._views[before] = canvas.view.moved_place
             self._frames[before] = picking.shown_frame(viewer, source)
+            canvas.end_input(before)
         if source is not None and source.ndim == data.ndim and before is not None:
             same_extent = source.data.shape == data.shape and np.allclose(
                 source.scale, options.get("scale", 1.0)

@@ -88,6 +88,8 @@ class PolygonEditor:
         self._canvas = canvas
         self._state = canvas.state
         self._timer = single_shot(self._take)
+        self._drawn_in = ""  # the image
+        canvas.image_leaving.connect(self._on_leaving)
 
     def in_state(self, image: str) -> Polygons:
         """Return the polygons as the state has them."""
@@ -138,23 +140,37 @@ class PolygonEditor:
 
     def stop_drawing(self, layer: Shapes) -> None:
         """Return keys and clicks to the points; what is drawn half is discarded."""
-        if getattr(layer, "_is_creating", False):
-            layer._finish_drawing()
-            self.write(self._canvas.layers[layer.metadata[ROLE]["image"]])
+        self._discard_half(layer)
         layer.mode = "pan_zoom"
         points = self._canvas.layer(self._state.current, self.points.name)
         if points is not None:
             self._canvas.activate(points)
             self._canvas.show_message(self.message_at_end(points))
 
+    def _discard_half(self, layer: Shapes) -> None:
+        if getattr(layer, "_is_creating", False):
+            compat.end_drag(layer)
+            layer._finish_drawing()
+            self.write(self._canvas.layers[layer.metadata[ROLE]["image"]])
+
+    def _on_leaving(self, image: str) -> None:
+        """Take what was drawn in an image before the next one gets its layer."""
+        layer = self._canvas.layer(image, self.kind.name)
+        if layer is not None:
+            self._discard_half(layer)
+        if self._timer.isActive():
+            self._timer.stop()
+            self._take()
+
     def _on_data(self, event: Any) -> None:
         # Where a drag begins, napari says that polygons are changing: they are not there yet.
         if not self._canvas.is_writing and event.action != ActionType.CHANGING:
+            self._drawn_in = event.source.metadata[ROLE]["image"]
             self._timer.start(0)
 
     def _take(self) -> None:
-        """Make an edit of what was drawn in the current image."""
-        known = self._canvas.current_layers()
+        """Make an edit of what was drawn."""
+        known = self._canvas.layers.get(self._drawn_in)
         layer = None if known is None else known.present(self.kind.name)
         if known is None or layer is None:
             return

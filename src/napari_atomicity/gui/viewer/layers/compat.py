@@ -117,11 +117,16 @@ def hide_selection_markers(viewer: Any, layer: Any) -> None:
 
 def end_drags(viewer: Any) -> None:
     """End clicks and drags whose button is still down: it is released over another image."""
-    viewer._mouse_drag_gen.clear()
+    end_drag(viewer)
     for layer in viewer.layers:
         if isinstance(layer, Points):
-            layer._mouse_drag_gen.clear()
+            end_drag(layer)
             layer._is_selecting, layer._drag_start, layer._drag_box = False, None, None
+
+
+def end_drag(target: Any) -> None:
+    """Let a layer or the viewer hear nothing more of a button that is down."""
+    target._mouse_drag_gen.clear()  # napari has no public name for it
 
 
 def renew_extent_of_hidden(event: Any) -> None:
