@@ -201,6 +201,20 @@ def test_pointing_at_a_cluster_measures_it():
     assert row["integrated_intensity"] == pytest.approx(40 * np.pi / 4 * 1.4**2, rel=0.08)
 
 
+@pytest.mark.parametrize("share_of_radius", [0.3, 0.5, 0.8])
+@pytest.mark.parametrize("diameter_nm", [0.9, 1.4, 2.4])
+def test_pointing_beside_the_peak_of_a_cluster_measures_it(share_of_radius, diameter_nm):
+    micrograph = Micrograph(discs([(100.0, 100.0)], [diameter_nm]), PIXEL_NM)
+    whole = detect(micrograph).table.iloc[0]
+    for angle in np.linspace(0, 2 * np.pi, 7):
+        away_px = (
+            share_of_radius * diameter_nm / 2 / PIXEL_NM * np.array([np.sin(angle), np.cos(angle)])
+        )
+        row = measure_at(micrograph, 0, *(100 + away_px)).table.iloc[0]
+        assert row["diameter_nm"] == pytest.approx(whole["diameter_nm"], rel=0.1)
+        assert row["integrated_intensity"] == pytest.approx(whole["integrated_intensity"], rel=0.05)
+
+
 def test_pointing_at_nothing_still_gives_a_row():
     micrograph = Micrograph(np.full((200, 200), 5.0), PIXEL_NM)
     one = measure_at(micrograph, 0, 100, 100)

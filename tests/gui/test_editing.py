@@ -427,6 +427,46 @@ def on_screen(viewer, y: float, x: float) -> QPoint:
     return QPoint(round(column), round(row))
 
 
+def test_a_click_beside_the_centre_adds_the_cluster_or_selects_the_one_that_is_there(shown, settle):
+    state, canvas = binding_of(shown).state, shown.window._qt_viewer.canvas.native
+    one = click_cluster(shown, 120, 120)
+    before = state.table("field").set_index("cluster_id").loc[one]
+    away_px = 0.35 * before["diameter_nm"] / PIXEL_NM
+    press(shown, Qt.Key.Key_Delete)
+    press(shown, Qt.Key.Key_P)
+    ids = set()
+    for y, x in ((120, 120 + away_px), (120 - away_px, 120)):
+        QTest.mouseClick(canvas, LEFT, pos=on_screen(shown, y, x))
+        settle(shown)
+        ids |= {i for _, i in state.selection}
+    (added,) = near(state.table("field"), 120, 120, 2 * away_px).to_dict("records")
+    assert ids == {added["cluster_id"]}
+    assert added["diameter_nm"] == pytest.approx(before["diameter_nm"], rel=0.1)
+
+
+def test_every_click_and_drag_takes_the_nearest_of_two_that_overlap(shown, settle):
+    """napari takes the one that is drawn last."""
+    state, canvas = binding_of(shown).state, shown.window._qt_viewer.canvas.native
+    click_cluster(shown, 40, 40)
+    press(shown, Qt.Key.Key_S)
+    settle(shown)
+    left, right = near(state.table("field"), 40, 40, 14).sort_values("x_px").to_dict("records")
+    between = 0.4 * (right["x_px"] - left["x_px"])
+    for this, away in ((right, -between), (left, between)):
+        place = on_screen(shown, this["y_px"], this["x_px"] + away)
+        state.select(())
+        QTest.mouseClick(canvas, LEFT, Qt.KeyboardModifier.ShiftModifier, place)
+        assert state.selection == {("field", this["cluster_id"])}
+    state.select(())
+    QTest.mousePress(canvas, LEFT, pos=place)
+    for step in range(1, 4):
+        QTest.qWait(20)
+        move(canvas, place - QPoint(3 * step, 0))
+    QTest.mouseRelease(canvas, LEFT, pos=place - QPoint(9, 0))
+    assert state.selection == {("field", left["cluster_id"])}
+    settle(shown)
+
+
 def test_a_cluster_is_added_once_however_often_it_is_clicked(shown, settle):
     state, canvas = binding_of(shown).state, shown.window._qt_viewer.canvas.native
     lost = click_cluster(shown, 120, 120)

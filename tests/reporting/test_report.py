@@ -414,6 +414,21 @@ def test_aggregates_and_counts_are_shown(tmp_path):
     assert "aggregate <b>1</b>" in html
 
 
+def test_a_tooltip_says_who_has_given_the_label_and_which_clusters_do_not_count():
+    analysis = synthetic_analysis()
+    table = analysis.table.assign(excluded=[True] + [False] * (len(analysis.table) - 1))
+    table.loc[0, ["label", "label_predicted", "label_corrected", "confidence"]] = [
+        "Pt55", "Pt70", "Pt55", 0.99,
+    ]  # fmt: skip
+    table.loc[1, ["label", "label_predicted", "label_corrected", "confidence"]] = [
+        "Pt30", "", "Pt30", 0.0,
+    ]  # fmt: skip
+    svg = str(overview(replace(analysis, table=table), CLASSES))
+    first, second = re.findall("<g><title>(.*?)</title>", svg)[:2]
+    assert first.startswith("Pt55 by a person, confidence of the model in Pt70 99 %, excluded, ")
+    assert second.startswith("Pt30 by a person, ") and "confidence" not in second
+
+
 def test_bars_are_to_scale():
     bar = interval_bar(0.5, 0.25, 1.0, "#123456", width=200)
     assert 'width="100.0" height="18" rx="2" fill="#123456"' in bar

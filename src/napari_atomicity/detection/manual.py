@@ -30,6 +30,8 @@ from .seeds import BACKGROUND_WINDOW_NM, Seeds, find_seeds, prepare
 from .settings import DetectionSettings
 
 _SPLIT_ROUNDS = 50
+# Each of two equal parts of a cluster has 0.7 of its diameter, each of three 0.6.
+_MIN_SHARE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +113,8 @@ def measure_at(
 ) -> Detection:
     """Outline and measure the cluster at a position that a user marks.
 
-    The centre remains at the marked position. If no cluster of the minimum diameter exceeds the
+    The centre remains at the marked position, unless this is so far from the peak of a cluster that
+    only the whole cluster can be outlined. If no cluster of the minimum diameter exceeds the
     background there, the diameter is NaN and the outline is a circle of the minimum diameter, so a
     row always results.
 
@@ -145,18 +148,30 @@ def measure_at(
     others = part.seeds.points
     away_nm = np.linalg.norm(others - place, axis=1) * pixel_nm
     others = others[away_nm > settings.diameter_min_nm / 2]
-    regions = part.grow(np.vstack([place[None], others]))
-    own = [
-        o
-        for o in measure_regions(regions, np.array([1]))
-        if has_minimum_diameter(o, settings) and o.diameter_nm <= 2 * settings.diameter_max_nm
-    ]
-    outline = own[0] if own else _circle(place, settings.diameter_min_nm, pixel_nm)
-    found = part.detection([outline])
+    own = _outline_at(part, place, np.vstack([place[None], others]), settings)
+    # That of its peak: from a place beside it, only a margin of the cluster may grow.
+    cluster = _outline_at(part, place, part.seeds.points, settings)
+    if cluster and (own is None or own.diameter_nm < _MIN_SHARE * cluster.diameter_nm):
+        return part.detection([cluster])
+    found = part.detection([own or _circle(place, settings.diameter_min_nm, pixel_nm)])
     found.table["y_px"], found.table["x_px"] = float(y_px), float(x_px)
     found.table["y_nm"] = y_px * part.pixel_size_nm
     found.table["x_nm"] = x_px * part.pixel_size_nm
     return found
+
+
+def _outline_at(
+    part: _Surroundings, place: np.ndarray, seeds: np.ndarray, settings: DetectionSettings
+) -> Outline | None:
+    """Return the outline of the cluster that lies at a place, if clusters grow from these seeds."""
+    regions = part.grow(seeds)
+    basin = regions.basins[tuple(np.round(place).astype(int))]
+    for outline in measure_regions(regions, np.array([basin])) if basin else ():
+        is_small = outline.diameter_nm <= 2 * settings.diameter_max_nm
+        is_inside = points_in_poly(place[None], outline.polygon_px).all()
+        if is_small and is_inside and has_minimum_diameter(outline, settings):
+            return outline
+    return None
 
 
 def split(

@@ -18,9 +18,10 @@ from ..core.palette import colours, symbols, to_8_bit
 from ..core.tables.cluster_table import (
     NON_CLASS_LABELS,
     UNKNOWN,
-    class_confidence,
     classes_of,
+    format_label,
     format_rows,
+    is_excluded,
 )
 from ..core.text import printable
 from ..detection.background import block_mean
@@ -139,14 +140,14 @@ def _marks(
     colour, symbol = colours(classes), symbols(classes)
     records: list[Any] = table.to_dict("records")
     counts, disagreements = format_rows(table)
-    confidence = class_confidence(table["label"], table["confidence"])
+    excluded = is_excluded(table)
     parts = []
     for i in rows:
         row, outline = records[i], analysis.outlines[i]
         fill = colour.get(row["label"], colour[UNKNOWN])
         facts = [
-            row["label"] or "not classified",
-            *([f"confidence {confidence[i]:.2f}"] if np.isfinite(confidence[i]) else []),
+            format_label(row),
+            *(["excluded"] if excluded[i] else []),
             *filter(None, (counts[i], disagreements[i])),
             f"{format_diameter(row['diameter_nm'])} (cluster {row['cluster_id']})",
         ]

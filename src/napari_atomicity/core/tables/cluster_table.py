@@ -450,6 +450,18 @@ def class_confidence(label: Any, confidence: Any) -> np.ndarray:  # shape () or 
     return np.where(no_class, np.nan, np.asarray(confidence, float))
 
 
+def format_label(row: Mapping[str, Any]) -> str:
+    """Format the label of a cluster, who has given it, and the confidence of the prediction."""
+    label, prediction = row["label"] or "not classified", row["label_predicted"]
+    words = [f"{label} by a person" if row["label_corrected"] else label]
+    confidence = class_confidence(prediction, row["confidence"])
+    if np.isfinite(confidence):
+        # Where a person has given the label, the confidence is not that of this label.
+        whose = f" of the model in {prediction}" if row["label_corrected"] else ""
+        words.append(f"confidence{whose} {100 * confidence:.0f} %")
+    return ", ".join(words)
+
+
 def format_rows(table: pd.DataFrame) -> tuple[list[str], list[str]]:
     """Format number of atoms, ``43 atoms (38–49)`` or "", and disagreement of each cluster."""
     counts = [""] * len(table)

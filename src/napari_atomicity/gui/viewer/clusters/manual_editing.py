@@ -13,6 +13,7 @@ import pandas as pd
 from napari.layers import Points
 from napari.layers.base import ActionType
 from psygnal import Signal
+from skimage.measure import points_in_poly
 
 from ....core.tables.cluster_table import Key
 from ....detection import Detection, DetectionSettings
@@ -174,7 +175,7 @@ class ManualEditing:
         def done(found: Detection) -> None:
             if state.analysis(image) is None:
                 return
-            there = [] if ids is not None else _at_the_same_place(state.table(image), found.table)
+            there = [] if ids is not None else _at_the_same_place(state.table(image), found)
             if there:
                 self.refused.emit(image)
                 with self._selecting(image, there, asked):
@@ -275,12 +276,14 @@ class ManualEditing:
             )
 
 
-def _at_the_same_place(known: pd.DataFrame, added: pd.DataFrame) -> list[int]:
-    """Return the ids of clusters at whose centres others were added."""
+def _at_the_same_place(known: pd.DataFrame, added: Detection) -> list[int]:
+    """Return the ids of clusters that were added again: their centre lies in the outline."""
     there: list[int] = []
-    for row in added.itertuples():
+    for row, outline in zip(added.table.itertuples(), added.outlines, strict=True):
         same_frame = known[known["frame"] == row.frame]
         distance_nm = np.hypot(same_frame["y_nm"] - row.y_nm, same_frame["x_nm"] - row.x_nm)
         diameter_nm = same_frame["diameter_nm"].fillna(DetectionSettings().diameter_min_nm)
-        there += same_frame.loc[distance_nm < _SAME_PLACE * diameter_nm, "cluster_id"].tolist()
+        inside = points_in_poly(same_frame[["y_px", "x_px"]].to_numpy(float), outline)
+        found = inside | (distance_nm < _SAME_PLACE * diameter_nm).to_numpy()
+        there += same_frame.loc[found, "cluster_id"].tolist()
     return there

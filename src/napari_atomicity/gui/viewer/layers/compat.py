@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, partial
@@ -113,6 +114,25 @@ def hide_selection_markers(viewer: Any, layer: Any) -> None:
     visual = None if window is None else window.canvas.layer_to_visual.get(layer)
     if visual is not None:
         visual.node.selection_markers.visible = False
+
+
+def pick_nearest(layer: Points) -> None:
+    """Let Shift+click, drags and the status line mean the point whose centre is nearest.
+
+    napari takes the one that is drawn last, also at the centre of another one.
+    """
+    reference = weakref.ref(layer)
+
+    def index_at(position: Any) -> int | None:
+        points = reference()
+        if points is None or not len(points._view_data):
+            return None
+        place = [position[i] for i in points._slice_input.displayed]
+        away = np.linalg.norm(points._view_data - place, axis=1) / (points._view_size / 2)
+        nearest = int(np.argmin(away))
+        return int(points._view_indices[nearest]) if away[nearest] <= 1 else None
+
+    layer._get_value = index_at  # napari has no public name for it
 
 
 def end_drags(viewer: Any) -> None:

@@ -74,6 +74,7 @@ class PointsView:
         )
         self._group.insert(layer)
         compat.hide_selection_markers(self._group.viewer, layer)
+        compat.pick_nearest(layer)
         describe_layer(self._group.viewer, layer, self.kind.describe)
         self._on_created(self)
         return layer

@@ -13,7 +13,7 @@ import pandas as pd
 from napari.layers import Layer, Points, Shapes
 from qtpy.QtCore import QTimer
 
-from ....core.tables.cluster_table import class_confidence
+from ....core.tables.cluster_table import format_label
 
 MESSAGE_MS = 15_000
 """How long a message stays, if nothing else takes its place."""
@@ -34,14 +34,8 @@ def show_message(viewer: Any, text: str) -> None:
 
 def format_cluster(row: pd.Series) -> str:
     """Format the features of a cluster for the status line."""
-    prediction, label = row["label_predicted"], row["label"]
     words = [f"cluster {int(row['cluster_id'])}" if row["cluster_id"] > 0 else "new cluster"]
-    words.append(f"{label} by a person" if row["label_corrected"] else label)
-    confidence = class_confidence(prediction, row["confidence"])
-    if np.isfinite(confidence):
-        # Where a person has given the label, the confidence is not that of this label.
-        whose = f" of the model in {prediction}" if row["label_corrected"] else ""
-        words.append(f"confidence{whose} {100 * confidence:.0f} %")
+    words.append(format_label(row))
     if math.isfinite(row["diameter_nm"]):
         words.append(f"diameter {row['diameter_nm']:.2f} nm")
     words += [row["count"], row["otherwise"]]
