@@ -17,7 +17,9 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
 from napari_atomicity.gui.docks.analyse import Analyse
+from napari_atomicity.gui.docks.gallery import Gallery
 from napari_atomicity.gui.docks.review.dock import Editing, Review
+from napari_atomicity.gui.docks.table import Table
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers import compat
@@ -654,6 +656,24 @@ def test_a_region_is_drawn_with_the_mouse_and_the_keys_come_back(shown, settle, 
     for key in (Qt.Key.Key_P, Qt.Key.Key_E, Qt.Key.Key_Escape):
         press(shown, key)
     assert points.mode == "add" and shown.status == "A click adds a cluster"
+
+
+@pytest.mark.parametrize("kind", [Table, Gallery])
+def test_esc_ends_drawing_and_a_review_from_table_and_gallery_too(shown, review_of, settle, kind):
+    dock = kind(shown)
+    shown.window.add_dock_widget(dock, name=kind.__name__)
+    settle(shown)
+    click_cluster(shown, 40, 40)
+    press(shown, Qt.Key.Key_E)
+    assert "Drawing" in compat.text_overlay(shown).text
+    QTest.keyClick(dock.view, Qt.Key.Key_Escape)
+    assert not binding_of(shown).state.selection
+    QTest.keyClick(dock.view, Qt.Key.Key_Escape)
+    assert "Drawing" not in compat.text_overlay(shown).text
+    review_of((40, 40), (120, 120))
+    QTest.keyClick(dock.view, Qt.Key.Key_Escape)
+    QTest.keyClick(dock.view, Qt.Key.Key_Escape)
+    assert binding_of(shown).label_mode.review is None
 
 
 def test_a_region_is_moved_in_one_step_and_the_text_says_what_keys_do(shown, settle, qtbot):

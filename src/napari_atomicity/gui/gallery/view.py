@@ -441,7 +441,7 @@ class GalleryView(QAbstractItemView):
             shortcut, key = found
             if not event.isAutoRepeat() or shortcut.repeats:
                 self.shortcut_pressed.emit(shortcut, key)
-        elif event.key() == Qt.Key.Key_Escape:
+        elif event.key() == Qt.Key.Key_Escape and _shown_selection(self).any():
             self._band.clear()
             self._pick(np.zeros(len(self._grid), bool), whole=True)
         elif not self._move(event):

@@ -150,7 +150,7 @@ class ClusterView(QTableView):
         elif event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
             if self.currentIndex().isValid():
                 self.activated_at.emit(int(self.clusters.order[self.currentIndex().row()]))
-        elif event.key() == Qt.Key.Key_Escape:
+        elif event.key() == Qt.Key.Key_Escape and self.clusters.rows.selected.any():
             self._pick(np.zeros(len(self.clusters.order), bool), whole=True)
         else:
             before = self.currentIndex().row()
