@@ -19,6 +19,7 @@ from waiting import updated
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.core.progress import check
 from napari_atomicity.gui import tasks
+from napari_atomicity.gui.controls.shortcuts import Help
 from napari_atomicity.gui.docks.analyse import Analyse
 from napari_atomicity.gui.docks.review.dock import Review
 from napari_atomicity.gui.panels.dock_windows import main_window
@@ -118,6 +119,14 @@ def test_undo_and_redo_by_keys_whatever_layer_is_active(viewer, bar, state):
     painted.fill((0, 0), 1)
     QTest.keyClick(canvas, Qt.Key.Key_Z, control)
     assert not painted.data.any() and labels() == {"", "Pt30"}
+
+
+def test_f1_shows_the_shortcuts_before_anything_was_analysed(viewer, bar, image_layer):
+    press = viewer.window._qt_viewer.canvas._key_map_handler.press_key
+    press("F1")
+    help_window = viewer.window._qt_window.findChild(Help)
+    assert help_window.isVisible()
+    help_window.close()
 
 
 def test_no_blind_labels_are_begun_that_cannot_be_stored(bar, state, project):

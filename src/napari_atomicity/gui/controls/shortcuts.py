@@ -65,6 +65,7 @@ _NUMBERS = tuple("123456789")
 _REDO = ("Control-Shift-Z", "Control-Y")
 _STEPS = {"PageDown": 1, "PageUp": -1}
 
+_HELP = Shortcut(("F1",), "show all shortcuts", "help")
 _EDIT_CLUSTERS = (
     Shortcut(("P",), "add clusters by clicking; P again stops", "add", blind=False),
     Shortcut(("S",), "split each selected cluster into two", "split", blind=False),
@@ -80,7 +81,7 @@ _SHOW = (
         reverts=True,
         blind=False,
     ),
-    Shortcut(("F1",), "show all shortcuts", "help"),
+    _HELP,
 )
 LABEL_MODE: tuple[Shortcut, ...] = (
     Shortcut(_NUMBERS, "label the selected clusters as this class", "label", takes=int),
@@ -125,9 +126,10 @@ BROWSE: tuple[Shortcut, ...] = (
 )
 """Bound to the whole canvas once Browse is open."""
 
-UNDO: tuple[Shortcut, ...] = (
+EVERYWHERE: tuple[Shortcut, ...] = (
     Shortcut(("Control-Z",), "undo", "undo"),
     Shortcut(_REDO, "redo", "redo"),
+    _HELP,
 )
 """Bound to the whole canvas once a dock is open, except where a layer has other keys."""
 
@@ -169,7 +171,7 @@ MARKING: tuple[Shortcut, ...] = (
     Shortcut(("Control-Z",), "undo", "undo"),
     Shortcut(_REDO, "redo", "redo"),
     Shortcut(("Escape",), "stop marking", "end"),
-    Shortcut(("F1",), "show all shortcuts", "help"),
+    _HELP,
 )
 """Bound to the whole canvas while atoms are marked, except in layers in which a person draws."""
 

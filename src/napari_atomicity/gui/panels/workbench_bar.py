@@ -29,7 +29,7 @@ from ..controls.questions import attempt
 from ..controls.refresher import FollowingWidget
 from ..controls.settings import ANNOTATOR, settings
 from ..controls.shortcuts import (
-    UNDO,
+    EVERYWHERE,
     bind_to_viewer,
     format_key,
     in_text_field,
@@ -251,10 +251,10 @@ class UndoButtons(FollowingWidget):
             # After a click the keys of the canvas go on working.
             button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
             row.addWidget(button)
-        bind_to_viewer(binding.viewer, UNDO, binding.edits)
+        bind_to_viewer(binding.viewer, EVERYWHERE, binding.edits)
 
     def refresh(self) -> None:
-        keys = {shortcut.name: format_key(shortcut.keys[0]) for shortcut in UNDO}
+        keys = {shortcut.name: format_key(shortcut.keys[0]) for shortcut in EVERYWHERE}
         history = self.state.history
         self._warn_of_lost_steps()
         for button, steps in ((self.undo, history), (self.redo, history.undone)):

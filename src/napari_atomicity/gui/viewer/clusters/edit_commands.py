@@ -8,6 +8,7 @@ from ....core.errors import AtomicityError
 from ....state.edits import AtomEdit, MergeLabels
 from ....state.window_state import Step
 from ...controls.questions import attempt, show_error, show_info
+from ...controls.shortcuts import show_help
 from ..canvas import Canvas
 from ..layers import compat
 from .clusters import ClusterDisplay
@@ -112,6 +113,10 @@ class EditCommands:
         if step is not None:
             self.show_step(step)
         return step
+
+    def help(self) -> None:
+        """Show all shortcuts."""
+        show_help(self.canvas.viewer)
 
     def show_step(self, step: Step) -> None:
         """Display an image that a step has changed, and select nothing that is not in sight."""

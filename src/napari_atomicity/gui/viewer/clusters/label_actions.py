@@ -8,7 +8,6 @@ from ....core.tables.cluster_table import AGGREGATE, UNKNOWN, Key
 from ....state.reviewing import Reviewing
 from ....state.window_state import WindowState
 from ....statistics.annotators.agreement import NOT_A_CLUSTER
-from ...controls.shortcuts import show_help
 from .edit_commands import EditCommands
 
 _NO_PREDICTION = "There is no prediction to agree with"
@@ -40,7 +39,7 @@ class EditActions:
 
     def help(self) -> None:
         """Show all shortcuts."""
-        show_help(self._edits.canvas.viewer)
+        self._edits.help()
 
 
 class LabelActions(EditActions):
