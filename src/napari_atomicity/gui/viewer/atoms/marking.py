@@ -62,8 +62,8 @@ class Marking(KeyMode, EditActions):
         self._keys: CanvasKeys | None = None
         # napari's actions for a double click, while they are removed.
         self._double_click_callbacks: list[Any] = []
-        # The candidate that Tab went to last: its image, confidence and atom_id.
-        self._last_candidate: tuple[str, float, int] | None = None
+        # Those that Tab went to, the last one last: image, confidence and atom_id.
+        self._candidates: list[tuple[str, float, int]] = []
         self._was_blind = canvas.state.blind
         canvas.viewer.mouse_drag_callbacks.append(CanvasMouse(self))
         canvas.state.atoms.changed.connect(self.show_text)
@@ -96,7 +96,7 @@ class Marking(KeyMode, EditActions):
             return
         self._label_mode.review = None
         self._on = True
-        self._last_candidate = None
+        self._candidates = []
         self._points.show_for_marking(image)
         self._keys = CanvasKeys(self, MARKING, viewer.window._qt_viewer.canvas)
         # Two quick clicks add two atoms and do not zoom.
@@ -131,7 +131,7 @@ class Marking(KeyMode, EditActions):
             self.on = False
 
     def _on_project(self) -> None:
-        self._last_candidate = None
+        self._candidates = []
         left_blind = self._was_blind and not self._state.blind  # clicks would mark openly
         self._was_blind = self._state.blind
         if self._on:
@@ -272,18 +272,10 @@ class Marking(KeyMode, EditActions):
 
     def next(self) -> None:
         """Go to the next least certain candidate."""
-        self._step(1)
-
-    def back(self) -> None:
-        """Go back to the previous candidate."""
-        self._step(-1)
-
-    def _step(self, by: int) -> None:
         image = self.image()
         if image is None:
             return
-        atoms = self._state.atoms
-        table = atoms.table(image)
+        table = self._state.atoms.table(image)
         waiting = table[(table["origin"] != PERSON).to_numpy()]
         if not len(waiting):
             self._canvas.show_message("All candidates have been checked")
@@ -291,18 +283,26 @@ class Marking(KeyMode, EditActions):
         order = sorted(
             zip(waiting["confidence"].tolist(), waiting["atom_id"].tolist(), strict=True)
         )
-        last = self._last_candidate
-        here = last[1:] if last is not None and last[0] == image else None
-        if here is None:
-            chosen = order[0 if by > 0 else -1]
-        elif by > 0:
-            chosen = next((c for c in order if c > here), order[0])
-        else:
-            chosen = next((c for c in reversed(order) if c < here), order[-1])
-        self._last_candidate = (image, *chosen)
-        key = (image, chosen[1])
-        atoms.select({key})
-        atoms.request_focus(key)
+        shown = [candidate[1:] for candidate in self._candidates if candidate[0] == image]
+        following = (c for c in order if not shown or c > shown[-1])
+        self._candidates.append((image, *next(following, order[0])))
+        self._show_candidate()
+
+    def back(self) -> None:
+        """Go back to the candidate that was shown before, also if it was confirmed."""
+        image = self.image()
+        there = set(self._state.atoms.table(image or "")["atom_id"])
+        before = [c for c in self._candidates[:-1] if c[0] == image and c[2] in there]
+        if before:
+            self._candidates = before
+            self._show_candidate()
+        elif image is not None:
+            self._canvas.show_message("No candidate was shown before this one")
+
+    def _show_candidate(self) -> None:
+        image, _, atom_id = self._candidates[-1]
+        self._state.atoms.select({(image, atom_id)})
+        self._state.atoms.request_focus((image, atom_id))
 
     # ---- text in the corner of the canvas
     def text(self) -> str:
