@@ -648,6 +648,17 @@ def test_the_magnifier_shows_what_is_around_the_mouse(marking, viewer, press, qt
     assert not marking.atoms.magnifier and marking.atoms._magnifier.widget is None
 
 
+def test_the_magnifier_shows_the_atom_that_a_key_goes_to(marking, viewer, press, qtbot):
+    press(KEY.Key_L)
+    widget = marking.atoms._magnifier.widget
+    hover(viewer, 10, 100)
+    qtbot.waitUntil(lambda: widget.view is not None)
+    press(KEY.Key_Tab)
+    (key,) = marking.state.atoms.selection
+    row = table(marking).loc[key[1]]
+    qtbot.waitUntil(lambda: np.allclose(widget.view.centre, row[["y_px", "x_px"]].astype(float)))
+
+
 def test_the_magnifier_keeps_nothing_of_another_image(marking, viewer, press, qtbot):
     press(KEY.Key_L)
     widget = marking.atoms._magnifier.widget

@@ -227,6 +227,13 @@ class CanvasMagnifier:
         self._world, self._mouse = world, mouse
         self._update_later()
 
+    def show_atom(self, image: str, atom: pd.Series) -> None:
+        """Move to an atom that comes into view, until the mouse moves."""
+        source = self._canvas.source_layer(image)
+        if source is not None:
+            place = atom[["frame", "y_px", "x_px"][-source.ndim :]].to_numpy(float)
+            self.follow(source.data_to_world(place), self._mouse)
+
     def _update_later(self, *_: object) -> None:
         if self._widget is not None and not self._timer.isActive():
             self._timer.start()
@@ -380,6 +387,8 @@ class AtomView:
         table = self.state.atoms.table(image)
         row = table[(table["atom_id"] == atom_id).to_numpy()]
         if len(row):
-            self._current_image.bring_into_view(image, row.iloc[0])
+            atom = row.iloc[0]
+            self._current_image.bring_into_view(image, atom)
+            self._magnifier.show_atom(image, atom)
         elif image in self.state.images:
             self.state.current = image
