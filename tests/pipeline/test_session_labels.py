@@ -135,6 +135,20 @@ def test_intervals_include_that_labels_may_be_shifted_together(example, classifi
             assert width[0] > width[1]
 
 
+def test_copies_of_an_image_tell_nothing_more(size_selected, classifier):
+    def copy(analysis, name):
+        return only(analysis, np.ones(len(analysis.table), bool), 1.0, name)
+
+    once = label_session(size_selected, classifier)
+    copies = [copy(size_selected[i], f"copy {i}.tif") for i in (4, 0, 0, 0)]
+    found = label_session([*size_selected, *copies], classifier)
+    assert found.class_fit.describe() == once.class_fit.describe()
+    assert found.scale.log_scale_sd == pytest.approx(once.scale.log_scale_sd)
+    alone = [a.scale.intensity_per_atom for a in once.analyses]
+    with_copies = [a.scale.intensity_per_atom for a in found.analyses]
+    assert with_copies == pytest.approx([*alone, alone[4], *[alone[0]] * 3])
+
+
 def test_a_second_time_nothing_changes(size_selected, classifier):
     once = label_session(size_selected, classifier)
     again = label_session(once.analyses, classifier)
@@ -273,7 +287,8 @@ def test_sizes_that_are_no_classes_are_named(example, classifier):
     """A sample of known composition in the session shows that others are between the classes."""
     rng = np.random.default_rng(0)
     analysis, label = example
-    references = [only(analysis, label == "Pt41", 1.0, f"ref{i}.tif") for i in range(24)]
+    # Each is another image: copies would tell nothing more.
+    references = [only(analysis, label == "Pt41", 1 + i / 1e4, f"ref{i}.tif") for i in range(24)]
     known = {image.micrograph.name: {"Pt41": 1.0} for image in references}
     unknown = []
     for i in range(24):

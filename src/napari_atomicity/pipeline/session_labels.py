@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -85,15 +85,42 @@ def fit_measurements(
     card: ModelCard,
     prior: tuple[float, float] | None = None,
 ) -> tuple[SessionScale, ClassFit | None, float]:
-    """Find the scales of a session, and test whether its sizes are those of the classes."""
+    """Find the scales of a session, and test whether its sizes are those of the classes.
+
+    A copy of an image, which has exactly the same values, tells nothing more.
+    """
     from ..models.scale.class_fit import scale_error_of_counts
     from ..models.scale.session_images import require_references
     from ..models.scale.session_scale import fit_session
 
     reference = require_references(card)[0]
-    scale = fit_session(measured, reference, prior)
+    contents = [_content(image) for image in measured]
+    first = {content: contents.index(content) for content in contents}
+    scale = fit_session([measured[i] for i in first.values()], reference, prior)
     fit = fit_session_sizes(card, scale, prior)
-    return scale, fit, scale_error_of_counts(fit, scale, reference, prior)
+    error = scale_error_of_counts(fit, scale, reference, prior)
+    places = list(first)
+    return _repeated(scale, [places.index(content) for content in contents]), fit, error
+
+
+def _content(image: ImageMeasurements) -> tuple[Hashable, ...]:
+    """Return what tells the scale of an image; it is the same for a copy."""
+    shares = None if image.shares is None else image.shares.tobytes()
+    values = image.log_intensity.tobytes(), image.log_size.tobytes()
+    return *values, shares, image.anchor, image.keep_shares, image.pixel_size_error
+
+
+def _repeated(session: SessionScale, places: Sequence[int]) -> SessionScale:
+    """Give each image the scale of the one at its place, which has the same pixels."""
+    return replace(
+        session,
+        images=[session.images[place] for place in places],
+        measured=[session.measured[place] for place in places],
+        outlying=session.outlying[places],
+        draws=session.draws[places],
+        log_bayes_factor=session.log_bayes_factor[places],
+        contradicted=session.contradicted[places],
+    )
 
 
 def label_session(
