@@ -7,20 +7,23 @@ import weakref
 
 import pytest
 from every_dock import NAMES
-from qtpy.QtCore import QPoint
+from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractSpinBox,
     QCheckBox,
     QComboBox,
+    QDockWidget,
     QLabel,
     QLineEdit,
+    QMainWindow,
     QScrollArea,
+    QVBoxLayout,
     QWidget,
 )
 from synthetic import made_up
 
-from napari_atomicity.gui.controls.forms import CollapsibleSection
+from napari_atomicity.gui.controls.forms import CollapsibleSection, scrolling
 from napari_atomicity.gui.panels.dock import Dock
 from napari_atomicity.gui.panels.dock_windows import dock_class
 from napari_atomicity.gui.panels.session_labels import session_labels_of
@@ -193,3 +196,21 @@ def test_a_removed_dock_is_deleted_and_follows_nothing(name, viewer, state, sett
     qtbot.waitUntil(is_deleted)
     assert [len(signal) for signal in signals] == before
     relabel(state)
+
+
+def test_a_dock_grows_with_a_content_that_becomes_wider(qtbot):
+    """Without a horizontal scroll bar, what does not fit could not be seen."""
+    main, dock, content = QMainWindow(), QDockWidget(), QWidget()
+    qtbot.addWidget(main)
+    column = QVBoxLayout(content)
+    column.addWidget(QLabel("narrow"))
+    dock.setWidget(scrolling(content))
+    main.setCentralWidget(QWidget())
+    main.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, dock)
+    main.resize(900, 400)
+    main.show()
+    qtbot.waitUntil(lambda: 0 < dock.width() < 400)
+    wide = QLabel("wide")
+    wide.setMinimumWidth(500)
+    column.addWidget(wide)
+    qtbot.waitUntil(lambda: dock.width() >= 500)

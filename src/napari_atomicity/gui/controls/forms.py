@@ -75,6 +75,7 @@ class _VerticalScrollArea(QScrollArea):
 
     def __init__(self, content: QWidget) -> None:
         super().__init__()
+        self._announced = 0  # minimum width
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # Tab goes to its controls
         self.setWidgetResizable(True)
         self.setFrameShape(QScrollArea.Shape.NoFrame)
@@ -86,6 +87,15 @@ class _VerticalScrollArea(QScrollArea):
         bar, content = self.verticalScrollBar(), self.widget()
         width = content.minimumSizeHint().width() + bar.sizeHint().width()
         return QSize(width, super().minimumSizeHint().height())
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802
+        """Announce that the content has become wider, which Qt keeps from the dock."""
+        if event is not None and event.type() == QEvent.Type.LayoutRequest:
+            width = self.minimumSizeHint().width()
+            if width != self._announced:
+                self._announced = width
+                self.updateGeometry()
+        return bool(super().eventFilter(watched, event))
 
 
 class LabelArea(_VerticalScrollArea):

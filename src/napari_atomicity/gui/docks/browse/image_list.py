@@ -146,7 +146,8 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
     shares = shares_of(labels, classes)
     strip = shares_of(labels, [*classes, *NON_CLASS_LABELS], left_out=("",))
     said = ", ".join(f"{c} {100 * share:.0f} %" for c, share in shares)
-    details = "\n".join(filter(None, (f"reviewed {reviewed} of {n}", said, by, path)))
+    of_all = f"reviewed {reviewed} of {n}"
+    details = "\n".join(filter(None, (words, of_all, said, by, path)))
     return replace(row, state="analysed", words=words, shares=shares, strip=strip, tooltip=details)
 
 
@@ -372,14 +373,18 @@ class ImageDelegate(QStyledItemDelegate):
         painter.drawText(box.adjusted(0, line, 0, _MARGIN_Y), _WRAPPED, row.words)
 
     def _paint_line(
-        self, painter: QPainter, place: QRectF, words: str, font: QFont, colour: QColor
+        self,
+        painter: QPainter,
+        place: QRectF,
+        words: str,
+        font: QFont,
+        colour: QColor,
+        # In the middle: names of images, and of their sessions, often differ at the end.
+        elide: Qt.TextElideMode = Qt.TextElideMode.ElideMiddle,
     ) -> None:
         painter.setFont(font)
         painter.setPen(colour)
-        # In the middle: names of images, and of their sessions, often differ at the end.
-        elided = QFontMetrics(font).elidedText(
-            words, Qt.TextElideMode.ElideMiddle, int(place.width())
-        )
+        elided = QFontMetrics(font).elidedText(words, elide, int(place.width()))
         painter.drawText(place, int(Qt.AlignmentFlag.AlignVCenter), elided)
 
     def _paint_row(
@@ -400,16 +405,17 @@ class ImageDelegate(QStyledItemDelegate):
             painter.fillRect(picture, QColor(128, 128, 128, 60))
         ink, paper = text_colours(option)
         text = box.adjusted(side + 8, 0, 0, 0)
-        for i, (words, font, colour) in enumerate(
+        plain, middle = option.font, Qt.TextElideMode.ElideMiddle
+        for i, (words, font, colour, elide) in enumerate(
             (
-                (row.name, _bold(option.font), ink),
-                (row.size, option.font, faint(ink, paper)),
-                (row.session, option.font, faint(ink, paper)),
-                (row.words, option.font, ink),
+                (row.name, _bold(plain), ink, middle),
+                (row.size, plain, faint(ink, paper), middle),
+                (row.session, plain, faint(ink, paper), middle),
+                (row.words, plain, ink, Qt.TextElideMode.ElideRight),  # counts of clusters first
             )
         ):
             place = QRectF(text.left(), text.top() + i * line, text.width(), line)
-            self._paint_line(painter, place, words, font, colour)
+            self._paint_line(painter, place, words, font, colour, elide)
         classes = self._state.classes()  # may be others than when the row was described
         left, top = text.left(), text.top() + 4 * line + 0.15 * line
         for name, share in row.strip:
