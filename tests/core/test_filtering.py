@@ -55,6 +55,12 @@ TABLE = conform(
         ("label == Pt19 || label == Pt41 && confidence < 0.5", [0]),
         ("not (label = Pt19 or unknown)", [1, 3]),
         ("cluster_id = 1 diameter_nm > 1", [2, 3]),
+        ("confidence > p_Pt19", [0, 1]),
+        ("diameter_nm <= cluster_id", [0, 1]),
+        ("label != label_predicted", [0, 1, 2]),
+        ("label = LABEL_PREDICTED", [3]),
+        ('label = "label_predicted"', []),
+        ("touches_border = touches_neighbour", [0, 2, 3]),
     ],
 )
 def test_a_line_finds_its_rows(line, expected):
@@ -65,6 +71,8 @@ def test_a_line_finds_its_rows(line, expected):
     ("line", "words"),
     [
         ("confidense < 0.8", "Perhaps confidence"),
+        ("label = confidence", "label and confidence"),
+        ("label < label_predicted", "label and label_predicted"),
         ("confidence < much", "confidence is a number"),
         ("confidence < 0,8", "written with a point"),
         ("confidence ~ 8", "Use ="),

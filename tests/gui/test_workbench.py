@@ -542,6 +542,8 @@ def test_the_way_through_says_what_is_done_and_next(window, model, qtbot, monkey
     qtbot.waitUntil(open_docks(viewer)["Review"].widget().isVisible)
     state.clusters.relabel([("a", int(state.table("a")["cluster_id"].iloc[0]))], "Pt19")
     qtbot.waitUntil(lambda: following() == ["Export"])
+    qtbot.mouseClick(steps.buttons["Export"], Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(viewer.window._qt_window.findChild(Report).isVisible)
     open_workbench(viewer, "Atoms")
     assert not steps.isVisible()
 

@@ -5,6 +5,7 @@ The language is small, and no part of an expression is evaluated as Python:
 - ``column < number``, with ``<  <=  >  >=  =  !=``; an image, a label and other text with ``=``,
   ``!=`` and ``~`` (contains), upper or lower case;
 - ``column`` alone, or ``= yes`` and ``= no``, for columns that are true or false;
+- ``label != label_predicted``, another column in the place of a value;
 - ``= none`` for missing values, ``""`` for empty text;
 - any other word is searched in the name of the image and in the label;
 - ``and`` (or ``&``, may be omitted), ``or`` (``|``), ``not`` and brackets; text with spaces in
@@ -173,6 +174,9 @@ def _comparison(reader: _Tokens, name: str) -> _Mask:
         )
         raise FilterError(f"there is no column {name}", advice=advice)
     values = reader.table[column]
+    other = reader.columns.get(value.lower()) if kind == "word" else None
+    if other is not None:
+        return _of_columns(values, reader.table[other], sign)
     if _is_bool(values):
         return _of_bool(values, column, sign, value.lower())
     if pd.api.types.is_numeric_dtype(values):
@@ -205,6 +209,23 @@ def _of_number(values: pd.Series, column: str, sign: str, value: str) -> _Mask:
         raise FilterError(f"{column} is a number, ~ searches text", advice="Use =")
     # Missing values match no comparison, not even !=.
     return np.asarray(_COMPARE[sign](numbers, wanted)) & ~np.isnan(numbers)
+
+
+def _of_columns(values: pd.Series, others: pd.Series, sign: str) -> _Mask:
+    """Compare two columns; texts in lower case, and missing numbers match nothing."""
+    numeric = [pd.api.types.is_numeric_dtype(column) for column in (values, others)]
+    if all(numeric):
+        a, b = values.to_numpy(float), others.to_numpy(float)
+        present = ~(np.isnan(a) | np.isnan(b))
+    else:
+        a, b = (column.astype(str).str.lower().to_numpy() for column in (values, others))
+        present = np.ones(len(values), bool)
+    if any(numeric) != all(numeric) or sign not in (_COMPARE if all(numeric) else ("=", "!=")):
+        raise FilterError(
+            f"{values.name} and {others.name} have no comparison {sign}",
+            advice="Compare two numbers, or two texts with = or !=",
+        )
+    return np.asarray(_COMPARE[sign](a, b)) & present
 
 
 def _of_text(values: pd.Series, column: str, sign: str, value: str) -> _Mask:

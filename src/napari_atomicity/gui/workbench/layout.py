@@ -117,13 +117,18 @@ class WorkflowSteps(FollowingWidget):
             button = self.buttons[step] = QPushButton(f"{number} {step}")
             button.setFlat(True)
             button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-            button.clicked.connect(partial(show_dock, binding.viewer, dock))
+            button.clicked.connect(partial(self._open, binding.viewer, dock))
             # Room for the mark of a step that is done, so that nothing moves.
             bold = QFont(button.font())
             bold.setBold(True)
             room = QFontMetrics(bold).horizontalAdvance(f"{number} {step} {DONE}")
             button.setFixedWidth(room + 2 * _MARGIN_PX)
             row.addWidget(button)
+
+    def _open(self, viewer: Any, dock: str) -> None:
+        show_dock(viewer, dock)
+        if dock == STEPS["Export"]:
+            show_dock(viewer, "Report")  # a section of it
 
     def refresh(self) -> None:
         counts = [self._count(image) for image in self.state.images]
