@@ -612,6 +612,22 @@ def test_a_click_means_clusters_where_their_layer_is_in_front(analysed, viewer):
     assert consistent(analysed)
 
 
+def test_a_key_for_an_atom_of_another_frame_shows_it_first(viewer, press):
+    pixels = np.stack([spots(), spots()])
+    binding = add_image(viewer, pixels)
+    atoms = binding.state.atoms
+    atoms.set_analysis(found(pixels, frames=[0, 1, 1, 0, 0]))
+    binding.atoms.marking = True
+    atoms.select([("field", 2)])
+    viewer.dims.set_current_step(0, 0)
+    press(KEY.Key_Delete)
+    assert len(table(binding)) == 4 and viewer.dims.current_step[0] == 1
+    assert "Another frame" in viewer.status
+    press(KEY.Key_Delete)
+    assert 2 not in table(binding).index
+    binding.atoms.marking = False
+
+
 # ---- magnifier
 def test_the_magnifier_shows_what_is_around_the_mouse(marking, viewer, press, qtbot):
     heard = []

@@ -533,3 +533,26 @@ def test_rates_are_formatted(found, analysed):
     )
     assert "0.1 per cluster per frame." in words.format_rate(per_frame)
     assert all("s)" not in line[1] for line in words.event_lines(per_frame.events))
+
+
+def test_a_key_for_a_cluster_of_another_frame_shows_it_first(tracked, viewer, settle):
+    state = tracked.state
+    binding_of(viewer).label_mode.on = True
+    viewer.layers.selection.active = viewer.layers["movie clusters"]
+    native = viewer.window._qt_viewer.canvas.native
+    table = state.table("movie")
+    first = int(table.loc[table["frame"] == 0, "cluster_id"].iloc[0])
+    state.select([("movie", first)])
+    viewer.dims.set_current_step(0, 4)
+    for key in (Qt.Key.Key_2, Qt.Key.Key_X):
+        QTest.keyClick(native, key)
+        assert viewer.dims.current_step[0] == 0 and "Another frame" in viewer.status
+        assert state.table("movie")["label_corrected"].tolist() == [""] * len(table)
+        viewer.dims.set_current_step(0, 4)
+    # One that is seen stands for all of a track.
+    track = table.loc[table["cluster_id"] == first, "track_id"].iloc[0]
+    ids = table.loc[table["track_id"] == track, "cluster_id"]
+    assert 4 in set(table.loc[table["track_id"] == track, "frame"])
+    state.select(("movie", int(i)) for i in ids)
+    QTest.keyClick(native, Qt.Key.Key_2)
+    assert (state.table("movie")["label_corrected"] != "").sum() == len(ids)

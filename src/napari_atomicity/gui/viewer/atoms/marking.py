@@ -33,7 +33,7 @@ from ..clusters.edit_commands import EditCommands
 from ..clusters.label_actions import EditActions
 from ..clusters.labelling import KeyMode, LabelMode, focus_canvas
 from ..clusters.regions import drawing_text
-from ..layers import compat
+from ..layers import compat, picking
 from ..layers.atom_style import contains, numbers, pixel_at
 from .atom_points import OUTSIDE_IMAGE, AtomPoints
 
@@ -233,10 +233,20 @@ class Marking(KeyMode, EditActions):
         self.magnifier_toggled.emit()
 
     def _selected(self) -> list[AtomKey]:
-        """Return the selected atoms of the image; show a message if there is none."""
+        """Return the selected atoms of the image; show a message if there is none in sight."""
         image = self.image()
         keys = [key for key in self._state.atoms.selection if key[0] == image]
-        if not keys:
+        if keys:
+            table = self._state.atoms.table(image)
+            frames = table.loc[table["atom_id"].isin([i for _, i in keys]), "frame"]
+            source = self._canvas.source_layer(image)
+            if source is None or picking.shows_none(self._canvas.viewer, source, frames):
+                self._state.atoms.request_focus(keys[0])
+                self._canvas.show_message(
+                    "Another frame was shown: here is the atom. Press the key again"
+                )
+                return []
+        else:
             self._canvas.show_message(
                 "Select an atom first: click it, or press Tab for the least certain one"
             )

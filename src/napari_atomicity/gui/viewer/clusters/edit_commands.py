@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ....core.errors import AtomicityError
+from ....core.tables.cluster_table import Key
+from ....state.cluster_rows import ids_of_image
 from ....state.edits import AtomEdit, MergeLabels
 from ....state.window_state import Step
 from ...controls.questions import attempt, show_error, show_info
 from ...controls.shortcuts import show_help
 from ..canvas import Canvas
-from ..layers import compat
+from ..layers import compat, picking
 from .clusters import ClusterDisplay
 from .manual_editing import ManualEditing
 from .regions import RegionEditor
@@ -70,12 +72,32 @@ class EditCommands:
         """Merge the selected clusters of the current image into one."""
         self._manual_editing.merge(*self._selected())
 
-    def is_replaced(self) -> bool:
-        """Whether a selected cluster is being split or merged, with a message if so."""
-        found = self._manual_editing.replaces(frozenset(self.state.selection))
-        if found:
+    def are_in_sight(self, keys: frozenset[Key]) -> bool:
+        """Return whether a key may change these clusters; show a message and one of them if not.
+
+        It may not if all are in other frames of a stack, or one is being split or merged.
+        """
+        unseen = self._in_another_frame(keys)
+        if unseen is not None:
+            self.state.request_focus(unseen)
+            self.canvas.show_message("Another frame was shown: here is the cluster. Press it again")
+        elif self._manual_editing.replaces(keys):
             self.canvas.show_message("Not yet: the clusters that replace these are being measured")
-        return found
+        else:
+            return True
+        return False
+
+    def _in_another_frame(self, keys: frozenset[Key]) -> Key | None:
+        """Return one of these clusters if the frame of a stack that is shown has none of them."""
+        image = self.state.current or ""
+        source = self.canvas.source_layer(image)
+        if source is None or source.ndim < 3:
+            return None
+        table = self.state.table(image)
+        chosen = table[table["cluster_id"].isin(ids_of_image(keys, image))]
+        if picking.shows_none(self.canvas.viewer, source, chosen["frame"]):
+            return image, int(chosen["cluster_id"].iloc[0])
+        return None
 
     def _selected(self) -> tuple[str, list[int]]:
         image = self.state.current or ""

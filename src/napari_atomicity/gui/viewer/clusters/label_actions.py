@@ -48,7 +48,8 @@ class LabelActions(EditActions):
     def _is_selected(self) -> bool:
         if not self._state.selection:
             self._edits.canvas.show_message("Select clusters first: click or drag around them")
-        return bool(self._state.selection) and not self._edits.is_replaced()
+            return False
+        return self._edits.are_in_sight(self._state.selection)
 
     def _relabel(self, label: str) -> None:
         if self._is_selected():
@@ -117,7 +118,7 @@ class ReviewActions(LabelActions):
             if self._is_unseen():
                 return False
             self._review.show()
-        return not self._edits.is_replaced()
+        return self._edits.are_in_sight(self._state.selection)
 
     def _return(self) -> None:
         """Show the cluster of the review again, or the next one if it was split or deleted."""
@@ -140,8 +141,9 @@ class ReviewActions(LabelActions):
 
     def _is_answerable(self) -> bool:
         """Whether an answer would be given to clusters in sight that are not being replaced."""
-        in_sight = self._review.others_are_selected or not self._is_unseen()
-        return in_sight and not self._edits.is_replaced()
+        if not self._review.others_are_selected and self._is_unseen():
+            return False
+        return self._edits.are_in_sight(self._state.selection or frozenset({self._review.key}))
 
     def _show_message(self, text: str) -> None:
         self._edits.canvas.show_message(text)

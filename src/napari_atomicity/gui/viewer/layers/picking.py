@@ -74,6 +74,12 @@ def shown_frame(viewer: Any, source: Image) -> int | None:
     return int(viewer.dims.current_step[0]) if source.ndim == 3 else None
 
 
+def shows_none(viewer: Any, source: Image, frames: pd.Series) -> bool:
+    """Return whether a stack is shown at another frame than all of these."""
+    frame = shown_frame(viewer, source)
+    return frame is not None and len(frames) > 0 and frame not in set(frames)
+
+
 def show_frame(viewer: Any, source: Image, frame: int | None = None) -> None:
     """Move the slider to a frame of a stack; by default to the nearest that the stack has."""
     if source.ndim == 3:
