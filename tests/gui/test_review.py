@@ -705,7 +705,7 @@ ACTIONS = {
     "Label mode": LabelActions,
     "Review": ReviewActions,
     "Browse": CurrentImage,
-    "Undo": EditCommands,
+    "Everywhere": EditCommands,
     "Gallery": Gallery,
     "Marking": Marking,
 }
