@@ -25,7 +25,12 @@ import pandas as pd
 
 from ..errors import AtomicityError
 
-EXAMPLES = ("confidence < 0.8", "label = Pt41", "diameter_nm > 1.2 and not touches_border")
+EXAMPLES = (
+    "confidence < 0.8",
+    "diameter_nm > 1.2 and not touches_border",
+    "label = Pt41",
+    "label != label_predicted",
+)
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<quoted>"[^"]*"|'[^']*')

@@ -147,7 +147,6 @@ class Table(RowsDock):
 
     def _new_filter_row(self) -> QHBoxLayout:
         self.filter_line = QLineEdit()
-        self.filter_line.setPlaceholderText(f"Filter, such as {EXAMPLES[0]}")
         self.filter_line.setClearButtonEnabled(True)
         self.filter_line.setAccessibleName("Filter")
         self.filter_line.setToolTip(
@@ -233,6 +232,8 @@ class Table(RowsDock):
 
     def _show_state(self) -> None:
         self._show_counts()
+        # A blind annotator sees no confidence.
+        self.filter_line.setPlaceholderText(f"Filter, such as {EXAMPLES[self.state.blind]}")
         n = len(self.model.rows)
         self.sort_again_button.setVisible(n > 0 and self.model.out_of_date())
         self.message.setVisible(n == 0)
