@@ -116,6 +116,21 @@ def test_what_a_person_says_counts(tracked):
     assert [track.first_frame + 5, track.first_frame + 12] == jumps["frame"].tolist()
 
 
+def test_one_label_by_a_person_holds_however_rare_changes_are(tracked):
+    """Two changes of a rare kind are less probable than that almost every label is wrong."""
+    analysis, _, _ = tracked
+    movie = evaluate_tracks(analysis)
+    track = next(t for t in movie.tracks if len(t.rows) > 20 and len(set(t.label)) == 1)
+    other = next(c for c in CLASSES if c != track.label[0])
+    table = analysis.table.copy()
+    table.loc[table.index[track.rows[8]], "label_corrected"] = other
+    edited = replace(analysis, table=settle_labels(table))
+    rare = MovieSettings(rate=1e-4)
+    mended = next(t for t in evaluate_tracks(edited, rare).tracks if t.track_id == track.track_id)
+    assert mended.label[8] == other and mended.p[8] == pytest.approx(1)
+    assert set(np.delete(mended.label, 8)) == {track.label[0]}
+
+
 def test_a_single_image_and_untracked_stacks_are_refused():
     analysis, _, _ = film()
     with pytest.raises(AtomicityError, match="not linked"):

@@ -23,8 +23,8 @@ P_DETECTED_OUTLIER = 0.8
 """Probability that an object of no class is predicted as ``unknown`` or ``aggregate``."""
 P_FALSE_OUTLIER = 0.03
 """Probability that a cluster of a class is predicted as ``unknown`` or ``aggregate``."""
-_CERTAIN = 1e-6
-"""Likelihood of all other classes for an annotated cluster."""
+_CERTAIN = 1e-30
+"""Likelihood of all other classes for an annotated cluster: far below that of two changes."""
 _MIN_P = 1e-4
 
 
