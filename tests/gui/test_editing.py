@@ -209,6 +209,25 @@ def test_several_clusters_are_split_in_one_step(shown, settle):
     assert state.table("field").equals(before)
 
 
+def test_without_a_manual_label_u_changes_nothing_and_keeps_what_can_be_redone(shown, settle):
+    state = binding_of(shown).state
+    one = click_cluster(shown, 40, 40)
+    press(shown, Qt.Key.Key_2)
+    press(shown, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    click_cluster(shown, 120, 120)
+    steps, undone = len(state.history), len(state.history.undone)
+    press(shown, Qt.Key.Key_U)
+    assert (len(state.history), len(state.history.undone)) == (steps, undone) and undone
+    assert "manual label" in shown.status
+    press(shown, Qt.Key.Key_Y, Qt.KeyboardModifier.ControlModifier)
+    assert labels_of(shown, [one]) == [state.classes()[1]]
+    # Of several, those with a label are in the step.
+    press(shown, Qt.Key.Key_A, Qt.KeyboardModifier.ControlModifier)
+    press(shown, Qt.Key.Key_U)
+    assert labels_of(shown, [one]) == [""]
+    assert len(state.history[-1].edits[0].before) == 1
+
+
 def test_a_label_pressed_while_pieces_are_measured_is_refused(shown, settle):
     """It would go to the cluster that they replace, and be lost with it."""
     state = binding_of(shown).state

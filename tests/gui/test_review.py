@@ -1100,7 +1100,8 @@ def test_the_message_of_a_merge_counts_labels_not_entries_of_the_log(bench, proj
     nothing = "Nothing new: no label or mark was added to the 2 images that both have."
     assert said_after_merging() == nothing
     assert said_after_merging(label_twice) == (
-        "From Bo in 2 images that both have: 2 new labels; 1 cluster added, moved or removed."
+        "From Bo in 2 images that both have: 2 new labels. There, 1 cluster was added, moved or "
+        "removed: the log tells it, and the clusters here stay as they are."
     )
     assert said_after_merging() == nothing
     withdrawn = said_after_merging(lambda other: other.clusters.relabel([("a.tif", 1)], ""))

@@ -315,6 +315,8 @@ class ClusterEdits:
             table = self._state.store.table(image)
             known = table[table["cluster_id"].isin(list(new))]
             before = dict(zip(known["cluster_id"], known["label_corrected"], strict=True))
+            # Without a manual label there is none to remove.
+            before = {i: label for i, label in before.items() if label or new[i]}
             if before:
                 yield Relabel(image, before, {i: new[i] for i in before})
 

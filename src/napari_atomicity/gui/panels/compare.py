@@ -257,12 +257,12 @@ class ComparePart(FollowingPanel):
 
     def _offer(self, samples: list[Sample]) -> None:
         """List the samples; the chosen reference stays as long as it exists."""
-        combo, names = self.reference_combo, [sample.name for sample in samples]
-        if [combo.itemData(i) for i in range(combo.count())] != names:
+        combo = self.reference_combo
+        texts = [f"{s.name} ({pluralise(len(s.images), 'image')})" for s in samples]
+        if [combo.itemText(i) for i in range(combo.count())] != texts:
             combo.clear()
-            for sample in samples:
-                n = pluralise(len(sample.images), "image")
-                combo.addItem(f"{sample.name} ({n})", sample.name)
+            for text, sample in zip(texts, samples, strict=True):
+                combo.addItem(text, sample.name)
         combo.setCurrentIndex(max(0, combo.findData(self.state.sessions.reference_of(samples))))
 
     def _choose_reference(self, index: int) -> None:

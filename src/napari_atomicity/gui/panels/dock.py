@@ -278,7 +278,9 @@ class RowsDock(Dock):
         """Scroll to what was selected since, unless it was picked in the view."""
         if self.state.selection != self._scrolled_to:
             self.view.show_selected()
-            self._scrolled_to = self.state.selection
+            # Rows that an undo brings back come later than their selection.
+            if self.model.rows.selected.any():
+                self._scrolled_to = self.state.selection
 
     def refresh_selection(self) -> None:
         self.model.rows.select(self.state.selection)

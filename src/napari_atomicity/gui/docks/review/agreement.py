@@ -52,6 +52,11 @@ def format_figure(figure: AgreementFigure) -> str:
 def format_merged(report: MergeReport) -> str:
     """Describe the result of merging another project."""
     said = [_format_added(report)]
+    if n := report.n_changes:
+        said.append(
+            f"There, {pluralise(n, 'cluster')} {'was' if n == 1 else 'were'} added, moved or "
+            "removed: the log tells it, and the clusters here stay as they are"
+        )
     if n := report.n_marks_lost:
         marks = pluralise(n, "mark")
         said.append(f"Not taken over: {marks} of atoms in images that are not here")
@@ -70,7 +75,6 @@ def _format_added(report: MergeReport) -> str:
     counts = {
         pluralise(report.n_labels, "new label"): report.n_labels,
         pluralise(report.n_marks, "new mark") + " of atoms, made blind": report.n_marks,
-        pluralise(report.n_changes, "cluster") + " added, moved or removed": report.n_changes,
     }
     new = "; ".join(text for text, n in counts.items() if n)
     if new:

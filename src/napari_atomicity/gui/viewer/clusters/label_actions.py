@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ....core.tables.cluster_table import AGGREGATE, UNKNOWN, Key
+from ....state.cluster_rows import ids_by_image
 from ....state.reviewing import Reviewing
 from ....state.window_state import WindowState
 from ....statistics.annotators.agreement import NOT_A_CLUSTER
@@ -70,7 +71,14 @@ class LabelActions(EditActions):
 
     def unlabel(self) -> None:
         """Remove the manual labels of the selected clusters."""
-        self._relabel("")
+        if not self._is_selected():
+            return
+        for image, ids in ids_by_image(self._state.selection).items():
+            table = self._state.table(image)
+            if (table.loc[table["cluster_id"].isin(ids), "label_corrected"] != "").any():
+                self._state.clusters.relabel(self._state.selection, "")
+                return
+        self._edits.canvas.show_message("None of the selected clusters has a manual label")
 
     def delete(self) -> None:
         """Delete the selected clusters."""
