@@ -1,4 +1,7 @@
-"""Close a real window in the middle of Analyse all again, as a person does; run by test_closing."""
+"""Close a real window as a person does; run by test_closing.
+
+By its button in the middle of Analyse all again, or by Ctrl+Q with a label in memory only.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,10 @@ from pathlib import Path
 import napari
 import pytest
 from brightness import BrightnessClassifier, offer
+from napari._app_model import get_app_model
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication, QMessageBox
+from synthetic import made_up
 
 from napari_atomicity.gui.docks.browse.dock import Browse
 from napari_atomicity.gui.docks.embedding.dock import Embedding
@@ -54,7 +59,7 @@ def click_close_button(window_id: int) -> None:
     x11.XFlush(display)
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, by_key: bool) -> None:
     """Print the questions that are asked."""
     classifier = SlowClassifier()
     offer(pytest.MonkeyPatch(), classifier)
@@ -69,8 +74,8 @@ def main(folder: Path) -> None:
         if isinstance(dialog, QMessageBox):
             print(f"asked: {dialog.text()!r}", flush=True)
             buttons = dialog.standardButtons()
-            yes = next(b for b in (dialog.StandardButton.Yes, dialog.StandardButton.Close)
-                       if b & buttons)  # fmt: skip
+            kinds = dialog.StandardButton
+            yes = next(b for b in (kinds.Yes, kinds.Close, kinds.Discard) if b & buttons)
             dialog.button(yes).click()
         elif dialog is not None:
             print(f"asked: {dialog.windowTitle()!r}", flush=True)
@@ -84,6 +89,11 @@ def main(folder: Path) -> None:
         while browse.batch.running or not browse.binding.settled:
             yield
         state.clusters.relabel([(state.images[0], 1)], "Pt41")
+        if by_key:
+            state.clusters.set_analysis(made_up(6, "in memory"))
+            state.clusters.relabel([("in memory", 1)], "Pt41")
+            get_app_model().commands.execute_command("napari.window.file.quit_dialog")
+            return
         classifier.seconds = 0.5
         browse.analyse_all()
         while not browse.batch.running:
@@ -94,7 +104,7 @@ def main(folder: Path) -> None:
 
     going = steps()
     timers = [QTimer(), QTimer()]
-    for timer, slot in zip(timers, (answer, lambda: next(going)), strict=True):
+    for timer, slot in zip(timers, (answer, lambda: next(going, None)), strict=True):
         timer.timeout.connect(slot)
         timer.start(50)
     napari.run()
@@ -102,4 +112,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), by_key="--quit" in sys.argv)

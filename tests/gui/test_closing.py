@@ -379,7 +379,9 @@ def test_an_image_that_is_read_after_the_window_was_closed_is_not_displayed(
     assert not len(viewer.layers)
 
 
-def test_closing_in_the_middle_asks_once_and_leaves_the_project(qapp, tmp_path):
+@pytest.mark.parametrize("by_key", [False, True])
+def test_closing_asks_once_and_leaves_the_project(qapp, tmp_path, by_key):
+    """In the middle of an analysis, or with labels that no project can have."""
     if QApplication.platformName() != "xcb":
         pytest.skip("the close button of a window is clicked by X11")
     folder = tmp_path / "morning"
@@ -387,16 +389,19 @@ def test_closing_in_the_middle_asks_once_and_leaves_the_project(qapp, tmp_path):
     for i in range(3):
         write(folder / f"{i}.tif", i)
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(SCRIPT), str(folder)],
+        [sys.executable, "-W", "ignore", str(SCRIPT), str(folder), *["--quit"] * by_key],
         capture_output=True, text=True, timeout=180, check=False,
         env={**os.environ, "XDG_CONFIG_HOME": str(tmp_path), "NAPARI_CONFIG": ""},
     )  # fmt: skip
     asked = [line for line in done.stdout.splitlines() if line.startswith("asked")]
     assert done.stdout.splitlines()[-1] == "ended", done.stderr
     assert "Error" not in done.stderr
-    assert len(asked) == 2  # the first one: whether to analyse all again
-    assert "Analysing 3 images is not finished. Closing stops it." in asked[1]
-    assert "stopped, since the window was closed: Analysing 3 images" in done.stderr
+    if by_key:
+        assert len(asked) == 1 and "in memory are in memory only" in asked[0]
+    else:
+        assert len(asked) == 2  # the first one: whether to analyse all again
+        assert "Analysing 3 images is not finished. Closing stops it." in asked[1]
+        assert "stopped, since the window was closed: Analysing 3 images" in done.stderr
     assert not list(folder.glob("*-wal"))
     with Project(folder / "morning.atomicity") as project:
         assert not project.read_only

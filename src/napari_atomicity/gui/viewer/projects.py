@@ -240,7 +240,7 @@ class Projects:
         self.state.project_changed.connect(self._on_project)
         application = QApplication.instance()
         if application is not None:
-            application.aboutToQuit.connect(self._leave_at_the_end)
+            application.aboutToQuit.connect(self._close_down)
         if window is not None:
             window.destroyed.connect(self._close_down)  # the collector may clear a function first
             closing = (self.closing_question, self.may_close, self._close_down)
@@ -387,10 +387,6 @@ class Projects:
         self._view_timer.start()
         # Sizes, hashes and thumbnails of images that were opened in other ways.
         self._survey([name for name in project.names if name not in copied])
-
-    def _leave_at_the_end(self) -> None:
-        """Leave the project because the program ends, and its work in any case."""
-        self.leave(stops_work=True)
 
     def leave(self, *, stops_work: bool = False, asked: tuple[str, str] = _CLOSING) -> bool:
         """Save the view and close the project; return False if the user cancels.
