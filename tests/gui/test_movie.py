@@ -201,7 +201,7 @@ def test_a_track_that_was_labelled_counts_once(tracked, viewer, qtbot, settle):
     tracked.binding.edits.undo()  # the labels
     tracked.binding.edits.undo()  # the tracks
     state.clusters.relabel((("movie", int(i)) for i in members), "Pt41")
-    assert f" in 10 frames, reviewed {n} of {len(table)}" in row_of(state, None, "movie").words
+    assert f"(median of 10), reviewed {n} of {len(table)}" in row_of(state, None, "movie").words
 
 
 def test_undo_takes_tracks_and_their_layer_away(tracked, viewer, qtbot, settle):

@@ -93,7 +93,9 @@ def test_single_images_beside_a_movie():
 
 def test_numbers_of_clusters_in_frames():
     assert describe_clusters(movie(), N_FRAMES) == "8 clusters in 10 frames"
-    assert describe_clusters(movie(tracked=False), N_FRAMES) == "8 clusters in 10 frames"
+    assert (
+        describe_clusters(movie(tracked=False), N_FRAMES) == "8 clusters per frame (median of 10)"
+    )
     assert describe_clusters(movie().iloc[:1], 1) == "1 cluster"
     image = movie().iloc[:3].assign(excluded=[False, True, True])
     counted, more = without_excluded(image)

@@ -94,13 +94,14 @@ def describe_clusters(table: pd.DataFrame, n_frames: int) -> str:
 
     It is the number of tracks of a movie, or the median per frame of a stack without tracks.
     """
-    n, where = count_clusters(table)[0], ""
-    if n_frames > 1:
-        where = f" in {n_frames} frames"
-        if not tracked_rows(table).any():
-            per_frame = np.bincount(table["frame"].to_numpy(int), minlength=n_frames)
-            n = int(np.median(per_frame))
-    return f"{pluralise(n, 'cluster')}{where}"
+    clusters = pluralise(count_clusters(table)[0], "cluster")
+    if n_frames == 1:
+        return clusters
+    if tracked_rows(table).any():
+        return f"{clusters} in {n_frames} frames"
+    per_frame = np.bincount(table["frame"].to_numpy(int), minlength=n_frames)
+    each = pluralise(int(np.median(per_frame)), "cluster")
+    return f"{each} per frame (median of {n_frames})"
 
 
 def without_excluded(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:

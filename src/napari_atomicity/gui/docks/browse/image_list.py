@@ -146,7 +146,7 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
     shares = shares_of(labels, classes)
     strip = shares_of(labels, [*classes, *NON_CLASS_LABELS], left_out=("",))
     said = ", ".join(f"{c} {100 * share:.0f} %" for c, share in shares)
-    of_all = f"reviewed {reviewed} of {n}"
+    of_all = "" if of_frames else f"reviewed {reviewed} of {n}"
     details = "\n".join(filter(None, (words, of_all, said, by, path)))
     return replace(row, state="analysed", words=words, shares=shares, strip=strip, tooltip=details)
 
