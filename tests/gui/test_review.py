@@ -1131,13 +1131,19 @@ def test_where_nothing_may_be_changed_the_dock_says_so(bench, project, make_napa
 def test_nothing_under_the_mouse_moves_while_answers_come_in(shown, state, dock, press, qtbot):
     start(dock, "sample", number=16)
     qtbot.waitUntil(lambda: "time left" in dock.pace.text())
-    watched = [*dock.answers.buttons.values(), dock.draw_button, dock.bar, dock.pace]
+    watched = [*dock.answers.buttons.values(), dock.draw_button, dock.bar, dock.pace, dock.editing]
 
     def places() -> list[QPoint]:
         QApplication.processEvents()
         return [widget.mapTo(dock, QPoint()) for widget in watched]
 
+    qtbot.wait(50)  # the form of a new review has gone
     before = places()
+    # Clusters with more or less to say.
+    dock.answers.shown.setText("a rather long name of an image, cluster 7: Pt30 0.61")
+    dock.answers.more.setText("\n".join(["cut by the border"] * 3))
+    qtbot.wait(50)
+    assert places() == before
     press(*[KEY.Key_Return] * 6)
     qtbot.waitUntil(lambda: dock.chart.isVisible() and " each, " in dock.pace.text())
     assert places() == before

@@ -47,11 +47,12 @@ class Answers(QWidget):
         self._labels: list[str] = []
         self.buttons: dict[str, QPushButton] = {}
         self._answers: dict[str, QPushButton] = {}
-        self.shown = wrapped_label("Shown", plain=True, bold=True)
-        self.more = wrapped_label("More", plain=True)
-        # The buttons stay under the mouse, for a cluster with more to say too.
-        self.more.setMinimumHeight(2 * self.fontMetrics().lineSpacing())
+        # The controls stay under the mouse, for a cluster with more to say too.
+        self.shown = wrapped_label("Shown", plain=True, bold=True, lines=2)
+        self.more = wrapped_label("More", plain=True, lines=3)
         self.more.setAlignment(Qt.AlignmentFlag.AlignTop)
+        for label in (self.shown, self.more):
+            label.setIndent(0)  # else Qt adds it to the height too, where a text is at the top
         self._grid = QGridLayout()
         self._grid.setSpacing(3)
         moves = QHBoxLayout()
