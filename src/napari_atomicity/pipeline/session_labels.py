@@ -94,13 +94,13 @@ def fit_measurements(
     from ..models.scale.session_scale import fit_session
 
     reference = require_references(card)[0]
-    contents = [_content(image) for image in measured]
-    first = {content: contents.index(content) for content in contents}
-    scale = fit_session([measured[i] for i in first.values()], reference, prior)
+    place: dict[tuple[Hashable, ...], int] = {}
+    places = [place.setdefault(_content(image), len(place)) for image in measured]
+    first = np.unique(places, return_index=True)[1]
+    scale = fit_session([measured[i] for i in first], reference, prior)
     fit = fit_session_sizes(card, scale, prior)
     error = scale_error_of_counts(fit, scale, reference, prior)
-    places = list(first)
-    return _repeated(scale, [places.index(content) for content in contents]), fit, error
+    return _repeated(scale, places), fit, error
 
 
 def _content(image: ImageMeasurements) -> tuple[Hashable, ...]:
