@@ -950,6 +950,23 @@ def test_nor_does_one_over_clusters(opened, viewer, settle, mode):
     assert state.selection == {("b.tif", 1), ("b.tif", 2)}
 
 
+def test_a_key_changes_nothing_in_an_image_that_is_being_opened(opened, viewer, settle, press):
+    state = opened.state
+    for name in ("a.tif", "b.tif"):
+        state.clusters.set_analysis(made_up(4, name, size_px=96))
+    settle(viewer)
+    opened.label_mode.on = True
+    viewer.layers.selection.active = opened.canvas.layer("a.tif", "clusters")
+    state.current = "b.tif"
+    state.select([("b.tif", 1)])  # as an undo does
+    press(KEY.Key_2, KEY.Key_X)
+    assert state.table("b.tif")["label_corrected"].tolist() == [""] * 4
+    assert "being opened" in viewer.status
+    settle(viewer)
+    press(KEY.Key_2)
+    assert (state.table("b.tif")["label_corrected"] != "").sum() == 1
+
+
 @pytest.mark.parametrize("how", ["corners", "button down", "finished"])
 def test_a_region_belongs_to_the_image_in_which_it_is_drawn(
     opened, viewer, settle, press, qtbot, how

@@ -876,7 +876,7 @@ def test_the_name_in_the_bar_is_in_the_log(bench):
     assert bench.state.history[-1].annotator == "Grace"
 
 
-def test_blind_a_second_person_sees_nothing(bench, qtbot, errors):
+def test_blind_a_second_person_sees_nothing(bench, qtbot, errors, settle):
     state, form = bench.state, workbench_bar(bench.binding.viewer).annotator
     state.clusters.relabel([("a.tif", 1)], "Pt70")
     bench.binding.edits.add_by_clicking()
@@ -898,6 +898,7 @@ def test_blind_a_second_person_sees_nothing(bench, qtbot, errors):
     QTest.keyClick(bench.binding.viewer.window._qt_viewer.canvas.native, KEY.Key_2)
     assert corrected(state, key) == state.classes()[1]
     for edit in (KEY.Key_S, KEY.Key_P, KEY.Key_E):  # refused before anything is begun
+        settle(bench.binding.viewer)
         errors.clear()
         QTest.keyClick(bench.binding.viewer.window._qt_viewer.canvas.native, edit)
         assert not state.busy and "blind" in str(errors[-1])

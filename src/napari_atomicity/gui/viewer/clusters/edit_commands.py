@@ -75,10 +75,14 @@ class EditCommands:
     def are_in_sight(self, keys: frozenset[Key]) -> bool:
         """Return whether a key may change these clusters; show a message and one of them if not.
 
-        It may not if all are in other frames of a stack, or one is being split or merged.
+        It may not while their image is opened, if all are in other frames of a stack, or if one is
+        being split or merged.
         """
+        image = self.state.current or ""
         unseen = self._in_another_frame(keys)
-        if unseen is not None:
+        if ids_of_image(keys, image) and self.canvas.source_layer(image) is None:
+            self.canvas.show_message(f"Not yet: {image} is being opened")
+        elif unseen is not None:
             self.state.request_focus(unseen)
             self.canvas.show_message("Another frame was shown: here is the cluster. Press it again")
         elif self._manual_editing.replaces(keys):
