@@ -60,7 +60,8 @@ def front_window() -> QWidget | None:
 def confirm(parent: QWidget | None, title: str, text: str) -> bool:
     """Ask a question that is answered with Yes or No; No is the default."""
     buttons = QMessageBox.StandardButton
-    answer = QMessageBox.question(parent, title, text, buttons.Yes | buttons.No, buttons.No)
+    within = parent or front_window()
+    answer = QMessageBox.question(within, title, text, buttons.Yes | buttons.No, buttons.No)
     return bool(answer == buttons.Yes)
 
 
