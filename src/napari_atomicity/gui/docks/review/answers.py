@@ -51,8 +51,11 @@ class Answers(QWidget):
         self.shown = wrapped_label("Shown", plain=True, bold=True, lines=2)
         self.more = wrapped_label("More", plain=True, lines=3)
         self.more.setAlignment(Qt.AlignmentFlag.AlignTop)
+        # Qt adds an indent to the height too, where a text is at the top.
+        indent = self.fontMetrics().horizontalAdvance("x") // 2
         for label in (self.shown, self.more):
-            label.setIndent(0)  # else Qt adds it to the height too, where a text is at the top
+            label.setIndent(0)
+            label.setContentsMargins(indent, 0, 0, 0)
         self._grid = QGridLayout()
         self._grid.setSpacing(3)
         moves = QHBoxLayout()
