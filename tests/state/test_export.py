@@ -370,9 +370,11 @@ def test_blind_annotators_export_nothing_of_the_others(tmp_path):
         ("ann", "0.tif", 2, "label", "Pt30"),
         ("bob", "0.tif", 1, "label", "Pt70"),
     ).assign(blind=[True, False, True])
+    scale = {"intensity_per_atom": 0.9, "own_units": [1.0], "session": {"peaks_shares": [0.5]}}
+    analysed = replace(analyses(1)[0], parameters={"detection": {"threshold": 6.0}, **scale})
     state = SimpleNamespace(
         images=["0.tif"],
-        analysis=lambda image: analyses(1)[0],
+        analysis=lambda image: analysed,
         project=SimpleNamespace(corrections=lambda: both, path=tmp_path / "day.atomicity"),
         pixel_sizes=SimpleNamespace(mark=lambda analysis: analysis),
         blind=True,
@@ -380,6 +382,8 @@ def test_blind_annotators_export_nothing_of_the_others(tmp_path):
     )
     found = exports.snapshot(state).contents().corrections
     assert exports.snapshot(state).contents().sample is None
+    # The intensity of an atom would tell the numbers of atoms, and the peaks the classes.
+    assert exports.snapshot(state).analyses[0].parameters == {"detection": {"threshold": 6.0}}
     assert found[["annotator", "label"]].to_numpy().tolist() == [["ann", "Pt19"]]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -81,6 +81,10 @@ class Contents:
     reference_sample: str | None = None  # with which the others are compared; None: the first
 
 
+_OF_SCALE = ("intensity_per_atom", "own_units", "certainty_of_scale", "scale_solutions", "session")
+"""Parameters of an analysis that tell the intensity of an atom, and what labels say of it."""
+
+
 def _failed(project: Project) -> dict[str, str]:
     """Image → why it could not be analysed."""
     return {image.name: image.error for image in project.images() if image.error}
@@ -137,13 +141,20 @@ def snapshot(state: WindowState) -> Snapshot:
         else:
             analyses.append(state.pixel_sizes.mark(analysis))
     blind = state.annotator if state.blind else None
-    # Known samples would tell a blind annotator the labels.
+    # Known samples and the scale would tell a blind annotator the labels.
     if state.blind:
-        return Snapshot(tuple(analyses), tuple(missing), state.project, blind)
+        seen = tuple(_without_scale(analysis) for analysis in analyses)
+        return Snapshot(seen, tuple(missing), state.project, blind)
     samples = state.sessions.samples(a.micrograph.name for a in analyses)
     reference = state.sessions.reference_of(samples)
     groups = tuple(state.sessions.groups()), tuple(samples), reference
     return Snapshot(tuple(analyses), tuple(missing), state.project, None, *groups)
+
+
+def _without_scale(analysis: Analysis) -> Analysis:
+    """Return an analysis without what its labels say of the intensity of an atom."""
+    kept = {k: v for k, v in analysis.parameters.items() if k not in _OF_SCALE}
+    return replace(analysis, parameters=kept)
 
 
 def sampled_accuracy(
