@@ -54,6 +54,7 @@ from napari_atomicity.gui.viewer.layers.picking import is_in_view
 from napari_atomicity.gui.viewer.models import model_folder
 from napari_atomicity.gui.workbench.layout import WorkflowSteps
 from napari_atomicity.pipeline.analysis import analyse as analyse_image, detect_clusters
+from napari_atomicity.pipeline.run_request import RunRequest
 from napari_atomicity.project import Project, ProjectImage, open_any
 from napari_atomicity.state.window_state import WindowState
 
@@ -136,6 +137,11 @@ def test_the_image_follows_the_row_that_arrow_keys_select(opened, viewer, settle
         row = opened.model.image_at(opened.list.currentIndex().row())
         assert (opened.state.current, row) == (image, image)
         assert opened.binding.current_image.displayed == image
+    click_row(opened, 0)
+    for key, image in ((Qt.Key.Key_PageDown, "b.tif"), (Qt.Key.Key_PageUp, "a.tif")):
+        QTest.keyClick(opened.list, key)
+        settle(viewer)
+        assert opened.state.current == image  # one further, however many rows are in sight
 
 
 def test_only_the_selected_row_is_lit(opened, viewer, settle):
@@ -261,6 +267,23 @@ def test_a_damaged_file_is_not_tried_again_after_blind_mode(opened, viewer, qtbo
         updated(form).blind.click()
     assert not opened.state.blind
     assert updated(opened).analyse_button.text() == "Analyse all again"
+
+
+def test_a_damaged_file_that_was_replaced_has_its_pixel_size_once_it_is_analysed(
+    opened, morning, viewer, qtbot, settle
+):
+    opened.analyse_all()
+    qtbot.waitUntil(lambda: "broken.tif" in opened.batch.failed, timeout=30_000)
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    settle(viewer)
+    state = opened.state
+    write(morning / "broken.tif", 7)
+    opened.batch.start(["broken.tif"], RunRequest())
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    settle(viewer)
+    assert state.micrograph("broken.tif").pixel_size_nm == pytest.approx(PIXEL_NM)
+    assert not state.pixel_sizes.has_changed("broken.tif")
+    assert "pixel size" not in row_words(opened)["broken.tif"]
 
 
 def test_pieces_of_an_image_that_is_not_shown_are_classified_when_the_project_is_opened(

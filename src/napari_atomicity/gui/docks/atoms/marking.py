@@ -71,12 +71,15 @@ class MarkingPart(QWidget):
         self.support.toggled.connect(partial(setattr, binding.atoms, "show_support"))
         self.add_button = QPushButton("Add")
         self.add_button.clicked.connect(partial(self._draw, True))
-        self.add_button.setToolTip("Draw around a region to add to the support; Esc cancels.")
+        self.add_button.setToolTip(
+            "Draw around a region to add to the support, in all frames of a stack; Esc cancels."
+        )
         self.add_button.setAccessibleName("Add to the support")
         self.take_button = QPushButton("Take away")
         self.take_button.clicked.connect(partial(self._draw, False))
         self.take_button.setToolTip(
-            "Draw around a region to remove, such as vacuum or contamination; Esc cancels."
+            "Draw around a region to remove, such as vacuum or contamination, in all frames of a "
+            "stack; Esc cancels."
         )
         self.take_button.setAccessibleName("Take away from the support")
         self.hint = wrapped_label()

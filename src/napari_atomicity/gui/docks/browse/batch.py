@@ -86,7 +86,9 @@ class AnalyseAll(ImageQueue):
             return
         self.binding.manual_editing.set_engine(image, (self._request.model, self._request.device))
         self._sizes.pop(image, None)
-        if self._place is not None and isinstance(analysis.micrograph, LazyMicrograph):
+        # Its file may not have been readable when the project was opened.
+        is_new = self.state.micrograph(image).sha256 is None
+        if (self._place is not None or is_new) and isinstance(analysis.micrograph, LazyMicrograph):
             self.state.follow_file(image, analysis.micrograph)
         if not self.binding.accepts(analysis):
             return

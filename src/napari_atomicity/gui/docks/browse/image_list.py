@@ -458,6 +458,9 @@ class ImageList(QListView):
 
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
         """Open the image that an arrow key, Home or End selects, as a click does."""
+        if event.key() in (Qt.Key.Key_PageDown, Qt.Key.Key_PageUp):
+            event.ignore()  # the next image or the one before, as everywhere in the window
+            return
         before = self.currentIndex()
         super().keyPressEvent(event)
         alone = not event.modifiers() & Qt.KeyboardModifier.ControlModifier

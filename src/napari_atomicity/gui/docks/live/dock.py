@@ -532,6 +532,7 @@ class Live(Dock):
             self.images.end(self.by_session.isChecked())
             if outcome.files:
                 text += f" Results in {outcome.files[0].parent}.{_format_copies(outcome.outcomes)}"
+                text += " The plot shows what was known while watching; Ratios shows the end."
             self._say(f"{text}{waits}")
         self.update_enabled()
 
