@@ -379,7 +379,7 @@ def blind_labels(
     log: pd.DataFrame, annotator: str
 ) -> tuple[dict[str, dict[int, str]], dict[str, frozenset[int]]]:
     """Return the blind labels of one annotator; see `Project.blind_labels`."""
-    own = log[log["blind"] & ~log["merged"] & (log["annotator"] == annotator)]
+    own = log[log["blind"] & (log["annotator"] == annotator)]
     labels: dict[str, dict[int, str]] = {}
     for row in own[own["what"] == LABEL].itertuples():
         labels.setdefault(str(row.image), {})[int(str(row.cluster_id))] = str(row.label)
