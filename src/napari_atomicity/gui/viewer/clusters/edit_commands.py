@@ -72,7 +72,7 @@ class EditCommands:
         """Merge the selected clusters of the current image into one."""
         self._manual_editing.merge(*self._selected())
 
-    def are_in_sight(self, keys: frozenset[Key]) -> bool:
+    def may_change(self, keys: frozenset[Key]) -> bool:
         """Return whether a key may change these clusters; show a message and one of them if not.
 
         It may not while their image is opened, if all are in other frames of a stack, or if one is

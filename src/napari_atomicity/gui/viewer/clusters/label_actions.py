@@ -50,7 +50,7 @@ class LabelActions(EditActions):
         if not self._state.selection:
             self._edits.canvas.show_message("Select clusters first: click or drag around them")
             return False
-        return self._edits.are_in_sight(self._state.selection)
+        return self._edits.may_change(self._state.selection)
 
     def _relabel(self, label: str) -> None:
         if self._is_selected():
@@ -126,7 +126,7 @@ class ReviewActions(LabelActions):
             if self._is_unseen():
                 return False
             self._review.show()
-        return self._edits.are_in_sight(self._state.selection)
+        return self._edits.may_change(self._state.selection)
 
     def _return(self) -> None:
         """Show the cluster of the review again, or the next one if it was split or deleted."""
@@ -151,7 +151,7 @@ class ReviewActions(LabelActions):
         """Whether an answer would be given to clusters in sight that are not being replaced."""
         if not self._review.others_are_selected and self._is_unseen():
             return False
-        return self._edits.are_in_sight(self._state.selection or frozenset({self._review.key}))
+        return self._edits.may_change(self._state.selection or frozenset({self._review.key}))
 
     def _show_message(self, text: str) -> None:
         self._edits.canvas.show_message(text)
