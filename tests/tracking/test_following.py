@@ -99,11 +99,16 @@ def test_merges_are_found(tracked):
     assert (merges["label_after"] == "aggregate").all()
 
 
+def of_one_class(analysis):
+    """A long track of one class, and another class."""
+    tracks = evaluate_tracks(analysis).tracks
+    track = next(t for t in tracks if len(t.rows) > 20 and len(set(t.label)) == 1)
+    return track, next(c for c in CLASSES if c != track.label[0])
+
+
 def test_what_a_person_says_counts(tracked):
     analysis, _, _ = tracked
-    movie = evaluate_tracks(analysis)
-    track = next(t for t in movie.tracks if len(t.rows) > 20 and len(set(t.label)) == 1)
-    other = next(c for c in CLASSES if c != track.label[0])
+    track, other = of_one_class(analysis)
     table = analysis.table.copy()
     rows = [r for r in track.rows[5:12] if r >= 0]
     table.loc[table.index[rows], "label_corrected"] = other
@@ -119,9 +124,7 @@ def test_what_a_person_says_counts(tracked):
 def test_one_label_by_a_person_holds_however_rare_changes_are(tracked):
     """Two changes of a rare kind are less probable than that almost every label is wrong."""
     analysis, _, _ = tracked
-    movie = evaluate_tracks(analysis)
-    track = next(t for t in movie.tracks if len(t.rows) > 20 and len(set(t.label)) == 1)
-    other = next(c for c in CLASSES if c != track.label[0])
+    track, other = of_one_class(analysis)
     table = analysis.table.copy()
     table.loc[table.index[track.rows[8]], "label_corrected"] = other
     edited = replace(analysis, table=settle_labels(table))

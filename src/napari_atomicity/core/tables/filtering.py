@@ -218,19 +218,18 @@ def _of_number(values: pd.Series, column: str, sign: str, value: str) -> _Mask:
 
 def _of_columns(values: pd.Series, others: pd.Series, sign: str) -> _Mask:
     """Compare two columns; texts in lower case, and missing numbers match nothing."""
-    numeric = [pd.api.types.is_numeric_dtype(column) for column in (values, others)]
-    if all(numeric):
-        a, b = values.to_numpy(float), others.to_numpy(float)
-        present = ~(np.isnan(a) | np.isnan(b))
-    else:
-        a, b = (column.astype(str).str.lower().to_numpy() for column in (values, others))
-        present = np.ones(len(values), bool)
-    if any(numeric) != all(numeric) or sign not in (_COMPARE if all(numeric) else ("=", "!=")):
+    numeric = {pd.api.types.is_numeric_dtype(column) for column in (values, others)}
+    known = {True: _COMPARE, False: ("=", "!=")}
+    if len(numeric) > 1 or sign not in known[True in numeric]:
         raise FilterError(
             f"{values.name} and {others.name} have no comparison {sign}",
             advice="Compare two numbers, or two texts with = or !=",
         )
-    return np.asarray(_COMPARE[sign](a, b)) & present
+    if True not in numeric:
+        a, b = (column.astype(str).str.lower().to_numpy() for column in (values, others))
+        return np.asarray(_COMPARE[sign](a, b))
+    a, b = values.to_numpy(float), others.to_numpy(float)
+    return np.asarray(_COMPARE[sign](a, b)) & ~np.isnan(a) & ~np.isnan(b)
 
 
 def _of_text(values: pd.Series, column: str, sign: str, value: str) -> _Mask:

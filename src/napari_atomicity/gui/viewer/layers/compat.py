@@ -119,7 +119,8 @@ def hide_selection_markers(viewer: Any, layer: Any) -> None:
 def pick_nearest(layer: Points) -> None:
     """Let Shift+click, drags and the status line mean the point whose centre is nearest.
 
-    napari takes the one that is drawn last, also at the centre of another one.
+    napari takes the one that is drawn last, also at the centre of another one. The status line asks
+    in a thread: so only arrays of napari's slice are read, unlike in `PointsView.id_at`.
     """
     reference = weakref.ref(layer)
 
