@@ -33,9 +33,10 @@ from napari_atomicity.atoms.injection import inject_atoms
 from napari_atomicity.atoms.marks import ImageAtoms
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.io.inputs import Input
-from napari_atomicity.pipeline.atom_runs import AtomStep, FigureFolders
+from napari_atomicity.pipeline.atom_runs import AtomStep
 from napari_atomicity.pipeline.run_request import AtomRequest
 from napari_atomicity.reporting.atom_figures import image_figures
+from napari_atomicity.reporting.atom_files import FigureFolders
 from napari_atomicity.reporting.charts import as_image, write_figure
 from napari_atomicity.training.atoms import simulate_field_of_atoms
 
@@ -96,7 +97,9 @@ def steps_of_the_command(model: AtomModel, micrograph: Micrograph) -> dict[str, 
             estimate_completeness(injected, analysis.threshold)
 
     def figures() -> None:
-        drawn = image_figures(analysis, analysis.table, found.table, found.dispersion)
+        drawn = image_figures(
+            micrograph, atoms.support, analysis.table, found.table, found.dispersion
+        )
         for name, figure in drawn.items():
             as_image(write_figure(figure, folder / name)[-1], "chart", "")
 

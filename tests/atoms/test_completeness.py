@@ -24,8 +24,8 @@ from napari_atomicity.atoms.completeness import (
 from napari_atomicity.atoms.injection import InjectedAtoms, inject_atoms
 from napari_atomicity.atoms.table import conform
 from napari_atomicity.core.micrograph import Micrograph
-from napari_atomicity.pipeline import atom_runs
 from napari_atomicity.reporting import atom_report
+from napari_atomicity.reporting.image_warnings import completeness_warnings
 
 from .spots import scattered
 
@@ -297,7 +297,7 @@ def test_a_density_within_the_interval_of_all_atoms_is_no_lower_bound():
     rows = ROWS.drop(index=2).assign(density_per_nm2=[0.19, 0.21, 0.22])
 
     out = with_completeness(rows, found, "all")
-    words = [atom_runs._completeness_warnings(found["a"], density)[0] for density in (0.19, 0.21)]
+    words = [completeness_warnings(found["a"], density)[0] for density in (0.19, 0.21)]
 
     assert out["density_complete_low_per_nm2"].iloc[0] == pytest.approx(0.2)
     assert out["density_is"].tolist() == ["lower bound", "estimate", "lower bound"]
@@ -355,7 +355,7 @@ def test_what_is_not_known_is_not_said_in_numbers():
     of_stack = replace(said, density_per_nm2=np.nan, density_low=np.nan, density_high=np.nan)
     stack = with_completeness(ROWS.drop(index=[1, 2]), {"a": of_stack}, "all").iloc[0]
 
-    words = [atom_runs._completeness_warnings(one, 0.1)[0] for one in (said, of_stack)]
+    words = [completeness_warnings(one, 0.1)[0] for one in (said, of_stack)]
     cells = [atom_report._row(one)["complete"] for one in (row, stack)]
 
     assert words[0].endswith("lower bound, that of all atoms 0.2 to 0.8 per nm²")

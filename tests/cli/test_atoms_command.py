@@ -27,6 +27,7 @@ from napari_atomicity.core.tables.cluster_table import conform as conform_cluste
 from napari_atomicity.io.tables import read_table, write_clusters, write_table
 from napari_atomicity.pipeline import atom_runs
 from napari_atomicity.pipeline.atom_runs import AtomRequest, find_atoms_in_images
+from napari_atomicity.reporting import atom_files
 from napari_atomicity.reporting.atom_figures import atom_overview, run_figures
 from napari_atomicity.reporting.charts import write_figure
 from napari_atomicity.reporting.plots import publication
@@ -94,15 +95,15 @@ def finder(monkeypatch):
 
     monkeypatch.setattr(atom_runs, "find_atoms", find)
     monkeypatch.setattr(atom_runs, "load_atom_model", load)
-    monkeypatch.setattr(atom_runs, "MANY_IMAGES", 0)
-    monkeypatch.setattr(atom_runs, "run_figures", lambda *_: {})
+    monkeypatch.setattr(atom_files, "MANY_IMAGES", 0)
+    monkeypatch.setattr(atom_files, "run_figures", lambda *_: {})
     settings = partial(atom_runs.DispersionSettings, simulations=3)
     monkeypatch.setattr(atom_runs, "DispersionSettings", settings)
 
 
 def test_two_images_and_a_bad_one(finder, tmp_path, monkeypatch):
-    monkeypatch.setattr(atom_runs, "MANY_IMAGES", 3)
-    monkeypatch.setattr(atom_runs, "run_figures", run_figures)
+    monkeypatch.setattr(atom_files, "MANY_IMAGES", 3)
+    monkeypatch.setattr(atom_files, "run_figures", run_figures)
     images = [write_image(tmp_path / f"{name}.tif", seed=i) for i, name in enumerate("ab")]
     (tmp_path / "bad.tif").write_bytes(b"no image")
     result = atomicity("atoms", *images, tmp_path / "bad.tif", "--out", tmp_path / "out", "--json")
@@ -167,7 +168,7 @@ def test_files_of_an_earlier_run_do_not_stay_but_those_of_others_do(finder, tmp_
     outside = tmp_path / "precious.csv"
     for path in (*own, outside):
         path.touch()
-    monkeypatch.setattr(atom_runs, "MANY_IMAGES", 3)
+    monkeypatch.setattr(atom_files, "MANY_IMAGES", 3)
     find_atoms_in_images([write_image(tmp_path / "a.tif")], out)
     assert all(path.exists() for path in own)
     assert (figures / "a.tif atoms.png").exists()
@@ -413,7 +414,7 @@ def test_a_strip_is_drawn_on_a_page_and_without_a_word(tmp_path, shape):
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figure = atom_overview(analysis, analysis.table)
+        figure = atom_overview(analysis.micrograph, analysis.table)
         write_figure(figure, tmp_path / "strip")
     assert max(figure.get_size_inches()) < 30
 
@@ -432,7 +433,7 @@ def test_one_atom_beside_the_support_counts_in_no_density(finder, tmp_path, monk
 
 @pytest.mark.usefixtures("drawn_figures")
 def test_figures_are_written_at_the_size_of_a_publication(finder, tmp_path, monkeypatch):
-    monkeypatch.setattr(atom_runs, "MANY_IMAGES", 3)
+    monkeypatch.setattr(atom_files, "MANY_IMAGES", 3)
     monkeypatch.setattr(publication, "SUFFIXES", (".svg",))  # PDF takes half a second each
     images = [write_image(tmp_path / f"{name}.tif") for name in "ab"]
     result = atomicity("atoms", *images, "--out", tmp_path / "out", "--figures", tmp_path / "f")

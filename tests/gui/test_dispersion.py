@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
+from html import unescape
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -68,7 +72,8 @@ def found_in(name: str, n: int = 30, seed: int = 0, support: bool = True) -> Ato
     )
     micrograph = Micrograph(np.zeros((80, 80), np.float32), pixel_size_nm=PX, name=name)
     mask = np.full((80, 80), support)
-    return AtomAnalysis(micrograph, conform(table), 0.5, mask, PX, "m")
+    known = {"threshold": 0.5}
+    return AtomAnalysis(micrograph, conform(table), 0.5, mask, PX, "m", parameters=known)
 
 
 @pytest.fixture
@@ -457,6 +462,97 @@ def test_a_workbook_explains_every_column(dock, settle, viewer, tmp_path, monkey
     assert (about["description"] != "").all()
     assert about.loc["density_per_nm2", "unit"] == "1/nm²"
     assert about.loc["share_multimer", "description"].endswith("groups of size 3 to 6")
+
+
+@pytest.fixture
+def report_in(dock, settle, viewer, tmp_path, monkeypatch):
+    """Write a report as a person does; return its folder, record and text."""
+    monkeypatch.setattr(docks, "show_info", lambda words: None)
+
+    def write(name: str) -> tuple[Path, dict, str]:
+        folder = tmp_path / name
+        monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (str(folder), ""))
+        QTest.mouseClick(dock.report_button, LEFT)
+        settle(viewer)
+        text = unescape(re.sub(r"<[^>]*>", "", (folder / "report.html").read_text()))
+        return folder, json.loads((folder / "run.json").read_text()), text
+
+    return write
+
+
+def test_a_report_holds_what_was_marked_and_drawn(dock, state, settled, report_in):
+    edge = np.array([[-0.5, -0.5], [-0.5, 80], [9.5, 80], [9.5, -0.5]])
+    state.atoms.set_support("one", [(edge, False)])
+    state.atoms.remove([("one", 1)])
+    state.atoms.confirm([("one", 2)])
+    state.atoms.add("one", [Mark(40.0, 40.0), Mark(60.0, 60.0, uncertain=True)])
+    state.atoms.set_threshold("two", 0.7)
+    state.sessions.group_sample(["two"], "fresh")
+    state.add_image(Micrograph(np.zeros((9, 9), np.float32), pixel_size_nm=PX, name="three"))
+    settled(dock)
+    assert not dock.open_button.isEnabled()
+
+    folder, record, text = report_in("first")
+
+    tables = {image: state.atoms.of(image).table for image in ("one", "two")}
+    atoms = read_table(folder / "atoms.csv").astype({"atom_id": int})
+    assert keys(atoms) == keys(pd.concat(tables.values()))
+    assert atoms["origin"].eq("person").sum() == 3
+    rows = read_table(folder / "dispersion.csv").set_index("image")
+    assert rows.loc["one", "support_nm2"] == pytest.approx(56)
+    assert rows.index[-1] == "all" and "sample: fresh" in rows.index
+    one, two, three = record["images"]
+    marks = {"added": 2, "confirmed_or_moved": 1, "removed": 1, "uncertain": 1}
+    assert one["parameters"]["marks"] == {**marks, "support_regions": 1}
+    assert two["parameters"]["threshold_by_hand"] and two["parameters"]["threshold"] == 0.7
+    assert three["status"] == "not reached" and record["status"] == "done"
+    assert record["kind"] == "atoms" and record["model"] == {"model_id": "m"}
+    assert all((folder / name).exists() for name in record["outputs"])
+    assert {"figures/one density.svg", "figures/images.svg"} <= set(record["outputs"])
+    assert "2 added, 1 confirmed or moved and 1 removed" in text
+    assert "In 1 image, the threshold was set by hand (0.7)." in text
+    assert "In 1 image, the support was corrected by hand." in text
+    assert "1 of 3 images left out" in text
+    assert dock.open_button.isEnabled()
+
+
+def test_a_report_of_atoms_that_nobody_corrected_is_that_of_the_command_line(
+    dock, state, settled, report_in
+):
+    _, record, text = report_in("plain")
+    for image in record["images"]:
+        assert not {"marks", "threshold_by_hand"} & set(image["parameters"])
+        assert image["parameters"]["expected"]["precision"] > 0.5
+    assert "In each image, candidates were reported down to" in text and "by hand" not in text
+
+
+@pytest.mark.parametrize("blind", [False, True])
+def test_a_report_of_atoms_marked_by_hand_names_no_model(
+    dock, state, settled, report_in, blind, tmp_path
+):
+    found = found_atoms(write_image(tmp_path / "a.tif"))
+    state.current = state.add_image(found.micrograph)
+    if blind:
+        state.atoms.set_analysis(found)
+        state.attach_project(Project(tmp_path / "p.atomicity"))
+        state.annotator = "Dee"
+        state.set_blind(True)
+    else:
+        for image in ("one", "two"):
+            state.atoms.install(image, None)
+    state.atoms.add("a.tif", [Mark(10.0, 10.0), Mark(40.0, 40.0)])
+    settled(dock)
+
+    folder, record, text = report_in("marked")
+
+    assert record["model"] is None and "atoms were marked by hand without a model" in text
+    assert len(read_table(folder / "atoms.csv")) == 2
+    assert "figures/a.tif density.svg" in record["outputs"]
+    written = (folder / "run.json").read_text()
+    assert ("session: " in text) is not blind and (found.model_id in written) is False
+    if blind:  # it is of the project
+        state.close_project()
+        assert not dock.open_button.isEnabled()
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".csv"])

@@ -24,6 +24,7 @@ from napari_atomicity.pipeline.live import watch
 from napari_atomicity.pipeline.live.watch import Watch
 from napari_atomicity.pipeline.run_request import AtomRequest, RunRequest
 from napari_atomicity.pipeline.runs import finalize, parts, session_pass
+from napari_atomicity.reporting import atom_files
 from napari_atomicity.simulation.example_data import atom_example_path
 from napari_atomicity.state import export as exports
 from napari_atomicity.statistics.ratios import reference
@@ -49,10 +50,10 @@ def record_of(folder):
     "module, function, name, of_image",
     [
         (atom_runs, "compute_image_dispersion", "dispersion", True),
-        (atom_runs, "image_figures", "figure", True),
-        (atom_runs, "pool_scopes", "dispersion of all images", False),
-        (atom_runs, "run_figures", "figures", False),
-        (atom_runs, "write_atom_report", "report", False),
+        (atom_files, "image_figures", "figure", True),
+        (atom_files, "pool_scopes", "dispersion of all images", False),
+        (atom_files, "run_figures", "figures", False),
+        (atom_files, "write_atom_report", "report", False),
     ],
 )
 def test_atoms_are_written_whatever_fails_later(

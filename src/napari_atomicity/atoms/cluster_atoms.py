@@ -13,6 +13,7 @@ import pandas as pd
 from ..core.micrograph import Micrograph
 from ..core.tables.cluster_table import classes_of
 from ..core.tables.columns import TEXT, Column
+from ..models.analysis import Analysis
 from ..statistics.points.atom_groups import atoms_of_clusters, clusters_of_atoms
 from .completeness import Completeness
 from .counting import count_atoms_by_intensity
@@ -39,6 +40,15 @@ SCHEMA = (
 )
 """Columns of ``cluster_atoms.csv``."""
 COLUMNS = tuple(column.name for column in SCHEMA)
+
+
+def with_clusters(atoms: ImageAtoms, analysis: Analysis | None) -> pd.DataFrame:
+    """Return the atoms of an image, with the cluster that contains each if clusters are known."""
+    table = atoms.table
+    if analysis is None or not len(analysis.table) or not len(table):
+        return table
+    held = clusters_of_atoms(table, analysis.table, analysis.outlines)
+    return table.assign(cluster_id=held)
 
 
 def find_clusters_of_atoms(

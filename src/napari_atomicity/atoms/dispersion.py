@@ -280,7 +280,7 @@ def compute_image_dispersion(
     Raises `AtomicityError` if the image cannot be read.
     """
     settings = settings or DispersionSettings()
-    masks = _support_masks(atoms, micrograph)
+    masks = support_masks(atoms, micrograph)
     known = atoms.of_image.analysis
     flat = () if known is None else known.flat_frames
     tables, frames = [], []
@@ -424,7 +424,7 @@ def _format_areas(areas_nm2: Sequence[float]) -> str:
     )
 
 
-def _support_masks(atoms: ImageAtoms, micrograph: Micrograph | None) -> list[np.ndarray]:
+def support_masks(atoms: ImageAtoms, micrograph: Micrograph | None) -> list[np.ndarray]:
     """Return the (Y, X) support of each frame."""
     of_image = atoms.of_image
     mask = of_image.support

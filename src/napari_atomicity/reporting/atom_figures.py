@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
-    from ..atoms.analysis import AtomAnalysis
+    from ..core.micrograph import Micrograph
 
 LONGEST_PX = 1200
 """Longest edge of the image in a figure in pixels."""
@@ -57,16 +57,17 @@ _MIN_ASPECT = 0.25
 
 
 def image_figures(
-    analysis: AtomAnalysis,
+    micrograph: Micrograph,
+    support: np.ndarray | None,  # (Y, X) or (T, Y, X); None if it is unknown
     table: pd.DataFrame,
     on_support: pd.DataFrame,
     found: DispersionStatistics | None,
 ) -> dict[str, Figure]:
     """Draw the figures of an image."""
-    density, name = Density.of(analysis, on_support), analysis.micrograph.name
+    density = Density.of(micrograph, support, on_support)
     drawn = {
-        "atoms": atom_overview(analysis, table),
-        "density": None if density is None else density_overview(density, name),
+        "atoms": atom_overview(micrograph, table),
+        "density": None if density is None else density_overview(density, micrograph.name),
         **_plot_charts(on_support, found),
     }
     return {name: figure for name, figure in drawn.items() if figure is not None}
@@ -80,18 +81,18 @@ def run_figures(
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
-def atom_overview(analysis: AtomAnalysis, table: pd.DataFrame) -> Figure:
+def atom_overview(micrograph: Micrograph, table: pd.DataFrame) -> Figure:
     """Plot the first frame with a ring around each atom in the colour of its probability."""
-    height, width = analysis.micrograph.shape_px
+    height, width = micrograph.shape_px
     with style():
         figure, axes, scale = _map_axes(height / width)
-        draw_atoms(axes, analysis, table, Look(), scale)
+        draw_atoms(axes, micrograph, table, Look(), scale)
     return figure
 
 
 def draw_atoms(
     axes: Axes,
-    analysis: AtomAnalysis,
+    micrograph: Micrograph,
     table: pd.DataFrame,
     look: Look,
     scale: Axes | None = None,  # axes of the colour bar; by default beside ``axes``
@@ -100,11 +101,11 @@ def draw_atoms(
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    pixels = next(analysis.micrograph.frames())
+    pixels, size_nm = next(micrograph.frames()), micrograph.calibrated()
     step = max(1, -(-max(pixels.shape) // LONGEST_PX))
     grey = to_8_bit(block_mean(pixels, step) if step > 1 else pixels)
-    height, width = (n * step * analysis.pixel_size_nm for n in grey.shape)
-    half = analysis.pixel_size_nm / 2
+    height, width = (n * step * size_nm for n in grey.shape)
+    half = size_nm / 2
     rows = table[table["frame"] == 0]
     # Pixel coordinates refer to centres: the image starts half a pixel before the origin.
     extent = (-half, width - half, height - half, -half)
@@ -117,7 +118,7 @@ def draw_atoms(
     axes.set(xlabel="x / nm", ylabel="y / nm", xlim=extent[:2], ylim=extent[2:])
     _draw_colour_bar(axes, colours, scale, "Probability")
     n = pluralise(len(rows), "atom")
-    style_axes(axes, look, f"{_short(analysis.micrograph.name)}: {n}")
+    style_axes(axes, look, f"{_short(micrograph.name)}: {n}")
 
 
 def density_overview(density: Density, name: str) -> Figure:
@@ -138,13 +139,17 @@ class Density:
     found: DensityMap
 
     @classmethod
-    def of(cls, analysis: AtomAnalysis, on_support: pd.DataFrame) -> Density | None:
+    def of(
+        cls, micrograph: Micrograph, support: np.ndarray | None, on_support: pd.DataFrame
+    ) -> Density | None:
         """Return the density of an image; None without atoms or support."""
-        mask = analysis.support[0] if analysis.support.ndim == 3 else analysis.support
         first = on_support[on_support["frame"] == 0][["y_nm", "x_nm"]].to_numpy(float)
-        if not mask.any() or not len(first):
+        if support is None or not len(first):
             return None
-        window = ObservationWindow(mask, analysis.pixel_size_nm)
+        mask = support[0] if support.ndim == 3 else support
+        if not mask.any():
+            return None
+        window = ObservationWindow(mask, micrograph.calibrated())
         return cls(first, window, map_density(first, window))
 
     def numbers(self) -> pd.DataFrame:
@@ -287,21 +292,22 @@ def write_atom_plots(
 
 
 def write_image_plots(
-    analysis: AtomAnalysis,
+    micrograph: Micrograph,
+    support: np.ndarray | None,
     table: pd.DataFrame,
     on_support: pd.DataFrame,
     found: DispersionStatistics | None,
     folder: Path,
 ) -> list[Path]:
     """Write the atoms and the density of an image, and the plots of its dispersion."""
-    look, name = publication_look(), analysis.micrograph.name
-    height, width = analysis.micrograph.shape_px
+    look, name = publication_look(), micrograph.name
+    height, width = micrograph.shape_px
     aspect = min(max(0.85 * height / width, _MIN_ASPECT), 1 / _MIN_ASPECT)
     prefix = f"{image_file(name)} "
-    draw = partial(draw_atoms, analysis=analysis, table=table, look=look)
+    draw = partial(draw_atoms, micrograph=micrograph, table=table, look=look)
     first = table[table["frame"] == 0]
     files = write_drawn(f"{prefix}atoms", draw, folder, look, first, aspect)
-    density = Density.of(analysis, on_support)
+    density = Density.of(micrograph, support, on_support)
     if density is not None:
         draw = partial(draw_density, density=density, name=name, look=look)
         numbers = density.numbers()

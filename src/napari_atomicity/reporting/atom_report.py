@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from ..atoms.marks import ImageAtoms
 from ..core.text import pluralise
 from ..io.files import to_json, write_text
 from ..statistics.points.loading_settings import ATOMIC_WEIGHTS_G_MOL
@@ -19,6 +21,9 @@ from .charts import as_image
 from .template_data import get_template, sample_context
 
 BOUND = "lower bound"
+MARKS, THRESHOLD_BY_HAND = "marks", "threshold_by_hand"
+"""Keys of the parameters of an image: what people have marked; whether they set the threshold."""
+_MARKED = ("added", "confirmed_or_moved", "removed")
 _MAPS = ("atoms", "density")
 _TEXTS = {
     "atoms": "The atoms",
@@ -44,6 +49,7 @@ def write_atom_report(
     pictures: Mapping[str, Mapping[str, Markup]],
     charts: Mapping[str, Path],  # name of a figure of `atom_figures.run_figures` → its SVG file
     samples: SampleComparison | None = None,  # samples compared, if there are several
+    note: str = "",  # what a reader should know first
 ) -> Path:
     """Write the report of a run for single atoms.
 
@@ -57,6 +63,7 @@ def write_atom_report(
         rows=[_row(row) for row in dispersion.to_dict("records")],
         charts=atom_section_images("all images", charts),
         samples=sample_context(samples),
+        note=note,
         failed=[image for image in record["images"] if image["status"] == "failed"],
         images=[
             {"outcome": image, **pictures[image["image"]]}
@@ -125,32 +132,17 @@ def describe_atom_methods(
     record: Mapping[str, Any], done: Sequence[Mapping[str, Any]]
 ) -> list[str]:
     """Describe the methods of a run for single atoms, from its record."""
-    settings, model = record["parameters"], record["model"]
-    sizes = sorted({image["pixel_size_nm"] for image in done if image["pixel_size_nm"]})
-    pixels = "" if not sizes else f" ({_span(sizes)} nm per pixel)"
-    n_images = pluralise(len(done), "image")
-    if settings["threshold"] is not None:
-        point = (
-            f"Candidates with a probability of at least {settings['threshold']:g} were reported."
-        )
-    elif settings["precision"] is not None:
-        point = (
-            f"In each image, the threshold corresponds to an expected precision of "
-            f"{settings['precision']:g}."
-        )
-    else:
-        point = (
-            "In each image, candidates were reported down to a probability near that of the "
-            "maximum expected F1 score."
-        )
-    found = (
-        f"Single atoms were detected in {n_images}{pixels} with napari-atomicity "
-        f"{record['version']}, model {model['model_id']}: convolutional networks on local contrast "
-        "at a common sampling give candidates, which are fitted by Gaussians. Scores are "
-        "calibrated on annotations to probabilities that a person would mark an atom. "
-        f"{point} Atoms within {settings['group_distance_nm']:g} nm belong to the same group; its "
-        "extent is the largest distance between two of its atoms, from centre to centre."
+    settings = record["parameters"]
+    by_model = [image for image in done if "model" in image["parameters"]]
+    by_hand = len(done) - len(by_model)
+    groups = (
+        f"Atoms within {settings['group_distance_nm']:g} nm belong to the same group; its extent "
+        "is the largest distance between two of its atoms, from centre to centre."
     )
+    found = f"{_describe_detection(record, by_model)} {groups}" if by_model else groups
+    if by_hand:
+        marked = f"In {_images(by_hand)}, atoms were marked by hand without a model."
+        found = f"{marked} {found}"
     if regions := [image["parameters"]["rois"] for image in done if "rois" in image["parameters"]]:
         n = sum(one["atoms_outside"] for one in regions)
         found += (
@@ -164,7 +156,7 @@ def describe_atom_methods(
         "atoms on it (B. D. Ripley, J. R. Stat. Soc. B 39, 172 (1977); P. J. Clark and "
         "F. C. Evans, Ecology 35, 445 (1954))."
     )
-    paragraphs = [found, spread]
+    paragraphs = [found, *_describe_marks(by_model), spread]
     if settings.get("completeness"):
         paragraphs.append(
             "Completeness was estimated by injection and recovery of spots of known heights (as in "
@@ -176,6 +168,80 @@ def describe_atom_methods(
     if loading.get("support_thickness_nm") is not None:
         paragraphs.append(_describe_loading(loading))
     return paragraphs
+
+
+def _images(number: int) -> str:
+    return pluralise(number, "image")
+
+
+def _describe_detection(record: Mapping[str, Any], done: Sequence[Mapping[str, Any]]) -> str:
+    """Describe how a model detected the atoms of images."""
+    settings = record["parameters"]
+    sizes = sorted({image["pixel_size_nm"] for image in done if image["pixel_size_nm"]})
+    pixels = "" if not sizes else f" ({_span(sizes)} nm per pixel)"
+    models = dict.fromkeys(image["parameters"]["model"]["model_id"] for image in done)
+    if settings["threshold"] is not None:
+        point = (
+            f"Candidates with a probability of at least {settings['threshold']:g} were reported."
+        )
+    else:
+        point = _describe_thresholds([image["parameters"] for image in done])
+    return (
+        f"Single atoms were detected in {_images(len(done))}{pixels} with napari-atomicity "
+        f"{record['version']}, model {', '.join(models)}: convolutional networks on local contrast "
+        "at a common sampling give candidates, which are fitted by Gaussians. Scores are "
+        f"calibrated on annotations to probabilities that a person would mark an atom. {point}"
+    )
+
+
+def _describe_thresholds(images: Sequence[Mapping[str, Any]]) -> str:
+    """Describe how the thresholds were found, from the parameters of images."""
+    by_hand = [one["threshold"] for one in images if one.get(THRESHOLD_BY_HAND)]
+    others = [one.get("precision") for one in images if not one.get(THRESHOLD_BY_HAND)]
+    points = Counter(
+        "candidates were reported down to a probability near that of the maximum expected F1 score"
+        if precision is None
+        else f"the threshold corresponds to an expected precision of {precision:g}"
+        for precision in others
+    )
+    if by_hand:
+        points[f"the threshold was set by hand ({_span(sorted(by_hand))})"] = len(by_hand)
+    return " ".join(
+        f"In {'each image' if len(points) == 1 else _images(number)}, {text}."
+        for text, number in points.items()
+    )
+
+
+def count_marks(atoms: ImageAtoms) -> dict[str, int]:
+    """Count what people have marked and drawn in an image; empty without any."""
+    known = () if atoms.analysis is None else atoms.analysis.candidates["atom_id"].to_list()
+    present = {i: mark for i, mark in atoms.marks.items() if mark.present}
+    found = {
+        "added": len(present.keys() - set(known)),
+        "confirmed_or_moved": len(present.keys() & set(known)),
+        "removed": len(atoms.marks) - len(present),
+        "uncertain": sum(mark.uncertain for mark in present.values()),
+        "support_regions": len(atoms.drawn),
+    }
+    return {name: n for name, n in found.items() if n}
+
+
+def _describe_marks(done: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Describe what people have corrected after a model; nothing if there is nothing."""
+    marks = [image["parameters"].get(MARKS, {}) for image in done]
+    total = {name: sum(one.get(name, 0) for one in marks) for name in (*_MARKED, "uncertain")}
+    texts = []
+    if any(total[name] for name in _MARKED):
+        counted = [f"{total[name]} {name.replace('_', ' ')}" for name in _MARKED if total[name]]
+        listed = " and ".join(filter(None, [", ".join(counted[:-1]), counted[-1]]))
+        unsure = f" (uncertain ones, {total['uncertain']}, as half)" if total["uncertain"] else ""
+        texts.append(
+            f"Detections were corrected by hand: {listed}. Atoms that were added, confirmed or "
+            f"moved count with a probability of 1{unsure}."
+        )
+    if drawn := sum("support_regions" in one for one in marks):
+        texts.append(f"In {_images(drawn)}, the support was corrected by hand.")
+    return [" ".join(texts)] if texts else []
 
 
 def _describe_loading(loading: Mapping[str, Any]) -> str:

@@ -50,8 +50,8 @@ LEFT_OUT = (
     f"'{ALL_IMAGES}' there."
 )
 WITHOUT_ATOMS = (
-    "Single atoms are not in this report: Dispersion exports them. atomicity atoms writes a report "
-    "of those that it finds in the files, without what was marked and drawn here."
+    "Single atoms are not in this report: the dock Dispersion writes one of them, with what was "
+    "marked and drawn."
 )
 NOTHING = "Analyse an image first. Then its tables, figures and report can be written here."
 

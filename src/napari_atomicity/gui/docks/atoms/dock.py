@@ -300,8 +300,7 @@ class Atoms(Dock):
         """Write the atoms of all images into a chosen file, as the command line does."""
         found = self._found()
         analyses = {atoms.image: self.state.analysis(atoms.image) for atoms in found}
-        groups = self.state.sessions.groups(), self.state.sessions.samples()
-        names = ({image: g.name for g in kind for image in g.images} for kind in groups)
+        names = self.state.group_names(analyses)
         self._write("atoms.csv", write_atoms, found, analyses, *names)
 
     def export_groups(self) -> None:

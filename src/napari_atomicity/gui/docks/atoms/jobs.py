@@ -31,7 +31,7 @@ from ....io.readers.lazy_micrograph import LazyMicrograph
 from ....io.tables import write_table
 from ....models.analysis import Analysis
 from ....reporting.plots.dispersion import extent_data
-from ....statistics.points.atom_groups import GROUP_SCHEMA, clusters_of_atoms, group_table
+from ....statistics.points.atom_groups import GROUP_SCHEMA, group_table
 from ... import tasks
 
 if TYPE_CHECKING:
@@ -137,18 +137,9 @@ def same_places(one: pd.DataFrame, other: pd.DataFrame) -> bool:
     )
 
 
-def with_clusters(atoms: ImageAtoms, analysis: Analysis | None) -> pd.DataFrame:
-    """Return the atoms of an image, with the cluster that contains each if clusters are known."""
-    table = atoms.table
-    if analysis is None or not len(analysis.table) or not len(table):
-        return table
-    held = clusters_of_atoms(table, analysis.table, analysis.outlines)
-    return table.assign(cluster_id=held)
-
-
 def format_atoms(atoms: ImageAtoms, analysis: Analysis | None) -> str:
     """Format the atoms of an image for the clipboard, with their clusters if these are known."""
-    return tab_separated(with_clusters(atoms, analysis))
+    return tab_separated(cluster_atoms.with_clusters(atoms, analysis))
 
 
 def write_atoms(
@@ -165,7 +156,7 @@ def write_atoms(
     for number, atoms in enumerate(found):
         check(stop)
         report(progress, number, len(found), f"Writing {path.name}")
-        tables.append(with_clusters(atoms, analyses.get(atoms.image)))
+        tables.append(cluster_atoms.with_clusters(atoms, analyses.get(atoms.image)))
     table = add_group_names(concat_atom_tables(tables), session_of, sample_of)
     return write_table(conform(table), path, (*SCHEMA, *GROUP_COLUMNS))
 

@@ -7,33 +7,29 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Qt, QUrl, Signal
+from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from ....atoms.dispersion import (
-    DISPERSION_SCHEMA,
     DispersionResult,
     DispersionResults,
     DispersionSettings,
     compute_dispersions,
 )
 from ....atoms.marks import ImageAtoms
-from ....core.acquisition_session import Sample
 from ....core.micrograph import Micrograph, count_copies, counted_averages
-from ....core.progress import Progress, Stop
 from ....core.settings import GROUP_DISTANCE_NM
 from ....core.text import capital, pluralise
 from ....io.clipboard import tab_separated
-from ....io.provenance import Outcome
-from ....io.tables import write_table
+from ....io.result_folder import REPORT
 from ....reporting.plots.base import Look, Plot
 from ....reporting.plots.dispersion import DISPERSION_PLOTS
 from ....reporting.plots.registry import save_plot
 from ....state.annotator_packs import counted_atoms, reviewed_images
+from ....state.atom_export import atom_snapshot
 from ....statistics.points.loading_settings import LoadingSettings
 from ....statistics.samples.comparison import SampleComparison
-from ....statistics.samples.run_evidence import compare_atoms
-from ...controls.chart import load_matplotlib
 from ...controls.drawing import ProgressBar
 from ...controls.forms import (
     STRETCH,
@@ -46,6 +42,7 @@ from ...controls.forms import (
 from ...controls.line_table import table_of
 from ...controls.questions import show_info
 from ...controls.refresher import follow, single_shot
+from ...controls.save_dialogs import choose_new_folder
 from ...controls.settings import remember
 from ...controls.settings_form import SettingsForm, form_of
 from ...panels.compare import ComparePart
@@ -57,23 +54,7 @@ from ...scatter.view import PlotView
 from ...tasks import format_error, running, start
 from ...viewer.binding import Binding
 from .figures import FigureModel, figures
-
-
-def compare_dispersions(
-    images: Mapping[str, ImageAtoms],
-    settings: DispersionSettings,
-    micrographs: Mapping[str, Micrograph],
-    known: dict[str, DispersionResult],
-    outcomes: Sequence[Outcome],
-    samples: Sequence[Sample],
-    reference: str,
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> SampleComparison:
-    """Compare samples by their single atoms, in a worker; compute what is missing."""
-    load_matplotlib()
-    found = compute_dispersions(images, settings, micrographs, known, progress=progress, stop=stop)
-    return compare_atoms(found.rows(), outcomes, samples, reference)
+from .jobs import compare_dispersions, write_report, write_rows
 
 
 class CompareAtoms(ComparePart):
@@ -171,10 +152,11 @@ def format_left_out(
     images: int,
     outdated: Sequence[str],
     annotator: str = "",  # who works in blind mode
-    micrographs: Sequence[Micrograph] = (),  # those that count
+    micrographs: Mapping[str, Micrograph] | None = None,
 ) -> str:
     """Format which images are left out, in which most detections are, and what counts twice."""
     without = found.reasons
+    counted = [m for i, m in (micrographs or {}).items() if i in found.of and i not in without]
     lines = []
     unseen = images - len(found.of) - len(outdated)
     if unseen > 0:
@@ -185,18 +167,18 @@ def format_left_out(
     if without:
         lines.append("Left out: " + "; ".join(f"{i}: {why}" for i, why in without.items()) + ".")
     lines += [f"{i}: {s.reason}." for i, s in found.of.items() if s.reason and i not in without]
-    stacks = [m.name for m in micrographs if m.n_frames > 1]
-    if stacks and len(micrographs) > 1:
+    stacks = [m.name for m in counted if m.n_frames > 1]
+    if stacks and len(counted) > 1:
         lines.append(
             f"{', '.join(stacks)} {'counts' if len(stacks) == 1 else 'count'} once, as the mean "
             "frame; plots show the atoms of all frames."
         )
-    if averages := counted_averages(micrographs):
+    if averages := counted_averages(counted):
         lines.append(
             f"{', '.join(averages)}: the atoms of a movie that is counted too. Remove the movie, "
             "or the layer of the average, to count each atom once."
         )
-    if copies := count_copies(m.sha256 for m in micrographs):
+    if copies := count_copies(m.sha256 for m in counted):
         lines.append(
             f"{pluralise(copies, 'file has', 'files have')} the content of others: remove the "
             "copies to count each atom once, with intervals that are wide enough."
@@ -222,23 +204,6 @@ def format_left_out(
     return " ".join(lines)
 
 
-# ---- the table of a dispersion as a file
-def write_rows(
-    path: Path,
-    images: dict[str, ImageAtoms],
-    settings: DispersionSettings,
-    loading: LoadingSettings,  # metal and support, for the metal loading in wt%
-    micrographs: dict[str, Micrograph],  # images whose support is not known yet
-    known: dict[str, DispersionResult],
-    groups: dict[str, list[str]],  # scope of each session and sample → its images
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> Path:
-    """Write the dispersion of images as a table, in a worker; compute what is missing."""
-    found = compute_dispersions(images, settings, micrographs, known, progress=progress, stop=stop)
-    return write_table(found.rows(loading, groups, stop), path, DISPERSION_SCHEMA)
-
-
 THIS_IMAGE, ALL_IMAGES = "this image", "all images"
 DEBOUNCE_MS = 250
 """Delay of the computation after a change of atoms or settings, for sliders."""
@@ -261,6 +226,7 @@ class Dispersion(Dock):
         self._images: dict[str, ImageAtoms] = {}
         self._inputs: tuple[object, ...] = ()
         self._task = f"dispersion {id(self)}"
+        self._report: Path | None = None
         self._debounce = single_shot(self._compute, owner=self)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.content.setContentsMargins(6, 6, 6, 6)
@@ -335,7 +301,18 @@ class Dispersion(Dock):
             "per sample, and one of all pooled, as atomicity atoms writes it."
         )
         self.export_button.clicked.connect(self.export)
-        return new_row(self.copy_button, self.export_button, STRETCH)
+        self.report_button = QPushButton("Report…")
+        self.report_button.setToolTip(
+            "Write the atoms of all images, as they are marked now, into a new folder: tables, "
+            "figures, report.html and run.json, as atomicity atoms writes them."
+        )
+        self.report_button.clicked.connect(self.write_report)
+        self.open_button = QPushButton("Open report")
+        self.open_button.setToolTip("Open the last report in the web browser.")
+        self.open_button.clicked.connect(self.open_report)
+        self.open_button.setEnabled(False)
+        buttons = self.copy_button, self.export_button, self.report_button, self.open_button
+        return new_row(*buttons, STRETCH)
 
     def _plots(self) -> QVBoxLayout:
         self.plot_combo = ComboBox()
@@ -389,7 +366,8 @@ class Dispersion(Dock):
     # ---- computing
     def _on_project(self) -> None:
         """Hide at once what the model or others have found, since blind mode may have begun."""
-        self._inputs = ()
+        self._inputs, self._report = (), None
+        self.open_button.setEnabled(False)
         self._show_none("")
 
     def refresh(self) -> None:
@@ -416,13 +394,25 @@ class Dispersion(Dock):
         self.message.hide()
         self._debounce.start(DEBOUNCE_MS if same_images else 0)
 
-    def _of_old_size(self) -> list[str]:
+    def _of_old_size(self, of_all: bool) -> list[str]:
         """Return the images whose atoms refer to another pixel size."""
-        return [i for i in self.state.images if self.of_all and self.state.atoms.outdated(i)]
+        return [i for i in self.state.images if of_all and self.state.atoms.outdated(i)]
 
     @property
     def _n_images(self) -> int:
         return len(self.state.images) if self.of_all else 1
+
+    def _describe_left_out(
+        self, micrographs: Mapping[str, Micrograph], of_all: bool = True
+    ) -> Callable[[DispersionResults], str]:
+        """Return the function that formats what is left out of a result, for any thread."""
+        return partial(
+            format_left_out,
+            images=len(self.state.images) if of_all else 1,
+            outdated=self._of_old_size(of_all),
+            annotator=self.state.annotator if self.state.blind else "",
+            micrographs=micrographs,
+        )
 
     def _compute(self) -> None:
         self.waiting.begin("updating…")
@@ -443,7 +433,7 @@ class Dispersion(Dock):
     def _empty_message(self) -> str:
         """Return why there is nothing to compute."""
         image = self.state.current
-        if outdated := self._of_old_size():
+        if outdated := self._of_old_size(self.of_all):
             return capital(OUTDATED.format(", ".join(outdated)))
         if self.of_all or image is None:
             who = self.state.annotator
@@ -484,11 +474,8 @@ class Dispersion(Dock):
         self.found = found
         self.message.hide()
         self._show_figures()
-        annotator = self.state.annotator if self.state.blind else ""
-        seen = [self.state.micrograph(i) for i, one in found.of.items() if one.dispersion]
-        self.note.setText(
-            format_left_out(found, self._n_images, self._of_old_size(), annotator, seen)
-        )
+        seen = {image: self.state.micrograph(image) for image in found.of}
+        self.note.setText(self._describe_left_out(seen, self.of_all)(found))
         self.note.setVisible(bool(self.note.text()))
         self.body.show()
         self.body.setEnabled(True)
@@ -573,6 +560,38 @@ class Dispersion(Dock):
             on_result=lambda path: show_info(f"Written: {path}"),
             key=f"write {path}",
         )
+
+    def write_report(self) -> None:
+        """Choose a folder, and write tables, figures and a report of all images into it."""
+        folder = choose_new_folder(self, "Folder to make for the report", "atoms")
+        if folder is None:
+            return
+        taken = atom_snapshot(self.state)
+        start(
+            self.state,
+            write_report,
+            folder,
+            taken,
+            self.form.settings(),
+            self._known,
+            self._describe_left_out(taken.micrographs),
+            message="Writing the report",
+            on_result=self._on_report,
+            key=f"write {folder}",
+        )
+
+    def _on_report(self, files: list[Path]) -> None:
+        self._report = next(path for path in files if path.name == REPORT)
+        self.open_button.setEnabled(True)
+        show_info(
+            f"Written: {REPORT} and {pluralise(len(files) - 1, 'other file')} in "
+            f"{self._report.parent}"
+        )
+
+    def open_report(self) -> None:
+        """Open the last report in the browser."""
+        if self._report is not None:
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._report)))
 
     def save(self) -> None:
         """Save the plot, or its data, into a chosen file."""
