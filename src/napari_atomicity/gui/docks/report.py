@@ -50,8 +50,8 @@ LEFT_OUT = (
     f"'{ALL_IMAGES}' there."
 )
 WITHOUT_ATOMS = (
-    "Single atoms are not in this report: the dock Dispersion writes one of them, with what was "
-    "marked and drawn."
+    "Single atoms are not in this report: the dock Dispersion writes one of them, with their "
+    "marks and the corrected support."
 )
 NOTHING = "Analyse an image first. Then its tables, figures and report can be written here."
 
