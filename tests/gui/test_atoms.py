@@ -105,7 +105,9 @@ def atoms_of(micrograph: Micrograph, lone=LONE) -> AtomAnalysis:
     )
     support = np.ones(micrograph.shape_px, bool)
     support[:, 190:] = False
-    return AtomAnalysis(micrograph, with_neighbours(conform(table)), 0.5, support, size, "stub")
+    known = {"threshold": 0.5}
+    atoms = with_neighbours(conform(table))
+    return AtomAnalysis(micrograph, atoms, 0.5, support, size, "stub", parameters=known)
 
 
 @pytest.fixture
@@ -126,7 +128,8 @@ def finder(monkeypatch):
             found = atoms_of(micrograph, self.lone)
             if precision is None:
                 return found
-            return found.with_threshold(found.threshold_at_precision(precision))
+            threshold = found.threshold_at_precision(precision)
+            return replace(found, threshold=threshold, parameters={"threshold": threshold})
 
     stub = Finder()
     monkeypatch.setattr(jobs, "find_atoms", stub)
@@ -1052,6 +1055,20 @@ def test_an_image_without_a_pixel_size_is_named_once_with_the_advice_of_the_wind
     assert len(said) == 1 and said[0].count("bare.tif") == 1
     assert "pixel size is not known" in said[0] and "Enter it in the dock Atoms" in said[0]
     assert "--pixel-size-nm" not in said[0]
+
+
+def test_a_threshold_set_by_hand_stays_where_the_same_atoms_are_found(
+    found, state, book, finder, settled
+):
+    book.set_threshold("field", 0.8)
+    n_atoms = len(book.of("field").table)
+    click(found.button)
+    settled()
+    assert book.of("field").threshold == 0.8 and len(book.of("field").table) == n_atoms
+    finder.lone = LONE[:20]
+    click(found.button)
+    settled()
+    assert book.of("field").threshold == 0.5  # of other probabilities
 
 
 def test_all_again_is_asked_first(found, state, book, finder, monkeypatch, settled):

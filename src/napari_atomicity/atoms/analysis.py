@@ -80,6 +80,11 @@ class AtomAnalysis:
         return self.at(self.threshold)
 
     @property
+    def is_threshold_by_hand(self) -> bool:
+        """Whether the threshold was changed after the search."""
+        return self.threshold != self.parameters.get("threshold", self.threshold)
+
+    @property
     def flat_frames(self) -> tuple[int, ...]:
         """Indices of the frames without any contrast, in which no atom can be detected."""
         return tuple(self.parameters.get(FLAT, ()))

@@ -276,7 +276,8 @@ class ImageAtoms:
     ) -> ImageAtoms:
         """Return a copy with another analysis; known atoms keep their ids.
 
-        What is missed stays known where the search has found the same again.
+        Where the search has found the same again, what is missed stays known, and so does a
+        threshold that was set by hand.
         """
         new, marks, old = analysis.candidates, self._mark_positions(), self._candidate_positions()
         # The same places of the image, in lengths of the new pixel size.
@@ -294,9 +295,11 @@ class ImageAtoms:
         ids[fresh] = max(next_id, self.next_id) + np.arange(len(fresh))
         candidates = new.assign(atom_id=ids, image=self.image).reset_index(drop=True)
         known = self.analysis
-        if known is not None and INJECTED in known.parameters and _is_same(known, candidates):
-            kept = {INJECTED: known.parameters[INJECTED]}
+        if known is not None and _is_same(known, candidates):
+            kept = {k: v for k, v in known.parameters.items() if k == INJECTED}
             analysis = replace(analysis, parameters={**analysis.parameters, **kept})
+            if known.is_threshold_by_hand:
+                analysis = analysis.with_threshold(known.threshold)
         found = replace(
             self,
             pixel_size_nm=analysis.pixel_size_nm,

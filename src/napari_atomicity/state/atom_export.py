@@ -161,7 +161,7 @@ def _parameters(atoms: ImageAtoms) -> dict[str, Any]:
     found |= {k: v for k, v in analysis.parameters.items() if k != INJECTED}
     found.setdefault("model", {"model_id": analysis.model_id})
     found["threshold"] = analysis.threshold
-    if analysis.threshold != analysis.parameters.get("threshold", analysis.threshold):
+    if analysis.is_threshold_by_hand:
         found[THRESHOLD_BY_HAND] = True
     # It is the model's, for its own detections.
     return found if marks else {**found, "expected": analysis.expected}

@@ -270,8 +270,8 @@ class Atoms(Dock):
             self,
             "Find all atoms again?",
             f"{done} Find the atoms again with the current settings? Each threshold is set to "
-            f"{threshold}. Manual marks are kept, and what is missed where the same atoms are "
-            "found. This can be undone.",
+            f"{threshold}. Manual marks are kept; where the same atoms are found, so are "
+            "thresholds that were set by hand and what is missed. This can be undone.",
         )
 
     # ---- out
