@@ -284,6 +284,9 @@ def test_a_damaged_file_that_was_replaced_has_its_pixel_size_once_it_is_analysed
     assert state.micrograph("broken.tif").pixel_size_nm == pytest.approx(PIXEL_NM)
     assert not state.pixel_sizes.has_changed("broken.tif")
     assert "pixel size" not in row_words(opened)["broken.tif"]
+    row = opened.model.row_of("broken.tif")
+    qtbot.waitUntil(lambda: opened.model.rows[row].thumbnail is not None)
+    qtbot.waitUntil(lambda: not opened.model.rows[row].thumbnail.isNull())
 
 
 def test_pieces_of_an_image_that_is_not_shown_are_classified_when_the_project_is_opened(

@@ -156,7 +156,8 @@ def summary(state: WindowState, image: str | None) -> str:
         *outline_warnings(analysis.parameters),
         *format_failed(analysis.parameters),
     )
-    return " ".join([_count_labels(state, image), *notes])
+    counts = _count_labels(state, image)
+    return " ".join([counts if counts.endswith(".") or not notes else f"{counts}.", *notes])
 
 
 def _count_labels(state: WindowState, image: str) -> str:

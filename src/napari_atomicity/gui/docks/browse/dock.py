@@ -461,7 +461,8 @@ class Browse(Dock):
         return confirm(
             self,
             "Analyse all again?",
-            f"{done} Analyse all again with the current settings? Your labels stay, and "
+            f"{done} Analyse all again with the model {self.models.currentText()} and the current "
+            "settings? Your labels stay, and "
             "clusters that you added, split, merged or removed; imported outlines do not. You can "
             "undo this.",
         )

@@ -271,7 +271,7 @@ class ImageModel(QAbstractListModel):
             image = self._files.get(name)
             if image is not None and image.thumbnail:
                 self._thumbnails[name] = _pixmap(image.thumbnail)
-            elif image is None and name in self.state.images:
+            elif self._can_be_drawn(name, image):
                 self._thumbnails[name] = QPixmap()  # until it is drawn
                 start(
                     self.state, thumbnail, self.state.micrograph(name), key=f"thumbnail {name}",
@@ -279,6 +279,11 @@ class ImageModel(QAbstractListModel):
                     quiet_errors=True,
                 )  # fmt: skip
         return self._thumbnails.get(name)
+
+    def _can_be_drawn(self, name: str, image: ProjectImage | None) -> bool:
+        """Whether an image outside a project, or with a file that was repaired, can be drawn."""
+        in_window = name in self.state.images
+        return in_window and (image is None or self.state.analysis(name) is not None)
 
     def _take_thumbnail(self, name: str, png: bytes) -> None:
         self._thumbnails[name] = _pixmap(png)
