@@ -546,7 +546,9 @@ def test_blind_labels_are_kept_apart(project, state):
         ([("Pt30", False, True)], "Pt30"),
         ([("Pt41", True, False), ("Pt70", True, True)], "Pt41"),
         ([("Pt70", False, True), ("Pt41", True, False), ("Pt30", False, True)], "Pt41"),
-        ([("Pt19", False, False), ("", False, False), ("Pt30", False, True)], ""),
+        ([("Pt30", False, True), ("Pt41", True, False), ("", False, False)], ""),
+        ([("Pt19", False, False), ("", False, False), ("Pt30", False, True)], "Pt30"),
+        ([("", False, False), ("Pt30", False, True), ("Pt41", True, False)], "Pt41"),
     ],
 )
 def test_which_label_counts(said, label):

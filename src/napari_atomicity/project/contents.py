@@ -95,8 +95,8 @@ def settle(
         "UPDATE clusters SET label_corrected = ? WHERE image_id = ? AND cluster_id = ?",
         (label, image_id, cluster_id),
     )
-    last = {annotator: said for annotator, said, *_ in log if said}
-    others = {a: said for a, said in last.items() if said != label}
+    last = {annotator: said for annotator, said, *_ in log}
+    others = {a: said for a, said in last.items() if said and label and said != label}
     name = db.execute("SELECT name FROM images WHERE image_id = ?", (image_id,)).fetchone()[0]
     predicted = next((row[4] for row in reversed(log) if row[4]), "")
     return [(name, cluster_id, label, said, a, predicted) for a, said in others.items()]
@@ -119,12 +119,15 @@ def label_that_counts(said: list[tuple[str, bool, bool]]) -> str:
     """Return the label that counts of those that a cluster was given.
 
     It is the last one of this project that is not blind, else its last blind one, else the last one
-    that was merged.
+    that was merged. If the last one was removed (""), those that came later count.
     """
-    seen = [label for label, blind, merged in said if not blind and not merged]
-    blind = [label for label, blind, merged in said if blind and not merged]
-    merged = [label for label, _, merged in said if merged]
-    return next((labels[-1] for labels in (seen, blind, merged) if labels), "")
+    seen = [i for i, (_, blind, merged) in enumerate(said) if not blind and not merged]
+    if seen and said[seen[-1]][0]:
+        return said[seen[-1]][0]
+    later = said[seen[-1] + 1 :] if seen else said
+    blind = [label for label, blind, merged in later if blind and not merged]
+    merged = [label for label, _, merged in later if merged]
+    return next((labels[-1] for labels in (blind, merged) if labels), "")
 
 
 # ---- addresses of entries that were merged
