@@ -337,6 +337,17 @@ def test_a_pool_adds_up_and_is_surer():
     assert pool_images(parts[:1]) is parts[0]
 
 
+def test_a_pool_without_a_pair_knows_how_many_are_isolated_at_least():
+    """Sums that differ by rounding alone are no differences between images."""
+    places = np.stack(np.meshgrid(np.arange(6.5, 13, 1.1), np.arange(0.5, 14, 1.3)), -1)
+    points = places.reshape(-1, 2)
+    parts = [of(points[: 20 + 5 * i], seed=i) for i in range(7)]
+    for n in range(2, len(parts) + 1):
+        isolated = pool_images(parts[:n]).shares["isolated"]
+        assert isolated.value == isolated.high == 1
+        assert isolated.low > max(part.shares["isolated"].low for part in parts[:n])
+
+
 def test_images_that_differ_make_the_pool_unsure():
     def pool(densities):
         return pool_images([of(field(AtomFieldSettings(atoms_per_nm2=d), i)) for i, d in densities])

@@ -265,8 +265,15 @@ def draw_points(
 
 
 def per_cent(share: float) -> str:
-    """Format a fraction with two digits as ``3.4 %`` or ``28 %``, with a no-break space."""
-    digits = f"{100 * share:.1f}" if share < 0.0995 else f"{100 * share:.0f}"
+    """Format a fraction as ``3.4 %``, ``28 %`` or ``99.7 %``, with a no-break space.
+
+    Only all are ``100 %``: beside a small other fraction, more would contradict it.
+    """
+    if 0.995 <= share < 1:
+        share = min(share, 0.999)
+        digits = f"{100 * share:.1f}"
+    else:
+        digits = f"{100 * share:.1f}" if share < 0.0995 else f"{100 * share:.0f}"
     return f"{digits}\N{NO-BREAK SPACE}%"
 
 

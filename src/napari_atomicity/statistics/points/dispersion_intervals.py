@@ -61,6 +61,9 @@ BETWEEN_IMAGES_SD = 0.5
 images."""
 _EXTENT, _SHARES = 2, 3
 """Index of the extent, and of the first fraction, in the values of `_statistics`."""
+_ROUNDING = 1e-12
+"""Variance of a fraction that is due to the rounding of sums: the fraction is the same in all
+resamples, as it is if all atoms are isolated."""
 _BETWEEN_GRID = np.concatenate([[0.0], np.geomspace(0.02, 2.5, 40)])
 
 
@@ -279,7 +282,7 @@ def _share_interval(share: float, variance: float, max_n: float, quantile: float
     if not np.isfinite(share) or max_n <= 0:
         return Estimate(share)
     effective = max_n
-    if variance > 0:
+    if variance > _ROUNDING:
         effective = min(effective, share * (1 - share) / variance)
     z2 = quantile**2
     middle = (share * effective + z2 / 2) / (effective + z2)
