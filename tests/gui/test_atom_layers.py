@@ -319,6 +319,19 @@ def test_deleting_points_is_an_edit(analysed, viewer, press):
     assert table(analysed).index.tolist() == [1, 2, 3, 4] and consistent(analysed)
 
 
+def test_without_a_tool_delete_says_how_atoms_are_deleted(analysed, viewer, press):
+    """Those that a plot has selected are in several images, of which one is in sight."""
+    analysed.state.atoms.select({("field", 1), ("other", 1)})
+    analysed.canvas.activate(analysed.canvas.layer("field", "atoms"))
+    for label_mode in (False, True):
+        analysed.label_mode.on = label_mode
+        viewer.status = ""
+        press(KEY.Key_Delete)
+        assert "press Mark atoms by hand" in viewer.status
+        assert table(analysed).index.tolist() == [1, 2, 3, 4]
+        assert len(analysed.state.atoms.selection) == 2
+
+
 def test_points_of_naparis_own_tool_are_marks(analysed, viewer):
     layer = analysed.canvas.layer("field", "atoms")
     layer.mode = "add"
@@ -549,6 +562,9 @@ def test_after_marking_the_keys_are_those_that_the_window_tells(marking, viewer,
     assert corrected.loc[2] == "unknown"
     marking.label_mode.on = False
     atoms.select([("field", 1)])
+    press(KEY.Key_Delete)
+    assert len(table(marking)) == 4
+    viewer.layers["field atoms"].mode = "select"
     press(KEY.Key_Delete)
     assert len(table(marking)) == 3  # napari's own key again
 

@@ -32,6 +32,8 @@ from napari_atomicity.pipeline.live import watch
 from napari_atomicity.pipeline.live.control_chart import MIN_FIRST
 from napari_atomicity.pipeline.live.watch import Watch
 from napari_atomicity.project import Project
+from napari_atomicity.state.review_queue import ReviewRequest, build
+from napari_atomicity.state.reviewing import Reviewing
 
 LEFT = Qt.MouseButton.LeftButton
 
@@ -361,6 +363,64 @@ def test_what_is_looked_at_stays_if_one_asks_for_it(dock, viewer, folder, qtbot,
     assert state.current == first
 
 
+@pytest.mark.parametrize("work", ["marks atoms", "draws a region", "adds clusters", "reviews"])
+def test_an_image_in_which_somebody_works_stays(dock, viewer, folder, qtbot, settle, work):
+    binding = binding_of(viewer)
+    state = binding.state
+    write(folder / "a.tif")
+    press(dock)
+    qtbot.waitUntil(lambda: state.current == "a.tif", timeout=20_000)
+    qtbot.waitUntil(lambda: state.analysis("a.tif") is not None, timeout=20_000)
+    settle(viewer)
+    if work == "marks atoms":
+        binding.atoms.marking = True
+    elif work == "draws a region":
+        binding.edits.exclude_regions()
+    elif work == "adds clusters":
+        binding.edits.add_by_clicking()
+    else:
+        queue = build(state.table(), ReviewRequest("confidence"))
+        binding.label_mode.review = Reviewing(state, queue)
+    assert binding.is_in_use
+    write(folder / "b.tif", seed=1)
+    qtbot.waitUntil(lambda: state.analysis("b.tif") is not None, timeout=20_000)
+    settle(viewer)
+    assert state.current == "a.tif" and binding.is_in_use
+    binding.label_mode.review = None
+    binding.stop_drawing()
+    if work == "adds clusters":
+        binding.edits.add_by_clicking()
+    assert not binding.is_in_use
+    write(folder / "c.tif", seed=2)
+    qtbot.waitUntil(lambda: state.current == "c.tif", timeout=20_000)
+    settle(viewer)
+
+
+def test_blind_mode_hides_what_is_found_and_images_come_after_it(
+    dock, viewer, folder, qtbot, settle
+):
+    binding = binding_of(viewer)
+    state = binding.state
+    write(folder / "a.tif")
+    press(dock)
+    qtbot.waitUntil(lambda: state.analysis("a.tif") is not None, timeout=20_000)
+    settle(viewer)
+    assert dock.strip.isVisible()
+    state.annotator = "Dee"
+    state.set_blind(True)
+    qtbot.waitUntil(lambda: not dock.strip.isVisible())
+    write(folder / "b.tif", seed=1)
+    qtbot.waitUntil(lambda: dock.left_out.isVisible(), timeout=20_000)
+    assert "added to Browse when blind mode ends" in dock.left_out.text()
+    assert "cluster" not in dock.status_label.text() and not dock.strip.isVisible()
+    assert state.images == ["a.tif"]
+    state.set_blind(False)
+    qtbot.waitUntil(lambda: state.images == ["a.tif", "b.tif"], timeout=20_000)
+    settle(viewer)
+    qtbot.waitUntil(lambda: not dock.left_out.isVisible() and dock.strip.isVisible())
+    assert state.to_be_analysed() == ["b.tif"]
+
+
 def test_with_the_dock_the_watching_ends(viewer, folder, qtbot):
     dock = Live(viewer)
     dock.folder.setText(str(folder))
@@ -435,6 +495,22 @@ def test_the_project_of_another_folder_is_not_written_without_a_question(
     project.close()
 
 
+def test_a_copy_of_an_image_of_the_project_is_not_added(
+    dock, viewer, folder, other, qtbot, settle, monkeypatch
+):
+    def add(box):
+        next(b for b in box.buttons() if b.text().replace("&", "") == "Add to other").click()
+
+    monkeypatch.setattr(QMessageBox, "exec", add)
+    (folder / "again.tif").write_bytes((other.parent / "old.tif").read_bytes())
+    press(dock)
+    qtbot.waitUntil(lambda: dock.left_out.isVisible(), timeout=20_000)
+    settle(viewer)
+    assert dock.left_out.text().startswith("1 file has the content of other images")
+    assert binding_of(viewer).state.images == ["old.tif"]
+    stop(dock, qtbot)
+
+
 def test_clusters_in_memory_that_go_with_the_project_are_named(
     dock, viewer, folder, other, monkeypatch
 ):
@@ -486,9 +562,10 @@ def test_a_project_that_is_closed_meanwhile_stays_closed(dock, viewer, folder, q
     assert binding.state.project is None
     assert "2 images analysed" in dock.status_label.text()
     binding.projects.open(folder)
-    qtbot.waitUntil(lambda: "Analyse all" in dock.left_out.text(), timeout=20_000)
-    assert "no project is open" not in dock.left_out.text()
+    qtbot.waitUntil(lambda: binding.state.project is not None, timeout=20_000)
     settle(viewer)
+    qtbot.waitUntil(lambda: not dock.left_out.isVisible())
+    assert binding.state.to_be_analysed() == ["b.tif"]
 
 
 def test_a_long_history_is_thinned():

@@ -6,6 +6,7 @@ import io
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -199,14 +200,18 @@ def add_paths(project: Project, paths: list[str]) -> dict[str, ProjectContents]:
     return {name: project.load(name, lazy=True) for name in names}
 
 
-def take_in_analysed(project: Project, analysis: Analysis) -> tuple[ProjectContents, Analysis]:
+def take_in_analysed(
+    project: Project, analysis: Analysis
+) -> tuple[ProjectContents, Analysis] | None:
     """Add an image that was analysed elsewhere, under its name in the project.
 
-    Raises `ReadError` if the image has no file.
+    None if it is a copy of another image of the project. Raises `ReadError` if it has no file.
     """
     path = analysis.micrograph.path
     if path is None:
         raise ReadError("this image has no file", analysis.micrograph.name)
+    if _is_copy(project, path):
+        return None
     names = project.add_paths([path]) or [project.image_files.name_at(path)]
     micrograph = replace(analysis.micrograph, name=names[0])
     PIXELS.put(micrograph)
@@ -214,6 +219,14 @@ def take_in_analysed(project: Project, analysis: Analysis) -> tuple[ProjectConte
     stored = project.load(micrograph.name)
     table = analysis.table.assign(image=micrograph.name)
     return stored, replace(analysis, micrograph=stored.micrograph, table=table)
+
+
+def _is_copy(project: Project, path: Path) -> bool:
+    """Return whether a file is none of the project, and has the content of one."""
+    with suppress(ReadError):
+        project.image_files.name_at(path)
+        return False
+    return not project.image_files.without_copies([path])
 
 
 def take_in_failed(project: Project, path: Path, error: str) -> ProjectContents:

@@ -263,6 +263,13 @@ class Binding:
             return False
         return True
 
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a person marks, draws, adds or reviews, so that no other image may be shown."""
+        mode = getattr(self.canvas.active_layer, "mode", "pan_zoom")
+        working = mode not in ("pan_zoom", "select", "transform")
+        return working or self.atoms.marking or self.label_mode.review is not None
+
     def stop_drawing(self) -> None:
         """Stop to draw regions, support or vacuum, and to mark atoms; hide the magnifier."""
         self._regions.stop()

@@ -176,8 +176,8 @@ class Live(Dock):
         self.button.clicked.connect(self.toggle)
         self.show_images = self.add(
             QCheckBox("Show each new image"),
-            "Show the newest image on the canvas, with its labels. If off, new images only enter "
-            "the project. Default: on.",
+            "Show the newest image on the canvas, with its labels, unless you are marking, drawing "
+            "or reviewing. If off, new images only enter the project. Default: on.",
         )
         self.show_images.setChecked(True)
         remember("live/show", self.show_images)
@@ -269,6 +269,7 @@ class Live(Dock):
 
     def refresh(self) -> None:
         self._say_what_is_left_out()
+        self._show_results()
         project = self.state.project
         is_default = self.folder.text() in ("", self._default_folder)
         if project is not None and is_default and self.watching is None:
@@ -449,6 +450,7 @@ class Live(Dock):
             self._draw()
         after = f" {live.latency_s:.1f} s after it was written" if _soon(live.latency_s) else ""
         count = "" if outcome.clusters is None else f": {pluralise(outcome.clusters, 'cluster')}"
+        count = "" if self.state.blind else count
         what = live.copy_note or f"{outcome.image}{count}{after}"
         self._say(f"{what}{waits}{self._gathering(live)}")
         self._show_alarm(live)
@@ -476,26 +478,33 @@ class Live(Dock):
         return f". Reference of the conditions: {n} of {first} images" if n < first else ""
 
     def _say_what_is_left_out(self) -> None:
-        n, why = self.images.n_left_out, self.images.why_not
-        self.left_out.setVisible(n > 0)
-        reason = f": {why}" if why else ""
-        advice = "" if why else " Analyse all in Browse adds what is missing."
-        self.left_out.setText(
-            f"{pluralise(n, 'image')} not shown in the window{reason}. All results are in the "
-            f"folder of results.{advice if self.state.project else _OPEN_PROJECT}"
-        )
+        n, copies, state = self.images.n_left_out, self.images.n_copies, self.state
+        texts = []
+        if n:
+            advice = "" if state.project else _OPEN_PROJECT
+            if state.blind:
+                advice = " They are added to Browse when blind mode ends, to be analysed there."
+            texts.append(
+                f"{pluralise(n, 'image')} not shown in the window: {self.images.why_not}. All "
+                f"results are in the folder of results.{advice}"
+            )
+        if copies:
+            has = pluralise(copies, "file has", "files have")
+            texts.append(f"{has} the content of other images of the project: not added to it.")
+        self.left_out.setText(" ".join(texts))
+        self.left_out.setVisible(bool(texts))
 
     def _show_alarm(self, live: Taken) -> None:
         if live.conditions is None:
             return
         self._show_alarms(live.outcome.image, live.conditions.alarms)
-        self.accept_button.setVisible(SESSION_CHANGED in self._alarms)
-        if live.alarm:  # said once, not with every image
+        self.accept_button.setVisible(SESSION_CHANGED in self._alarms and not self.state.blind)
+        if live.alarm and not self.state.blind:  # said once, not with every image
             show_warning(f"{live.outcome.image}: {live.alarm}")
 
     def _show_alarms(self, image: str, alarms: Sequence[str]) -> None:
         self._alarmed, self._alarms = image, list(alarms)
-        self.alarm.setVisible(bool(alarms))
+        self.alarm.setVisible(bool(alarms) and not self.state.blind)
         if alarms:
             advice = (
                 "Check focus, dose and position. If the change was intended or the sample differs, "
@@ -505,9 +514,17 @@ class Live(Dock):
             )
             self.alarm.setText(f"▲ {image}: {'; '.join(alarms)}. {advice}")
 
+    def _show_results(self) -> None:
+        """Show what the model has found, unless blind mode hides it."""
+        if self.state.blind and self.watching is not None:
+            self._say("Watching: blind mode hides what is found.")
+        self._show_alarms(self._alarmed, self._alarms)
+        self._draw()
+
     def _draw(self) -> None:
-        self.strip.setVisible(bool(self.history.rows))
-        if self.history.rows:
+        shown = bool(self.history.rows) and not self.state.blind
+        self.strip.setVisible(shown)
+        if shown:
             self.strip.show_chart(
                 partial(draw_control_chart, history=self.history, with_known=self._with_known),
                 describe_session(self.history),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -196,7 +196,7 @@ class FailedFile:
 class TakingIn(ImageQueue):
     """A queue: files may come faster than the window wants to show them.
 
-    Signals: ``left_out()`` when images are not put into the window.
+    Signals: ``left_out()`` when images are not put into the window, or are later.
     """
 
     left_out = psygnal.Signal()
@@ -210,13 +210,16 @@ class TakingIn(ImageQueue):
         self._accepted: Path | None = None
         self._taken: set[str] = set()
         self._labels_at_end = False
-        self.n_left_out = 0
-        """Images that are in the results, and not in the window."""
+        # Files of images that are in the results, and not in the window.
+        self._left_out: list[Path] = []
+        self.n_copies = 0
+        """Files that are not taken in, as they have the content of an image of the project."""
         owner.destroyed.connect(self._waiting.clear)
 
     def begin(self, folder: Path, accepted: Path | None = None) -> None:
         """Begin a session."""
-        self._folder, self._accepted, self.n_left_out = folder, accepted, 0
+        self._folder, self._accepted = folder, accepted
+        self._left_out, self.n_copies = [], 0
         self._may_open, self._labels_at_end = True, False
         self._taken.clear()
 
@@ -259,7 +262,7 @@ class TakingIn(ImageQueue):
         if len(waiting) >= MAX_WAITING:  # whole analyses are large; its results are on disk
             with suppress(ValueError):  # the worker has just taken it
                 self._waiting.remove(waiting[0])
-                self._leave_out(1)
+                self._leave_out(waiting[:1])
         self._waiting.append(found)
         nothing_open = self.state.project is None and not self.state.images
         if nothing_open and self._may_open:
@@ -274,10 +277,27 @@ class TakingIn(ImageQueue):
         # Of a copy: the worker takes items meanwhile.
         return [item for item in tuple(self._waiting) if isinstance(item, Analysis)]
 
-    def _leave_out(self, n: int) -> None:
-        self.n_left_out += n
-        if n:
+    @property
+    def n_left_out(self) -> int:
+        """Number of images that are in the results, and not in the window."""
+        return len(self._left_out)
+
+    def _leave_out(self, analyses: Sequence[Analysis]) -> None:
+        self._left_out += [a.micrograph.path for a in analyses if a.micrograph.path is not None]
+        if analyses:
             self.left_out.emit()
+
+    def _add_left_out(self) -> None:
+        """Add the images that were left out to the project, to be analysed in *Browse*."""
+        project = self.state.project
+        if project is None or not self._left_out:
+            return
+        known = {image.path for image in project.images(counts=False)}
+        new = [str(path) for path in self._left_out if path not in known]
+        self._left_out = []
+        if new:
+            self.binding.projects.add(new)
+        self.left_out.emit()
 
     def _opened(self) -> None:
         self._opening = False
@@ -288,6 +308,7 @@ class TakingIn(ImageQueue):
         if self.state.project is not self._project:
             self._project = self.state.project
             self._taken.clear()
+        self.finish()  # blind mode may have ended
 
     def forget(self) -> None:
         self.finish()
@@ -297,10 +318,12 @@ class TakingIn(ImageQueue):
         if self._opening or self.running:
             return
         if self.why_not:
-            n = len(self._waiting_analyses())
+            left_out = self._waiting_analyses()
             self._waiting.clear()
-            self._leave_out(n)
-        elif self._waiting:
+            self._leave_out(left_out)
+            return
+        self._add_left_out()
+        if self._waiting:
             self.run()
         elif self._labels_at_end:
             self._labels_at_end = False
@@ -316,7 +339,7 @@ class TakingIn(ImageQueue):
 
     def step(
         self, item: Analysis | FailedFile, progress: Progress, stop: Stop
-    ) -> tuple[ProjectContents, Analysis | None]:
+    ) -> tuple[ProjectContents, Analysis | None] | None:
         project = self.state.project
         assert project is not None
         if isinstance(item, FailedFile):
@@ -324,8 +347,12 @@ class TakingIn(ImageQueue):
         return take_in_analysed(project, item)
 
     def take(
-        self, _: Analysis | FailedFile, found: tuple[ProjectContents, Analysis | None]
+        self, _: Analysis | FailedFile, found: tuple[ProjectContents, Analysis | None] | None
     ) -> None:
+        if found is None:
+            self.n_copies += 1
+            self.left_out.emit()
+            return
         stored, analysis = found
         image = stored.micrograph.name
         self.state.add_contents({image: stored})
@@ -342,7 +369,7 @@ class TakingIn(ImageQueue):
             except AtomicityError as error:
                 self.state.status = tasks.failed(str(error))
                 return
-        if self._follow() and not self._waiting:
+        if self._follow() and not self._waiting and not self.binding.is_in_use:
             self.state.current = image
             self.binding.label_mode.on = True
 

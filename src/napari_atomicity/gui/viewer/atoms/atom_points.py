@@ -14,6 +14,7 @@ from ....atoms.marks import Mark, mark_at
 from ....state.atom_store import AtomKey, marks_of
 from ...controls.questions import attempt
 from ..canvas import Canvas
+from ..clusters.label_actions import MARK_FIRST
 from ..layers import atom_style
 from ..layers.atom_style import contains, pixel_of
 from ..layers.points import ATOMS, PointsView
@@ -85,8 +86,17 @@ class AtomPoints(PointsDisplay):
     def follow(self, view: PointsView) -> None:
         """Follow what is done by hand to a layer that was just made, and make it active."""
         super().follow(view)
+        for key in ("Delete", "Backspace"):
+            view.layer.bind_key(key, self._delete_selected, overwrite=True)
         if self._canvas.image_of(view.layer) == self._state.current and not self._canvas.is_writing:
             self._canvas.activate(view.layer)
+
+    def _delete_selected(self, layer: Points) -> None:
+        """Delete with napari's own tool; without it, say how atoms are deleted."""
+        if layer.mode == "select":
+            layer.remove_selected()
+        elif self._state.atoms.selection:
+            self._canvas.show_message(MARK_FIRST)
 
     def put(self, key: AtomKey, place: tuple[float, float]) -> None:
         """Draw an atom at (y, x) in pixels while it is dragged."""

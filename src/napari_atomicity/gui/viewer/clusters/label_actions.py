@@ -11,6 +11,8 @@ from ....state.window_state import WindowState
 from ....statistics.annotators.agreement import NOT_A_CLUSTER
 from .edit_commands import EditCommands
 
+MARK_FIRST = "To change atoms, press Mark atoms by hand first (dock Atoms)"
+_SELECT_FIRST = "Select clusters first: click or drag around them"
 _NO_PREDICTION = "There is no prediction to agree with"
 _ALL_ANSWERED = "All have an answer: the key of a label changes this one, Esc ends the review"
 
@@ -48,7 +50,8 @@ class LabelActions(EditActions):
 
     def _is_selected(self) -> bool:
         if not self._state.selection:
-            self._edits.canvas.show_message("Select clusters first: click or drag around them")
+            has_atoms = bool(self._state.atoms.selection)
+            self._edits.canvas.show_message(MARK_FIRST if has_atoms else _SELECT_FIRST)
             return False
         return self._edits.may_change(self._state.selection)
 
