@@ -285,6 +285,36 @@ def test_samples_that_different_models_have_labelled_are_noted():
         assert any(note.startswith(told) for note in notes) == noted
 
 
+def test_copies_do_not_make_a_difference_significant():
+    rows, sizes = clusters(np.random.default_rng(0), [*"abcdef"], [0.4, 0.3, 0.3])
+    table = table_of(rows, sizes)
+    samples = (Sample("fresh", ("a", "b", "c")), Sample("spent", ("d", "e", "f")))
+    found = {}
+    for n_copies in (0, 3):
+        tables, grouped = [table], list(samples)
+        outcomes = [Outcome(name, "x", "done", sha256=name) for name in "abcdef"]
+        for of, sample in (("a", 0), ("d", 1)):
+            for i in range(n_copies):
+                name = f"{of}{i}"
+                tables.append(table[table["image"] == of].assign(image=name))
+                outcomes.append(Outcome(name, "x", "done", sha256=of))
+                more = (*grouped[sample].images, name)
+                grouped[sample] = Sample(grouped[sample].name, more)
+        found[n_copies] = compare_clusters(pd.concat(tables), outcomes, grouped)
+    once, copied = (found[n].table.drop(columns="note") for n in (0, 3))
+    pd.testing.assert_frame_equal(once, copied)
+    told = "fresh, spent: 3 files have the content of others, and each content counts once"
+    assert comparison_notes(found[3]) == [told] and comparison_notes(found[0]) == []
+
+
+def test_an_image_in_two_samples_is_noted():
+    rows, sizes = clusters(np.random.default_rng(0), [*"abcd"], [0.4, 0.3, 0.3])
+    outcomes = [Outcome(name, "x", "done", sha256=name.replace("c", "a")) for name in "abcd"]
+    samples = (Sample("fresh", ("a", "b")), Sample("spent", ("c", "d")))
+    (note,) = comparison_notes(compare_clusters(table_of(rows, sizes), outcomes, samples))
+    assert note.startswith("fresh, spent: 1 image is in another sample too")
+
+
 def test_withheld_samples_are_not_compared():
     counts = np.random.default_rng(0).multinomial(30, [0.5, 0.5], size=6)
     values = values_of(counts, [*SAMPLES[0].images, *SAMPLES[1].images])

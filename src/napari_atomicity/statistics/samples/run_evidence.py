@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import pandas as pd
 
 from ...core.acquisition_session import SAMPLE_SCOPE, Sample, is_group_scope
 from ...core.tables.cluster_table import ALL
+from ...core.text import pluralise
 from ...io.provenance import Outcome
 from ..ratios.ratio_notes import SEPARATOR, ImageLimits, model_notes
 from ..ratios.ratios import class_ratios
@@ -64,7 +67,12 @@ def evidence_of_clusters(
     samples: Sequence[Sample],
     keep_ratios: bool = False,
 ) -> SampleEvidence:
-    """Return the quantities of the clusters of analysed images, with the errors of their scales."""
+    """Return the quantities of the clusters of analysed images, with the errors of their scales.
+
+    Of images with one content, each sample counts one.
+    """
+    samples, of_contents = _without_copies(outcomes, samples)
+    table = table[table["image"].astype(str).isin([i for s in samples for i in s.images])]
     limits = {o.image: ImageLimits.from_parameters(o.parameters, keep_ratios) for o in outcomes}
     session_of = {o.image: o.session for o in outcomes}
     errors = {o.image: o.parameters.get("session", {}).get("scale_error", 0.0) for o in outcomes}
@@ -82,30 +90,62 @@ def evidence_of_clusters(
     ]
     values = cluster_values(table, session_of, limits, errors)
     notes, withheld = notes_of_samples(pd.concat(known))
-    compared = table[image.isin([name for s in samples for name in s.images])]
-    labelled = compared[compared["model_id"].astype(str) != ""].drop_duplicates("image")
+    labelled = table[table["model_id"].astype(str) != ""].drop_duplicates("image")
     # samples that different models have labelled do not share the errors of one
     for of_all in model_notes(labelled["model_id"].astype(str).tolist()):
-        notes = {
-            name: note if of_all in note else SEPARATOR.join(filter(None, [note, of_all]))
-            for name, note in notes.items()
-        }
-    return SampleEvidence(values, session_of, notes, withheld)
+        new = {name: of_all for name, note in notes.items() if of_all not in note}
+        notes = _join_notes(notes, new)
+    return SampleEvidence(values, session_of, _join_notes(notes, of_contents), withheld)
+
+
+def _without_copies(
+    outcomes: Sequence[Outcome], samples: Sequence[Sample]
+) -> tuple[list[Sample], dict[str, str]]:
+    """Return the samples with one image of each content, and notes on copies by sample."""
+    content = {o.image: o.sha256 or o.image for o in outcomes}
+    of_sample = {s.name: {content.get(i, i): i for i in reversed(s.images)} for s in samples}
+    number = Counter(chain.from_iterable(of_sample.values()))  # of samples with this content
+    notes = {}
+    for sample in samples:
+        found = of_sample[sample.name]
+        if copies := len(sample.images) - len(found):
+            has = pluralise(copies, "file has", "files have")
+            notes[sample.name] = f"{has} the content of others, and each content counts once"
+        if shared := sum(number[one] > 1 for one in found):
+            images = pluralise(shared, "image is", "images are")
+            text = f"{images} in another sample too, so that the two are not independent"
+            notes = _join_notes(notes, {sample.name: text})
+    once = [
+        replace(s, images=tuple(i for i in s.images if i in of_sample[s.name].values()))
+        for s in samples
+    ]
+    return once, notes
+
+
+def _join_notes(notes: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+    """Return the notes of samples with other notes behind them."""
+    return {
+        name: SEPARATOR.join(filter(None, (notes.get(name), more.get(name))))
+        for name in {**notes, **more}
+    }
 
 
 def evidence_of_atoms(
     dispersion: pd.DataFrame, outcomes: Sequence[Outcome], samples: Sequence[Sample]
 ) -> SampleEvidence:
-    """Return the quantities of the single atoms of images."""
+    """Return the quantities of the single atoms of images, as `evidence_of_clusters` does."""
+    samples, of_contents = _without_copies(outcomes, samples)
     names = dispersion["image"].astype(str)
-    rows = dispersion[(names != ALL) & ~names.map(is_group_scope)]
+    of_samples = names.isin([image for s in samples for image in s.images])
+    rows = dispersion[of_samples & (names != ALL) & ~names.map(is_group_scope)]
     bounds = set(rows.loc[rows["density_is"] == _BOUND, "image"]) if "density_is" in rows else set()
     notes = {
         s.name: "many atoms are missed: the density is a lower bound"
         for s in samples
         if bounds & set(s.images)
     }
-    return SampleEvidence(atom_values(rows), {o.image: o.session for o in outcomes}, notes)
+    session_of = {o.image: o.session for o in outcomes}
+    return SampleEvidence(atom_values(rows), session_of, _join_notes(notes, of_contents))
 
 
 def compare_evidence(
