@@ -235,6 +235,24 @@ def test_opinions_of_a_log():
     assert opinions(found.iloc[:0]).agreement.annotators == ()
 
 
+@pytest.mark.parametrize(
+    ("changed", "settled"), [("Pt70", "Pt70"), ("", ""), (NOT_A_CLUSTER, NOT_A_CLUSTER)]
+)
+def test_a_label_after_a_settlement_changes_it_and_is_no_answer(changed, settled):
+    what = "remove" if changed == NOT_A_CLUSTER else "label"
+    found = log(
+        ("Ada", 1, "Pt19", "label"),
+        ("Bo", 1, "Pt30", "label"),
+        ("consensus", 1, "Pt30", "label"),
+        ("Ada", 1, "" if what == "remove" else changed, what),
+    ).assign(label_predicted="", blind=False, merged=False)
+    before, after = opinions(found.iloc[:3]), opinions(found)
+    assert before.settled == ("Pt30",) and after.settled == (settled,)
+    pd.testing.assert_frame_equal(before.labels, after.labels)
+    merged = opinions(found.assign(merged=[False, False, False, True]))
+    assert merged.settled == (() if changed == "" else ("Pt30",))
+
+
 def test_the_second_of_two_annotators_is_the_one_who_must_be_blind():
     found = log(
         *(("Bo", i, "Pt19", "label") for i in range(3)),

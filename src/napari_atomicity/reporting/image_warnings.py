@@ -19,6 +19,7 @@ from ..detection.recording import OUTLIERS
 from ..models.analysis import Analysis
 from ..statistics.ratios.ratio_notes import (
     MAX_FRACTION,
+    MIN_CLUSTERS,
     conditions_note,
     is_unlike_others,
     session_doubts,
@@ -29,8 +30,6 @@ from .plots.session import describe_contradiction
 
 LOW_CONFIDENCE = 0.7
 """Mean confidence of an image below which a warning is given, and of a label that is uncertain."""
-MIN_CLUSTERS = 20
-"""Number of counted clusters below which a warning is given."""
 
 
 def image_warnings(
@@ -50,7 +49,7 @@ def image_warnings(
         found.append("No cluster counts in the ratios.")
     elif n < MIN_CLUSTERS:
         number = "1 cluster counts" if n == 1 else f"{n} clusters count"
-        found.append(f"Only {number} in the ratios: the intervals are wide.")
+        found.append(f"Only {number} in the ratios: fractions and intensity scale are uncertain.")
     confidence = float(classified["confidence"].mean()) if len(classified) else np.nan
     if confidence < LOW_CONFIDENCE:
         found.append(

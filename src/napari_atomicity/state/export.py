@@ -49,7 +49,12 @@ from ..reporting.plots.base import Look
 from ..reporting.plots.registry import PLOTS, SUFFIXES, save_plot, scales_of
 from ..reporting.plots.session import SessionSummary, describe_sessions
 from ..reporting.report import MANY_IMAGES, ReportData, ratios_of_scope, write_report
-from ..statistics.annotators.agreement import CONSENSUS, agreement, last_labels, removal_reasons
+from ..statistics.annotators.agreement import (
+    agreement,
+    last_labels,
+    removal_reasons,
+    split_settlements,
+)
 from ..statistics.ratios.ratios import refuse_unavailable
 from ..statistics.ratios.reference import attempt_ratios, check_reference
 from ..statistics.samples.run_evidence import are_compared, compare_clusters
@@ -184,8 +189,7 @@ def sampled_accuracy(
 # ---- the agreement of annotators as a table of a report
 def agreement_table(corrections: pd.DataFrame) -> pd.DataFrame:
     """How far annotators agree, for a report: a row for all labels and one for each."""
-    labels = last_labels(corrections[corrections["annotator"] != CONSENSUS])
-    found = agreement(labels)
+    found = agreement(last_labels(split_settlements(corrections)[0]))
     if not found.n_items:
         return pd.DataFrame()
     of_all = {

@@ -273,7 +273,8 @@ class Opinions:
     # seeing the labels of others and of the model)
     annotators: pd.DataFrame
     machine: tuple[str, ...]  # last predicted label for each row of ``agreement.disagreements``
-    # resolved label for each row of ``agreement.disagreements``; "" if unresolved
+    # resolved label for each row of ``agreement.disagreements``, or what it was changed to since;
+    # "" if unresolved
     settled: tuple[str, ...]
     warning: str  # of `warn_if_not_blind`
 
@@ -283,16 +284,16 @@ def opinions(
     corrections: pd.DataFrame,
 ) -> Opinions:
     """Collect the labels of all annotators, their agreement, and resolved disagreements."""
-    is_settled = corrections["annotator"] == CONSENSUS
-    labels = last_labels(corrections[~is_settled])
+    people, settlements = split_settlements(corrections)
+    labels = last_labels(people)
     found = agreement(labels)
     items = pd.Series(found.disagreements["item"].to_numpy(), dtype=object)
     predicted = corrections[corrections["label_predicted"].fillna("") != ""]
     machine = predicted.drop_duplicates(["image", "cluster_id"], keep="last")
-    resolved = last_labels(corrections[is_settled])
+    resolved = last_labels(settlements.assign(annotator=CONSENSUS))
     n = labels.groupby("annotator", sort=False).size()
     # An answer that was undone or changed openly since is none.
-    blind = labels.merge(last_labels(corrections[corrections["blind"].astype(bool)]))
+    blind = labels.merge(last_labels(people[people["blind"].astype(bool)]))
     n_blind = blind.groupby("annotator").size().reindex(n.index).fillna(0)
     return Opinions(
         labels,
@@ -300,8 +301,24 @@ def opinions(
         pd.DataFrame({"annotator": n.index, "n": n.to_numpy(), "n_blind": n_blind.astype(int)}),
         _lookup(items, _keys(machine), machine["label_predicted"]),
         _lookup(items, resolved["item"], resolved["label"]),
-        warn_if_not_blind(corrections),
+        warn_if_not_blind(people),
     )
+
+
+def split_settlements(corrections: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the part of a log with the answers of people, and the one with what was settled.
+
+    Who changes a label openly after it was settled has seen the others: it changes what is settled,
+    and is no answer of that annotator. Blind and merged rows are answers.
+    """
+    is_settled = corrections["annotator"] == CONSENSUS
+    keys, place = _keys(corrections), pd.Series(range(len(corrections)), corrections.index)
+    settled = _drop_undone(corrections[is_settled]).index
+    first = place[settled].groupby(keys[settled]).min()
+    is_settled |= place > keys.map(first.to_dict()).astype(float)
+    for answer in {"blind", "merged"}.intersection(corrections.columns):
+        is_settled &= ~corrections[answer].astype(bool) | (corrections["annotator"] == CONSENSUS)
+    return corrections[~is_settled], corrections[is_settled]
 
 
 def warn_if_not_blind(corrections: pd.DataFrame) -> str:
