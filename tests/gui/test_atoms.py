@@ -60,6 +60,7 @@ PIXEL_NM = 0.05
 SIZE_PX = 200
 SIGMA_PX = 1.5
 LEFT = Qt.MouseButton.LeftButton
+NO = QMessageBox.StandardButton.No
 PLAIN = Qt.KeyboardModifier.NoModifier
 # A lattice of lone atoms 0.8 nm apart, in the upper two thirds of the image.
 LONE = np.stack(np.meshgrid(np.arange(12, 125, 16), np.arange(12, 190, 16), indexing="ij"), -1)
@@ -1037,6 +1038,10 @@ def test_all_images_are_one_step_and_a_bad_one_is_named(
     assert book.images == ["field", "second"]
     assert len(said) == 1 and "2 images" in said[0] and "bad one: this image holds" in said[0]
     assert len(state.history) == steps + 1
+    asked = []
+    monkeypatch.setattr(QMessageBox, "question", lambda *a: asked.append(a[2]) or NO)
+    click(dock.all_button)
+    assert asked[0].startswith("2 of 3 images have results; the others failed")
     state.history.undo()
     assert book.images == ["field"]
 

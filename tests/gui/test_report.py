@@ -224,7 +224,7 @@ def test_it_says_what_there_is(viewer, qtbot):
     words = "1 image, 5 clusters, 1 with a manual label; 1 image not analysed yet."
     qtbot.waitUntil(lambda: dock.words.text() == words)
     state.atoms.add("field", [Mark(10.0, 10.0)])
-    qtbot.waitUntil(lambda: dock.words.text().startswith(f"{words} Single atoms are not in"))
+    qtbot.waitUntil(lambda: dock.words.text().startswith(f"{words} The dock Dispersion writes"))
 
 
 def test_a_hidden_dock_looks_when_it_is_shown(dock, state, qtbot, monkeypatch):

@@ -50,8 +50,8 @@ LEFT_OUT = (
     f"'{ALL_IMAGES}' there."
 )
 WITHOUT_ATOMS = (
-    "Single atoms are not in this report: the dock Dispersion writes one of them, with their "
-    "marks and the corrected support."
+    "The dock Dispersion writes the report of single atoms, with their marks and the corrected "
+    "support."
 )
 NOTHING = "Analyse an image first. Then its tables, figures and report can be written here."
 
@@ -60,7 +60,7 @@ def summary(state: WindowState) -> str:
     """Summarise what a report would contain."""
     images = [i for i in state.images if state.analysis(i) is not None]
     if not images:
-        return NOTHING
+        return f"{NOTHING} {WITHOUT_ATOMS}" if state.atoms.images else NOTHING
     counts = [count_clusters(state.table(image)) for image in images]
     clusters, corrected = (sum(count[i] for count in counts) for i in (0, 1))
     text = f"{pluralise(len(images), 'image')}, {pluralise(clusters, 'cluster')}"

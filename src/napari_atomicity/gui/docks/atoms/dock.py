@@ -226,7 +226,8 @@ class Atoms(Dock):
         book = self.state.atoms
         known = {image: book.of(image) for image in self.state.images}
         searched = {i for i, a in known.items() if a is not None and a.analysis is not None}
-        return [i for i in known if i not in searched or book.outdated(i)]
+        waiting = [i for i in known if i not in searched or book.outdated(i)]
+        return [i for i in waiting if i not in self.batch.failed]
 
     # ---- the buttons
     @property
@@ -264,6 +265,8 @@ class Atoms(Dock):
 
     def _wants_all_again(self, n: int) -> bool:
         done = "The image has results." if n == 1 else f"All {n} images have results."
+        if failed := len(self.batch.failed):
+            done = f"{n - failed} of {n} images have results; the others failed and are tried again."
         best = "the best expected F1"
         threshold = best if self.precision is None else f"a precision of {self.precision:g}"
         return confirm(

@@ -527,7 +527,9 @@ class Browse(Dock):
 
     def _choose_images(self) -> None:
         types = f"Images ({' '.join(f'*{s}' for s in suffixes())});;All files (*)"
-        files, _ = QFileDialog.getOpenFileNames(self, "Add images to the project", "", types)
+        project = self.state.project
+        folder = "" if project is None else str(project.path.parent)
+        files, _ = QFileDialog.getOpenFileNames(self, "Add images to the project", folder, types)
         if files:
             self.projects.add(files)
 
