@@ -266,7 +266,8 @@ class Atoms(Dock):
     def _wants_all_again(self, n: int) -> bool:
         done = "The image has results." if n == 1 else f"All {n} images have results."
         if failed := len(self.batch.failed):
-            done = f"{n - failed} of {n} images have results; the others failed and are tried again."
+            known = f"{n - failed} of {n} images have results"
+            done = f"{known}; the others failed and are tried again."
         best = "the best expected F1"
         threshold = best if self.precision is None else f"a precision of {self.precision:g}"
         return confirm(
