@@ -504,7 +504,7 @@ def test_a_report_holds_what_was_marked_and_drawn(dock, state, settled, report_i
     one, two, three = record["images"]
     marks = {"added": 2, "confirmed_or_moved": 1, "removed": 1, "uncertain": 1}
     assert one["parameters"]["marks"] == {**marks, "support_regions": 1}
-    assert two["parameters"]["threshold_by_hand"] and two["parameters"]["threshold"] == 0.7
+    assert two["parameters"]["manual_threshold"] and two["parameters"]["threshold"] == 0.7
     assert three["status"] == "not reached" and record["status"] == "done"
     assert record["kind"] == "atoms" and record["model"] == {"model_id": "m"}
     assert all((folder / name).exists() for name in record["outputs"])
@@ -521,7 +521,7 @@ def test_a_report_of_atoms_that_nobody_corrected_is_that_of_the_command_line(
 ):
     _, record, text = report_in("plain")
     for image in record["images"]:
-        assert not {"marks", "threshold_by_hand"} & set(image["parameters"])
+        assert not {"marks", "manual_threshold"} & set(image["parameters"])
         assert image["parameters"]["expected"]["precision"] > 0.5
     assert "In each image, candidates were reported down to" in text and "by hand" not in text
 

@@ -80,7 +80,7 @@ class AtomAnalysis:
         return self.at(self.threshold)
 
     @property
-    def is_threshold_by_hand(self) -> bool:
+    def has_manual_threshold(self) -> bool:
         """Whether the threshold was changed after the search."""
         return self.threshold != self.parameters.get("threshold", self.threshold)
 

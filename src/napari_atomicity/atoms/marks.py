@@ -298,7 +298,7 @@ class ImageAtoms:
         if known is not None and _is_same(known, candidates):
             kept = {k: v for k, v in known.parameters.items() if k == INJECTED}
             analysis = replace(analysis, parameters={**analysis.parameters, **kept})
-            if known.is_threshold_by_hand:
+            if known.has_manual_threshold:
                 analysis = analysis.with_threshold(known.threshold)
         found = replace(
             self,

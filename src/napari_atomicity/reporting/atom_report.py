@@ -21,7 +21,7 @@ from .charts import as_image
 from .template_data import get_template, sample_context
 
 BOUND = "lower bound"
-MARKS, THRESHOLD_BY_HAND = "marks", "threshold_by_hand"
+MARKS, MANUAL_THRESHOLD = "marks", "manual_threshold"
 """Keys of the parameters of an image: what people have marked; whether they set the threshold."""
 _MARKED = ("added", "confirmed_or_moved", "removed")
 _MAPS = ("atoms", "density")
@@ -141,7 +141,7 @@ def describe_atom_methods(
     )
     found = f"{_describe_detection(record, by_model)} {groups}" if by_model else groups
     if by_hand:
-        marked = f"In {_images(by_hand)}, atoms were marked by hand without a model."
+        marked = f"In {pluralise(by_hand, 'image')}, atoms were marked by hand without a model."
         found = f"{marked} {found}"
     if regions := [image["parameters"]["rois"] for image in done if "rois" in image["parameters"]]:
         n = sum(one["atoms_outside"] for one in regions)
@@ -170,10 +170,6 @@ def describe_atom_methods(
     return paragraphs
 
 
-def _images(number: int) -> str:
-    return pluralise(number, "image")
-
-
 def _describe_detection(record: Mapping[str, Any], done: Sequence[Mapping[str, Any]]) -> str:
     """Describe how a model detected the atoms of images."""
     settings = record["parameters"]
@@ -186,8 +182,9 @@ def _describe_detection(record: Mapping[str, Any], done: Sequence[Mapping[str, A
         )
     else:
         point = _describe_thresholds([image["parameters"] for image in done])
+    images = f"{pluralise(len(done), 'image')}{pixels}"
     return (
-        f"Single atoms were detected in {_images(len(done))}{pixels} with napari-atomicity "
+        f"Single atoms were detected in {images} with napari-atomicity "
         f"{record['version']}, model {', '.join(models)}: convolutional networks on local contrast "
         "at a common sampling give candidates, which are fitted by Gaussians. Scores are "
         f"calibrated on annotations to probabilities that a person would mark an atom. {point}"
@@ -196,8 +193,8 @@ def _describe_detection(record: Mapping[str, Any], done: Sequence[Mapping[str, A
 
 def _describe_thresholds(images: Sequence[Mapping[str, Any]]) -> str:
     """Describe how the thresholds were found, from the parameters of images."""
-    by_hand = [one["threshold"] for one in images if one.get(THRESHOLD_BY_HAND)]
-    others = [one.get("precision") for one in images if not one.get(THRESHOLD_BY_HAND)]
+    by_hand = [one["threshold"] for one in images if one.get(MANUAL_THRESHOLD)]
+    others = [one.get("precision") for one in images if not one.get(MANUAL_THRESHOLD)]
     points = Counter(
         "candidates were reported down to a probability near that of the maximum expected F1 score"
         if precision is None
@@ -207,7 +204,7 @@ def _describe_thresholds(images: Sequence[Mapping[str, Any]]) -> str:
     if by_hand:
         points[f"the threshold was set by hand ({_span(sorted(by_hand))})"] = len(by_hand)
     return " ".join(
-        f"In {'each image' if len(points) == 1 else _images(number)}, {text}."
+        f"In {'each image' if len(points) == 1 else pluralise(number, 'image')}, {text}."
         for text, number in points.items()
     )
 
@@ -240,7 +237,7 @@ def _describe_marks(done: Sequence[Mapping[str, Any]]) -> list[str]:
             f"moved count with a probability of 1{unsure}."
         )
     if drawn := sum("support_regions" in one for one in marks):
-        texts.append(f"In {_images(drawn)}, the support was corrected by hand.")
+        texts.append(f"In {pluralise(drawn, 'image')}, the support was corrected by hand.")
     return [" ".join(texts)] if texts else []
 
 

@@ -27,7 +27,7 @@ from ..core.settings import GROUP_DISTANCE_NM
 from ..io.provenance import Outcome, assign_samples, assign_sessions, micrograph_fields, now
 from ..models.analysis import Analysis
 from ..reporting.atom_files import AtomResult, FigureFolders, write_atom_files
-from ..reporting.atom_report import MARKS, THRESHOLD_BY_HAND, count_marks
+from ..reporting.atom_report import MANUAL_THRESHOLD, MARKS, count_marks
 from ..reporting.image_warnings import completeness_warnings, dispersion_warnings, pixel_warnings
 from ..statistics.points.loading_settings import LoadingSettings
 from .annotator_packs import counted_atoms
@@ -161,8 +161,8 @@ def _parameters(atoms: ImageAtoms) -> dict[str, Any]:
     found |= {k: v for k, v in analysis.parameters.items() if k != INJECTED}
     found.setdefault("model", {"model_id": analysis.model_id})
     found["threshold"] = analysis.threshold
-    if analysis.is_threshold_by_hand:
-        found[THRESHOLD_BY_HAND] = True
+    if analysis.has_manual_threshold:
+        found[MANUAL_THRESHOLD] = True
     # It is the model's, for its own detections.
     return found if marks else {**found, "expected": analysis.expected}
 
