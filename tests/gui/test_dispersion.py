@@ -488,6 +488,7 @@ def test_a_report_holds_what_was_marked_and_drawn(dock, state, settled, report_i
     state.atoms.add("one", [Mark(40.0, 40.0), Mark(60.0, 60.0, uncertain=True)])
     state.atoms.set_threshold("two", 0.7)
     state.sessions.group_sample(["two"], "fresh")
+    state.sessions.reference = "fresh"
     state.add_image(Micrograph(np.zeros((9, 9), np.float32), pixel_size_nm=PX, name="three"))
     settled(dock)
     assert not dock.open_button.isEnabled()
@@ -512,7 +513,7 @@ def test_a_report_holds_what_was_marked_and_drawn(dock, state, settled, report_i
     assert "2 added, 1 confirmed or moved and 1 removed" in text
     assert "In 1 image, the threshold was set by hand (0.7)." in text
     assert "In 1 image, the support was corrected by hand." in text
-    assert "1 of 3 images left out" in text
+    assert "1 of 3 images left out" in text and "Compared with fresh." in text
     assert dock.open_button.isEnabled()
 
 

@@ -110,6 +110,7 @@ def write_atom_files(
     loading: LoadingSettings,
     seed: int,
     publication: Path | None = None,  # folder for figures at the size of a publication
+    reference: str | None = None,  # sample with which the others are compared; None: the first
     note: str = "",  # what a reader should know first
     progress: Progress | None = None,
     **circumstances: Any,  # keywords of `io.provenance.run_record`
@@ -132,7 +133,7 @@ def write_atom_files(
     charts = {name: two[-1] for name, two in drawn.items()}
     compared = None
     if are_compared(samples) and of_all is not None:
-        compare = partial(compare_atoms, rows, outcomes, samples)
+        compare = partial(compare_atoms, rows, outcomes, samples, reference)
         compared = attempt(written.failed, "comparison of the samples", compare)
     written.finish(
         outcomes,

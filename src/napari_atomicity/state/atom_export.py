@@ -44,6 +44,7 @@ class AtomSnapshot:
     loading: LoadingSettings
     sessions: tuple[AcquisitionSession, ...] = ()
     samples: tuple[Sample, ...] = ()
+    reference_sample: str | None = None  # with which the others are compared; None: the first
     started: str = field(default_factory=now)
 
     @property
@@ -58,13 +59,15 @@ def atom_snapshot(state: WindowState) -> AtomSnapshot:
     In blind mode they are those of the annotator, without sessions and samples.
     """
     found = counted_atoms(state, state.images)
+    samples = () if state.blind else tuple(state.sessions.samples(found))
     return AtomSnapshot(
         found,
         {image: state.micrograph(image) for image in state.images},
         {i: analysis for i in found if (analysis := state.analysis(i)) is not None},
         state.atoms.loading,
         () if state.blind else tuple(state.sessions.groups()),
-        () if state.blind else tuple(state.sessions.samples(found)),
+        samples,
+        state.sessions.reference_of(samples),
     )
 
 
@@ -103,6 +106,7 @@ def export_atoms(
         taken.samples,
         taken.loading,
         settings.seed,
+        reference=taken.reference_sample,
         note=note,
         progress=progress,
         **_circumstances(taken, settings),
