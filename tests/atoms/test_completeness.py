@@ -25,7 +25,7 @@ from napari_atomicity.atoms.injection import InjectedAtoms, inject_atoms
 from napari_atomicity.atoms.table import conform
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.reporting import atom_report
-from napari_atomicity.reporting.image_warnings import completeness_warnings
+from napari_atomicity.reporting.atom_files import completeness_warnings
 
 from .spots import scattered
 

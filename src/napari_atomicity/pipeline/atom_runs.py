@@ -43,12 +43,14 @@ from ..io.outline_files import without_outlines
 from ..io.provenance import Outcome, now
 from ..io.readers.read_limits import ReadLimits, free_memory_bytes, read_limits, set_read_limits
 from ..io.tables import read_clusters
-from ..reporting.atom_files import AtomResult, FigureFolders, write_atom_files
-from ..reporting.image_warnings import (
+from ..reporting.atom_files import (
+    AtomResult,
+    FigureFolders,
     completeness_warnings,
     dispersion_warnings,
-    pixel_warnings,
+    write_atom_files,
 )
+from ..reporting.image_warnings import pixel_warnings
 from ..statistics.points.atom_groups import clusters_of_atoms
 from .acquisition_sessions import SessionRules
 from .run_request import AtomRequest

@@ -13,14 +13,16 @@ import numpy as np
 import pandas as pd
 
 from ..atoms.analysis import AtomAnalysis
-from ..atoms.completeness import Completeness
-from ..atoms.dispersion import dispersion_rows
+from ..atoms.completeness import Completeness, format_which_counts
+from ..atoms.dispersion import DispersionResult, dispersion_rows
+from ..atoms.summary import summary
 from ..atoms.table import concat_atom_tables, conform, empty_table
 from ..core.acquisition_session import Sample
 from ..core.errors import attempt
 from ..core.micrograph import Micrograph
 from ..core.model_card import ATOMS
 from ..core.progress import Progress, report
+from ..core.text import pluralise
 from ..io.provenance import Outcome, scopes_of, with_groups
 from ..io.result_folder import REPORT, ResultFolder
 from ..io.tables import write_table
@@ -197,3 +199,33 @@ def _dispersion_rows(
     pooled = attempt(failed, name, lambda: pool_scopes(known, groups, seed)) or {}
     found = [(r.outcome.image, r.outcome.atoms, r.dispersion, r.completeness) for r in analysed]
     return dispersion_rows(found, pooled, loading, groups), pooled.get(ALL)
+
+
+def completeness_warnings(found: Completeness | None, density: float) -> tuple[str, ...]:
+    """Return which share of the atoms of an image is found, if the density depends on it."""
+    if found is None:
+        return ()
+    counts = format_which_counts(found.share, found.density_low, density)
+    if not counts:
+        return ()
+    share = f"{100 * found.low:.0f} to {100 * found.high:.0f} %"
+    said = f"of atoms like these {share} are found: {counts}"
+    if np.isfinite(found.density_per_nm2):  # not of a stack
+        said += f", that of all atoms {found.density_low:.2g} to {found.density_high:.2g} per nm²"
+    return (said,)
+
+
+def dispersion_warnings(spread: DispersionResult) -> tuple[str, ...]:
+    """Return why an image has no dispersion, or what it omits."""
+    found = [spread.reason] if spread.reason else []
+    on_clusters = summary(spread.atoms).n_on_clusters
+    if on_clusters:
+        found.append(
+            f"{pluralise(on_clusters, 'detection')} on clusters, or on bumps of the support as "
+            "bright: left out of density, distances and groups"
+        )
+    off = 0 if spread.dispersion is None else spread.dispersion.n_off_support - on_clusters
+    if off:
+        lies, counts = ("1 atom lies", "counts") if off == 1 else (f"{off} atoms lie", "count")
+        found.append(f"{lies} off the support and {counts} in no density")
+    return tuple(found)

@@ -8,9 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..atoms.completeness import Completeness, format_which_counts
-from ..atoms.dispersion import DispersionResult
-from ..atoms.summary import summary
 from ..core.errors import format_failed
 from ..core.micrograph import MISSING_SHARE
 from ..core.tables.cluster_table import AGGREGATE, UNKNOWN
@@ -19,7 +16,6 @@ from ..detection.recording import OUTLIERS
 from ..models.analysis import Analysis
 from ..statistics.ratios.ratio_notes import (
     MAX_FRACTION,
-    MIN_CLUSTERS,
     conditions_note,
     is_unlike_others,
     session_doubts,
@@ -30,6 +26,8 @@ from .plots.session import describe_contradiction
 
 LOW_CONFIDENCE = 0.7
 """Mean confidence of an image below which a warning is given, and of a label that is uncertain."""
+MIN_CLUSTERS = 20
+"""Number of counted clusters below which a warning is given."""
 
 
 def image_warnings(
@@ -49,7 +47,7 @@ def image_warnings(
         found.append("No cluster counts in the ratios.")
     elif n < MIN_CLUSTERS:
         number = "1 cluster counts" if n == 1 else f"{n} clusters count"
-        found.append(f"Only {number} in the ratios: fractions and intensity scale are uncertain.")
+        found.append(f"Only {number} in the ratios: the intervals are wide.")
     confidence = float(classified["confidence"].mean()) if len(classified) else np.nan
     if confidence < LOW_CONFIDENCE:
         found.append(
@@ -154,34 +152,4 @@ def pixel_warnings(parameters: Mapping[str, Any]) -> tuple[str, ...]:
             f"{100 * missing:.2g} % of the image is not stored in its file and reads as 0: copy or "
             "export it again, unless this part was left empty."
         )
-    return tuple(found)
-
-
-def completeness_warnings(found: Completeness | None, density: float) -> tuple[str, ...]:
-    """Return which share of the atoms of an image is found, if the density depends on it."""
-    if found is None:
-        return ()
-    counts = format_which_counts(found.share, found.density_low, density)
-    if not counts:
-        return ()
-    share = f"{100 * found.low:.0f} to {100 * found.high:.0f} %"
-    said = f"of atoms like these {share} are found: {counts}"
-    if np.isfinite(found.density_per_nm2):  # not of a stack
-        said += f", that of all atoms {found.density_low:.2g} to {found.density_high:.2g} per nm²"
-    return (said,)
-
-
-def dispersion_warnings(spread: DispersionResult) -> tuple[str, ...]:
-    """Return why an image has no dispersion, or what it omits."""
-    found = [spread.reason] if spread.reason else []
-    on_clusters = summary(spread.atoms).n_on_clusters
-    if on_clusters:
-        found.append(
-            f"{pluralise(on_clusters, 'detection')} on clusters, or on bumps of the support as "
-            "bright: left out of density, distances and groups"
-        )
-    off = 0 if spread.dispersion is None else spread.dispersion.n_off_support - on_clusters
-    if off:
-        lies, counts = ("1 atom lies", "counts") if off == 1 else (f"{off} atoms lie", "count")
-        found.append(f"{lies} off the support and {counts} in no density")
     return tuple(found)

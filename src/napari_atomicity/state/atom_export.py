@@ -26,9 +26,15 @@ from ..core.progress import Progress, Stop, check, report
 from ..core.settings import GROUP_DISTANCE_NM
 from ..io.provenance import Outcome, assign_samples, assign_sessions, micrograph_fields, now
 from ..models.analysis import Analysis
-from ..reporting.atom_files import AtomResult, FigureFolders, write_atom_files
+from ..reporting.atom_files import (
+    AtomResult,
+    FigureFolders,
+    completeness_warnings,
+    dispersion_warnings,
+    write_atom_files,
+)
 from ..reporting.atom_report import MANUAL_THRESHOLD, MARKS, count_marks
-from ..reporting.image_warnings import completeness_warnings, dispersion_warnings, pixel_warnings
+from ..reporting.image_warnings import pixel_warnings
 from ..statistics.points.loading_settings import LoadingSettings
 from .annotator_packs import counted_atoms
 from .window_state import WindowState
