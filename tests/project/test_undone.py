@@ -330,3 +330,48 @@ def test_an_open_removal_that_is_undone_leaves_the_blind_one_in_the_merged_proje
         assert said(project) == {}
         state.history.go_to(2)
         assert said(project) == BLIND
+
+
+def test_clusters_that_were_removed_and_made_again_are_the_same_ones_in_a_merge(results):
+    """One is deleted and added at its place, two are merged and split: their labels come over."""
+    folder, first, _ = results()
+    theirs, other = started(folder, first, "made again theirs")
+    theirs.annotator = "Mia"
+    table = theirs.table("a.tif")
+    deleted, one, two = (table[table["cluster_id"] == i] for i in (3, 6, 7))
+    theirs.clusters.remove_ids("a.tif", [3])
+    (added,) = theirs.clusters.add("a.tif", shifted(deleted, 0.5), [RING])
+    places = ["y_px", "x_px", "y_nm", "x_nm"]
+    middle = (one[places].to_numpy() + two[places].to_numpy()) / 2
+    merged = one.assign(**dict(zip(places, middle[0], strict=True)))
+    (whole,) = theirs.clusters.replace("a.tif", [6, 7], shifted(merged, 0), [RING], "merge")
+    pieces = pd.concat([shifted(one, 0.1), shifted(two, 0.1)], ignore_index=True)
+    again = theirs.clusters.replace("a.tif", [whole], pieces, [RING, RING], "split")
+    theirs.clusters.relabel([("a.tif", i) for i in (added, again[0])], "Pt70")
+    other.close()
+    state, project = started(folder, first, "made again mine")
+    with project:
+        report = state.merge(other.path)
+        assert report.unmatched.empty and report.n_labels == 2
+        labels = state.table("a.tif").set_index("cluster_id")["label_corrected"]
+        assert labels[labels != ""].to_dict() == {3: "Pt70", 6: "Pt70"}
+        found = opinions(project.corrections()).labels
+        assert found["item"].tolist() == [("a.tif", 3), ("a.tif", 6)]
+        assert found["label"].tolist() == ["Pt70", "Pt70"]
+        assert state.merge(other.path).n_new == 0
+
+
+def test_a_cluster_that_was_added_and_removed_again_says_nothing_of_its_neighbour(results):
+    folder, first, _ = results()
+    theirs, other = started(folder, first, "added and removed theirs")
+    theirs.annotator = "Mia"
+    table = theirs.table("a.tif")
+    theirs.clusters.relabel([("a.tif", 3)], "Pt70")
+    (added,) = theirs.clusters.add("a.tif", shifted(table[table["cluster_id"] == 3], 1), [RING])
+    theirs.clusters.remove_ids("a.tif", [added])
+    other.close()
+    state, project = started(folder, first, "added and removed mine")
+    with project:
+        report = state.merge(other.path)
+        assert report.unmatched.empty and report.n_labels == 1
+        assert opinions(project.corrections()).labels["label"].tolist() == ["Pt70"]

@@ -81,10 +81,12 @@ def merge(
     n_marks, n_marks_lost, mark_annotators = merge_marks(db, other_db, by_id, other_ids.values())
     merge_entries(db, other_db, by_id)
     columns = ["image", "cluster_id", "mine", "theirs", "annotator", "label_predicted"]
+    there = {n: set(read_positions(other_db, i)["cluster_id"]) for n, i in other_ids.items()}
     lost = [
         (r["image"], r["cluster_id"], r["label"], r["annotator"], why)
         for r, why in unmatched
-        if r["what"] in (LABEL, ADD)
+        # Those that are gone there, too, as they were split or merged, say nothing.
+        if r["what"] in (LABEL, ADD) and r["cluster_id"] in there[r["image"]]
     ]
     return MergeReport(
         len(same),
@@ -162,13 +164,19 @@ def _insert_corrections(
 
 
 def _replaced_in(log: Mapping[str, dict[str, Any]]) -> set[int]:
-    """Return the entries that remove a cluster because it was split or merged.
+    """Return the entries that split or merge clusters: they remove some and add others.
 
-    Its pieces do not come with a merge, and without them it would seem to be no cluster.
+    The pieces do not come with a merge, and without them it would seem to be no cluster.
     """
     rows = [row for row in log.values() if row["undoes"] is None]
-    kept = drop_replaced(pd.DataFrame(rows))
-    return {row["correction_id"] for row in rows} - set(kept.get("correction_id", ()))
+    kept = set(drop_replaced(pd.DataFrame(rows)).get("correction_id", ()))
+    steps = {(row["image"], row["time"]) for row in rows if row["correction_id"] not in kept}
+    return {
+        row["correction_id"]
+        for row in rows
+        if row["correction_id"] not in kept
+        or (row["what"] == ADD and (row["image"], row["time"]) in steps)
+    }
 
 
 def _with_statements_before(log: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -255,10 +263,25 @@ def _same_images(db: sqlite3.Connection, other: _Other, ids: Mapping[str, int]) 
 def _matched_clusters(
     db: sqlite3.Connection, image_id: int, other: _Other, other_image: str
 ) -> dict[int, int]:
-    """Return other id → own id of the clusters of an image that both projects have."""
-    mine = _with_removed(read_positions(db, image_id), db, image_id)
+    """Return other id → own id of the clusters of an image that both projects have.
+
+    One that was added where another had been removed is that cluster again: both are the same one
+    of this project.
+    """
     other_id = other.ids[other_image]
-    theirs = _with_removed(read_positions(other.db, other_id), other.db, other_id)
+    there = read_positions(other.db, other_id)
+    mine = _with_removed(read_positions(db, image_id), db, image_id)
+    found = _nearest_of_each_other(mine, _with_removed(there, other.db, other_id))
+    theirs = {own: cluster_id for cluster_id, own in found.items()}
+    left = there[~there["cluster_id"].isin(list(found))]
+    for cluster_id, own in _nearest_of_each_other(mine, left).items():
+        if own not in theirs or _is_added_after(other.db, other_id, cluster_id, theirs[own]):
+            found[cluster_id] = own
+    return found
+
+
+def _nearest_of_each_other(mine: pd.DataFrame, theirs: pd.DataFrame) -> dict[int, int]:
+    """Return other id → own id of clusters at most half a diameter apart."""
     found: dict[int, int] = {}
     for frame in np.intersect1d(mine["frame"], theirs["frame"]):
         a, b = (t[t["frame"] == frame].reset_index(drop=True) for t in (mine, theirs))
@@ -271,6 +294,17 @@ def _matched_clusters(
         pairs = zip(b["cluster_id"][same], a["cluster_id"].to_numpy()[nearest[same]], strict=True)
         found |= {int(i): int(j) for i, j in pairs}
     return found
+
+
+def _is_added_after(db: sqlite3.Connection, image_id: int, added: int, removed: int) -> bool:
+    """Return whether a person added a cluster at the time or after another one was removed."""
+    first, last = db.execute(
+        "SELECT min(CASE WHEN what = ? AND cluster_id = ? THEN time END), "
+        "max(CASE WHEN what = ? AND cluster_id = ? THEN time END) "
+        "FROM corrections WHERE image_id = ? AND undoes IS NULL",
+        (ADD, added, REMOVE, removed, image_id),
+    ).fetchone()
+    return first is not None and last is not None and first >= last
 
 
 def _with_removed(places: pd.DataFrame, db: sqlite3.Connection, image_id: int) -> pd.DataFrame:
