@@ -1536,7 +1536,7 @@ def test_analysing_all_again_is_asked_for_and_one_step(opened, viewer, qtbot, se
     qtbot.mouseClick(opened.analyse_button, LEFT)
     assert not opened.batch.running
     assert questions[0].startswith("3 of 4 images are analysed")  # one cannot be read
-    assert "clusters that you added, split, merged or removed" in questions[0]  # all stay
+    assert "clusters that you added, moved, split, merged or removed" in questions[0]  # all stay
     qtbot.mouseClick(opened.analyse_button, LEFT)
     qtbot.waitUntil(lambda: opened.batch.running, timeout=5_000)
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)

@@ -126,6 +126,29 @@ def test_an_edit_undone_twice_does_not_hide_a_cluster(results, action):
         assert set(state.table("a.tif")["cluster_id"]) == set(first.table["cluster_id"]) - {8}
 
 
+@pytest.mark.parametrize("has_project", [True, False])
+def test_a_cluster_that_was_moved_away_stays_where_it_is(results, has_project):
+    folder, first, again = results()
+    if has_project:
+        state, project = started(folder, first, "moved away")
+    else:
+        state = WindowState()
+        state.clusters.set_analysis(first, undoable=False)
+    row = state.table("a.tif").iloc[[4]]
+    away = shifted(row, 25)
+    state.clusters.move("a.tif", away, [RING])
+    state.clusters.set_analysis(again)
+    table = state.table("a.tif").set_index("cluster_id")
+    assert table.loc[5, "y_px"] == away["y_px"].iloc[0]
+    assert set(table.index) >= set(first.table["cluster_id"])
+    state.history.undo()  # the analysis
+    state.history.undo()
+    state.clusters.set_analysis(again)
+    assert set(state.table("a.tif")["cluster_id"]) == set(first.table["cluster_id"])
+    if has_project:
+        project.close()
+
+
 def test_an_undo_of_a_split_that_names_no_entries_does_not_hide_the_cluster(results):
     """An undo that finds no entry of its author does not say which entries it takes back."""
     folder, first, again = results()

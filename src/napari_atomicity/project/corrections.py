@@ -462,15 +462,18 @@ def _is_entry(row: dict[str, Any]) -> bool:
 def manual_edits(
     db: sqlite3.Connection, image: str, image_id: int
 ) -> tuple[frozenset[int], pd.DataFrame]:
-    """Return clusters that a person added and positions of removed ones, without undone edits."""
+    """Return clusters that a person added or moved, and positions of removed ones.
+
+    Edits that were undone are left out.
+    """
     log = pd.read_sql_query(
         "SELECT time, ? AS image, cluster_id, frame, y_nm, x_nm, what FROM corrections "
-        "WHERE image_id = ? AND NOT blind AND source IS NULL AND what IN (?, ?) "
+        "WHERE image_id = ? AND NOT blind AND source IS NULL AND what IN (?, ?, ?) "
         "AND undoes IS NULL AND correction_id NOT IN "
         "(SELECT undoes FROM corrections WHERE image_id = ? AND undoes IS NOT NULL) "
         "ORDER BY correction_id",
         db,
-        params=(image, image_id, ADD, REMOVE, image_id),
+        params=(image, image_id, ADD, MOVE, REMOVE, image_id),
     )
     log = coerce_numbers(log, ("cluster_id", "frame"), whole=True)
     log = coerce_numbers(log, ("y_nm", "x_nm"))
@@ -479,9 +482,10 @@ def manual_edits(
         return frozenset(), log[["frame", "y_nm", "x_nm"]]
     first = log.drop_duplicates("cluster_id", keep="first").set_index("cluster_id")["what"]
     last = log.drop_duplicates("cluster_id", keep="last").set_index("cluster_id")
-    added = last.index[(first.loc[last.index] == ADD) & (last["what"] == ADD)]
+    is_made = first.loc[last.index].isin([ADD, MOVE]) & last["what"].isin([ADD, MOVE])
+    made = last.index[is_made]
     # Clusters that were split or merged were replaced, not removed.
     removed = drop_replaced(log)
     removed = removed.drop_duplicates("cluster_id", keep="last")
     removed = removed[removed["what"] == REMOVE]
-    return frozenset(added.tolist()), removed[["frame", "y_nm", "x_nm"]].reset_index(drop=True)
+    return frozenset(made.tolist()), removed[["frame", "y_nm", "x_nm"]].reset_index(drop=True)

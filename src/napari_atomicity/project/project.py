@@ -460,12 +460,12 @@ class Project:
         return corrections.blind_labels(self.corrections(), annotator)
 
     def manual_edits(self, image: str) -> tuple[frozenset[int], pd.DataFrame]:
-        """Return clusters that a person added to an image and positions of removed ones.
+        """Return clusters that a person added or moved, and positions of removed ones.
 
         Returns
         -------
-        added : frozenset of int
-            Ids of clusters that a person has added.
+        made : frozenset of int
+            Ids of clusters that a person has added or moved.
         removed : pandas.DataFrame
             Columns frame, y_nm, x_nm.
         """

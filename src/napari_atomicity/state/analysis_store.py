@@ -97,8 +97,8 @@ def inherit(
     """Return a new detection with the ids and corrections of the old one.
 
     Two clusters are the same if they are mutual nearest neighbours within half a diameter.
-    Clusters that a person has added or labelled stay, and so do the times of a movie that were
-    entered; removed ones do not come back, and neither do those that were split or merged. To
+    Clusters that a person has added, moved or labelled stay, and so do the times of a movie that
+    were entered; removed ones do not come back, and neither do those that were split or merged. To
     apply this to its result changes nothing.
     """
     if removed is not None and len(removed):

@@ -123,7 +123,7 @@ class ClusterEdits:
         return found[removed.columns]
 
     def _manual_edits(self, image: str) -> tuple[frozenset[int], pd.DataFrame]:
-        """Return clusters that a person has added, and positions of removed ones."""
+        """Return clusters that a person has added or moved, and positions of removed ones."""
         project = self._state.project
         if project is not None and project.has(image):
             return project.manual_edits(image)
@@ -131,7 +131,8 @@ class ClusterEdits:
         removed: dict[int, pd.DataFrame] = {}
         for edit in self._history.edits_of(image):
             if isinstance(edit, ReplaceClusters):  # also by pieces, or by what was merged
-                added |= ids_of(edit.after) - ids_of(edit.before)
+                before, after = ids_of(edit.before), ids_of(edit.after)
+                added |= after if after == before else after - before
             if isinstance(edit, RemoveClusters):
                 removed |= dict.fromkeys(edit.cluster_ids, edit.before.table)
         columns = ["frame", "y_nm", "x_nm"]
