@@ -95,11 +95,25 @@ def test_the_status_line_has_the_keys_of_label_mode(shown):
     assert "0 unknown" in shown.help and "use <" not in shown.help
     points.mode = "select"
     shown.layers.selection.active = shown.layers["field"]
+    assert "0 unknown" in shown.help
+    shown.layers.selection.active = shown.add_image(np.zeros((5, 5)), name="elsewhere")
     assert "unknown" not in shown.help
     shown.layers.selection.active = points
     assert "0 unknown" in shown.help
     mode.on = False
     assert "unknown" not in shown.help
+
+
+def test_the_keys_label_while_the_image_is_the_active_layer(shown):
+    """It is after a change of its contrast, and a click selects clusters all the same."""
+    state, layer = binding_of(shown).state, shown.layers["field"]
+    for active in (layer, binding_of(shown).canvas.layer("field", "class map raw")):
+        shown.layers.selection.active = active
+        clicked = click_cluster(shown, 40, 40)
+        press(shown, Qt.Key.Key_2)
+        label = state.table("field").set_index("cluster_id")["label_corrected"]
+        assert label[clicked] == state.classes()[1] and active.mode == "pan_zoom"
+        state.history.undo()
 
 
 def test_a_fitted_image_stays_fitted_when_the_canvas_is_resized(shown, qtbot):

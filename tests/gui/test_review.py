@@ -201,6 +201,9 @@ def test_keys_of_others_come_back_and_label_mode_goes_on(shown, state, dock, pre
     assert binding_of(shown).canvas.layer("one", "clusters").mode == "select"
     shown.layers.selection.active = shown.layers["one"]
     press(KEY.Key_N)
+    assert heard == []  # label mode goes to the next cluster
+    shown.layers.selection.active = shown.add_points(name="elsewhere")
+    press(KEY.Key_N)
     assert heard == ["N"]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from napari.layers import Labels, Points, Shapes
+from napari.layers import Image, Labels, Points, Shapes
 from napari.settings import get_settings
 from psygnal import Signal
 
@@ -113,10 +113,10 @@ class LabelMode(KeyMode):
     """Bind the keys of label mode or of a review while one of them is on.
 
     napari's own keys of a points layer (1 deletes!) are replaced on these layers and restored
-    when the mode is switched off. Label mode binds keys to the points layers of clusters and of
-    atoms: a cluster can be selected while either is active. A review binds keys to the viewer and
-    to all layers except those in which a person draws, so that the keys work whichever layer is
-    active.
+    when the mode is switched off. Label mode binds keys to the layers of images, their class maps,
+    clusters and atoms: a cluster can be selected while any of them is active. A review binds keys
+    to the viewer and to all layers except those in which a person draws, so that the keys work
+    whichever layer is active.
 
     Signals: ``changed(bool)`` when label mode is switched on or off; ``review_changed(review or
     None)``; ``review_moved()`` when a review shows another cluster or an answer has changed.
@@ -135,7 +135,7 @@ class LabelMode(KeyMode):
         """Random queues that can be resumed, by order, and why clusters of them are gone."""
         canvas.viewer.layers.events.inserted.connect(self._on_layer)
         canvas.viewer.events.reset_view.connect(self._on_view_fitted)
-        canvas.viewer.layers.selection.events.active.connect(self.show_text)
+        canvas.viewer.layers.selection.events.active.connect(self._on_active)
         canvas.state.changed.connect(self._on_change)
         canvas.class_maps_changed.connect(self.show_text)
         canvas.state.map_options_changed.connect(self.show_text)
@@ -241,6 +241,11 @@ class LabelMode(KeyMode):
         if isinstance(event.value, Points | Shapes):
             event.value.events.mode.connect(self.show_text)
 
+    def _on_active(self, event: Any) -> None:
+        if event.value is not None:
+            self._bind(event.value)  # it may be the layer of an image since it was inserted
+        self.show_text()
+
     def _bind(self, layer: Any) -> None:
         if not self.shortcuts or any(r() is layer for r, _ in self._bound):
             return
@@ -248,7 +253,8 @@ class LabelMode(KeyMode):
         # The layer of texts is a points layer too, but without clusters.
         is_clusters = self._is_of(layer, CLUSTERS)
         if self._review is None:
-            if is_clusters or self._is_of(layer, ATOMS):
+            is_image = isinstance(layer, Image) and image is not None
+            if is_clusters or is_image or self._is_of(layer, ATOMS):
                 self._bind_keys(layer)
             if is_clusters:
                 layer.mode = "select"
