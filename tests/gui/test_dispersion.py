@@ -485,6 +485,7 @@ def test_a_report_holds_what_was_marked_and_drawn(dock, state, settled, report_i
     state.atoms.set_support("one", [(edge, False)])
     state.atoms.remove([("one", 1)])
     state.atoms.confirm([("one", 2)])
+    state.atoms.set_uncertain([("one", 3)])
     state.atoms.add("one", [Mark(40.0, 40.0), Mark(60.0, 60.0, uncertain=True)])
     state.atoms.set_threshold("two", 0.7)
     state.sessions.group_sample(["two"], "fresh")
@@ -498,19 +499,19 @@ def test_a_report_holds_what_was_marked_and_drawn(dock, state, settled, report_i
     tables = {image: state.atoms.of(image).table for image in ("one", "two")}
     atoms = read_table(folder / "atoms.csv").astype({"atom_id": int})
     assert keys(atoms) == keys(pd.concat(tables.values()))
-    assert atoms["origin"].eq("person").sum() == 3
+    assert atoms["origin"].eq("person").sum() == 4
     rows = read_table(folder / "dispersion.csv").set_index("image")
     assert rows.loc["one", "support_nm2"] == pytest.approx(56)
     assert rows.index[-1] == "all" and "sample: fresh" in rows.index
     one, two, three = record["images"]
-    marks = {"added": 2, "confirmed_or_moved": 1, "removed": 1, "uncertain": 1}
+    marks = {"added": 2, "confirmed_or_moved": 1, "removed": 1, "uncertain": 2}
     assert one["parameters"]["marks"] == {**marks, "support_regions": 1}
     assert two["parameters"]["manual_threshold"] and two["parameters"]["threshold"] == 0.7
     assert three["status"] == "not reached" and record["status"] == "done"
     assert record["kind"] == "atoms" and record["model"] == {"model_id": "m"}
     assert all((folder / name).exists() for name in record["outputs"])
     assert {"figures/one density.svg", "figures/images.svg"} <= set(record["outputs"])
-    assert "2 added, 1 confirmed or moved and 1 removed" in text
+    assert "2 added, 1 confirmed or moved, 1 removed and 2 uncertain" in text
     assert "In 1 image, the threshold was set by hand (0.7)." in text
     assert "In 1 image, the support was corrected by hand." in text
     assert "1 of 3 images left out" in text and "Compared with fresh." in text

@@ -1184,3 +1184,16 @@ def test_blind_annotators_and_readers_remove_nothing(folder, project, state):
     with second, pytest.raises(AtomicityError, match="read-only"):
         reader.remove_from_project(["a.tif"])
     assert project.names == ["a.tif", "b.tif", "c.tif"]
+
+
+def test_opening_the_folder_above_one_with_a_project_says_so(tmp_path):
+    below = tmp_path / "monday"
+    below.mkdir()
+    write_image(below / "a.tif")
+    open_any(below).close()
+    opened = open_any(tmp_path)
+    assert opened.notes[0].startswith("monday/monday.atomicity has images of this folder")
+    opened.close()
+    opened = open_any(tmp_path)  # said once
+    assert opened.notes == ()
+    opened.close()

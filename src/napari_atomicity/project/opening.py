@@ -127,6 +127,7 @@ def _update_paths(
     others = [] if folder is None else sorted(folder.glob(f"*{SUFFIX}"))
     if len(others) > 1:
         notes.append(f"Of {len(others)} projects in this folder this is {project.path.name}.")
+    is_new = not project.names
     missing = project.image_files.missing()
     if missing and not project.read_only:
         report(progress, 0, 0, "Looking for images that were moved")
@@ -138,6 +139,8 @@ def _update_paths(
     # After that: an image that was renamed is not a new one.
     if folder is not None and not project.read_only:
         project.image_files.add_paths([folder], in_draft=True)
+        if is_new:
+            notes += _notes_on_other_projects(project, folder)
     if missing:
         names = ", ".join(image.name for image in missing[:3])
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
@@ -145,6 +148,20 @@ def _update_paths(
             f"Not where they were: {names}{more}. Say where they are: ⋯ ▸ Find moved images."
         )
     return notes
+
+
+def _notes_on_other_projects(project: Project, folder: Path) -> list[str]:
+    """Say that images of a new project have another one, in a folder of their own."""
+    folders = {image.path.parent.resolve() for image in project.images(counts=False)}
+    found = sorted(p for one in folders - {folder.resolve()} for p in one.glob(f"*{SUFFIX}"))
+    names = ", ".join(f"{path.parent.name}/{path.name}" for path in found[:3])
+    if not found:
+        return []
+    have = "has" if len(found) == 1 else "have"
+    return [
+        f"{names}{' …' if len(found) > 3 else ''} {have} images of this folder, whose labels are "
+        "not here. Open it instead, or analyse the images and merge it: Review ▸ Second opinion."
+    ]
 
 
 def _notes(project: Project) -> list[str]:

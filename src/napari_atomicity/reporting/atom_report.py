@@ -211,11 +211,11 @@ def _describe_thresholds(images: Sequence[Mapping[str, Any]]) -> str:
 
 def count_marks(atoms: ImageAtoms) -> dict[str, int]:
     """Count what people have marked and drawn in an image; empty without any."""
-    known = () if atoms.analysis is None else atoms.analysis.candidates["atom_id"].to_list()
+    known = set() if atoms.analysis is None else set(atoms.analysis.candidates["atom_id"])
     present = {i: mark for i, mark in atoms.marks.items() if mark.present}
     found = {
-        "added": len(present.keys() - set(known)),
-        "confirmed_or_moved": len(present.keys() & set(known)),
+        "added": len(present.keys() - known),
+        "confirmed_or_moved": sum(i in known and not m.uncertain for i, m in present.items()),
         "removed": len(atoms.marks) - len(present),
         "uncertain": sum(mark.uncertain for mark in present.values()),
         "support_regions": len(atoms.drawn),
@@ -228,13 +228,12 @@ def _describe_marks(done: Sequence[Mapping[str, Any]]) -> list[str]:
     marks = [image["parameters"].get(MARKS, {}) for image in done]
     total = {name: sum(one.get(name, 0) for one in marks) for name in (*_MARKED, "uncertain")}
     texts = []
-    if any(total[name] for name in _MARKED):
-        counted = [f"{total[name]} {name.replace('_', ' ')}" for name in _MARKED if total[name]]
+    if any(total.values()):
+        counted = [f"{n} {name.replace('_', ' ')}" for name, n in total.items() if n]
         listed = " and ".join(filter(None, [", ".join(counted[:-1]), counted[-1]]))
-        unsure = f" (uncertain ones, {total['uncertain']}, as half)" if total["uncertain"] else ""
         texts.append(
             f"Detections were corrected by hand: {listed}. Atoms that were added, confirmed or "
-            f"moved count with a probability of 1{unsure}."
+            "moved count with a probability of 1, uncertain ones with one of 0.5."
         )
     if drawn := sum("support_regions" in one for one in marks):
         texts.append(f"In {pluralise(drawn, 'image')}, the support was corrected by hand.")

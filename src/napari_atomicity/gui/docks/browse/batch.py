@@ -140,7 +140,11 @@ class AnalyseAll(ImageQueue):
 
     def _label_sessions(self, held: Mapping[str, Analysis] | None = None, what: str = "") -> None:
         first = () if self._outlines else self._first
-        self._session_labels.start(self._images, held, what, first=first)
+        # Those of an earlier run that was ended before its sessions were labelled, too.
+        known = self.state.store.analyses.items()
+        alone = [i for i, a in known if a.model_id and "session" not in a.parameters]
+        images = dict.fromkeys([*self._images, *alone])
+        self._session_labels.start(images, held, what, first=first)
 
     def finish(self) -> None:
         held, self._held = self._held, {}
