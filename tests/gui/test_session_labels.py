@@ -37,6 +37,7 @@ from napari_atomicity.gui.viewer import models
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.io.tables import read_table
 from napari_atomicity.pipeline.live import watch
+from napari_atomicity.pipeline.run_request import RunRequest
 from napari_atomicity.state.export import Choices, snapshot
 from napari_atomicity.statistics.ratios.ratio_notes import UNTESTED
 
@@ -209,6 +210,20 @@ def test_analyse_all_ends_with_labels_from_the_session(analyse_all, viewer, sett
     assert told[0] in dock.notes.text()
     # They are part of the first results: undo never leaves an image without its session.
     assert steps(state) == []
+
+
+def test_sessions_of_a_run_that_was_ended_are_labelled_by_the_next(
+    opened, analyse_all, viewer, settle, monkeypatch
+):
+    state = opened.state
+    state.sessions.group([TWO], "afternoon")
+    with monkeypatch.context() as killed:
+        killed.setattr(opened.batch._session_labels, "start", lambda *_, **__: None)
+        analyse_all()
+    assert not any("session" in state.analysis(image).parameters for image in (MIX, ONE))
+    opened.batch.start([TWO], RunRequest())
+    settle(viewer)
+    assert all("session" in state.analysis(image).parameters for image in (MIX, ONE))
 
 
 def test_labels_of_sessions_are_one_step_of_undo(analyse_all, label_again, viewer, settle, told):
