@@ -449,6 +449,10 @@ def test_filled_packs_make_the_same_consensus(tmp_path):
     assert len(said.pop("notes")) == len(then.pop("notes"))
     for values in (said, then):
         assert values["model"]["one_more_expert"].pop("answer")
+    # The mean of draws then, exact now.
+    effect = said["effect"][2]
+    drawn = then["effect"][2].pop("density_per_nm2")
+    assert effect["density_per_nm2"] == pytest.approx(drawn, rel=0.01)
     assert_same(said, then, "agreement.json")
 
 

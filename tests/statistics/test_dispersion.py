@@ -293,6 +293,16 @@ def test_few_atoms_have_a_density_and_little_else(n):
     assert np.isnan(row["share_isolated"]) == (n == 0)
 
 
+def test_a_close_pair_is_not_the_neighbour_distance_of_few_atoms():
+    """The others are nearer to the edge than to each other, and do not count."""
+    far = np.array([[0.4, 7.0], [13.0, 1.0], [5.0, 14.5]])
+    row = of(np.concatenate([np.array([[9.0, 9.0], [9.0, 9.6]]), far])).row("few")
+    assert np.isnan(row["nearest_neighbour_median_nm"])
+    assert np.isnan(row["nearest_neighbour_mean_nm"])
+    pair = of(np.array([[9.0, 9.0], [9.0, 9.6]])).row("pair")
+    assert pair["nearest_neighbour_median_nm"] == pytest.approx(0.6)
+
+
 def test_what_does_not_fit_is_refused():
     points = np.array([[8.0, 8.0], [9, 9]])
     for options in (

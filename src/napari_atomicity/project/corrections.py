@@ -462,10 +462,27 @@ def _is_entry(row: dict[str, Any]) -> bool:
 def manual_edits(
     db: sqlite3.Connection, image: str, image_id: int
 ) -> tuple[frozenset[int], pd.DataFrame]:
-    """Return clusters that a person added or moved, and positions of removed ones.
+    """Return clusters that a person added and positions of removed ones, without undone edits."""
+    log = _places_in_log(db, image, image_id)
+    first, last = (log.drop_duplicates("cluster_id", keep=k) for k in ("first", "last"))
+    added = set(first.loc[first["what"] == ADD, "cluster_id"])
+    there = set(last.loc[last["what"] != REMOVE, "cluster_id"])
+    # Clusters that were split or merged were replaced, not removed.
+    removed = drop_replaced(log).drop_duplicates("cluster_id", keep="last")
+    removed = removed[removed["what"] == REMOVE]
+    return frozenset(added & there), removed[["frame", "y_nm", "x_nm"]].reset_index(drop=True)
 
-    Edits that were undone are left out.
-    """
+
+def moved_clusters(db: sqlite3.Connection, image: str, image_id: int) -> frozenset[int]:
+    """Return clusters that a person moved, without undone edits."""
+    log = _places_in_log(db, image, image_id)
+    last = log.drop_duplicates("cluster_id", keep="last")
+    gone = last.loc[last["what"] == REMOVE, "cluster_id"]
+    return frozenset(set(log.loc[log["what"] == MOVE, "cluster_id"]) - set(gone))
+
+
+def _places_in_log(db: sqlite3.Connection, image: str, image_id: int) -> pd.DataFrame:
+    """Return what people of this project did to clusters, openly and not undone, with places."""
     log = pd.read_sql_query(
         "SELECT time, ? AS image, cluster_id, frame, y_nm, x_nm, what FROM corrections "
         "WHERE image_id = ? AND NOT blind AND source IS NULL AND what IN (?, ?, ?) "
@@ -477,15 +494,4 @@ def manual_edits(
     )
     log = coerce_numbers(log, ("cluster_id", "frame"), whole=True)
     log = coerce_numbers(log, ("y_nm", "x_nm"))
-    log = log[(log["cluster_id"] >= 0) & log["y_nm"].notna() & log["x_nm"].notna()]
-    if not len(log):
-        return frozenset(), log[["frame", "y_nm", "x_nm"]]
-    first = log.drop_duplicates("cluster_id", keep="first").set_index("cluster_id")["what"]
-    last = log.drop_duplicates("cluster_id", keep="last").set_index("cluster_id")
-    is_made = first.loc[last.index].isin([ADD, MOVE]) & last["what"].isin([ADD, MOVE])
-    made = last.index[is_made]
-    # Clusters that were split or merged were replaced, not removed.
-    removed = drop_replaced(log)
-    removed = removed.drop_duplicates("cluster_id", keep="last")
-    removed = removed[removed["what"] == REMOVE]
-    return frozenset(made.tolist()), removed[["frame", "y_nm", "x_nm"]].reset_index(drop=True)
+    return log[(log["cluster_id"] >= 0) & log["y_nm"].notna() & log["x_nm"].notna()]

@@ -126,19 +126,20 @@ class ClusterEdits:
         """Return clusters that a person has added or moved, and positions of removed ones."""
         project = self._state.project
         if project is not None and project.has(image):
-            return project.manual_edits(image)
-        added: set[int] = set()
-        removed: dict[int, pd.DataFrame] = {}
+            added, removed = project.manual_edits(image)
+            return added | project.moved_clusters(image), removed
+        made: set[int] = set()
+        gone: dict[int, pd.DataFrame] = {}
         for edit in self._history.edits_of(image):
             if isinstance(edit, ReplaceClusters):  # also by pieces, or by what was merged
                 before, after = ids_of(edit.before), ids_of(edit.after)
-                added |= after if after == before else after - before
+                made |= after if after == before else after - before
             if isinstance(edit, RemoveClusters):
-                removed |= dict.fromkeys(edit.cluster_ids, edit.before.table)
+                gone |= dict.fromkeys(edit.cluster_ids, edit.before.table)
         columns = ["frame", "y_nm", "x_nm"]
-        places = [t.loc[t["cluster_id"] == i, columns] for i, t in removed.items()]
+        places = [t.loc[t["cluster_id"] == i, columns] for i, t in gone.items()]
         none = pd.DataFrame(columns=columns)
-        return frozenset(added), pd.concat(places, ignore_index=True) if places else none
+        return frozenset(made), pd.concat(places, ignore_index=True) if places else none
 
     def add_predictions(self, result: Analysis) -> None:
         """Add a model's predictions of clusters that had none; not a step of undo."""

@@ -483,9 +483,12 @@ def _effect(
         _density([p[rng.random(len(p)) < q] for p, q in zip(places, posterior, strict=True)], area)
         for _ in range(_N_DRAWS)
     )
-    row: dict[str, Any] = {"who": "consensus", "atoms": float(sum(q.sum() for q in posterior))}
-    for name in ("density_per_nm2", "nearest_neighbour_nm"):
-        row |= with_ends(name, float(drawn[name].mean()), drawn[name].to_numpy(float))
+    n = float(sum(q.sum() for q in posterior))
+    row: dict[str, Any] = {"who": "consensus", "atoms": n}
+    # The mean number is known; that of the draws scatters about it.
+    means = {"density_per_nm2": n / area, "nearest_neighbour_nm": float(drawn.iloc[:, -1].mean())}
+    for name, mean in means.items():
+        row |= with_ends(name, mean, drawn[name].to_numpy(float))
     return pd.DataFrame([*rows, row], columns=_EFFECT_COLUMNS)
 
 

@@ -56,6 +56,10 @@ RESAMPLES = 400
 MEDIAN_FACTOR = 1.68
 """Variance of the median relative to that of the mean, of independent distances (Rayleigh's
 distribution): 1 / (4 n f²) with f the density at the median, over (2 - π/2) / n."""
+MIN_DISTANCES = 3.0
+"""Effective number of distances below which there is no neighbour distance if they are those of
+fewer than half of the atoms. Atoms whose neighbour may be beyond the edge do not count, so that a
+close pair may be all that is left of few atoms."""
 BETWEEN_IMAGES_SD = 0.5
 """Scale of the half-normal prior of the standard deviation of the logarithm of the density between
 images."""
@@ -215,7 +219,12 @@ def _bootstrap_intervals(
     found = {}
     effective, min_variance = _independent_distances(evidence)
     wider = float(t.isf(tail, np.clip(effective - 1, 1, freedom)))
+    weights = np.concatenate([e.patterns[0].weight for e in evidence])
+    most_count = 2 * np.count_nonzero(weights) >= len(weights)
     for i, (name, factor) in enumerate((("mean", 1.0), ("median", MEDIAN_FACTOR))):
+        if effective < MIN_DISTANCES and not most_count:
+            found[name] = Estimate()
+            continue
         of = max(float(variance[i]), factor * min_variance)
         found[name] = _length_interval(float(value[i]), of, wider)
     of_extent = float(value[_EXTENT]), float(variance[_EXTENT])
