@@ -57,7 +57,10 @@ def _count(name: str, description: str) -> Column:
 
 def _neighbour(statistic: str) -> tuple[Column, ...]:
     name = f"nearest_neighbour_{statistic}"
-    what = f"{statistic} distance of an atom to its nearest neighbour, edge-corrected"
+    what = (
+        f"{statistic} distance of an atom to its nearest neighbour, edge-corrected; missing if "
+        "fewer than three distances, of fewer than half of the atoms, count"
+    )
     return (
         _number(f"{name}_nm", "nm", what),
         _number(f"{name}_low_nm", "nm", _LOW),
