@@ -156,6 +156,18 @@ def test_a_moved_point_is_measured_again(analysed, viewer, settle):
     assert consistent(analysed)
 
 
+def test_a_point_is_not_moved_onto_another_cluster(analysed, viewer, settle):
+    """It would count twice."""
+    layer = analysed.canvas.layer("field", "clusters")
+    before, steps = analysed.state.table("field"), len(analysed.state.history)
+    layer.selected_data = {2}
+    layer._set_drag_start({2}, layer.data[2])
+    layer._move({2}, layer.data[5] + 1)
+    settle(viewer)
+    pd.testing.assert_frame_equal(analysed.state.table("field"), before)
+    assert len(analysed.state.history) == steps and consistent(analysed)
+
+
 def test_selection_goes_both_ways_without_echo(analysed):
     layer, state = analysed.canvas.layer("field", "clusters"), analysed.state
     heard = []

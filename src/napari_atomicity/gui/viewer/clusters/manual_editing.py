@@ -175,7 +175,8 @@ class ManualEditing:
         def done(found: Detection) -> None:
             if state.analysis(image) is None:
                 return
-            there = [] if ids is not None else _at_the_same_place(state.table(image), found)
+            table = state.table(image)
+            there = _at_the_same_place(table[~table["cluster_id"].isin(ids or [])], found)
             if there:
                 self.refused.emit(image)
                 with self._selecting(image, there, asked):
