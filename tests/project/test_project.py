@@ -544,6 +544,7 @@ def test_blind_labels_are_kept_apart(project, state):
         ([("Pt19", False, False), ("Pt30", True, False)], "Pt19"),
         ([("Pt19", False, False), ("Pt30", False, True)], "Pt19"),
         ([("Pt30", False, True)], "Pt30"),
+        ([("Pt30", False, True), ("Pt41", True, True)], "Pt30"),
         ([("Pt41", True, False), ("Pt70", True, True)], "Pt41"),
         ([("Pt70", False, True), ("Pt41", True, False), ("Pt30", False, True)], "Pt41"),
         ([("Pt30", False, True), ("Pt41", True, False), ("", False, False)], ""),

@@ -119,15 +119,19 @@ def label_that_counts(said: list[tuple[str, bool, bool]]) -> str:
     """Return the label that counts of those that a cluster was given.
 
     It is the last one of this project that is not blind, else its last blind one, else the last one
-    that was merged. If the last one was removed (""), those that came later count.
+    that was merged, again those that are not blind first. If the last one of this project was
+    removed (""), those that came later count.
     """
     seen = [i for i, (_, blind, merged) in enumerate(said) if not blind and not merged]
     if seen and said[seen[-1]][0]:
         return said[seen[-1]][0]
     later = said[seen[-1] + 1 :] if seen else said
     blind = [label for label, blind, merged in later if blind and not merged]
-    merged = [label for label, _, merged in later if merged]
-    return next((labels[-1] for labels in (blind, merged) if labels), "")
+    merged, merged_blind = (
+        [label for label, blind, merged in later if merged and blind is is_blind]
+        for is_blind in (False, True)
+    )
+    return next((labels[-1] for labels in (blind, merged, merged_blind) if labels), "")
 
 
 # ---- addresses of entries that were merged
