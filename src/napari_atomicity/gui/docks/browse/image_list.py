@@ -262,7 +262,7 @@ class ImageModel(QAbstractListModel):
         """Whether an image was analysed, or got another pixel size, since its file was read."""
         if name not in self.state.images:  # removed: the list is rebuilt in the next turn
             return False
-        if self.state.analysis(name) is not None:
+        if self._is_read(name):
             return True
         return self.state.micrograph(name).pixel_size_nm != image.pixel_size_nm
 
@@ -283,7 +283,13 @@ class ImageModel(QAbstractListModel):
     def _can_be_drawn(self, name: str, image: ProjectImage | None) -> bool:
         """Whether an image outside a project, or with a file that was repaired, can be drawn."""
         in_window = name in self.state.images
-        return in_window and (image is None or self.state.analysis(name) is not None)
+        return in_window and (image is None or self._is_read(name))
+
+    def _is_read(self, name: str) -> bool:
+        """Whether an image could be read: it has clusters or atoms that a model has found."""
+        atoms = self.state.atoms.of(name)
+        has_atoms = atoms is not None and atoms.analysis is not None
+        return has_atoms or self.state.analysis(name) is not None
 
     def _take_thumbnail(self, name: str, png: bytes) -> None:
         self._thumbnails[name] = _pixmap(png)
