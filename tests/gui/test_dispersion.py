@@ -761,9 +761,11 @@ def test_blind_the_same_support_counts_without_the_atoms_of_the_model(
     area = dock.shown_rows()["support_nm2"].tolist()
     assert value(dock, "Atoms, counted") != "1"
     state.attach_project(Project(tmp_path / "p.atomicity"))
+    state.atoms.set_group_distance(0.7)
     for annotator in ("Dee", "Ed"):
         state.annotator = annotator
         state.set_blind(True)
+        assert {state.atoms.of(i).group_distance_nm for i in state.atoms.images} == {0.7}
         state.atoms.add("a.tif", [Mark(10.0, 10.0), Mark(40.0, 40.0), Mark(65.0, 65.0)])
         settled(dock)
         rows = dock.shown_rows()

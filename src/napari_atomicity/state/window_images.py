@@ -15,6 +15,7 @@ from psygnal import Signal
 from ..atoms.marks import ImageAtoms
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
+from ..core.settings import GROUP_DISTANCE_NM
 from ..core.tables.cluster_table import Key
 from ..core.tables.table_cache import Columns
 from ..models.analysis import Analysis
@@ -62,8 +63,13 @@ class BlindMode:
         marks = project.atoms.blind_marks(annotator)
         unmarked = {n: ImageAtoms(n, a.pixel_size_nm) for n, a in atoms.items()}
         self.hidden, self._hidden_atoms = analyses, atoms
-        # The area that counts belongs to the image: it is the same for everyone.
-        own = {n: replace(a, hidden=atoms.get(n)) for n, a in (unmarked | marks).items()}
+        # The area that counts belongs to the image, and the linking distance to all images: both
+        # are the same for everyone.
+        linked = next((a.group_distance_nm for a in atoms.values()), GROUP_DISTANCE_NM)
+        own = {
+            n: replace(a, hidden=atoms.get(n), group_distance_nm=linked)
+            for n, a in (unmarked | marks).items()
+        }
         return shown, own
 
     def stop(self, project: Project) -> tuple[dict[str, Analysis], dict[str, ImageAtoms]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -33,6 +34,7 @@ from ..viewer.models import classifier_of
 
 TOGETHER = "browse/label_sessions"
 """Key of the setting whether the images of a session are labelled together."""
+KEPT = "Results and labels of images that had been analysed before stay as they were."
 MAX_LINES = 3
 """Number of sessions up to which the changes of each one are described."""
 ANALYSE_ALL = "analyse all"
@@ -135,6 +137,12 @@ def session_of(state: WindowState, image: str) -> SessionImages | None:
     if state.blind or not labels_together():
         return None
     return session_images(state, state.sessions.session_of(image))
+
+
+def _say_if_dropped(task: tasks.Task) -> None:
+    """Say that new results are dropped if their labelling was cancelled."""
+    if task.cancelled:
+        show_info(f"Stopped. {KEPT}")
 
 
 # ---- functions that run in a worker
@@ -418,6 +426,8 @@ class SessionLabels(QObject):
                 key=_KEY,
                 owner=self,
             )
+            if self._fresh:
+                task.finished.connect(partial(_say_if_dropped, task))
             task.finished.connect(self._forget_fresh)
 
     def _forget_fresh(self) -> None:

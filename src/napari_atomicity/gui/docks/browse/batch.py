@@ -23,6 +23,7 @@ from ...controls.questions import show_info
 from ...panels.image_queue import ImageQueue
 from ...panels.session_labels import (
     ANALYSE_ALL,
+    KEPT,
     SessionLabels,
     labels_together,
     with_manual_edits,
@@ -131,10 +132,9 @@ class AnalyseAll(ImageQueue):
 
     def stopped(self) -> None:
         """Keep first results, labelled with their sessions; drop those of images that have one."""
-        kept = "Results and labels of images that had been analysed before stay as they were."
         n = len(self._first)
         new = f"{pluralise(n, 'new image')} analysed. " if n else ""
-        show_info(f"Stopped. {new}{kept}")
+        show_info(f"Stopped. {new}{KEPT}")
         if n and labels_together():
             self._label_sessions()
 
