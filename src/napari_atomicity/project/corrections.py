@@ -460,25 +460,21 @@ def _is_entry(row: dict[str, Any]) -> bool:
 
 
 def manual_edits(
-    db: sqlite3.Connection, image: str, image_id: int
+    db: sqlite3.Connection,
+    image: str,
+    image_id: int,
+    moved: bool = False,  # whether clusters that a person moved are among those added
 ) -> tuple[frozenset[int], pd.DataFrame]:
     """Return clusters that a person added and positions of removed ones, without undone edits."""
     log = _places_in_log(db, image, image_id)
     first, last = (log.drop_duplicates("cluster_id", keep=k) for k in ("first", "last"))
     added = set(first.loc[first["what"] == ADD, "cluster_id"])
+    added |= set(log.loc[log["what"] == MOVE, "cluster_id"]) if moved else set()
     there = set(last.loc[last["what"] != REMOVE, "cluster_id"])
     # Clusters that were split or merged were replaced, not removed.
     removed = drop_replaced(log).drop_duplicates("cluster_id", keep="last")
     removed = removed[removed["what"] == REMOVE]
     return frozenset(added & there), removed[["frame", "y_nm", "x_nm"]].reset_index(drop=True)
-
-
-def moved_clusters(db: sqlite3.Connection, image: str, image_id: int) -> frozenset[int]:
-    """Return clusters that a person moved, without undone edits."""
-    log = _places_in_log(db, image, image_id)
-    last = log.drop_duplicates("cluster_id", keep="last")
-    gone = last.loc[last["what"] == REMOVE, "cluster_id"]
-    return frozenset(set(log.loc[log["what"] == MOVE, "cluster_id"]) - set(gone))
 
 
 def _places_in_log(db: sqlite3.Connection, image: str, image_id: int) -> pd.DataFrame:

@@ -459,29 +459,18 @@ class Project:
         """
         return corrections.blind_labels(self.corrections(), annotator)
 
-    def manual_edits(self, image: str) -> tuple[frozenset[int], pd.DataFrame]:
+    def manual_edits(self, image: str, moved: bool = False) -> tuple[frozenset[int], pd.DataFrame]:
         """Return clusters that a person added to an image and positions of removed ones.
 
         Returns
         -------
         added : frozenset of int
-            Ids of clusters that a person has added.
+            Ids of clusters that a person has added, or also moved.
         removed : pandas.DataFrame
             Columns frame, y_nm, x_nm.
         """
         with self._file.reading() as db:
-            return corrections.manual_edits(db, image, self.image_files.ids[image])
-
-    def moved_clusters(self, image: str) -> frozenset[int]:
-        """Return the ids of clusters that a person moved in an image.
-
-        Returns
-        -------
-        frozenset of int
-            Ids of clusters that are still there.
-        """
-        with self._file.reading() as db:
-            return corrections.moved_clusters(db, image, self.image_files.ids[image])
+            return corrections.manual_edits(db, image, self.image_files.ids[image], moved)
 
     def merge(self, path: str | os.PathLike[str]) -> MergeReport:
         """Merge the corrections, blind marks and sessions of another project of the same images.

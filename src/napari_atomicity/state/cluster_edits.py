@@ -126,8 +126,7 @@ class ClusterEdits:
         """Return clusters that a person has added or moved, and positions of removed ones."""
         project = self._state.project
         if project is not None and project.has(image):
-            added, removed = project.manual_edits(image)
-            return added | project.moved_clusters(image), removed
+            return project.manual_edits(image, moved=True)
         made: set[int] = set()
         gone: dict[int, pd.DataFrame] = {}
         for edit in self._history.edits_of(image):
