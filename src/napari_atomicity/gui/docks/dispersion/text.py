@@ -83,14 +83,18 @@ def format_left_out(
             f"The excluded regions of {', '.join(regions)} are for clusters: their atoms count. "
             "To leave these out, take the support away in the dock Atoms."
         )
-    added = sum(
-        int((~one.table["atom_id"].isin(one.atoms.analysis.candidates["atom_id"])).sum())
-        for one in found.of.values()
-        if one.atoms.analysis is not None and not one.atoms.is_decided
-    )
-    if added:
+    if added := _count_added(found):
         lines.append(
             f"{pluralise(added, 'atom')} added by hand: the density counts atoms that the model "
             "is expected to miss, so it grows only if more are added."
         )
     return " ".join(lines)
+
+
+def _count_added(found: DispersionResults) -> int:
+    """Count the atoms that people added beside those of a model."""
+    return sum(
+        int((~one.table["atom_id"].isin(one.atoms.analysis.candidates["atom_id"])).sum())
+        for one in found.of.values()
+        if one.atoms.analysis is not None and not one.atoms.is_decided
+    )
