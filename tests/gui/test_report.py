@@ -27,7 +27,8 @@ from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.gui.docks import report as docks
 from napari_atomicity.gui.docks.analyse import Classify
 from napari_atomicity.gui.docks.ratios.dock import Ratios
-from napari_atomicity.gui.docks.report import NOTHING, Report, format_written
+from napari_atomicity.gui.docks.report import NOTHING, Report
+from napari_atomicity.gui.panels.table_files import format_written
 from napari_atomicity.gui.viewer import models
 from napari_atomicity.gui.viewer.binding import state_of
 from napari_atomicity.io.clipboard import latex_table

@@ -16,6 +16,11 @@ def first_names(names: Sequence[str], n: int = 6) -> str:
     return ", ".join([*names[:n], *([f"{rest} more"] if rest > 0 else [])])
 
 
+def listed(parts: Sequence[str]) -> str:
+    """Join one part or more as in a sentence: ``a, b and c``."""
+    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
+
+
 def pluralise(
     n: int,
     noun: str,

@@ -81,7 +81,10 @@ def merge(
     n_marks, n_marks_lost, mark_annotators = merge_marks(db, other_db, by_id, other_ids.values())
     merge_entries(db, other_db, by_id)
     columns = ["image", "cluster_id", "mine", "theirs", "annotator", "label_predicted"]
-    there = {n: set(read_positions(other_db, i)["cluster_id"]) for n, i in other_ids.items()}
+    there = {
+        image: set(read_positions(other_db, other_ids[image])["cluster_id"])
+        for image in {r["image"] for r, _ in unmatched}
+    }
     lost = [
         (r["image"], r["cluster_id"], r["label"], r["annotator"], why)
         for r, why in unmatched

@@ -17,7 +17,7 @@ from ..core.errors import AtomicityError, ReadError
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
 from ..core.tables.table_cache import TableCache
-from ..core.text import pluralise
+from ..core.text import first_names, pluralise
 from ..io.images import find_images, load
 from ..io.readers.lazy_micrograph import PIXELS
 from ..models.analysis import Analysis
@@ -154,13 +154,13 @@ def _notes_on_other_projects(project: Project, folder: Path) -> list[str]:
     """Say that images of a new project have another one, in a folder of their own."""
     folders = {image.path.parent.resolve() for image in project.images(counts=False)}
     found = sorted(p for one in folders - {folder.resolve()} for p in one.glob(f"*{SUFFIX}"))
-    names = ", ".join(f"{path.parent.name}/{path.name}" for path in found[:3])
     if not found:
         return []
+    names = first_names([f"{path.parent.name}/{path.name}" for path in found], 3)
     have = "has" if len(found) == 1 else "have"
     return [
-        f"{names}{' …' if len(found) > 3 else ''} {have} images of this folder, whose labels are "
-        "not here. Open it instead, or analyse the images and merge it: Review ▸ Second opinion."
+        f"{names} {have} images of this folder, whose labels are not here. Open it instead, or "
+        "analyse the images and merge it: Review ▸ Second opinion."
     ]
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from ..atoms.marks import ImageAtoms
-from ..core.text import pluralise
+from ..core.text import listed, pluralise
 from ..io.files import to_json, write_text
 from ..statistics.points.loading_settings import ATOMIC_WEIGHTS_G_MOL
 from ..statistics.points.metal_loading import NOT_CORRECTED
@@ -230,10 +230,9 @@ def _describe_marks(done: Sequence[Mapping[str, Any]]) -> list[str]:
     texts = []
     if any(total.values()):
         counted = [f"{n} {name.replace('_', ' ')}" for name, n in total.items() if n]
-        listed = " and ".join(filter(None, [", ".join(counted[:-1]), counted[-1]]))
         texts.append(
-            f"Detections were corrected by hand: {listed}. Atoms that were added, confirmed or "
-            "moved count with a probability of 1, uncertain ones with one of 0.5."
+            f"Detections were corrected by hand: {listed(counted)}. Atoms that were added, "
+            "confirmed or moved count with a probability of 1, uncertain ones with one of 0.5."
         )
     if drawn := sum("support_regions" in one for one in marks):
         texts.append(f"In {pluralise(drawn, 'image')}, the support was corrected by hand.")

@@ -17,7 +17,7 @@ from .._version import __version__
 from ..core.acquisition_session import format_composition
 from ..core.micrograph import GIVEN
 from ..core.tables.cluster_table import AGGREGATE, ALL, UNKNOWN
-from ..core.text import pluralise
+from ..core.text import listed, pluralise
 from ..models.embedding import MIN_DIST, NEIGHBOURS
 from ..statistics.annotators.agreement import CONSENSUS, last_labels, manual_changes
 from ..statistics.ratios.ratio_notes import COMBINATION
@@ -415,7 +415,7 @@ def _counting(
     ]
     text = (
         f"Class ratios include {pluralise(n, 'cluster')}"
-        + (f" and exclude {_listed(left_out)}" if left_out else "")
+        + (f" and exclude {listed(left_out)}" if left_out else "")
         + f". Method: {of_all['method'].iloc[0]}. Intervals are Wilson score intervals "
         f"{cite('wilson')} for an effective number of clusters, which accounts for the scatter "
         "between images in the bootstrap."
@@ -460,7 +460,7 @@ def _people(
     text += ", which replaces the label of the model."
     if corrected is not None and corrected.by_hand:
         text += f" The model had no label for {corrected.by_hand} of them."
-    return f"{text} {_listed(changed)} manually." if changed else text
+    return f"{text} {listed(changed)} manually." if changed else text
 
 
 def _sample(sample: Accuracy | None) -> str:
@@ -502,7 +502,3 @@ def _span(values: Iterable[float], form: str) -> str:
     known = np.array(list(values), float)
     low, high = form.format(known.min()), form.format(known.max())
     return low if low == high else f"{low} to {high}"
-
-
-def _listed(parts: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))

@@ -5,9 +5,8 @@ The files are those of ``atomicity atoms``, with what people have marked and dra
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +51,6 @@ class AtomSnapshot:
     samples: tuple[Sample, ...] = ()
     reference_sample: str | None = None  # with which the others are compared; None: the first
     started: str = field(default_factory=now)
-
-    @property
-    def unknown_support(self) -> dict[str, Micrograph]:
-        """The micrographs that have to be read to know where atoms can be counted."""
-        return {i: self.micrographs[i] for i, a in self.images.items() if a.analysis is None}
 
 
 def atom_snapshot(state: WindowState) -> AtomSnapshot:
@@ -115,7 +109,7 @@ def export_atoms(
         reference=taken.reference_sample,
         note=note,
         progress=progress,
-        **_circumstances(taken, settings),
+        **_circumstances(taken, settings, [result.outcome.parameters for result in results]),
     )
     written.folder.raise_failed()
     return written.folder.files
@@ -131,9 +125,13 @@ def _result(
     atoms, failed = spread.atoms, dict[str, str]()
     table = with_clusters(atoms, clusters)
     of_image = table, spread.table, spread.dispersion
-    masks = attempt(failed, "support", partial(support_masks, atoms, micrograph))
-    draw = partial(folders.draw, micrograph, masks[0] if masks else None, *of_image)
-    files, pictures = attempt(failed, "figure", draw) or ([], None)
+
+    def draw() -> tuple[list[Path], Mapping[str, Any]] | None:
+        masks = support_masks(atoms, micrograph)
+        return folders.draw(micrograph, masks[0] if masks else None, *of_image)
+
+    drawn = None if folders.images is None else attempt(failed, "figure", draw)
+    files, pictures = drawn or ([], None)
     density = float("nan") if spread.dispersion is None else spread.dispersion.density.value
     parameters = _parameters(atoms)
     outcome = Outcome(
@@ -177,10 +175,13 @@ def _parameters(atoms: ImageAtoms) -> dict[str, Any]:
     return found if marks else {**found, "expected": analysis.expected}
 
 
-def _circumstances(taken: AtomSnapshot, settings: DispersionSettings) -> dict[str, Any]:
+def _circumstances(
+    taken: AtomSnapshot,
+    settings: DispersionSettings,
+    images: Sequence[Mapping[str, Any]],  # `Outcome.parameters` of each image
+) -> dict[str, Any]:
     """Return the keywords of `io.provenance.run_record`."""
-    found = [_parameters(a) for a in taken.images.values() if a.analysis is not None]
-    devices = {str(one["device"]) for one in found if one.get("device")}
+    devices = {str(one["device"]) for one in images if one.get("device")}
     distances = [atoms.group_distance_nm for atoms in taken.images.values()]
     parameters = {
         "threshold": None,  # each image has its own
@@ -193,7 +194,7 @@ def _circumstances(taken: AtomSnapshot, settings: DispersionSettings) -> dict[st
         "started": taken.started,
         "finished": now(),
         "parameters": parameters,
-        "model": next((one["model"] for one in found), None),
+        "model": next((one["model"] for one in images if "model" in one), None),
         "device": ", ".join(sorted(devices)) or None,
         "command": [],
     }

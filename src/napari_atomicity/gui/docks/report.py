@@ -41,6 +41,7 @@ from ..panels.table_files import (
     choose_table_path,
     copy_as_button,
     count_and_write,
+    format_written,
     write_in_worker,
 )
 from ..viewer.models import find_card
@@ -75,15 +76,6 @@ def summary(state: WindowState) -> str:
     if failed:
         text += f"; {pluralise(len(failed), 'image')} could not be analysed"
     return f"{text}. {WITHOUT_ATOMS}" if state.atoms.images else f"{text}."
-
-
-def format_written(files: list[Path]) -> str:
-    """Describe which files were written, and where."""
-    folder = files[-1].parent
-    of_report = any(path.name == "report.html" for path in files)
-    others = len(files) - of_report
-    what = f"report.html and {pluralise(others, 'other file')}" if of_report else f"{others} files"
-    return f"Written: {what} in {folder}"
 
 
 def write_all(

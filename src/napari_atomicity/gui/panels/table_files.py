@@ -152,3 +152,12 @@ def write_outlines_of(analyses: Sequence[Analysis], path: Path) -> Path:
 
 
 TABLE_TYPES = "Tables (*.csv *.xlsx *.parquet)"
+
+
+def format_written(files: list[Path]) -> str:
+    """Describe which files were written, and where."""
+    folder = files[-1].parent
+    of_report = any(path.name == "report.html" for path in files)
+    others = len(files) - of_report
+    what = f"report.html and {pluralise(others, 'other file')}" if of_report else f"{others} files"
+    return f"Written: {what} in {folder}"

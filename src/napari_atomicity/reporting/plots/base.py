@@ -269,11 +269,9 @@ def per_cent(share: float) -> str:
 
     Only all are ``100 %``: beside a small other fraction, more would contradict it.
     """
-    if 0.995 <= share < 1:
-        share = min(share, 0.999)
-        digits = f"{100 * share:.1f}"
-    else:
-        digits = f"{100 * share:.1f}" if share < 0.0995 else f"{100 * share:.0f}"
+    is_nearly_all = 0.995 <= share < 1
+    share = min(share, 0.999) if is_nearly_all else share
+    digits = f"{100 * share:.{1 if share < 0.0995 or is_nearly_all else 0}f}"
     return f"{digits}\N{NO-BREAK SPACE}%"
 
 

@@ -486,9 +486,9 @@ def _effect(
     n = float(sum(q.sum() for q in posterior))
     row: dict[str, Any] = {"who": "consensus", "atoms": n}
     # The mean number is known; that of the draws scatters about it.
-    means = {"density_per_nm2": n / area, "nearest_neighbour_nm": float(drawn.iloc[:, -1].mean())}
-    for name, mean in means.items():
-        row |= with_ends(name, mean, drawn[name].to_numpy(float))
+    means = {**drawn.mean(), "density_per_nm2": n / area}
+    for name in ("density_per_nm2", "nearest_neighbour_nm"):
+        row |= with_ends(name, float(means[name]), drawn[name].to_numpy(float))
     return pd.DataFrame([*rows, row], columns=_EFFECT_COLUMNS)
 
 

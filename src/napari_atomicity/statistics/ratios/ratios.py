@@ -73,6 +73,7 @@ from ...core.tables.cluster_table import (
     is_whole,
 )
 from ...core.tables.columns import RATIO_SCHEMA, conform_columns, flags
+from ...core.text import listed
 from ..intervals import (
     adjusted_interval,
     mixed_interval,
@@ -255,9 +256,8 @@ class _Method:
         """Return the text of the column ``method``."""
         known, card = METHODS[self.name], self.card
         sources = [*(["images"] if is_pooled else []), *units, *known.sources]
-        over = " and ".join(filter(None, [", ".join(sources[:-1]), sources[-1]]))
         of_model = f" of {card.name}" if card is not None and known.missing is not None else ""
-        interval = f"Wilson with bootstrap over {over}, {100 * self.level:g} %"
+        interval = f"Wilson with bootstrap over {listed(sources)}, {100 * self.level:g} %"
         if not has_interval:
             interval = "no interval"
         return f"{known.description}{of_model}; {interval}"

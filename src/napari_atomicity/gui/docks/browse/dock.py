@@ -462,9 +462,8 @@ class Browse(Dock):
             self,
             "Analyse all again?",
             f"{done} Analyse all again with the model {self.models.currentText()} and the current "
-            "settings? Your labels stay, and "
-            "clusters that you added, moved, split, merged or removed; imported outlines do not. "
-            "You can undo this.",
+            "settings? Your labels stay, and clusters that you added, moved, split, merged or "
+            "removed; imported outlines do not. You can undo this.",
         )
 
     def open(self, path: str) -> None:

@@ -20,7 +20,7 @@ from ....atoms.dispersion import (
 from ....atoms.marks import ImageAtoms
 from ....core.micrograph import Micrograph
 from ....core.settings import GROUP_DISTANCE_NM
-from ....core.text import capital, pluralise
+from ....core.text import capital
 from ....io.clipboard import tab_separated
 from ....io.result_folder import REPORT
 from ....reporting.plots.base import Look, Plot
@@ -47,7 +47,7 @@ from ...controls.settings import remember
 from ...controls.settings_form import SettingsForm, form_of
 from ...panels.compare import ComparePart
 from ...panels.dock import Dock
-from ...panels.table_files import FILE_TYPES, choose_table_path, copy_table
+from ...panels.table_files import FILE_TYPES, choose_table_path, copy_table, format_written
 from ...scatter.rows import HINT, Linked
 from ...scatter.save import choose_and_save
 from ...scatter.view import PlotView
@@ -516,10 +516,7 @@ class Dispersion(Dock):
     def _on_report(self, files: list[Path]) -> None:
         self._report = next(path for path in files if path.name == REPORT)
         self.open_button.setEnabled(True)
-        show_info(
-            f"Written: {REPORT} and {pluralise(len(files) - 1, 'other file')} in "
-            f"{self._report.parent}"
-        )
+        show_info(format_written(files))
 
     def open_report(self) -> None:
         """Open the last report in the browser."""

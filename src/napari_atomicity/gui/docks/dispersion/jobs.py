@@ -69,8 +69,7 @@ def write_report(
 ) -> list[Path]:
     """Write tables, figures and a report of the atoms of all images; compute what is missing."""
     load_matplotlib()
-    micrographs = taken.unknown_support
     found = compute_dispersions(
-        taken.images, settings, micrographs, known, progress=progress, stop=stop
+        taken.images, settings, taken.micrographs, known, progress=progress, stop=stop
     )
     return export_atoms(taken, found, settings, folder, describe(found), progress, stop)
