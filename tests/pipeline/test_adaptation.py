@@ -481,6 +481,16 @@ def test_clusters_in_excluded_regions_teach_nothing(model):
     assert 0 < sum(result.pseudo_labels.values()) <= 90 - table["excluded"].sum()
 
 
+def test_corrected_clusters_at_the_border_teach_nothing(model):
+    """As in a training on corrected labels."""
+    label, analysis = image(3, height=0.5)
+    given = np.full(90, "", object)
+    given[[np.flatnonzero(label == i)[0] for i in range(3)]] = CLASSES
+    table = tables.settle_labels(analysis.table.assign(label_corrected=given))
+    table = table.assign(touches_border=given == CLASSES[0])
+    assert adapt([replace(analysis, table=table)], *model, QUICK).corrections == len(CLASSES) - 1
+
+
 def test_the_training_patches_that_decide_do_not_depend_on_the_images(model):
     """Or figures of one model would differ between choices of images."""
     _, small = image(3, height=1.0, n=40)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from napari_atomicity.core.tables.cluster_table import ALL, conform
 from napari_atomicity.statistics.ratios.ratios import class_ratios
-from napari_atomicity.statistics.ratios.track_counts import describe_clusters, without_excluded
+from napari_atomicity.statistics.ratios.track_counts import (
+    describe_clusters,
+    merge_tracks,
+    without_excluded,
+)
+from napari_atomicity.statistics.track_smoothing import smooth_tracks
 
 CLASSES = ["Pt19", "Pt41", "Pt70"]
 N_FRAMES = 10
@@ -39,6 +45,16 @@ def test_a_track_counts_once_with_its_smoothed_label():
     assert (ratios["fraction_high"] - ratios["fraction_low"]).max() > 0.4  # of 8, not of 80
     assert ratios["time_fraction"].to_list() == [0.5, 0.375, 0.125]
     assert "tracks" in ratios["method"].iloc[0]
+
+
+def test_the_confidence_of_a_track_is_that_of_its_smoothed_label():
+    table = movie().assign(confidence=0.5)
+    merged = merge_tracks(table)
+    for track, row in zip(smooth_tracks(table)[0], merged.itertuples(), strict=True):
+        assert row.confidence == pytest.approx(track.p[track.label == row.label].mean())
+    assert merged["confidence"].min() > 0.9
+    cut = merge_tracks(table.assign(touches_border=table["track_id"] == 0))
+    assert np.isnan(cut["confidence"].iloc[0]) and cut["confidence"].iloc[1:].notna().all()
 
 
 def test_a_track_that_changes_counts_with_the_label_of_most_of_its_time():

@@ -18,6 +18,7 @@ from napari_atomicity.statistics.track_smoothing import Track, compute_emissions
 from napari_atomicity.tracking import MovieSettings, evaluate_tracks, track_clusters
 from napari_atomicity.tracking.events import dwell_summary, dwell_times, survival
 from napari_atomicity.tracking.following import TRACK_COLUMNS, smoothed_atoms
+from napari_atomicity.tracking.text import format_rate
 from napari_atomicity.tracking.tracks import clusters_of
 
 
@@ -228,11 +229,22 @@ def test_a_track_of_which_no_frame_tells_anything_has_no_label():
         track_id=[0, 0, 0, 1, 1, 1],
         frame=[0, 1, 2] * 2,
     )
-    cut, inside = smooth_tracks(table, 0.01)[0]
+    (cut, inside), given = smooth_tracks(table, 0.01)
+    assert given.steps == 2 and smooth_tracks(table)[1].steps == 2  # those of the track inside
     assert cut.label.tolist() == ["", "", ""] and np.isnan(cut.p).all()
     assert np.isnan(smoothed_atoms(cut, list(CLASSES))).all()
     assert inside.label.tolist() == ["Pt19"] * 3 and (inside.p > 0.7).all()
     assert dwell_times([cut, inside])["track_id"].tolist() == [1]
+
+
+def test_few_steps_are_said_to_count_less_than_the_prior_of_the_rate():
+    analysis, _, _ = film(seed=3, right=0.8, n_frames=2)
+    movie = evaluate_tracks(track_clusters(analysis))
+    assert 0 < movie.change.steps < 20
+    assert any(f"only {movie.change.steps} step" in text for text in movie.notices)
+    table = analysis.table.assign(touches_border=True)
+    none = evaluate_tracks(track_clusters(replace(analysis, table=table)))
+    assert none.change.steps == 0 and "No track has labels" in format_rate(none)
 
 
 def test_band_of_the_smoothed_atomicity():

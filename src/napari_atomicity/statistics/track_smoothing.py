@@ -152,7 +152,7 @@ def smooth_tracks(
     list of Track
         Smoothed tracks, sorted by number.
     RateFit
-        Rate of class changes.
+        Rate of class changes; tracks of which no frame says anything of the label have no steps.
     """
     likelihood = compute_emissions(table, prior, weight)
     numbers, starts, rows = _group_rows(table)
@@ -162,10 +162,12 @@ def smooth_tracks(
         emission[row >= 0] = likelihood[row[row >= 0]]
         emissions.append(emission)
     initial: np.ndarray | None
+    informative = [e for e in emissions if np.ptp(e, axis=1).any()]
     if change is None:
-        fit, initial = fit_rate(emissions, progress, stop)
+        fit, initial = fit_rate(informative, progress, stop)
+        initial = initial if informative else None
     else:
-        steps = sum(len(e) - 1 for e in emissions)
+        steps = sum(len(e) - 1 for e in informative)
         q = min(max(change, MIN_CHANGE), MAX_CHANGE) if likelihood.shape[1] > 1 else 0.0
         fit, initial = RateFit(q, q, q, q * steps, steps, estimated=False), None
     found = smooth(emissions, fit.change, initial, stop)

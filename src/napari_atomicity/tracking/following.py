@@ -21,6 +21,8 @@ from ..core.text import pluralise
 from ..models.analysis import Analysis
 from ..models.estimators import class_sizes
 from ..statistics.hidden_markov import (
+    PRIOR_CHANGES,
+    PRIOR_STEPS,
     RateFit,
     change_of_rate,
     fit_rate as fit_rate,
@@ -407,7 +409,7 @@ def evaluate_tracks(
         image, settings, frame_time_s, drift, tracks,
         _make_table(table, positions, tracks, classes, image, frame_time_s),
         events, dwells, dwell_summary(dwells, frame_time_s), fit, n_states,
-        (*kept.get("notices", ()), *_notices(table, drift)),
+        (*kept.get("notices", ()), *_notices(table, drift, fit)),
     )  # fmt: skip
 
 
@@ -443,7 +445,7 @@ def _list_events(
     )  # fmt: skip
 
 
-def _notices(table: pd.DataFrame, drift: StageDrift) -> list[str]:
+def _notices(table: pd.DataFrame, drift: StageDrift, fit: RateFit) -> list[str]:
     out = []
     assumed = int((drift.source == "assumed").sum())
     if assumed and assumed < drift.n_frames:
@@ -455,6 +457,12 @@ def _notices(table: pd.DataFrame, drift: StageDrift) -> list[str]:
         out.append("The drift could not be estimated and is not corrected.")
     if len(table) and not classes_of(table):
         out.append("The clusters are not classified, so that there is no atomicity against time.")
+    elif fit.estimated and 0 < fit.steps < PRIOR_STEPS:
+        steps = pluralise(fit.steps, "step")
+        out.append(
+            f"The tracks have only {steps} between frames, so that the prior of the rate of label "
+            f"changes ({PRIOR_CHANGES:g} in {PRIOR_STEPS:g} steps) counts more than they do."
+        )
     return out
 
 

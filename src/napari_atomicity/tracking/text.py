@@ -58,6 +58,8 @@ def format_rate(movie: TrackedMovie) -> str:
             f"Given rate of label changes: {format_number(rate)} per cluster per {per}. Class "
             "ratios use the estimated rate."
         )
+    if not movie.change.steps:
+        return "No track has labels to estimate the rate of label changes from."
     # Without a jump, the estimate between the limits is that of its prior.
     if low == 0 or not (movie.events["event"] == JUMP).any():
         return (

@@ -169,9 +169,11 @@ def find_target(
         given = analysis.table["label_corrected"]
         corrected = given.map(index).fillna(-1).to_numpy(int)
         label = np.where(corrected >= 0, corrected, np.where(given != "", -1, label))
-        excluded = tables.is_excluded(analysis.table)
-        labels.append(np.where(excluded, -1, label))
-        certain.append((corrected >= 0) & ~excluded)
+        # as in a training on corrected labels
+        at_border = analysis.table["touches_border"].to_numpy(bool)
+        left_out = tables.is_excluded(analysis.table) | at_border
+        labels.append(np.where(left_out, -1, label))
+        certain.append((corrected >= 0) & ~left_out)
     return Target(
         join_patches(analyses, card.patches.channels),
         np.concatenate(labels),

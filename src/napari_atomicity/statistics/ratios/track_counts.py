@@ -28,7 +28,8 @@ def merge_tracks(table: pd.DataFrame) -> pd.DataFrame:
     The label of a track is the smoothed label (`track_smoothing`) of most of its frames, with the
     rate of changes estimated from all tracks of the image: a table does not have the settings of
     the movie, so that a rate that was given does not apply. The probabilities of a track are means
-    over its frames; its predicted label is that of most frames. It is corrected if one of its
+    over its frames, and its confidence is that of its label; its predicted label is that of most
+    frames. It is corrected if one of its
     clusters is. It touches the border, or is excluded, if most of its clusters do. Clusters of a
     tracked movie that are in no track are omitted; other images are unchanged. If there are tracks,
     the column `PATH` has an array for each track, otherwise None.
@@ -122,6 +123,11 @@ def _merge(movie: pd.DataFrame, tracks: Sequence[Track]) -> pd.DataFrame:
     labels = [Counter(path).most_common(1)[0][0] for path in paths]
     corrected = [bool((rows["label_corrected"] != "").any()) for rows in members]
     out["label"] = labels
+    # NaN, the confidence of no label, where no frame tells anything
+    out["confidence"] = [
+        float(track.p[path == label].mean()) if (path == track.label).all() else np.nan
+        for track, path, label in zip(tracks, paths, labels, strict=True)
+    ]
     predicted = [rows["label_predicted"] for rows in members]
     out["label_predicted"] = [Counter(names).most_common(1)[0][0] for names in predicted]
     out["label_corrected"] = [
