@@ -94,3 +94,19 @@ def test_in_a_stack_the_frame_counts():
     empty = np.random.default_rng(1).normal(100, 2, still.shape)
     found = split(Micrograph(np.stack([empty, still]), PIXEL_NM), 1, circle(150, 145, 32))
     assert found.table["frame"].tolist() == [1, 1]
+
+
+def test_a_faint_cluster_of_separate_atoms_beside_a_bright_one_is_measured():
+    """The basin of the bright one reaches over its atoms; its tail alone is no cluster."""
+    atoms = [
+        (y, x, 1.5, 60) for y in range(112, 137, 6) for x in range(138 + y % 4, 163 + y % 4, 6)
+    ]
+    bright = (157, 151, 15, 400)
+    micrograph = discs(bright, *atoms)
+    (row,) = measure_at(micrograph, 0, 124, 151).table.to_dict("records")
+    assert row["diameter_nm"] == pytest.approx(34 * PIXEL_NM, rel=0.1)  # of a square of 30 px
+    for angle in np.arange(0, 2 * np.pi, 0.5):
+        for distance in (19, 21, 23, 26):
+            y, x = 157 + distance * np.sin(angle), 151 + distance * np.cos(angle)
+            beside = measure_at(discs(bright), 0, y, x).table["diameter_nm"][0]
+            assert np.isnan(beside), (distance, angle, beside)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.cluster.vq import kmeans2
 from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.spatial import cKDTree
 from skimage.draw import polygon2mask
 from skimage.measure import points_in_poly
 from skimage.morphology import convex_hull_image
@@ -24,7 +25,7 @@ from .clusters import (
     measurement_table,
 )
 from .frame import Frame, whole
-from .outlines import Basins, Outline, grow_regions, measure_mask, measure_regions
+from .outlines import TAIL_NM, Basins, Outline, grow_regions, measure_mask, measure_regions
 from .recording import recording_of
 from .seeds import BACKGROUND_WINDOW_NM, Seeds, find_seeds, prepare
 from .settings import DetectionSettings
@@ -32,6 +33,7 @@ from .settings import DetectionSettings
 _SPLIT_ROUNDS = 50
 # Each of two equal parts of a cluster has 0.7 of its diameter, each of three 0.6.
 _MIN_SHARE = 0.5
+_WHOLE_SHARE = 0.8  # of the diameter: what is smaller is a part of the cluster
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,9 +150,16 @@ def measure_at(
     others = part.seeds.points
     away_nm = np.linalg.norm(others - place, axis=1) * pixel_nm
     others = others[away_nm > settings.diameter_min_nm / 2]
-    own = _outline_at(part, place, np.vstack([place[None], others]), settings)
+    marked = np.vstack([place[None], others])
+    regions = part.grow(marked)
+    own = _outline_at(regions, place, settings)
     # That of its peak: from a place beside it, only a margin of the cluster may grow.
-    cluster = _outline_at(part, place, part.seeds.points, settings)
+    cluster = _outline_at(part.grow(part.seeds.points), place, settings)
+    if cluster is None:
+        # The basin of a brighter neighbour reaches over a faint cluster of separate atoms.
+        beside = _outline_at(_outside_neighbours(part, regions, marked), place, settings)
+        if beside and (own is None or own.diameter_nm < _WHOLE_SHARE * beside.diameter_nm):
+            own = beside
     if cluster and (own is None or own.diameter_nm < _MIN_SHARE * cluster.diameter_nm):
         return part.detection([cluster])
     found = part.detection([own or _circle(place, settings.diameter_min_nm, pixel_nm)])
@@ -160,11 +169,25 @@ def measure_at(
     return found
 
 
-def _outline_at(
-    part: _Surroundings, place: np.ndarray, seeds: np.ndarray, settings: DetectionSettings
-) -> Outline | None:
-    """Return the outline of the cluster that lies at a place, if clusters grow from these seeds."""
-    regions = part.grow(seeds)
+def _outside_neighbours(part: _Surroundings, regions: Basins, seeds: np.ndarray) -> Basins:
+    """Give the pixels outside the outlines and tails of other clusters to the nearest of all seeds.
+
+    The first seed is that of the cluster at the place.
+    """
+    basins = part.grow(seeds[1:]).basins
+    free = np.ones(basins.shape, bool)
+    for outline in measure_regions(replace(regions, basins=basins)):
+        free &= ~polygon2mask(basins.shape, outline.polygon_px)
+    if not free.all():
+        free = distance_transform_edt(free) > TAIL_NM / regions.pixel_nm
+    own = np.nonzero((regions.basins > 0) & free)
+    nearest = np.zeros_like(basins)
+    nearest[own] = cKDTree(seeds).query(np.transpose(own))[1] == 0
+    return replace(regions, basins=nearest)
+
+
+def _outline_at(regions: Basins, place: np.ndarray, settings: DetectionSettings) -> Outline | None:
+    """Return the outline of the cluster that lies at a place."""
     basin = regions.basins[tuple(np.round(place).astype(int))]
     for outline in measure_regions(regions, np.array([basin])) if basin else ():
         is_small = outline.diameter_nm <= 2 * settings.diameter_max_nm
