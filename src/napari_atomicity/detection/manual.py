@@ -144,28 +144,27 @@ def measure_at(
         If the position is outside the image.
     """
     settings = settings or DetectionSettings()
-    part = _surroundings(micrograph, frame, np.array([y_px, x_px]), settings)
-    pixel_nm = part.part.pixel_nm
-    place = part.to_grid_px(np.array([y_px, x_px]))
+    marked_px = np.array([y_px, x_px], float)
+    part = _surroundings(micrograph, frame, marked_px, settings)
+    pixel_nm, place = part.part.pixel_nm, part.to_grid_px(marked_px)
     others = part.seeds.points
     away_nm = np.linalg.norm(others - place, axis=1) * pixel_nm
     others = others[away_nm > settings.diameter_min_nm / 2]
-    marked = np.vstack([place[None], others])
-    regions = part.grow(marked)
+    seeds = np.vstack([place[None], others])
+    regions = part.grow(seeds)
     own = _outline_at(regions, place, settings)
     # That of its peak: from a place beside it, only a margin of the cluster may grow.
     cluster = _outline_at(part.grow(part.seeds.points), place, settings)
     if cluster is None:
         # The basin of a brighter neighbour reaches over a faint cluster of separate atoms.
-        beside = _outline_at(_outside_neighbours(part, regions, marked), place, settings)
+        beside = _outline_at(_outside_neighbours(part, regions, seeds), place, settings)
         if beside and (own is None or own.diameter_nm < _WHOLE_SHARE * beside.diameter_nm):
             own = beside
     if cluster and (own is None or own.diameter_nm < _MIN_SHARE * cluster.diameter_nm):
         return part.detection([cluster])
     found = part.detection([own or _circle(place, settings.diameter_min_nm, pixel_nm)])
-    found.table["y_px"], found.table["x_px"] = float(y_px), float(x_px)
-    found.table["y_nm"] = y_px * part.pixel_size_nm
-    found.table["x_nm"] = x_px * part.pixel_size_nm
+    found.table[["y_px", "x_px"]] = marked_px
+    found.table[["y_nm", "x_nm"]] = marked_px * part.pixel_size_nm
     return found
 
 
