@@ -104,16 +104,20 @@ def test_the_status_line_has_the_keys_of_label_mode(shown):
     assert "unknown" not in shown.help
 
 
-def test_the_keys_label_while_the_image_is_the_active_layer(shown):
-    """It is after a change of its contrast, and a click selects clusters all the same."""
+def test_the_keys_label_while_another_layer_of_the_image_is_active(shown):
+    """As after a change of its contrast; a click selects clusters all the same."""
     state, layer = binding_of(shown).state, shown.layers["field"]
-    for active in (layer, binding_of(shown).canvas.layer("field", "class map raw")):
+    kinds = ("class map raw", "outlines", "texts")
+    for active in (layer, *(binding_of(shown).canvas.layer("field", kind) for kind in kinds)):
         shown.layers.selection.active = active
         clicked = click_cluster(shown, 40, 40)
         press(shown, Qt.Key.Key_2)
         label = state.table("field").set_index("cluster_id")["label_corrected"]
         assert label[clicked] == state.classes()[1] and active.mode == "pan_zoom"
         state.history.undo()
+    shown.layers.selection.active = shown.add_points([[1.0, 2.0]], name="of a person")
+    text = binding_of(shown).label_mode.text()
+    assert "do not act in the layer 'of a person'" in text and "Pt19" not in text
 
 
 def test_a_fitted_image_stays_fitted_when_the_canvas_is_resized(shown, qtbot):

@@ -87,8 +87,10 @@ def test_selected_clusters_are_a_layer_with_scale_units_and_features(analysed, v
     table = analysed.state.table("field")
     ids = table["cluster_id"].tolist()[1:3]
     analysed.state.select([("field", i) for i in ids])
+    active = viewer.layers.selection.active
     (layer,) = selected_as_layer(viewer)
-    assert layer in viewer.layers
+    assert layer in viewer.layers and layer.visible
+    assert viewer.layers.selection.active is active  # whose keys label clusters
     assert tuple(layer.scale) == pytest.approx((PIXEL_NM, PIXEL_NM))
     assert [str(unit) for unit in layer.units] == ["nanometer", "nanometer"]
     assert layer.features["cluster_id"].tolist() == ids

@@ -481,14 +481,15 @@ def test_clusters_in_excluded_regions_teach_nothing(model):
     assert 0 < sum(result.pseudo_labels.values()) <= 90 - table["excluded"].sum()
 
 
-def test_corrected_clusters_at_the_border_teach_nothing(model):
+def test_corrected_clusters_that_are_not_whole_or_not_measured_teach_nothing(model):
     """As in a training on corrected labels."""
     label, analysis = image(3, height=0.5)
     given = np.full(90, "", object)
     given[[np.flatnonzero(label == i)[0] for i in range(3)]] = CLASSES
     table = tables.settle_labels(analysis.table.assign(label_corrected=given))
     table = table.assign(touches_border=given == CLASSES[0])
-    assert adapt([replace(analysis, table=table)], *model, QUICK).corrections == len(CLASSES) - 1
+    table.loc[given == CLASSES[1], "diameter_nm"] = np.nan
+    assert adapt([replace(analysis, table=table)], *model, QUICK).corrections == len(CLASSES) - 2
 
 
 def test_the_training_patches_that_decide_do_not_depend_on_the_images(model):

@@ -339,6 +339,25 @@ def test_a_sample_estimates_the_accuracy_of_all_and_of_each_label():
     assert (ahead.overall.n, ahead.replaced, ahead.n_ahead) == (8, 0, 1)
 
 
+def test_the_interval_allows_for_any_answer_to_what_was_passed_over():
+    """As if confident clusters alone are labelled, through a filter."""
+    table = made_up(400)
+    queue = build(table, ReviewRequest("sample", n=400))
+    predicted = rows_of(table, queue)["label_predicted"].to_numpy(object)
+    said, there = predicted.copy(), np.ones(400, bool)
+    said[::40] = ""
+    none = np.full(400, "", object)
+    found = accuracy(queue, predicted, said, there, none)
+    assert (found.overall.n, found.n_open) == (390, 10)
+    assert found.overall.value == pytest.approx(1)
+    assert (found.overall.low, found.overall.high) == pytest.approx((0.975, 1))
+    # A skipped one after the last answer is one of them.
+    said[200:] = ""
+    skipped = np.arange(400) == 201
+    after = accuracy(queue, predicted, said, there, none, skipped)
+    assert after.n_open == accuracy(queue, predicted, said, there, none).n_open + 1
+
+
 def test_of_ordered_queues_nothing_follows():
     queue = build(made_up(), ReviewRequest("confidence"))
     n = len(queue)

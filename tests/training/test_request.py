@@ -325,7 +325,8 @@ def corrected(folder):
 def test_corrected_clusters_are_cut_where_they_were_measured(corrected, folder):
     part, classes = from_corrections(corrected, PatchSettings(size_px=32))
     assert classes == ["Pt19", "Pt70"]
-    assert len(part) == 32 and part.left_out == {"border": 0, "excluded": 0, "no class": 4}
+    assert len(part) == 32 and not any(n for reason, n in part.left_out.items() if reason != "no class")
+    assert part.left_out["no class"] == 4
     assert (part.table["truth"] == part.table["image"].str[:4]).all()
     whole, _ = from_folder(folder, PatchSettings(size_px=32))
     same = (whole.table["image"] == "Pt70/1.tif") & (
@@ -345,7 +346,19 @@ def test_corrected_clusters_in_excluded_regions_are_not_learnt(corrected):
     part, _ = from_corrections(pairs, PatchSettings(size_px=32))
     n_unknown = int((first["label_corrected"][excluded] == "unknown").sum())
     assert len(part) == 32 - excluded.sum() + n_unknown
-    assert part.left_out == {"border": 0, "excluded": excluded.sum(), "no class": 4 - n_unknown}
+    assert part.left_out["excluded"] == excluded.sum() and part.left_out["border"] == 0
+    assert part.left_out["no class"] == 4 - n_unknown
+
+
+def test_labelled_clusters_without_a_size_are_not_learnt(corrected):
+    """As one that a person has put on bare support."""
+    micrograph, first = corrected[0]
+    row = int(np.flatnonzero(first["label_corrected"] == "Pt19")[0])
+    first = first.copy()
+    first.loc[row, ["diameter_nm", "integrated_intensity"]] = np.nan
+    part, _ = from_corrections([(micrograph, first), *corrected[1:]], PatchSettings(size_px=32))
+    assert part.left_out["not measured"] == 1 and len(part) == 31
+    assert all(np.isfinite(patches).all() for patches in part.patches.values())
 
 
 def test_tables_find_their_images_and_give_a_model(corrected, folder, tmp_path):

@@ -203,6 +203,15 @@ def test_training_is_reproducible(folder, no_umap):
         np.testing.assert_array_equal(runs[0][name], runs[1][name], err_msg=name)
 
 
+def test_a_loss_that_is_no_number_is_an_error_and_not_a_model(folder):
+    patches, classes = from_folder(folder, PatchSettings(size_px=32))
+    held = split_by_image(patches.table, 0.5, np.random.default_rng(0))
+    patches.patches["raw"][np.flatnonzero(~held)[0]] = np.nan
+    card = ModelCard("mine", tuple(classes))
+    with pytest.raises(AtomicityError, match="loss of epoch 1 is no number"):
+        train_classifier(patches.take(~held), patches.take(held), card, QUICK, "cpu")
+
+
 def test_training_stops_when_asked(folder):
     with pytest.raises(Cancelled):
         train(TrainRequest(FolderSource(folder), folder / "never.safetensors"), stop=lambda: True)

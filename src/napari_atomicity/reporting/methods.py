@@ -467,12 +467,15 @@ def _sample(sample: Accuracy | None) -> str:
     if sample is None:
         return ""
     share = sample.overall
+    allowed = ""
+    if n := sample.n_open:
+        allowed = f" The interval allows for any label of {pluralise(n, 'cluster')} without answer."
     return (
         f"Based on {share.n} reviewed clusters of a stratified sample of {sample.n_wanted} of "
         f"{sample.n_population} clusters, drawn at random within predicted label and confidence, "
         f"the accuracy of the model's labels is {share.value:.3f} (95 % interval {share.low:.3f} "
         f"to {share.high:.3f}); false detections and clusters that were split or merged count as "
-        "errors."
+        f"errors.{allowed}"
     )
 
 

@@ -30,7 +30,8 @@ from .window_state import Step, WindowState
 # where q_h is x_h / n_h drawn towards the mean of all strata by the weight of two answers: a small
 # stratum in which all were right is not without scatter. The interval is Wilson's for the effective
 # number q (1 - q) / V of answers, which keeps its coverage near 0 and 1 [2]_ [3]_ and shrinks to a
-# point where all clusters were looked at.
+# point where all clusters were looked at. Clusters that were passed over may be the hard ones: the
+# interval reaches from where all of them are wrong to where all are right.
 #
 # References
 # ----------
@@ -69,6 +70,7 @@ def accuracy(
     said: np.ndarray,
     there: np.ndarray,
     reason: np.ndarray,  # (N,): of what is not there: `NOT_A_CLUSTER`, `SPLIT_OR_MERGED` or ""
+    skipped: np.ndarray | None = None,  # (N,): which were seen and left without an answer
 ) -> Accuracy | None:
     """Estimate how often the predictions are right, from the answers so far.
 
@@ -86,7 +88,10 @@ def accuracy(
     answered = ((said != "") & (predicted != "")) | wrong
     answered[gone] = False
     n_answered = int(answered.sum())
-    answered[~gone] &= _walked(answered[~gone], queue.request.by_image)
+    walked = ~gone
+    walked[~gone] = _walked(answered[~gone], queue.request.by_image)
+    answered &= walked
+    is_open = (walked if skipped is None else walked | skipped[:n_drawn]) & ~answered & ~gone
     right = answered & ~wrong & (said == predicted)
     size = np.array([s.size for s in queue.strata])
 
@@ -105,14 +110,14 @@ def accuracy(
         inside = part > 0
         by_class[str(name)] = stratified_share(
             (size * part)[inside], counts(of_class & answered)[inside],
-            counts(of_class & right)[inside],
+            counts(of_class & right)[inside], counts(of_class & is_open)[inside],
         )  # fmt: skip
     removed, replaced = (
         int((answered & wrong & (reason == why)).sum()) for why in (NOT_A_CLUSTER, SPLIT_OR_MERGED)
     )
     return Accuracy(
-        stratified_share(size, n, hits), by_class, n_drawn, queue.population, removed, replaced,
-        n_answered - int(answered.sum()),
+        stratified_share(size, n, hits, counts(is_open)), by_class, n_drawn, queue.population,
+        removed, replaced, n_answered - int(answered.sum()), int(is_open.sum()),
     )  # fmt: skip
 
 
@@ -332,7 +337,9 @@ class Reviewing:
     def accuracy(self) -> Accuracy | None:
         """Return the estimate that follows from the answers; None if none is possible."""
         said = np.where(self.answered, self._said, "")
-        return accuracy(self.queue, self._predicted, said, self._there, self._reason)
+        return accuracy(
+            self.queue, self._predicted, said, self._there, self._reason, self.skipped
+        )
 
     @property
     def predicted_anew(self) -> bool:

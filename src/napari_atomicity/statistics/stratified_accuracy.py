@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -108,6 +108,7 @@ class Accuracy:
     false_detections: int  # number of answers that there is no cluster; they count as wrong
     replaced: int  # number of clusters that a person split or merged; they count as wrong
     n_ahead: int = 0  # number of answers that do not count until their turn in the queue comes
+    n_open: int = 0  # number of clusters without an answer, whatever theirs is in the interval
 
 
 def stratified_share(
@@ -116,9 +117,18 @@ def stratified_share(
     size: Sequence[int] | np.ndarray,
     n: Sequence[int] | np.ndarray,
     right: Sequence[int] | np.ndarray,
+    # clusters of each stratum that were passed over: they may be the hard ones, so the interval
+    # reaches from where all of them are wrong to where all are right
+    passed_over: Sequence[int] | np.ndarray = (0,),
     level: float = 0.95,  # coverage of the interval
 ) -> Share:
     """Estimate the fraction of right labels from answers to a stratified sample."""
+    if np.any(passed_over):
+        n_all = np.add(n, passed_over)
+        wrong = stratified_share(size, n_all, right, level=level)
+        correct = stratified_share(size, n_all, np.add(right, passed_over), level=level)
+        found = stratified_share(size, n, right, level=level)
+        return replace(found, low=min(wrong.low, found.low), high=max(correct.high, found.high))
     size, n, right = (np.asarray(v, float) for v in (size, n, right))
     there = (n > 0) & (size > 0)
     if not there.any():

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..core.devices import multiplies_bfloat16, named_device_errors
+from ..core.errors import AtomicityError
 from ..core.progress import Progress, Stop, check, report
 from ..models.network import AtomicityNet, Output
 from .augmentation import augmented
@@ -201,6 +202,11 @@ def _fit_epochs(
         if _is_patience_over(history, settings.patience):
             break
         loss = _fit_epoch(trainer, batches, epoch)
+        if not math.isfinite(loss):
+            raise AtomicityError(
+                f"the loss of epoch {epoch + 1} is no number, so that nothing is learnt",
+                advice="Train without the images or labels that were added last, or report it",
+            )
         found = score()
         history.append({"epoch": epoch + 1, "epochs": settings.epochs, "loss": loss, **found})
         if found["held_out_loss"] <= min(h["held_out_loss"] for h in history):

@@ -20,7 +20,13 @@ from ..core.model_card import ModelCard
 from ..core.patches import PatchSettings
 from ..core.processes import spawn_pool
 from ..core.progress import Progress, Stop, check, report
-from ..core.tables.cluster_table import NON_CLASS_LABELS, concatenate, first_reasons, is_excluded
+from ..core.tables.cluster_table import (
+    NON_CLASS_LABELS,
+    concatenate,
+    first_reasons,
+    is_excluded,
+    is_measured,
+)
 from ..detection import detect
 from ..detection.patches import extract_patches
 from ..io.images import resolved
@@ -162,7 +168,7 @@ def from_corrections(
     """Cut patches of the clusters with a corrected label at their measured positions.
 
     A correction to `table.UNKNOWN` or `table.AGGREGATE` names no class: such clusters are left out
-    and counted, and so are clusters at the border and in excluded regions.
+    and counted, and so are clusters at the border, in excluded regions and without a size.
 
     Parameters
     ----------
@@ -197,6 +203,7 @@ def from_corrections(
             {
                 "border": corrected["touches_border"].to_numpy(bool),
                 "excluded": is_excluded(corrected),
+                "not measured": ~is_measured(corrected),
                 "no class": corrected["label_corrected"].isin(NON_CLASS_LABELS).to_numpy(),
             }
         )

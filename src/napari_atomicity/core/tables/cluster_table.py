@@ -495,6 +495,11 @@ def is_whole(table: pd.DataFrame) -> np.ndarray:
     return ~table["touches_border"].to_numpy(bool) & ~is_excluded(table)
 
 
+def is_measured(table: pd.DataFrame) -> np.ndarray:
+    """Return which clusters have a size (N,): one added by hand on bare support has none."""
+    return np.isfinite(table["diameter_nm"].to_numpy(float))
+
+
 def first_reasons(reasons: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the clusters of each reason (N,), each cluster for the first of its reasons."""
     before: Any = np.False_
@@ -512,6 +517,9 @@ def corrected(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def learnable(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the corrected clusters from which a model can learn: whole ones, not excluded."""
+    """Return the corrected clusters from which a model can learn.
+
+    They are whole, measured and not excluded.
+    """
     named = corrected(table)
-    return named[is_whole(named)]
+    return named[is_whole(named) & is_measured(named)]

@@ -47,6 +47,7 @@ from ..table.view import ClusterView
 from ..tasks import start
 from ..viewer.binding import Binding, binding_of, unwrapped
 from ..viewer.layers import calibration, point_style
+from ..viewer.layers.layer_group import COPY_OF
 
 
 # ---- selected clusters as a Points layer of their own, for napari and other plugins
@@ -54,7 +55,7 @@ def selected_as_layer(viewer: Viewer | None = None) -> list[Points]:
     """Add the selected clusters of each image as a new Points layer.
 
     The layer has the scale and units of the image, and all columns of the cluster table as
-    features. It does not follow later corrections.
+    features. It does not follow later corrections. It is visible while its image is on show.
     """
     viewer = viewer or napari.current_viewer()
     if viewer is None:
@@ -63,12 +64,16 @@ def selected_as_layer(viewer: Viewer | None = None) -> list[Points]:
     images = dict.fromkeys(image for image in binding.state.images if _ids(binding, image))
     if not images:
         show_info("Select clusters first: in the image, the Gallery, the Table or a plot.")
+    active = binding.canvas.active_layer  # in which the keys of label mode act
     layers = [_layer_of(binding, image) for image in images]
     for layer in layers:
         unwrapped(viewer).add_layer(layer)
     if layers:
-        n = sum(len(layer.data) for layer in layers)
-        show_info(f"New layer with {pluralise(n, 'cluster')}.")
+        binding.canvas.activate(active)
+        n = pluralise(sum(len(layer.data) for layer in layers), "cluster")
+        hidden = sum(not layer.visible for layer in layers)
+        of_others = f", {hidden} of other images hidden" if hidden else ""
+        show_info(f"{pluralise(len(layers), 'new layer')} with {n}{of_others}.")
     return layers
 
 
@@ -101,6 +106,8 @@ def _layer_of(binding: Binding, image: str) -> Points:
         border_color=style["border_color"],
         border_width=0.05,
         face_color="transparent",
+        visible=image == state.current,
+        metadata={COPY_OF: image},
         **place,
     )
 

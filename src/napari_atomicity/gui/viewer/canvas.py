@@ -18,7 +18,7 @@ from .. import tasks
 from ..controls.questions import attempt, confirm, front_window, show_info
 from ..controls.refresher import TurnQueue
 from .layers import calibration, compat, picking
-from .layers.layer_group import ROLE, EventBlocker
+from .layers.layer_group import COPY_OF, ROLE, EventBlocker
 from .layers.layers import ImageLayers
 from .layers.micrographs import is_micrograph, micrograph_of, same, size_in_file_nm
 from .layers.status_line import show_message
@@ -83,6 +83,12 @@ class Canvas:
     def activate(self, layer: Any) -> None:
         """Make a layer the active one."""
         self.viewer.layers.selection.active = layer
+
+    def show_copies_of(self, image: str) -> None:
+        """Show the layers with copies of clusters of an image, and hide those of others."""
+        for layer in self.viewer.layers:
+            if COPY_OF in layer.metadata:
+                layer.visible = layer.metadata[COPY_OF] == image
 
     def show_message(self, text: str) -> None:
         """Show a text in the status bar of the viewer for some time."""

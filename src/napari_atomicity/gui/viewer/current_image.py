@@ -198,6 +198,8 @@ class CurrentImage:
             self._focus = None
         if image is None or not canvas.is_open:
             return
+        if not compat.grid(canvas.viewer).enabled:
+            canvas.show_copies_of(image)
         known = canvas.layers.get(image)
         if known is None:
             if canvas.is_in_project(image):

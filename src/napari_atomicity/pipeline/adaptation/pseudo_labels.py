@@ -170,10 +170,9 @@ def find_target(
         corrected = given.map(index).fillna(-1).to_numpy(int)
         label = np.where(corrected >= 0, corrected, np.where(given != "", -1, label))
         # as in a training on corrected labels
-        at_border = analysis.table["touches_border"].to_numpy(bool)
-        left_out = tables.is_excluded(analysis.table) | at_border
-        labels.append(np.where(left_out, -1, label))
-        certain.append((corrected >= 0) & ~left_out)
+        counts = tables.is_whole(analysis.table) & tables.is_measured(analysis.table)
+        labels.append(np.where(counts, label, -1))
+        certain.append((corrected >= 0) & counts)
     return Target(
         join_patches(analyses, card.patches.channels),
         np.concatenate(labels),

@@ -247,11 +247,10 @@ def format_accuracy(review: Reviewing, found: Accuracy | None) -> str:
         said.append(wrong)
     if review.queue.request.by_image and not review.finished:
         said.append("It counts once all are reviewed: image by image, the first are not typical.")
-    # Of the sample: pieces of what was split are reviewed, too, and have no part in the estimate.
-    elif n := review.skipped[: found.n_wanted].sum():
+    elif n := found.n_open:
         said.append(
-            f"{n} {'were' if n != 1 else 'was'} skipped: such are the hard ones, so this is too "
-            "high until they are answered."
+            f"{n} {'have' if n != 1 else 'has'} no answer yet: such are often the hard ones, and "
+            "the interval allows for any answer."
         )
     if found.n_ahead:
         one = found.n_ahead == 1

@@ -264,7 +264,7 @@ class Train(Dock):
             "two images each."
         )
         if n_left_out := len(table) - len(whole):
-            text += f". {n_left_out} more at the border or in excluded regions can't be learnt"
+            text += f". {n_left_out} more at the border, in excluded regions or not measured can't be learnt"
         self.counted.setText(text)
         self._show_button()
 

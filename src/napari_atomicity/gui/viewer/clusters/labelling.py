@@ -24,6 +24,7 @@ from ...controls.questions import attempt
 from ...controls.shortcuts import LABEL_MODE, REVIEW, Shortcut, format_line
 from ..canvas import Canvas
 from ..layers import compat
+from ..layers.layer_group import ROLE
 from ..layers.micrographs import is_micrograph
 from ..layers.picking import leave_text_margin
 from ..layers.points import ATOMS, CLUSTERS, PointsKind
@@ -34,6 +35,8 @@ from .regions import drawing_text
 
 FONT_SIZE = 8
 """Of the text in the corner of the canvas, which covers a part of the image."""
+_SHOW_CLUSTERS = ("outlines", "texts", "tracks")
+"""Kinds of layers that show clusters and in which nobody draws."""
 
 
 class KeyMode:
@@ -114,7 +117,8 @@ class LabelMode(KeyMode):
 
     napari's own keys of a points layer (1 deletes!) are replaced on these layers and restored
     when the mode is switched off. Label mode binds keys to the layers of images, their class maps,
-    clusters and atoms: a cluster can be selected while any of them is active. A review binds keys
+    clusters, outlines, texts, tracks and atoms: a cluster can be selected while any of them is
+    active. A review binds keys
     to the viewer and to all layers except those in which a person draws, so that the keys work
     whichever layer is active.
 
@@ -212,10 +216,13 @@ class LabelMode(KeyMode):
 
     def key_line(self) -> str:
         active = self._canvas.active_layer
-        is_bound = any(reference() is active for reference, _ in self._bound)
+        is_bound = self._is_bound(active)
         blind = self._state.blind
         usable = tuple(s for s in self.shortcuts if s.blind or not blind)
         return format_line(usable) if is_bound else ""
+
+    def _is_bound(self, layer: Any) -> bool:
+        return any(reference() is layer for reference, _ in self._bound)
 
     def _rebind(self) -> None:
         for reference, before in self._bound:
@@ -247,14 +254,16 @@ class LabelMode(KeyMode):
         self.show_text()
 
     def _bind(self, layer: Any) -> None:
-        if not self.shortcuts or any(r() is layer for r, _ in self._bound):
+        if not self.shortcuts or self._is_bound(layer):
             return
         is_points, image = isinstance(layer, Points), self._canvas.image_of(layer)
         # The layer of texts is a points layer too, but without clusters.
         is_clusters = self._is_of(layer, CLUSTERS)
         if self._review is None:
             is_image = isinstance(layer, Image) and image is not None
-            if is_clusters or is_image or self._is_of(layer, ATOMS):
+            kind = layer.metadata.get(ROLE, {}).get("kind")
+            shows_clusters = is_clusters or is_image or kind in _SHOW_CLUSTERS
+            if shows_clusters or self._is_of(layer, ATOMS):
                 self._bind_keys(layer)
             if is_clusters:
                 layer.mode = "select"
@@ -307,7 +316,7 @@ class LabelMode(KeyMode):
             return ""
         if drawing := drawing_text(active):
             return drawing
-        text = self._label_text() if self._on and self._has_clusters() else ""
+        text = self._label_text(active) if self._on and self._has_clusters() else ""
         if self._review is not None:
             text = format_review(self._review)
         lines = (self._click_text(text), text, self._class_map_text(text))
@@ -339,8 +348,10 @@ class LabelMode(KeyMode):
         analysis = self._state.analysis(self._state.current or "")
         return analysis is not None and len(analysis.table) > 0
 
-    def _label_text(self) -> str:
-        """Return the model of the labels, and the keys of label mode."""
+    def _label_text(self, active: Any) -> str:
+        """Return the model of the labels, and the keys of label mode where they act."""
+        if active is not None and not self._is_bound(active):
+            return f"Label mode waits: its keys do not act in the layer {active.name!r}"
         model = model_id_of(self._state.analysis(self._state.current or ""))
         by = f"   labels by {model}" if model and not self._state.blind else ""
         return f"Label mode{by}\n{format_keys(self._state)}"
