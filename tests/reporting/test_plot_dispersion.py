@@ -58,6 +58,21 @@ def test_a_plot_is_saved_with_its_data_and_says_what_it_shows(name, clustered, t
     assert axes.get_xlabel() and axes.get_ylabel()
 
 
+@pytest.mark.parametrize("name", ["nearest_neighbours", "ripley_l", "pair_correlation"])
+def test_the_band_has_the_level_that_was_chosen_and_the_legend_says_it(name, clustered):
+    table, at_95 = clustered
+    points = table[["y_nm", "x_nm"]].to_numpy()
+    at_60 = dispersion(points, WINDOW.mask, 0.15, simulations=39, level=0.6)
+    plot, width = DISPERSION_PLOTS[name], []
+    for found, level in ((at_95, "95 %"), (at_60, "60 %")):
+        data = plot.data(table, dispersion=found)
+        legend = plot_figure(plot, data).axes[0].get_legend()
+        assert any(text.get_text().startswith(level) for text in legend.get_texts())
+        low, high = ("random_low", "random_high") if "random_low" in data else ("low", "high")
+        width.append(np.nanmean(data[high] - data[low]))
+    assert width[1] < width[0]
+
+
 @pytest.mark.parametrize("name", list(DISPERSION_PLOTS))
 def test_no_atoms_are_drawn_as_words(name):
     plot, table = DISPERSION_PLOTS[name], atoms(np.empty((0, 2)))

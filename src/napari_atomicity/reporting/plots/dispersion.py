@@ -260,9 +260,16 @@ def neighbour_data(
             r = np.append(0.0, curve.r_nm)
             shares = [np.diff(np.interp(edge, r, np.append(0.0, s))) for s in curve.simulated]
             counts = np.array(shares) * len(known)
-            random = np.stack([counts.mean(axis=0), *np.quantile(counts, [0.025, 0.975], axis=0)])
+            ends = (1 - dispersion.level) / 2, (1 + dispersion.level) / 2
+            random = np.stack([counts.mean(axis=0), *np.quantile(counts, ends, axis=0)])
     values = [edge[:-1], edge[1:], count, *random]
-    return pd.DataFrame(dict(zip(columns, values, strict=True)))
+    return _at_level(pd.DataFrame(dict(zip(columns, values, strict=True))), dispersion)
+
+
+def _at_level(data: pd.DataFrame, dispersion: DispersionStatistics | None) -> pd.DataFrame:
+    """Note the coverage of the band in per cent, for the legend."""
+    data.attrs["level_percent"] = 95.0 if dispersion is None else 100 * dispersion.level
+    return data
 
 
 def _distances(table: pd.DataFrame) -> np.ndarray:
@@ -295,7 +302,7 @@ def draw_neighbours(axes: Axes, data: pd.DataFrame, look: Look) -> None:
     if data["random"].notna().any():
         axes.fill_between(
             middle, data["random_low"], data["random_high"], color=look.ink, alpha=0.15,
-            linewidth=0, label="95 % of random patterns", zorder=3,
+            linewidth=0, label=f"{data.attrs['level_percent']:g} % of random patterns", zorder=3,
         )  # fmt: skip
         axes.plot(
             middle, data["random"], color=look.ink, linewidth=1.2, label="random atoms", zorder=4
@@ -330,7 +337,8 @@ def _curve_data(name: str) -> Any:
             own = ["observed", "expected", "low", "high"]
             curve[own] = curve[own].sub(curve["r_nm"], axis=0)
         curve["p"] = dispersion.randomness.curves[name].p
-        return curve[curve["observed"].notna()].reset_index(drop=True)[columns]
+        curve = curve[curve["observed"].notna()].reset_index(drop=True)[columns]
+        return _at_level(curve, dispersion)
 
     return data
 
@@ -348,7 +356,7 @@ def _draw_curve(
     if data["low"].notna().any():
         axes.fill_between(
             r, data["low"], data["high"], color=look.ink, alpha=0.15, linewidth=0,
-            label="95 % global envelope of random atoms",
+            label=f"{data.attrs['level_percent']:g} % global envelope of random atoms",
         )  # fmt: skip
         axes.plot(r, data["expected"], color=look.ink, linewidth=1, linestyle=(0, (4, 3)),
                   label="random atoms")  # fmt: skip

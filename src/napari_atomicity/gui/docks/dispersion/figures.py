@@ -63,7 +63,7 @@ def figures(
     of_fields = "" if tested == row["images"] else f" of {pluralise(tested, 'field')}"
     return [
         *_density(row, level),
-        *_missed(of_atoms or {}, of_fields, _why_unknown(tested, row["images"])),
+        *_missed(of_atoms or {}, of_fields, _why_unknown(tested, row["images"]), level),
         *_loading(of_atoms or {}, level),
         *_neighbours(row, level, found.level),
         *_shares(found, row, level),
@@ -123,15 +123,19 @@ def _why_unknown(tested: int, n_fields: int) -> str:
     return f"{tested} of {n_fields} fields tested" if tested < n_fields else "one frame tested"
 
 
-def _missed(row: Mapping[str, Any], of_fields: str, unknown: str) -> list[DispersionFigure]:
+def _missed(
+    row: Mapping[str, Any], of_fields: str, unknown: str, level: str
+) -> list[DispersionFigure]:
     if not math.isfinite(row.get("completeness", math.nan)):
         return []
     known = math.isfinite(row["density_complete_per_nm2"])
+    # The test gives 95 % intervals, whatever the level of the others is.
+    own = "" if level == "95 %" else " (95 %)"
     return [
         DispersionFigure(
             f"Completeness{of_fields}",
             share_of(row["completeness"]),
-            shares(row["completeness_low"], row["completeness_high"]),
+            shares(row["completeness_low"], row["completeness_high"]) + own,
             "Fraction of the atoms that are detected at the threshold, with its 95 % interval, "
             "from an injection-recovery test (dock Atoms, How many are missed?). Below two thirds, "
             "the density is a lower bound if it is below the interval of Density, all atoms; "
@@ -140,7 +144,7 @@ def _missed(row: Mapping[str, Any], of_fields: str, unknown: str) -> list[Disper
         DispersionFigure(
             "Density, all atoms",
             f"{number(row['density_complete_per_nm2'])} /nm²",
-            interval(row["density_complete_low_per_nm2"], row["density_complete_high_per_nm2"])
+            interval(row["density_complete_low_per_nm2"], row["density_complete_high_per_nm2"]) + own
             if known
             else unknown,
             "Density of the atoms of the model, corrected for missed atoms and false detections, "

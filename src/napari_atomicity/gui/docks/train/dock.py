@@ -264,7 +264,8 @@ class Train(Dock):
             "two images each."
         )
         if n_left_out := len(table) - len(whole):
-            text += f". {n_left_out} more at the border, in excluded regions or not measured can't be learnt"
+            where = "at the border, in excluded regions or not measured"
+            text += f". {n_left_out} more {where} can't be learnt"
         self.counted.setText(text)
         self._show_button()
 
