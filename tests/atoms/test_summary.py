@@ -81,7 +81,7 @@ def test_frames_of_a_stack_are_added_up_and_never_grouped():
     support = np.ones((2, 40, 60), bool)
     support[1, :, 30:] = False
     found = summary(image_atoms(pd.concat([here, there], ignore_index=True), support, frames=2))
-    assert found.area_nm2 == pytest.approx(1.5 * 40 * 60 * PIXEL_NM**2)
+    assert found.area_nm2 == pytest.approx(1.5 * 40 * 60 * PIXEL_NM**2) and found.n_frames == 2
     assert found.kinds["groups"].tolist() == [2, 0, 0, 0]
     assert np.isnan(found.nearest_nm)
 

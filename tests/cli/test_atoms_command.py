@@ -325,6 +325,8 @@ def test_a_stack_is_analysed_frame_by_frame(finder, tmp_path):
     run = find_atoms_in_images([tmp_path / "stack.tif"], tmp_path / "out")
     assert run.table.groupby("frame").size().tolist() == [7, 5]
     assert run.dispersion["support_nm2"].tolist() == pytest.approx([72] * 4)
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "stack.tif (2 frames)" in text and "12 atoms in all frames of 1 image" in text
 
 
 def test_clusters_of_a_frame_are_counted_on_its_own_support(finder, tmp_path, monkeypatch):

@@ -996,7 +996,7 @@ def test_an_image_with_blind_marks_is_reviewed_and_the_button_says_why(
 @pytest.mark.parametrize(("n", "said"), [(3, False), (30, True)])
 def test_most_detections_off_the_support_are_a_reason_to_correct_it(n, said):
     kinds = pd.DataFrame()
-    found = Summary(40, 0, 0, 1.7, 0, n, 9.0, kinds, kinds, 0.5)
+    found = Summary(40, 0, 0, 1.7, 1, 0, n, 9.0, kinds, kinds, 0.5)
     text = found_module.format_found(found)
     assert f"{n} off the support" in text and ("correct the support" in text) is said
 

@@ -411,6 +411,7 @@ def test_the_density_of_all_atoms_of_a_stack_is_not_known_since_one_frame_was_te
         return line.interval
 
     assert reason() == "one frame tested"
+    assert "sums over the 2 frames" in dock.note.text()
     dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("all"))
     assert reason() == "1 of 3 fields tested"
     state.atoms.set_added("one", added_atoms())

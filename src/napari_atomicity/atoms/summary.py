@@ -23,6 +23,7 @@ class Summary:
     n_by_person: int
     n_uncertain: int
     area_nm2: float  # area of the support of all frames with contrast; NaN if it is unknown
+    n_frames: int  # number of frames with contrast, over which all numbers are sums
     # numbers of detections on bright clusters and of others outside the support, which are excluded
     # from densities, groups and distances
     n_on_clusters: int
@@ -55,11 +56,11 @@ def summary(atoms: ImageAtoms) -> Summary:
     by_person, uncertain = int((every["origin"] == PERSON).sum()), int(every["uncertain"].sum())
     # groups are numbered through all frames
     group_size = groups.sizes(table["group_id"].to_numpy())
-    area, on_clusters, expected = float("nan"), 0, float("nan")
+    area, n_frames, on_clusters, expected = float("nan"), 1, 0, float("nan")
     if support is not None:
         flat = () if of_image.analysis is None else of_image.analysis.flat_frames
         masks = np.delete(support if support.ndim == 3 else support[None], list(flat), axis=0)
-        area = float(masks.sum()) * atoms.pixel_size_nm**2
+        area, n_frames = float(masks.sum()) * atoms.pixel_size_nm**2, len(masks)
         if of_image.bright_clusters is not None:
             clusters = of_image.bright_clusters & ~support
             on_clusters = int(is_on_support(clusters, every, atoms.pixel_size_nm).sum())
@@ -73,6 +74,7 @@ def summary(atoms: ImageAtoms) -> Summary:
         by_person,
         uncertain,
         area,
+        n_frames,
         on_clusters,
         len(every) - len(table) - on_clusters,
         expected,

@@ -60,6 +60,7 @@ def write_atom_report(
         record=record,
         record_json=to_json(record),
         n_atoms=sum(image["atoms"] or 0 for image in done),
+        has_stacks=bool((dispersion.get("frames", pd.Series(dtype=int)) > 1).any()),
         rows=[_row(row) for row in dispersion.to_dict("records")],
         charts=atom_section_images("all images", charts),
         samples=sample_context(samples),
@@ -92,8 +93,10 @@ def _row(row: Mapping[Any, Any]) -> dict[str, str]:
     share, low, high = (
         _number(f"completeness{end}", 0, 100) for end in ("", "_low", "_high")
     )  # fmt: skip
+    frames = row.get("frames", 1)
+    of_frames = f" ({frames:.0f} frames)" if row.get("images", 1) == 1 and frames > 1 else ""
     return {
-        "image": str(row["image"]),
+        "image": f"{row['image']}{of_frames}",
         "n_atoms": str(row["n_atoms"]),
         "support": _number("support_nm2", 0),
         "density": bound + _interval("density", "per_nm2", 3) if known else "–",

@@ -43,7 +43,8 @@ def format_found(found: Summary, by_model: bool = True) -> str:
     """Format density, nearest neighbours and manual marks; without a model of marks alone."""
     parts, counted = [], []
     if math.isfinite(found.density_per_nm2):
-        area = f"{found.area_nm2:.4g} nm²"
+        frames = f" in {found.n_frames} frames" if found.n_frames > 1 else ""
+        area = f"{found.area_nm2:.4g} nm²{frames}"
         density = f"{found.density_per_nm2:#.3g} atoms per nm² of support ({area})"
         parts.append(f"{density} by the probabilities" if by_model else density)
         if by_model:

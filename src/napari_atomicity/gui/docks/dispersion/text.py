@@ -60,6 +60,11 @@ def format_left_out(
             f"{', '.join(stacks)} {'counts' if len(stacks) == 1 else 'count'} once, as the mean "
             "frame; plots show the atoms of all frames."
         )
+    elif stacks:
+        lines.append(
+            f"Numbers and areas are sums over the {counted[0].n_frames} frames; densities and "
+            "distances are those of a frame."
+        )
     if averages := counted_averages(counted):
         lines.append(
             f"{', '.join(averages)}: the atoms of a movie that is counted too. Remove the movie, "
