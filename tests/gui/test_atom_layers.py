@@ -217,6 +217,10 @@ def test_marks_and_doubts_look_different(analysed):
     looks = [str(s) for s in layer.symbol]
     assert len({looks[0], looks[1], looks[2]}) == 3 and looks[0] == looks[3]
     assert layer.face_color[1, 3] > 0 == layer.face_color[0, 3]
+    # No mark is as white as a selected atom.
+    assert (np.array(layer.border_color)[:, :3].min(axis=1) < 0.9).all()
+    atoms.select({("field", 2)})
+    assert (np.array(layer.border_color)[:, :3].min(axis=1) > 0.9).tolist() == [0, 1, 0, 0]
     atoms.remove([("field", 1)])
     assert consistent(analysed) and 1 not in table(analysed).index
 

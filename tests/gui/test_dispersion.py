@@ -651,7 +651,9 @@ def test_without_support_it_says_so_and_a_drawn_one_helps(dock, state, settled):
     (counted,) = [f for f in dock.model.figures if f.name == "Atoms, counted"]
     off = 30 - int(counted.value)
     assert counted.interval == f"{off} on bright clusters or off the support"
-    assert ("Most detections in one" in dock.note.text()) == (off > int(counted.value))
+    text = dock.note.text()
+    assert ("Most detections in one" in text) == (off > int(counted.value))
+    assert (f"rest on {counted.value} others with a mean" in text) == (off > int(counted.value))
 
 
 def test_images_linked_at_different_distances_are_refused(dock, state, settled):

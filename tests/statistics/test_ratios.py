@@ -246,6 +246,10 @@ def test_the_ratios_of_several_models_say_so():
 
 
 def test_a_doubt_of_some_images_says_of_how_many():
+    changed = ImageLimits(changed_settings=("diameter_min_nm",))
+    [note] = ratio_notes([30] * 2, [changed, ImageLimits()])
+    assert "1 of 2 images were detected with other settings (diameter min nm)" in note
+    assert not ratio_notes([30] * 2, [changed] * 2)
     found = ratio_notes([30] * 3, [ImageLimits(doubts=("peaks differ",)), *[ImageLimits()] * 2])
     assert found == ["peaks differ (this concerns 1 of 3 images)"]
 

@@ -337,9 +337,7 @@ class Reviewing:
     def accuracy(self) -> Accuracy | None:
         """Return the estimate that follows from the answers; None if none is possible."""
         said = np.where(self.answered, self._said, "")
-        return accuracy(
-            self.queue, self._predicted, said, self._there, self._reason, self.skipped
-        )
+        return accuracy(self.queue, self._predicted, said, self._there, self._reason, self.skipped)
 
     @property
     def predicted_anew(self) -> bool:

@@ -203,6 +203,13 @@ def ratio_notes(
                 "intervals are calibrated for the combination only"
             )
     reasons += model_notes(models)
+    n_changed = sum(bool(image.changed_settings) for image in limits)
+    if not conditions_differ and 0 < n_changed < len(limits):
+        names = ", ".join(name.replace("_", " ") for name in dict.fromkeys(changed))
+        reasons.append(
+            f"clusters of {n_changed} of {len(limits)} images were detected with other settings "
+            f"({names}): analyse all images with the same"
+        )
     for doubt, n in Counter(doubt for image in limits for doubt in image.doubts).items():
         share = f" (this concerns {n} of {len(limits)} images)" if n < len(limits) else ""
         reasons.append(f"{doubt}{share}")

@@ -144,7 +144,7 @@ def _missed(
         DispersionFigure(
             "Density, all atoms",
             f"{number(row['density_complete_per_nm2'])} /nm²",
-            interval(row["density_complete_low_per_nm2"], row["density_complete_high_per_nm2"]) + own
+            f"{interval(*(row[f'density_complete_{end}_per_nm2'] for end in ('low', 'high')))}{own}"
             if known
             else unknown,
             "Density of the atoms of the model, corrected for missed atoms and false detections, "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import pandas as pd
+
 from ....atoms.dispersion import DispersionResults
 from ....core.micrograph import Micrograph, count_copies, counted_averages
 from ....core.text import pluralise
@@ -78,10 +80,14 @@ def format_left_out(
     statistics = {i: one.dispersion for i, one in found.of.items() if one.dispersion is not None}
     few = [i for i, one in statistics.items() if one.n_off_support > one.n_atoms]
     if few:
+        others = pd.concat([found.of[image].table["confidence"] for image in few])
+        mean = others.mean()  # NaN of marks by hand alone
+        probable = f" with a mean probability of {mean:.2f}" if mean == mean else ""
         lines.append(
             f"Most detections in {', '.join(few[:3])}{' …' if len(few) > 3 else ''} are on bright "
-            "clusters or off the support: the figures rest on the few others. Check the support "
-            "in the dock Atoms."
+            f"clusters or off the support: the figures rest on {len(others)} others{probable}, "
+            "of which some may be noise. Check the support in the dock Atoms, and the isolated "
+            "atoms in Atoms per cluster; remove the image if they are none."
         )
     if regions := [image for image in excluded if image in found.of]:
         lines.append(

@@ -64,8 +64,8 @@ _SYMBOLS = ("disc", "square", "diamond")
 _SYMBOL_SCALES = (1.0, 0.95, 1.25)
 # From low to high confidence, by Okabe and Ito; visible on grey.
 _SCALE = ("#d55e00", "#f0e442", "#56b4e9")
-_MANUAL_COLOUR = "#ffffff"
-"""Atoms marked by a person have no probability."""
+_MANUAL_COLOUR = "#cc79a7"
+"""Atoms marked by a person have no probability. Not white, which selected atoms are."""
 
 
 def properties(table: pd.DataFrame, pixel_size_nm: float, colour_by: str) -> dict[str, np.ndarray]:
