@@ -281,8 +281,12 @@ def test_merge_two_of_which_one_was_made_by_a_split(shown, settle):
     press(shown, Qt.Key.Key_S)
     settle(shown)
     assert len(state.selection) == 2  # what came of it is selected
-    press(shown, Qt.Key.Key_M)
-    settle(shown)
+    press(shown, Qt.Key.Key_2)
+    with notification_manager:
+        press(shown, Qt.Key.Key_M)
+        settle(shown)
+        said = notification_manager.records[-1].message
+    assert f"before this merge had the manual label {state.classes()[1]}" in said
     (merged,) = near(state.table("field"), 40, 40).to_dict("records")
     assert merged["integrated_intensity"] == pytest.approx(whole["integrated_intensity"], rel=0.05)
     assert merged["label_predicted"] != ""

@@ -543,6 +543,7 @@ def test_what_is_said_of_all_images_names_their_sessions(dock, state, settle, vi
     assert said(rests, rests).startswith("The images of this session have few sizes each")
     state.sessions.group(["field"], "morning")
     state.sessions.group(["second"], "evening")
+    assert said(fits, fits).startswith("The sizes of sessions morning and evening agree")
     assert said(fits, rests).startswith("The images of session evening have few sizes each")
     assert "concerns 1 of 2 images" in dock.warning.text() and RESTS in dock.warning.styleSheet()
     assert "is tested when watching ends" in said({"untested": True}, rests)

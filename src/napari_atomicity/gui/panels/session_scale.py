@@ -133,7 +133,7 @@ def show_answer(
     names: Sequence[str] | None = None,  # names of the sessions, where the text shall name them
 ) -> None:
     """Show whether sessions fit the classes, in a colour, or a more important text instead."""
-    text = more or (session_line(sessions[0]) if len(sessions) == 1 else "")
+    text = more or SEPARATOR.join(dict.fromkeys(filter(None, map(session_line, sessions))))
     colour = _FITS if text == AGREES else _RESTS
     label.setToolTip(sentence(text) if text and short else "")
     if short:

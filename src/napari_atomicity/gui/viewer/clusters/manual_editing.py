@@ -16,6 +16,7 @@ from psygnal import Signal
 from skimage.measure import points_in_poly
 
 from ....core.tables.cluster_table import Key
+from ....core.text import listed
 from ....detection import Detection, DetectionSettings
 from ....models.analysis import Analysis
 from ....state.cluster_rows import only, take_rows, unclassified
@@ -30,6 +31,9 @@ _SAME_PLACE = 0.25
 """A cluster added within so many diameters of the centre of another one would count twice."""
 NOT_MEASURABLE = (
     "No cluster can be measured there. It is unknown and does not count unless you label it."
+)
+LABELS_GONE = (
+    "Clusters before this {} had the manual label {}. New ones have none: label them again, or undo."
 )
 
 
@@ -139,6 +143,10 @@ class ManualEditing:
         group, all_new, asked = object(), list[int](), state.selection
 
         def done(ids: list[int], found: Detection) -> None:
+            table = state.table(image)
+            given = table.loc[table["cluster_id"].isin(ids), "label_corrected"]
+            if lost := sorted({*given} - {""}):
+                show_info(LABELS_GONE.format(verb, listed(lost)))
             with self._selecting(image, all_new, asked):
                 all_new.extend(
                     state.clusters.replace(image, ids, found.table, found.outlines, verb, group)
