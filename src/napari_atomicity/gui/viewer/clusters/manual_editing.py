@@ -33,7 +33,7 @@ NOT_MEASURABLE = (
     "No cluster can be measured there. It is unknown and does not count unless you label it."
 )
 LABELS_GONE = (
-    "Clusters before this {} had the manual label {}. New ones have none: label them again, or undo."
+    "Clusters before this {} had the manual label {}. The new ones have none: label them, or undo."
 )
 
 
