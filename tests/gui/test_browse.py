@@ -1564,3 +1564,18 @@ def test_redo_of_a_removal_shows_a_neighbour_and_undo_the_image(opened, viewer, 
         updated(opened)
         assert state.current == image and [layer.name for layer in viewer.layers] == [image]
         assert opened.model.image_at(opened.list.currentIndex().row()) == image
+
+
+def test_a_blind_window_does_not_restore_the_selection_of_another_person(opened, viewer, settle):
+    """It may tell of one class."""
+    state, view = opened.state, binding_of(viewer)._view_settings
+    state.clusters.set_analysis(analyse_image(state.micrograph("a.tif")))
+    state.current = "a.tif"
+    state.select([("a.tif", 1)])
+    stored = view.get()
+    state.select(())
+    view.restore(stored)
+    assert state.selection == {("a.tif", 1)}
+    state.set_blind(True)
+    view.restore(stored)
+    assert not state.selection

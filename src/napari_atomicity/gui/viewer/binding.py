@@ -113,7 +113,9 @@ class ViewSettings:
         self._overlays.outlines_visible = view.get("outlines", True)
         state.current = None
         state.current = image
-        selected = [(str(image), int(i)) for image, i in view.get("selection", ())]
+        # To a blind annotator, a selection by another may tell of one class.
+        stored = () if state.blind else view.get("selection", ())
+        selected = [(str(image), int(i)) for image, i in stored]
         known = {image: state.columns(image) for image in {image for image, _ in selected}}
         ids = {n: set(c["cluster_id"].tolist()) for n, c in known.items() if c is not None}
         state.select((image, i) for image, i in selected if i in ids.get(image, ()))
