@@ -413,8 +413,9 @@ class Review(Dock):
         queue, project = self._sample(), self.state.project
         if queue is None or project is None:
             return self.binding.label_mode.kept[str(self.order.currentData())]
-        log = project.corrections()
-        return queue, removal_reasons(log[~log["blind"]])
+        log, blind = project.corrections(), self.state.blind
+        own = log["annotator"] == self.state.annotator if blind else True
+        return queue, removal_reasons(log[(log["blind"] == blind) & own])
 
     def _sample(self) -> Queue | None:
         """Return the sample that is saved in the project, if samples are reviewed."""
