@@ -286,9 +286,12 @@ def test_the_rows_say_where_the_density_is_a_lower_bound():
     # 20 atoms and 120 of which 54 are found
     assert out["completeness"].iloc[-1] == pytest.approx(54 / 140)
     assert np.isnan(out["completeness"].iloc[2])
-    assert list(out.columns[-8:]) == list(complete.COLUMNS)
+    assert list(out.columns[-9:]) == list(complete.COLUMNS)
     # "c" has hardly any atoms, but its area counts
-    assert out.iloc[-1][list(complete.COLUMNS[5:])].isna().all()
+    assert out.iloc[-1][list(complete.COLUMNS[5:8])].isna().all()
+    assert out["completeness_images"].tolist()[:2] == [1, 1] and out.iloc[-1, -1] == 2
+    row = {**out.iloc[-1], "images": 3}
+    assert atom_report._row(row)["completeness"].endswith(", 2 of 3 images")
 
 
 def test_a_density_within_the_interval_of_all_atoms_is_no_lower_bound():
@@ -315,7 +318,7 @@ def test_the_density_of_all_images_is_there_if_it_is_known_of_all():
 
     out = with_completeness(ROWS.drop(index=2), found, "all")
 
-    density, low, high = out.iloc[-1][list(complete.COLUMNS[5:])]
+    density, low, high = out.iloc[-1][list(complete.COLUMNS[5:8])]
     assert density == pytest.approx((0.2 * 100 + 0.4 * 300) / 400)
     # each image is known to a factor of two, and the larger one counts for most
     assert density / 2 < low < density / 1.5

@@ -1012,6 +1012,10 @@ def test_blind_nothing_of_the_model_is_shown(found, state, tmp_path, settled):
     assert not support.isEnabled() and support.toolTip().startswith("Leave blind mode")
     assert found.marking.hint.text().startswith("Blind") and found.marking.button.isEnabled()
     assert row_of(state, None, state.current).words == "new"
+    (only,) = state.atoms.add(state.current, [Mark(12.0, 13.0)])
+    assert row_of(state, None, state.current).words == "1 atom"
+    state.atoms.remove([(state.current, only)])  # which answers nothing of the image
+    assert row_of(state, None, state.current).words == "new"
     click(found.marking.done_button)  # without atoms
     assert row_of(state, None, state.current).words == "0 atoms"
     state.set_blind(False)

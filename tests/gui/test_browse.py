@@ -289,6 +289,19 @@ def test_a_damaged_file_that_was_replaced_has_its_pixel_size_once_it_is_analysed
     qtbot.waitUntil(lambda: not opened.model.rows[row].thumbnail.isNull())
 
 
+def test_a_damaged_file_that_was_replaced_is_no_error_once_it_is_shown(
+    opened, morning, viewer, qtbot, settle
+):
+    qtbot.waitUntil(lambda: "incomplete" in row_words(updated(opened))["broken.tif"])
+    settle(viewer)
+    write(morning / "broken.tif", 7)
+    click_row(opened, opened.model.row_of("broken.tif"))
+    qtbot.waitUntil(lambda: row_words(updated(opened))["broken.tif"] == "new", timeout=10_000)
+    assert opened.state.current == "broken.tif"
+    row = opened.model.row_of("broken.tif")
+    assert not opened.model.rows[row].thumbnail.isNull()
+
+
 def test_pieces_of_an_image_that_is_not_shown_are_classified_when_the_project_is_opened(
     browse, viewer, morning, qtbot, settle
 ):

@@ -34,6 +34,7 @@ from napari_atomicity.gui.viewer.binding import binding_of, state_of
 from napari_atomicity.io.images import load
 from napari_atomicity.io.tables import read_table
 from napari_atomicity.project import Project
+from napari_atomicity.project.opening import open_any
 from napari_atomicity.reporting.plots.base import per_cent
 from napari_atomicity.reporting.plots.dispersion import DISPERSION_PLOTS
 from napari_atomicity.state.annotator_packs import set_reviewed
@@ -177,6 +178,18 @@ def test_files_with_the_content_of_others_are_named(dock, state, settled):
     dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("all"))
     settled(dock)
     assert "1 file has the content of others: remove the copies" in dock.note.text()
+
+
+def test_of_a_file_that_cannot_be_read_no_pixel_size_is_asked_for(dock, state, settled, tmp_path):
+    (tmp_path / "broken.tif").write_bytes(b"II*\x00rubbish")
+    opened = open_any(tmp_path)
+    opened.project.image_files.set_error("broken.tif", "the file is damaged")
+    state.open_project(opened.project, opened.project.load_all())
+    state.current = "broken.tif"
+    settled(dock)
+    assert dock.message.text() == "broken.tif cannot be read: Browse gives the reason."
+    state.close_project()
+    opened.project.close()
 
 
 def test_a_stack_and_its_average_are_named(dock, state, settled):

@@ -1129,6 +1129,7 @@ def test_a_removed_image_stays_away_from_its_folder_until_it_is_added_again(fold
         again.open_project(found.project, found.stored)
         with pytest.raises(ReadError, match="removed"):
             found.project.image_files.name_at(folder / "a.tif")
+        assert not add_paths(found.project, [str(folder)])
         again.add_contents(add_paths(found.project, [str(folder / "a.tif")]))
         assert again.images == found.project.names == ["a.tif", "b.tif"]
         labelled = again.table("a.tif").set_index("cluster_id")["label_corrected"]

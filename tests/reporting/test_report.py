@@ -473,6 +473,10 @@ def test_what_people_labelled_is_no_low_confidence():
     table.loc[:3, "touches_border"] = True
     table.loc[4:11, "label_corrected"] = table.loc[4:11, "label"]
     assert not any("confidence" in text for text in image_warnings(table))
+    # The few that a person has left over are the doubtful ones.
+    table.loc[:26, "label_corrected"] = table.loc[:26, "label"]
+    table.loc[27:, "confidence"] = 0.3
+    assert not any("mean confidence" in text for text in image_warnings(table))
 
 
 def test_warnings_name_effects_of_the_recording():

@@ -80,6 +80,7 @@ SCHEMA = (
     ),
     Column("density_complete_low_per_nm2", "float64", "1/nm²", "lower end of its 95 % interval"),
     Column("density_complete_high_per_nm2", "float64", "1/nm²", "upper end of its 95 % interval"),
+    Column("completeness_images", "float64", "", "number of images whose completeness is known"),
 )
 """Columns of ``dispersion.csv``, see `atoms.dispersion.DISPERSION_SCHEMA`."""
 COLUMNS = tuple(column.name for column in SCHEMA)
@@ -194,7 +195,7 @@ def with_completeness(
         columns = (list(column) for column in zip(*values, strict=True))
         return rows.assign(**dict(zip(COLUMNS, columns, strict=True)))
 
-    nothing = (np.nan, np.nan, np.nan, np.nan, "", np.nan, np.nan, np.nan)
+    nothing = (*[np.nan] * 4, "", *[np.nan] * 4)
     detected = rows.reindex(columns=["density_per_nm2"])["density_per_nm2"].astype(float).tolist()
     of_images = zip((found.get(image) for image in rows["image"]), detected, strict=True)
     values: list[tuple[Any, ...]] = [
@@ -203,7 +204,7 @@ def with_completeness(
         else (
             one.share, one.low, one.high, one.half_found,
             _format_bound(one.share, one.density_low, density),
-            one.density_per_nm2, one.density_low, one.density_high,
+            one.density_per_nm2, one.density_low, one.density_high, 1.0,
         )
         for one, density in of_images
     ]  # fmt: skip
@@ -228,7 +229,8 @@ def _of_scope(images: pd.DataFrame, detected_per_nm2: float) -> tuple[Any, ...] 
     of_all = (np.nan,) * 3
     if len(known) == len(images) and known[COLUMNS[5]].notna().all():
         of_all = _pooled(known)
-    return (*shares, np.nan, _format_bound(shares[0], of_all[1], detected_per_nm2), *of_all)
+    is_bound = _format_bound(shares[0], of_all[1], detected_per_nm2)
+    return (*shares, np.nan, is_bound, *of_all, float(len(known)))
 
 
 def _share_of_all(found: pd.Series, share: pd.Series) -> float:
@@ -244,7 +246,7 @@ def _format_bound(share: float, density_low: float, density_per_nm2: float) -> s
 def _pooled(rows: pd.DataFrame) -> tuple[float, float, float]:
     """Return the complete density of images together, with independent errors of logarithms."""
     area = rows["support_nm2"].to_numpy(float)
-    density, low, high = (rows[name].to_numpy(float) for name in COLUMNS[5:])
+    density, low, high = (rows[name].to_numpy(float) for name in COLUMNS[5:8])
     mean = float(np.average(density, weights=area))
     weight = area * density / (area * density).sum()
     below, above = (

@@ -393,6 +393,14 @@ class ImageIndex:
             rows = db.execute("SELECT name FROM images WHERE error != ''").fetchall()
         return {as_text(name) for (name,) in rows}
 
+    def unread(self) -> set[str]:
+        """Return the images of which the file could not be read."""
+        with self._file.reading() as db:
+            rows = db.execute(
+                "SELECT name FROM images WHERE coalesce(thumbnail, '') = '' AND error != ''"
+            ).fetchall()
+        return {as_text(name) for (name,) in rows}
+
     def without_thumbnail(self) -> set[str]:
         """Return the images that were read but have no thumbnail, as a save left unfinished."""
         with self._file.reading() as db:

@@ -206,11 +206,11 @@ def survey(
 
 
 def add_paths(project: Project, paths: list[str]) -> dict[str, ProjectContents]:
-    """Add images to a project that are no copies of its images, also those that were removed.
+    """Add images to a project that are no copies of its images; new ones are read later.
 
-    New ones are read later.
+    Files bring back images that were removed, folders do not.
     """
-    back = project.image_files.removed_at(paths)
+    back = project.image_files.removed_at([path for path in paths if not Path(path).is_dir()])
     project.image_files.put_back(back)
     new = project.image_files.without_copies(paths)
     names = [*back, *(project.add_paths(new) if new else [])]

@@ -95,6 +95,8 @@ def _row(row: Mapping[Any, Any]) -> dict[str, str]:
     )  # fmt: skip
     frames = row.get("frames", 1)
     of_frames = f" ({frames:.0f} frames)" if row.get("images", 1) == 1 and frames > 1 else ""
+    tested, images = row.get("completeness_images", 1), row.get("images", 1)
+    of_images = f", {tested:.0f} of {images} images" if tested < images else ""
     return {
         "image": f"{row['image']}{of_frames}",
         "n_atoms": str(row["n_atoms"]),
@@ -103,7 +105,7 @@ def _row(row: Mapping[Any, Any]) -> dict[str, str]:
         "counted": _number("density_counted_per_nm2", 3),
         "neighbour": _interval("nearest_neighbour_median", "nm") if known else "–",
         "isolated": f"{_number('share_isolated', 0, 100)} %" if known else "–",
-        "completeness": "–" if share == "–" else f"{share} % ({low}–{high})",
+        "completeness": "–" if share == "–" else f"{share} % ({low}–{high}){of_images}",
         "complete": _interval("density_complete", "per_nm2") if complete else "–",
         **_group_cells(row),
     }

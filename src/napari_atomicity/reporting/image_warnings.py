@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ..core.errors import format_failed
 from ..core.micrograph import MISSING_SHARE
-from ..core.tables.cluster_table import AGGREGATE, UNKNOWN
+from ..core.tables.cluster_table import AGGREGATE, UNKNOWN, is_whole
 from ..core.text import pluralise, sentence
 from ..detection.recording import OUTLIERS
 from ..models.analysis import Analysis
@@ -40,7 +39,8 @@ def image_warnings(
         return ("No cluster was found.", *pixel_warnings(recording), *format_failed(parameters))
     found = [*format_failed(parameters), *outline_warnings(parameters)]
     by_model = table["label_corrected"] == ""
-    classified = table[by_model & (table["label_predicted"] != "")]
+    predicted = is_whole(table) & (table["label_predicted"] != "")
+    left = predicted & by_model
     unsure = by_model & (table["confidence"] < LOW_CONFIDENCE)
     n = int(counted(merge_tracks(table)).sum())
     if n == 0:
@@ -48,8 +48,9 @@ def image_warnings(
     elif n < MIN_CLUSTERS:
         number = "1 cluster counts" if n == 1 else f"{n} clusters count"
         found.append(f"Only {number} in the ratios: the intervals are wide.")
-    confidence = float(classified["confidence"].mean()) if len(classified) else np.nan
-    if confidence < LOW_CONFIDENCE:
+    confidence = float(table.loc[left, "confidence"].mean())  # NaN without any
+    # Of the few that a person has left over, it does not tell of the conditions.
+    if 2 * left.sum() > predicted.sum() and confidence < LOW_CONFIDENCE:
         found.append(
             f"The mean confidence is {confidence:.2f}: the conditions of this image may differ "
             "from those of the training."

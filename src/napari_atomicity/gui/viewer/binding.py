@@ -196,6 +196,7 @@ class Binding:
         self.current_image.layers_ready.connect(self._on_layers_ready)
         self.label_mode = LabelMode(canvas, self.edits)
         self.projects = Projects(state, getattr(viewer.window, "_qt_window", None))
+        self.current_image.layers_ready.connect(self.projects.read_repaired)
         self._view_settings = ViewSettings(
             canvas, self.clusters, self.overlays, self.current_image, self.label_mode
         )

@@ -298,6 +298,12 @@ class Projects:
         self.notes = notes
         self.notes_changed.emit(notes)
 
+    def read_repaired(self, image: str) -> None:
+        """Read a file again that could not be read before and is on show now."""
+        project = self.state.project
+        if project is not None and not project.read_only and image in project.image_files.unread():
+            self._survey([image])
+
     def _survey(self, names: list[str]) -> None:
         """Read images that are known by their path only, the current one first."""
         project, current = self.state.project, self.state.current

@@ -118,8 +118,10 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
     if image is not None and image.error:
         return replace(row, state="failed", words=reason_of(image), tooltip=path)
     atoms = state.atoms.of(name)
-    if atoms is not None and atoms.analysis is None and not atoms.marks:
-        atoms = None  # nobody has looked for them, or a blind annotator has not
+    # Nobody has looked for them; or a blind annotator has taken the only mark back.
+    unsearched = atoms is not None and atoms.analysis is None
+    if unsearched and not (atoms.marks and (len(atoms.table) or not state.blind)):
+        atoms = None
     n_atoms = "" if atoms is None else pluralise(len(atoms.table), "atom")
     if atoms is None and name in reviewed_images(state):
         n_atoms = pluralise(0, "atom")

@@ -61,6 +61,7 @@ from .text import (
     NONE_REVIEWED,
     NOT_REVIEWED,
     OUTDATED,
+    UNREAD,
     format_left_out,
     format_reasons,
 )
@@ -366,7 +367,9 @@ class Dispersion(Dock):
             who = self.state.annotator
             return NONE_REVIEWED.format(who) if self.state.blind else NO_ATOMS
         if self.state.micrograph(image).pixel_size_nm is None:
-            return NO_PIXEL_SIZE.format(image)
+            project = self.state.project
+            is_unread = project is not None and image in project.image_files.unread()
+            return (UNREAD if is_unread else NO_PIXEL_SIZE).format(image)
         if self.state.atoms.outdated(image):
             return capital(OUTDATED.format(image))
         if self.state.blind and image not in reviewed_images(self.state):

@@ -23,6 +23,7 @@ OUTDATED = (
     "the pixel size of {} has changed since its atoms were found. Find them again in the dock "
     "Atoms."
 )
+UNREAD = "{} cannot be read: Browse gives the reason."
 NO_PIXEL_SIZE = (
     "The pixel size of {} is unknown, so there is no density per nm². Enter the pixel size in the "
     "dock Atoms, which proposes one."

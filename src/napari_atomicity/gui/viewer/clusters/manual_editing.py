@@ -32,6 +32,10 @@ _SAME_PLACE = 0.25
 NOT_MEASURABLE = (
     "No cluster can be measured there. It is unknown and does not count unless you label it."
 )
+KEEPS_LABEL = (
+    "No cluster can be measured there. It keeps the manual label {} and counts as before: undo the "
+    "move, or delete it, if there is none."
+)
 LABELS_GONE = (
     "Clusters before this {} had the manual label {}. The new ones have none: label them, or undo."
 )
@@ -191,7 +195,9 @@ class ManualEditing:
                     show_info(THERE_ALREADY)
                 return
             if found.table["diameter_nm"].isna().any():
-                show_info(NOT_MEASURABLE)
+                given = table.loc[table["cluster_id"].isin(ids or []), "label_corrected"]
+                labels = sorted({*given} - {""})
+                show_info(KEEPS_LABEL.format(listed(labels)) if labels else NOT_MEASURABLE)
             if ids is None:
                 new = list[int]()
                 with self._selecting(image, new, asked):
