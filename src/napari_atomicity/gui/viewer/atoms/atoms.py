@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QWidget
 from scipy.ndimage import gaussian_filter
 
 from ....atoms.finding.localisation import snap_to_spot
+from ....atoms.table import PERSON
 from ....core.errors import AtomicityError
 from ....state.atom_store import AtomKey
 from ...controls.questions import show_info
@@ -57,6 +58,7 @@ class MagnifierView:
     radii_px: np.ndarray  # radii of their rings in pixels
     colours: list[str]  # colours of the rings
     uncertain: np.ndarray  # which rings are dashed
+    by_person: np.ndarray  # which are squares instead of rings
     spot: tuple[float, float] | None  # position (y, x) of the spot to which a click snaps
     width_px: float  # width of the field of view in pixels of the image
 
@@ -91,6 +93,7 @@ def magnify(
         properties["size"] / 2,
         [to_hex(c) for c in properties["border_color"]],
         near["uncertain"].to_numpy(bool),
+        near["origin"].to_numpy(object) == PERSON,
         snap_to_spot(frame, *centre, pixel_size_nm),
         width,
     )
@@ -143,12 +146,14 @@ class Magnifier(QWidget):
         painter.fillRect(self.rect(), QColor("black"))
         self._draw_pixels(painter, view)
         scale = self.width() / view.width_px
-        for place, radius, colour, uncertain in zip(
-            view.atoms, view.radii_px, view.colours, view.uncertain, strict=True
+        for place, radius, colour, uncertain, by_person in zip(
+            view.atoms, view.radii_px, view.colours, view.uncertain, view.by_person, strict=True
         ):
             style = Qt.PenStyle.DashLine if uncertain else Qt.PenStyle.SolidLine
             painter.setPen(QPen(QColor(colour), 2, style))
-            painter.drawEllipse(self._at(view, place), radius * scale, radius * scale)
+            reach = QPointF(radius * scale, radius * scale)
+            box = QRectF(self._at(view, place) - reach, self._at(view, place) + reach)
+            (painter.drawRect if by_person else painter.drawEllipse)(box)
         if view.spot is not None:
             painter.setPen(QPen(QColor("#f0e442"), 2))
             spot = self._at(view, view.spot)
