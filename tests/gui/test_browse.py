@@ -1550,7 +1550,10 @@ def test_analysing_all_again_is_asked_for_and_one_step(opened, viewer, qtbot, se
     assert not opened.batch.running
     assert questions[0].startswith("3 of 4 images are analysed")  # one cannot be read
     assert "clusters that you added, moved, split, merged or removed" in questions[0]  # all stay
+    assert "the default settings" in questions[0]
+    opened.form.controls["threshold"].setValue(7.0)
     qtbot.mouseClick(opened.analyse_button, LEFT)
+    assert "threshold 7 instead of 6" in questions[1]
     qtbot.waitUntil(lambda: opened.batch.running, timeout=5_000)
     qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
     settle(viewer)

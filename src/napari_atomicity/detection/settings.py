@@ -84,3 +84,11 @@ class DetectionSettings:
         """Names of the settings that are not the defaults of this version."""
         usual = asdict(type(self)())
         return [name for name, value in asdict(self).items() if value != usual[name]]
+
+    def describe_changed(self) -> str:
+        """Return "threshold 25 instead of 6" for each setting that is not the default, or ""."""
+        usual = type(self)()
+        return ", ".join(
+            f"{name.replace('_', ' ')} {getattr(self, name):g} instead of {getattr(usual, name):g}"
+            for name in self.changed
+        )

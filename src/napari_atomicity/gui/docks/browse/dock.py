@@ -30,6 +30,7 @@ from qtpy.QtWidgets import (
 
 from ....core.errors import AtomicityError, ReadError, WriteError
 from ....core.text import pluralise
+from ....detection import DetectionSettings
 from ....io.images import reader_of, suffixes
 from ....io.outline_files import SUFFIXES, match_outlines, read_outlines
 from ....pipeline.run_request import RunRequest
@@ -446,24 +447,26 @@ class Browse(Dock):
         settings, place = entries
         waiting = self._waiting()
         images = waiting or self.state.images
-        if not waiting and not self._wants_all_again(images):
+        if not waiting and not self._wants_all_again(images, settings.detection):
             return
         self.batch.start(images, replace(settings, model=self.models.model), place)
 
     def _label_sessions(self) -> None:
         self.session_labels.start(self.state.images)
 
-    def _wants_all_again(self, images: list[str]) -> bool:
+    def _wants_all_again(self, images: list[str], detection: DetectionSettings) -> bool:
         n, n_done = len(images), sum(self.state.analysis(x) is not None for x in images)
         done = "The image is analysed." if n == 1 else f"All {n} images are analysed."
         if n_done < n:
             done = f"{n_done} of {n} images are analysed; the others failed and are tried again."
+        changed = detection.describe_changed()
+        settings = f"the changed settings ({changed})" if changed else "the default settings"
         return confirm(
             self,
             "Analyse all again?",
-            f"{done} Analyse all again with the model {self.models.currentText()} and the current "
-            "settings? Your labels stay, and clusters that you added, moved, split, merged or "
-            "removed; imported outlines do not. You can undo this.",
+            f"{done} Analyse all again with the model {self.models.currentText()} and {settings} "
+            "of the detection? Your labels stay, and clusters that you added, moved, split, merged "
+            "or removed; imported outlines do not. You can undo this.",
         )
 
     def open(self, path: str) -> None:
