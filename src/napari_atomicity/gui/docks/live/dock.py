@@ -466,8 +466,8 @@ class Live(Dock):
         ]
         if n > len(lines):
             lines.append(f"and {n - len(lines)} more: see failures.csv")
-        again = "it is" if n == 1 else "they are"
-        text = f"{pluralise(n, 'file')} could not be analysed; {again} tried when you watch again:"
+        when = "it is tried when it" if n == 1 else "each is tried when it"
+        text = f"{pluralise(n, 'file')} could not be analysed; {when} changes or you watch again:"
         self.failures.setText("\n".join([text, *lines]))
         self.failures.setVisible(n > 0)
 
