@@ -408,6 +408,27 @@ def test_of_a_pixel_size_that_can_hardly_be_there_is_a_warning(finder, tmp_path,
     assert "can be seen" not in result.stderr
 
 
+def test_marks_by_a_person_are_in_the_picture_of_the_atoms():
+    micrograph = Micrograph(np.zeros((120, 120), np.float32), PX_NM, name="marked")
+    table = conform(
+        pd.DataFrame(
+            {
+                "image": "marked",
+                "atom_id": [1, 2, 3],
+                "frame": 0,
+                "y_nm": [1.0, 2.0, 3.0],
+                "x_nm": [1.0, 2.0, 3.0],
+                "confidence": [0.9, np.nan, np.nan],
+            }
+        )
+    )
+    axes = atom_overview(micrograph, table).axes[0]
+    rings, squares = axes.collections[-2:]
+    assert (len(rings.get_offsets()), len(squares.get_offsets())) == (1, 2)
+    assert (squares.get_edgecolors()[:, 3] == 1).all()
+    assert "3 atoms, 2 by a person" in axes.get_title(loc="left")
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 2)])
 def test_a_strip_is_drawn_on_a_page_and_without_a_word(tmp_path, shape):
     analysis = AtomAnalysis(

@@ -239,6 +239,13 @@ def test_the_colour_tells_what_is_asked_for(analysed):
     same = (layer.border_color[:, None] == layer.border_color[None]).all(axis=2)
     assert same[0, 1] and same[2, 3] and not same[0, 2]
     assert [name for name, _ in view.legend("field")] == ["isolated", "dimer"]
+    # One of the dimer lies off the support: the other is isolated, as the dock counts.
+    y, x = analysed.state.atoms.table("field").loc[0, ["y_px", "x_px"]]
+    around = [[y - 3, x - 3], [y - 3, x + 3], [y + 3, x + 3], [y + 3, x - 3]]
+    analysed.state.atoms.set_support("field", [(np.array(around), False)])
+    same = (layer.border_color[:, None] == layer.border_color[None]).all(axis=2)
+    assert same[1, 2] and same[2, 3] and not same[0, 1]
+    assert [name for name, _ in view.legend("field")] == ["isolated", "not counted"]
     with pytest.raises(ValueError, match="coloured by"):
         view.colour_by = "taste"
 

@@ -53,6 +53,7 @@ from napari_atomicity.gui.viewer.layers.micrographs import is_micrograph
 from napari_atomicity.gui.viewer.layers.picking import is_in_view
 from napari_atomicity.gui.viewer.models import model_folder
 from napari_atomicity.gui.workbench.layout import WorkflowSteps
+from napari_atomicity.io.images import sha256_of
 from napari_atomicity.pipeline.analysis import analyse as analyse_image, detect_clusters
 from napari_atomicity.pipeline.run_request import RunRequest
 from napari_atomicity.project import Project, ProjectImage, open_any
@@ -283,6 +284,9 @@ def test_a_damaged_file_that_was_replaced_has_its_pixel_size_once_it_is_analysed
     settle(viewer)
     assert state.micrograph("broken.tif").pixel_size_nm == pytest.approx(PIXEL_NM)
     assert not state.pixel_sizes.has_changed("broken.tif")
+    # By which another file in its place is refused.
+    stored = next(i for i in state.project.images() if i.name == "broken.tif")
+    assert stored.sha256 == sha256_of(morning / "broken.tif")
     assert "pixel size" not in row_words(opened)["broken.tif"]
     row = opened.model.row_of("broken.tif")
     qtbot.waitUntil(lambda: opened.model.rows[row].thumbnail is not None)
@@ -1336,6 +1340,9 @@ def test_moved_images_are_found_again(
     assert "Not where they were: b.tif" in opened.notes.text()
     lost = [row.name for row in opened.model.rows if "file not found" in row.words]
     assert lost == ["b.tif"]
+    opened.state.remove_from_project(["b.tif"])
+    assert not updated(opened).notes.text()  # which asked for it
+    opened.state.history.undo()
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *a: str(archive))
     opened.actions_by_name["moved"].trigger()
     qtbot.waitUntil(lambda: not opened.notes.text(), timeout=10_000)
@@ -1580,6 +1587,17 @@ def test_redo_of_a_removal_shows_a_neighbour_and_undo_the_image(opened, viewer, 
         updated(opened)
         assert state.current == image and [layer.name for layer in viewer.layers] == [image]
         assert opened.model.image_at(opened.list.currentIndex().row()) == image
+
+
+def test_blind_ends_the_drawing_of_a_region(opened, viewer, settle):
+    state, binding = opened.state, binding_of(viewer)
+    state.clusters.set_analysis(analyse_image(state.micrograph("a.tif")))
+    state.current = "a.tif"
+    settle(viewer)
+    binding.edits.exclude_regions()
+    assert binding.canvas.active_layer.mode not in ("pan_zoom", "select")
+    workbench_bar(viewer).annotator.blind.click()
+    assert state.blind and binding.canvas.active_layer.mode in ("pan_zoom", "select")
 
 
 def test_a_blind_window_does_not_restore_the_selection_of_another_person(opened, viewer, settle):

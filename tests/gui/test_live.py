@@ -687,6 +687,36 @@ def test_another_image_under_the_same_name_has_the_pixel_size_of_its_file(
     assert state.micrograph("latest.tif").pixel_size_nm == pytest.approx(PIXEL_NM, rel=1e-4)
 
 
+def test_a_file_that_is_replaced_is_shown_anew_and_its_old_clusters_do_not_come_back(
+    dock, viewer, folder, qtbot, settle
+):
+    binding = binding_of(viewer)
+    state = binding.state
+    write(folder / "latest.tif")
+    press(dock)
+    qtbot.waitUntil(lambda: state.analysis("latest.tif") is not None, timeout=20_000)
+    settle(viewer)
+    first, pixels = state.micrograph("latest.tif").sha256, viewer.layers["latest.tif"].data.copy()
+    write(folder / "latest.tif", seed=1)
+    qtbot.waitUntil(lambda: state.analysis("latest.tif").micrograph.sha256 != first, timeout=20_000)
+    qtbot.waitUntil(lambda: (viewer.layers["latest.tif"].data != pixels).any(), timeout=10_000)
+    settle(viewer)
+    points = binding.canvas.layer("latest.tif", "clusters")
+    assert len(points.data) == len(state.table("latest.tif")) and not len(state.history)
+    # Labels of the old picture are no labels of the new one.
+    second = state.micrograph("latest.tif").sha256
+    state.clusters.relabel(
+        [("latest.tif", int(state.table("latest.tif")["cluster_id"][0]))], "Pt41"
+    )
+    table = state.table("latest.tif")
+    write(folder / "latest.tif", seed=2)
+    qtbot.waitUntil(lambda: "replaced by another image" in state.status.message, timeout=20_000)
+    settle(viewer)
+    pd.testing.assert_frame_equal(state.table("latest.tif"), table)
+    stored = next(i for i in state.project.images() if i.name == "latest.tif")
+    assert stored.sha256 == second
+
+
 def test_files_that_failed_are_listed_in_browse_at_once(dock, viewer, folder, qtbot, settle):
     browse = Browse(viewer)
     qtbot.addWidget(browse)

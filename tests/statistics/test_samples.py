@@ -303,8 +303,27 @@ def test_copies_do_not_make_a_difference_significant():
         found[n_copies] = compare_clusters(pd.concat(tables), outcomes, grouped)
     once, copied = (found[n].table.drop(columns="note") for n in (0, 3))
     pd.testing.assert_frame_equal(once, copied)
-    told = "fresh, spent: 3 files have the content of others, and each content counts once"
-    assert comparison_notes(found[3]) == [told] and comparison_notes(found[0]) == []
+    told = "3 files have the content of others, and each content counts once, with the labels of"
+    notes = " ".join(comparison_notes(found[3]))
+    assert f"fresh: {told} a" in notes and f"spent: {told} d" in notes
+    assert comparison_notes(found[0]) == []
+
+
+def test_of_copies_the_one_with_manual_labels_counts():
+    rows, sizes = clusters(np.random.default_rng(0), [*"abcd"], [0.4, 0.3, 0.3])
+    table = table_of(rows, sizes)
+    copy = table[table["image"] == "a"].assign(image="z")
+    label = copy["label"].iloc[0]
+    copy = copy.assign(label=label, label_corrected=label)
+    outcomes = [Outcome(name, "x", "done", sha256=name.replace("z", "a")) for name in "abcdz"]
+    grouped = [Sample("fresh", ("a", "b", "z")), Sample("spent", ("c", "d"))]
+    alone = [Sample("fresh", ("b", "z")), Sample("spent", ("c", "d"))]
+    both = pd.concat([table, copy])
+    found, expected = (compare_clusters(both, outcomes, of) for of in (grouped, alone))
+    pd.testing.assert_frame_equal(
+        found.table.drop(columns="note"), expected.table.drop(columns="note")
+    )
+    assert any("with the labels of z" in note for note in comparison_notes(found))
 
 
 def test_an_image_in_two_samples_is_noted():

@@ -31,6 +31,8 @@ UNKNOWN_COLOUR = "#8c8c8c"
 # colour-vision deficiencies as these are from each other.
 AGGREGATE_COLOUR = "#a8f0a8"
 UNLABELLED_COLOUR = "#d3d3d3"
+MARKED_COLOUR = "#cc79a7"
+"""Atoms marked by a person have no probability. Not white, which selected atoms are."""
 UNKNOWN_SYMBOL = "x"
 # Overlapping discs.
 AGGREGATE_SYMBOL = "clobber"

@@ -230,12 +230,25 @@ def take_in_analysed(
     if _is_copy(project, path):
         return None
     names = project.add_paths([path]) or [project.image_files.name_at(path)]
+    _ensure_not_edited(project, names[0], analysis.micrograph.sha256)
     micrograph = replace(analysis.micrograph, name=names[0])
     PIXELS.put(micrograph)
     project.image_files.update_metadata(micrograph, thumbnail(micrograph))
     stored = project.load(micrograph.name)
     table = analysis.table.assign(image=micrograph.name)
     return stored, replace(analysis, micrograph=stored.micrograph, table=table)
+
+
+def _ensure_not_edited(project: Project, image: str, sha256: str | None) -> None:
+    """Raise `ReadError` if a person has worked on the clusters of another content of a file."""
+    known = next(i.sha256 for i in project.images(counts=False) if i.name == image)
+    edits = project.corrections()
+    if sha256 and known and known != sha256 and (edits["image"] == image).any():
+        raise ReadError(
+            "the file was replaced by another image after a person had worked on its clusters",
+            image,
+            "Save the new image under another name",
+        )
 
 
 def _is_copy(project: Project, path: Path) -> bool:

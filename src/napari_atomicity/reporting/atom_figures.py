@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.acquisition_session import is_group_scope
-from ..core.palette import to_8_bit
+from ..core.palette import MARKED_COLOUR, to_8_bit
 from ..core.text import pluralise, printable
 from ..detection.background import block_mean
 from ..io.tables import write_table
@@ -99,7 +99,7 @@ def draw_atoms(
 ) -> None:
     """Draw the first frame with a ring around each atom in the colour of its probability."""
     from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
+    from matplotlib.colors import Normalize, to_rgba
 
     pixels, size_nm = next(micrograph.frames()), micrograph.calibrated()
     step = max(1, -(-max(pixels.shape) // LONGEST_PX))
@@ -111,14 +111,19 @@ def draw_atoms(
     extent = (-half, width - half, height - half, -half)
     _draw_levels(axes, grey, "gray", extent)
     colours = ScalarMappable(Normalize(0, 1), "plasma")
-    axes.scatter(
-        rows["x_nm"], rows["y_nm"], s=28, facecolors="none", linewidths=1,
-        edgecolors=[tuple(c) for c in colours.to_rgba(rows["confidence"].to_numpy(float))],
-    )  # fmt: skip
+    by_person = rows["confidence"].isna()  # marks have no probability
+    for part, marker in ((rows[~by_person], "o"), (rows[by_person], "s")):
+        edges = colours.to_rgba(part["confidence"].fillna(0).to_numpy(float))
+        edges[part["confidence"].isna().to_numpy()] = to_rgba(MARKED_COLOUR)
+        axes.scatter(
+            part["x_nm"], part["y_nm"], s=28, marker=marker, facecolors="none", linewidths=1,
+            edgecolors=[tuple(c) for c in edges],
+        )  # fmt: skip
     axes.set(xlabel="x / nm", ylabel="y / nm", xlim=extent[:2], ylim=extent[2:])
     _draw_colour_bar(axes, colours, scale, "Probability")
     n = pluralise(len(rows), "atom")
-    style_axes(axes, look, f"{_short(micrograph.name)}: {n}")
+    marked = f", {by_person.sum()} by a person (squares)" if by_person.any() else ""
+    style_axes(axes, look, f"{_short(micrograph.name)}: {n}{marked}")
 
 
 def density_overview(density: Density, name: str) -> Figure:

@@ -68,7 +68,11 @@ class ClusterEdits:
             self._add_image(analysis.micrograph)
         state.ensure_writable()
         edits = chain(self._new_analysis(analysis, description), self._new_records(records or {}))
-        if undoable or state.store.get(image) is not None:
+        before = state.store.get(image)
+        # Undo would put the clusters of a file that was replaced on the new picture.
+        hashes = {None, analysis.micrograph.sha256, before and before.micrograph.sha256}
+        is_replaced = len(hashes) > 2
+        if (undoable or before is not None) and not is_replaced:
             self._history.ensure_not_blind()
             self._history.run(edits, description, long=soon)
         elif not state.blind:

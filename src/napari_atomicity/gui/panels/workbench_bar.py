@@ -89,6 +89,7 @@ class AnnotatorForm(FollowingWidget):
         self.refresh()
 
     def _on_blind(self, on: bool) -> None:
+        self._binding.stop_polygons()  # blind annotators draw none
         n_steps, lost = len(self.state.history), list[int]()
         attempt(lambda: lost.append(self.state.set_blind(on)))
         if not self.state.blind:

@@ -275,9 +275,13 @@ class Binding:
 
     def stop_drawing(self) -> None:
         """Stop to draw regions, support or vacuum, and to mark atoms; hide the magnifier."""
+        self.stop_polygons()
+        self.atoms.marking = self.atoms.magnifier = False
+
+    def stop_polygons(self) -> None:
+        """Stop to draw regions, support or vacuum; what is drawn half is discarded."""
         self._regions.stop()
         self.atoms.stop_drawing()
-        self.atoms.marking = self.atoms.magnifier = False
 
     # ---- selection and display
     def select_at(self, world: Any, extend: bool = False) -> None:

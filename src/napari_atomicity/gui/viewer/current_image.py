@@ -65,6 +65,7 @@ class CurrentImage:
         self._state = canvas.state
         self._overlays = overlays
         self._displayed: str | None = None
+        self._outdated = False  # whether the file of the displayed image was replaced
         self._limits: dict[str, Limits] = {}
         # None: fitted, whatever size the canvas has
         self._views: dict[str, picking.CameraPlace | None] = {}
@@ -241,6 +242,13 @@ class CurrentImage:
             key="open image",
         )
 
+    def read_again(self, image: str) -> None:
+        """Display the pixels of an image anew, since its file was replaced."""
+        self._limits.pop(image, None)
+        if self._displayed == image:
+            self._outdated = True
+            self.show(image)
+
     def _refuse(self, image: str) -> None:
         """Keep the reason until another image is displayed, and hide all others now.
 
@@ -264,7 +272,9 @@ class CurrentImage:
 
     def _put_now(self, image: str) -> None:
         self._drawing = False
-        wanted = self._state.current == image and self._displayed != image
+        shown = self._displayed == image and not self._outdated
+        self._outdated = False
+        wanted = self._state.current == image and not shown
         if wanted and image in self._limits and self._canvas.is_open:
             self._put(image, self._limits[image])
 

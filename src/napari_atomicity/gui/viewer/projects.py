@@ -238,6 +238,7 @@ class Projects:
         self._retry_timer.timeout.connect(self._retry)
         self.state.saved_changed.connect(self._on_saved)
         self.state.project_changed.connect(self._on_project)
+        self.state.images_changed.connect(self._on_images)
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self._close_down)
@@ -293,6 +294,12 @@ class Projects:
             show_warning(note)
         if models:
             QTimer.singleShot(0, partial(_weak(self.models.offer), opened.project, models))
+
+    def _on_images(self) -> None:
+        """Ask for moved images no longer once they were removed from the project."""
+        project, kept = self.state.project, tuple(n for n in self.notes if "Not where" not in n)
+        if project is not None and kept != self.notes and not project.image_files.missing():
+            self._set_notes(kept)
 
     def _set_notes(self, notes: tuple[str, ...]) -> None:
         self.notes = notes

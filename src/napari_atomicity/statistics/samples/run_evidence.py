@@ -11,7 +11,7 @@ import pandas as pd
 
 from ...core.acquisition_session import SAMPLE_SCOPE, Sample, is_group_scope
 from ...core.tables.cluster_table import ALL
-from ...core.text import pluralise
+from ...core.text import listed, pluralise
 from ...io.provenance import Outcome
 from ..ratios.ratio_notes import SEPARATOR, ImageLimits, model_notes
 from ..ratios.ratios import class_ratios
@@ -71,7 +71,8 @@ def evidence_of_clusters(
 
     Of images with one content, each sample counts one.
     """
-    samples, of_contents = _without_copies(outcomes, samples)
+    by_hand = table.loc[table["label_corrected"].astype(str) != "", "image"].astype(str)
+    samples, of_contents = _without_copies(outcomes, samples, Counter(by_hand))
     table = table[table["image"].astype(str).isin([i for s in samples for i in s.images])]
     limits = {o.image: ImageLimits.from_parameters(o.parameters, keep_ratios) for o in outcomes}
     session_of = {o.image: o.session for o in outcomes}
@@ -99,18 +100,29 @@ def evidence_of_clusters(
 
 
 def _without_copies(
-    outcomes: Sequence[Outcome], samples: Sequence[Sample]
+    outcomes: Sequence[Outcome],
+    samples: Sequence[Sample],
+    n_by_hand: Mapping[str, int] | None = None,  # number of manual labels of each image
 ) -> tuple[list[Sample], dict[str, str]]:
-    """Return the samples with one image of each content, and notes on copies by sample."""
-    content = {o.image: o.sha256 or o.image for o in outcomes}
-    of_sample = {s.name: {content.get(i, i): i for i in reversed(s.images)} for s in samples}
+    """Return the samples with one image of each content, and notes on copies by sample.
+
+    Of copies, the one with most manual labels counts, or the first.
+    """
+    content, labels = {o.image: o.sha256 or o.image for o in outcomes}, n_by_hand or {}
+    of_sample: dict[str, dict[str, str]] = {s.name: {} for s in samples}
+    for sample in samples:
+        for image in sorted(sample.images, key=lambda image: -labels.get(image, 0)):
+            of_sample[sample.name].setdefault(content.get(image, image), image)
     number = Counter(chain.from_iterable(of_sample.values()))  # of samples with this content
     notes = {}
     for sample in samples:
         found = of_sample[sample.name]
         if copies := len(sample.images) - len(found):
             has = pluralise(copies, "file has", "files have")
-            notes[sample.name] = f"{has} the content of others, and each content counts once"
+            copied = Counter(content.get(i, i) for i in sample.images)
+            names = listed([image for one, image in found.items() if copied[one] > 1][:3])
+            text = f"each content counts once, with the labels of {names}"
+            notes[sample.name] = f"{has} the content of others, and {text}"
         if shared := sum(number[one] > 1 for one in found):
             images = pluralise(shared, "image is", "images are")
             text = f"{images} in another sample too, so that the two are not independent"

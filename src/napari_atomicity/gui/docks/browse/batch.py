@@ -91,6 +91,10 @@ class AnalyseAll(ImageQueue):
         is_new = self.state.micrograph(image).sha256 is None
         if (self._place is not None or is_new) and isinstance(analysis.micrograph, LazyMicrograph):
             self.state.follow_file(image, analysis.micrograph)
+        project = self.state.project
+        if is_new and project is not None and isinstance(analysis.micrograph, LazyMicrograph):
+            micrograph = analysis.micrograph.with_file_metadata()
+            project.image_files.update_metadata(micrograph, keep_pixel_size=True)
         if not self.binding.accepts(analysis):
             return
         if self._outlines:

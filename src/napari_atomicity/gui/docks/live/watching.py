@@ -21,6 +21,7 @@ from ....gui import tasks
 from ....models.analysis import Analysis
 from ....project import ProjectContents
 from ....project.opening import take_in_analysed, take_in_failed
+from ...controls.questions import show_error
 from ...panels.image_queue import ImageQueue
 from ...panels.session_labels import session_labels_of
 from ...tasks import cap_torch_threads
@@ -355,6 +356,8 @@ class TakingIn(ImageQueue):
             return
         stored, analysis = found
         image = stored.micrograph.name
+        before = self.state.micrograph(image).sha256 if image in self.state.images else None
+        is_replaced = before not in (None, stored.micrograph.sha256)
         self.state.add_contents({image: stored})
         self.binding.projects.surveyed.emit((image,))
         if analysis is None:
@@ -369,9 +372,13 @@ class TakingIn(ImageQueue):
             except AtomicityError as error:
                 self.state.status = tasks.failed(str(error))
                 return
+        if is_replaced:  # by another file of its name
+            self.binding.current_image.read_again(image)
         if self._follow() and not self._waiting and not self.binding.is_in_use:
             self.state.current = image
             self.binding.label_mode.on = True
 
     def fail(self, _: Analysis | FailedFile, error: BaseException) -> None:
         tasks.logger.error("%s", error)
+        self.state.status = tasks.failed(str(error))
+        show_error(str(error))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from napari.layers import Points
 from napari.layers.base import ActionType
 
@@ -49,6 +50,14 @@ class AtomPoints(PointsDisplay):
         self._colour_by = name
         self.show_all()
 
+    def coloured(self, image: str) -> pd.DataFrame:
+        """Return the atoms of an image; coloured by group, with the groups that are counted."""
+        atoms, table = self._state.atoms.of(image), self._state.atoms.table(image)
+        if atoms is None or self._colour_by != atom_style.GROUP:
+            return table
+        counted = atoms.on_support.set_index("atom_id")["group_size"]
+        return table.assign(group_size=table["atom_id"].map(counted).fillna(0).astype(int))
+
     # ---- layers
     def show(self, image: str) -> None:
         """Write the atoms of an image, if it has layers."""
@@ -58,7 +67,7 @@ class AtomPoints(PointsDisplay):
         atoms, table = self._state.atoms.of(image), self._state.atoms.table(image)
         if known.points[ATOMS].layer is not None or (atoms is not None and len(table)):
             size_nm = 1.0 if atoms is None else atoms.pixel_size_nm
-            properties = atom_style.properties(table, size_nm, self._colour_by)
+            properties = atom_style.properties(self.coloured(image), size_nm, self._colour_by)
             features = atom_style.features(table, self._canvas.state.blind)
             known.points[ATOMS].write(table, features, properties, size_nm)
             self.write_selection(image)

@@ -265,7 +265,7 @@ class CanvasMagnifier:
             size_nm = self._state.micrograph(image).calibrated()
         except AtomicityError:
             return None
-        table = self._state.atoms.table(image)
+        table = self._points.coloured(image)
         table = table[(table["frame"] == frame).to_numpy()]
         return magnify(pixels, (y, x), size_nm, table, self._points.colour_by)
 
@@ -367,7 +367,7 @@ class AtomView:
 
     def legend(self, image: str | None) -> list[tuple[str, str]]:
         """Return text and colour, ``#rrggbb``, of the entries of the legend of an image."""
-        return atom_style.legend(self.state.atoms.table(image or ""), self.colour_by)
+        return atom_style.legend(self._points.coloured(image or ""), self.colour_by)
 
     # ---- layers
     def on_layers_created(self, image: str) -> None:

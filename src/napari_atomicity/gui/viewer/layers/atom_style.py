@@ -64,8 +64,6 @@ _SYMBOLS = ("disc", "square", "diamond")
 _SYMBOL_SCALES = (1.0, 0.95, 1.25)
 # From low to high confidence, by Okabe and Ito; visible on grey.
 _SCALE = ("#d55e00", "#f0e442", "#56b4e9")
-_MANUAL_COLOUR = "#cc79a7"
-"""Atoms marked by a person have no probability. Not white, which selected atoms are."""
 
 
 def properties(table: pd.DataFrame, pixel_size_nm: float, colour_by: str) -> dict[str, np.ndarray]:
@@ -120,12 +118,13 @@ def legend(table: pd.DataFrame, colour_by: str) -> list[tuple[str, str]]:
         steps = [
             (f"{100 * p:.0f} %", to_hex(_by_confidence(np.array([p]))[0])) for p in (0.2, 0.6, 1.0)
         ]
-        return [*steps, *([("marked by a person", _MANUAL_COLOUR)] if manual else [])]
+        return [*steps, *([("marked by a person", palette.MARKED_COLOUR)] if manual else [])]
     names, values = _names(table, colour_by)
     there = set(values)
     known = palette.colours(names)
     rows = [(name, known[name]) for name in names if name in there]
-    return rows + ([("not known", palette.UNLABELLED_COLOUR)] if "" in there else [])
+    other = "not counted" if colour_by == GROUP else "not known"
+    return rows + ([(other, palette.UNLABELLED_COLOUR)] if "" in there else [])
 
 
 def _names(table: pd.DataFrame, colour_by: str) -> tuple[list[str], np.ndarray]:
@@ -141,4 +140,4 @@ def _by_confidence(confidence: np.ndarray) -> np.ndarray:
     scale = np.array([to_rgb(c) for c in _SCALE])
     at = np.linspace(0, 1, len(scale))
     found = np.column_stack([np.interp(np.nan_to_num(confidence), at, c) for c in scale.T])
-    return np.where(np.isfinite(confidence)[:, None], found, to_rgb(_MANUAL_COLOUR))
+    return np.where(np.isfinite(confidence)[:, None], found, to_rgb(palette.MARKED_COLOUR))
