@@ -365,12 +365,10 @@ class Projects:
                 if analysis is not None:
                     self.state.follow_file(name, stored.micrograph)
             self.state.add_contents(found)
-            missing = len(project.image_files.missing())
             self._set_notes(tuple(n for n in self.notes if "Not where" not in n))
-            show_info(f"{len(found)} images found, {missing} still missing.")
-            current = self.state.current
-            if current in found:
-                self.state.current_changed.emit(current)
+            show_info(f"{len(found)} found, {len(project.image_files.missing())} still missing.")
+            if self.state.current in found:
+                self.state.current_changed.emit(self.state.current)
 
         tasks.start(
             self.state, find_moved_images, project, folder,
