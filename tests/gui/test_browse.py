@@ -54,6 +54,7 @@ from napari_atomicity.gui.viewer.layers.picking import is_in_view
 from napari_atomicity.gui.viewer.models import model_folder
 from napari_atomicity.gui.workbench.layout import WorkflowSteps
 from napari_atomicity.io.images import sha256_of
+from napari_atomicity.io.readers.lazy_micrograph import PIXELS
 from napari_atomicity.pipeline.analysis import analyse as analyse_image, detect_clusters
 from napari_atomicity.pipeline.run_request import RunRequest
 from napari_atomicity.project import Project, ProjectImage, open_any
@@ -1613,3 +1614,27 @@ def test_a_blind_window_does_not_restore_the_selection_of_another_person(opened,
     state.set_blind(True)
     view.restore(stored)
     assert not state.selection
+
+
+def test_the_row_of_a_replaced_file_says_why_it_is_not_shown(
+    opened, morning, viewer, qtbot, settle
+):
+    qtbot.mouseClick(opened.analyse_button, LEFT)
+    qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+    settle(viewer)
+    opened.projects.leave(stops_work=True)
+    kept = (morning / "c.tif").read_bytes()
+    write(morning / "c.tif", 9)
+    PIXELS.forget(morning / "c.tif")  # as in a window that is opened later
+    opened.open(str(morning))
+    qtbot.waitUntil(lambda: opened.state.project is not None, timeout=10_000)
+    settle(viewer)
+    click_row(opened, opened.model.row_of("c.tif"))
+    said = "cannot be shown: the content of the file has changed since the analysis"
+    qtbot.waitUntil(lambda: row_words(updated(opened))["c.tif"].startswith(said), timeout=10_000)
+    assert "clusters" in row_words(opened)["c.tif"]
+    (morning / "c.tif").write_bytes(kept)
+    click_row(opened, opened.model.row_of("a.tif"))
+    settle(viewer)
+    click_row(opened, opened.model.row_of("c.tif"))
+    qtbot.waitUntil(lambda: "cannot" not in row_words(updated(opened))["c.tif"], timeout=10_000)

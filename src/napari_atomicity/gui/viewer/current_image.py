@@ -55,16 +55,20 @@ def read_ahead(micrographs: list[Micrograph], stop: Stop | None = None) -> dict[
 class CurrentImage:
     """Display the current image.
 
-    Signals: ``layers_ready(image)`` when an image has got its layers.
+    Signals: ``layers_ready(image)`` when an image has got its layers; ``refused(image)`` when its
+    file could not be read, or can be again (`refusals`).
     """
 
     layers_ready = Signal(str)
+    refused = Signal(str)
 
     def __init__(self, canvas: Canvas, overlays: Overlays) -> None:
         self._canvas = canvas
         self._state = canvas.state
         self._overlays = overlays
         self._displayed: str | None = None
+        self.refusals: dict[str, str] = {}
+        """Why files could not be read, by image."""
         self._outdated = False  # whether the file of the displayed image was replaced
         self._limits: dict[str, Limits] = {}
         # None: fitted, whatever size the canvas has
@@ -238,7 +242,7 @@ class CurrentImage:
             micrograph,
             message=f"Opening {image}",
             on_result=partial(self._put_later, image),
-            on_error=lambda _: self._refuse(image),
+            on_error=lambda error: self._refuse(image, str(error)),
             key="open image",
         )
 
@@ -249,12 +253,14 @@ class CurrentImage:
             self._outdated = True
             self.show(image)
 
-    def _refuse(self, image: str) -> None:
+    def _refuse(self, image: str, reason: str) -> None:
         """Keep the reason until another image is displayed, and hide all others now.
 
         They would pass for the chosen one.
         """
         self._refusal = self._state.status
+        self.refusals[image] = reason
+        self.refused.emit(image)
         if self._state.current == image and not compat.grid(self._canvas.viewer).enabled:
             self._hide(self._canvas.image_layers())
 
@@ -285,8 +291,10 @@ class CurrentImage:
         except AtomicityError as error:  # the file was removed since it was read
             self._limits.pop(image, None)
             self._state.status = tasks.failed(str(error))
-            self._refuse(image)
+            self._refuse(image, str(error))
             return
+        if self.refusals.pop(image, ""):
+            self.refused.emit(image)
         before = self._displayed
         source = None if before is None else canvas.source_layer(before)
         same_extent = False
@@ -368,6 +376,7 @@ class CurrentImage:
     def _on_project(self) -> None:
         if self._displayed not in self._state.images:
             self._displayed = None
+            self.refusals.clear()
             self._limits.clear()
             self._views.clear()
             self._frames.clear()

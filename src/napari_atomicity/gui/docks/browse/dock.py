@@ -240,6 +240,7 @@ class Browse(Dock):
         follow(self, self.session_labels.message_changed, self.invalidate)
         follow(self, self.batch.changed, self._on_batch)
         follow(self, self.state.atoms.changed, self.model.refresh_image)
+        follow(self, self.binding.current_image.refused, self.model.refresh_image)
 
     def _open_row(self) -> QHBoxLayout:
         self.open_button = main_button("Open folder…", self)
@@ -278,7 +279,7 @@ class Browse(Dock):
         return new_row((self.open_button, 1), self.more_button)
 
     def _image_list(self) -> QListView:
-        self.model = ImageModel(self.state, self)
+        self.model = ImageModel(self.state, self, self.binding.current_image.refusals)
         self.list = ImageList(self.model, self.state)
         self.list.customContextMenuRequested.connect(self._show_image_menu)
         self.list.clicked.connect(self._on_clicked)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -161,9 +161,15 @@ def reason_of(image: ProjectImage) -> str:
 class ImageModel(QAbstractListModel):
     """One row per image of the window; a row is described when it is displayed."""
 
-    def __init__(self, state: WindowState, parent: QObject | None = None) -> None:
+    def __init__(
+        self,
+        state: WindowState,
+        parent: QObject | None = None,
+        refusals: Mapping[str, str] | None = None,  # why files could not be shown, by image
+    ) -> None:
         super().__init__(parent)
         self.state = state
+        self._refusals = {} if refusals is None else refusals
         self._names: list[str] = []
         self._rows: dict[str, Row] = {}
         self._index: dict[str, int] = {}
@@ -304,6 +310,10 @@ class ImageModel(QAbstractListModel):
             row = row_of(self.state, self._files.get(name), name)
             if self.state.project is not None and name in self.state.project.image_files.not_found:
                 row = replace(row, words=f"file not found, {row.words}")
+            elif (reason := self._refusals.get(name)) and row.state != "failed":
+                path = self.state.micrograph(name).path
+                reason = reason if path is None else without_file_name(reason, path)
+                row = replace(row, words=f"cannot be shown: {reason} {row.words}")
             session = self._session_texts.get(name, "")
             # All lines in full: a narrow list cuts their ends.
             lines = filter(None, (row.name, row.size, session, row.words, row.tooltip))
