@@ -256,6 +256,11 @@ def count_copies(hashes: Iterable[str | None]) -> int:
     return len(known) - len(set(known))
 
 
+def is_replaced(before: str | None, after: str | None) -> bool:
+    """Return whether two hashes of a file are known and differ: another file has its name now."""
+    return None not in (before, after) and before != after
+
+
 def counted_averages(micrographs: Iterable[Micrograph]) -> list[str]:
     """Return the averages of frames whose stack is among the micrographs: names."""
     micrographs = list(micrographs)

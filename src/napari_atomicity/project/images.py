@@ -258,8 +258,7 @@ class ImageIndex:
 
     def _paths_of(self, ids: Mapping[str, int]) -> dict[str, Path]:
         """Return where the files of images are, by name."""
-        with self._file.reading() as db:
-            rows = db.execute("SELECT image_id, path, relative_path FROM images").fetchall()
+        rows = self._select("image_id, path, relative_path FROM images")
         paths = {image_id: (path, relative) for image_id, path, relative in rows}
         return {name: resolved(self.path_of(*paths[i])) for name, i in ids.items()}
 
@@ -318,11 +317,7 @@ class ImageIndex:
 
     def without_copies(self, paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
         """Return the image files, and those in folders, whose content no other image has."""
-        with self._file.reading() as db:
-            known = db.execute(
-                "SELECT size_bytes, sha256, path, relative_path, image_id FROM images"
-            )
-            rows = known.fetchall()
+        rows = self._select("size_bytes, sha256, path, relative_path, image_id FROM images")
         hashes: dict[int, set[str]] = {}
         gone = set(self.removed.values())
         for size, digest, path, relative, image_id in rows:
@@ -389,25 +384,29 @@ class ImageIndex:
 
     def failed(self) -> set[str]:
         """Return the images that could not be read or analysed."""
-        with self._file.reading() as db:
-            rows = db.execute("SELECT name FROM images WHERE error != ''").fetchall()
-        return {as_text(name) for (name,) in rows}
+        return {as_text(x) for (x,) in self._select("name FROM images WHERE error != ''")}
 
-    def unread(self) -> set[str]:
-        """Return the images of which the file could not be read."""
-        with self._file.reading() as db:
-            rows = db.execute(
-                "SELECT name FROM images WHERE coalesce(thumbnail, '') = '' AND error != ''"
-            ).fetchall()
-        return {as_text(name) for (name,) in rows}
+    def is_unread(self, image: str) -> bool:
+        """Return whether the file of an image could not be read."""
+        return bool(self._value("coalesce(thumbnail, '') = '' AND error != ''", image))
+
+    def sha256(self, image: str) -> str | None:
+        """Return the hash of the content of an image's file; None if it was not read."""
+        return self._value("sha256", image) or None
+
+    def _value(self, column: str, image: str) -> Any:
+        """Return a column, or an expression of columns, of an image; None without the image."""
+        rows = self._select(f"{column} FROM images WHERE image_id = ?", self.ids.get(image))
+        return rows[0][0] if rows else None
 
     def without_thumbnail(self) -> set[str]:
         """Return the images that were read but have no thumbnail, as a save left unfinished."""
+        bare = "name FROM images WHERE coalesce(thumbnail, '') = '' AND error = ''"
+        return {as_text(x) for (x,) in self._select(bare)}
+
+    def _select(self, query: str, *values: Any) -> list[Any]:
         with self._file.reading() as db:
-            rows = db.execute(
-                "SELECT name FROM images WHERE coalesce(thumbnail, '') = '' AND error = ''"
-            ).fetchall()
-        return {as_text(name) for (name,) in rows}
+            return db.execute(f"SELECT {query}", values).fetchall()
 
     def set_error(self, image: str, error: str) -> None:
         """Store why an image could not be read or analysed."""
@@ -564,11 +563,8 @@ class ImageIndex:
         Raises `AtomicityError` if it is another file: the clusters would belong to another image.
         """
         path = Path(path).absolute()
-        with self._file.reading() as db:
-            known = db.execute(
-                "SELECT sha256 FROM images WHERE image_id = ?", (self.ids[image],)
-            ).fetchone()
-        if known is not None and known[0] and _hash_of(path) != known[0]:
+        known = self.sha256(image)
+        if known and _hash_of(path) != known:
             raise AtomicityError(
                 f"this is another image than the {image} that was analysed",
                 path,

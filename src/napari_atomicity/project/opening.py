@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ..core.errors import AtomicityError, ReadError
-from ..core.micrograph import Micrograph
+from ..core.micrograph import Micrograph, is_replaced
 from ..core.progress import Progress, Stop, check, report
 from ..core.tables.table_cache import TableCache
 from ..core.text import first_names, pluralise
@@ -241,9 +241,9 @@ def take_in_analysed(
 
 def _ensure_not_edited(project: Project, image: str, sha256: str | None) -> None:
     """Raise `ReadError` if a person has worked on the clusters of another content of a file."""
-    known = next(i.sha256 for i in project.images(counts=False) if i.name == image)
-    edits = project.corrections()
-    if sha256 and known and known != sha256 and (edits["image"] == image).any():
+    if not is_replaced(project.image_files.sha256(image), sha256):
+        return
+    if (project.corrections()["image"] == image).any():
         raise ReadError(
             "the file was replaced by another image after a person had worked on its clusters",
             image,

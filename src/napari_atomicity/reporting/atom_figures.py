@@ -99,7 +99,7 @@ def draw_atoms(
 ) -> None:
     """Draw the first frame with a ring around each atom in the colour of its probability."""
     from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize, to_rgba
+    from matplotlib.colors import Normalize
 
     pixels, size_nm = next(micrograph.frames()), micrograph.calibrated()
     step = max(1, -(-max(pixels.shape) // LONGEST_PX))
@@ -112,12 +112,12 @@ def draw_atoms(
     _draw_levels(axes, grey, "gray", extent)
     colours = ScalarMappable(Normalize(0, 1), "plasma")
     by_person = rows["confidence"].isna()  # marks have no probability
-    for part, marker in ((rows[~by_person], "o"), (rows[by_person], "s")):
-        edges = colours.to_rgba(part["confidence"].fillna(0).to_numpy(float))
-        edges[part["confidence"].isna().to_numpy()] = to_rgba(MARKED_COLOUR)
+    rings, squares = rows[~by_person], rows[by_person]
+    edges = [tuple(c) for c in colours.to_rgba(rings["confidence"].to_numpy(float))]
+    for part, marker, colour in ((rings, "o", edges), (squares, "s", MARKED_COLOUR)):
         axes.scatter(
             part["x_nm"], part["y_nm"], s=28, marker=marker, facecolors="none", linewidths=1,
-            edgecolors=[tuple(c) for c in edges],
+            edgecolors=colour,
         )  # fmt: skip
     axes.set(xlabel="x / nm", ylabel="y / nm", xlim=extent[:2], ylim=extent[2:])
     _draw_colour_bar(axes, colours, scale, "Probability")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.micrograph import Micrograph
+from ..core.micrograph import Micrograph, is_replaced
 from ..core.tables import cluster_table as tables
 from ..core.tables.cluster_table import Key
 from ..core.text import pluralise
@@ -70,9 +70,9 @@ class ClusterEdits:
         edits = chain(self._new_analysis(analysis, description), self._new_records(records or {}))
         before = state.store.get(image)
         # Undo would put the clusters of a file that was replaced on the new picture.
-        hashes = {None, analysis.micrograph.sha256, before and before.micrograph.sha256}
-        is_replaced = len(hashes) > 2
-        if (undoable or before is not None) and not is_replaced:
+        known = None if before is None else before.micrograph.sha256
+        can_be_undone = not is_replaced(known, analysis.micrograph.sha256)
+        if (undoable or before is not None) and can_be_undone:
             self._history.ensure_not_blind()
             self._history.run(edits, description, long=soon)
         elif not state.blind:

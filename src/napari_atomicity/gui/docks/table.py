@@ -46,7 +46,7 @@ from ..table.model import LABELS, USUAL, ClusterModel, describe_column, matching
 from ..table.view import ClusterView
 from ..tasks import start
 from ..viewer.binding import Binding, binding_of, unwrapped
-from ..viewer.layers import calibration, point_style
+from ..viewer.layers import calibration, compat, point_style
 from ..viewer.layers.layer_group import COPY_OF
 
 
@@ -64,12 +64,11 @@ def selected_as_layer(viewer: Viewer | None = None) -> list[Points]:
     images = dict.fromkeys(image for image in binding.state.images if _ids(binding, image))
     if not images:
         show_info("Select clusters first: in the image, the Gallery, the Table or a plot.")
-    active = binding.canvas.active_layer  # in which the keys of label mode act
     layers = [_layer_of(binding, image) for image in images]
-    for layer in layers:
-        unwrapped(viewer).add_layer(layer)
+    present = unwrapped(viewer).layers
+    for layer in layers:  # the keys of label mode act in the active layer
+        compat.insert_without_activating(present, len(present), layer)
     if layers:
-        binding.canvas.activate(active)
         n = pluralise(sum(len(layer.data) for layer in layers), "cluster")
         hidden = sum(not layer.visible for layer in layers)
         of_others = f", {hidden} of other images hidden" if hidden else ""

@@ -308,7 +308,7 @@ class Projects:
     def read_repaired(self, image: str) -> None:
         """Read a file again that could not be read before and is on show now."""
         project = self.state.project
-        if project is not None and not project.read_only and image in project.image_files.unread():
+        if project is not None and not project.read_only and project.image_files.is_unread(image):
             self._survey([image])
 
     def _survey(self, names: list[str]) -> None:

@@ -156,9 +156,13 @@ class ImageLimits:
         )
 
 
+def _names_of_settings(settings: Iterable[str]) -> str:
+    return ", ".join(name.replace("_", " ") for name in dict.fromkeys(settings))
+
+
 def conditions_note(changed_settings: Iterable[str]) -> str:
     """Return why clusters differ from those of the training, and what to do."""
-    names = ", ".join(name.replace("_", " ") for name in dict.fromkeys(changed_settings))
+    names = _names_of_settings(changed_settings)
     return SETTINGS_DIFFER.format(names) if names else CONDITIONS_DIFFER
 
 
@@ -205,10 +209,9 @@ def ratio_notes(
     reasons += model_notes(models)
     n_changed = sum(bool(image.changed_settings) for image in limits)
     if not conditions_differ and 0 < n_changed < len(limits):
-        names = ", ".join(name.replace("_", " ") for name in dict.fromkeys(changed))
         reasons.append(
             f"clusters of {n_changed} of {len(limits)} images were detected with other settings "
-            f"({names}): analyse all images with the same"
+            f"({_names_of_settings(changed)}): analyse all images with the same"
         )
     for doubt, n in Counter(doubt for image in limits for doubt in image.doubts).items():
         share = f" (this concerns {n} of {len(limits)} images)" if n < len(limits) else ""

@@ -29,10 +29,10 @@ def merge_tracks(table: pd.DataFrame) -> pd.DataFrame:
     rate of changes estimated from all tracks of the image: a table does not have the settings of
     the movie, so that a rate that was given does not apply. The probabilities of a track are means
     over its frames, and its confidence is that of its label; its predicted label is that of most
-    frames. It is corrected if one of its
-    clusters is. It touches the border, or is excluded, if most of its clusters do. Clusters of a
-    tracked movie that are in no track are omitted; other images are unchanged. If there are tracks,
-    the column `PATH` has an array for each track, otherwise None.
+    frames. It is corrected if one of its clusters is. It touches the border, or is excluded, if
+    most of its clusters do. Clusters of a tracked movie that are in no track are omitted; other
+    images are unchanged. If there are tracks, the column `PATH` has an array for each track,
+    otherwise None.
     """
     tracked = tracked_rows(table)
     if not tracked.any():

@@ -80,6 +80,9 @@ class AnalyseAll(ImageQueue):
         file = self._outlines.get(image)
         outlines = None if file is None else partial(read_outlines, file)
         micrograph, edit = self.state.micrograph(image), self.state.clusters.with_edits
+        # Its file may not have been readable when the project was opened.
+        if isinstance(micrograph, LazyMicrograph):
+            micrograph = micrograph.with_file_metadata()
         return analyse_image(micrograph, self._request, progress, stop, outlines, edit=edit)
 
     def take(self, image: str, analysis: Analysis) -> None:
@@ -87,14 +90,11 @@ class AnalyseAll(ImageQueue):
             return
         self.binding.manual_editing.set_engine(image, (self._request.model, self._request.device))
         self._sizes.pop(image, None)
-        # Its file may not have been readable when the project was opened.
-        is_new = self.state.micrograph(image).sha256 is None
+        is_new, project = self.state.micrograph(image).sha256 is None, self.state.project
         if (self._place is not None or is_new) and isinstance(analysis.micrograph, LazyMicrograph):
             self.state.follow_file(image, analysis.micrograph)
-        project = self.state.project
-        if is_new and project is not None and isinstance(analysis.micrograph, LazyMicrograph):
-            micrograph = analysis.micrograph.with_file_metadata()
-            project.image_files.update_metadata(micrograph, keep_pixel_size=True)
+            if is_new and project is not None:
+                project.image_files.update_metadata(analysis.micrograph, keep_pixel_size=True)
         if not self.binding.accepts(analysis):
             return
         if self._outlines:

@@ -368,7 +368,7 @@ class Dispersion(Dock):
             return NONE_REVIEWED.format(who) if self.state.blind else NO_ATOMS
         if self.state.micrograph(image).pixel_size_nm is None:
             project = self.state.project
-            is_unread = project is not None and image in project.image_files.unread()
+            is_unread = project is not None and project.image_files.is_unread(image)
             return (UNREAD if is_unread else NO_PIXEL_SIZE).format(image)
         if self.state.atoms.outdated(image):
             return capital(OUTDATED.format(image))

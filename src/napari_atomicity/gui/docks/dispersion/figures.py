@@ -131,6 +131,7 @@ def _missed(
     known = math.isfinite(row["density_complete_per_nm2"])
     # The test gives 95 % intervals, whatever the level of the others is.
     own = "" if level == "95 %" else " (95 %)"
+    of_all = interval(row["density_complete_low_per_nm2"], row["density_complete_high_per_nm2"])
     return [
         DispersionFigure(
             f"Completeness{of_fields}",
@@ -144,9 +145,7 @@ def _missed(
         DispersionFigure(
             "Density, all atoms",
             f"{number(row['density_complete_per_nm2'])} /nm²",
-            f"{interval(*(row[f'density_complete_{end}_per_nm2'] for end in ('low', 'high')))}{own}"
-            if known
-            else unknown,
+            f"{of_all}{own}" if known else unknown,
             "Density of the atoms of the model, corrected for missed atoms and false detections, "
             "outside clusters, in this field; 95 % interval. Marks by hand do not change it."
             + ("" if known else _NOT_KNOWN.format(unknown)),

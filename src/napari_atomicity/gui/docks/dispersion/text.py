@@ -78,7 +78,7 @@ def format_left_out(
             f"{pluralise(copies, 'file has', 'files have')} the content of others: remove the "
             "copies to count each atom once, with intervals that are wide enough."
         )
-    lines += _format_few(found)
+    lines += _format_mostly_left_out(found)
     if regions := [image for image in excluded if image in found.of]:
         lines.append(
             f"The excluded regions of {', '.join(regions)} are for clusters: their atoms count. "
@@ -92,18 +92,18 @@ def format_left_out(
     return " ".join(lines)
 
 
-def _format_few(found: DispersionResults) -> list[str]:
+def _format_mostly_left_out(found: DispersionResults) -> list[str]:
     """Say in which images most detections are left out, and on what the figures rest there."""
     statistics = {i: one.dispersion for i, one in found.of.items() if one.dispersion is not None}
-    few = [i for i, one in statistics.items() if one.n_off_support > one.n_atoms]
-    if not few:
+    images = [i for i, one in statistics.items() if one.n_off_support > one.n_atoms]
+    if not images:
         return []
-    others = pd.concat([found.of[image].table["confidence"] for image in few])
+    others = pd.concat([found.of[image].table["confidence"] for image in images])
     mean = others.mean()  # NaN of marks by hand alone
     probable = f" with a mean probability of {mean:.2f}" if mean == mean else ""
     return [
-        f"Most detections in {', '.join(few[:3])}{' …' if len(few) > 3 else ''} are on bright "
-        f"clusters or off the support: the figures rest on {len(others)} others{probable}, "
+        f"Most detections in {', '.join(images[:3])}{' …' if len(images) > 3 else ''} are on "
+        f"bright clusters or off the support: the figures rest on {len(others)} others{probable}, "
         "of which some may be noise. Check the support in the dock Atoms, and the isolated "
         "atoms in Atoms per cluster; remove the image if they are none."
     ]

@@ -16,6 +16,7 @@ import psygnal
 from qtpy.QtCore import QObject, Signal
 
 from ....core.errors import AtomicityError
+from ....core.micrograph import is_replaced
 from ....core.progress import Progress, Stop
 from ....gui import tasks
 from ....models.analysis import Analysis
@@ -357,7 +358,6 @@ class TakingIn(ImageQueue):
         stored, analysis = found
         image = stored.micrograph.name
         before = self.state.micrograph(image).sha256 if image in self.state.images else None
-        is_replaced = before not in (None, stored.micrograph.sha256)
         self.state.add_contents({image: stored})
         self.binding.projects.surveyed.emit((image,))
         if analysis is None:
@@ -372,7 +372,7 @@ class TakingIn(ImageQueue):
             except AtomicityError as error:
                 self.state.status = tasks.failed(str(error))
                 return
-        if is_replaced:  # by another file of its name
+        if is_replaced(before, stored.micrograph.sha256):
             self.binding.current_image.read_again(image)
         if self._follow() and not self._waiting and not self.binding.is_in_use:
             self.state.current = image

@@ -118,9 +118,8 @@ class LabelMode(KeyMode):
     napari's own keys of a points layer (1 deletes!) are replaced on these layers and restored
     when the mode is switched off. Label mode binds keys to the layers of images, their class maps,
     clusters, outlines, texts, tracks and atoms: a cluster can be selected while any of them is
-    active. A review binds keys
-    to the viewer and to all layers except those in which a person draws, so that the keys work
-    whichever layer is active.
+    active. A review binds keys to the viewer and to all layers except those in which a person
+    draws, so that the keys work whichever layer is active.
 
     Signals: ``changed(bool)`` when label mode is switched on or off; ``review_changed(review or
     None)``; ``review_moved()`` when a review shows another cluster or an answer has changed.

@@ -147,9 +147,7 @@ class ManualEditing:
         group, all_new, asked = object(), list[int](), state.selection
 
         def done(ids: list[int], found: Detection) -> None:
-            table = state.table(image)
-            given = table.loc[table["cluster_id"].isin(ids), "label_corrected"]
-            if lost := sorted({*given} - {""}):
+            if lost := _manual_labels(state.table(image), ids):
                 show_info(LABELS_GONE.format(verb, listed(lost)))
             with self._selecting(image, all_new, asked):
                 all_new.extend(
@@ -195,8 +193,7 @@ class ManualEditing:
                     show_info(THERE_ALREADY)
                 return
             if found.table["diameter_nm"].isna().any():
-                given = table.loc[table["cluster_id"].isin(ids or []), "label_corrected"]
-                labels = sorted({*given} - {""})
+                labels = _manual_labels(table, ids or [])
                 show_info(KEEPS_LABEL.format(listed(labels)) if labels else NOT_MEASURABLE)
             if ids is None:
                 new = list[int]()
@@ -289,6 +286,11 @@ class ManualEditing:
                 key="classify new",
                 quiet_errors=quiet,
             )
+
+
+def _manual_labels(table: pd.DataFrame, ids: list[int]) -> list[str]:
+    """Return the different manual labels of clusters."""
+    return sorted({*table.loc[table["cluster_id"].isin(ids), "label_corrected"]} - {""})
 
 
 def _at_the_same_place(known: pd.DataFrame, added: Detection) -> list[int]:

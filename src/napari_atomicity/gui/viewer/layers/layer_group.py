@@ -19,9 +19,9 @@ from qtpy.QtCore import QTimer
 from . import calibration, compat
 
 ROLE = "atomicity_role"
-COPY_OF = "atomicity_copy_of"
-"""Metadata of a layer with copies of clusters: their image."""
 """Key of ``layer.metadata`` that says which layer of which image this is."""
+COPY_OF = "atomicity_copy_of"
+"""Key of the ``layer.metadata`` of copied clusters that says of which image they are."""
 
 
 class EventBlocker:
