@@ -119,6 +119,7 @@ def test_the_keys_label_while_another_layer_of_the_image_is_active(shown):
     shown.layers.selection.active = shown.add_points([[1.0, 2.0]], name="of a person")
     text = binding_of(shown).label_mode.text()
     assert "do not act in the layer 'of a person'" in text and "Pt19" not in text
+    assert "C hides them" not in text  # a key, too
 
 
 def test_a_fitted_image_stays_fitted_when_the_canvas_is_resized(shown, qtbot):

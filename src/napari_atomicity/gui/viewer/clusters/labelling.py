@@ -223,6 +223,10 @@ class LabelMode(KeyMode):
     def _is_bound(self, layer: Any) -> bool:
         return any(reference() is layer for reference, _ in self._bound)
 
+    def _keys_act(self, active: Any) -> bool:
+        """Return whether the keys act while a layer is active; those of a review always do."""
+        return active is None or self._review is not None or self._is_bound(active)
+
     def _rebind(self) -> None:
         for reference, before in self._bound:
             _unbind(reference(), before)
@@ -339,7 +343,7 @@ class LabelMode(KeyMode):
         analysis = self._state.analysis(self._state.current or "")
         if hidden or not (label or text) or analysis is None or not analysis.model_id:
             return ""
-        key = "   C hides them" if text else ""
+        key = "   C hides them" if text and self._keys_act(self._canvas.active_layer) else ""
         return f"Class maps of {label or 'the predicted class of each cluster'}{key}"
 
     def _has_clusters(self) -> bool:
@@ -349,7 +353,7 @@ class LabelMode(KeyMode):
 
     def _label_text(self, active: Any) -> str:
         """Return the model of the labels, and the keys of label mode where they act."""
-        if active is not None and not self._is_bound(active):
+        if not self._keys_act(active):
             return f"Label mode waits: its keys do not act in the layer {active.name!r}"
         model = model_id_of(self._state.analysis(self._state.current or ""))
         by = f"   labels by {model}" if model and not self._state.blind else ""
