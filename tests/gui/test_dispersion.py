@@ -566,7 +566,9 @@ def test_a_report_of_atoms_marked_by_hand_names_no_model(
     assert "figures/a.tif density.svg" in record["outputs"]
     written = (folder / "run.json").read_text()
     assert ("session: " in text) is not blind and (found.model_id in written) is False
-    if blind:  # it is of the project
+    assert record["parameters"].get("blind_annotator", "") == ("Dee" if blind else "")
+    assert ("blind marks of Dee" in text) is blind
+    if blind:  # the report is of the project
         state.close_project()
         assert not dock.open_button.isEnabled()
 

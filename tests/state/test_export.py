@@ -385,6 +385,12 @@ def test_blind_annotators_export_nothing_of_the_others(tmp_path):
     # The intensity of an atom would tell the numbers of atoms, and the peaks the classes.
     assert exports.snapshot(state).analyses[0].parameters == {"detection": {"threshold": 6.0}}
     assert found[["annotator", "label"]].to_numpy().tolist() == [["ann", "Pt19"]]
+    # Whose labels they are is said.
+    contents = replace(exports.snapshot(state).contents(), analyses=analyses(1))
+    export(contents, tmp_path, Choices(excel=False, latex=False, figures=False))
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["parameters"]["blind_annotator"] == "ann"
+    assert "blind labels of ann" in (tmp_path / "report.html").read_text()
 
 
 def test_a_project_is_exported_with_its_log_and_what_failed(tmp_path):

@@ -294,6 +294,11 @@ def run_record(
     }
 
 
+def with_annotator(parameters: dict[str, Any], annotator: str | None) -> dict[str, Any]:
+    """Return the parameters of a record with the blind annotator whose work alone is written."""
+    return parameters if annotator is None else {**parameters, "blind_annotator": annotator}
+
+
 def record_status(
     outcomes: Sequence[Outcome], interrupted: bool, failed: Mapping[str, str] | None
 ) -> str:

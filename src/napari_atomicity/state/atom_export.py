@@ -23,7 +23,14 @@ from ..core.errors import FAILED, add_failed, attempt, format_failed
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
 from ..core.settings import GROUP_DISTANCE_NM
-from ..io.provenance import Outcome, assign_samples, assign_sessions, micrograph_fields, now
+from ..io.provenance import (
+    Outcome,
+    assign_samples,
+    assign_sessions,
+    micrograph_fields,
+    now,
+    with_annotator,
+)
 from ..models.analysis import Analysis
 from ..reporting.atom_files import (
     AtomResult,
@@ -50,6 +57,7 @@ class AtomSnapshot:
     sessions: tuple[AcquisitionSession, ...] = ()
     samples: tuple[Sample, ...] = ()
     reference_sample: str | None = None  # with which the others are compared; None: the first
+    blind: str | None = None  # the annotator whose marks alone these are; None outside blind mode
     started: str = field(default_factory=now)
 
 
@@ -68,6 +76,7 @@ def atom_snapshot(state: WindowState) -> AtomSnapshot:
         () if state.blind else tuple(state.sessions.groups()),
         samples,
         state.sessions.reference_of(samples),
+        state.annotator if state.blind else None,
     )
 
 
@@ -193,7 +202,7 @@ def _circumstances(
     return {
         "started": taken.started,
         "finished": now(),
-        "parameters": parameters,
+        "parameters": with_annotator(parameters, taken.blind),
         "model": next((one["model"] for one in images if "model" in one), None),
         "device": ", ".join(sorted(devices)) or None,
         "command": [],

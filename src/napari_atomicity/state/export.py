@@ -35,6 +35,7 @@ from ..io.provenance import (
     now,
     scopes_of,
     with_groups,
+    with_annotator,
 )
 from ..io.result_folder import REPORT, ResultFolder
 from ..io.tables import write_clusters, write_ratios, write_table
@@ -84,6 +85,7 @@ class Contents:
     sessions: tuple[AcquisitionSession, ...] = ()
     samples: tuple[Sample, ...] = ()
     reference_sample: str | None = None  # with which the others are compared; None: the first
+    blind: str | None = None  # the annotator whose labels alone these are; None outside blind mode
 
 
 _OF_SCALE = ("intensity_per_atom", "own_units", "certainty_of_scale", "scale_solutions", "session")
@@ -121,7 +123,7 @@ class Snapshot:
             else Outcome(image, path, "not reached", "not analysed yet")
             for image, path in self.missing
         ]
-        grouped = self.sessions, self.samples, self.reference_sample
+        grouped = self.sessions, self.samples, self.reference_sample, self.blind
         if project is None:
             return Contents(self.analyses, tuple(others), None, None, "", *grouped)
         log, sample = project.corrections(), None
@@ -418,7 +420,7 @@ class _Export:
         return {
             "started": self.started,
             "finished": now(),
-            "parameters": chosen,
+            "parameters": with_annotator(chosen, self.contents.blind),
             "model": model if self.card is None else self.card.provenance(),
             "device": ", ".join(sorted(devices)) or None,
             "command": [],
