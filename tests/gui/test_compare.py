@@ -280,3 +280,14 @@ def test_atoms_of_samples_are_compared(atoms, qtbot):
     assert not atoms.plans.isVisible()  # said of clusters only
     assert "density of the atoms" in atoms.words.toPlainText()
     assert updated(atoms).comparison.reference == "fresh"
+
+
+def test_images_with_a_changed_pixel_size_are_named(atoms, qtbot):
+    state = atoms.state
+    state.pixel_sizes.set("a", 0.05)
+    settled(atoms, qtbot)
+    assert "pixel size of a has changed" in atoms.message.text() and atoms.body.isVisible()
+    for image in "bcdef":
+        state.pixel_sizes.set(image, 0.05)
+    settled(atoms, qtbot)
+    assert "a, b, c, d, e, f has changed" in atoms.message.text() and not atoms.body.isVisible()

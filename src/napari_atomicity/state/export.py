@@ -34,8 +34,8 @@ from ..io.provenance import (
     micrograph_fields,
     now,
     scopes_of,
-    with_groups,
     with_annotator,
+    with_groups,
 )
 from ..io.result_folder import REPORT, ResultFolder
 from ..io.tables import write_clusters, write_ratios, write_table

@@ -181,6 +181,10 @@ class ComparePart(FollowingPanel):
         """Return the images that can be compared."""
         return [i for i in self.state.images if self.state.analysis(i) is not None]
 
+    def left_out(self) -> str:
+        """Return which images with results can't be compared, and why; empty if all can."""
+        return ""
+
     def data(self, images: list[str]) -> tuple[object, ...]:
         """Return what the result depends on, besides samples and sessions."""
         analyses = (self.state.analysis(image) for image in images)
@@ -250,7 +254,7 @@ class ComparePart(FollowingPanel):
         if self.state.blind:
             return BLIND
         if not samples:
-            return NONE_YET.format(self.nothing)
+            return self.left_out() or NONE_YET.format(self.nothing)
         if len(samples) == 1:
             return ONE_SAMPLE.format(samples[0].name)
         return MANY.format(len(samples), MAX_SAMPLES) if len(samples) > MAX_SAMPLES else ""
@@ -294,7 +298,7 @@ class ComparePart(FollowingPanel):
             return
         self.comparison, self._pending = comparison, False
         self.sentences = comparison_sentences(comparison)
-        notes = comparison_notes(comparison)
+        notes = [note for note in (self.left_out(), *comparison_notes(comparison)) if note]
         if not len(comparison.tested):
             notes.insert(0, capital(f"{why_untested(comparison).what}."))
         self.message.setText("\n".join(notes))

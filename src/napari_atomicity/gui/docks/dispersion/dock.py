@@ -28,6 +28,7 @@ from ....reporting.plots.dispersion import DISPERSION_PLOTS
 from ....reporting.plots.registry import save_plot
 from ....state.annotator_packs import counted_atoms, reviewed_images
 from ....state.atom_export import atom_snapshot
+from ....state.window_state import WindowState
 from ....statistics.points.loading_settings import LoadingSettings
 from ....statistics.samples.comparison import SampleComparison
 from ...controls.drawing import ProgressBar
@@ -67,6 +68,11 @@ from .text import (
 )
 
 
+def _of_old_size(state: WindowState) -> list[str]:
+    """Return the images whose atoms refer to another pixel size."""
+    return [image for image in state.images if state.atoms.outdated(image)]
+
+
 class CompareAtoms(ComparePart):
     """Samples compared by their single atoms."""
 
@@ -83,6 +89,10 @@ class CompareAtoms(ComparePart):
     def images(self) -> list[str]:
         """Return the images in which somebody or a model has looked for atoms."""
         return list(counted_atoms(self.state, self.state.images))
+
+    def left_out(self) -> str:
+        outdated = _of_old_size(self.state)
+        return capital(OUTDATED.format(", ".join(outdated))) if outdated else ""
 
     def data(self, images: list[str]) -> tuple[object, ...]:
         return (*(self.state.atoms.of(image) for image in images), self._form.settings())
@@ -321,10 +331,6 @@ class Dispersion(Dock):
         self.message.hide()
         self._debounce.start(DEBOUNCE_MS if same_images else 0)
 
-    def _of_old_size(self, of_all: bool) -> list[str]:
-        """Return the images whose atoms refer to another pixel size."""
-        return [i for i in self.state.images if of_all and self.state.atoms.outdated(i)]
-
     @property
     def _n_images(self) -> int:
         return len(self.state.images) if self.of_all else 1
@@ -336,7 +342,7 @@ class Dispersion(Dock):
         return partial(
             format_left_out,
             images=len(self.state.images) if of_all else 1,
-            outdated=self._of_old_size(of_all),
+            outdated=_of_old_size(self.state) if of_all else [],
             annotator=self.state.annotator if self.state.blind else "",
             micrographs=micrographs,
             excluded=[i for i in micrographs if self.state.clusters.regions(i)],
@@ -361,7 +367,7 @@ class Dispersion(Dock):
     def _empty_message(self) -> str:
         """Return why there is nothing to compute."""
         image = self.state.current
-        if outdated := self._of_old_size(self.of_all):
+        if self.of_all and (outdated := _of_old_size(self.state)):
             return capital(OUTDATED.format(", ".join(outdated)))
         if self.of_all or image is None:
             who = self.state.annotator
