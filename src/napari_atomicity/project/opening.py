@@ -29,6 +29,11 @@ THUMBNAIL_PX = 96
 _COPY = re.compile(r"-(backup|copy)(-\d+)?$")
 
 
+MOVED = "Not where they were"
+HAS_IMAGES = "has images"
+"""Words by which a window finds the notes on moved images and on another project again."""
+
+
 @dataclass(frozen=True, eq=False)
 class Opened:
     """An open project, its contents, and notes for the user."""
@@ -144,9 +149,7 @@ def _update_paths(
     if missing:
         names = ", ".join(image.name for image in missing[:3])
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        notes.append(
-            f"Not where they were: {names}{more}. Say where they are: ⋯ ▸ Find moved images."
-        )
+        notes.append(f"{MOVED}: {names}{more}. Say where they are: ⋯ ▸ Find moved images.")
     return notes
 
 
@@ -157,9 +160,9 @@ def _notes_on_other_projects(project: Project, folder: Path) -> list[str]:
     if not found:
         return []
     names = first_names([f"{path.parent.name}/{path.name}" for path in found], 3)
-    have = "has" if len(found) == 1 else "have"
+    have = "have images" if len(found) > 1 else HAS_IMAGES
     return [
-        f"{names} {have} images of this folder, whose labels are not here. Open it instead, or "
+        f"{names} {have} of this folder, whose labels are not here. Open it instead, or "
         "analyse the images and merge it: Review ▸ Second opinion."
     ]
 

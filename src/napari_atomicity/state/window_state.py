@@ -29,7 +29,15 @@ from ..project import MergedEntries, MergeReport, Project, ProjectContents
 from .analysis_store import AnalysisStore
 from .atom_store import AtomStore
 from .cluster_edits import ClusterEdits
-from .edits import AtomEdit, Edit, ImageContents, MergeLabels, RemoveImage, merge_edits
+from .edits import (
+    AtomEdit,
+    Edit,
+    ImageContents,
+    MergeLabels,
+    RemoveImage,
+    ReplaceClusters,
+    merge_edits,
+)
 from .history import NO_STEPS, History, ImageListing, Step, Steps, without_images
 from .project_saver import ProjectSaver
 from .session_store import PixelSizes, SessionStore
@@ -57,7 +65,15 @@ class Status:
     total: int = 0
 
 
-__all__ = ["Status", "Step", "TaskState", "WindowState", "user_name"]
+__all__ = [
+    "Status",
+    "Step",
+    "TaskState",
+    "WindowState",
+    "has_unstored_edits",
+    "images_with_unstored_edits",
+    "user_name",
+]
 
 
 class WindowState(WindowImages):
@@ -67,6 +83,7 @@ class WindowState(WindowImages):
     ``status_changed(Status)``; ``map_options_changed()``: class or scale of the class maps;
     ``focus_requested(key)``: show this cluster;
     ``project_changed()``: another project or none, or blind mode changed;
+    ``merged(path)`` after another project was merged;
     ``annotator_changed()``; ``saved_changed(message)``: "" if all edits are in the project.
     """
 
@@ -75,6 +92,7 @@ class WindowState(WindowImages):
     map_options_changed = Signal()
     focus_requested = Signal(tuple)
     project_changed = Signal()
+    merged = Signal(Path)
     annotator_changed = Signal()
     saved_changed = Signal(str)
 
@@ -227,6 +245,7 @@ class WindowState(WindowImages):
         self._ensure_saved()
         report = self._project.merge(path)
         self.show_added(report.added, f"merge {Path(path).name}")
+        self.merged.emit(Path(path).absolute())
         return report
 
     def show_added(
@@ -498,3 +517,27 @@ def _blind_answers(analysis: Analysis | None, atoms: ImageAtoms | None) -> objec
     table = analysis.table[["cluster_id", "label_corrected"]]
     labels = dict(zip(table["cluster_id"], table["label_corrected"], strict=True))
     return analysis.micrograph.pixel_size_nm, labels, marks
+
+
+# ---- edits that no project contains
+def images_with_unstored_edits(state: WindowState) -> list[str]:
+    """Return the images with manual edits that no project contains.
+
+    Manual edits are labels, added, removed or changed clusters, excluded regions, marks of atoms,
+    the support, and what was entered of the session. Results of models can be computed again.
+    """
+    return [image for image in state.images if has_unstored_edits(state, image)]
+
+
+def has_unstored_edits(state: WindowState, image: str) -> bool:
+    """Return whether an image has manual edits that no project contains."""
+    if state.project is not None and state.project.has(image):
+        return False
+    analysis, atoms = state.analysis(image), state.atoms.of(image)
+    return bool(
+        state.sessions.get(image)
+        or (atoms is not None and (atoms.marks or atoms.support_added or atoms.support_removed))
+        or (analysis is not None and analysis.regions)
+        or (analysis is not None and (analysis.table["label_corrected"] != "").any())
+        or any(isinstance(edit, ReplaceClusters) for edit in state.history.edits_of(image))
+    )

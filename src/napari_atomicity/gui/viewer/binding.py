@@ -20,7 +20,7 @@ from ...core.from_dict import dataclass_from_dict
 from ...core.tables.cluster_table import Key
 from ...models.analysis import Analysis
 from ...state.atom_store import AtomStore
-from ...state.window_state import WindowState
+from ...state.window_state import WindowState, has_unstored_edits
 from ...statistics.points.loading_settings import LoadingSettings
 from .. import tasks
 from ..controls.questions import keep_focus_when_messages_close, show_info
@@ -40,7 +40,7 @@ from .layers.micrographs import average_of, is_micrograph
 from .layers.points import ATOMS, CLUSTERS
 from .models import choose_model, chosen_model, model_folder
 from .overlays import Overlays
-from .projects import Projects, has_unstored_edits, may_remove_image
+from .projects import Projects, may_remove_image
 from .reference import Reference
 from .tracks import TrackView
 

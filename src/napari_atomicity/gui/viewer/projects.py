@@ -19,9 +19,8 @@ from ...core.errors import AtomicityError
 from ...core.progress import Progress, Stop
 from ...io.tables import write_clusters
 from ...project import SUFFIX, Opened, Project, ProjectContents, project_file, survey
-from ...project.opening import add_paths
-from ...state.edits import ReplaceClusters
-from ...state.window_state import Status, TaskState, WindowState
+from ...project.opening import HAS_IMAGES, MOVED, add_paths
+from ...state.window_state import Status, TaskState, WindowState, images_with_unstored_edits
 from .. import tasks
 from ..controls.questions import (
     CloseFilter,
@@ -239,6 +238,7 @@ class Projects:
         self.state.saved_changed.connect(self._on_saved)
         self.state.project_changed.connect(self._on_project)
         self.state.images_changed.connect(self._on_images)
+        self.state.merged.connect(self._on_merged)
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self._close_down)
@@ -297,9 +297,16 @@ class Projects:
 
     def _on_images(self) -> None:
         """Ask for moved images no longer once they were removed from the project."""
-        project, kept = self.state.project, tuple(n for n in self.notes if "Not where" not in n)
-        if project is not None and kept != self.notes and not project.image_files.missing():
-            self._set_notes(kept)
+        project, asks = self.state.project, any(MOVED in note for note in self.notes)
+        if project is not None and asks and not project.image_files.missing():
+            self._drop_notes(MOVED)
+
+    def _on_merged(self, path: Path) -> None:
+        self._drop_notes(f"{path.parent.name}/{path.name} {HAS_IMAGES}")
+
+    def _drop_notes(self, words: str) -> None:
+        """Remove those notes on the project that contain some words."""
+        self._set_notes(tuple(note for note in self.notes if words not in note))
 
     def _set_notes(self, notes: tuple[str, ...]) -> None:
         self.notes = notes
@@ -365,7 +372,7 @@ class Projects:
                 if analysis is not None:
                     self.state.follow_file(name, stored.micrograph)
             self.state.add_contents(found)
-            self._set_notes(tuple(n for n in self.notes if "Not where" not in n))
+            self._drop_notes(MOVED)
             show_info(f"{len(found)} found, {len(project.image_files.missing())} still missing.")
             if self.state.current in found:
                 self.state.current_changed.emit(self.state.current)
@@ -574,27 +581,3 @@ def _weak(method: Callable[..., Any]) -> Callable[..., Any]:
         return None if dead or bound is None else bound(*args)
 
     return call
-
-
-# ---- edits that no project contains
-def images_with_unstored_edits(state: WindowState) -> list[str]:
-    """Return the images with manual edits that no project contains.
-
-    Manual edits are labels, added, removed or changed clusters, excluded regions, marks of atoms,
-    the support, and what was entered of the session. Results of models can be computed again.
-    """
-    return [image for image in state.images if has_unstored_edits(state, image)]
-
-
-def has_unstored_edits(state: WindowState, image: str) -> bool:
-    """Return whether an image has manual edits that no project contains."""
-    if state.project is not None and state.project.has(image):
-        return False
-    analysis, atoms = state.analysis(image), state.atoms.of(image)
-    return bool(
-        state.sessions.get(image)
-        or (atoms is not None and (atoms.marks or atoms.support_added or atoms.support_removed))
-        or (analysis is not None and analysis.regions)
-        or (analysis is not None and (analysis.table["label_corrected"] != "").any())
-        or any(isinstance(edit, ReplaceClusters) for edit in state.history.edits_of(image))
-    )
