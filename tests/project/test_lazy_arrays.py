@@ -79,6 +79,32 @@ def test_values_and_rows_are_those_of_the_file(state, stored):
         assert np.array_equal(array + 1, whole + 1)
 
 
+@pytest.mark.parametrize(
+    ("factor", "offset"), [(1.0, 0.0), (1e5, 0.0), (1e-9, 0.0), (1.0, 6e4)], ids=str
+)
+def test_patches_of_any_values_are_stored(tmp_path, factor, offset):
+    """Values of 10^5 and more are infinite in half precision, those of 10^-9 zero."""
+    write_image(tmp_path / NAME, 0)
+    analysis = analysed(tmp_path / NAME)
+    patches = {c: factor * p + np.float32(offset) for c, p in analysis.patches.items()}
+    with Project(tmp_path / "p.atomicity") as project:
+        project.add_paths([tmp_path])
+        state = WindowState()
+        state.open_project(project, project.load_all())
+        state.clusters.set_analysis(replace(analysis, patches=patches))
+        project.flush()
+        for lazy in (False, True):
+            loaded = project.load(NAME, lazy=lazy)
+            assert loaded.damage == ""
+            for channel, patch in patches.items():
+                read = loaded.analysis.patches[channel]
+                one = np.asarray(read[1])
+                error = np.abs(np.asarray(read) - patch).max(axis=(1, 2))
+                assert (error <= 0.02 * patch.std(axis=(1, 2))).all()
+                assert np.array_equal(one, np.asarray(read)[1])
+        state.close_project()
+
+
 @pytest.mark.parametrize("lazy", [False, True])
 def test_an_image_without_class_maps_is_read_as_it_was_written(tmp_path, lazy):
     write_image(tmp_path / NAME, 0)

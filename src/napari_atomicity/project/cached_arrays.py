@@ -1,10 +1,13 @@
 """Patches, class maps and embeddings as rows of a project.
 
-They can be computed again from the image; half precision is more than the noise of a patch.
+They can be computed again from the image. Half precision is more than the noise of most patches;
+those of images with very large or very small values, or a large offset, are stored in single
+precision.
 """
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import threading
 import weakref
@@ -24,6 +27,8 @@ Arrays = dict[str, np.ndarray]
 # More would be no patch of a cluster: one row decides how much memory all rows take.
 _MAX_CHANNELS, _MAX_PX, _MAX_EMBEDDING_BYTES = 4, 256, 16_384
 _BLOBS = ("patches", "class_maps", "embedding")
+# Error of half precision, as a share of the standard deviation, from which on a patch needs more.
+_MAX_ERROR = 0.02
 
 
 NO_ARRAYS: tuple[Arrays, np.ndarray, Arrays] = ({}, np.empty((0, 0), np.float32), {})
@@ -158,8 +163,8 @@ def read_pictures(db: sqlite3.Connection, image_id: int, sizes: PictureSizes) ->
     ):
         i = row_of.get(cluster_id)
         if i is not None and sizes.fits(channels, patch_px, map_px, len(features)):
-            patches[:, i] = np.frombuffer(patch, np.float16).reshape(patches[:, i].shape)
-            maps[:, i] = np.frombuffer(class_map, np.float16).reshape(maps[:, i].shape)
+            patches[:, i] = _as_floats(patch, patches[:, i].shape)
+            maps[:, i] = _as_floats(class_map, maps[:, i].shape)
             embedding[i] = np.frombuffer(features, np.float32)
     return Pictures(
         sizes,
@@ -198,8 +203,24 @@ def read_picture(
         return np.nan
     if not channel:
         return np.frombuffer(row[4], np.float32)
-    values = np.frombuffer(row[4], np.float16).reshape(-1, *sizes.row_shape(kind))
+    values = _as_floats(row[4], (len(sizes.channels), *sizes.row_shape(kind)))
     return values[sizes.channels.index(channel)]
+
+
+def _as_floats(blob: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    """Return stored numbers: of half precision, or of single precision if they take that space."""
+    half = len(blob) == 2 * math.prod(shape)
+    return np.frombuffer(blob, np.float16 if half else np.float32).reshape(shape)
+
+
+def _as_blob(values: np.ndarray) -> bytes:
+    """Return the numbers of each channel as stored: in half precision if that is good enough."""
+    with np.errstate(over="ignore"):
+        stored = values.astype(np.float16)
+    error = np.abs(stored - values).max(axis=(-2, -1))
+    if (error <= _MAX_ERROR * values.std(axis=(-2, -1))).all():
+        return stored.tobytes()
+    return np.asarray(values, np.float32).tobytes()
 
 
 def _check_picture(
@@ -211,7 +232,7 @@ def _check_picture(
         n <= _MAX_CHANNELS
         and 0 < patch_px <= _MAX_PX
         and 0 <= map_px <= _MAX_PX
-        and patches == 2 * n * patch_px**2
+        and patches in (2 * n * patch_px**2, 4 * n * patch_px**2)
         and maps == 2 * n * map_px**2
         and embedding % 4 == 0
         and embedding <= _MAX_EMBEDDING_BYTES
@@ -226,7 +247,7 @@ def picture_rows(job: NetworkArrays, rows: range) -> Iterator[tuple]:
     patch_px = job.patches[channels[0]].shape[-1]
     map_px = next(iter(job.maps.values())).shape[-1] if job.maps else 0
     for i in rows:
-        patches = np.stack([job.patches[c][i] for c in channels]).astype(np.float16)
+        patches = np.stack([job.patches[c][i] for c in channels])
         maps = (
             np.stack([job.maps[c][i] for c in channels]).astype(np.float16)
             if job.maps
@@ -234,7 +255,7 @@ def picture_rows(job: NetworkArrays, rows: range) -> Iterator[tuple]:
         )
         yield (
             job.image_id, int(job.ids[i]), "|".join(channels), patch_px, map_px,
-            patches.tobytes(), maps.tobytes(),
+            _as_blob(patches), maps.tobytes(),
             np.asarray(job.embedding[i], np.float32).tobytes(),
         )  # fmt: skip
 
