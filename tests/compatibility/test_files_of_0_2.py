@@ -437,6 +437,12 @@ def test_a_table_of_atoms_begins_a_pack(tmp_path):
 
 
 # ---- packs
+def _with_intervals(agreement: dict[str, Any]) -> list[dict[str, Any]]:
+    """The F1 of pairs of people, and the scores of the model against the consensus and people."""
+    model = agreement["model"]
+    return [*agreement["pairs"], model["against_consensus"], *model["pairs"]]
+
+
 def test_filled_packs_make_the_same_consensus(tmp_path):
     packs = [SAMPLES / "packs" / "ada.zip", SAMPLES / "packs" / "bo"]
     atoms = SAMPLES / "atoms" / "found" / "atoms.csv"
@@ -453,6 +459,11 @@ def test_filled_packs_make_the_same_consensus(tmp_path):
     effect = said["effect"][2]
     drawn = then["effect"][2].pop("density_per_nm2")
     assert effect["density_per_nm2"] == pytest.approx(drawn, rel=0.01)
+    # Percentiles of the bootstrap then, extended to Wilson's interval now.
+    for now, before in zip(_with_intervals(said), _with_intervals(then), strict=True):
+        for name in {key.removesuffix("_low") for key in before if key.endswith("_low")}:
+            assert now.pop(f"{name}_low") <= before.pop(f"{name}_low") + 1e-9
+            assert now.pop(f"{name}_high") >= before.pop(f"{name}_high") - 1e-9
     assert_same(said, then, "agreement.json")
 
 

@@ -857,7 +857,20 @@ def test_a_region_without_an_area_is_refused(shown, settle, qtbot, errors):
     assert binding.state.clusters.regions("field") == () and len(layer.data) == 0
     assert len(binding.state.history) == n_steps
     assert shown.layers.selection.active is layer  # and can be drawn again
-    # A straight drag: napari would name its own settings.
+    # A straight drag, and one that a mouse draws over a large image, with rounded places.
+    shown.camera.zoom /= 6
+    start = on_canvas(shown, points, 0)
+    for wobble in (0, 1):
+        errors.clear()
+        QTest.mousePress(canvas, LEFT, pos=start)
+        for step in range(1, 13):
+            QTest.qWait(20)
+            move(canvas, start + QPoint(5 * step, 3 * step + wobble * (step // 3 % 2)))
+        QTest.mouseRelease(canvas, LEFT, pos=start + QPoint(60, 36))
+        qtbot.waitUntil(lambda: bool(errors))
+        assert binding.state.clusters.regions("field") == () and len(layer.data) == 0
+    shown.camera.zoom *= 6
+    # napari would name its own settings.
     errors.clear()
     n_messages = len(notification_manager.records)
     QTest.mousePress(canvas, LEFT, pos=first)

@@ -36,6 +36,7 @@ from napari_atomicity.gui.panels.workbench_bar import UndoButtons, workbench_bar
 from napari_atomicity.gui.viewer import models
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.io.tables import read_table
+from napari_atomicity.models.scale.intensity_scale import unknown_scale
 from napari_atomicity.pipeline.live import watch
 from napari_atomicity.pipeline.run_request import RunRequest
 from napari_atomicity.state.export import Choices, snapshot
@@ -732,6 +733,12 @@ def test_the_dock_classify_shows_the_intensity_of_one_atom(
     assert named == ["intensities", "intensities and sizes", "known samples"]
     qtbot.waitUntil(lambda: view.sizes.isVisible() and view.sizes.figure is not None)
     assert view.sizes.accessibleDescription().startswith("The sizes agree")
+    analysis = state.analysis(ONE)
+    nothing = unknown_scale(analysis.scale.reference)
+    state.clusters.set_analysis(replace(analysis, scale=nothing))
+    settle(viewer)
+    assert updated(dock).intensity.button.text() == "One atom: not known"
+    assert "no cluster is whole" in view.image_text.text()
 
 
 def test_an_image_without_clusters_has_no_intensity_of_one_atom(analyse_all, viewer, qtbot, settle):

@@ -159,6 +159,24 @@ def test_an_image_without_clusters_is_no_error(tiny_model):
     assert (empty.ratios()["count"] == 0).all()
 
 
+def test_a_single_cluster_that_the_border_cuts_tells_no_scale(example, analysed):
+    """Nothing is said of the intensity of an atom, and no atoms are counted."""
+    whole = analysed.table[~analysed.table[["touches_border", "touches_neighbour"]].any(axis=1)]
+    y, x = whole.loc[whole["diameter_nm"].idxmax(), ["y_px", "x_px"]].astype(int)
+    pixels = np.asarray(example.data, float)
+    rng = np.random.default_rng(0)
+    cut = rng.choice(pixels[pixels < np.quantile(pixels, 0.5)], (90, 90))
+    cut[20:70, :25] = pixels[y - 25 : y + 25, x : x + 25]
+    found = analyse(Micrograph(1e4 * cut, example.pixel_size_nm, "cut"), device="cpu")
+    assert len(found.table) == 1 and found.table["touches_border"].all()
+    assert not found.scale.is_known and found.parameters["certainty_of_scale"] == 0
+    assert "intensity_per_atom" not in found.parameters
+    assert found.table["n_atoms"].isna().all()
+    assert found.table["label"].isin(["", "unknown"]).all()
+    again = classify_clusters(found, device="cpu")
+    pd.testing.assert_frame_equal(again.table, found.table)
+
+
 def test_without_calibration_it_asks():
     with pytest.raises(CalibrationError, match="pixel size"):
         analyse(Micrograph(np.ones((64, 64))))

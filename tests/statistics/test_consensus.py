@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
+from scipy.stats import binomtest
 
 from napari_atomicity.core.errors import TableError
 from napari_atomicity.io.files import to_json
@@ -247,11 +248,26 @@ def test_pairwise_f1_and_alpha_by_hand():
     assert any("Fewer than 5 images" in note for note in found.notes)
 
 
-def test_people_who_agree_on_all_atoms_have_no_interval_though_their_marks_are_apart():
+def test_people_who_agree_on_all_atoms_may_still_differ_on_others():
+    """All draws are the same, also where marks are apart: the interval is Wilson's of 13 of 13."""
     marks, looked = by_hand(A="1" * 13, B="1" * 13)
     marks.loc[marks["annotator"] == "B", ["y_nm", "x_nm"]] += 0.05  # over borders of tiles
     pair = consensus(marks, looked).pairs.iloc[0]
-    assert pair["f1"] == pair["f1_low"] == pair["f1_high"] == 1
+    low = binomtest(13, 13).proportion_ci(method="wilson").low
+    assert pair["f1"] == pair["f1_high"] == 1
+    assert pair["f1_low"] == pytest.approx(2 * low / (1 + low))
+
+
+def test_a_model_that_finds_all_atoms_may_still_miss_others():
+    marks, looked = by_hand(A="1" * 13, B="1" * 13)
+    model = pd.concat([marks[marks["annotator"] == "A"]] * 2)
+    model["y_nm"] += np.repeat([0.0, 50.0], 13)  # as many where nobody has marked any
+    found = compare_with_annotators(model, marks, looked)["against_consensus"]
+    assert found["recall"] == found["recall_high"] == 1 and found["precision"] == 0.5
+    for name, (n, of) in {"recall": (13, 13), "precision": (13, 26)}.items():
+        low, high = binomtest(n, of).proportion_ci(method="wilson")
+        assert found[f"{name}_low"] <= low + 1e-9 and found[f"{name}_high"] >= high - 1e-9
+    assert found["recall_low"] == pytest.approx(0.772, abs=1e-3)
 
 
 def test_marks_that_are_unsure_are_left_out_of_one_figure():

@@ -15,6 +15,7 @@ from napari_atomicity.statistics.ratios.prevalence import N_DRAWS, ScaleSolution
 from napari_atomicity.statistics.ratios.ratio_notes import (
     CONDITIONS_DIFFER,
     FEW_CLUSTERS,
+    FEW_LABELS,
     ImageLimits,
     describe_misfit,
     ratio_notes,
@@ -167,6 +168,7 @@ def test_images_under_other_conditions_are_noted():
 
 def test_each_reason_that_limits_the_use_of_ratios_is_noted():
     table = cluster_table([("a", "Pt19"), ("b", "Pt41")] * 9 + [("c", "Pt41")] * 2)
+    table["model_id"] = "pt-dual-1"
     table["clipped"] = np.where(table["image"] == "b", 0.1, 0.0)
     record = {"misfit": "the sizes are others", "peaks_atoms": [48.2, 25.1]}
     limits = {
@@ -183,6 +185,14 @@ def test_each_reason_that_limits_the_use_of_ratios_is_noted():
     assert "uncertain in 1 of 3 images" in notes[ALL] and "clipped in 1 of 3" in notes[ALL]
     assert notes[ALL].count(misfit) == 1 and FEW_CLUSTERS not in notes[ALL]
     assert "few clusters in 3 of 3 images" in notes[ALL]
+
+
+def test_few_labels_of_people_say_nothing_of_the_scale():
+    """As in blind mode, where the model's labels are hidden."""
+    table = cluster_table([("a", "Pt19"), ("b", "Pt41")] * 9 + [("c", "")] * 30)
+    notes = class_ratios(table).groupby("scope")["note"].first()
+    assert notes["a"] == FEW_LABELS and "scale" not in notes[ALL]
+    assert notes[ALL] == "30 clusters without a label not counted"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -175,7 +175,10 @@ def label_solutions(
     if scale is None or not has_solutions(classifier.card, scale):
         return assign_labels(table, classifier, best, scale, labels_from=labels_from)
     solutions = np.stack([x.prediction.probabilities for x in predictions])
-    table = assign_labels(table, classifier, best, scale, solutions, labels_from)
+    used = scale if scale.is_known else replace(scale, weight=np.ones(len(scale.weight)))
+    table = assign_labels(table, classifier, best, used, solutions, labels_from)
+    if not scale.is_known:  # a network that does not know the scale counts no atoms
+        table = table.assign(n_atoms=np.nan, n_atoms_low=np.nan, n_atoms_high=np.nan)
     return withhold_labels(table, scale.certainty)
 
 

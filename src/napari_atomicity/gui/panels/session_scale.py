@@ -51,6 +51,7 @@ from ..viewer.models import card_of
 from .session_labels import SessionImages, model_of, session_images
 
 TITLE = "Intensity of one atom"
+_NOT_KNOWN = "not known, since no cluster is whole and apart from others"
 NO_MODEL = "The model of this image is not available."
 # Green, blue, orange and red of Okabe and Ito.
 _FITS, _RESTS, _DOUBT, _MISFIT = "#009e73", "#56b4e9", "#e69f00", "#d55e00"
@@ -187,7 +188,8 @@ class SessionScaleView(FollowingWidget):
         if image is None or analysis is None or analysis.scale is None or not len(analysis.table):
             self._show(None, "")
             return
-        self.image_text.setText(f"This image: {describe_solutions(analysis.scale)}.")
+        of_image = describe_solutions(analysis.scale) if analysis.scale.is_known else _NOT_KNOWN
+        self.image_text.setText(f"This image: {of_image}.")
         session = session_images(self.state, self.state.sessions.session_of(image))
         session = session.of_model(model_of(analysis))
         these = session.session
@@ -253,6 +255,10 @@ class IntensitySection(CollapsibleSection):
         """Show the intensity of one atom in an image, and hide the section if it is not known."""
         scale = None if analysis is None or not len(analysis.table) else analysis.scale
         self.setVisible(scale is not None)
-        if scale is not None:
-            value, certainty = scale.intensity_per_atom, scale.certainty
-            self.button.setText(f"One atom: {value:.3g} counts nm² ({100 * certainty:.0f} %)")
+        if analysis is None or scale is None:
+            return
+        value, certainty = scale.intensity_per_atom, scale.certainty
+        text = (
+            f"{value:.3g} counts nm² ({100 * certainty:.0f} %)" if scale.is_known else "not known"
+        )
+        self.button.setText(f"One atom: {text}")

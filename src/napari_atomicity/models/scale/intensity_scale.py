@@ -78,8 +78,13 @@ class ConstrainedMixture:
         """
         return float(self.weight[0])
 
+    @property
+    def is_known(self) -> bool:
+        """Whether anything tells the scale: clusters, lone atoms, or the session."""
+        return self.certainty > 0
+
     def describe(self) -> dict[str, Any]:
-        """Return the scale as parameters of an analysis.
+        """Return the scale as parameters of an analysis; without the intensity if nothing tells it.
 
         These are "intensity_per_atom", "certainty_of_scale", and "scale_solutions": weights and
         shares of the solutions, from which intervals of ratios follow
@@ -89,11 +94,8 @@ class ConstrainedMixture:
         if 0 < self.certainty < SURE_FOR_RATIOS:
             weights, shares = self.weight.round(4).tolist(), self.shares.round(4).tolist()
             solutions = {"weights": weights, "shares": shares}
-        return {
-            "intensity_per_atom": self.intensity_per_atom,
-            "certainty_of_scale": self.certainty,
-            "scale_solutions": solutions,
-        }
+        told = {"certainty_of_scale": self.certainty, "scale_solutions": solutions}
+        return {"intensity_per_atom": self.intensity_per_atom, **told} if self.is_known else told
 
     def probabilities(
         self,
@@ -150,9 +152,7 @@ def fit_constrained_mixture(
     """
     n, c = len(intensity), len(reference.log_intensity)
     if n == 0:
-        return ConstrainedMixture(
-            reference, np.zeros(1), np.zeros((1, 2)), np.full((1, c), 1 / c), np.ones((1, 2))
-        )
+        return unknown_scale(reference)
     x = np.log(np.stack([intensity, diameter_nm])).astype(float)
     mean = np.array(reference.log_intensity)
     centre = np.median(x[0]) - mean.mean()
@@ -171,6 +171,14 @@ def fit_constrained_mixture(
     kept = _distinct(solutions[0][:, 0], posterior)
     shift, shares, spread = _take(solutions, kept)
     return ConstrainedMixture(reference, softmax(posterior[kept]), shift, shares, spread)
+
+
+def unknown_scale(reference: ScaleReference) -> ConstrainedMixture:
+    """Return the scale of an image of which nothing tells it."""
+    c = len(reference.log_intensity)
+    return ConstrainedMixture(
+        reference, np.zeros(1), np.zeros((1, 2)), np.full((1, c), 1 / c), np.ones((1, 2))
+    )
 
 
 def _take(solutions: _Solutions, rows: np.ndarray) -> _Solutions:

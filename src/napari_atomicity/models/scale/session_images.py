@@ -18,7 +18,7 @@ from ...core.model_card import ModelCard
 from ...core.scale_reference import ScaleReference
 from ..analysis import Analysis
 from .image_evidence import ImageMeasurements
-from .intensity_scale import ConstrainedMixture, is_bright, usable
+from .intensity_scale import ConstrainedMixture, is_bright, unknown_scale, usable
 from .session_scale import SPREADS, ScaleModes, SessionScale, fit_session
 
 MAX_BEYOND = 0.7
@@ -115,6 +115,8 @@ def find_scales(
 
     The scale of each image has a solution for each mode of its posterior.
     """
+    if not any(len(x.log_intensity) or x.anchor is not None for x in images):
+        return [unknown_scale(scale) for _ in images]
     pairs = zip(fit_session(images, reference).images, tables, strict=True)
     return [mixture_of_modes(modes, table, scale) for modes, table in pairs]
 

@@ -1,13 +1,17 @@
-"""Units of the bootstrap of points: images, or parts of images if there are few."""
+"""Units of the bootstrap of points: images, or parts of images if there are few.
+
+Intervals of shares and of F1 are extended to Wilson's, as in `point_scores`: if all points are
+matched, or none, every draw has the same share.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
-from ..intervals import percentile_interval
+from ..intervals import percentile_interval, wilson_interval
 from ..matching import f1_of, match
 
 MIN_IMAGES = 5
@@ -79,7 +83,10 @@ class Units:
 
     def f1(self, counts: np.ndarray) -> dict[str, float]:
         """Return ``f1, f1_low, f1_high`` of counts."""
-        return with_ends("f1", f1_of(*counts.sum(axis=0)), self.drawn_f1(counts))
+        matched, a, b = counts.sum(axis=0)
+        jaccard = _wilson_ends(matched, a + b - matched)
+        ends = [2 * end / (1 + end) for end in jaccard]
+        return with_ends("f1", f1_of(matched, a, b), self.drawn_f1(counts), ends)
 
     def drawn_f1(self, counts: np.ndarray) -> np.ndarray:
         """Return F1 (B,) of each draw; NaN for draws without points."""
@@ -98,7 +105,13 @@ class Units:
         drawn = self.draws @ counts
         there = drawn[:, of] > 0
         value = float(matched / whole) if whole else np.nan
-        return with_ends(name, value, drawn[there, 0] / drawn[there, of])
+        ends = _wilson_ends(matched, whole)
+        return with_ends(name, value, drawn[there, 0] / drawn[there, of], ends)
+
+
+def _wilson_ends(matched: float, whole: float) -> list[float]:
+    """Return the ends of Wilson's interval of a fraction; none of nothing."""
+    return [float(end) for end in wilson_interval(matched / whole, whole)] if whole else []
 
 
 def positions(table: pd.DataFrame, image: str) -> np.ndarray:
@@ -110,6 +123,7 @@ def with_ends(
     name: str,
     value: float,
     drawn: np.ndarray,  # (B,): its values in bootstrap draws
+    ends: Sequence[float] = (),  # of another interval, which the interval includes too
 ) -> dict[str, float]:
     """Return a figure and the ends of its 95 % interval, which includes the figure.
 
@@ -118,6 +132,6 @@ def with_ends(
     value, (low, high) = float(value), percentile_interval(drawn)
     return {
         name: value,
-        f"{name}_low": float(np.minimum(low, value)),
-        f"{name}_high": float(np.maximum(high, value)),
+        f"{name}_low": float(np.min([low, value, *ends])),
+        f"{name}_high": float(np.max([high, value, *ends])),
     }

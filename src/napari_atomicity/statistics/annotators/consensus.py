@@ -21,7 +21,8 @@ consensus, for which sites are drawn repeatedly from their posteriors. The inter
 disagreement, not of sampling.
 
 Intervals (95 %) of F1 and rates are percentiles of a bootstrap over images; with fewer than five
-images, over 4 × 4 tiles of them, which do not include differences between images. Intervals of
+images, over 4 × 4 tiles of them, which do not include differences between images. Those of F1 are
+extended to Wilson's. Intervals of
 alpha are over sites or places.
 
 References

@@ -26,6 +26,8 @@ SETTINGS_DIFFER = (
 """The same where other settings are a simpler reason."""
 FEW_CLUSTERS = "few clusters: fractions and intensity scale are uncertain"
 """Note on ratios of fewer than `MIN_CLUSTERS` clusters."""
+FEW_LABELS = "few clusters: fractions are uncertain"
+"""The same where people alone have labelled them."""
 MIN_CLUSTERS = 10
 """Number of counted clusters of an image below which ratios are noted."""
 MIN_SCALE_PROBABILITY = 0.5
@@ -119,6 +121,7 @@ class ImageLimits:
     other_pixel_size: bool = False  # whether its pixel size was changed since it was analysed
     changed_settings: tuple[str, ...] = ()  # settings of the detection that are not the defaults
     sha256: str | None = None  # of its file, if files of the same content are to be noted
+    has_scale: bool = True  # whether a model has labelled it, by an intensity scale
 
     @classmethod
     def from_parameters(
@@ -193,9 +196,10 @@ def ratio_notes(
             f"{n_unknown} of {pluralise(n_all, 'cluster')} belong{'s' * (n_unknown == 1)} to no "
             f"class of the model (unknown) and {'is' if n_unknown == 1 else 'are'} not counted"
         )
-    few = sum(0 < n < MIN_CLUSTERS for n in n_clusters)
+    has_scale = [image.has_scale for image in limits] or [True] * len(n_clusters)
+    few = sum(0 < n < MIN_CLUSTERS for n, has in zip(n_clusters, has_scale, strict=True) if has)
     if 0 < sum(n_clusters) < MIN_CLUSTERS:
-        reasons.append(FEW_CLUSTERS)
+        reasons.append(FEW_CLUSTERS if any(has_scale) else FEW_LABELS)
     elif 2 * few > len(n_clusters):
         images = pluralise(len(n_clusters), "image")
         reasons.append(f"few clusters in {few} of {images}: their intensity scales are uncertain")

@@ -341,6 +341,7 @@ class _RatioSource:
                 is_clipped=name in clipped,
                 is_saturated=name in saturated,
                 repeats_clusters=name in self._stacks,
+                has_scale=name in self._models,
             )
             for name in self.images
         ]

@@ -63,13 +63,13 @@ def _no_area(image: str) -> AtomicityError:
     )
 
 
-def _count_lines(polygons: Polygons) -> int:
-    """Count the polygons whose corners are on a line, up to half a pixel."""
+def _count_lines(polygons: Polygons, width_px: float) -> int:
+    """Count the polygons whose corners are on a line of this width."""
     n = 0
     for _, polygon in polygons:
         centred = polygon - polygon.mean(axis=0)
         across = np.linalg.svd(centred, full_matrices=False)[2][-1]
-        n += bool(np.ptp(centred @ across) < 0.5)
+        n += bool(np.ptp(centred @ across) < width_px)
     return n
 
 
@@ -187,8 +187,13 @@ class PolygonEditor:
     def attempt(self, known: ImageLayers, polygons: Polygons) -> bool:
         """Edit the state and return whether that is accepted; show the error if not."""
 
+        layer = known.present(self.kind.name)
+        # What the mouse can't draw narrower: the positions of a straight drag are rounded.
+        width_px = 0.5 if layer is None else max(0.5, 2 * layer.scale_factor / layer.scale[-1])
+
         def edit() -> None:
-            if _count_lines(polygons) > _count_lines(self.in_state(known.image)):
+            before = self.in_state(known.image)
+            if _count_lines(polygons, width_px) > _count_lines(before, width_px):
                 raise _no_area(known.image)
             self.edit_state(known.image, polygons)
 
