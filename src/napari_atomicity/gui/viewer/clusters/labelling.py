@@ -92,11 +92,11 @@ class KeyMode:
         viewer, active = self._canvas.viewer, self._canvas.active_layer
         if viewer is None or self.silent:
             return
-        text = self.key_line()
-        if not text and self._has_helped and active is not None:
-            text = active.help
-        self._has_helped = bool(self.key_line())
-        if text and viewer.help != text:
+        text, had_keys = self.key_line(), self._has_helped
+        self._has_helped = bool(text)
+        if not text and had_keys:
+            text = "" if active is None else active.help
+        if (text or had_keys) and viewer.help != text:
             viewer.help = text
 
     def show_text(self, *_: object) -> None:
