@@ -15,7 +15,7 @@ from bench import analysed, write_image
 
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.models.analysis import Analysis
-from napari_atomicity.project import EditKind, ImageEdit, Project, open_any
+from napari_atomicity.project import EditKind, ImageEdit, Project, cached_arrays, open_any
 from napari_atomicity.project.opening import survey
 from napari_atomicity.state.window_state import WindowState
 
@@ -102,6 +102,26 @@ def test_patches_of_any_values_are_stored(tmp_path, factor, offset):
                 error = np.abs(np.asarray(read) - patch).max(axis=(1, 2))
                 assert (error <= 0.02 * patch.std(axis=(1, 2))).all()
                 assert np.array_equal(one, np.asarray(read)[1])
+        state.close_project()
+
+
+def test_infinite_patches_of_an_older_version_are_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(cached_arrays, "_MAX_ERROR", np.inf)  # all in half precision, as then
+    write_image(tmp_path / NAME, 0)
+    analysis = analysed(tmp_path / NAME)
+    channel = next(iter(analysis.patches))
+    bright = analysis.patches[channel].copy()
+    bright[0] *= 1e6
+    with Project(tmp_path / "p.atomicity") as project:
+        project.add_paths([tmp_path])
+        state = WindowState()
+        state.open_project(project, project.load_all())
+        patches = {**analysis.patches, channel: bright}
+        state.clusters.set_analysis(replace(analysis, patches=patches))
+        project.flush()
+        for lazy in (False, True):
+            read = np.asarray(project.load(NAME, lazy=lazy).analysis.patches[channel])
+            assert np.isnan(read[0]).all() and np.isfinite(read[1:]).all()
         state.close_project()
 
 

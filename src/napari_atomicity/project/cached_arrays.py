@@ -166,6 +166,8 @@ def read_pictures(db: sqlite3.Connection, image_id: int, sizes: PictureSizes) ->
             patches[:, i] = _as_floats(patch, patches[:, i].shape)
             maps[:, i] = _as_floats(class_map, maps[:, i].shape)
             embedding[i] = np.frombuffer(features, np.float32)
+    # Until version 0.3, infinite numbers were stored of large values: such patches are missing.
+    patches[:, ~np.isfinite(patches).all(axis=(0, 2, 3))] = np.nan
     return Pictures(
         sizes,
         dict(zip(names, patches, strict=True)),

@@ -186,7 +186,6 @@ class PolygonEditor:
 
     def attempt(self, known: ImageLayers, polygons: Polygons) -> bool:
         """Edit the state and return whether that is accepted; show the error if not."""
-
         layer = known.present(self.kind.name)
         # What the mouse can't draw narrower: the positions of a straight drag are rounded.
         width_px = 0.5 if layer is None else max(0.5, 2 * layer.scale_factor / layer.scale[-1])
