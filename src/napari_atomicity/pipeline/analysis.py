@@ -276,10 +276,10 @@ def _label(
             table, classifier, patches, best, symmetries=analysis.symmetries
         )
     parameters = {**analysis.parameters, UNIT: float(per_atom), "certainty_of_scale": None}
-    if not len(table) or not (scale is None or scale.is_known):
-        del parameters[UNIT]  # nothing tells it; patches are in counts, as where none is stored
-    if scale is not None and len(table):
-        parameters |= scale.describe()
+    if not len(table):
+        del parameters[UNIT]  # no cluster tells it
+    elif scale is not None:
+        parameters = scale.describe_in(parameters)
     return replace(
         analysis,
         table=table,

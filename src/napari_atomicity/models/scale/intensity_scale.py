@@ -8,7 +8,7 @@ each other has one free scale, which expectation-maximisation finds without any 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -83,19 +83,25 @@ class ConstrainedMixture:
         """Whether anything tells the scale: clusters, lone atoms, or the session."""
         return self.certainty > 0
 
-    def describe(self) -> dict[str, Any]:
-        """Return the scale as parameters of an analysis; without the intensity if nothing tells it.
+    def describe_in(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters of an analysis with this scale in place of an earlier one.
 
-        These are "intensity_per_atom", "certainty_of_scale", and "scale_solutions": weights and
-        shares of the solutions, from which intervals of ratios follow
-        (`statistics.ratios.prevalence`); None if only the best one counts.
+        These are "intensity_per_atom", if anything tells it; "certainty_of_scale"; and
+        "scale_solutions": weights and shares of the solutions, from which intervals of ratios
+        follow (`statistics.ratios.prevalence`); None if only the best one counts.
         """
         solutions = None
         if 0 < self.certainty < SURE_FOR_RATIOS:
             weights, shares = self.weight.round(4).tolist(), self.shares.round(4).tolist()
             solutions = {"weights": weights, "shares": shares}
-        told = {"certainty_of_scale": self.certainty, "scale_solutions": solutions}
-        return {"intensity_per_atom": self.intensity_per_atom, **told} if self.is_known else told
+        others = {k: v for k, v in parameters.items() if k != "intensity_per_atom"}
+        intensity = {"intensity_per_atom": self.intensity_per_atom} if self.is_known else {}
+        return {
+            **others,
+            **intensity,
+            "certainty_of_scale": self.certainty,
+            "scale_solutions": solutions,
+        }
 
     def probabilities(
         self,

@@ -379,7 +379,7 @@ def rescaled(analysis: Analysis, reference: ScaleReference) -> Analysis:
         analysis,
         patches=patches,
         scale=scale,
-        parameters={**analysis.parameters, **scale.describe()},
+        parameters=scale.describe_in(analysis.parameters),
     )
 
 

@@ -174,7 +174,7 @@ class SessionPass:
             about["to_draw"] = True
         scale = labels.scale or stored.scale
         outcome = images.store.outcome(stem)
-        parameters = {**outcome.parameters, **scale.describe()}
+        parameters = scale.describe_in(outcome.parameters)
         outcome = replace(outcome, parameters=parameters, warnings=image_warnings(new, parameters))
         about["scale"] = scale.intensity_per_atom
         images.store.write(stem, Part(outcome, pack_part(new, outcome, about)))
