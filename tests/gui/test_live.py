@@ -419,6 +419,11 @@ def test_blind_mode_hides_what_is_found_and_images_come_after_it(
     settle(viewer)
     qtbot.waitUntil(lambda: not dock.left_out.isVisible() and dock.strip.isVisible())
     assert state.to_be_analysed() == ["b.tif"]
+    stop(dock, qtbot)
+    settle(viewer)
+    told = dock.status_label.text()
+    assert "1 of them has no results in this project: press Analyse all." in told
+    assert "Ratios shows the end" not in told
 
 
 def test_with_the_dock_the_watching_ends(viewer, folder, qtbot):

@@ -733,7 +733,7 @@ def test_the_dock_classify_shows_the_intensity_of_one_atom(
     assert named == ["intensities", "intensities and sizes", "known samples"]
     qtbot.waitUntil(lambda: view.sizes.isVisible() and view.sizes.figure is not None)
     assert view.sizes.accessibleDescription().startswith("The sizes agree")
-    analysis = state.analysis(ONE)
+    analysis = state.analysis(state.current)
     nothing = unknown_scale(analysis.scale.reference)
     state.clusters.set_analysis(replace(analysis, scale=nothing))
     settle(viewer)

@@ -549,7 +549,11 @@ class Live(Dock):
             self.images.end(self.by_session.isChecked())
             if outcome.files:
                 text += f" Results in {outcome.files[0].parent}.{_format_copies(outcome.outcomes)}"
-                text += " The plot shows what was known while watching; Ratios shows the end."
+                text += " The plot shows what was known while watching"
+                if n := self.images.n_to_analyse:
+                    have = "has" if n == 1 else "have"
+                    text += f". {n} of them {have} no results in this project: press Analyse all"
+                text += "." if n or self.images.n_left_out else "; Ratios shows the end."
             self._say(f"{text}{waits}")
         self.update_enabled()
 

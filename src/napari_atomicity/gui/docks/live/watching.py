@@ -214,6 +214,7 @@ class TakingIn(ImageQueue):
         self._labels_at_end = False
         # Files of images that are in the results, and not in the window.
         self._left_out: list[Path] = []
+        self._added: set[Path] = set()  # those that were added to a project since
         self.n_copies = 0
         """Files that are not taken in, as they have the content of an image of the project."""
         owner.destroyed.connect(self._waiting.clear)
@@ -221,7 +222,7 @@ class TakingIn(ImageQueue):
     def begin(self, folder: Path, accepted: Path | None = None) -> None:
         """Begin a session."""
         self._folder, self._accepted = folder, accepted
-        self._left_out, self.n_copies = [], 0
+        self._left_out, self._added, self.n_copies = [], set(), 0
         self._may_open, self._labels_at_end = True, False
         self._taken.clear()
 
@@ -284,6 +285,13 @@ class TakingIn(ImageQueue):
         """Number of images that are in the results, and not in the window."""
         return len(self._left_out)
 
+    @property
+    def n_to_analyse(self) -> int:
+        """Number of images that were left out and are in the project now, without results."""
+        state, project = self.state, self.state.project
+        images = project.images(counts=False) if project is not None and self._added else ()
+        return sum(one.path in self._added and state.analysis(one.name) is None for one in images)
+
     def _leave_out(self, analyses: Sequence[Analysis]) -> None:
         self._left_out += [a.micrograph.path for a in analyses if a.micrograph.path is not None]
         if analyses:
@@ -296,6 +304,7 @@ class TakingIn(ImageQueue):
             return
         known = {image.path for image in project.images(counts=False)}
         new = [str(path) for path in self._left_out if path not in known]
+        self._added.update(self._left_out)
         self._left_out = []
         if new:
             self.binding.projects.add(new)
