@@ -19,6 +19,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox, QStyle, QStyleOptionSlider
 from scipy.ndimage import zoom
 from synthetic import made_up
+from waiting import updated
 
 from napari_atomicity.atoms.analysis import (
     BRIGHT_CLUSTERS,
@@ -1064,6 +1065,12 @@ def test_an_image_without_a_pixel_size_is_named_once_with_the_advice_of_the_wind
     assert len(said) == 1 and said[0].count("bare.tif") == 1
     assert "pixel size is not known" in said[0] and "Enter it in the dock Atoms" in said[0]
     assert "--pixel-size-nm" not in said[0]
+    assert updated(dock).all_button.text() == "All images"
+    state.pixel_sizes.set("bare.tif", PIXEL_NM)  # it waits again
+    assert updated(dock).all_button.text() == "All images (1)"
+    click(dock.all_button)
+    settled()
+    assert state.atoms.of("bare.tif").analysis is not None
 
 
 def test_a_threshold_set_by_hand_stays_where_the_same_atoms_are_found(

@@ -1112,6 +1112,12 @@ def test_the_message_of_a_merge_counts_labels_not_entries_of_the_log(bench, proj
     assert said_after_merging() == nothing
     withdrawn = said_after_merging(lambda other: other.clusters.relabel([("a.tif", 1)], ""))
     assert withdrawn.startswith("No new labels or marks. In 1 image, something else is new")
+    region = np.array([[0.0, 0.0], [0.0, 30.0], [30.0, 30.0], [30.0, 0.0]])
+    excluded = said_after_merging(lambda other: other.clusters.set_regions("a.tif", [region]))
+    assert "Not taken over: excluded regions of a.tif. Their clusters count here" in excluded
+    bench.state.clusters.set_regions("a.tif", [region])
+    bench.state.project.flush()
+    assert "excluded regions" not in said_after_merging()
 
 
 def test_a_file_that_is_no_project_is_refused(bench, tmp_path, errors):

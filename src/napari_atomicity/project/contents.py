@@ -303,6 +303,8 @@ class MergeReport:
         New labels that hold: one of each annotator and cluster.
     n_changes : int
         Clusters that an annotator has added, moved or removed.
+    excluding : tuple of str
+        Images of the other project with excluded regions that this one does not have.
     """
 
     n_images: int
@@ -315,3 +317,4 @@ class MergeReport:
     added: Mapping[str, MergedEntries] = field(default_factory=dict)
     n_labels: int = 0
     n_changes: int = 0
+    excluding: tuple[str, ...] = ()

@@ -25,7 +25,7 @@ from .contents import (
     settle,
     source_to_add,
 )
-from .damage import as_text, coerce_numbers, coerce_texts
+from .damage import as_text, coerce_numbers, coerce_texts, read_json
 from .images import ImageIndex, merge_entries
 from .merged import Additions
 from .read_rows import read_positions
@@ -101,7 +101,23 @@ def merge(
         n_marks_lost,
         additions.find(ids),
         *_count_clusters(came),
+        tuple(image for image in same if _excludes_more(db, same[image], other, image)),
     )
+
+
+def _excludes_more(db: sqlite3.Connection, image_id: int, other: _Other, image: str) -> bool:
+    """Return whether the other project has excluded regions of an image that are not here."""
+    mine = _read_regions(db, image_id)
+    return any(region not in mine for region in _read_regions(other.db, other.ids[image]))
+
+
+def _read_regions(db: sqlite3.Connection, image_id: int) -> list[Any]:
+    """Read the excluded regions of an image; none if they are damaged."""
+    (text,) = db.execute("SELECT regions FROM images WHERE image_id = ?", (image_id,)).fetchone()
+    try:
+        return read_json(text, list)
+    except ValueError:
+        return []
 
 
 def _count_clusters(rows: Sequence[Mapping[str, Any]]) -> tuple[int, int]:

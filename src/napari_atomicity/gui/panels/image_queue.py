@@ -41,6 +41,7 @@ class ImageQueue:
         self.task: tasks.Task | None = None
         self._project = self.state.project
         self.state.project_changed.connect(self._on_project)
+        self.state.pixel_sizes.changed.connect(self._on_pixel_size)
 
     # ---- what a subclass defines
     def step(self, item: Any, progress: Progress, stop: Stop) -> Any:
@@ -71,6 +72,11 @@ class ImageQueue:
         self.task = None
         if self.state.project is not self._project:  # it is the same if blind mode has changed
             self._project, self.failed = self.state.project, {}
+
+    def _on_pixel_size(self, image: str) -> None:
+        """Let an image wait again that failed, perhaps for want of a pixel size."""
+        if self.failed.pop(image, None) is not None:
+            self.changed.emit()
 
     def forget(self) -> None:
         """Empty the queue: the task was cancelled, or there is another project."""

@@ -121,6 +121,7 @@ class Atoms(Dock):
 
     def build(self) -> None:
         self.batch = AtomsOfAll(self.binding)
+        self.batch.changed.connect(self.invalidate)
         self.links = ClusterLinks(self.binding, self)
         self.image_form = self.add(ImageForm(self.binding, MAX_PIXEL_SIZE_NM, "single atoms"))
         self.image_form.changed.connect(self.invalidate)

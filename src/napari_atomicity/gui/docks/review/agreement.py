@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QPushButton, QVBoxLayout
 
 from ....core.errors import AtomicityError
 from ....core.tables.cluster_table import Key
-from ....core.text import pluralise
+from ....core.text import first_names, pluralise
 from ....project import MergeReport, Project
 from ....state.review_queue import queue_of
 from ....state.reviewing import Reviewing
@@ -56,6 +56,11 @@ def format_merged(report: MergeReport) -> str:
         said.append(
             f"There, {pluralise(n, 'cluster')} {'was' if n == 1 else 'were'} added, moved or "
             "removed: the log tells it, and the clusters here stay as they are"
+        )
+    if report.excluding:
+        said.append(
+            f"Not taken over: excluded regions of {first_names(report.excluding, 3)}. Their "
+            "clusters count here until you exclude them"
         )
     if n := report.n_marks_lost:
         marks = pluralise(n, "mark")
