@@ -180,6 +180,14 @@ def test_files_with_the_content_of_others_are_named(dock, state, settled):
     assert "1 file has the content of others: remove the copies" in dock.note.text()
 
 
+def test_pixel_sizes_that_a_person_has_entered_are_said_to_add_an_error(dock, state, settled):
+    assert "a person has entered" not in dock.note.text()
+    state.replace_micrograph(replace(state.micrograph("one"), metadata={"calibration": "none"}))
+    dock.scope_combo.setCurrentIndex(dock.scope_combo.findData("all"))
+    settled(dock)
+    assert "1 image has a pixel size that a person has entered: intervals" in dock.note.text()
+
+
 def test_of_a_file_that_cannot_be_read_no_pixel_size_is_asked_for(dock, state, settled, tmp_path):
     (tmp_path / "broken.tif").write_bytes(b"II*\x00rubbish")
     opened = open_any(tmp_path)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from ....atoms.dispersion import DispersionResults
-from ....core.micrograph import Micrograph, count_copies, counted_averages
+from ....core.micrograph import GIVEN, Micrograph, count_copies, counted_averages
 from ....core.text import pluralise
 
 NO_ATOMS = "No atoms yet: find them in the dock Atoms, or mark them manually."
@@ -77,6 +77,11 @@ def format_left_out(
         lines.append(
             f"{pluralise(copies, 'file has', 'files have')} the content of others: remove the "
             "copies to count each atom once, with intervals that are wide enough."
+        )
+    if n := sum(m.origin_of_pixel_size == GIVEN for m in counted):
+        lines.append(
+            f"{pluralise(n, 'image has', 'images have')} a pixel size that a person has entered: "
+            "intervals do not include its error, and densities change with its square."
         )
     lines += _format_mostly_left_out(found)
     if regions := [image for image in excluded if image in found.of]:
