@@ -31,7 +31,8 @@ def with_interval(value: float, low: float, high: float, decimals: int = 2) -> s
     """Format ``0.82 (0.74–0.90)``; a dash if the value is not finite."""
     if not math.isfinite(value):
         return "–"
-    text, *ends = (f"{v:.{decimals}f}".replace("-", "−") for v in (value, low, high))
+    # What is rounded to zero has no sign.
+    text, *ends = (f"{v:z.{decimals}f}".replace("-", "−") for v in (value, low, high))
     if not (math.isfinite(low) and math.isfinite(high)):
         return text
     return f"{text} ({(' to ' if low < 0 else '–').join(ends)})"

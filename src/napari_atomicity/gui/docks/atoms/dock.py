@@ -14,6 +14,7 @@ from ....atoms.finding.card import SHIPPED, AtomCard
 from ....atoms.marks import ImageAtoms
 from ....core.errors import without_file_name
 from ....core.progress import Progress, Stop
+from ....core.text import first_names
 from ....io.tables import write_table
 from ....models.files import available_cards
 from ....pipeline.repeat import Run, atom_run_of
@@ -84,14 +85,14 @@ class AtomsOfAll(ImageQueue):
         self.record("find atoms in all images", settings)
         if self.failed:
             n = len(self.failed)
-            named = [
-                f"{image}: {without_file_name(why, Path(image))}"
-                for image, why in list(self.failed.items())[:_MAX_NAMED]
-            ]
-            more = f" … and {n - _MAX_NAMED} more" if n > _MAX_NAMED else ""
+            images_of: dict[str, list[str]] = {}
+            for image, why in self.failed.items():
+                images_of.setdefault(without_file_name(why, Path(image)), []).append(image)
+            reasons = [f"{first_names(images, 3)}: {why}" for why, images in images_of.items()]
+            more = f" … and {len(reasons) - _MAX_NAMED} more" if len(reasons) > _MAX_NAMED else ""
             show_info(
                 f"Atoms were found in {self.n_in_all - n} of {self.n_in_all} images. "
-                + " ".join(named)
+                + " ".join(reasons[:_MAX_NAMED])
                 + more
             )
 

@@ -78,7 +78,7 @@ def _density(row: dict[str, Any], level: str) -> list[DispersionFigure]:
     return [
         DispersionFigure(
             "Density",
-            f"{number(row['density_per_nm2'])} /nm²",
+            with_unit(row["density_per_nm2"], "/nm²"),
             interval(row["density_low_per_nm2"], row["density_high_per_nm2"]),
             "Atoms per nm² of support, without vacuum: expected number over area, with its "
             f"{level} interval, which includes the sampling error (larger for clustered atoms) "
@@ -87,7 +87,7 @@ def _density(row: dict[str, Any], level: str) -> list[DispersionFigure]:
         ),
         DispersionFigure(
             "Density, counted",
-            f"{number(row['density_counted_per_nm2'])} /nm²",
+            with_unit(row["density_counted_per_nm2"], "/nm²"),
             "",
             "Atoms above the threshold per nm² of support. It depends on the threshold, the "
             "density above does not.",
@@ -144,7 +144,7 @@ def _missed(
         ),
         DispersionFigure(
             "Density, all atoms",
-            f"{number(row['density_complete_per_nm2'])} /nm²",
+            with_unit(row["density_complete_per_nm2"], "/nm²"),
             f"{of_all}{own}" if known else unknown,
             "Density of the atoms of the model, corrected for missed atoms and false detections, "
             "outside clusters, in this field; 95 % interval. Marks by hand do not change it."
