@@ -738,7 +738,8 @@ def test_the_dock_classify_shows_the_intensity_of_one_atom(
     state.clusters.set_analysis(replace(analysis, scale=nothing))
     settle(viewer)
     assert updated(dock).intensity.button.text() == "One atom: not known"
-    assert "no cluster is whole" in view.image_text.text()
+    assert "no cluster of the session is whole" in view.image_text.text()
+    assert not view.chart.isVisible()
 
 
 def test_an_image_without_clusters_has_no_intensity_of_one_atom(analyse_all, viewer, qtbot, settle):

@@ -16,6 +16,7 @@ from napari_atomicity.pipeline.analysis import (
     detect_clusters,
     embed_clusters,
 )
+from napari_atomicity.pipeline.session_labels import label_session
 from napari_atomicity.reporting.image_warnings import image_warnings
 from napari_atomicity.simulation.example_data import example_path, example_truth_path
 from napari_atomicity.training.data import match
@@ -173,6 +174,8 @@ def test_a_single_cluster_that_the_border_cuts_tells_no_scale(example, analysed)
     assert "intensity_per_atom" not in found.parameters
     assert found.table["n_atoms"].isna().all()
     assert found.table["label"].isin(["", "unknown"]).all()
+    joint = label_session([found], device="cpu").analyses[0]
+    assert not joint.scale.is_known and "intensity_per_atom" not in joint.parameters
     again = classify_clusters(found, device="cpu")
     pd.testing.assert_frame_equal(again.table, found.table)
 

@@ -51,7 +51,7 @@ from ..viewer.models import card_of
 from .session_labels import SessionImages, model_of, session_images
 
 TITLE = "Intensity of one atom"
-_NOT_KNOWN = "not known, since no cluster is whole and apart from others"
+_NOT_KNOWN = "Not known: no cluster of the session is whole and apart from others."
 NO_MODEL = "The model of this image is not available."
 # Green, blue, orange and red of Okabe and Ito.
 _FITS, _RESTS, _DOUBT, _MISFIT = "#009e73", "#56b4e9", "#e69f00", "#d55e00"
@@ -188,8 +188,11 @@ class SessionScaleView(FollowingWidget):
         if image is None or analysis is None or analysis.scale is None or not len(analysis.table):
             self._show(None, "")
             return
-        of_image = describe_solutions(analysis.scale) if analysis.scale.is_known else _NOT_KNOWN
-        self.image_text.setText(f"This image: {of_image}.")
+        if not analysis.scale.is_known:  # nor does another image of its session tell it
+            self.image_text.setText(_NOT_KNOWN)
+            self._show(None, "")
+            return
+        self.image_text.setText(f"This image: {describe_solutions(analysis.scale)}.")
         session = session_images(self.state, self.state.sessions.session_of(image))
         session = session.of_model(model_of(analysis))
         these = session.session

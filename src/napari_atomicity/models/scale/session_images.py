@@ -115,8 +115,6 @@ def find_scales(
 
     The scale of each image has a solution for each mode of its posterior.
     """
-    if not any(len(x.log_intensity) or x.anchor is not None for x in images):
-        return [unknown_scale(scale) for _ in images]
     pairs = zip(fit_session(images, reference).images, tables, strict=True)
     return [mixture_of_modes(modes, table, scale) for modes, table in pairs]
 
@@ -129,6 +127,8 @@ def mixture_of_modes(
     The common error of the diameters follows from the clusters in each mode, by one step of
     expectation-maximisation with the classes by intensity, under its prior.
     """
+    if not modes.is_known:
+        return unknown_scale(reference)
     rows = np.asarray(usable(table))
     u = np.log(table["integrated_intensity"].to_numpy(float)[rows])
     v = np.log(table["diameter_nm"].to_numpy(float)[rows])

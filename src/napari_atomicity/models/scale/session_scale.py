@@ -196,6 +196,7 @@ class ScaleModes:
     weight: np.ndarray
     shares: np.ndarray  # (n_modes, n_classes): shares of the classes in each mode
     variance: float = 1.0  # of ln intensity within the classes, relative to the reference's
+    is_known: bool = True  # whether clusters, lone atoms or an earlier session tell the scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -327,7 +328,13 @@ def fit_session(
     # which differs between processors: what is computed from the intensities does.
     numbers = np.array([len(x.log_intensity) for x in images], np.int64)
     seed = zlib.crc32(numbers.tobytes())
-    modes = [_modes(grid, p, q, variance) for p, q in zip(image_posterior, shares, strict=True)]
+    is_known = prior is not None or any(
+        len(x.log_intensity) or x.anchor is not None for x in images
+    )
+    modes = [
+        replace(_modes(grid, p, q, variance), is_known=is_known)
+        for p, q in zip(image_posterior, shares, strict=True)
+    ]
     mean = float(scales @ grid)
     return SessionScale(
         images=modes,
