@@ -438,9 +438,10 @@ def test_a_table_of_atoms_begins_a_pack(tmp_path):
 
 # ---- packs
 def _with_intervals(agreement: dict[str, Any]) -> list[dict[str, Any]]:
-    """The F1 of pairs of people, and the scores of the model against the consensus and people."""
+    """Rates of people, F1 of pairs, and scores of the model against the consensus and people."""
     model = agreement["model"]
-    return [*agreement["pairs"], model["against_consensus"], *model["pairs"]]
+    of_people = [*agreement["raters"], *agreement["pairs"]]
+    return [*of_people, model["against_consensus"], *model["pairs"]]
 
 
 def test_filled_packs_make_the_same_consensus(tmp_path):

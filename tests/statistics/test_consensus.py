@@ -258,6 +258,15 @@ def test_people_who_agree_on_all_atoms_may_still_differ_on_others():
     assert pair["f1_low"] == pytest.approx(2 * low / (1 + low))
 
 
+def test_people_without_mistakes_may_still_make_some():
+    """Of 8 atoms, nobody knows the sensitivity to 5 %."""
+    marks, looked = by_hand(A="1" * 8, B="1" * 8)
+    rater = consensus(marks, looked).raters.iloc[0]
+    low = binomtest(8, 8).proportion_ci(method="wilson").low
+    assert rater["sensitivity_low"] < low + 0.02 and rater["sensitivity_high"] > 0.98
+    assert rater["false_share_high"] > 0.3
+
+
 def test_a_model_that_finds_all_atoms_may_still_miss_others():
     marks, looked = by_hand(A="1" * 13, B="1" * 13)
     model = pd.concat([marks[marks["annotator"] == "A"]] * 2)

@@ -326,14 +326,10 @@ def fit_session(
     scales = session.sum(axis=(0, 2))
     # Draws are independent in other sessions. The numbers of clusters do not depend on rounding,
     # which differs between processors: what is computed from the intensities does.
-    numbers = np.array([len(x.log_intensity) for x in images], np.int64)
-    seed = zlib.crc32(numbers.tobytes())
-    is_known = prior is not None or any(
-        len(x.log_intensity) or x.anchor is not None for x in images
-    )
+    seed = zlib.crc32(np.array([len(x.log_intensity) for x in images], np.int64).tobytes())
+    told = prior is not None or any(len(x.log_intensity) or x.anchor for x in images)
     modes = [
-        replace(_modes(grid, p, q, variance), is_known=is_known)
-        for p, q in zip(image_posterior, shares, strict=True)
+        _modes(grid, p, q, variance, told) for p, q in zip(image_posterior, shares, strict=True)
     ]
     mean = float(scales @ grid)
     return SessionScale(
@@ -518,7 +514,7 @@ def _spread_kernel(grid: np.ndarray, spread: float) -> np.ndarray:
 
 
 def _modes(
-    grid: np.ndarray, posterior: np.ndarray, shares: np.ndarray, variance: float
+    grid: np.ndarray, posterior: np.ndarray, shares: np.ndarray, variance: float, is_known: bool
 ) -> ScaleModes:
     """Summarise the posterior (n_scales, n_errors) of an image by its modes."""
     left = posterior.sum(axis=1)
@@ -534,4 +530,5 @@ def _modes(
         left = left - near
     order = np.argsort(weight)[::-1]
     total = np.array(weight)[order]
-    return ScaleModes(np.array(scale)[order], total / total.sum(), np.array(share)[order], variance)
+    of_modes = np.array(scale)[order], total / total.sum(), np.array(share)[order]
+    return ScaleModes(*of_modes, variance, is_known)

@@ -84,7 +84,7 @@ class Units:
     def f1(self, counts: np.ndarray) -> dict[str, float]:
         """Return ``f1, f1_low, f1_high`` of counts."""
         matched, a, b = counts.sum(axis=0)
-        jaccard = _wilson_ends(matched, a + b - matched)
+        jaccard = wilson_ends(matched, a + b - matched)
         ends = [2 * end / (1 + end) for end in jaccard]
         return with_ends("f1", f1_of(matched, a, b), self.drawn_f1(counts), ends)
 
@@ -105,12 +105,12 @@ class Units:
         drawn = self.draws @ counts
         there = drawn[:, of] > 0
         value = float(matched / whole) if whole else np.nan
-        ends = _wilson_ends(matched, whole)
+        ends = wilson_ends(matched, whole)
         return with_ends(name, value, drawn[there, 0] / drawn[there, of], ends)
 
 
-def _wilson_ends(matched: float, whole: float) -> list[float]:
-    """Return the ends of Wilson's interval of a fraction; none of nothing."""
+def wilson_ends(matched: float, whole: float) -> list[float]:
+    """Return the ends of Wilson's interval of a fraction, such as 13 of 13; none of nothing."""
     return [float(end) for end in wilson_interval(matched / whole, whole)] if whole else []
 
 

@@ -21,9 +21,8 @@ consensus, for which sites are drawn repeatedly from their posteriors. The inter
 disagreement, not of sampling.
 
 Intervals (95 %) of F1 and rates are percentiles of a bootstrap over images; with fewer than five
-images, over 4 × 4 tiles of them, which do not include differences between images. Those of F1 are
-extended to Wilson's. Intervals of
-alpha are over sites or places.
+images, over 4 × 4 tiles of them, which do not include differences between images. They are
+extended to Wilson's. Intervals of alpha are over sites or places.
 
 References
 ----------
@@ -53,7 +52,7 @@ from .annotation_sites import (
     check_annotations,
     merge_annotations,
 )
-from .bootstrap_units import MIN_IMAGES, Units, positions, with_ends
+from .bootstrap_units import MIN_IMAGES, Units, positions, wilson_ends, with_ends
 
 # ---- the model of Dawid and Skene
 NO, UNCERTAIN, YES, NOT_LOOKED = 0, 1, 2, -1
@@ -357,7 +356,7 @@ def consensus(
         annotators,
         float(tolerance_nm),
         sites,
-        _raters(marks, looked, fitted, fit(places.kinds, units.draws @ per_unit)),
+        _raters(marks, looked, sites, fitted, fit(places.kinds, units.draws @ per_unit)),
         _pairs(marks, looked, tolerance_nm, units),
         places.alpha(rng, empty=False),
         places.alpha(rng, empty=True),
@@ -368,20 +367,29 @@ def consensus(
 
 
 def _raters(
-    marks: pd.DataFrame, looked: pd.DataFrame, fitted: Fitted, drawn: Fitted
+    marks: pd.DataFrame, looked: pd.DataFrame, sites: pd.DataFrame, fitted: Fitted, drawn: Fitted
 ) -> pd.DataFrame:
     rows = []
     for k, name in enumerate(dict.fromkeys(looked["annotator"])):
-        own = marks[marks["annotator"] == name]
+        own, seen = (table[table["annotator"] == name] for table in (marks, looked))
+        n_atoms = float(sites.loc[sites["image"].isin(seen["image"]), "posterior"].sum())
+        n_places = float(seen["area_nm2"].sum()) / PLACE_NM2
         row: dict[str, Any] = {
             "annotator": name,
-            "images": int((looked["annotator"] == name).sum()),
+            "images": len(seen),
             "marks": len(own),
             "uncertain": int(own["uncertain"].sum()),
         }
-        value, ends = _rates_of(fitted, k), _rates_of(drawn, k)
-        for rate in value:
-            row |= with_ends(rate, float(value[rate]), ends[rate])
+        value, in_draws = _rates_of(fitted, k), _rates_of(drawn, k)
+        # Of how many each is a fraction, and its unit: all draws are the same without mistakes.
+        of = {
+            "sensitivity": (n_atoms, 1.0),
+            "false_share": (float(len(own)), 1.0),
+            "false_per_nm2": (n_places, PLACE_NM2),
+        }
+        for rate, (n, unit) in of.items():
+            ends = [end / unit for end in wilson_ends(float(value[rate]) * unit * n, n)]
+            row |= with_ends(rate, float(value[rate]), in_draws[rate], ends)
         rows.append(row | _offset(own, marks))
     return pd.DataFrame(rows)
 

@@ -549,11 +549,7 @@ class Live(Dock):
             self.images.end(self.by_session.isChecked())
             if outcome.files:
                 text += f" Results in {outcome.files[0].parent}.{_format_copies(outcome.outcomes)}"
-                text += " The plot shows what was known while watching"
-                if n := self.images.n_to_analyse:
-                    have = "has" if n == 1 else "have"
-                    text += f". {n} of them {have} no results in this project: press Analyse all"
-                text += "." if n or self.images.n_left_out else "; Ratios shows the end."
+                text += _format_end(self.images.n_to_analyse, self.images.n_left_out)
             self._say(f"{text}{waits}")
         self.update_enabled()
 
@@ -571,6 +567,15 @@ def _make_watch(
     return Watch(
         folder, out, request, notice=notice, reference_images=reference, known_pixel_size=known
     )
+
+
+def _format_end(n_to_analyse: int, n_left_out: int) -> str:
+    """Say whether the window has all that was analysed, and what to do if not."""
+    text = " The plot shows what was known while watching"
+    if n_to_analyse:
+        have = "has" if n_to_analyse == 1 else "have"
+        text += f". {n_to_analyse} of them {have} no results in this project: press Analyse all"
+    return text + ("." if n_to_analyse or n_left_out else "; Ratios shows the end.")
 
 
 def _format_copies(outcomes: Sequence[Outcome]) -> str:
