@@ -324,9 +324,6 @@ def fit_session(
     session = softmax(joint.ravel()).reshape(joint.shape)
     image_posterior, outlying = _image_posteriors(kernels, marginal, session, likelihood)
     scales = session.sum(axis=(0, 2))
-    # Draws are independent in other sessions. The numbers of clusters do not depend on rounding,
-    # which differs between processors: what is computed from the intensities does.
-    seed = zlib.crc32(np.array([len(x.log_intensity) for x in images], np.int64).tobytes())
     told = prior is not None or any(len(x.log_intensity) or x.anchor for x in images)
     modes = [
         _modes(grid, p, q, variance, told) for p, q in zip(image_posterior, shares, strict=True)
@@ -343,13 +340,23 @@ def fit_session(
         grid=grid,
         posterior=scales,
         draws=draw_solutions(
-            session, kernels, likelihood, grid, [x.log_scale for x in modes], seed
+            session, kernels, likelihood, grid, [x.log_scale for x in modes], _seed(images)
         ),
         measured=images,
         log_bayes_factor=factor,
         contradicted=contradicted,
         known_agreement=agreement,
     )
+
+
+def _seed(images: Sequence[ImageMeasurements]) -> int:
+    """Return the seed of the draws of a session: they are independent in other sessions.
+
+    The numbers of clusters do not depend on rounding, which differs between processors: what is
+    computed from the intensities does.
+    """
+    numbers = np.array([len(x.log_intensity) for x in images], np.int64)
+    return zlib.crc32(numbers.tobytes())
 
 
 def _image_posteriors(
