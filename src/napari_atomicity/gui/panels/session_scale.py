@@ -255,7 +255,7 @@ class IntensitySection(CollapsibleSection):
         self.button.setMinimumWidth(1)  # a long title is cut, and does not widen the dock
 
     def show_analysis(self, analysis: Analysis | None) -> None:
-        """Show the intensity of one atom in an image, and hide the section if it is not known."""
+        """Show the intensity of one atom in an image; hide the section without a scale."""
         scale = None if analysis is None or not len(analysis.table) else analysis.scale
         self.setVisible(scale is not None)
         if analysis is None or scale is None:
