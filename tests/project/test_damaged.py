@@ -364,6 +364,17 @@ def test_a_merge_that_fails_names_the_other_project(path, tmp_path):
         project.merge(other)
 
 
+@pytest.mark.parametrize("regions", ["[[1, 2], [3]]", '{"a": 1}', "[" * 100_000, b"\xff", 7, None])
+def test_damaged_excluded_regions_do_not_stop_a_merge(path, tmp_path, regions):
+    other = tmp_path / "other.atomicity"
+    shutil.copy(path, other)
+    with Project(path) as project:
+        expected = project.merge(other).n_images
+        for damaged in (other, path):
+            damage(damaged, "images", "regions", regions)
+            assert project.merge(other).n_images == expected
+
+
 @pytest.mark.parametrize("seed", range(15))
 def test_any_value_anywhere_opens_and_changes_nothing(path, seed):
     random_ = random.Random(seed)

@@ -46,7 +46,10 @@ def _is_damage(error: Exception) -> bool:
 
 def read_json(text: Any, kind: type[T]) -> T:
     """Return a JSON value of this type; `ValueError` for another one."""
-    value = json.loads(text)
+    try:
+        value = json.loads(text)
+    except (TypeError, RecursionError) as error:  # no text, or lists in lists without end
+        raise ValueError(str(error)) from error
     if not isinstance(value, kind):
         raise ValueError(f"{type(value).__name__} instead of {kind.__name__}")
     return value
