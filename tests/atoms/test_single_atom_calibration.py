@@ -271,6 +271,23 @@ def test_each_cluster_that_can_not_be_counted_says_why():
     assert (few["label_yardstick"] == "").all()
 
 
+@pytest.mark.parametrize("outlined", [True, False])
+def test_a_cluster_that_can_not_be_measured_is_not_counted(outlined):
+    # As added by a person where the detection finds no cluster: its outline is a circle.
+    micrograph, clusters, atoms = with_a_cluster(30)
+    whole = count_atoms_by_intensity(clusters, atoms, micrograph).iloc[0]
+    y, x = clusters.loc[0, ["y_px", "x_px"]]
+    circle = np.array([y, x]) + 8 * np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]])
+    clusters = pd.concat([clusters] * 2, ignore_index=True)
+    clusters["diameter_nm"] = [clusters["diameter_nm"][0], np.nan]
+    outlines = [circle, circle] if outlined else None
+    out = count_atoms_by_intensity(clusters, atoms, micrograph, outlines)
+    assert out["n_yardstick"].notna().tolist() == [True, False]
+    assert out["yardstick_reason"].tolist() == ["", "no cluster can be measured there"]
+    if not outlined:
+        assert out["n_yardstick"][0] == pytest.approx(whole["n_yardstick"])
+
+
 def make_completeness(intensity: float, error: float) -> Completeness:
     """What atoms that were put into an image may tell of its own."""
     return Completeness(0.3, 0.2, 0.4, 1.0, 200, 0.5, 0.3, 0.8, intensity, error, 0.09)

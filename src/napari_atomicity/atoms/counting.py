@@ -195,6 +195,8 @@ def _check_cluster(cluster: pd.Series, intensity: float) -> str:
         return "cut by the border"
     if cluster["touches_neighbour"]:
         return "touches another cluster"
+    if np.isnan(cluster["diameter_nm"]):
+        return "no cluster can be measured there"
     if not np.isfinite(intensity):
         return "no free background around it"
     return "" if intensity > 0 else "not brighter than its surroundings"

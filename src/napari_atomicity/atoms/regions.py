@@ -194,11 +194,16 @@ def make_cluster_region(
     shape: tuple[int, ...],  # (Y, X) of the frame
     pixel_size_nm: float,
 ) -> Region:
-    """Make the region of a cluster from its outline, or a disc that contains its ellipse."""
+    """Make the region of a cluster from its outline, or a disc that contains its ellipse.
+
+    It is empty without an outline if the diameter is unknown.
+    """
     if outline is not None:
         region = make_outline_region(outline, shape)
         if region.inside.any():
             return region
+    if np.isnan(cluster["diameter_nm"]):
+        return Region.of(np.zeros((0, 0), bool))
     eccentricity = min(np.nan_to_num(float(cluster["eccentricity"])), 0.98)
     longest_nm = cluster["diameter_nm"] / 2 / (1 - eccentricity**2) ** 0.25
     centre = np.array([cluster["y_px"], cluster["x_px"]], float)
