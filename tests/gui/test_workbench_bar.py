@@ -25,6 +25,7 @@ from napari_atomicity.gui.docks.review.dock import Review
 from napari_atomicity.gui.panels.dock_windows import main_window
 from napari_atomicity.gui.panels.workbench_bar import IS_BLIND, WorkbenchBar, workbench_bar
 from napari_atomicity.gui.viewer.binding import state_of
+from napari_atomicity.gui.viewer.layers import compat
 from napari_atomicity.gui.workbench.window import WorkspaceSwitch
 from napari_atomicity.project import Project
 from napari_atomicity.state.window_state import Status, TaskState
@@ -119,6 +120,21 @@ def test_undo_and_redo_by_keys_whatever_layer_is_active(viewer, bar, state):
     painted.fill((0, 0), 1)
     QTest.keyClick(canvas, Qt.Key.Key_Z, control)
     assert not painted.data.any() and labels() == {"", "Pt30"}
+
+
+def test_fit_shows_the_visible_image_whatever_is_hidden(viewer, bar, image_layer):
+    wide = viewer.add_image(np.zeros((512, 512)), name="wide", scale=(9.0, 9.0), units="nm")
+    wide.visible = False
+    camera = compat.camera(viewer)
+    camera.center, camera.zoom = (5000.0, 5000.0), 0.1
+    QTest.mouseClick(bar.fit, LEFT)
+    low, high = image_layer.extent.world[:, -2:]
+    height, width = compat.canvas_size(viewer)
+    assert (low < camera.center[-2:]).all() and (camera.center[-2:] < high).all()
+    assert 0.5 < max((high - low) * camera.zoom / (height, width)) <= 1
+    wide.visible = True  # of several images, all
+    QTest.mouseClick(bar.fit, LEFT)
+    assert 0.5 < 512 * 9 * camera.zoom / min(height, width) <= 1
 
 
 def test_f1_shows_the_shortcuts_before_anything_was_analysed(viewer, bar, image_layer):

@@ -195,6 +195,42 @@ def test_what_one_person_marks_is_the_consensus():
     assert consensus(marks, looked).sites["posterior"].tolist() == [1, 0.5, 0.5, 1]
 
 
+@pytest.mark.parametrize("cy", ["1?" + "." * 10, "1" * 40], ids=["few marks", "many marks"])
+def test_who_looked_at_an_image_alone_has_no_rates_and_changes_none(cy):
+    marks, looked = by_hand(Ada="1111111111..", Bo="..11111111?1")
+    of_two = consensus(marks, looked)
+    own = [table.assign(image="b.tif") for table in by_hand(Cy=cy)]
+    found = consensus(pd.concat([marks, own[0]]), pd.concat([looked, own[1]]))
+    alone = found.sites["image"] == "b.tif"
+    believed = [1.0 if mark == "1" else 0.5 for mark in cy if mark != "."]
+    assert found.sites.loc[alone, "posterior"].tolist() == believed
+    pd.testing.assert_series_equal(found.sites.loc[~alone, "posterior"], of_two.sites["posterior"])
+    raters = found.raters.set_index("annotator")
+    rates = [c + end for c in ("sensitivity", "false_share") for end in ("", "_low", "_high")]
+    assert raters.loc["Cy", rates].isna().all()
+    pd.testing.assert_frame_equal(raters.iloc[:2], of_two.raters.set_index("annotator"))
+    assert found.missed_by_all == pytest.approx(of_two.missed_by_all)
+    assert "No image of Cy has another annotator" in " ".join(found.notes)
+    assert "equal for both" in " ".join(found.notes)
+    to_json(found.to_dict())
+
+
+def test_images_that_one_person_marked_alone_do_not_change_their_rates():
+    marks, looked, _ = field(0)
+    more = points("alone.tif", np.random.default_rng(0).uniform(0, EDGE_NM, (300, 2)))
+    alone = pd.DataFrame({"image": ["alone.tif"], "annotator": "Cy", "area_nm2": EDGE_NM**2})
+    found = consensus(
+        pd.concat([marks, more.assign(annotator="Cy", uncertain=False)]),
+        pd.concat([looked, alone]),
+    )
+    rates = ["sensitivity", "sensitivity_low", "sensitivity_high", "false_share", "false_share_low"]
+    expected = consensus(marks, looked).raters[rates]
+    pd.testing.assert_frame_equal(found.raters[rates], expected)
+    # A mark of Cy alone is worth what 2 false ones of 10 make it worth, in any image.
+    sites = found.sites[found.sites["image"] == "alone.tif"]
+    assert len(sites) > 250 and 0.5 < sites["posterior"].median() < 0.95
+
+
 @pytest.mark.parametrize("bo", [(0.9, 0.1), (0.5, 0.3)], ids=["alike", "poorer"])
 def test_a_lone_mark_of_two_people_is_worth_the_same_whoever_made_it(bo):
     found = consensus(*field(0, people={"Ada": (0.9, 0.1), "Bo": bo}, uncertain=0)[:2])

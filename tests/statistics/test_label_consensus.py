@@ -88,3 +88,17 @@ def test_people_beside_themselves():
     (row,) = mark_self_agreement(marks, looked, second, looked[:1], 0.13)
     assert (row["annotator"], row["images"], row["f1"]) == ("Ada", 1, 0.5)
     assert mark_self_agreement(marks, looked, second[:0], looked[:0], 0.13) == []
+
+
+def test_who_labels_other_clusters_alone_changes_no_label_and_keeps_theirs():
+    two = {"Ada": ["Pt19"] * 60, "Bo": ["Pt19"] * 50 + ["Pt30"] * 10}
+    two = labels_of({who: [*labels, *["Pt30"] * 5] for who, labels in two.items()})
+    alone = labels_of({"Cy": ["Pt19", "Pt30"] * 8}, {("Cy", 1)}).assign(image="b.tif")
+    found = label_consensus(pd.concat([two, alone], ignore_index=True)).clusters
+    here = found["image"] == "a.tif"
+    expected = label_consensus(two).clusters
+    pd.testing.assert_frame_equal(
+        found[here].drop(columns="label_Cy"), expected.drop(columns="label_Cy", errors="ignore")
+    )
+    assert found.loc[~here, "label"].tolist() == ["Pt19", "Pt30"] * 8
+    assert found.loc[~here, "certainty"].tolist() == [1.0, 0.75] + [1.0] * 14

@@ -312,7 +312,7 @@ class ImageForm(QWidget):
         known = calibration.pixel_size_nm(layer)
         if known is None or abs(known - size) > _ROUNDING_NM:
             self._binding.canvas.calibrate(layer, size)
-            self._binding.viewer.reset_view()
+            self._binding.canvas.view.fit(layer)
         self._typed.pop(layer, None)
         image = self._binding.canvas.ensure_image(layer)
         self._binding.current_image.uncover(layer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from qtpy.QtCore import QEvent, QSignalBlocker, QSize, Qt
@@ -296,7 +295,7 @@ class WorkbenchBar(QToolBar):
         self.fit = QPushButton("Fit")
         self.fit.setToolTip("Show the whole image.")
         self.fit.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-        self.fit.clicked.connect(partial(binding.viewer.reset_view, margin=0.02))
+        self.fit.clicked.connect(binding.canvas.view.fit_shown)
         self.task = TaskLine(binding)
         self.annotator = AnnotatorForm(binding)
         for part in (self.history, self.fit, self.annotator):

@@ -10,11 +10,12 @@ because no site has only negative answers; and for all places, where it is close
 annotators, as kappa is for rare events [1]_. F1 does not depend on absences and is the recommended
 figure.
 
-**Consensus.** The model of Dawid and Skene (`dawid_skene`) for all places, with a sensitivity and a
-false-positive rate for each annotator. An uncertain mark is a separate answer there, whose weight
-is estimated, and counts as a mark elsewhere. Sites with a posterior of at least ½ belong to the
-consensus. Two annotators have the same rates, so a single mark has the same weight for either. If
-no image has several annotators, the consensus consists of all marks, and there are no rates.
+**Consensus.** The model of Dawid and Skene (`fit`) for the places of images with several annotators,
+with a sensitivity and a false-positive rate for each. An uncertain mark is a separate answer there,
+whose weight is estimated, and counts as a mark elsewhere. Sites with a posterior of at least ½
+belong to the consensus. Two annotators who are compared with nobody else have the same rates, so a
+single mark has the same weight for either. Without an image in common with others, an annotator has
+no rates, and the marks are the consensus: an uncertain one has a posterior of ½.
 
 **Effect.** Density and mean nearest-neighbour distance by the marks of each annotator and by the
 consensus, for which sites are drawn repeatedly from their posteriors. The interval is that of the
@@ -39,6 +40,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 from scipy.special import expit
 
@@ -60,7 +62,7 @@ NO, UNCERTAIN, YES, NOT_LOOKED = 0, 1, 2, -1
 PRIOR = {"prevalence": (0.5, 0.5), "atom": (1.0, 0.5, 1.5), "none": (0.5, 0.25, 0.25)}
 """Pseudo-counts of places: without and with an atom; with each of the answers."""
 IDENTIFIABLE = 3
-"""Minimum number of annotators for identifiable rates."""
+"""Minimum number of annotators, compared directly or by others, for identifiable rates."""
 _MAX_STEPS = 1000
 _TOLERANCE = 1e-7
 _MAX_VALUES = 2_000_000
@@ -94,23 +96,47 @@ def fit(
     answers: np.ndarray,
     # (P,) or (B, P): number of places of each kind, also for B sets of places at once
     weights: np.ndarray,
-) -> Fitted:  # two annotators have the same rates; the rates of one are NaN
+) -> Fitted:  # the rates of annotators without a place in common with others are NaN
     """Estimate rates and posteriors from answers.
 
-    Raises `ValueError` if there are other answers or negative weights, or shapes differ.
+    Rates are those at places with several annotators: nobody has checked the others. Raises `ValueError` if there are other answers or negative weights, or shapes differ.
     """
     answers, weights = np.asarray(answers), np.asarray(weights, float)
     if answers.ndim != 2 or weights.shape[-1:] != answers.shape[:1]:
         raise ValueError(f"answers {answers.shape} and weights {weights.shape} differ in length")
     if not np.isin(answers, (NO, UNCERTAIN, YES, NOT_LOOKED)).all() or (weights < 0).any():
         raise ValueError("answers must be NO, UNCERTAIN, YES or NOT_LOOKED; weights not negative")
-    if (answers != NOT_LOOKED).sum(axis=1).max(initial=0) <= 1:
+    looked = answers != NOT_LOOKED
+    shared = looked.sum(axis=1) > 1
+    if not shared.any():
         return _alone(answers, weights)
-    batch = np.atleast_2d(weights)
+    batch = np.atleast_2d(weights)[:, shared]
     step = max(1, _MAX_VALUES // max(answers.size, 1))
-    parts = [_fit(answers, batch[i : i + step]) for i in range(0, len(batch), step)]
-    joined = [np.concatenate(values) for values in zip(*parts, strict=True)]
-    return Fitted(*(joined if weights.ndim == 2 else (values[0] for values in joined)))
+    alike = same_rates(looked)
+    parts = [_fit(answers[shared], batch[i : i + step], alike) for i in range(0, len(batch), step)]
+    rates = [np.concatenate(values) for values in zip(*parts, strict=True)]
+    # Without rates, one looks alone.
+    without = ~looked[shared].any(axis=0)
+    posterior = np.where(
+        (looked & without).any(axis=1), answers.max(axis=1) / YES, _posterior(answers, *rates)
+    )
+    for of in rates[1:]:
+        of[:, without] = np.nan
+    fitted = [*rates, posterior]
+    return Fitted(*(fitted if weights.ndim == 2 else (values[0] for values in fitted)))
+
+
+def same_rates(looked: np.ndarray) -> np.ndarray:  # (N, K), bool: who answered, of N items
+    """Return the annotators whose rates are assumed to be the same (K, K), bool.
+
+    They are two who are compared with each other and nobody else.
+    """
+    together = looked.T.astype(float) @ looked
+    group = connected_components(together, directed=False)[1]
+    same = group[:, None] == group
+    return np.asarray(
+        np.where(same.sum(axis=1) < IDENTIFIABLE, same, np.eye(len(group), dtype=bool))
+    )
 
 
 def _alone(answers: np.ndarray, weights: np.ndarray) -> Fitted:
@@ -124,32 +150,31 @@ def _alone(answers: np.ndarray, weights: np.ndarray) -> Fitted:
     return Fitted(np.asarray(prevalence), rates, rates, posterior)
 
 
-def _fit(answers: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, ...]:
-    n, annotators = answers.shape
+def _fit(answers: np.ndarray, weights: np.ndarray, alike: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Estimate the prevalence and the rates of places with and without an atom."""
     given = (answers[:, :, None] == np.arange(3)).astype(float)
-    flat = given.reshape(n, annotators * 3)
-    share = (given @ [0, 0.5, 1]).sum(axis=1) / np.maximum(given.sum(axis=(1, 2)), 1)
+    flat = given.reshape(len(answers), -1)
+    share = (given @ [0, 0.5, 1]).sum(axis=1) / given.sum(axis=(1, 2))
     q = np.broadcast_to(share, weights.shape)
     for _ in range(_MAX_STEPS):
         counts = np.stack([(weights * (1 - q)).sum(axis=1), (weights * q).sum(axis=1)], axis=1)
         prevalence = _shares(counts, "prevalence")[:, 1]
         of_atom, of_none = (
-            _rates((w @ flat).reshape(-1, annotators, 3), of)
+            _shares(alike @ (w @ flat).reshape(len(w), -1, 3), of)
             for w, of in ((weights * q, "atom"), (weights * (1 - q), "none"))
         )
-        evidence = np.log(of_atom / of_none).reshape(len(weights), -1)
-        logit = np.log(prevalence / (1 - prevalence))[:, None] + evidence @ flat.T
-        before, q = q, expit(logit)
+        before, q = q, _posterior(answers, prevalence, of_atom, of_none)
         if np.abs(q - before).max(initial=0) < _TOLERANCE:
             break
-    return prevalence, of_atom, of_none, q
+    return prevalence, of_atom, of_none
 
 
-def _rates(counts: np.ndarray, of: str) -> np.ndarray:
-    """Return the rates (B, K, 3) of each annotator; of two, those of both together."""
-    if counts.shape[1] < IDENTIFIABLE:
-        counts = np.broadcast_to(counts.sum(axis=1, keepdims=True), counts.shape)
-    return _shares(counts, of)
+def _posterior(
+    answers: np.ndarray, prevalence: np.ndarray, of_atom: np.ndarray, of_none: np.ndarray
+) -> np.ndarray:
+    given = (answers[:, :, None] == np.arange(3)).reshape(len(answers), -1).astype(float)
+    evidence = np.log(of_atom / of_none).reshape(len(prevalence), -1)
+    return np.asarray(expit(np.log(prevalence / (1 - prevalence))[:, None] + evidence @ given.T))
 
 
 def _shares(counts: np.ndarray, of: str) -> np.ndarray:
@@ -201,13 +226,17 @@ class Places:
         units: Units,
         sites: pd.DataFrame,  # sites, as from `annotation_sites.merge_annotations`
     ) -> np.ndarray:  # (units, P)
-        """Count the places of each kind in each unit; empty ones spread evenly over an image."""
+        """Count the places of each kind in each unit; empty ones spread evenly over an image.
+
+        The units may be of some of the images.
+        """
         out = np.zeros((units.n, len(self.kinds)))
-        for i, image in enumerate(self._images):
+        for number, image in enumerate(units.images):
+            i = self._images.index(image)
             here = np.flatnonzero(sites["image"] == image)
             unit = units.of(image, sites[["y_nm", "x_nm"]].to_numpy(float)[here])
             np.add.at(out, (unit, self._of_site[here]), 1.0)
-            first = units.images.index(image) * units.per_image
+            first = number * units.per_image
             share = self._n_empty[i] / units.per_image
             out[first : first + units.per_image, self._of_empty[i]] += share
         return out
@@ -217,7 +246,10 @@ class Places:
         return np.asarray(fitted.posterior[self._of_site], float)
 
     def missed(self, fitted: Fitted) -> float:
-        """Return the expected number of atoms in empty places; NaN with one annotator per image."""
+        """Return the expected number of atoms in empty places; NaN without any rates.
+
+        Places of images whose only annotator has no rates do not count.
+        """
         if np.isnan(fitted.sensitivity).all():
             return np.nan
         return float((self._n_empty * fitted.posterior[self._of_empty]).sum())
@@ -345,10 +377,12 @@ def consensus(
     """
     marks, looked = check_annotations(marks, looked)
     sites, marks = merge_annotations(marks, looked, tolerance_nm)
-    units = Units(dict.fromkeys(looked["image"]), marks, seed)
+    compared = _compared(looked)
+    # Rates and F1 are of images with several annotators: their intervals are over these.
+    units = Units(dict.fromkeys((compared if len(compared) else looked)["image"]), marks, seed)
     places = Places(sites, looked)
-    per_unit = places.per_unit(units, sites)
-    fitted = fit(places.kinds, per_unit.sum(axis=0))
+    fitted = fit(places.kinds, places.weights)
+    drawn = fit(places.kinds, units.draws @ places.per_unit(units, sites))
     sites["posterior"] = places.posterior(fitted)
     rng = np.random.default_rng(seed)
     annotators = tuple(dict.fromkeys(looked["annotator"]))
@@ -356,14 +390,19 @@ def consensus(
         annotators,
         float(tolerance_nm),
         sites,
-        _raters(marks, looked, sites, fitted, fit(places.kinds, units.draws @ per_unit)),
+        _raters(marks, looked, sites, fitted, drawn),
         _pairs(marks, looked, tolerance_nm, units),
         places.alpha(rng, empty=False),
         places.alpha(rng, empty=True),
         places.missed(fitted),
         _effect(marks, looked, sites, rng),
-        _notes(annotators, looked, tolerance_nm, units, marks),
+        _notes(looked, tolerance_nm, units, marks),
     )
+
+
+def _compared(looked: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of images that several annotators examined."""
+    return looked[looked["image"].duplicated(keep=False)]
 
 
 def _raters(
@@ -372,19 +411,22 @@ def _raters(
     rows = []
     for k, name in enumerate(dict.fromkeys(looked["annotator"])):
         own, seen = (table[table["annotator"] == name] for table in (marks, looked))
-        n_atoms = float(sites.loc[sites["image"].isin(seen["image"]), "posterior"].sum())
-        n_places = float(seen["area_nm2"].sum()) / PLACE_NM2
         row: dict[str, Any] = {
             "annotator": name,
             "images": len(seen),
             "marks": len(own),
             "uncertain": int(own["uncertain"].sum()),
         }
+        # What the rates are estimated from.
+        compared = seen[seen["image"].isin(_compared(looked)["image"])]
+        atoms, checked = (t[t["image"].isin(compared["image"])] for t in (sites, own))
+        n_atoms = float(atoms["posterior"].sum())
+        n_places = float(compared["area_nm2"].sum()) / PLACE_NM2
         value, in_draws = _rates_of(fitted, k), _rates_of(drawn, k)
         # Of how many each is a fraction, and its unit: all draws are the same without mistakes.
         of = {
             "sensitivity": (n_atoms, 1.0),
-            "false_share": (float(len(own)), 1.0),
+            "false_share": (float(len(checked)), 1.0),
             "false_per_nm2": (n_places, PLACE_NM2),
         }
         for rate, (n, unit) in of.items():
@@ -513,29 +555,35 @@ def _density(points: Sequence[np.ndarray], area_nm2: float) -> dict[str, float]:
 
 
 def _notes(
-    annotators: Sequence[str],
-    looked: pd.DataFrame,
-    tolerance_nm: float,
-    units: Units,
-    marks: pd.DataFrame,
+    looked: pd.DataFrame, tolerance_nm: float, units: Units, marks: pd.DataFrame
 ) -> tuple[str, ...]:
     notes = [
         "Absence: an annotator who examined an image and did not mark a site answered no; an image "
         f"has one place per {PLACE_NM2} nm². alpha_sites excludes unmarked places and is low by "
         "construction; alpha_places includes them."
     ]
-    if not looked["image"].duplicated().any():
+    who = pd.crosstab(looked["image"], looked["annotator"]) > 0
+    names, n_alike = who.columns, same_rates(who.to_numpy()).sum(axis=1)
+    is_compared = who[who.sum(axis=1) > 1].any().to_numpy()
+    if not is_compared.any():
         notes.append(
             "Each image has one annotator: the consensus consists of the marks, uncertain ones "
             "with probability 0.5, and error rates can't be estimated."
         )
-    elif len(annotators) < IDENTIFIABLE:
+    elif not is_compared.all():
         notes.append(
-            "Two annotators: sensitivities and false marks are not identifiable, and are assumed "
-            "equal for both. All sites that only one of them marked have one probability, which is "
-            "the higher the more sites both marked, up to about 0.8."
+            f"No image of {', '.join(names[~is_compared])} has another annotator: the error rates "
+            "can't be estimated, and the marks are the consensus, uncertain ones with probability "
+            "0.5."
         )
-    else:
+    if (n_alike > 1).any():
+        notes.append(
+            "Two annotators who are compared with nobody else: sensitivities and false marks are "
+            "not identifiable, and are assumed equal for both. All sites that only one of them "
+            "marked have one probability, which is the higher the more sites both marked, up to "
+            "about 0.8."
+        )
+    if (is_compared & (n_alike == 1)).any():
         notes.append(
             "Errors are assumed to be independent. Atoms that are faint for everyone make the "
             "sensitivities too high, and missed_by_all too low."

@@ -2,9 +2,9 @@
 
 The model of Dawid and Skene [1]_ with a confusion matrix for each annotator: labels and matrices
 are estimated together by expectation-maximisation, and nobody is assumed to be right. A label that
-its annotator is not sure of counts half. With fewer than three annotators the matrices can't be
-told apart, and all annotators have the same one. The certainty of a label is its posterior
-probability.
+its annotator is not sure of counts half. The matrices of two annotators who share clusters with
+nobody else can't be told apart: they have the same one. Labels of an annotator who shares none are
+the consensus. The certainty of a label is its posterior probability.
 
 References
 ----------
@@ -23,7 +23,7 @@ import pandas as pd
 from scipy.special import logsumexp
 
 from .agreement import Agreement, agreement, agreement_share
-from .consensus import IDENTIFIABLE
+from .consensus import same_rates
 
 _KEY = ["image", "cluster_id"]
 _UNSURE = 0.5
@@ -99,27 +99,35 @@ def _merge(labels: pd.DataFrame) -> pd.DataFrame:
 def fit_labels(votes: np.ndarray) -> np.ndarray:
     """Estimate the posterior (N, C) of the class of each item.
 
+    The label of an annotator who has no item in common with others is the consensus.
+
     Parameters
     ----------
     votes : ndarray of shape (N, K, C)
         Weight of the label of each annotator for each class; 0 without a label.
     """
-    n, people, classes = votes.shape
-    if not n:
-        return np.zeros((0, classes))
+    looked = votes.any(axis=2)
+    compared = looked[looked.sum(axis=1) > 1].any(axis=0)
+    alone = ~(looked & compared).any(axis=1)
+    total = votes.sum(axis=1)
+    # What the annotator is not sure of may be any class.
+    posterior = total + (1 - total.sum(axis=1, keepdims=True)) / max(votes.shape[2], 1)
+    posterior[~alone] = _fit(votes[~alone], same_rates(looked))
+    return np.asarray(posterior)
+
+
+def _fit(votes: np.ndarray, alike: np.ndarray) -> np.ndarray:
     total = votes.sum(axis=1)
     posterior = total / total.sum(axis=1, keepdims=True)
-    prior = _WRONG + (_RIGHT - _WRONG) * np.eye(classes)
+    prior = _WRONG + (_RIGHT - _WRONG) * np.eye(votes.shape[2])
     for _ in range(_MAX_STEPS):
-        counts = np.einsum("nc,nkl->kcl", posterior, votes)
-        if people < IDENTIFIABLE:
-            counts = np.broadcast_to(counts.sum(axis=0), counts.shape)
+        counts = np.einsum("jk,nc,nkl->jcl", alike, posterior, votes, optimize=True)
         matrices = counts + prior
         matrices = matrices / matrices.sum(axis=2, keepdims=True)
         shares = posterior.sum(axis=0) + 1
         logits = np.log(shares / shares.sum()) + np.einsum("nkl,kcl->nc", votes, np.log(matrices))
         before, posterior = posterior, np.exp(logits - logsumexp(logits, axis=1, keepdims=True))
-        if np.abs(posterior - before).max() < _TOLERANCE:
+        if np.abs(posterior - before).max(initial=0) < _TOLERANCE:
             break
     return np.asarray(posterior)
 

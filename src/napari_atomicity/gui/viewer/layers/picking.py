@@ -164,17 +164,29 @@ class FittedView:
         if viewer is not None and np.allclose(self._place[:-1], _camera_place(viewer)[:-1]):
             self._fit_again()
 
-    def _fit_again(self) -> None:
+    def fit_shown(self) -> None:
+        """Show the whole of the visible image, or the whole scene if that is not one image in 2D.
+
+        Hidden layers do not count: an image of another folder may be a thousand times as large.
+        """
         viewer = self._viewer()
-        images = [layer for layer in viewer.layers if is_micrograph(layer) and layer.visible]
-        fitted = None if self._layer is None else self._layer()
-        if fitted in images:
-            self.fit(fitted)
-        elif len(images) == 1:  # texts beside the image do not count
-            self.fit(images[0])
+        images = self._visible_images()
+        if len(images) == 1 and viewer.dims.ndisplay == 2 and not compat.grid(viewer).enabled:
+            self.fit(images[0])  # texts beside the image do not count
         else:
             viewer.reset_view(margin=0.02)
             self._place = _camera_place(viewer)
+
+    def _visible_images(self) -> list[Image]:
+        layers = self._viewer().layers
+        return [layer for layer in layers if is_micrograph(layer) and layer.visible]
+
+    def _fit_again(self) -> None:
+        fitted = None if self._layer is None else self._layer()
+        if fitted in self._visible_images():
+            self.fit(fitted)
+        else:
+            self.fit_shown()
 
 
 def _camera_place(viewer: Any) -> CameraPlace:
