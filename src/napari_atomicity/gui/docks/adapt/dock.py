@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
 from ....core.acquisition_session import AcquisitionSession
 from ....core.errors import AtomicityError
 from ....core.progress import Progress, Stop, report, with_time_left
-from ....core.tables.cluster_table import ALL, classes_of, corrected
+from ....core.tables.cluster_table import ALL, classes_of, corrected, learnable
 from ....core.text import pluralise
 from ....models.analysis import Analysis
 from ....models.files import SHIPPED, save_model, user_folder
@@ -348,15 +348,19 @@ class Adapt(Dock):
                 f"least {MIN_CLUSTERS} are needed, 100 are better. Choose all images, or larger "
                 "ones."
             )
-        is_class = [
-            label in classes_of(a.table)
-            for a in chosen
-            for label in corrected(a.table)["label_corrected"]
-        ]
-        given, others = sum(is_class), len(is_class) - sum(is_class)
+        tables = [a.table for a in chosen]
+        whole = [learnable(table) for table in tables]
+        given = sum(int(t["label_corrected"].isin(classes_of(t)).sum()) for t in whole)
+        others = sum(map(len, whole)) - given
+        left_out = sum(len(corrected(table)) for table in tables) - others - given
         words = f"{n} clusters in {self._describe_images(chosen)}"
         if others:
             words += f"; {pluralise(others, 'corrected label')} not of its classes, not used"
+        if left_out:
+            words += (
+                f"; {pluralise(left_out, 'corrected label')} at the border, excluded or without a "
+                "size, not used"
+            )
         if given:
             labels = f"{given} corrected label{'s' * (given != 1)}"
             return f"{words}; {labels} count{'s' * (given == 1)} as certain."
