@@ -10,12 +10,12 @@ because no site has only negative answers; and for all places, where it is close
 annotators, as kappa is for rare events [1]_. F1 does not depend on absences and is the recommended
 figure.
 
-**Consensus.** The model of Dawid and Skene (`fit`) for the places of images with several annotators,
-with a sensitivity and a false-positive rate for each. An uncertain mark is a separate answer there,
-whose weight is estimated, and counts as a mark elsewhere. Sites with a posterior of at least ½
-belong to the consensus. Two annotators who are compared with nobody else have the same rates, so a
-single mark has the same weight for either. Without an image in common with others, an annotator has
-no rates, and the marks are the consensus: an uncertain one has a posterior of ½.
+**Consensus.** The model of Dawid and Skene (`fit`) for the places of images with several
+annotators, with a sensitivity and a false-positive rate for each. An uncertain mark is a separate
+answer there, whose weight is estimated, and counts as a mark elsewhere. Sites with a posterior of
+at least ½ belong to the consensus. Two annotators who are compared with nobody else have the same
+rates, so a single mark has the same weight for either. Without an image in common with others, an
+annotator has no rates, and the marks are the consensus: an uncertain one has a posterior of ½.
 
 **Effect.** Density and mean nearest-neighbour distance by the marks of each annotator and by the
 consensus, for which sites are drawn repeatedly from their posteriors. The interval is that of the
@@ -99,7 +99,9 @@ def fit(
 ) -> Fitted:  # the rates of annotators without a place in common with others are NaN
     """Estimate rates and posteriors from answers.
 
-    Rates are those at places with several annotators: nobody has checked the others. Raises `ValueError` if there are other answers or negative weights, or shapes differ.
+    Rates are those at places with several annotators: nobody has checked the others.
+
+    Raises `ValueError` if there are other answers or negative weights, or shapes differ.
     """
     answers, weights = np.asarray(answers), np.asarray(weights, float)
     if answers.ndim != 2 or weights.shape[-1:] != answers.shape[:1]:

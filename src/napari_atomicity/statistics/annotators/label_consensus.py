@@ -106,7 +106,7 @@ def fit_labels(votes: np.ndarray) -> np.ndarray:
     votes : ndarray of shape (N, K, C)
         Weight of the label of each annotator for each class; 0 without a label.
     """
-    looked = votes.any(axis=2)
+    looked = np.asarray(votes.any(axis=2))
     compared = looked[looked.sum(axis=1) > 1].any(axis=0)
     alone = ~(looked & compared).any(axis=1)
     total = votes.sum(axis=1)
