@@ -207,7 +207,9 @@ class Coverage(FollowingWidget):
             self.words.setText("" if state.project is not None else NO_PROJECT)
             self.lines.show([])
         else:
-            self.words.setText(format_annotators(annotations, names))
+            whom = f" by {state.annotator}" if state.blind else ""
+            words = format_annotators(annotations, names)
+            self.words.setText(words or f"No image has been reviewed{whom} yet.")
             images = state.project.names
             self.lines.show(
                 coverage_lines(annotations, images, names) if names else [], ["Image", *names]

@@ -64,9 +64,9 @@ def _marks(n: int, n_uncertain: int) -> str:
 
 
 def format_annotators(annotations: Annotations, annotators: Sequence[str]) -> str:
-    """Format the numbers of marks and reviewed images of each annotator."""
+    """Format the numbers of marks and reviewed images of each annotator; "" without any."""
     if not annotators:
-        return "No image has been reviewed yet."
+        return ""
     images = annotations.counts.groupby("annotator")["image"].size()
     marks = annotations.counts.groupby("annotator")["marks"].sum()
     text = "; ".join(
