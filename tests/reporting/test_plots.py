@@ -424,12 +424,13 @@ def test_two_columns_are_the_axes():
 @pytest.mark.parametrize("known_agreement", [np.nan, 1.0])
 @pytest.mark.parametrize("relies", [False, True])
 def test_sizes_that_agree_are_said_with_what_they_rest_on(relies, known_agreement):
-    fit = ClassFit(FITS, -2.0, 0.0, *np.ones((4, 1)), peaks=((39.0, 1.0),))
+    fit = ClassFit(FITS, -2.0, 0.0, *np.ones((4, 2)), peaks=((39.0, 1.0),))
     scale = SimpleNamespace(relies_on_sizes=relies, known_agreement=known_agreement)
     summary = SimpleNamespace(class_fit=fit, scale=scale)
     words = describe_class_fit(summary)
     assert words.startswith("The sizes agree")
     assert "not drawn: 39 (100 %)" in words, "the curve has peaks at the classes"
+    assert "fewer peaks than sizes can fit as well" in words
     assert ("of the images of unknown composition" in words) == (known_agreement == 1)
     assert ("rests on the pixel size" in words) == relies
     assert ("do not settle it" in words) == (relies and known_agreement == 1)

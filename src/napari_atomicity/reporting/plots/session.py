@@ -42,9 +42,11 @@ def describe_class_fit(summary: SessionSummary) -> str:
         peaks = [f"{atoms:.0f} ({100 * share:.0f} %)" for atoms, share in fit.peaks]
         has_known = np.isfinite(summary.scale.known_agreement)
         of_unknown = " of the images of unknown composition" if has_known else ""
+        fewer = len(peaks) < len(fit.atoms)
+        why = "; with other scales of the images, fewer peaks than sizes can fit as well" * fewer
         text = (
             "The sizes agree with those of the classes. "
-            f"Free peaks{of_unknown}, not drawn: {', '.join(peaks)} atoms."
+            f"Free peaks{of_unknown}, not drawn: {', '.join(peaks)} atoms{why}."
         )
         if not summary.scale.relies_on_sizes:
             return text
