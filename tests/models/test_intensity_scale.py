@@ -1,6 +1,7 @@
 """The constrained mixture and the thresholds."""
 
 from dataclasses import asdict, replace
+from itertools import combinations_with_replacement
 
 import numpy as np
 import pandas as pd
@@ -154,6 +155,30 @@ def test_thresholds_part_what_can_be_parted(gaps, seed):
     cuts = fit_thresholds(value, label, 5)
     assert list(cuts) == sorted(cuts)
     np.testing.assert_array_equal(by_thresholds(value, cuts), label)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3)), min_size=1, max_size=12))
+def test_no_other_thresholds_have_a_smaller_balanced_error(clusters):
+    value, label = np.array(clusters, float).T
+    label = label.astype(int)
+
+    def balanced(cuts):
+        found = by_thresholds(value, cuts)
+        return np.mean([(found[label == k] == k).mean() for k in set(label.tolist())])
+
+    others = combinations_with_replacement([-1.0, *np.unique(value)], 3)
+    cuts = fit_thresholds(value, label, 4)
+    assert balanced(cuts) == pytest.approx(max(map(balanced, others)))
+    with_unknown = fit_thresholds(np.append(value, [np.nan, np.inf]), np.append(label, [0, 3]), 4)
+    assert with_unknown == cuts == tuple(sorted(cuts))
+
+
+def test_one_label_of_another_size_moves_no_thresholds():
+    value = np.concatenate([np.linspace(0.7, 0.9, 50), np.linspace(1.0, 1.3, 50), [1.5]])
+    label = np.repeat([0, 2, 1], [50, 50, 1])  # a large cluster that was called middle-sized
+    low, high = fit_thresholds(value, label, 3)
+    assert low == high == pytest.approx(0.9)
 
 
 def test_solutions_one_class_apart_are_weighed_not_chosen():

@@ -31,25 +31,43 @@ def quantities(table: pd.DataFrame, intensity_per_atom: float) -> dict[str, np.n
 
 
 def fit_thresholds(value: np.ndarray, label: np.ndarray, n_classes: int) -> tuple[float, ...]:
-    """Cuts between neighbouring classes with the least balanced error.
+    """Cuts between neighbouring classes with the least balanced error, in which all weigh alike.
+
+    All cuts are chosen together, by dynamic programming: those between two classes alone would
+    follow few clusters of another size.
 
     Parameters
     ----------
     value : ndarray of shape (N,)
-        Measured quantity, growing with the class on the whole.
+        Measured quantity, growing with the class on the whole. Values that are not finite do not
+        count.
     label : ndarray of shape (N,)
         Class indices.
     n_classes : int
         C; C - 1 thresholds come back, in ascending order.
     """
-    cuts = []
-    for k in range(n_classes - 1):
-        low, high = np.sort(value[label == k]), np.sort(value[label == k + 1])
-        candidates = np.unique(np.concatenate([low, high]))
-        error = 1 - np.searchsorted(low, candidates, side="right") / max(1, len(low))
-        error = error + np.searchsorted(high, candidates, side="right") / max(1, len(high))
-        cuts.append(float(candidates[np.argmin(error)]) if len(candidates) else np.nan)
-    return tuple(np.maximum.accumulate(cuts))
+    known = np.isfinite(value)
+    if not known.any():
+        return (np.nan,) * (n_classes - 1)
+    candidates, at = np.unique(value[known], return_inverse=True)
+    number = np.zeros((n_classes, len(candidates) + 1))
+    np.add.at(number, (label[known], at + 1), 1)
+    # share[k, i]: of class k, up to the i-th candidate.
+    share = number.cumsum(axis=1) / np.maximum(number.sum(axis=1, keepdims=True), 1)
+    best, chosen = share[0], []
+    for own in share[1:]:
+        # What the classes before contribute with a cut at i, less what this one loses by it.
+        gain = np.round(best - own, 12)
+        highest = np.maximum.accumulate(gain)
+        is_new = np.append(True, gain[1:] > highest[:-1])
+        chosen.append(np.maximum.accumulate(np.where(is_new, np.arange(len(gain)), 0)))
+        best = highest + own
+    cuts, i = [], len(candidates)
+    below = np.nextafter(candidates[0], -np.inf)
+    for first in chosen[::-1]:
+        i = int(first[i])
+        cuts.append(float(candidates[i - 1] if i else below))
+    return tuple(cuts[::-1])
 
 
 def by_thresholds(value: np.ndarray, cuts: Sequence[float]) -> np.ndarray:
