@@ -549,7 +549,7 @@ class Live(Dock):
             self.images.end(self.by_session.isChecked())
             if outcome.files:
                 text += f" Results in {outcome.files[0].parent}.{_format_copies(outcome.outcomes)}"
-                text += _format_end(self.images.n_to_analyse, self.images.n_left_out)
+                text += _format_end(self.images.n_to_analyse)
             self._say(f"{text}{waits}")
         self.update_enabled()
 
@@ -569,13 +569,15 @@ def _make_watch(
     )
 
 
-def _format_end(n_to_analyse: int, n_left_out: int) -> str:
-    """Say whether the window has all that was analysed, and what to do if not."""
-    text = " The plot shows what was known while watching"
+def _format_end(n_to_analyse: int) -> str:
+    """Say what the plot shows, and what to do if the project lacks results.
+
+    It stays while other images or another project are opened.
+    """
+    text = " The plot shows what was known while watching; the labels at the end may differ."
     if n_to_analyse:
-        have = "has" if n_to_analyse == 1 else "have"
-        text += f". {n_to_analyse} of them {have} no results in this project: press Analyse all"
-    return text + ("." if n_to_analyse or n_left_out else "; Ratios shows the end.")
+        text += f" {n_to_analyse} of the images had no results in the open project: press Analyse all."
+    return text
 
 
 def _format_copies(outcomes: Sequence[Outcome]) -> str:
