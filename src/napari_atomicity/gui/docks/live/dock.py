@@ -576,7 +576,8 @@ def _format_end(n_to_analyse: int) -> str:
     """
     text = " The plot shows what was known while watching; the labels at the end may differ."
     if n_to_analyse:
-        text += f" {n_to_analyse} of the images had no results in the open project: press Analyse all."
+        n = n_to_analyse
+        text += f" {n} of the images had no results in the open project: press Analyse all."
     return text
 
 
