@@ -572,6 +572,14 @@ def test_a_project_that_is_closed_meanwhile_stays_closed(dock, viewer, folder, q
     settle(viewer)
     qtbot.waitUntil(lambda: not dock.left_out.isVisible())
     assert binding.state.to_be_analysed() == ["b.tif"]
+    # The next session analyses other images only, and this one is still to be analysed.
+    write(folder / "c.tif", seed=2)
+    press(dock)
+    qtbot.waitUntil(lambda: binding.state.analysis("c.tif") is not None, timeout=20_000)
+    stop(dock, qtbot)
+    settle(viewer)
+    assert "1 image analysed" in dock.status_label.text()
+    assert "1 of the images had no results" in dock.status_label.text()
 
 
 def test_a_long_history_is_thinned():

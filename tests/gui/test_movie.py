@@ -525,6 +525,7 @@ def test_rates_are_formatted(found, analysed):
     assert "per s (" in words.format_rate(found) or "less than" in words.format_rate(found)
     still = replace(found, change=replace(found.change, low=0.0))
     assert "less than" in words.format_rate(still)
+    assert [words.round_up(x) for x in (0.1036, 0.1, 12.0, 0.0)] == [0.11, 0.1, 12.0, 0.0]
     no_jump = replace(found, events=found.events[found.events["event"] != "jump"])
     assert "less than" in words.format_rate(no_jump)
     per_frame = evaluate_tracks(

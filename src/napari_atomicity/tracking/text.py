@@ -62,9 +62,8 @@ def format_rate(movie: TrackedMovie) -> str:
         return "No track has labels to estimate the rate of label changes from."
     # Without a jump, the estimate between the limits is that of its prior.
     if low == 0 or not (movie.events["event"] == JUMP).any():
-        return (
-            f"Rate of label changes: less than {format_number(high)} per cluster per {per} (95 %)."
-        )
+        limit = format_number(round_up(high))
+        return f"Rate of label changes: less than {limit} per cluster per {per} (95 %)."
     return (
         f"Rate of label changes: {format_number(rate)} per cluster per {per} "
         f"({format_number(low)}–{format_number(high)}, 95 %)."
@@ -105,6 +104,15 @@ def dwell_lines(rates: pd.DataFrame) -> list[tuple[str, ...]]:
             )
         )  # fmt: skip
     return lines
+
+
+def round_up(value: float) -> float:
+    """Round a positive number up to two significant digits: an upper limit stays one."""
+    if not (math.isfinite(value) and value > 0):
+        return value
+    digits = 1 - math.floor(math.log10(value))
+    # Without the error of the product of floats.
+    return math.ceil(round(value * 10**digits, 6)) / 10**digits
 
 
 def format_number(value: float) -> str:

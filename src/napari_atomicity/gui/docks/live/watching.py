@@ -214,7 +214,8 @@ class TakingIn(ImageQueue):
         self._labels_at_end = False
         # Files of images that are in the results, and not in the window.
         self._left_out: list[Path] = []
-        self._added: set[Path] = set()  # those that were added to a project since
+        # Those that may be in a project since, also those of earlier sessions.
+        self._added: set[Path] = set()
         self.n_copies = 0
         """Files that are not taken in, as they have the content of an image of the project."""
         owner.destroyed.connect(self._waiting.clear)
@@ -222,7 +223,8 @@ class TakingIn(ImageQueue):
     def begin(self, folder: Path, accepted: Path | None = None) -> None:
         """Begin a session."""
         self._folder, self._accepted = folder, accepted
-        self._left_out, self._added, self.n_copies = [], set(), 0
+        self._added.update(self._left_out)
+        self._left_out, self.n_copies = [], 0
         self._may_open, self._labels_at_end = True, False
         self._taken.clear()
 
