@@ -121,6 +121,21 @@ def test_after_the_menu_of_another_row_the_shown_image_is_selected(opened, viewe
     qtbot.waitUntil(lambda: menu.selected() == ["a.tif"])
 
 
+def test_after_the_menu_of_another_row_the_list_stays_where_it_was(opened, viewer, settle, qtbot):
+    opened.list.setFixedHeight(60)  # the rows do not all fit
+    settle(viewer)
+    last = opened.model.rowCount() - 1
+    assert opened.state.current == opened.model.image_at(0)
+    bar = opened.list.verticalScrollBar()
+    bar.setValue(bar.maximum())
+    place = bar.value()
+    menu = open_menu(opened, row=last)
+    QTest.keyClick(menu, Qt.Key.Key_Escape)
+    first = opened.model.index(0)
+    qtbot.waitUntil(lambda: opened.list.selectionModel().isSelected(first))
+    assert place > 0 and bar.value() == place
+
+
 def test_images_are_grouped_split_joined_and_derived(
     opened,
     viewer,

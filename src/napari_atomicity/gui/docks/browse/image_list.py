@@ -511,4 +511,8 @@ class ImageList(QListView):
         assert isinstance(model, ImageModel)
         index = model.index(model.row_of(model.state.current))
         if index.isValid() and not self.selectionModel().isSelected(index):
+            # The next click is meant for what is under the pointer.
+            bar = self.verticalScrollBar()
+            place = bar.value()
             self.select_row(index)
+            bar.setValue(place)
