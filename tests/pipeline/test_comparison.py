@@ -18,7 +18,7 @@ from napari_atomicity.core.tables.cluster_table import conform
 from napari_atomicity.io.provenance import Outcome, now, with_groups
 from napari_atomicity.io.result_folder import ResultFolder
 from napari_atomicity.io.tables import read_table, write_clusters, write_table
-from napari_atomicity.pipeline.comparison import compare_results
+from napari_atomicity.pipeline.comparison import compare_results, write_comparison
 from napari_atomicity.statistics.samples.sentences import comparison_lines, comparison_sentences
 
 CLASSES = ["Pt19", "Pt41", "Pt55"]
@@ -118,8 +118,13 @@ def test_two_samples_become_tables_figures_sentences_and_record(tmp_path):
     assert re.search(r" difference of −\d+ %, or −[\d.]+ atoms \(95 % interval ", atoms)
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert record["kind"] == "compare" and record["parameters"]["reference"] == "fresh"
+    assert record["parameters"]["notes"] == []
     assert {i["sample"] for i in record["images"]} == {"fresh", "spent"}
     assert [s["name"] for s in record["samples"]] == ["fresh", "spent"]
+    # What limits the values is in the record too, as sentences are copied without it.
+    write_comparison(replace(run.comparison, table=table.assign(note="few")), tmp_path / "noted")
+    record = json.loads((tmp_path / "noted" / "run.json").read_text())
+    assert record["parameters"] == {"reference": "fresh", "notes": ["fresh, spent: few"]}
 
 
 def test_a_p_value_tells_on_which_side_of_the_limit_it_is(tmp_path):

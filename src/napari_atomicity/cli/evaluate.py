@@ -61,6 +61,7 @@ def compare(
     from ..core.errors import ReadError, TableError
     from ..io.provenance import read_run_record
     from ..pipeline.comparison import COMPARE, compare_results
+    from ..statistics.samples.sentences import comparison_notes
 
     require_files([*results, *([samples] if samples else [])])
     earlier = read_run_record(out)
@@ -72,7 +73,7 @@ def compare(
         run = compare_results(results, out, reference, samples)
     for sentence in run.sentences:
         say(sentence)
-    for note in dict.fromkeys(filter(None, run.comparison.table["note"])):
+    for note in comparison_notes(run.comparison):
         say(f"note: {note}")
     if as_json:
         print_json(run.summary())

@@ -32,7 +32,7 @@ from ..statistics.samples.run_evidence import (
     evidence_of_atoms,
     evidence_of_clusters,
 )
-from ..statistics.samples.sentences import comparison_sentences
+from ..statistics.samples.sentences import comparison_notes, comparison_sentences
 from .acquisition_sessions import read_sample_table
 
 COMPARE = "compare"
@@ -293,7 +293,10 @@ def write_comparison(
         outcomes,
         started=started or now(),
         finished=now(),
-        parameters=parameters or {"reference": comparison.reference},
+        parameters={
+            **(parameters or {"reference": comparison.reference}),
+            "notes": comparison_notes(comparison),
+        },
         model=None,
         device=None,
         command=command,
