@@ -33,7 +33,11 @@ from napari_atomicity.statistics.samples.sample_estimates import (
     estimate_samples,
     trend_slope,
 )
-from napari_atomicity.statistics.samples.sentences import comparison_notes, comparison_sentences
+from napari_atomicity.statistics.samples.sentences import (
+    comparison_notes,
+    comparison_sentences,
+    with_scatter_note,
+)
 
 CLASSES = ["Pt19", "Pt41", "Pt55"]
 SAMPLES = (Sample("fresh", ("f0", "f1", "f2")), Sample("spent", ("s0", "s1", "s2")))
@@ -268,7 +272,13 @@ def test_a_sample_of_unlike_images_is_named_as_it_widens_all_intervals():
     mixed = compare_samples(values_of(np.vstack([alike[:4], unlike]), names), samples)
     (note,) = comparison_notes(mixed)
     assert note.startswith("spent: its images differ far more than those of the other samples")
+    # A table alone says it in each row of a share.
+    rows = with_scatter_note(mixed)
+    shares = rows["quantity"] == "share"
+    assert rows.loc[shares, "note"].str.endswith(note).all()
+    assert rows.loc[~shares, "note"].tolist() == mixed.table.loc[~shares, "note"].tolist()
     usual = compare_samples(values_of(alike, names), samples)
+    assert with_scatter_note(usual).equals(usual.table)
     fresh = [found.table[found.table["sample"] == "fresh"] for found in (usual, mixed)]
     narrow, wide = (rows["high"] - rows["low"] for rows in fresh)
     assert (wide > narrow).all()

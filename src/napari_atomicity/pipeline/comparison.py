@@ -32,7 +32,11 @@ from ..statistics.samples.run_evidence import (
     evidence_of_atoms,
     evidence_of_clusters,
 )
-from ..statistics.samples.sentences import comparison_notes, comparison_sentences
+from ..statistics.samples.sentences import (
+    comparison_notes,
+    comparison_sentences,
+    with_scatter_note,
+)
 from .acquisition_sessions import read_sample_table
 
 COMPARE = "compare"
@@ -279,7 +283,7 @@ def write_comparison(
     results = ResultFolder(Path(out_dir), COMPARE)
     sentences = comparison_sentences(comparison)
     results.add(
-        write_table(comparison.table, results / "comparison.csv", COMPARISON_SCHEMA),
+        write_table(with_scatter_note(comparison), results / "comparison.csv", COMPARISON_SCHEMA),
         write_table(comparison.trends, results / "trends.csv", TREND_SCHEMA),
         write_text(results / "sentences.txt", "".join(f"{line}\n" for line in sentences)),
     )

@@ -37,6 +37,7 @@ from ...statistics.samples.sentences import (
     comparison_lines,
     comparison_notes,
     comparison_sentences,
+    with_scatter_note,
 )
 from ..controls.bars import keeps_ratios
 from ..controls.chart import Chart, load_matplotlib
@@ -343,7 +344,7 @@ class ComparePart(FollowingPanel):
     def copy_table(self) -> None:
         """Copy the rows of ``comparison.csv``."""
         if self.comparison is not None:
-            table = self.comparison.table
+            table = with_scatter_note(self.comparison)
             copy_table(tab_separated(table), len(table))
 
     def save(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from .comparison import SampleComparison
 from .image_values import DENSITY, MEAN_ATOMS, SHARE
@@ -84,6 +85,19 @@ def comparison_notes(comparison: SampleComparison) -> list[str]:
             named.append(row["sample"])
     notes = [f"{', '.join(named)}: {note}" for note, named in samples.items() if named]
     return [*notes, *_scatter_note(comparison)]
+
+
+def with_scatter_note(comparison: SampleComparison) -> pd.DataFrame:
+    """Return the table of a comparison; shares with wide intervals name the sample that causes it.
+
+    Beside all notes it would be said once for each sample.
+    """
+    table, notes = comparison.table, _scatter_note(comparison)
+    if not notes:
+        return table
+    own = table["note"].where(table["note"] == "", table["note"] + "; ")
+    note = table["note"].where(table["quantity"] != SHARE, own + notes[0])
+    return table.assign(note=note)
 
 
 def _scatter_note(comparison: SampleComparison) -> list[str]:
