@@ -43,6 +43,7 @@ from napari_atomicity.gui.docks.browse.image_list import row_of
 from napari_atomicity.gui.docks.embedding.dock import Embedding
 from napari_atomicity.gui.docks.movie.dock import NOT_ANALYSED, Movie
 from napari_atomicity.gui.docks.ratios.dock import Ratios
+from napari_atomicity.gui.docks.report import Report, summary
 from napari_atomicity.gui.panels.dock_windows import open_docks
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.tasks import running
@@ -258,6 +259,28 @@ def test_the_reason_of_a_failure_is_whole_and_does_not_repeat_the_name(opened, q
     view.scrollToBottom()
     QApplication.processEvents()
     opened.grab().save(str(tmp_path / "browse.png"))
+
+
+def test_where_all_new_images_fail_the_report_knows_it(opened, morning, viewer, qtbot, settle):
+    def analyse_all() -> None:
+        qtbot.mouseClick(updated(opened).analyse_button, LEFT)
+        qtbot.waitUntil(lambda: not opened.batch.running, timeout=30_000)
+        settle(viewer)
+
+    analyse_all()
+    coarse = morning / "coarse.tif"
+    size = (1 / 9.0,) * 2  # 9 nm per pixel: no cluster can be resolved
+    tifffile.imwrite(coarse, blobs(0), imagej=True, resolution=size, metadata={"unit": "nm"})
+    opened.projects.add([str(coarse)])
+    settle(viewer)
+    report = Report(viewer)
+    qtbot.addWidget(report)
+    report.show()
+    assert "1 image not analysed yet" in updated(report).words.text()
+    analyse_all()
+    assert "coarse.tif" in opened.state.not_analysed()[1]
+    assert updated(report).words.text() == summary(opened.state)
+    assert "not analysed yet" not in report.words.text()
 
 
 def test_a_damaged_file_is_not_tried_again_after_blind_mode(opened, viewer, qtbot, settle):

@@ -509,6 +509,10 @@ def test_a_report_holds_what_was_marked_and_drawn(dock, state, settled, report_i
     state.atoms.confirm([("one", 2)])
     state.atoms.set_uncertain([("one", 3)])
     state.atoms.add("one", [Mark(40.0, 40.0), Mark(60.0, 60.0, uncertain=True)])
+    before = set(state.atoms.of("one").marks)
+    state.atoms.add("one", [Mark(30.0, 30.0)])
+    (mistake,) = set(state.atoms.of("one").marks) - before
+    state.atoms.remove([("one", mistake)])  # takes back an addition, and removes no atom
     state.atoms.set_threshold("two", 0.7)
     state.sessions.group_sample(["two"], "fresh")
     state.sessions.reference = "fresh"

@@ -215,13 +215,16 @@ def _describe_thresholds(images: Sequence[Mapping[str, Any]]) -> str:
 
 
 def count_marks(atoms: ImageAtoms) -> dict[str, int]:
-    """Count what people have marked and drawn in an image; empty without any."""
+    """Count what people have marked and drawn in an image; empty without any.
+
+    What they have added and deleted again was no atom of the model, which they would have removed.
+    """
     known = set() if atoms.analysis is None else set(atoms.analysis.candidates["atom_id"])
     present = {i: mark for i, mark in atoms.marks.items() if mark.present}
     found = {
         "added": len(present.keys() - known),
         "confirmed_or_moved": sum(i in known and not m.uncertain for i, m in present.items()),
-        "removed": len(atoms.marks) - len(present),
+        "removed": len((atoms.marks.keys() - present.keys()) & known),
         "uncertain": sum(mark.uncertain for mark in present.values()),
         "support_regions": len(atoms.drawn),
     }

@@ -151,6 +151,8 @@ class AnalyseAll(ImageQueue):
         self._session_labels.start(images, held, what, first=first)
 
     def finish(self) -> None:
+        if self.failed:
+            self.state.images_changed.emit()  # other docks name the images that wait
         held, self._held = self._held, {}
         # Undo takes back these alone: a first result is no step, or one of its own.
         images = pluralise(len(held), "image")
