@@ -110,17 +110,19 @@ def fit(
         raise ValueError("answers must be NO, UNCERTAIN, YES or NOT_LOOKED; weights not negative")
     looked = answers != NOT_LOOKED
     shared = looked.sum(axis=1) > 1
-    if not shared.any():
-        return _alone(answers, weights)
     batch = np.atleast_2d(weights)[:, shared]
-    step = max(1, _MAX_VALUES // max(answers.size, 1))
-    alike = same_rates(looked)
-    parts = [_fit(answers[shared], batch[i : i + step], alike) for i in range(0, len(batch), step)]
-    rates = [np.concatenate(values) for values in zip(*parts, strict=True)]
+    n, k = len(batch), answers.shape[1]
+    rates = [np.full(shape, np.nan) for shape in ((n,), (n, k, 3), (n, k, 3))]
+    if shared.any():
+        step, alike = max(1, _MAX_VALUES // max(answers.size, 1)), same_rates(looked)
+        parts = [_fit(answers[shared], batch[i : i + step], alike) for i in range(0, n, step)]
+        rates = [np.concatenate(values) for values in zip(*parts, strict=True)]
     # Without rates, one looks alone.
     without = ~looked[shared].any(axis=0)
     posterior = np.where(
-        (looked & without).any(axis=1), answers.max(axis=1) / YES, _posterior(answers, *rates)
+        (looked & without).any(axis=1),
+        answers.max(axis=1, initial=NO) / YES,
+        _posterior(answers, *rates),
     )
     for of in rates[1:]:
         of[:, without] = np.nan
@@ -139,17 +141,6 @@ def same_rates(looked: np.ndarray) -> np.ndarray:  # (N, K), bool: who answered,
     return np.asarray(
         np.where(same.sum(axis=1) < IDENTIFIABLE, same, np.eye(len(group), dtype=bool))
     )
-
-
-def _alone(answers: np.ndarray, weights: np.ndarray) -> Fitted:
-    """Take the answer of the only annotator who examined a place as the truth."""
-    looked = (answers != NOT_LOOKED).any(axis=1)
-    given = answers.max(axis=1, initial=NO) / YES
-    total = (weights * looked).sum(axis=-1)
-    prevalence = (weights * given).sum(axis=-1) / np.where(total > 0, total, np.nan)
-    posterior = np.where(looked, given, np.expand_dims(prevalence, -1))
-    rates = np.full((*weights.shape[:-1], answers.shape[1], 3), np.nan)
-    return Fitted(np.asarray(prevalence), rates, rates, posterior)
 
 
 def _fit(answers: np.ndarray, weights: np.ndarray, alike: np.ndarray) -> tuple[np.ndarray, ...]:
