@@ -75,7 +75,9 @@ TAILS, SYSTEMATIC = 1.045, 0.03
 and its relative error: median and half the central 90 % over simulated probes of 80 to 300 kV with
 convergence angles of 18 to 30 mrad and a defocus of 6 nm (standard deviation)."""
 _RESAMPLES = 60
-_BLANKS = 150
+_BLANKS = 1000
+"""Number of empty discs of each radius. With 150, intervals changed by some 10 % with the
+choice of the places, and so with each atom that a person added anywhere."""
 _BLANK_RADII_NM = (0.2, 0.3, 0.45)
 
 
