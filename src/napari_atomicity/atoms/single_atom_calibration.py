@@ -76,8 +76,7 @@ and its relative error: median and half the central 90 % over simulated probes o
 convergence angles of 18 to 30 mrad and a defocus of 6 nm (standard deviation)."""
 _RESAMPLES = 60
 _BLANKS = 1000
-"""Number of empty discs of each radius. With 150, intervals changed by some 10 % with the
-choice of the places, and so with each atom that a person added anywhere."""
+"""Number of empty discs of each radius."""
 _BLANK_RADII_NM = (0.2, 0.3, 0.45)
 
 
@@ -259,13 +258,15 @@ def _blank_scatter(
     """Return the robust scatter of empty discs of `_BLANK_RADII_NM`; NaN without room."""
     taken = sources if support is None else sources | ~support
     free_nm = ndimage.distance_transform_edt(np.pad(~taken, 1))[1:-1, 1:-1] * pixel_size_nm
+    # Each pixel has its turn, so that an atom that is added changes only the discs around it.
+    turn = rng.random(pixels.shape)
     scatter = []
     for radius in _BLANK_RADII_NM:
         places = np.argwhere(free_nm > radius)
         if len(places) < 30:
             scatter.append(float("nan"))
             continue
-        chosen = places[rng.integers(0, len(places), _BLANKS)]
+        chosen = places[np.argsort(turn[tuple(places.T)])[:_BLANKS]]
         values = integrate(pixels, pixel_size_nm, chosen, radius, taken)
         values = values[np.isfinite(values)]
         low, high = np.percentile(values, [16, 84]) if len(values) else (np.nan, np.nan)
