@@ -110,19 +110,20 @@ def fit(
         raise ValueError("answers must be NO, UNCERTAIN, YES or NOT_LOOKED; weights not negative")
     looked = answers != NOT_LOOKED
     shared = looked.sum(axis=1) > 1
+    given = (answers[:, :, None] == np.arange(3)).reshape(len(answers), -1).astype(float)
     batch = np.atleast_2d(weights)[:, shared]
     n, k = len(batch), answers.shape[1]
     rates = [np.full(shape, np.nan) for shape in ((n,), (n, k, 3), (n, k, 3))]
     if shared.any():
         step, alike = max(1, _MAX_VALUES // max(answers.size, 1)), same_rates(looked)
-        parts = [_fit(answers[shared], batch[i : i + step], alike) for i in range(0, n, step)]
+        parts = [_fit(given[shared], batch[i : i + step], alike) for i in range(0, n, step)]
         rates = [np.concatenate(values) for values in zip(*parts, strict=True)]
     # Without rates, one looks alone.
     without = ~looked[shared].any(axis=0)
     posterior = np.where(
         (looked & without).any(axis=1),
         answers.max(axis=1, initial=NO) / YES,
-        _posterior(answers, *rates),
+        _posterior(given, *rates),
     )
     for of in rates[1:]:
         of[:, without] = np.nan
@@ -143,31 +144,29 @@ def same_rates(looked: np.ndarray) -> np.ndarray:  # (N, K), bool: who answered,
     )
 
 
-def _fit(answers: np.ndarray, weights: np.ndarray, alike: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Estimate the prevalence and the rates of places with and without an atom."""
-    given = (answers[:, :, None] == np.arange(3)).astype(float)
-    flat = given.reshape(len(answers), -1)
-    share = (given @ [0, 0.5, 1]).sum(axis=1) / given.sum(axis=(1, 2))
+def _fit(given: np.ndarray, weights: np.ndarray, alike: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Estimate prevalence and rates from answers (P, K × 3), 1 for the one given, else 0."""
+    share = given.reshape(len(given), -1, 3).sum(axis=1) @ [0, 0.5, 1] / given.sum(axis=1)
     q = np.broadcast_to(share, weights.shape)
     for _ in range(_MAX_STEPS):
         counts = np.stack([(weights * (1 - q)).sum(axis=1), (weights * q).sum(axis=1)], axis=1)
         prevalence = _shares(counts, "prevalence")[:, 1]
         of_atom, of_none = (
-            _shares(alike @ (w @ flat).reshape(len(w), -1, 3), of)
+            _shares(alike @ (w @ given).reshape(len(w), -1, 3), of)
             for w, of in ((weights * q, "atom"), (weights * (1 - q), "none"))
         )
-        before, q = q, _posterior(answers, prevalence, of_atom, of_none)
+        before, q = q, _posterior(given, prevalence, of_atom, of_none)
         if np.abs(q - before).max(initial=0) < _TOLERANCE:
             break
     return prevalence, of_atom, of_none
 
 
 def _posterior(
-    answers: np.ndarray, prevalence: np.ndarray, of_atom: np.ndarray, of_none: np.ndarray
+    given: np.ndarray, prevalence: np.ndarray, of_atom: np.ndarray, of_none: np.ndarray
 ) -> np.ndarray:
-    given = (answers[:, :, None] == np.arange(3)).reshape(len(answers), -1).astype(float)
-    evidence = np.log(of_atom / of_none).reshape(len(prevalence), -1)
-    return np.asarray(expit(np.log(prevalence / (1 - prevalence))[:, None] + evidence @ given.T))
+    """Compute the posterior (B, P) of answers (P, K × 3) by Bayes' rule."""
+    evidence = np.log(of_atom / of_none).reshape(len(prevalence), -1) @ given.T
+    return np.asarray(expit(np.log(prevalence / (1 - prevalence))[:, None] + evidence))
 
 
 def _shares(counts: np.ndarray, of: str) -> np.ndarray:
@@ -402,6 +401,7 @@ def _raters(
     marks: pd.DataFrame, looked: pd.DataFrame, sites: pd.DataFrame, fitted: Fitted, drawn: Fitted
 ) -> pd.DataFrame:
     rows = []
+    several = _compared(looked)
     for k, name in enumerate(dict.fromkeys(looked["annotator"])):
         own, seen = (table[table["annotator"] == name] for table in (marks, looked))
         row: dict[str, Any] = {
@@ -411,7 +411,7 @@ def _raters(
             "uncertain": int(own["uncertain"].sum()),
         }
         # What the rates are estimated from.
-        compared = seen[seen["image"].isin(_compared(looked)["image"])]
+        compared = several[several["annotator"] == name]
         atoms, checked = (t[t["image"].isin(compared["image"])] for t in (sites, own))
         n_atoms = float(atoms["posterior"].sum())
         n_places = float(compared["area_nm2"].sum()) / PLACE_NM2

@@ -117,6 +117,7 @@ def fit_labels(votes: np.ndarray) -> np.ndarray:
 
 
 def _fit(votes: np.ndarray, alike: np.ndarray) -> np.ndarray:
+    """Estimate the posterior (N, C) with confusion matrices; `alike`: see `same_rates`."""
     total = votes.sum(axis=1)
     posterior = total / total.sum(axis=1, keepdims=True)
     prior = _WRONG + (_RIGHT - _WRONG) * np.eye(votes.shape[2])

@@ -150,9 +150,12 @@ class AnalyseAll(ImageQueue):
         images = dict.fromkeys([*self._images, *alone])
         self._session_labels.start(images, held, what, first=first)
 
-    def finish(self) -> None:
+    def _on_finished(self, task: tasks.Task) -> None:
         if self.failed:
             self.state.images_changed.emit()  # other docks name the images that wait
+        super()._on_finished(task)
+
+    def finish(self) -> None:
         held, self._held = self._held, {}
         # Undo takes back these alone: a first result is no step, or one of its own.
         images = pluralise(len(held), "image")

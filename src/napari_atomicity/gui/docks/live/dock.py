@@ -569,14 +569,13 @@ def _make_watch(
     )
 
 
-def _format_end(n_to_analyse: int) -> str:
-    """Say what the plot shows, and what to do if the project lacks results.
+def _format_end(n: int) -> str:
+    """Say what the plot shows, and what to do if the project lacks the results of n images.
 
     It stays while other images or another project are opened.
     """
     text = " The plot shows what was known while watching; the labels at the end may differ."
-    if n_to_analyse:
-        n = n_to_analyse
+    if n:
         text += f" {n} of the images had no results in the open project: press Analyse all."
     return text
 
