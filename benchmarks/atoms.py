@@ -25,7 +25,6 @@ from measuring import best_of, machine, options, write
 from napari_atomicity.atoms.analysis import find_atoms
 from napari_atomicity.atoms.completeness import estimate_completeness
 from napari_atomicity.atoms.dispersion import compute_image_dispersion
-from napari_atomicity.atoms.finding.candidates import find_candidates
 from napari_atomicity.atoms.finding.card import SAMPLING_NM
 from napari_atomicity.atoms.finding.finder import AtomModel, load_atom_model
 from napari_atomicity.atoms.finding.localisation import fit_spots
@@ -128,7 +127,6 @@ def main() -> None:
         f"its fits of {len(points)} positions": lambda: fit_spots(
             micrograph.data, points, SAMPLING_NM
         ),
-        "scale space alone": lambda: find_candidates(micrograph.data, SAMPLING_NM),
         **steps_of_the_command(model, micrograph),
     }
     seconds = {}

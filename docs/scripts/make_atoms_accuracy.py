@@ -25,10 +25,6 @@ from skimage.registration import optical_flow_ilk
 
 from napari_atomicity import __version__
 from napari_atomicity.atoms.finding import operating_point as operating
-from napari_atomicity.atoms.finding.candidates import (
-    CandidateSettings,
-    find_candidates,
-)
 from napari_atomicity.atoms.finding.card import fineness
 from napari_atomicity.atoms.finding.finder import load_atom_model
 from napari_atomicity.atoms.finding.network import AtomNet
@@ -36,6 +32,7 @@ from napari_atomicity.atoms.finding.pixel_size import propose_pixel_size
 from napari_atomicity.statistics.matching import match, match_boxes
 from napari_atomicity.training import atoms as training
 from napari_atomicity.training.atoms import FoldScores, LabelledImage
+from scale_space import CandidateSettings, find_candidates
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 import make_atom_model

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
+from movie_tables import simulate_tables
 from napari_atomicity import __version__
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.models.analysis import Analysis
@@ -31,7 +32,6 @@ from napari_atomicity.simulation.movies import (
     Courses,
     MovieTruthSettings,
     simulate_movie,
-    simulate_tables,
 )
 from napari_atomicity.simulation.structures import library_of
 from napari_atomicity.statistics.intervals import wilson_interval

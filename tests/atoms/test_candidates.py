@@ -7,12 +7,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from napari_atomicity.atoms.finding.candidates import (
-    CandidateSettings,
     contrast_channels,
-    find_candidates,
     find_local_maxima,
     local_contrast,
 )
+from scale_space import CandidateSettings, find_candidates
 
 from .spots import field, scattered
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_atomicity.atoms.support import area_nm2, edit_mask, support_mask
+from napari_atomicity.atoms.support import edit_mask, support_mask
 from napari_atomicity.simulation.imaging import (
     Microscope,
     Scan,
@@ -50,7 +50,7 @@ def test_a_corner_and_a_hole_are_vacuum(seed):
     assert (mask & there).sum() > 0.995 * there.sum()
     assert not mask[there.shape[0] - 95, there.shape[1] - 95]
     assert not mask[40:80, 40:80].any()
-    assert area_nm2(mask, PIXEL_NM) == pytest.approx(area_nm2(there, PIXEL_NM), rel=0.06)
+    assert mask.sum() == pytest.approx(there.sum(), rel=0.06)
 
 
 @pytest.mark.parametrize("step", [1.0, 1.5, 2.0, 4.0])
@@ -117,7 +117,6 @@ def test_a_person_has_the_last_word():
     # polygons may reach beyond the image
     beyond = np.array([[-5, -5], [-5, 30], [30, 30], [30, -5]])
     assert not edit_mask(mask, [(beyond, False)]).any()
-    assert area_nm2(again, 0.5) == again.sum() / 4
 
 
 # name of the image → share of support, found by eye on the stretched image to about 0.01

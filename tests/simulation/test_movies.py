@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from movie_tables import simulate_tables
 from napari_atomicity.core.errors import Cancelled
 from napari_atomicity.simulation.field_settings import FieldSettings
 from napari_atomicity.simulation.imaging import Microscope, Scan
@@ -12,7 +13,6 @@ from napari_atomicity.simulation.movies import (
     MovieTruthSettings,
     draw_courses,
     simulate_movie,
-    simulate_tables,
 )
 
 SMALL = MovieTruthSettings(

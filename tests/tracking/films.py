@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from movie_tables import simulate_tables
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.models.analysis import Analysis
-from napari_atomicity.simulation.movies import Courses, MovieTruthSettings, simulate_tables
+from napari_atomicity.simulation.movies import Courses, MovieTruthSettings
 
 CLASSES = ("Pt19", "Pt30", "Pt41")
 PIXEL_NM = 0.2

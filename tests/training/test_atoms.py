@@ -105,7 +105,7 @@ def test_marks_of_the_last_image_go_back_to_it():
     mixed = replace(second, points=np.concatenate([second.points, first.points[:10]]))
     short = replace(first, points=first.points[10:])
 
-    (a, b), moved = training.reassign_marks([short, mixed])
+    (a, b), moved = make_atom_model.reassign_marks([short, mixed])
 
     # One of the first of the ten may lie on a spot of the second image by chance.
     assert moved["i2"]["to"] == "i1"
@@ -118,7 +118,7 @@ def test_marks_of_the_last_image_go_back_to_it():
 def test_marks_on_spots_stay():
     images = [spotted(3, (128, 128), 25), spotted(4, (128, 128), 25)]
 
-    same, moved = training.reassign_marks(images)
+    same, moved = make_atom_model.reassign_marks(images)
 
     assert moved == {}
     for before, after in zip(images, same, strict=True):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +11,7 @@ from skimage.draw import polygon2mask
 
 from ..core.errors import UnknownPixelSizeError, UnsuitableImageError
 from ..core.micrograph import Micrograph
-from ..core.progress import Progress, Stop, check, report
+from ..core.progress import Progress, Stop, check, report, timed
 from ..core.settings import GROUP_DISTANCE_NM
 from ..core.text import pluralise
 from ..detection.background import without_gaps
@@ -146,13 +143,6 @@ class AtomAnalysis:
         return replace(self, threshold=float(threshold))
 
 
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
-
-
 def find_atoms(
     micrograph: Micrograph,
     model: str | AtomModel = "default",
@@ -190,7 +180,7 @@ def find_atoms(
         raise ValueError(f"the precision must be between 0 and 1, not {precision}")
     pixel_size_nm = require_pixel_size(micrograph)
     seconds: dict[str, float] = {}
-    with _timed(seconds, "load model"):
+    with timed(seconds, "load model"):
         atoms = model if isinstance(model, AtomModel) else load_atom_model(model, device)
     candidates, masks, of_frames = _analyse_frames(
         micrograph, atoms, pixel_size_nm, seconds, progress, stop
@@ -200,7 +190,7 @@ def find_atoms(
         threshold = _choose_threshold(candidates, calibration, precision)
     parameters = _describe_run(atoms, calibration, precision, float(threshold)) | of_frames
     check(stop)
-    with _timed(seconds, "bright clusters"):
+    with timed(seconds, "bright clusters"):
         parameters |= _describe_bright_clusters(
             micrograph, candidates, float(threshold), pixel_size_nm
         )
@@ -291,7 +281,7 @@ def _analyse_frames(
         rows = _detect(image, unit, model, pixel_size_nm, seconds, progress, stop)
         check(stop)
         report(progress, 0, 0, "Finding the support")
-        with _timed(seconds, "support"):
+        with timed(seconds, "support"):
             masks.append(support_mask(image, pixel_size_nm))
         parts.append(rows.assign(frame=index))
     candidates = pd.concat(parts, ignore_index=True)
@@ -330,10 +320,10 @@ def _detect(
     quick: int | None = None,
 ) -> pd.DataFrame:
     """Return a row per candidate of a repaired frame, the most probable first."""
-    with _timed(seconds, "network"):
+    with timed(seconds, "network"):
         points, score = model.candidates(image, pixel_size_nm, progress, stop, quick)
     report(progress, 0, 0, "Fitting positions")
-    with _timed(seconds, "positions"):
+    with timed(seconds, "positions"):
         spots = fit_spots(image, points, pixel_size_nm)
         probability = model.card.calibration(pixel_size_nm)(score)
         rows = _spot_rows(spots, probability, pixel_size_nm)

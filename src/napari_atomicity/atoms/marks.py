@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -239,35 +240,31 @@ class ImageAtoms:
 
     def _with_order(self, order: list[bool]) -> ImageAtoms:
         """Return a copy with an order of the drawn corrections; the usual one is not stored."""
+        usual = order == sorted(order, reverse=True)
+        return self._with_parameter(SUPPORT_ORDER, None if usual else order)
+
+    def _with_parameter(self, name: str, value: Any) -> ImageAtoms:
+        """Return a copy with a parameter of the analysis, or without it if the value is None."""
         if self.analysis is None:
             return self
-        parameters = {k: v for k, v in self.analysis.parameters.items() if k != SUPPORT_ORDER}
-        if order != sorted(order, reverse=True):
-            parameters[SUPPORT_ORDER] = order
+        parameters = {k: v for k, v in self.analysis.parameters.items() if k != name}
+        if value is not None:
+            parameters[name] = value
         return replace(self, analysis=replace(self.analysis, parameters=parameters))
 
     def with_species(self, species: Species | None) -> ImageAtoms:
         """Return a copy with components of the intensities, or without."""
-        analysis = self.analysis
-        if analysis is None:
-            return self
-        parameters = {k: v for k, v in analysis.parameters.items() if k != SPECIES}
-        candidates = analysis.candidates.assign(species="")
+        copy = self._with_parameter(SPECIES, None if species is None else species.to_dict())
+        if copy.analysis is None:
+            return copy
+        candidates = copy.analysis.candidates.assign(species="")
         if species is not None:
-            parameters[SPECIES] = species.to_dict()
             candidates = label_species(candidates, species)
-        return replace(
-            self, analysis=replace(analysis, candidates=candidates, parameters=parameters)
-        )
+        return replace(copy, analysis=replace(copy.analysis, candidates=candidates))
 
     def with_injected(self, added: InjectedAtoms | None) -> ImageAtoms:
         """Return a copy with injected atoms and their recovery, or without."""
-        if self.analysis is None:
-            return self
-        parameters = {k: v for k, v in self.analysis.parameters.items() if k != INJECTED}
-        if added is not None:
-            parameters[INJECTED] = added.to_dict()
-        return replace(self, analysis=replace(self.analysis, parameters=parameters))
+        return self._with_parameter(INJECTED, None if added is None else added.to_dict())
 
     def with_analysis(
         self,

@@ -117,11 +117,6 @@ def edit_mask(
     return out
 
 
-def area_nm2(mask: np.ndarray, pixel_size_nm: float) -> float:
-    """Return the area of the support in nm²."""
-    return float(np.count_nonzero(mask)) * pixel_size_nm**2
-
-
 def _find_cores(frame: np.ndarray, pixel_size_nm: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the masks (Y, X) of certain vacuum and of usual support."""
     factor = max(1, round(BLOCK_NM / pixel_size_nm))

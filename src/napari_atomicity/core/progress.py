@@ -8,8 +8,8 @@ ends with `core.errors.Cancelled`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
 from .errors import Cancelled
@@ -24,10 +24,28 @@ _MIN_ELAPSED_S = 1.0
 """Before this time, an estimate of the time left would be a guess."""
 
 
+@contextmanager
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Add the time that the block takes to the seconds of a stage."""
+    start = time.perf_counter()
+    yield
+    seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
+
+
 def report(progress: Progress | None, done: int, total: int, message: str) -> None:
     """Report to the caller that ``done`` of ``total`` steps are finished, and the current step."""
     if progress is not None:
         progress(done, total, message)
+
+
+def checked(progress: Progress | None, stop: Stop | None) -> Progress:
+    """Return a progress function that ends the computation when ``stop()`` is true."""
+
+    def check_and_report(done: int, total: int, message: str) -> None:
+        check(stop)
+        report(progress, done, total, message)
+
+    return check_and_report
 
 
 def prefixed(progress: Progress | None, before: str) -> Progress:

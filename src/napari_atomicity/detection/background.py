@@ -146,18 +146,6 @@ def _percentile(image: np.ndarray, percentage: int, size: int) -> np.ndarray:
     return out
 
 
-def background(
-    frame: np.ndarray,  # (Y, X): intensities, finite
-    pixel_size_nm: float,
-    # Width of the window in nm; several times the diameter of the largest cluster
-    window_nm: float,
-) -> np.ndarray:  # (Y, X), float32
-    """Estimate the slowly varying background of a frame: see `estimate_background_grid`."""
-    block = background_block_px(pixel_size_nm, window_nm)
-    grid = estimate_background_grid(block_mean(frame, block), block, pixel_size_nm, window_nm)
-    return grid.at(*(np.arange(n) for n in frame.shape))
-
-
 def enlarge(coarse: np.ndarray, shape: tuple[int, ...], factor: tuple[float, ...]) -> np.ndarray:
     """Interpolate block values to pixels.
 

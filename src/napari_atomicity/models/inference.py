@@ -33,7 +33,7 @@ from ..core.devices import (
 from ..core.errors import ModelError, naming_file
 from ..core.model_card import ModelCard
 from ..core.patches import Patches
-from ..core.progress import Progress, Stop, check, report
+from ..core.progress import Progress, Stop, checked, report
 from ..core.settings import CPU_BFLOAT16
 from ..core.threads import parallel_map
 from .files import find_model, read_model
@@ -149,21 +149,7 @@ class Classifier:
         ModelError
             If a channel is missing or has the wrong size.
         """
-        n = self._check(patches)
-        parts: list[_Part] = []
-        done = 0
-        try:
-            while done < n or not parts:
-                check(stop)
-                report(progress, done, n, "Classifying")
-                count = min(self.batch_size, n - done)
-                found = self._attempt(patches, slice(done, done + count), symmetries=symmetries)
-                if found is not None:
-                    parts += found
-                    done += count
-        finally:
-            release_memory(self.device)
-        report(progress, n, n, "Classifying")
+        parts = self._all_parts(patches, None, symmetries, checked(progress, stop))
         probabilities = torch.cat([p for p, _, _ in parts]).numpy().astype(np.float64)
         embedding = torch.cat([e for _, e, _ in parts]).numpy()
         bad = ~np.isfinite(embedding).all(axis=1)
@@ -171,13 +157,32 @@ class Classifier:
         maps = {c: torch.cat([m[c] for _, _, m in parts]).numpy() for c in self.network.channels}
         return Prediction(probabilities, embedding, maps)
 
-    def _attempt(
+    def _all_parts(
         self,
         patches: Patches,
-        rows: slice,
-        of_class: int | None = None,
-        *,
+        of_class: int | None,
         symmetries: bool,
+        progress: Progress | None = None,
+    ) -> list[_Part]:
+        """Apply the network to all patches, batch by batch."""
+        n = self._check(patches)
+        parts: list[_Part] = []
+        done = 0
+        try:
+            while done < n or not parts:
+                report(progress, done, n, "Classifying")
+                rows = slice(done, min(done + self.batch_size, n))
+                found = self._attempt(patches, rows, of_class, symmetries)
+                if found is not None:
+                    parts += found
+                    done = rows.stop
+        finally:
+            release_memory(self.device)
+        report(progress, n, n, "Classifying")
+        return parts
+
+    def _attempt(
+        self, patches: Patches, rows: slice, of_class: int | None, symmetries: bool
     ) -> list[_Part] | None:
         """One batch, in parts; None if it is to be tried again: smaller, or elsewhere."""
         try:
@@ -222,18 +227,8 @@ class Classifier:
                 advice=f"Its classes are {', '.join(self.card.classes)}",
             )
         index = self.card.classes.index(label)
-        n = self._check(patches)
-        parts: list[dict[str, Tensor]] = []
-        done = 0
-        while done < n or not parts:
-            count = min(self.batch_size, n - done)
-            rows = slice(done, done + count)
-            found = self._attempt(patches, rows, index, symmetries=symmetries)
-            if found is not None:
-                parts += [maps for _, _, maps in found]
-                done += count
-        release_memory(self.device)
-        return {c: torch.cat([m[c] for m in parts]).numpy() for c in self.network.channels}
+        parts = self._all_parts(patches, index, symmetries)
+        return {c: torch.cat([m[c] for _, _, m in parts]).numpy() for c in self.network.channels}
 
     def _check(self, patches: Patches) -> int:
         size = self.card.patches.size_px

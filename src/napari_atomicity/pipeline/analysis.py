@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +10,7 @@ import numpy as np
 
 from ..core.errors import add_failed, attempt
 from ..core.micrograph import Micrograph
-from ..core.progress import Progress, Stop, check, report
+from ..core.progress import Progress, Stop, check, report, timed
 from ..core.tables import cluster_table as tables
 from ..detection import Detection, DetectionSettings, detect
 from ..detection.given import inside_any, outlines_by_frame
@@ -25,13 +23,6 @@ if TYPE_CHECKING:
     from ..models.inference import Classifier, Prediction
     from ..models.scale.intensity_scale import ConstrainedMixture
     from ..models.scaled_predictions import ScaledPrediction
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
 
 
 def detect_clusters(
@@ -51,7 +42,7 @@ def detect_clusters(
     settings = settings or DetectionSettings()
     seconds: dict[str, float] = {}
     regions = None if rois is None else outlines_by_frame(rois, micrograph, is_region=True)
-    with _timed(seconds, "detect"):
+    with timed(seconds, "detect"):
         found = detect(micrograph, settings, progress=progress, stop=stop, given=outlines)
         failed: dict[str, str] = {}
         lone_atoms = attempt(
@@ -72,7 +63,7 @@ def detect_clusters(
         parameters=add_failed(parameters, failed),
         seconds=seconds,
     )
-    with _timed(seconds, "detect"):
+    with timed(seconds, "detect"):
         return add_installed(analysis, stop)
 
 
@@ -141,7 +132,7 @@ def classify_clusters(
 
     symmetries = analysis.symmetries if symmetries is None else symmetries
     seconds = dict(analysis.seconds)
-    with _timed(seconds, "load model"):
+    with timed(seconds, "load model"):
         classifier = model if isinstance(model, Classifier) else load_classifier(model, device)
     check(stop)
     chosen = analysis.labels_from if labels_from is None else labels_from
@@ -163,7 +154,7 @@ def _predict(
     from ..models.scale.intensity_scale import fit_image
 
     card, seconds = classifier.card, analysis.seconds
-    with _timed(seconds, "scale"):
+    with timed(seconds, "scale"):
         # by intensities and diameters only, until the network has seen the patches
         first = scale
         if scale is None and card.scale is not None:
@@ -171,7 +162,7 @@ def _predict(
     unit = 1.0 if first is None else first.intensity_per_atom
 
     report(progress, 0, len(analysis.table), "Cutting patches")
-    with _timed(seconds, "patches"):
+    with timed(seconds, "patches"):
         patches = extract_patches(
             analysis.micrograph, analysis.table, card.patches, unit, stop, progress
         )
@@ -212,12 +203,12 @@ def classify_patches(
         parameters={**analysis.own_parameters, "model": card.provenance()},
         seconds=dict(analysis.seconds),
     )
-    with _timed(analysis.seconds, "network"):
+    with timed(analysis.seconds, "network"):
         result = classifier.predict(
             analysis.patches, progress, stop, symmetries=analysis.symmetries
         )
     if card.apparent_size is not None and card.scale is not None:
-        with _timed(analysis.seconds, "scale"):
+        with timed(analysis.seconds, "scale"):
             references = card.apparent_size, card.scale
             measured = measure_analysis(replace(analysis, embedding=result.embedding), references)
             scale = find_scales([measured], [analysis.table], *references)[0]
@@ -263,15 +254,15 @@ def _label(
 
     seconds = analysis.seconds
     unit = analysis.parameters.get(UNIT, 1.0)
-    with _timed(seconds, "network"):
+    with timed(seconds, "network"):
         at_hand, found = _predict_units(analysis, classifier, scale, result, progress, stop)
     best = found[0].prediction
     per_atom = unit if scale is None else scale.intensity_per_atom
-    with _timed(seconds, "labels"):
+    with timed(seconds, "labels"):
         table = label_solutions(analysis.table, classifier, scale, found, analysis.labels_from)
         tables.validate(table)
     patches = _in_unit(analysis.patches, unit / per_atom)
-    with _timed(seconds, "network"):
+    with timed(seconds, "network"):
         maps = predicted_class_maps(
             table, classifier, patches, best, symmetries=analysis.symmetries
         )
@@ -341,7 +332,7 @@ def embed_clusters(
     from ..models.embedding import place
 
     seconds = dict(analysis.seconds)
-    with _timed(seconds, "umap"):
+    with timed(seconds, "umap"):
         position = place(analysis.embedding, model)
     check(stop)
     table = analysis.table.copy()

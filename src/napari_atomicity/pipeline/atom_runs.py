@@ -7,7 +7,6 @@ completed images.
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -36,7 +35,7 @@ from ..atoms.table import conform
 from ..core.errors import FAILED, add_failed, attempt, format_failed
 from ..core.micrograph import Micrograph
 from ..core.processes import spawn_pool
-from ..core.progress import Progress, Stop, check, for_each_image, report
+from ..core.progress import Progress, Stop, check, for_each_image, report, timed
 from ..detection.filters import thread_count
 from ..io.inputs import Input, make_folder, named_inputs
 from ..io.outline_files import without_outlines
@@ -159,14 +158,12 @@ class AtomStep:
         request = self.request
         if not request.completeness:
             return None
-        began = time.perf_counter()
-        found = attempt(
-            failed,
-            "completeness",
-            lambda: _completeness(analysis, self.model, self.clusters, request.seed, self.stop),
-        )
-        seconds["completeness"] = time.perf_counter() - began
-        return found
+        with timed(seconds, "completeness"):
+            return attempt(
+                failed,
+                "completeness",
+                lambda: _completeness(analysis, self.model, self.clusters, request.seed, self.stop),
+            )
 
 
 def _completeness(

@@ -68,7 +68,7 @@ def write_example_folder(folder: Path) -> Path:
     corners = [(y, x) for y in (0, half) for x in (0, half)]
     for number, (y, x) in enumerate(corners, 1):
         pixels = whole.data[y : y + half, x : x + half]
-        write_image(pixels, whole.calibrated(), folder / f"field_{number}.tif")
+        _write_image(folder / f"field_{number}.tif", pixels, whole.calibrated())
     return folder
 
 
@@ -120,29 +120,16 @@ def make_atom_example() -> None:
     _write(made.micrograph, atom_example_path(), made.truth, atom_example_truth_path())
 
 
+def _write_image(path: Path, pixels: np.ndarray, pixel_size_nm: float) -> None:
+    from .recipes import write_pixels
+
+    write_pixels(path, pixels.astype("uint16"), pixel_size_nm, "zlib")
+
+
 def _write(micrograph: Micrograph, path: Path, truth: pd.DataFrame, truth_path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
-    write_image(micrograph.data, micrograph.calibrated(), path)
+    _write_image(path, micrograph.data, micrograph.calibrated())
     truth.to_csv(truth_path, index=False, float_format="%.5g")
-
-
-def write_image(
-    pixels: np.ndarray,  # (Y, X): intensities
-    pixel_size_nm: float,
-    path: Path,
-) -> None:
-    """Write an image as a calibrated 16-bit TIFF file."""
-    import tifffile
-
-    per_nm = 1 / pixel_size_nm
-    tifffile.imwrite(
-        path,
-        pixels.astype("uint16"),
-        imagej=True,
-        resolution=(per_nm, per_nm),
-        metadata={"unit": "nm"},
-        compression="zlib",
-    )
 
 
 if __name__ == "__main__":
@@ -236,4 +223,4 @@ def _write_field(
     settings = replace(_conditions(edge_px), mixture=dict(mixture))
     path.parent.mkdir(parents=True, exist_ok=True)
     micrograph = simulate_field(library, settings, seed, path.name).micrograph
-    write_image(micrograph.data, micrograph.calibrated(), path)
+    _write_image(path, micrograph.data, micrograph.calibrated())

@@ -149,31 +149,26 @@ class SessionStore:
         images = list(images)
         # The others are named too: a derived name may change when images are added.
         others = [i for session in self.groups() if session.name == name for i in session.images]
-        self._set(
-            {i: replace(self.get(i), session=name) for i in dict.fromkeys([*others, *images])},
-            f"session {name} of {pluralise(len(images), 'image')}",
-        )
+        what = f"session {name} of {pluralise(len(images), 'image')}"
+        self._set_values([*others, *images], what, session=name)
 
     def derive(self, images: Iterable[str]) -> None:
         """Derive the sessions of images from their files again."""
         images = list(images)
-        self._set(
-            {image: replace(self.get(image), session="") for image in images},
-            f"derive the session of {pluralise(len(images), 'image')}",
-        )
+        what = f"derive the session of {pluralise(len(images), 'image')}"
+        self._set_values(images, what, session="")
 
     def group_sample(self, images: Iterable[str], name: str) -> None:
         """Make images a sample, or join them with the sample of that name."""
         images = list(images)
-        entries = {image: replace(self.get(image), sample=name) for image in images}
+        what = f"sample {name} of {pluralise(len(images), 'image')}"
         joined = next((sample for sample in self.samples() if sample.name == name), None)
-        if joined is not None:
+        if joined is None:
+            self._set_values(images, what, sample=name)
+        else:
             # The others are named too: the label of a folder may change when images are added.
-            entries = {
-                image: replace(self.get(image), sample=name, sample_numbers=joined.numbers)
-                for image in dict.fromkeys([*joined.images, *images])
-            }
-        self._set(entries, f"sample {name} of {pluralise(len(images), 'image')}")
+            members = [*joined.images, *images]
+            self._set_values(members, what, sample=name, sample_numbers=joined.numbers)
 
     def set_samples(self, table: Mapping[str, SampleEntry]) -> list[str]:
         """Set samples by a table, name or pattern of images → sample; return the images.
@@ -201,10 +196,8 @@ class SessionStore:
     def derive_sample(self, images: Iterable[str]) -> None:
         """Let images be of the sample of their folder again."""
         images = list(images)
-        self._set(
-            {image: replace(self.get(image), sample="", sample_numbers={}) for image in images},
-            f"sample of {pluralise(len(images), 'image')} by folder",
-        )
+        what = f"sample of {pluralise(len(images), 'image')} by folder"
+        self._set_values(images, what, sample="", sample_numbers={})
 
     def set_known(self, images: Iterable[str], composition: Composition) -> None:
         """Set the known composition of the sample in images."""
@@ -212,22 +205,15 @@ class SessionStore:
         known = "no known sample"
         if composition:
             known = f"known sample {format_composition(composition)}"
-        self._set(
-            {
-                image: replace(self.get(image), known=dict(composition), keep_known=False)
-                for image in images
-            },
-            f"{known} in {pluralise(len(images), 'image')}",
-        )
+        what = f"{known} in {pluralise(len(images), 'image')}"
+        self._set_values(images, what, known=dict(composition), keep_known=False)
 
     def keep_known(self, images: Iterable[str], keep: bool) -> None:
         """Set whether known samples in images are used even if their clusters contradict them."""
         known = [image for image in images if self.get(image).known]
         verb = "use" if keep else "test"
-        self._set(
-            {image: replace(self.get(image), keep_known=keep) for image in known},
-            f"{verb} the known sample in {pluralise(len(known), 'image')}",
-        )
+        what = f"{verb} the known sample in {pluralise(len(known), 'image')}"
+        self._set_values(known, what, keep_known=keep)
 
     def set_earlier(self, images: Iterable[str], earlier: EarlierScale | None) -> None:
         """Set an earlier session with the same instrument for the sessions of images."""
@@ -243,10 +229,11 @@ class SessionStore:
         """Set values of the entries of all images of the sessions of some."""
         wanted = set(images)
         members = [i for s in self.groups() if wanted.intersection(s.images) for i in s.images]
-        self._set(
-            {image: replace(self.get(image), **values) for image in members},
-            f"{what} for {pluralise(len(members), 'image')}",
-        )
+        self._set_values(members, f"{what} for {pluralise(len(members), 'image')}", **values)
+
+    def _set_values(self, images: Iterable[str], what: str, **values: Any) -> None:
+        """Set values of the entries of images, in one step that undo takes back."""
+        self._set({image: replace(self.get(image), **values) for image in images}, what)
 
     def free_name(self, name: str, of_samples: bool = False) -> str:
         """Return a name that no other session, or sample, has, such as ``morning (2)``."""

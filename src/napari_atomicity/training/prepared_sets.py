@@ -19,7 +19,7 @@ from ..core.micrograph import Micrograph
 from ..core.model_card import ModelCard
 from ..core.patches import PatchSettings
 from ..core.processes import spawn_pool
-from ..core.progress import Progress, Stop, check, report
+from ..core.progress import Progress, Stop, check, checked, report
 from ..core.tables.cluster_table import (
     NON_CLASS_LABELS,
     concatenate,
@@ -388,12 +388,9 @@ def _simulated_sets(
     stop: Stop | None,
 ) -> dict[str, PatchSet]:
     """Divide the isomers, then simulate separate fields for every part."""
-
-    def _check_and_report(done: int, total: int, message: str) -> None:
-        check(stop)
-        report(progress, done, total, message)
-
-    library = library_of(source.classes, source.isomers, seed, source.workers, _check_and_report)
+    library = library_of(
+        source.classes, source.isomers, seed, source.workers, checked(progress, stop)
+    )
     parts: dict[str, list[Isomer]] = {}
     for label in source.classes:
         for name, isomers in split_library([i for i in library if i.label == label], seed).items():

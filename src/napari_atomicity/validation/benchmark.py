@@ -20,7 +20,7 @@ from .._version import __version__
 from ..core.errors import ReadError, SettingError
 from ..core.micrograph import Micrograph
 from ..core.processes import spawn_pool
-from ..core.progress import Progress, Stop, check, report
+from ..core.progress import Progress, Stop, check, checked, report
 from ..io.files import plain, read_document, regular_file, write_json, write_text
 from ..io.inputs import make_folder
 from ..io.tables import read_table, write_table
@@ -329,20 +329,17 @@ def _write(
     progress: Progress | None,
     stop: Stop | None,
 ) -> dict[str, Any]:
-    def _check_and_report(done: int, total: int, message: str) -> None:
-        check(stop)
-        report(progress, done, total, message)
-
+    check_and_report = checked(progress, stop)
     sizes = [atoms_of(label) or 0 for label in LABELS]
     library = isomer_library(
-        "Pt", sizes, ISOMERS_PER_CLASS, settings.seed, workers, _check_and_report
+        "Pt", sizes, ISOMERS_PER_CLASS, settings.seed, workers, check_and_report
     )
     sessions = sessions_of(settings)
     found = []
     with closing(_write_sessions(folder, library, sessions, workers)) as written:
         for i, one in enumerate(written):
             found.append(one)
-            _check_and_report(i + 1, len(sessions), "Writing sessions")
+            check_and_report(i + 1, len(sessions), "Writing sessions")
     files = dict(chain.from_iterable(one.files.items() for one in found))
     for name, tables in ((IMAGES, [o.images for o in found]), (TRUTH, [o.truth for o in found])):
         write_table(pd.concat(tables, ignore_index=True), folder / name)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import AtomicityError
-from ..core.progress import Progress, Stop, check, report
+from ..core.progress import Progress, Stop, check, report, timed
 from ..models.analysis import Analysis
 from ..pipeline.adaptation.fine_tuning import adapt
 from ..pipeline.adaptation.settings import AdaptSettings
@@ -265,10 +265,8 @@ class _JobRun:
         }
 
     def _timed(self, step: str, function: Any, *arguments: Any) -> Any:
-        started = time.perf_counter()
-        result = function(*arguments)
-        self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - started
-        return result
+        with timed(self.seconds, step):
+            return function(*arguments)
 
     def _methods(self, adapted: bool) -> list[ComparedMethod]:
         # All of the fit, so that stored runs serve any choice of methods.

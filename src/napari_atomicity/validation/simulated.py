@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core.progress import Progress, Stop, check, report
+from ..core.progress import Progress, Stop, checked
 from ..io.files import plain, write_json
 from ..io.inputs import make_folder
 from ..io.tables import write_table
@@ -150,18 +150,14 @@ def simulate_data(
     import_ase("atoms")  # before anything is written
     make_folder(folder)
     write_json(folder / STARTED, asdict(settings))
-
-    def _check_and_report(done: int, total: int, message: str) -> None:
-        check(stop)
-        report(progress, done, total, message)
-
-    parts = _isomers(folder, settings, _check_and_report)
+    check_and_report = checked(progress, stop)
+    parts = _isomers(folder, settings, check_and_report)
     planned = list(_plan(settings))
     seeds = np.random.SeedSequence([settings.seed, 2]).generate_state(len(planned))
     groups = (MIXED, SHIFTED)[: 1 + settings.shifted]
     truths: dict[str, list[pd.DataFrame]] = {group: [] for group in groups}
     for i, (image, seed) in enumerate(zip(planned, seeds, strict=True)):
-        _check_and_report(i, len(planned), f"Simulating {image.path}")
+        check_and_report(i, len(planned), f"Simulating {image.path}")
         path = folder / image.path
         path.parent.mkdir(parents=True, exist_ok=True)
         field = simulate_field(parts[image.part], image.settings, int(seed), path.name)

@@ -66,7 +66,7 @@ class Plot:
     # units in the names of the columns. The context is described in `plots`; plots ignore arguments
     # that they do not need
     data: Callable[..., pd.DataFrame]
-    # ``draw(axes, data, look)`` draws into empty axes, also for data without rows
+    # ``draw(axes, data, look, **options)`` draws into empty axes, also for data without rows
     draw: Callable[..., None]
     # ``members(table, data)`` returns the row of the data of each cluster, -1 for none; None for a
     # plot whose marks cannot be selected
@@ -215,17 +215,17 @@ def draw_message(axes: Axes, look: Look, message: str) -> None:
 
 
 def message_if_empty(message: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator of ``draw(axes, data, look)``: data without rows give a message.
+    """Return a decorator of ``draw(axes, data, look, ...)``: data without rows give a message.
 
     The decorated function may be called without a look.
     """
 
     def decorate(draw: Callable[..., None]) -> Callable[..., None]:
         @wraps(draw)
-        def drawn(axes: Axes, data: pd.DataFrame, look: Look | None = None) -> None:
+        def drawn(axes: Axes, data: pd.DataFrame, look: Look | None = None, **options: Any) -> None:
             look = look or Look()
             if len(data):
-                draw(axes, data, look)
+                draw(axes, data, look, **options)
             else:
                 style_axes(axes, look)
                 draw_message(axes, look, message)

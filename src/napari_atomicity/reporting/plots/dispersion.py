@@ -11,6 +11,7 @@ sizes, and ``members`` returns the mark of each atom.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -323,27 +324,28 @@ def _neighbour_row(row: Any) -> str:
 
 
 # ---- curves
-def _curve_data(name: str) -> Any:
-    def data(
-        table: pd.DataFrame, dispersion: DispersionStatistics | None = None, **_: Any
-    ) -> pd.DataFrame:
-        """Return columns ``r_nm, observed, expected, low, high, p``; r is subtracted from L."""
-        columns = ["r_nm", "observed", "expected", "low", "high", "p"]
-        if dispersion is None or name not in dispersion.curves:
-            return pd.DataFrame(columns=columns)
-        assert dispersion.randomness is not None
-        curve = dispersion.curves[name].copy()
-        if name == "L":
-            own = ["observed", "expected", "low", "high"]
-            curve[own] = curve[own].sub(curve["r_nm"], axis=0)
-        curve["p"] = dispersion.randomness.curves[name].p
-        curve = curve[curve["observed"].notna()].reset_index(drop=True)[columns]
-        return _at_level(curve, dispersion)
+def curve_data(
+    name: str,  # "g", "L" or "G"
+    table: pd.DataFrame,
+    dispersion: DispersionStatistics | None = None,
+    **_: Any,
+) -> pd.DataFrame:
+    """Return columns ``r_nm, observed, expected, low, high, p``; r is subtracted from L."""
+    columns = ["r_nm", "observed", "expected", "low", "high", "p"]
+    if dispersion is None or name not in dispersion.curves:
+        return pd.DataFrame(columns=columns)
+    assert dispersion.randomness is not None
+    curve = dispersion.curves[name].copy()
+    if name == "L":
+        own = ["observed", "expected", "low", "high"]
+        curve[own] = curve[own].sub(curve["r_nm"], axis=0)
+    curve["p"] = dispersion.randomness.curves[name].p
+    curve = curve[curve["observed"].notna()].reset_index(drop=True)[columns]
+    return _at_level(curve, dispersion)
 
-    return data
 
-
-def _draw_curve(
+@message_if_empty("Fewer than two atoms")
+def draw_curve(
     axes: Axes,
     data: pd.DataFrame,
     look: Look,
@@ -351,6 +353,7 @@ def _draw_curve(
     distance: str = "Distance r",
     loc: str = "best",  # of the legend
 ) -> None:
+    """Draw a function of the distance with its envelope."""
     look = atom_look(look)
     r = data["r_nm"]
     if data["low"].notna().any():
@@ -369,23 +372,17 @@ def _draw_curve(
     )
 
 
-@message_if_empty("Fewer than two atoms")
-def draw_pair_correlation(axes: Axes, data: pd.DataFrame, look: Look) -> None:
-    """Draw g(r) with its envelope."""
-    _draw_curve(axes, data, look, "g(r)")
-
-
-@message_if_empty("Fewer than two atoms")
-def draw_ripley(axes: Axes, data: pd.DataFrame, look: Look) -> None:
-    """Draw L(r) - r with its envelope."""
-    _draw_curve(axes, data, look, "L(r) − r / nm")
-
-
-@message_if_empty("Fewer than two atoms")
-def draw_neighbour_distribution(axes: Axes, data: pd.DataFrame, look: Look) -> None:
-    """Draw G(r) with its envelope."""
-    to = "Distance r to the nearest neighbour"
-    _draw_curve(axes, data, look, "Fraction of atoms G(r)", to, "lower right")
+def _curve_plot(name: str, title: str, explanation: str, **labels: str) -> Plot:
+    return Plot(
+        title,
+        explanation,
+        partial(curve_data, name),
+        partial(draw_curve, **labels),
+        _no_members,
+        _curve_places,
+        _curve_row,
+        nothing=EMPTY_MESSAGE,
+    )
 
 
 def _no_members(table: pd.DataFrame, data: pd.DataFrame) -> np.ndarray:
@@ -468,38 +465,28 @@ DISPERSION_PLOTS: dict[str, Plot] = {
         _neighbour_row,
         nothing=EMPTY_MESSAGE,
     ),
-    "pair_correlation": Plot(
+    "pair_correlation": _curve_plot(
+        "g",
         "Pair correlation",
         "Density at a distance from an atom relative to the mean density; 1 for independent atoms. "
         "A curve that leaves the band at any distance is not random.",
-        _curve_data("g"),
-        draw_pair_correlation,
-        _no_members,
-        _curve_places,
-        _curve_row,
-        nothing=EMPTY_MESSAGE,
+        label="g(r)",
     ),
-    "ripley_l": Plot(
+    "ripley_l": _curve_plot(
+        "L",
         "Ripley's L",
         "Number of atoms within a distance r of an atom, transformed to L(r) − r: positive values "
         "indicate clustering, negative values regularity.",
-        _curve_data("L"),
-        draw_ripley,
-        _no_members,
-        _curve_places,
-        _curve_row,
-        nothing=EMPTY_MESSAGE,
+        label="L(r) − r / nm",
     ),
-    "neighbour_distribution": Plot(
+    "neighbour_distribution": _curve_plot(
+        "G",
         "Neighbour distribution",
         "Fraction of atoms whose nearest neighbour is within a distance r, corrected for the edge: "
         "above the band for clustered atoms, below it for regular ones.",
-        _curve_data("G"),
-        draw_neighbour_distribution,
-        _no_members,
-        _curve_places,
-        _curve_row,
-        nothing=EMPTY_MESSAGE,
+        label="Fraction of atoms G(r)",
+        distance="Distance r to the nearest neighbour",
+        loc="lower right",
     ),
     "quadrats": Plot(
         "Quadrats",

@@ -26,16 +26,10 @@ from .folds import (
     train_network as train_network,
 )
 from .labelled import (
-    CLEAR_CONTRAST as CLEAR_CONTRAST,
     COORDINATES as COORDINATES,
-    MARKED_CONTRAST as MARKED_CONTRAST,
-    SAME_FIELD as SAME_FIELD,
     LabelledImage as LabelledImage,
-    contrast_at_marks as contrast_at_marks,
-    group_by_field as group_by_field,
     read_labelled as read_labelled,
     read_points as read_points,
-    reassign_marks as reassign_marks,
 )
 from .run import (
     LIMITS as LIMITS,

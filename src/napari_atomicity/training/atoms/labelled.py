@@ -1,15 +1,12 @@
-"""Labelled images: pixels and manual marks, and marks that were saved with another image."""
+"""Labelled images: pixels and manual marks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage
 
 from ...core.errors import CalibrationError, ReadError, TableError, reason_of
 from ...detection.background import without_gaps
@@ -20,9 +17,6 @@ MIN_CERTAINTY = 0.5
 """A place of at least this certainty is an atom when detections are scored."""
 COORDINATES = (("y_nm", "x_nm"), ("y_px", "x_px"), ("y", "x"), ("axis-0", "axis-1"), ("row", "col"))
 """Names of the columns of positions, y first, in the order in which they are looked for."""
-SAME_FIELD = (("025", "027"), ("034", "037"), ("047", "048", "051"))
-"""Images of the Pt/NC set that show the same place again (they correlate at a small shift): they
-are never on two sides of a split."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,83 +183,3 @@ def read_points(path: Path, pixel_size_nm: float) -> np.ndarray:
         path,
         "Call them X and Y (column and row in pixels), or x_nm and y_nm",
     )
-
-
-def group_by_field(images: Iterable[LabelledImage]) -> list[LabelledImage]:
-    """Return the images with those of one place (`SAME_FIELD`) in one group."""
-    groups = {name: same[0] for same in SAME_FIELD for name in same}
-    return [
-        replace(i, group=next((g for n, g in groups.items() if i.name.startswith(f"{n}_")), i.name))
-        for i in images
-    ]
-
-
-MARKED_CONTRAST = 1.8
-"""Between the contrast of marked atoms (about 4) and of places at random (about 0.8)."""
-CLEAR_CONTRAST = 2.3
-_MARK_PX = 2.0, 15.0, 5
-
-
-def contrast_at_marks(image: LabelledImage) -> np.ndarray:
-    """Return the highest difference of Gaussians within two pixels (Y, X), standardised."""
-    fine, wide, size = _MARK_PX
-    band = ndimage.gaussian_filter(image.pixels, fine) - ndimage.gaussian_filter(image.pixels, wide)
-    return np.asarray(ndimage.maximum_filter(band, size) / max(float(band.std()), 1e-12))
-
-
-def reassign_marks(
-    images: Sequence[LabelledImage],
-) -> tuple[list[LabelledImage], dict[str, dict[str, Any]]]:
-    """Move marks to the image that they belong to.
-
-    A tool that keeps the marks of the previous image writes tables whose last rows belong to
-    another image. If the marks from some row on are on no spots of their own image (change of the
-    mean contrast, by the largest cumulative sum), they move to the image of the same set in which
-    they are on spots. Without such an image they are removed.
-
-    Parameters
-    ----------
-    images : sequence of LabelledImage
-        Images with their marks.
-
-    Returns
-    -------
-    images : list of LabelledImage
-        In the same order.
-    moved : dict
-        Image → number of its own marks, number of others, and the image that these belong to (""
-        if there is none); only images with such marks.
-    """
-    maps = {i.name: contrast_at_marks(i) for i in images}
-
-    def at(name: str, points: np.ndarray) -> np.ndarray:
-        place = np.clip(points.round().astype(int), 0, np.array(maps[name].shape) - 1)
-        return np.asarray(maps[name][tuple(place.T)])
-
-    own = {i.name: i.points for i in images}
-    gained: dict[str, list[np.ndarray]] = {i.name: [] for i in images}
-    moved: dict[str, dict[str, Any]] = {}
-    for image in images:
-        total = np.concatenate([[0.0], np.cumsum(at(image.name, image.points) - MARKED_CONTRAST)])
-        n = int(total.argmax())
-        rest = image.points[n:]
-        if not len(rest):
-            continue
-        own[image.name] = image.points[:n]
-        others = [i.name for i in images if i.source == image.source and i.name != image.name]
-        contrast = {name: float(at(name, rest).mean()) for name in others}
-        best = max(contrast, key=contrast.__getitem__, default="")
-        known = len(rest) >= 2 and bool(best) and contrast[best] > CLEAR_CONTRAST
-        if known:
-            gained[best].append(rest)
-        moved[image.name] = {"own": n, "not": len(rest), "to": best if known else ""}
-    out = []
-    for image in images:
-        points = own[image.name]
-        for more in gained[image.name]:
-            if len(points):
-                gap = np.linalg.norm(more[:, None] - points[None], axis=2).min(axis=1)
-                more = more[gap > _MARK_PX[2]]
-            points = np.concatenate([points, more])
-        out.append(replace(image, points=points))
-    return out, moved
