@@ -23,7 +23,7 @@ from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.core.tables.cluster_table import columns
 from napari_atomicity.detection import DetectionSettings
-from napari_atomicity.gui.panels.dock_windows import TabbedDock
+from napari_atomicity.gui.docks.overview import Overview
 from napari_atomicity.project import Project
 from napari_atomicity.reporting.plots.registry import PLOTS
 
@@ -89,7 +89,7 @@ def test_each_dock_is_shown_in_both_themes():
     themed = {n.removesuffix(f"-{theme}") for n in names for theme in ("dark", "light")
               if n.endswith(f"-{theme}")}  # fmt: skip
     assert {f"{n}-{theme}" for n in themed for theme in ("dark", "light")} <= names
-    single = [kind for kind in all_docks() if not issubclass(kind, TabbedDock)]
+    single = [kind for kind in all_docks() if not issubclass(kind, Overview)]
     docks = {kind.__name__.lower() for kind in single} - {"plots"}
     plots = {f"plot-{name}" for name in PLOTS}
     assert docks | plots | {"workbench", "help", "agreement"} <= themed

@@ -307,7 +307,7 @@ def test_a_hidden_dock_counts_when_it_is_shown(dock, state, qtbot, monkeypatch):
 
 def test_a_dialog_that_is_dismissed_writes_nothing(dock, monkeypatch):
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: ("", ""))
-    monkeypatch.setattr(docks, "write_in_worker", lambda *a: pytest.fail("written"))
+    monkeypatch.setattr(docks, "write_in_worker", lambda *a, **k: pytest.fail("written"))
     dock.export_ratios()
     dock.export_clusters()
 

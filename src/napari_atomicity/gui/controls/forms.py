@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from qtpy.QtCore import QEvent, QLocale, QObject, QSize, Qt
@@ -9,6 +10,7 @@ from qtpy.QtGui import QKeyEvent, QMouseEvent, QResizeEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QAbstractSlider,
+    QBoxLayout,
     QComboBox,
     QDoubleSpinBox,
     QFormLayout,
@@ -45,10 +47,7 @@ class CollapsibleSection(QWidget):
         self.button.setAccessibleName(title)
         self.button.setToolTip(f"Show or hide: {title.lower()}.")
         self.button.toggled.connect(self._on_toggled)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.button)
-        layout.addWidget(content)
+        fill_column(self, self.button, content)
         self.button.setChecked(opened)
         self._on_toggled(opened)
 
@@ -60,9 +59,7 @@ class CollapsibleSection(QWidget):
 
 def in_scroll_area(content: QWidget, owner: QWidget) -> None:
     """Put the content of a dock into a scroll area, so that it fits a small screen."""
-    layout = QVBoxLayout(owner)
-    layout.setContentsMargins(0, 0, 0, 0)
-    layout.addWidget(scrolling(content))
+    fill_column(owner, scrolling(content))
 
 
 def scrolling(content: QWidget) -> QScrollArea:
@@ -148,13 +145,7 @@ def main_button(text: str, owner: QWidget) -> QPushButton:
 def folded(*contents: QWidget | QLayout, scrolls: bool = False) -> CollapsibleSection:
     """Return widgets and layouts in a closed section "Settings", which may scroll by itself."""
     inner = QWidget()
-    inside = QVBoxLayout(inner)
-    inside.setContentsMargins(0, 0, 0, 0)
-    for content in contents:
-        if isinstance(content, QWidget):
-            inside.addWidget(content)
-        else:
-            inside.addLayout(content)
+    fill_column(inner, *contents)
     return CollapsibleSection("Settings", scrolling(inner) if scrolls else inner)
 
 
@@ -172,18 +163,40 @@ STRETCH = None
 """Place in a row that takes the width that is left."""
 
 
-def new_row(*parts: QWidget | QLayout | tuple[QWidget | QLayout, int] | None) -> QHBoxLayout:
+Part = QWidget | QLayout | tuple[QWidget | QLayout, int] | None
+"""What is laid out: a widget or layout, alone or with its stretch, or `STRETCH`."""
+
+
+def new_row(*parts: Part) -> QHBoxLayout:
     """Return a row of widgets and layouts, each with its stretch unless this is 0."""
     row = QHBoxLayout()
+    _add_parts(row, parts)
+    return row
+
+
+def fill_row(owner: QWidget, *parts: Part) -> None:
+    """Lay out a widget as a row without margins."""
+    row = QHBoxLayout(owner)
+    row.setContentsMargins(0, 0, 0, 0)
+    _add_parts(row, parts)
+
+
+def fill_column(owner: QWidget, *parts: Part) -> None:
+    """Lay out a widget as a column without margins."""
+    column = QVBoxLayout(owner)
+    column.setContentsMargins(0, 0, 0, 0)
+    _add_parts(column, parts)
+
+
+def _add_parts(layout: QBoxLayout, parts: Iterable[Part]) -> None:
     for part in parts:
         item, stretch = part if isinstance(part, tuple) else (part, 0)
         if item is STRETCH:
-            row.addStretch(1)
+            layout.addStretch(1)
         elif isinstance(item, QLayout):
-            row.addLayout(item, stretch)
+            layout.addLayout(item, stretch)
         else:
-            row.addWidget(item, stretch)
-    return row
+            layout.addWidget(item, stretch)
 
 
 def new_form() -> QFormLayout:

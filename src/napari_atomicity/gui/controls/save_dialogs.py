@@ -8,9 +8,10 @@ from typing import Any
 
 from qtpy.QtCore import Signal
 from qtpy.QtGui import QDragEnterEvent, QDragMoveEvent, QDropEvent
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QPushButton, QWidget
+from qtpy.QtWidgets import QFileDialog, QLineEdit, QPushButton, QWidget
 
 from ...state.window_state import WindowState
+from .forms import fill_row
 from .questions import confirm, front_window
 from .settings import settings
 
@@ -51,10 +52,7 @@ class PathField(QLineEdit):
     def with_button(self) -> QWidget:
         """Return the field and its button as one field of a form."""
         both = QWidget()
-        row = QHBoxLayout(both)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self, 1)
-        row.addWidget(self.button)
+        fill_row(both, (self, 1), self.button)
         both.setFocusProxy(self)
         return both
 

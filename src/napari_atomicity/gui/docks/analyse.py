@@ -32,6 +32,7 @@ from ..controls.drawing import glyph_icon
 from ..controls.forms import (
     CollapsibleSection,
     ComboBox,
+    fill_column,
     folded,
     main_button,
     new_row,
@@ -88,10 +89,7 @@ class Corrections(Panel):
         self.labels.activated.connect(self._on_label_chosen)
         self.selected = wrapped_label("Selection", lines=2)
         row = new_row(self.label_mode, (self.labels, 1))
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(row)
-        layout.addWidget(self.selected)
+        fill_column(self, row, self.selected)
 
     def refresh(self) -> None:
         classes = self.state.classes()

@@ -288,7 +288,7 @@ class Report(Dock):
         path = choose_table_path(self, "clusters.csv", FILE_TYPES)
         if path is not None:
             write = partial(write_clusters, groups=self.state.group_names())
-            write_in_worker(self, write, self.state.table(), path)
+            write_in_worker(self, write, self.state.table(), path=path)
 
     def export_ratios(self) -> None:
         """Choose a file and write the counted ratios of every image, group and of all images."""
@@ -298,4 +298,4 @@ class Report(Dock):
             limits = limits_of(map(self.state.pixel_sizes.mark, analyses), keeps_ratios())
             options = {"limits": limits, "groups": self.state.group_scopes()}
             write = partial(count_and_write, options=options)
-            write_in_worker(self, write, self.state.table(), path)
+            write_in_worker(self, write, self.state.table(), path=path)

@@ -407,9 +407,9 @@ class Table(RowsDock):
         if path is None:
             return
         if path.suffix.lower() in OUTLINE_WRITERS:
-            write_in_worker(self, write_outlines_of, self._shown_analyses(), path)
+            write_in_worker(self, write_outlines_of, self._shown_analyses(), path=path)
         else:
-            write_in_worker(self, write_shown, self.shown(), path)
+            write_in_worker(self, write_shown, self.shown(), path=path)
 
     def _shown_analyses(self) -> list[Analysis]:
         """Return the analysis of each image with visible rows, reduced to these."""

@@ -120,9 +120,7 @@ class RubberBandSelection(QObject):
 _PORTABLE = QKeySequence.SequenceFormat.PortableText
 
 
-def shortcut_of(
-    event: QKeyEvent, shortcuts: tuple[Shortcut, ...] = GALLERY
-) -> tuple[Shortcut, str] | None:
+def shortcut_of(event: QKeyEvent) -> tuple[Shortcut, str] | None:
     """Return the shortcut of a key and the key; None if it has no shortcut.
 
     Digits and letters are recognised by the text that they write, on any keyboard layout.
@@ -135,7 +133,7 @@ def shortcut_of(
         names = {QKeySequence(event.keyCombination()).toString(_PORTABLE)}
     if event.key() == Qt.Key.Key_Enter:
         names = {"Return"}
-    for shortcut in shortcuts:
+    for shortcut in GALLERY:
         for key in shortcut.keys:
             if _portable(key) in names:
                 return shortcut, key

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -80,16 +80,6 @@ _HEADER_TIPS = (
 )
 
 
-@dataclass(frozen=True)
-class ComparisonInputs:
-    """What is compared, taken in the thread of the window; equal inputs give the same result."""
-
-    reference: str
-    samples: tuple[Sample, ...]
-    sessions: tuple[str, ...]  # of each image
-    data: tuple[object, ...]  # compared by identity or value, such as analyses and settings
-
-
 def compare_table(
     table: pd.DataFrame,
     keep_ratios: bool,
@@ -121,7 +111,7 @@ class ComparePart(FollowingPanel):
         super().__init__(binding)
         self.comparison: SampleComparison | None = None
         self.sentences: list[str] = []
-        self._inputs: ComparisonInputs | None = None
+        self._inputs: tuple[object, ...] | None = None  # equal ones give the same result
         self._again = self._pending = False
         self._outcomes: list[Outcome] = []
         self._task = f"compare samples {id(self)}"
@@ -231,7 +221,7 @@ class ComparePart(FollowingPanel):
         outcomes = self._new_outcomes(images, samples)
         sessions = tuple(outcome.session for outcome in outcomes)
         reference = str(self.reference_combo.currentData())
-        inputs = ComparisonInputs(reference, tuple(samples), sessions, self.data(images))
+        inputs = reference, tuple(samples), sessions, self.data(images)
         if inputs == self._inputs:
             return
         self._inputs, self._outcomes, self._pending = inputs, outcomes, True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 from napari.utils.theme import get_theme
 from npe2 import PluginManager
@@ -138,36 +138,6 @@ class LazyDock(QWidget):
             kind: Any = dock_class(self.display_name)
             room.addWidget(kind(self._binding.viewer, **self._options))
         return room.itemAt(0).widget()
-
-
-class TabbedDock(QWidget):
-    """Several docks in one, by their names in the manifest."""
-
-    parts: ClassVar[tuple[str, ...]]
-    """Display names of the docks, in the order of the tabs."""
-
-    def __init__(self, napari_viewer: Any, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        PanelStyle(self, binding_of(napari_viewer))
-        self.tabs = QTabWidget()
-        self.tabs.setDocumentMode(True)
-        self.tabs.setUsesScrollButtons(False)
-        self.tabs.tabBar().setAccessibleName(f"Tabs of {type(self).__name__}")
-        for name in self.parts:
-            self.tabs.addTab(LazyDock(napari_viewer, name), name)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.tabs)
-        self.tabs.currentChanged.connect(self._build)
-        self._build()
-
-    def _build(self, *_: object) -> None:
-        self.tabs.currentWidget().build()
-
-    def part(self, name: str) -> Any:
-        """Bring the tab of a dock to the front and return the dock."""
-        self.tabs.setCurrentIndex(self.parts.index(name))
-        return self.tabs.currentWidget().build()
 
 
 _SKIPPED = "atomicity_skipped_when_hidden"

@@ -16,7 +16,6 @@ from qtpy.QtWidgets import (
     QAbstractSpinBox,
     QDoubleSpinBox,
     QFormLayout,
-    QHBoxLayout,
     QPushButton,
     QSizePolicy,
     QWidget,
@@ -31,7 +30,15 @@ from ...io.readers.read_limits import ReadLimits, set_read_limits
 from ...models.files import SHIPPED, model_files, read_card
 from ...state.window_state import TaskState, WindowState
 from .. import tasks
-from ..controls.forms import ComboBox, keep_room, labelled, new_form, spin_box, wrapped_label
+from ..controls.forms import (
+    ComboBox,
+    fill_row,
+    keep_room,
+    labelled,
+    new_form,
+    spin_box,
+    wrapped_label,
+)
 from ..controls.refresher import follow
 from ..controls.save_dialogs import PathField
 from ..controls.settings import MODEL, remember, show_setting
@@ -81,11 +88,7 @@ class Ruler(QWidget):
         self.length.setSpecialValueText("line length")
         for field in (pixel_size, length):  # a narrow dock has no room for their buttons
             field.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(pixel_size, 1)
-        row.addWidget(length, 1)
-        row.addWidget(self.button)
+        fill_row(self, (pixel_size, 1), (length, 1), self.button)
         self.setFocusProxy(pixel_size)
         self._show_fields()
         self.length.editingFinished.connect(self._on_length)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QHeaderView, QTreeWidget, QTreeWidgetItem, QVBoxLayout
+from qtpy.QtWidgets import QHeaderView, QTreeWidget, QTreeWidgetItem
 
 from ...core import palette
 from ...core.tables.cluster_table import AGGREGATE, NON_CLASS_LABELS, UNKNOWN
 from ...statistics.ratios.track_counts import merge_tracks, stacks_without_tracks, without_excluded
 from ..controls.drawing import glyph_icon
-from ..controls.forms import leave_letters
+from ..controls.forms import fill_column, leave_letters
 from ..viewer.binding import Binding
 from .dock import ImagePanel
 from .forms import ImageForm
@@ -45,9 +45,7 @@ class LabelLegend(ImagePanel):
         self.tree.itemClicked.connect(self._on_click)
         self.tree.itemActivated.connect(self._select)  # Enter
         self.tree.itemChanged.connect(self._on_tick)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.tree)
+        fill_column(self, self.tree)
 
     def rows(self) -> list[QTreeWidgetItem]:
         """Return the row of each label."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from qtpy.QtWidgets import QLabel, QVBoxLayout
+from qtpy.QtWidgets import QLabel
 
 from ...core.acquisition_session import AcquisitionSession
 from ...core.text import sentence
@@ -44,7 +44,7 @@ from ...statistics.ratios.ratio_notes import (
 from ...statistics.ratios.ratios import images_that_differ
 from .. import tasks
 from ..controls.chart import Chart
-from ..controls.forms import CollapsibleSection, selectable_label
+from ..controls.forms import CollapsibleSection, fill_column, selectable_label
 from ..controls.refresher import FollowingWidget
 from ..viewer.binding import Binding
 from ..viewer.models import card_of
@@ -177,10 +177,7 @@ class SessionScaleView(FollowingWidget):
             "not, or may not, fit the classes are withheld."
         )
         self.session_text = selectable_label("Intensity of one atom in the session", plain=True)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.image_text, self.chart, self.session_text, self.sizes):
-            layout.addWidget(widget)
+        fill_column(self, self.image_text, self.chart, self.session_text, self.sizes)
 
     def refresh(self) -> None:
         image = self.state.current

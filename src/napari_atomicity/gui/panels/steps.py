@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QCheckBox, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QPushButton, QWidget
 
 from ...core.micrograph import Micrograph
 from ...core.progress import Progress, Stop
@@ -21,7 +21,7 @@ from ...statistics.ratios.ratio_notes import conditions_note
 from ...statistics.ratios.ratios import images_that_differ
 from ...statistics.ratios.track_counts import describe_clusters, without_excluded
 from .. import tasks
-from ..controls.forms import wrapped_label
+from ..controls.forms import fill_column, wrapped_label
 from ..controls.settings_form import SettingsForm
 from ..viewer.binding import Binding
 from .dock import ImagePanel
@@ -133,10 +133,7 @@ class ConditionsWarning(QWidget):
         self.button = QPushButton("Adapt the model…")
         self.button.setToolTip("Open the dock Adapt to adapt the model to these images.")
         self.button.clicked.connect(self._open_model)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.words)
-        layout.addWidget(self.button)
+        fill_column(self, self.words, self.button)
         self.hide()
 
     def _open_model(self) -> None:
@@ -163,9 +160,7 @@ class _Step(ImagePanel):
         self.button = QPushButton(text)
         self.button.setToolTip(tooltip)
         self.button.clicked.connect(self.run)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.button)
+        fill_column(self, self.button)
 
     def is_possible(self) -> bool:
         raise NotImplementedError
@@ -278,10 +273,7 @@ class DetectionResult(ImagePanel):
         )
         self.outlines.setChecked(binding.overlays.outlines_visible)
         self.outlines.toggled.connect(self._show_outlines)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.text)
-        layout.addWidget(self.outlines)
+        fill_column(self, self.text, self.outlines)
 
     def refresh(self) -> None:
         analysis = self.analysis

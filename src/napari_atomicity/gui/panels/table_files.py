@@ -94,12 +94,17 @@ def choose_table_path(dock: Any, name: str, types: str) -> Path | None:
     return choose_file(dock.state, dock, f"Export {name}", name, types)
 
 
-def write_in_worker(dock: Any, write: Callable[[Any, Path], Path], table: Any, path: Path) -> None:
-    """Write a table in a worker and show a message: a large workbook takes seconds."""
+def write_in_worker(
+    dock: Any,
+    write: Callable[..., Path],  # of the arguments and the path
+    *arguments: Any,
+    path: Path,
+) -> None:
+    """Write a file in a worker and show a message: a large workbook takes seconds."""
     start(
         dock.state,
         write,
-        table,
+        *arguments,
         path,
         message=f"Writing {path.name}",
         on_result=lambda path: show_info(f"Written: {path}"),

@@ -23,7 +23,7 @@ from ...core.text import pluralise
 from ...state.window_state import Step, TaskState
 from .. import tasks
 from ..controls.drawing import ProgressBar
-from ..controls.forms import as_key_event, keep_room
+from ..controls.forms import as_key_event, fill_row, keep_room
 from ..controls.questions import attempt
 from ..controls.refresher import FollowingWidget
 from ..controls.settings import ANNOTATOR, settings
@@ -191,11 +191,7 @@ class TaskLine(FollowingWidget):
         self.cancel_button.clicked.connect(self._cancel)
         self.message = MessageLine()
         self.message.clicked.connect(self._open_message)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.bar)
-        row.addWidget(self.cancel_button)
-        row.addWidget(self.message, 1)
+        fill_row(self, self.bar, self.cancel_button, (self.message, 1))
         keep_room(self.bar, self.cancel_button, self.message)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
         self.show_status()

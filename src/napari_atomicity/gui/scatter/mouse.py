@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 from matplotlib.path import Path as Polygon
@@ -116,36 +116,6 @@ _SHIFT = Qt.KeyboardModifier.ShiftModifier
 _CONTROL = Qt.KeyboardModifier.ControlModifier
 
 
-class PlotCanvas(Protocol):
-    """What the mouse needs of a plot; see `scatter.Scatter`."""
-
-    @property
-    def positions(self) -> np.ndarray:
-        """Positions of the points, (N, 2)."""
-
-    @property
-    def highlighted(self) -> np.ndarray:
-        """Rows that are highlighted."""
-
-    def row_at(self, px: np.ndarray) -> int:
-        """Return the row at a position on the canvas, or -1."""
-
-    def to_data(self, px: np.ndarray) -> np.ndarray:
-        """Return data coordinates of canvas positions, (N, 2)."""
-
-    def pan(self, offset: np.ndarray) -> None:
-        """Move the view."""
-
-    def zoom(self, factor: float, centre: np.ndarray) -> None:
-        """Enlarge what is shown."""
-
-    def show_path(self, path: list[np.ndarray]) -> None:
-        """Draw the path of a lasso or rectangle."""
-
-    def show_tooltip(self, row: int) -> None:
-        """Show the tooltip of a row."""
-
-
 class ScatterMouse(QObject):
     """Event filter of the canvas of a scatter plot.
 
@@ -156,7 +126,11 @@ class ScatterMouse(QObject):
     picked = Signal(object, str)
     activated = Signal(int)
 
-    def __init__(self, plot: PlotCanvas, parent: QObject) -> None:
+    def __init__(
+        self,
+        plot: Any,  # the `scatter.Scatter`, which imports this module
+        parent: QObject,
+    ) -> None:
         super().__init__(parent)
         self.tool = PAN
         self._plot = plot

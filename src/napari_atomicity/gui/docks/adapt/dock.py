@@ -33,7 +33,15 @@ from ....pipeline.adaptation import runs as adapting, text as adaptation_text
 from ....pipeline.adaptation.settings import COMBINED, AdaptRequest
 from ... import tasks
 from ...controls.bars import ALL_IMAGES, THIS_IMAGE, BarChart, ratio_bars
-from ...controls.forms import ComboBox, folded, labelled, main_button, new_form, selectable_label
+from ...controls.forms import (
+    ComboBox,
+    fill_column,
+    folded,
+    labelled,
+    main_button,
+    new_form,
+    selectable_label,
+)
 from ...controls.refresher import follow
 from ...controls.settings import MODEL, choose
 from ...controls.settings_form import form_of
@@ -240,21 +248,10 @@ class Adapt(Dock):
         self.saved = selectable_label("Path of the model")
 
         self.panel = QWidget()
-        layout = QVBoxLayout(self.panel)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.of_images)
-        layout.addWidget(self.verdict)
-        layout.addLayout(both)
-        for widget in (
-            self.edited,
-            self.keep_button,
-            self.shift,
-            self.learnt,
-            self.checks,
-            self.save_button,
-            self.saved,
-        ):
-            layout.addWidget(widget)
+        fill_column(
+            self.panel, self.of_images, self.verdict, both, self.edited, self.keep_button,
+            self.shift, self.learnt, self.checks, self.save_button, self.saved,
+        )  # fmt: skip
         self.panel.hide()
         return self.panel
 

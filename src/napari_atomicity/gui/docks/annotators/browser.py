@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QPlainTextEdit, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QPlainTextEdit, QWidget
 
 from ....core.errors import AtomicityError
 from ....core.text import pluralise
@@ -22,7 +22,7 @@ from ....project.packs.browser_packs import (
 )
 from ....state.annotator_packs import browser_packs_of
 from ....state.window_state import WindowState
-from ...controls.forms import ComboBox, labelled, new_form
+from ...controls.forms import ComboBox, fill_column, labelled, new_form
 from ...controls.questions import confirm, show_info
 from ...controls.save_dialogs import choose_file
 from ...controls.settings import remember
@@ -65,10 +65,7 @@ class BrowserPacks(QWidget):
             "when an image counts as seen.",
         )  # fmt: skip
         self.options = form_of(PackOptions, *_OPTIONS)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(form)
-        layout.addWidget(self.options)
+        fill_column(self, form, self.options)
 
     def request(
         self, annotator: str | None, proposals: pd.DataFrame | None, tolerance_nm: float

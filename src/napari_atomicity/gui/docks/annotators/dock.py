@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from napari.layers import Points
 from qtpy.QtCore import QModelIndex, QTimer, Signal
-from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QPushButton, QWidget
 
 from ....atoms.analysis import AtomAnalysis
 from ....atoms.marks import Mark
@@ -31,6 +31,7 @@ from ....statistics.annotators.annotation_sites import TOLERANCE_NM
 from ...controls.forms import (
     CollapsibleSection,
     ComboBox,
+    fill_column,
     labelled,
     main_button,
     new_form,
@@ -96,16 +97,9 @@ class Disputes(QWidget):
         self.view.activated.connect(self._on_clicked)
         self.take_button = QPushButton("Take the consensus")
         self.take_button.clicked.connect(self.take)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (
-            title("Where they disagree"),
-            self.words,
-            self.why,
-            self.view,
-            self.take_button,
-        ):
-            layout.addWidget(widget)
+        fill_column(
+            self, title("Where they disagree"), self.words, self.why, self.view, self.take_button
+        )
         self._mark: Points | None = None
         self._marked: pd.Series | None = None
         follow(self, binding.state.current_changed, self._on_current)

@@ -17,7 +17,6 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QLineEdit,
     QPushButton,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -34,6 +33,7 @@ from ....state.window_state import WindowState
 from ...controls.forms import (
     CollapsibleSection,
     ComboBox,
+    fill_column,
     labelled,
     new_form,
     new_row,
@@ -123,12 +123,7 @@ class Packs(QWidget):
         self.browser_settings = CollapsibleSection("Options of a browser", self.browser)
         self.result = selectable_label("Result of the packs", plain=True, lines=2)
         self.result.hide()
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(form)
-        layout.addWidget(self.browser_settings)
-        layout.addLayout(self._buttons())
-        layout.addWidget(self.result)
+        fill_column(self, form, self.browser_settings, self._buttons(), self.result)
 
     def _buttons(self) -> QFormLayout:
         """Create the buttons that give packs out and take them in."""

@@ -11,7 +11,13 @@ from qtpy.QtWidgets import QLabel, QMenu, QPushButton, QVBoxLayout, QWidget
 
 from ....state.annotator_packs import remove_annotator, set_reviewed
 from ....state.annotators import Annotations, AnnotatorComparison
-from ...controls.forms import CollapsibleSection, new_row, selectable_label, wrapped_label
+from ...controls.forms import (
+    CollapsibleSection,
+    fill_column,
+    new_row,
+    selectable_label,
+    wrapped_label,
+)
 from ...controls.line_table import Lines, table_of
 from ...controls.questions import attempt, confirm
 from ...controls.refresher import FollowingWidget, follow
@@ -187,13 +193,7 @@ class Coverage(FollowingWidget):
         self.view.clicked.connect(self._on_clicked)
         self.view.activated.connect(self._on_clicked)
         row = new_row(self.mark_button, (self.done_button, 1))
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.how)
-        layout.addLayout(row)
-        layout.addWidget(self.words)
-        layout.addWidget(self.view)
-        layout.addWidget(self.remove_button)
+        fill_column(self, self.how, row, self.words, self.view, self.remove_button)
         follow(self, binding.atoms.marking_changed, self._show_mark)
 
     def show_annotations(self, annotations: Annotations | None) -> None:

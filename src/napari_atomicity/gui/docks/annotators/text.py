@@ -38,8 +38,8 @@ def with_interval(value: float, low: float, high: float, decimals: int = 2) -> s
     return f"{text} ({(' to ' if low < 0 else '–').join(ends)})"
 
 
-def _of(row: Mapping[str, Any], name: str, decimals: int = 2) -> str:
-    return with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"], decimals)
+def _of(row: Mapping[str, Any], name: str) -> str:
+    return with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
 
 
 # ---- coverage

@@ -19,7 +19,6 @@ from ....io.tables import write_table
 from ....models.files import available_cards
 from ....pipeline.repeat import Run, atom_run_of
 from ....pipeline.run_request import AtomRequest
-from ... import tasks
 from ...controls.forms import CollapsibleSection, folded, labelled, main_button, new_row
 from ...controls.questions import confirm, show_info, show_warning
 from ...controls.settings import ATOM_MODEL, remember
@@ -325,15 +324,7 @@ class Atoms(Dock):
         """Write tables into a chosen file in a worker."""
         path = choose_table_path(self, name, FILE_TYPES)
         if path is not None:
-            tasks.start(
-                self.state,
-                write,
-                *tables,
-                path,
-                message=f"Writing {path.name}",
-                on_result=lambda path: show_info(f"Written: {path}"),
-                key=f"write {path}",
-            )
+            write_in_worker(self, write, *tables, path=path)
 
     def export_clusters(self) -> None:
         """Write the clusters of this image with their counts and atoms into a chosen file."""
@@ -344,4 +335,4 @@ class Atoms(Dock):
             return
         path = choose_table_path(self, "cluster_atoms.csv", FILE_TYPES)
         if path is not None:
-            write_in_worker(self, partial(write_table, columns=SCHEMA), rows, path)
+            write_in_worker(self, partial(write_table, columns=SCHEMA), rows, path=path)

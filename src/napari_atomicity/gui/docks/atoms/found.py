@@ -7,7 +7,7 @@ from html import escape
 
 import pandas as pd
 from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 from ....atoms.completeness import Completeness, format_which_counts
 from ....atoms.injection import InjectedAtoms
@@ -22,7 +22,7 @@ from ....reporting.plots.dispersion import GROUP_EXTENTS
 from ....statistics.points.atom_groups import KINDS, kind_of
 from ... import tasks
 from ...controls.bars import Bar, BarChart
-from ...controls.forms import STRETCH, ComboBox, labelled, new_row, wrapped_label
+from ...controls.forms import STRETCH, ComboBox, fill_column, labelled, new_row, wrapped_label
 from ...controls.questions import show_info
 from ...controls.settings_form import form_of
 from ...viewer.binding import Binding
@@ -188,16 +188,11 @@ class FoundPart(QWidget):
         self.extents_label = wrapped_label("Extents of groups")
         self.missed_words = wrapped_label("Atoms that are missed")
         self.species_words = wrapped_label("Species")
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (
-            self.words, self.kinds_label, self.kinds, self.sizes, self.extents_label, self.extents,
-        ):  # fmt: skip
-            layout.addWidget(widget)
-        layout.addWidget(self._new_form())
-        layout.addLayout(self._new_buttons())
-        layout.addWidget(self.missed_words)
-        layout.addWidget(self.species_words)
+        fill_column(
+            self, self.words, self.kinds_label, self.kinds, self.sizes, self.extents_label,
+            self.extents, self._new_form(), self._new_buttons(), self.missed_words,
+            self.species_words,
+        )  # fmt: skip
 
     def _new_form(self) -> QWidget:
         settings = form_of(AtomRequest, "group_distance_nm")

@@ -11,14 +11,13 @@ from qtpy.QtWidgets import (
     QDockWidget,
     QHBoxLayout,
     QPushButton,
-    QVBoxLayout,
     QWidget,
 )
 
 from ....atoms.marks import ImageAtoms
 from ....state.annotator_packs import set_reviewed
 from ... import tasks
-from ...controls.forms import new_row, wrapped_label
+from ...controls.forms import fill_column, new_row, wrapped_label
 from ...controls.refresher import single_shot
 from ...panels.forms import ReviewedButton
 from ...viewer.binding import Binding
@@ -91,12 +90,7 @@ class MarkingPart(QWidget):
         for widget in (self.support, self.add_button, self.take_button):
             second.addWidget(widget)
         second.addStretch(1)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(first)
-        layout.addLayout(second)
-        for part in (self.hint, self.done_button, self.done_words):
-            layout.addWidget(part)
+        fill_column(self, first, second, self.hint, self.done_button, self.done_words)
         self._after_hiding = single_shot(self._stop_if_closed, owner=self)
 
     def hideEvent(self, event: QHideEvent) -> None:  # noqa: N802

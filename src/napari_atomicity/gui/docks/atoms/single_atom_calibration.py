@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from qtpy.QtCore import QItemSelection, QItemSelectionModel, QSignalBlocker
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QCheckBox, QVBoxLayout
+from qtpy.QtWidgets import QCheckBox
 
 from ....atoms import cluster_atoms
 from ....atoms.injection import InjectedAtoms
@@ -19,7 +19,7 @@ from ....core.tables.cluster_table import classes_of
 from ....models.analysis import Analysis
 from ....statistics.scores import atoms_of
 from ... import tasks
-from ...controls.forms import wrapped_label
+from ...controls.forms import fill_column, wrapped_label
 from ...controls.line_table import Lines, table_of
 from ...controls.refresher import FollowingWidget
 from ...viewer.binding import Binding
@@ -147,10 +147,7 @@ class SingleAtomCalibrationPart(FollowingWidget):
         )
         self.together.setChecked(True)
         self.together.toggled.connect(partial(setattr, links, "on"))
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.words, self.table, self.together):
-            layout.addWidget(widget)
+        fill_column(self, self.words, self.table, self.together)
         self.table.selectionModel().selectionChanged.connect(self._on_rows)
         links.changed.connect(self.invalidate)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from napari.layers import Image
 from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QHBoxLayout, QPushButton, QStyle, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QPushButton, QStyle, QVBoxLayout, QWidget
 
 from ....atoms.analysis import AtomAnalysis
 from ....atoms.finding.pixel_size import PixelSizeProposal
@@ -18,7 +18,7 @@ from ....atoms.marks import ImageAtoms
 from ....atoms.table import PERSON
 from ....core.text import pluralise
 from ... import tasks
-from ...controls.forms import Slider, new_row, spin_box, wrapped_label
+from ...controls.forms import Slider, fill_row, new_row, spin_box, wrapped_label
 from ...controls.refresher import single_shot
 from ...controls.settings import remember
 from ...panels.forms import ImageForm
@@ -69,10 +69,7 @@ class PixelSizePart(QWidget):
         self.use_button = QPushButton("Use it")
         self.use_button.setToolTip("Use the proposed pixel size. A known pixel size is better.")
         self.use_button.clicked.connect(self._use)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.words, 1)
-        row.addWidget(self.use_button)
+        fill_row(self, (self.words, 1), self.use_button)
         self.hide()
 
     @property

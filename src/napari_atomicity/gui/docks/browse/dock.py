@@ -130,11 +130,6 @@ class FirstStart(Panel):
 
 
 # ---- paths that are dropped on the dock Browse, and copies of a project and of its models
-def copy_project(project: Project, path: Path) -> Path:
-    """Write a copy of a project, in a worker."""
-    return project.copy(path)
-
-
 def share_model(dock: Dock) -> None:
     """Write a model that was made in the open project into a file for others."""
     project, title = dock.state.project, "Share a model"
@@ -523,7 +518,7 @@ class Browse(Dock):
         file = choose_file(self.state, self, "Save a copy", name, f"Projects (*{SUFFIX})")
         if file is not None:
             self.start(
-                copy_project, project, file,
+                project.copy, file,
                 message="Copying the project", key="copy project",
                 on_result=lambda path: show_info(f"Saved: {path}"),
             )  # fmt: skip

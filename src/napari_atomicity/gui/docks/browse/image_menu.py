@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from qtpy.QtGui import QAction
-from qtpy.QtWidgets import QFileDialog, QInputDialog, QListView, QMenu
+from qtpy.QtWidgets import QFileDialog, QInputDialog, QMenu
 
 from ....core.acquisition_session import (
     KNOWN_EXAMPLE,
@@ -36,35 +36,82 @@ from .image_list import ImageList, selected_images
 _MAX_NAMES = 5
 
 
-class SampleMenu(QMenu):
-    """Group the selected images into samples, whose ratios and atoms are compared."""
+class SelectedImagesMenu(QMenu):
+    """A menu of what can be done with the selected images."""
 
-    def __init__(self, state: WindowState, images: QListView) -> None:
-        super().__init__("Sample", images)
+    join_menu: QMenu
+
+    def __init__(self, title: str, state: WindowState, images: ImageList) -> None:
+        super().__init__(title, images)
         self._state, self._list = state, images
         self.setToolTipsVisible(True)
+        self.aboutToShow.connect(self.update_actions)
+
+    def update_actions(self) -> None:
+        """Enable what is possible with the selected images."""
+        raise NotImplementedError
+
+    def selected(self) -> list[str]:
+        """Return the names of the selected images, in order."""
+        return selected_images(self._list)
+
+    def _add(self, text: str, tooltip: str, slot: Callable[[], None]) -> QAction:
+        action = self.addAction(text)
+        action.setToolTip(tooltip)
+        action.triggered.connect(slot)
+        return action
+
+    def _add_join(self, tooltip: str) -> QMenu:
+        menu = self.addMenu("&Join with")
+        menu.menuAction().setToolTip(tooltip)
+        return menu
+
+    def _list_others(self, names: list[str], possible: bool, join: Callable[..., None]) -> None:
+        """List the groups that the selected images may join."""
+        self.join_menu.setEnabled(possible and bool(names))
+        self.join_menu.clear()
+        for name in names:
+            action = self.join_menu.addAction(name.replace("&", "&&"))
+            action.triggered.connect(partial(self._join, join, self.selected(), name))
+
+    def _join(self, join: Callable[..., None], images: list[str], name: str, *_: object) -> None:
+        attempt(lambda: join(images, name))
+
+    def _ask_name(self, title: str, label: str, suggested: str) -> str:
+        """Ask for a name; empty if cancelled."""
+        name, wanted = QInputDialog.getText(self._list, title, label, text=suggested)
+        return name.strip() if wanted else ""
+
+
+class SampleMenu(SelectedImagesMenu):
+    """Group the selected images into samples, whose ratios and atoms are compared."""
+
+    def __init__(self, state: WindowState, images: ImageList) -> None:
+        super().__init__("Sample", state, images)
         self.menuAction().setToolTip(
             "Images of a sample show the same material after the same treatment. Ratios and "
             "Dispersion compare samples. By default a sample is the folder of its images."
         )
-        self.group_action = self.addAction("&Group into a sample…", self._group)
-        self.group_action.setToolTip("Make the selected images one sample and name it.")
-        self.join_menu = self.addMenu("&Join with")
-        self.join_menu.menuAction().setToolTip("Add the selected images to another sample.")
-        self.rename_action = self.addAction("&Rename…", self._rename)
-        self.rename_action.setToolTip("Rename the sample of the selected images, for all of it.")
-        self.derive_action = self.addAction("&By folder", self._derive)
-        self.derive_action.setToolTip("Let the selected images be of the sample of their folder.")
-        self.table_action = self.addAction("From a &table…", self._read_table)
-        self.table_action.setToolTip(
-            "Read samples of all images from a table with the columns image and sample. Columns "
-            "of numbers, such as time_h, give trends."
+        self.group_action = self._add(
+            "&Group into a sample…", "Make the selected images one sample and name it.", self._group
         )
-        self.aboutToShow.connect(self.update_actions)
+        self.join_menu = self._add_join("Add the selected images to another sample.")
+        self.rename_action = self._add(
+            "&Rename…", "Rename the sample of the selected images, for all of it.", self._rename
+        )
+        self.derive_action = self._add(
+            "&By folder", "Let the selected images be of the sample of their folder.", self._derive
+        )
+        self.table_action = self._add(
+            "From a &table…",
+            "Read samples of all images from a table with the columns image and sample. Columns "
+            "of numbers, such as time_h, give trends.",
+            self._read_table,
+        )
 
     def update_actions(self) -> None:
         """Enable what is possible with the selected images; list the other samples."""
-        state, images = self._state, selected_images(self._list)
+        state, images = self._state, self.selected()
         sessions = state.sessions
         possible = bool(images) and not (state.read_only or state.blind)
         chosen = {sessions.sample_of(image).name for image in images}
@@ -73,32 +120,21 @@ class SampleMenu(QMenu):
         self.table_action.setEnabled(bool(state.images) and not (state.read_only or state.blind))
         self.rename_action.setEnabled(possible and len(chosen) == 1)
         self.derive_action.setEnabled(possible and any(sessions.get(i).sample for i in images))
-        self.join_menu.setEnabled(possible and bool(others))
-        self.join_menu.clear()
-        for name in others:
-            action = self.join_menu.addAction(name.replace("&", "&&"))
-            action.triggered.connect(partial(self._join, images, name))
+        self._list_others(others, possible, sessions.group_sample)
 
     # ---- what the user does
-    def _name_from_dialog(self, title: str, suggested: str) -> str:
-        """Ask for the name of a sample; empty if cancelled."""
-        name, wanted = QInputDialog.getText(self._list, title, "Name of the sample", text=suggested)
-        return name.strip() if wanted else ""
-
     def _group(self) -> None:
-        images, sessions = selected_images(self._list), self._state.sessions
+        images, sessions = self.selected(), self._state.sessions
         suggested = sessions.free_name(sessions.sample_of(images[0]).name, of_samples=True)
-        if name := self._name_from_dialog("Sample", suggested):
+        if name := self._ask_name("Sample", "Name of the sample", suggested):
             attempt(lambda: sessions.group_sample(images, name))
 
     def _rename(self) -> None:
         sessions = self._state.sessions
-        old = sessions.sample_of(selected_images(self._list)[0]).name
-        if (name := self._name_from_dialog("Rename the sample", old)) and name != old:
+        old = sessions.sample_of(self.selected()[0]).name
+        name = self._ask_name("Rename the sample", "Name of the sample", old)
+        if name and name != old:
             attempt(lambda: sessions.rename_sample(old, name))
-
-    def _join(self, images: list[str], name: str, *_: object) -> None:
-        attempt(lambda: self._state.sessions.group_sample(images, name))
 
     def _read_table(self) -> None:
         chosen, _ = QFileDialog.getOpenFileName(self._list, "Table of samples", "", TABLE_TYPES)
@@ -119,17 +155,15 @@ class SampleMenu(QMenu):
         show_warning(f"{text} No image has the name of {pluralise(len(unknown), 'row')}: {names}.")
 
     def _derive(self) -> None:
-        images = selected_images(self._list)
+        images = self.selected()
         attempt(lambda: self._state.sessions.derive_sample(images))
 
 
-class ImageMenu(QMenu):
+class ImageMenu(SelectedImagesMenu):
     """Group the selected images into sessions and samples, enter what is known, or remove them."""
 
     def __init__(self, state: WindowState, images: ImageList) -> None:
-        super().__init__("Selected images", images)
-        self._state, self._list = state, images
-        self.setToolTipsVisible(True)
+        super().__init__("Selected images", state, images)
         self.group_action = self._add(
             "&Group into a session…",
             "Make the selected images one session and name it. The images of a session were "
@@ -139,8 +173,7 @@ class ImageMenu(QMenu):
         self.split_action = self._add(
             "&Split off", "Make the selected images a separate session.", self._split
         )
-        self.join_menu = self.addMenu("&Join with")
-        self.join_menu.menuAction().setToolTip("Add the selected images to another session.")
+        self.join_menu = self._add_join("Add the selected images to another session.")
         self.derive_action = self._add(
             "&Derive from the files",
             "Group the selected images by folder, pixel size and instrument again.",
@@ -184,7 +217,6 @@ class ImageMenu(QMenu):
             "Images outside the project, such as averages, go with their layers (layer list).",
             self._remove,
         )
-        self.aboutToShow.connect(self.update_actions)
         self._select_shown_afterwards()
 
     def _select_shown_afterwards(self) -> None:
@@ -192,16 +224,6 @@ class ImageMenu(QMenu):
         later = single_shot(self._list.select_shown, owner=self)
         self.aboutToHide.connect(later.start)
         self.aboutToShow.connect(later.stop)
-
-    def _add(self, text: str, tooltip: str, slot: Callable[[], None]) -> QAction:
-        action = self.addAction(text)
-        action.setToolTip(tooltip)
-        action.triggered.connect(slot)
-        return action
-
-    def selected(self) -> list[str]:
-        """Return the names of the selected images, in order."""
-        return selected_images(self._list)
 
     def update_actions(self) -> None:
         """Enable what is possible with the selected images; list the other sessions."""
@@ -222,13 +244,7 @@ class ImageMenu(QMenu):
         self.pixel_size_action.setEnabled(possible)
         self.keep_action.setEnabled(possible and any(entry.known for entry in entries))
         self.keep_action.setChecked(any(entry.keep_known for entry in entries))
-        self.join_menu.setEnabled(possible and bool(others))
-        self.join_menu.clear()
-        for name in others:
-            action = self.join_menu.addAction(name.replace("&", "&&"))
-            action.setData(name)
-            action.triggered.connect(self._join)
-
+        self._list_others(others, possible, state.sessions.group)
         self._list_earlier(images, chosen)
         self.earlier_menu.setEnabled(possible)
 
@@ -265,22 +281,13 @@ class ImageMenu(QMenu):
     def _group(self) -> None:
         images, sessions = self.selected(), self._state.sessions
         suggested = sessions.free_name(sessions.session_of(images[0]).name)
-        name, wanted = QInputDialog.getText(
-            self._list, "Group into a session", "Name of the session", text=suggested
-        )
-        if wanted and name.strip():
-            attempt(lambda: sessions.group(images, name.strip()))
+        if name := self._ask_name("Group into a session", "Name of the session", suggested):
+            attempt(lambda: sessions.group(images, name))
 
     def _split(self) -> None:
         images, sessions = self.selected(), self._state.sessions
         name = sessions.free_name(sessions.session_of(images[0]).name)
         attempt(lambda: sessions.group(images, name))
-
-    def _join(self) -> None:
-        action = self.sender()
-        assert isinstance(action, QAction)
-        name, images = action.data(), self.selected()
-        attempt(lambda: self._state.sessions.group(images, name))
 
     def _derive(self) -> None:
         images = self.selected()

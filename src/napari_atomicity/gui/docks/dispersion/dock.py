@@ -36,6 +36,8 @@ from ...controls.forms import (
     STRETCH,
     CollapsibleSection,
     ComboBox,
+    fill_column,
+    fill_row,
     labelled,
     new_row,
     wrapped_label,
@@ -48,7 +50,13 @@ from ...controls.settings import remember
 from ...controls.settings_form import SettingsForm, form_of
 from ...panels.compare import ComparePart
 from ...panels.dock import Dock
-from ...panels.table_files import FILE_TYPES, choose_table_path, copy_table, format_written
+from ...panels.table_files import (
+    FILE_TYPES,
+    choose_table_path,
+    copy_table,
+    format_written,
+    write_in_worker,
+)
 from ...scatter.rows import HINT, Linked
 from ...scatter.save import choose_and_save
 from ...scatter.view import PlotView
@@ -121,10 +129,7 @@ class Waiting(QWidget):
         self.cancel_button = QPushButton("Cancel")
         self.cancel_button.setToolTip("Cancel the computation; earlier results are kept.")
         self.cancel_button.clicked.connect(self.cancelled)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.bar, 1)
-        row.addWidget(self.cancel_button)
+        fill_row(self, (self.bar, 1), self.cancel_button)
         self.hide()
 
     def begin(self, message: str) -> None:
@@ -196,10 +201,7 @@ class Dispersion(Dock):
         follow(self, self.state.atoms.loading_changed, self._show_loading)
         follow(self, self.state.project_changed, self._on_project)
         forms = QWidget()
-        column = QVBoxLayout(forms)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(self.form)
-        column.addWidget(self.loading)
+        fill_column(forms, self.form, self.loading)
         self.settings_part = self.add(CollapsibleSection("Settings", forms))
         self.compare = CompareAtoms(self.binding, self.form, self._known)
         self.compare_section = self.add(CollapsibleSection("Compare samples", self.compare))
@@ -488,20 +490,10 @@ class Dispersion(Dock):
         if path is None:
             return
         images = counted_atoms(self.state, self.state.images)
-        start(
-            self.state,
-            write_rows,
-            path,
-            images,
-            self.form.settings(),
-            self.state.atoms.loading,
-            self._micrographs(images),
-            self._known,
-            self.state.group_scopes(images),
-            message=f"Writing {path.name}",
-            on_result=lambda path: show_info(f"Written: {path}"),
-            key=f"write {path}",
-        )
+        write_in_worker(
+            self, write_rows, images, self.form.settings(), self.state.atoms.loading,
+            self._micrographs(images), self._known, self.state.group_scopes(images), path=path,
+        )  # fmt: skip
 
     def write_report(self) -> None:
         """Choose a folder, and write tables, figures and a report of all images into it."""

@@ -43,13 +43,13 @@ def compare_dispersions(
 
 
 def write_rows(
-    path: Path,
     images: dict[str, ImageAtoms],
     settings: DispersionSettings,
     loading: LoadingSettings,  # metal and support, for the metal loading in wt%
     micrographs: dict[str, Micrograph],  # images whose support is not known yet
     known: dict[str, DispersionResult],
     groups: dict[str, list[str]],  # scope of each session and sample → its images
+    path: Path,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> Path:

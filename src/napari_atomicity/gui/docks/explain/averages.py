@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +23,6 @@ from qtpy.QtWidgets import (
 )
 
 from ....core.palette import colour_of, symbol_of
-from ....core.progress import Progress, Stop, check, report
 from ....core.tables.cluster_table import classes_of
 from ....io.figures import SUFFIXES
 from ....io.tables import write_table
@@ -49,7 +48,7 @@ from ...controls.forms import STRETCH, ComboBox, new_row, scrolling
 from ...controls.questions import attempt, show_info
 from ...controls.refresher import FollowingWidget
 from ...controls.save_dialogs import choose_new_folder
-from ...panels.table_files import FILE_TYPES, choose_table_path
+from ...panels.table_files import FILE_TYPES, choose_table_path, write_in_worker
 from ...scatter.save import choose_path
 from ...tasks import running, start
 from ...viewer.binding import Binding
@@ -301,32 +300,6 @@ _DEBOUNCE_MS = 60
 _TASK = "class averages"
 
 
-def save_picture(
-    averages: Averages,
-    path: Path,  # the file, PNG, SVG or PDF
-    normalised: bool,
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> Path:
-    """Draw the averages into a file."""
-    report(progress, 0, 1, f"Writing {path.name}")
-    check(stop)
-    return write_picture(averages, path, normalised=normalised)
-
-
-def save_all(
-    averages: Averages,
-    folder: Path,
-    normalised: bool,
-    progress: Progress | None = None,
-    stop: Stop | None = None,
-) -> list[Path]:
-    """Write picture and tables of the averages into a folder."""
-    report(progress, 0, 1, "Writing class averages")
-    check(stop)
-    return write_averages(averages, folder, normalised=normalised)
-
-
 def why_empty(analyses: list[Analysis]) -> str:
     """Return why there is nothing to average; "" if there may be something."""
     if not sum(len(a.table) for a in analyses):
@@ -481,17 +454,8 @@ class ClassAverages(FollowingWidget):
         path = choose_path(self, "Save class averages", FIGURE, SUFFIXES)
         if path is None or self.averages is None:
             return
-        start(
-            self.state,
-            save_picture,
-            self.averages,
-            path,
-            self.own_scale.isChecked(),
-            message=f"Writing {path.name}",
-            on_result=lambda written: show_info(f"Written: {written}"),
-            key="class averages picture",
-            owner=self,
-        )
+        write = partial(write_picture, normalised=self.own_scale.isChecked())
+        write_in_worker(self, write, self.averages, path=path)
 
     def export_profiles(self) -> None:
         """Write the radial profiles into a chosen file."""
@@ -509,10 +473,9 @@ class ClassAverages(FollowingWidget):
         if folder is not None:
             start(
                 self.state,
-                save_all,
+                partial(write_averages, normalised=self.own_scale.isChecked()),
                 self.averages,
                 folder,
-                self.own_scale.isChecked(),
                 message="Writing class averages",
                 on_result=lambda files: show_info(f"Written: {len(files)} files in {folder}"),
                 key="class averages files",

@@ -14,7 +14,6 @@ from qtpy.QtWidgets import (
     QPushButton,
     QSizePolicy,
     QTableView,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -32,7 +31,15 @@ from ....tracking.following import TrackedMovie, evaluate_tracks, track_clusters
 from ....tracking.settings import FRAME_TIME, MovieSettings, frame_time_of
 from ....tracking.tracks import MOVIE, clusters_of, is_tracked
 from ... import tasks
-from ...controls.forms import CollapsibleSection, ComboBox, main_button, new_row, spin_box
+from ...controls.forms import (
+    CollapsibleSection,
+    ComboBox,
+    fill_column,
+    fill_row,
+    main_button,
+    new_row,
+    spin_box,
+)
 from ...controls.line_table import Lines, table_of
 from ...controls.questions import show_error, show_info
 from ...controls.refresher import follow, follow_event
@@ -97,10 +104,7 @@ class FrameAveraging(QWidget):
             "like any other image."
         )
         self.average_button.clicked.connect(self.average)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.n_averaged, 1)
-        row.addWidget(self.average_button)
+        fill_row(self, (self.n_averaged, 1), self.average_button)
 
     def stack(self) -> Image | None:
         """Return the layer of the current image (the last one if none is) if it is a movie."""
@@ -210,13 +214,7 @@ class Movie(Dock):
         self.plot.picked.connect(self._on_selected)
         self.plot.frame_picked.connect(self._on_frame_selected)
         body = QWidget()
-        inner = QVBoxLayout(body)
-        inner.setContentsMargins(0, 0, 0, 0)
-        inner.addWidget(self.summary)
-        inner.addWidget(self.plot)
-        inner.addLayout(self._buttons())
-        inner.addWidget(self._events())
-        inner.addWidget(self._dwells())
+        fill_column(body, self.summary, self.plot, self._buttons(), self._events(), self._dwells())
         return body
 
     def _buttons(self) -> QHBoxLayout:

@@ -431,11 +431,11 @@ class Ratios(Dock):
         if path is not None:
             own = {"classes": self.state.classes(), "groups": self.state.group_scopes()}
             write = partial(count_and_write, options={**self._wanted, **own})
-            write_in_worker(self, write, self.state.table(), path)
+            write_in_worker(self, write, self.state.table(), path=path)
 
     def export_clusters(self) -> None:
         """Write the cluster table of all images into a chosen file."""
         path = choose_table_path(self, "clusters.csv", FILE_TYPES)
         if path is not None:
             write = partial(write_clusters, groups=self.state.group_names())
-            write_in_worker(self, write, self.state.table(), path)
+            write_in_worker(self, write, self.state.table(), path=path)

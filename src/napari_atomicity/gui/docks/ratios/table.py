@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
-from qtpy.QtWidgets import QFileDialog, QLabel, QLineEdit, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QLabel, QLineEdit, QPushButton, QWidget
 
 from ....core.errors import TableError
 from ....core.palette import colour_of, symbol_of
@@ -27,7 +27,7 @@ from ....statistics.ratios.track_counts import (
 )
 from ...controls.bars import interval, per_cent
 from ...controls.drawing import glyph_icon
-from ...controls.forms import new_row, wrapped_label
+from ...controls.forms import fill_column, new_row, wrapped_label
 from ...controls.refresher import follow
 from ...panels.dock import Panel
 from ...panels.table_files import TABLE_TYPES
@@ -150,11 +150,9 @@ class ReferencePart(Panel):
         self.verdict = wrapped_label("Comparison with the reference", lines=2)
         self.parity = PlotView(lines=14)
         self.parity.setAccessibleName("Measured against reference fractions")
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(new_row(label, (self.line, 1), self.load_button))
-        layout.addWidget(self.verdict)
-        layout.addWidget(self.parity)
+        fill_column(
+            self, new_row(label, (self.line, 1), self.load_button), self.verdict, self.parity
+        )
         self.show_comparison(None)
         self._show_line()
         follow(self, self.state.project_changed, self._show_line)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 from qtpy.QtCore import QModelIndex, QSignalBlocker, Qt
-from qtpy.QtWidgets import QApplication, QFileDialog, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QApplication, QFileDialog, QPushButton
 
 from ....core.errors import AtomicityError
 from ....core.tables.cluster_table import Key
@@ -25,7 +25,7 @@ from ....statistics.annotators.agreement import (
     confusion,
     opinions,
 )
-from ...controls.forms import ComboBox, wrapped_label
+from ...controls.forms import ComboBox, fill_column, wrapped_label
 from ...controls.line_table import Lines, table_of
 from ...controls.questions import attempt, show_error, show_info
 from ...controls.refresher import FollowingWidget, follow
@@ -198,13 +198,10 @@ class AnnotatorPanel(FollowingWidget):
             "What the rows chosen in the list are: as one of the annotators says, or a label."
         )
         self.settle_as.activated.connect(self._on_settle_as)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (
-            self.merge_button, self.words, self.figure_view, self.pair, self.confusion_view,
+        fill_column(
+            self, self.merge_button, self.words, self.figure_view, self.pair, self.confusion_view,
             self.where, self.disagreement_view, self.settle_button, self.settle_as,
-        ):  # fmt: skip
-            layout.addWidget(widget)
+        )  # fmt: skip
 
     # ---- following
     def _on_project(self) -> None:

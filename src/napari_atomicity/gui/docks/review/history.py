@@ -9,11 +9,11 @@ from typing import Any
 
 from qtpy.QtCore import QAbstractListModel, QModelIndex, Qt, Signal
 from qtpy.QtGui import QFont, QKeyEvent, QPalette
-from qtpy.QtWidgets import QAbstractItemView, QListView, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QAbstractItemView, QListView, QWidget
 
 from ....state.window_state import Step
 from ...controls.drawing import faint
-from ...controls.forms import wrapped_label
+from ...controls.forms import fill_column, wrapped_label
 from ...controls.questions import attempt
 from ...controls.refresher import FollowingWidget, single_shot
 from ...viewer.binding import Binding
@@ -142,10 +142,7 @@ class EditHistory(FollowingWidget):
         self.view.clicked.connect(self._on_clicked)
         self.empty = wrapped_label()
         self.empty.setText("No steps yet. Labels that you assign are listed here.")
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.empty)
-        layout.addWidget(self.view)
+        fill_column(self, self.empty, self.view)
         self._goal = self._expected = 0
         self._walker = single_shot(self._walk, owner=self)
 

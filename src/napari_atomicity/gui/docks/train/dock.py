@@ -136,7 +136,7 @@ class Train(Dock):
         self.folder.counted.connect(self.update_enabled)
         self.classes.textChanged.connect(self.update_enabled)
         self.out.textChanged.connect(self._show_button)
-        self.learnt.connect(self._on_epoch)
+        self.learnt.connect(self._show_curve)
         follow(self, model_folder.changed, self._fill_starts)
 
     def _source_form(self) -> QFormLayout:
@@ -371,9 +371,6 @@ class Train(Dock):
                 if len(corrected(self.state.table(image)))
             )
         )
-
-    def _on_epoch(self, history: list[dict[str, float]]) -> None:
-        self._show_curve(history)
 
     def _show_curve(self, history: list[dict[str, float]]) -> None:
         draw = partial(draw_learning_curve, history=tuple(history))
