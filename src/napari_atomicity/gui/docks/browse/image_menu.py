@@ -62,7 +62,8 @@ class SelectedImagesMenu(QMenu):
         return action
 
     def _add_join(self, tooltip: str) -> QMenu:
-        menu = self.addMenu("&Join with")
+        menu = QMenu("&Join with", self)
+        self.addMenu(menu)
         menu.menuAction().setToolTip(tooltip)
         return menu
 
