@@ -1348,15 +1348,19 @@ def test_what_was_done_without_a_project_is_not_lost(
         assert project.labels() == {image: {2: "Pt41"}}
 
 
-def test_a_note_on_another_project_goes_when_it_is_merged(opened, browse, viewer, qtbot, settle):
+def test_a_note_on_other_projects_goes_as_they_are_merged(opened, browse, viewer, qtbot, settle):
     opened.state.sessions.group(["a.tif"], "morning")
     theirs, above = opened.state.project.path, opened.state.project.path.parent.parent
+    copied = opened.state.project.copy(theirs.with_name("bob.atomicity"))
     opened.open(str(above))
     qtbot.waitUntil(lambda: opened.state.project.path.parent == above, timeout=10_000)
     settle(viewer)
-    assert "morning/morning.atomicity has images" in updated(opened).notes.text()
+    both = "morning/bob.atomicity, morning/morning.atomicity have images"
+    assert both in updated(opened).notes.text()
     opened.state.merge(theirs)
-    assert "morning.atomicity" not in updated(opened).notes.text()
+    assert "morning/bob.atomicity has images" in updated(opened).notes.text()
+    opened.state.merge(copied)
+    assert "bob.atomicity" not in updated(opened).notes.text()
 
 
 def test_moved_images_are_found_again(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,8 +30,7 @@ _COPY = re.compile(r"-(backup|copy)(-\d+)?$")
 
 
 MOVED = "Not where they were"
-HAS_IMAGES = "has images"
-"""Words by which a window finds the notes on moved images and on another project again."""
+"""Words by which a window finds the note on moved images again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +42,8 @@ class Opened:
     added: tuple[str, ...]  # names of new images
     notes: tuple[str, ...]  # sentences
     catalogue: TableCache  # the cluster tables of all images as one
+    # other projects of images of a new one, as of `project_label`
+    others: tuple[str, ...] = ()
 
     def close(self) -> None:
         """Close the project."""
@@ -108,6 +109,7 @@ def open_any(
     try:
         known = project.names
         notes = [*_notes(project), *_update_paths(project, folder, progress, stop)]
+        others = [] if folder is None or known else _other_projects(project, folder)
         stored = project.load_all(progress, stop, lazy=lazy)
         damaged = [image for image, contents in stored.items() if contents.damage]
         if damaged:
@@ -121,7 +123,7 @@ def open_any(
         raise
     added = tuple(name for name in project.names if name not in known)
     columns = {image: s.columns for image, s in stored.items() if s.columns is not None}
-    return Opened(project, stored, added, tuple(notes), TableCache.of(columns))
+    return Opened(project, stored, added, tuple(notes), TableCache.of(columns), tuple(others))
 
 
 def _update_paths(
@@ -132,7 +134,6 @@ def _update_paths(
     others = [] if folder is None else sorted(folder.glob(f"*{SUFFIX}"))
     if len(others) > 1:
         notes.append(f"Of {len(others)} projects in this folder this is {project.path.name}.")
-    is_new = not project.names
     missing = project.image_files.missing()
     if missing and not project.read_only:
         report(progress, 0, 0, "Looking for images that were moved")
@@ -144,8 +145,6 @@ def _update_paths(
     # After that: an image that was renamed is not a new one.
     if folder is not None and not project.read_only:
         project.image_files.add_paths([folder], in_draft=True)
-        if is_new:
-            notes += _notes_on_other_projects(project, folder)
     if missing:
         names = ", ".join(image.name for image in missing[:3])
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
@@ -153,18 +152,25 @@ def _update_paths(
     return notes
 
 
-def _notes_on_other_projects(project: Project, folder: Path) -> list[str]:
-    """Say that images of a new project have another one, in a folder of their own."""
+def _other_projects(project: Project, folder: Path) -> list[str]:
+    """Return the projects in folders of the images of a new project, besides its own folder."""
     folders = {image.path.parent.resolve() for image in project.images(counts=False)}
     found = sorted(p for one in folders - {folder.resolve()} for p in one.glob(f"*{SUFFIX}"))
-    if not found:
-        return []
-    names = first_names([f"{path.parent.name}/{path.name}" for path in found], 3)
-    have = "have images" if len(found) > 1 else HAS_IMAGES
-    return [
-        f"{names} {have} of this folder, whose labels are not here. Open it instead, or "
-        "analyse the images and merge it: Review ▸ Second opinion."
-    ]
+    return [project_label(path) for path in found]
+
+
+def project_label(path: Path) -> str:
+    """Return the name of a project with that of its folder."""
+    return f"{path.parent.name}/{path.name}"
+
+
+def note_on_others(names: Sequence[str]) -> str:
+    """Say that images of this folder have other projects, as of `project_label`."""
+    have, it, one = ("have", "them", "one of them") if len(names) > 1 else ("has", "it", "it")
+    return (
+        f"{first_names(names, 3)} {have} images of this folder, whose labels are not here. Open "
+        f"{one} instead, or analyse the images and merge {it}: Review ▸ Second opinion."
+    )
 
 
 def _notes(project: Project) -> list[str]:

@@ -66,6 +66,7 @@ ONE_SAMPLE = (
     "images of another folder (Browse ▸ ⋯ ▸ Add images…), or select images in Browse and group "
     "them: right click ▸ Sample ▸ Group into a sample."
 )
+ONE_WITH_RESULTS = "Of the samples, only {} has results: other images {}."
 MANY = "There are {} samples, and {} can be compared here; atomicity compare takes any number."
 STAGGER_MS = 80
 PANEL_LINES, WORDS_LINES, MAX_LINES = 13, 9, 12
@@ -106,6 +107,7 @@ class ComparePart(FollowingPanel):
     delay_ms = 200  # labels are given key by key
     figure: ClassVar[str] = "clusters"
     nothing: ClassVar[str] = "no image is analysed"
+    missing: ClassVar[str] = "are not analysed yet (Browse ▸ Analyse all)"
 
     def __init__(self, binding: Binding) -> None:
         super().__init__(binding)
@@ -247,7 +249,10 @@ class ComparePart(FollowingPanel):
         if not samples:
             return self.left_out() or NONE_YET.format(self.nothing)
         if len(samples) == 1:
-            return ONE_SAMPLE.format(samples[0].name)
+            name, n_samples = samples[0].name, len(self.state.sessions.samples())
+            if n_samples == 1:
+                return ONE_SAMPLE.format(name)
+            return f"{ONE_WITH_RESULTS.format(name, self.missing)} {self.left_out()}".rstrip()
         return MANY.format(len(samples), MAX_SAMPLES) if len(samples) > MAX_SAMPLES else ""
 
     def _offer(self, samples: list[Sample]) -> None:

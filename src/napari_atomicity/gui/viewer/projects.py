@@ -19,7 +19,7 @@ from ...core.errors import AtomicityError
 from ...core.progress import Progress, Stop
 from ...io.tables import write_clusters
 from ...project import SUFFIX, Opened, Project, ProjectContents, project_file, survey
-from ...project.opening import HAS_IMAGES, MOVED, add_paths
+from ...project.opening import MOVED, add_paths, note_on_others, project_label
 from ...state.window_state import Status, TaskState, WindowState, images_with_unstored_edits
 from .. import tasks
 from ..controls.questions import (
@@ -220,7 +220,8 @@ class Projects:
 
     def __init__(self, state: WindowState, window: QObject | None) -> None:
         self.state = state
-        self.notes: tuple[str, ...] = ()
+        self._notes: tuple[str, ...] = ()
+        self._others: tuple[str, ...] = ()  # projects of images of this one, not merged yet
         self._parts: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {}
         self._forget: list[Callable[[], None]] = []
         self._closing_notes: list[Callable[[], str]] = []
@@ -246,6 +247,11 @@ class Projects:
             window.destroyed.connect(self._close_down)  # the collector may clear a function first
             closing = (self.closing_question, self.may_close, self._close_down)
             window.installEventFilter(CloseFilter(window, *map(_weak, closing)))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of the project."""
+        return (*self._notes, *([note_on_others(self._others)] if self._others else []))
 
     # ---- opening
     def open(self, path: str | Path, file: str | Path | None = None) -> tasks.Task | None:
@@ -280,7 +286,7 @@ class Projects:
         if not self.leave(asked=_OPENING):
             opened.close()
             return
-        self._set_notes(opened.notes)
+        self._set_notes(opened.notes, opened.others)
         self.state.open_project(opened.project, opened.stored, opened.catalogue, blind=blind)
         QTimer.singleShot(0, partial(_weak(self._restore), opened.project))
         bare = opened.project.image_files.without_thumbnail()
@@ -290,27 +296,27 @@ class Projects:
         ]  # fmt: skip
         if unread and not opened.project.read_only:
             self._survey(unread)
-        for note in opened.notes:
+        for note in self.notes:
             show_warning(note)
         if models:
             QTimer.singleShot(0, partial(_weak(self.models.offer), opened.project, models))
 
     def _on_images(self) -> None:
         """Ask for moved images no longer once they were removed from the project."""
-        project, asks = self.state.project, any(MOVED in note for note in self.notes)
+        project, asks = self.state.project, any(MOVED in note for note in self._notes)
         if project is not None and asks and not project.image_files.missing():
-            self._drop_notes(MOVED)
+            self._forget_moved()
 
     def _on_merged(self, path: Path) -> None:
-        self._drop_notes(f"{path.parent.name}/{path.name} {HAS_IMAGES}")
+        merged = project_label(path)
+        self._set_notes(self._notes, tuple(name for name in self._others if name != merged))
 
-    def _drop_notes(self, words: str) -> None:
-        """Remove those notes on the project that contain some words."""
-        self._set_notes(tuple(note for note in self.notes if words not in note))
+    def _forget_moved(self) -> None:
+        self._set_notes(tuple(note for note in self._notes if MOVED not in note), self._others)
 
-    def _set_notes(self, notes: tuple[str, ...]) -> None:
-        self.notes = notes
-        self.notes_changed.emit(notes)
+    def _set_notes(self, notes: tuple[str, ...], others: tuple[str, ...] = ()) -> None:
+        self._notes, self._others = notes, others
+        self.notes_changed.emit(self.notes)
 
     def read_repaired(self, image: str) -> None:
         """Read a file again that could not be read before and is on show now."""
@@ -372,7 +378,7 @@ class Projects:
                 if analysis is not None:
                     self.state.follow_file(name, stored.micrograph)
             self.state.add_contents(found)
-            self._drop_notes(MOVED)
+            self._forget_moved()
             show_info(f"{len(found)} found, {len(project.image_files.missing())} still missing.")
             if self.state.current in found:
                 self.state.current_changed.emit(self.state.current)

@@ -86,6 +86,7 @@ class CompareAtoms(ComparePart):
 
     figure = "atoms"
     nothing = "no atoms have been found"
+    missing = "have not been searched for atoms yet (Atoms ▸ All images)"
 
     def __init__(
         self, binding: Binding, form: SettingsForm, known: dict[str, DispersionResult]
