@@ -202,7 +202,17 @@ def test_who_undoes_an_added_cluster_says_nothing_of_it():
         ("Ada", 9, "", "add"), ("Ada", 9, "", "remove"),
     ).assign(undo=[False, False, False, True, False, False])  # fmt: skip
     said = {r.item[1]: r.label for r in last_labels(found).itertuples()}
-    assert said == {1: "Pt19", 9: NOT_A_CLUSTER}
+    assert said == {1: "Pt19"}
+
+
+def test_a_removal_of_ones_own_addition_counts_if_somebody_else_judged_it():
+    own = log(("Ada", 9, "", "add"), ("Ada", 9, "", "remove"))
+    assert last_labels(own).empty
+    both = last_labels(pd.concat([own, log(("Bo", 9, "Pt19", "label"))]))
+    assert both["label"].tolist() == [NOT_A_CLUSTER, "Pt19"]
+    # One that was there, removed, taken back and removed again is no addition.
+    there = log(("Ada", 7, "", "remove"), ("Ada", 7, "", "add"), ("Ada", 7, "", "remove"))
+    assert last_labels(there)["label"].tolist() == [NOT_A_CLUSTER]
 
 
 def test_of_an_empty_log_nothing_follows():

@@ -209,7 +209,8 @@ def last_labels(corrections: pd.DataFrame) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Columns ``item, annotator, label`` with ``item`` the key (image, cluster_id). A removed
-        cluster has the label `NOT_A_CLUSTER`; a cluster whose label was reset has no row.
+        cluster has the label `NOT_A_CLUSTER`; a cluster whose label was reset has no row, and
+        neither has one that only the annotator who removed it had added and judged.
     """
     who = ["annotator", "image", "cluster_id"]
     corrections = _drop_undone(drop_replaced(corrections))
@@ -224,6 +225,11 @@ def last_labels(corrections: pd.DataFrame) -> pd.DataFrame:
     if "undo" in stated:  # of a cluster whose addition was undone, nothing is said
         taken_back = stated.index[(last == "remove") & stated["undo"].astype(bool)]
         out = out[~out.index.isin(taken_back)]
+    # Nor of one that its annotator added and removed, and nobody else has judged.
+    first = presence.drop_duplicates(who).set_index(who)["what"]
+    own = out.index.isin(first.index[first == "add"])
+    alone = ~out.index.droplevel("annotator").duplicated(keep=False)
+    out = out[~(own & alone & (out == NOT_A_CLUSTER).to_numpy())]
     # In the order of the log, because the order of annotators matters.
     order = corrections.drop_duplicates(who).set_index(who).index
     out = out.reindex(order[order.isin(out.index)])
