@@ -49,6 +49,7 @@ TABLE = conform(
         ('image = "süd 2.tif"', [2]),
         ("'Süd 2'", [2]),
         ("not.tif", [3]),
+        ("film_7", []),
         ("label = Pt19 or label = Pt41 and confidence < 0.5", [0]),
         ("(label = Pt19 or label = Pt41) and confidence < 0.7", [1]),
         ("(label = Pt19 | label = Pt41) & confidence < 0.7", [1]),
@@ -71,6 +72,7 @@ def test_a_line_finds_its_rows(line, expected):
     ("line", "words"),
     [
         ("confidense < 0.8", "Perhaps confidence"),
+        ("not touch_border", "Perhaps touches_border"),
         ("label = confidence", "label and confidence"),
         ("label < label_predicted", "label and label_predicted"),
         ("confidence < much", "confidence is a number"),

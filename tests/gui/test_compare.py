@@ -200,6 +200,15 @@ def test_one_sample_says_how_to_get_two(part, qtbot):
     assert "Group into a sample" in part.message.text()
 
 
+def test_a_sample_without_results_is_named(part, qtbot, tmp_path):
+    for image in FOLDERS["spent"]:
+        part.state.remove_image(image)
+    part.state.add_image(replace(made_up(1, "d").micrograph, path=path_of("d", tmp_path)))
+    settled(part, qtbot)
+    text = part.message.text()
+    assert "only fresh has results" in text and "Analyse all" in text
+
+
 def test_the_reference_is_the_first_sample_unless_one_is_chosen(part, qtbot):
     # Of one sample at first, to which another one before it is added.
     part.state.sessions.group_sample("abcdef", "day")

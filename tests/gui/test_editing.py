@@ -15,6 +15,7 @@ from mouse import LEFT, move, on_canvas
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
+from synthetic import made_up
 from waiting import updated
 
 from napari_atomicity.gui.docks.analyse import Analyse
@@ -103,6 +104,17 @@ def test_the_status_line_has_the_keys_of_label_mode(shown):
     assert "0 unknown" in shown.help
     mode.on = False
     assert "unknown" not in shown.help
+
+
+def test_labels_of_clusters_out_of_sight_are_said(shown):
+    state = binding_of(shown).state
+    state.clusters.set_analysis(made_up(3, "second"))
+    one = click_cluster(shown, 40, 40)
+    press(shown, Qt.Key.Key_1)
+    assert "images" not in shown.status
+    state.select({("field", one), ("second", 1)})
+    press(shown, Qt.Key.Key_2)
+    assert "2 clusters in 2 images: Pt30" in shown.status
 
 
 def test_the_keys_label_while_another_layer_of_the_image_is_active(shown):

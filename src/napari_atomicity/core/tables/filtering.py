@@ -161,7 +161,22 @@ def _one(reader: _Tokens) -> _Mask:
         raise FilterError(f"{column} needs a comparison", advice=f"Write {column} = …")
     if kind == "word" and not any(map(str.isalnum, text)):
         raise FilterError(f"{text} is not expected here", advice="Text to search needs quotes")
-    return _free_text(reader.table, text)
+    mask = _free_text(reader.table, text)
+    if kind == "word" and "_" in text and not mask.any() and _nearest(reader, text, 0.75):
+        raise _no_column(reader, text)  # a misspelt name rather than a text
+    return mask
+
+
+def _nearest(reader: _Tokens, name: str, cutoff: float = 0.6) -> str:
+    """Return the column with the most similar name, or ""."""
+    near = difflib.get_close_matches(name.lower(), reader.columns, 1, cutoff)
+    return reader.columns[near[0]] if near else ""
+
+
+def _no_column(reader: _Tokens, name: str) -> FilterError:
+    near = _nearest(reader, name)
+    advice = f"Perhaps {near}" if near else "The header of the table shows the names"
+    return FilterError(f"there is no column {name}", advice=advice)
 
 
 def _comparison(reader: _Tokens, name: str) -> _Mask:
@@ -171,13 +186,7 @@ def _comparison(reader: _Tokens, name: str) -> _Mask:
         raise FilterError(f"a value is missing after {name} {sign}")
     column = reader.columns.get(name.lower())
     if column is None:
-        near = difflib.get_close_matches(name.lower(), reader.columns, 1)
-        advice = (
-            f"Perhaps {reader.columns[near[0]]}"
-            if near
-            else "The header of the table shows the names"
-        )
-        raise FilterError(f"there is no column {name}", advice=advice)
+        raise _no_column(reader, name)
     values = reader.table[column]
     other = reader.columns.get(value.lower()) if kind == "word" else None
     if other is not None:

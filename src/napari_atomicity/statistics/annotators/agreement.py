@@ -228,8 +228,8 @@ def last_labels(corrections: pd.DataFrame) -> pd.DataFrame:
     # Nor of one that its annotator added and removed, and nobody else has judged.
     first = presence.drop_duplicates(who).set_index(who)["what"]
     own = out.index.isin(first.index[first == "add"])
-    alone = ~out.index.droplevel("annotator").duplicated(keep=False)
-    out = out[~(own & alone & (out == NOT_A_CLUSTER).to_numpy())]
+    alone = ~out.index.to_frame().duplicated(["image", "cluster_id"], keep=False)
+    out = out[~(own & alone & (out == NOT_A_CLUSTER))]
     # In the order of the log, because the order of annotators matters.
     order = corrections.drop_duplicates(who).set_index(who).index
     out = out.reindex(order[order.isin(out.index)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ....core.tables.cluster_table import AGGREGATE, UNKNOWN, Key
+from ....core.text import pluralise
 from ....state.cluster_rows import ids_by_image
 from ....state.reviewing import Reviewing
 from ....state.window_state import WindowState
@@ -57,7 +58,17 @@ class LabelActions(EditActions):
 
     def _relabel(self, label: str) -> None:
         if self._is_selected():
-            self._state.clusters.relabel(self._state.selection, label)
+            keys = self._state.selection
+            self._state.clusters.relabel(keys, label)
+            self._say_if_elsewhere(keys, label)
+
+    def _say_if_elsewhere(self, keys: frozenset[Key], what: str) -> None:
+        """Say what was done to clusters in other images, which are out of sight."""
+        by_image = ids_by_image(keys)
+        if set(by_image) - {self._state.current}:
+            n = pluralise(sum(map(len, by_image.values())), "cluster")
+            where = pluralise(len(by_image), "image")
+            self._edits.canvas.show_message(f"{n} in {where}: {what}. Ctrl+Z undoes.")
 
     def label(self, number: int) -> None:
         """Label the selected clusters as the n-th class, counted from 1; 0 means unknown."""
@@ -79,14 +90,18 @@ class LabelActions(EditActions):
         for image, ids in ids_by_image(self._state.selection).items():
             table = self._state.table(image)
             if (table.loc[table["cluster_id"].isin(ids), "label_corrected"] != "").any():
-                self._state.clusters.relabel(self._state.selection, "")
+                keys = self._state.selection
+                self._state.clusters.relabel(keys, "")
+                self._say_if_elsewhere(keys, "manual labels removed")
                 return
         self._edits.canvas.show_message("None of the selected clusters has a manual label")
 
     def delete(self) -> None:
         """Delete the selected clusters."""
         if self._is_selected():
-            self._state.clusters.remove(self._state.selection)
+            keys = self._state.selection
+            self._state.clusters.remove(keys)
+            self._say_if_elsewhere(keys, "deleted")
 
     def split(self) -> None:
         """Split each selected cluster into two."""
