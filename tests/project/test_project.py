@@ -1194,8 +1194,8 @@ def test_opening_the_folder_above_one_with_a_project_says_so(tmp_path):
     write_image(below / "a.tif")
     open_any(below).close()
     opened = open_any(tmp_path)
-    assert opened.notes[0].startswith("monday/monday.atomicity has images of this folder")
+    assert opened.others == ("monday/monday.atomicity",)
     opened.close()
     opened = open_any(tmp_path)  # said once
-    assert opened.notes == ()
+    assert opened.others == () == opened.notes
     opened.close()

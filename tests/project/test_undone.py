@@ -384,6 +384,57 @@ def test_clusters_that_were_removed_and_made_again_are_the_same_ones_in_a_merge(
         assert state.merge(other.path).n_new == 0
 
 
+def halves(cluster: pd.DataFrame, by_px: float) -> pd.DataFrame:
+    """Return the two pieces of a cluster that is split; one of them has its middle."""
+    smaller = cluster.assign(diameter_nm=0.75 * cluster["diameter_nm"])
+    return pd.concat([shifted(smaller, 0), shifted(smaller, by_px)], ignore_index=True)
+
+
+def test_labels_of_pieces_are_not_those_of_the_whole_cluster(results):
+    folder, first, _ = results()
+    theirs, other = started(folder, first, "pieces theirs")
+    theirs.annotator = "Mia"
+    theirs.clusters.relabel([("a.tif", 3), ("a.tif", 8)], "Pt30")
+    table = theirs.table("a.tif")
+    one = table[table["cluster_id"] == 3]
+    pieces = theirs.clusters.replace("a.tif", [3], halves(one, 2), [RING, RING], "split")
+    again = theirs.table("a.tif").set_index("cluster_id", drop=False).loc[[pieces[1]]]
+    last = theirs.clusters.replace("a.tif", [pieces[1]], halves(again, -2), [RING, RING], "split")
+    theirs.clusters.relabel([("a.tif", pieces[0]), ("a.tif", last[1])], "Pt70")
+    two = table[table["cluster_id"].isin([8, 9])]
+    (whole,) = theirs.clusters.replace("a.tif", [8, 9], shifted(two[:1], 0), [RING], "merge")
+    theirs.clusters.relabel([("a.tif", whole)], "aggregate")
+    other.flush()
+    state, project = started(folder, first, "pieces mine")
+    with project, other:
+        report = state.merge(other.path)
+        assert report.n_labels == 0 and not project.labels()["a.tif"]
+        assert report.replaced == {"a.tif": 3}
+        assert sorted(report.unmatched["label"]) == ["Pt70", "Pt70", "aggregate"]
+        assert report.unmatched["why"].str.contains("split or merged").all()
+        # After their undo, what they said before holds.
+        theirs.history.go_to(1)
+        other.flush()
+        report = state.merge(other.path)
+        assert project.labels()["a.tif"] == {3: "Pt30", 8: "Pt30"}
+        assert not report.replaced and report.unmatched.empty
+
+
+def test_clusters_that_several_removed_are_counted_once(results):
+    folder, first, _ = results()
+    theirs, other = started(folder, first, "removed twice theirs")
+    for who in ("Mia", "Bob"):
+        theirs.annotator = who
+        theirs.set_blind(True)
+        theirs.clusters.remove([("a.tif", 4)])
+        theirs.set_blind(False)
+    other.close()
+    state, project = started(folder, first, "removed twice mine")
+    with project:
+        report = state.merge(other.path)
+        assert (report.n_new, report.n_changes) == (2, 1)
+
+
 def test_a_cluster_that_was_added_and_removed_again_says_nothing_of_its_neighbour(results):
     folder, first, _ = results()
     theirs, other = started(folder, first, "added and removed theirs")

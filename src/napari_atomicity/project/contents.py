@@ -305,6 +305,8 @@ class MergeReport:
         Clusters that an annotator has added, moved or removed.
     excluding : tuple of str
         Images of the other project with excluded regions that this one does not have.
+    replaced : dict of str to int
+        Image → number of clusters that were split or merged there, and are whole here.
     """
 
     n_images: int
@@ -318,3 +320,4 @@ class MergeReport:
     n_labels: int = 0
     n_changes: int = 0
     excluding: tuple[str, ...] = ()
+    replaced: Mapping[str, int] = field(default_factory=dict)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -48,6 +50,10 @@ from .rows import (
 # ---- merge another project of the same images: corrections, marks and acquisition sessions
 
 _MAX_DISTANCE_DIAMETERS = 0.5
+_NO_CLUSTER = "this project has no cluster at that place"
+_OF_PIECE = "of clusters that were split or merged there"
+_MIN_DIAMETER_RATIO = 0.85
+"""A piece of a cluster that was split is as large as this fraction of another one, or no match."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +79,14 @@ def merge(
     theirs = _with_statements_before(corrections_by_source(other_db, other_ids))
     new_rows = {k: row for k, row in theirs.items() if k not in known}
     same = _same_images(db, other, ids)
-    came, changed, unmatched = _insert_corrections(db, other, new_rows, same)
+    replaced = _replaced_in(new_rows)
+
+    @cache
+    def match(image: str) -> dict[int, int]:
+        own = {cluster_id for name, cluster_id in replaced.pieces if name == image}
+        return _matched_clusters(db, same[image], other, image, own)
+
+    came, changed, unmatched = _insert_corrections(db, new_rows, same, replaced, match)
     disagreements = []
     for image_id, cluster_id in changed:
         disagreements += settle(db, image_id, cluster_id)
@@ -102,6 +115,7 @@ def merge(
         additions.find(ids),
         *_count_clusters(came),
         tuple(image for image in same if _excludes_more(db, same[image], other, image)),
+        _count_whole(db, same, replaced, match),
     )
 
 
@@ -121,34 +135,34 @@ def _read_regions(db: sqlite3.Connection, image_id: int) -> list[Any]:
 
 
 def _count_clusters(rows: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
-    """Return how many labels, and other changes of clusters, hold after all entries of a log.
+    """Return how many labels hold after all entries of a log, and how many clusters it changes.
 
     An annotator who labels a cluster twice has given it one label.
     """
-    last = {(r["annotator"], r["image"], r["cluster_id"], r["what"] == LABEL): r for r in rows}
-    n_labels = sum(is_label and row["label"] != "" for (*_, is_label), row in last.items())
-    return n_labels, sum(not is_label for *_, is_label in last)
+    labels = {(r["annotator"], r["image"], r["cluster_id"]): r for r in rows if r["what"] == LABEL}
+    n_labels = sum(row["label"] != "" for row in labels.values())
+    return n_labels, len({(r["image"], r["cluster_id"]) for r in rows if r["what"] != LABEL})
 
 
 def _insert_corrections(
     db: sqlite3.Connection,
-    other: _Other,
     rows: Mapping[str, dict[str, Any]],
     same: Mapping[str, int],
+    replaced: _Replaced,
+    match: Callable[[str], Mapping[int, int]],  # image → their clusters and the same ones here
 ) -> tuple[list[dict[str, Any]], list[tuple[int, int]], list[tuple[dict[str, Any], str]]]:
     """Insert new corrections of clusters that both projects have.
 
     Returns those that came, the clusters whose label may change, and the corrections that match no
     cluster, with the reason.
     """
-    matched: dict[int, dict[int, int]] = {}
     came, unmatched = [], []
     changed: dict[tuple[int, int], None] = {}
-    undone = {row["undoes"] for row in rows.values() if row["undoes"] is not None}
-    left_out = undone | _replaced_in(rows)
+    left_out = replaced.undone | replaced.entries
     skipped, n_rows = set(), rows_by_address(db, "corrections")
     for source, row in rows.items():
-        if row["correction_id"] in left_out and source not in n_rows:
+        is_left_out = row["correction_id"] in left_out or replaced.has_label(row)
+        if is_left_out and source not in n_rows:
             skipped.add(row["correction_id"])
             continue  # undone before it was merged, or no statement without the pieces
         if row["undoes"] in skipped:
@@ -157,11 +171,10 @@ def _insert_corrections(
         if image_id is None:
             unmatched.append((row, "this project has no such image"))
             continue
-        if image_id not in matched:
-            matched[image_id] = _matched_clusters(db, image_id, other, row["image"])
-        cluster_id = matched[image_id].get(row["cluster_id"])
+        cluster_id = match(row["image"]).get(row["cluster_id"])
         if cluster_id is None:
-            unmatched.append((row, "this project has no cluster at that place"))
+            is_piece = (row["image"], row["cluster_id"]) in replaced.pieces
+            unmatched.append((row, _OF_PIECE if is_piece else _NO_CLUSTER))
             continue
         done = db.execute(
             "INSERT OR IGNORE INTO corrections (time, annotator, image_id, cluster_id, frame, "
@@ -182,20 +195,64 @@ def _insert_corrections(
     return came, list(changed), unmatched
 
 
-def _replaced_in(log: Mapping[str, dict[str, Any]]) -> set[int]:
-    """Return the entries that split or merge clusters: they remove some and add others.
+@dataclass(frozen=True, eq=False)
+class _Replaced:
+    """Splits and merges in a log: they remove some clusters and add others."""
+
+    undone: set[int]  # entries of the log that were undone, of all kinds
+    entries: set[int]  # those that split or merge clusters
+    # annotator, image and cluster that was split or merged → the entry
+    until: Mapping[tuple[str, str, int], int]
+    pieces: set[tuple[str, int]]  # image and cluster: pieces and merged clusters
+
+    def has_label(self, row: Mapping[str, Any]) -> bool:
+        """Return whether an open label is of a cluster that its annotator replaced afterwards."""
+        entry = self.until.get((row["annotator"], row["image"], row["cluster_id"]), 0)
+        return row["what"] == LABEL and not row["blind"] and row["correction_id"] < entry
+
+
+def _replaced_in(log: Mapping[str, dict[str, Any]]) -> _Replaced:
+    """Find what splits and merges clusters.
 
     The pieces do not come with a merge, and without them it would seem to be no cluster.
     """
     rows = [row for row in log.values() if row["undoes"] is None]
+    undone = {row["undoes"] for row in log.values() if row["undoes"] is not None}
     kept = set(drop_replaced(pd.DataFrame(rows)).get("correction_id", ()))
     steps = {(row["image"], row["time"]) for row in rows if row["correction_id"] not in kept}
-    return {
-        row["correction_id"]
+    found = [
+        row
         for row in rows
         if row["correction_id"] not in kept
         or (row["what"] == ADD and (row["image"], row["time"]) in steps)
-    }
+    ]
+    valid = [row for row in found if row["correction_id"] not in undone]
+    return _Replaced(
+        undone,
+        {row["correction_id"] for row in found},
+        {
+            (row["annotator"], row["image"], row["cluster_id"]): row["correction_id"]
+            for row in valid
+            if row["what"] == REMOVE
+        },
+        {(row["image"], row["cluster_id"]) for row in valid if row["what"] == ADD},
+    )
+
+
+def _count_whole(
+    db: sqlite3.Connection,
+    same: Mapping[str, int],
+    replaced: _Replaced,
+    match: Callable[[str], Mapping[int, int]],
+) -> dict[str, int]:
+    """Count the clusters of each image that were split or merged there and are whole here."""
+    found: dict[str, int] = {}
+    for image in dict.fromkeys(image for _, image, _ in replaced.until if image in same):
+        here = set(read_positions(db, same[image])["cluster_id"])
+        there = [cluster_id for _, name, cluster_id in replaced.until if name == image]
+        if n := len(here & {match(image).get(cluster_id) for cluster_id in there}):
+            found[image] = n
+    return found
 
 
 def _with_statements_before(log: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -280,23 +337,35 @@ def _same_images(db: sqlite3.Connection, other: _Other, ids: Mapping[str, int]) 
 
 
 def _matched_clusters(
-    db: sqlite3.Connection, image_id: int, other: _Other, other_image: str
+    db: sqlite3.Connection, image_id: int, other: _Other, other_image: str, pieces: set[int]
 ) -> dict[int, int]:
     """Return other id → own id of the clusters of an image that both projects have.
 
     One that was added where another had been removed is that cluster again: both are the same one
-    of this project.
+    of this project. The pieces of clusters that were split there, and merged clusters, are the same
+    only if they are about as large.
     """
     other_id = other.ids[other_image]
     there = read_positions(other.db, other_id)
     mine = _with_removed(read_positions(db, image_id), db, image_id)
-    found = _nearest_of_each_other(mine, _with_removed(there, other.db, other_id))
+    known = _with_removed(there, other.db, other_id)
+    found = _nearest_of_each_other(mine, known[~known["cluster_id"].isin(list(pieces))])
     theirs = {own: cluster_id for cluster_id, own in found.items()}
     left = there[~there["cluster_id"].isin(list(found))]
     for cluster_id, own in _nearest_of_each_other(mine, left).items():
         if own not in theirs or _is_added_after(other.db, other_id, cluster_id, theirs[own]):
             found[cluster_id] = own
-    return found
+    here, at = (t.set_index("cluster_id")["diameter_nm"].to_dict() for t in (mine, there))
+
+    def is_similar(one: float | None, two: float | None) -> bool:
+        sizes = sorted((one or math.nan, two or math.nan))
+        return not sizes[0] < _MIN_DIAMETER_RATIO * sizes[1]
+
+    return {
+        cluster_id: own
+        for cluster_id, own in found.items()
+        if cluster_id not in pieces or is_similar(at.get(cluster_id), here.get(own))
+    }
 
 
 def _nearest_of_each_other(mine: pd.DataFrame, theirs: pd.DataFrame) -> dict[int, int]:
@@ -316,14 +385,17 @@ def _nearest_of_each_other(mine: pd.DataFrame, theirs: pd.DataFrame) -> dict[int
 
 
 def _is_added_after(db: sqlite3.Connection, image_id: int, added: int, removed: int) -> bool:
-    """Return whether a person added a cluster at the time or after another one was removed."""
+    """Return whether a person added a cluster after another one was removed.
+
+    What is added at the same time replaces it: pieces, or a merged cluster.
+    """
     first, last = db.execute(
         "SELECT min(CASE WHEN what = ? AND cluster_id = ? THEN time END), "
         "max(CASE WHEN what = ? AND cluster_id = ? THEN time END) "
         "FROM corrections WHERE image_id = ? AND undoes IS NULL",
         (ADD, added, REMOVE, removed, image_id),
     ).fetchone()
-    return first is not None and last is not None and first >= last
+    return first is not None and last is not None and first > last
 
 
 def _with_removed(places: pd.DataFrame, db: sqlite3.Connection, image_id: int) -> pd.DataFrame:

@@ -168,8 +168,8 @@ def note_on_others(names: Sequence[str]) -> str:
     """Say that images of this folder have other projects, as of `project_label`."""
     have, it, one = ("have", "them", "one of them") if len(names) > 1 else ("has", "it", "it")
     return (
-        f"{first_names(names, 3)} {have} images of this folder, whose labels are not here. Open "
-        f"{one} instead, or analyse the images and merge {it}: Review ▸ Second opinion."
+        f"{first_names(names, 3)} {have} images of this folder. To have those labels here too, "
+        f"analyse the images and merge {it} (Review ▸ Second opinion), or open {one} instead."
     )
 
 

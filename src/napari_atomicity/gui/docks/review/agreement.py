@@ -57,6 +57,13 @@ def format_merged(report: MergeReport) -> str:
             f"There, {pluralise(n, 'cluster')} {'was' if n == 1 else 'were'} added, moved or "
             "removed: the log tells it, and the clusters here stay as they are"
         )
+    if n := sum(report.replaced.values()):
+        clusters = pluralise(n, "cluster")
+        said.append(
+            f"Not taken over: {clusters} of {first_names(tuple(report.replaced), 3)} that "
+            f"{'was' if n == 1 else 'were'} split or merged there. Here "
+            f"{'it stays as it is' if n == 1 else 'they stay as they are'}"
+        )
     if report.excluding:
         said.append(
             f"Not taken over: excluded regions of {first_names(report.excluding, 3)}. Their "
