@@ -817,6 +817,14 @@ def test_figures_of_random_atoms(dock):
     assert random in lines["Isolated atoms"].meaning and random not in lines["In dimers"].meaning
 
 
+def test_a_density_that_is_a_lower_bound_says_so(dock):
+    usual, bound = (
+        figures(dock.found.dispersion, {"density_is": text})[0]
+        for text in ("estimate", "lower bound")
+    )
+    assert bound.value == f"≥ {usual.value}" and "lower bound" in bound.meaning
+
+
 def test_the_mean_extent_of_groups_has_an_interval(dock):
     lines = {f.name: f for f in figures(dock.found.dispersion)}
     extent = lines["Group extent, mean"]

@@ -27,7 +27,7 @@ from napari_atomicity.statistics.samples.planning import (
     more_images,
     plans_of_samples,
 )
-from napari_atomicity.statistics.samples.run_evidence import compare_clusters
+from napari_atomicity.statistics.samples.run_evidence import compare_atoms, compare_clusters
 from napari_atomicity.statistics.samples.sample_estimates import (
     difference,
     estimate_samples,
@@ -293,6 +293,34 @@ def test_samples_that_different_models_have_labelled_are_noted():
         notes = comparison_notes(compare_clusters(table, outcomes, samples))
         told = "fresh, spent: labels are those of different models (one in 2 images, two in 2"
         assert any(note.startswith(told) for note in notes) == noted
+
+
+def test_samples_in_which_many_atoms_are_missed_are_noted():
+    around = {"": 1.0, "_low": 0.8, "_high": 1.2}
+    columns = [
+        f"{before}{end}{unit}"
+        for before, unit in (
+            ("density", "_per_nm2"),
+            ("nearest_neighbour_mean", "_nm"),
+            ("nearest_neighbour_median", "_nm"),
+        )
+        for end in around
+    ]
+    rows = pd.DataFrame(
+        {
+            "image": [*"abcd"], "support_nm2": 100.0, "n_atoms_expected": 100.0, "level": 0.95,
+            "density_is": ["estimate", "", "lower bound", ""],
+            **dict(zip(columns, [*around.values()] * 3, strict=True)),
+            **dict.fromkeys(["share_isolated", "share_dimer", "share_multimer", "share_cluster"], 0.1),
+        }
+    )  # fmt: skip
+    samples = (Sample("fresh", ("a", "b")), Sample("spent", ("c", "d")))
+    outcomes = [Outcome(name, "x", "done", sha256=name) for name in "abcd"]
+    notes = comparison_notes(compare_atoms(rows, outcomes, samples))
+    assert notes == ["spent: many atoms are missed: the density is a lower bound"]
+    copies = [Outcome(name, "x", "done", sha256="abcc"[i]) for i, name in enumerate("abcd")]
+    notes = comparison_notes(compare_atoms(rows, copies, samples))
+    assert any("1 file has the content of others" in note for note in notes)
 
 
 def test_copies_do_not_make_a_difference_significant():

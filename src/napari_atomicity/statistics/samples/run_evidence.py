@@ -48,7 +48,8 @@ def compare_atoms(
     reference: str | None = None,
 ) -> SampleComparison:
     """Compare the samples of images by their single atoms; raises `TableError`."""
-    return compare_evidence(samples, reference, evidence_of_atoms(dispersion, outcomes, samples))
+    atoms = evidence_of_atoms(dispersion, outcomes, samples)
+    return compare_evidence(samples, reference, SampleEvidence(), atoms)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from typing import Any
 from qtpy.QtCore import QModelIndex, Qt
 from qtpy.QtWidgets import QWidget
 
+from ....atoms.completeness import BOUND
 from ....core.text import pluralise
 from ....reporting.plots.base import per_cent
 from ....statistics.points.dispersion import DispersionStatistics
@@ -62,7 +63,7 @@ def figures(
     row, level = found.row(), f"{100 * found.level:g} %"
     of_fields = "" if tested == row["images"] else f" of {pluralise(tested, 'field')}"
     return [
-        *_density(row, level),
+        *_density(row, level, (of_atoms or {}).get("density_is") == BOUND),
         *_missed(of_atoms or {}, of_fields, _why_unknown(tested, row["images"]), level),
         *_loading(of_atoms or {}, level),
         *_neighbours(row, level, found.level),
@@ -72,18 +73,19 @@ def figures(
     ]
 
 
-def _density(row: dict[str, Any], level: str) -> list[DispersionFigure]:
+def _density(row: dict[str, Any], level: str, is_bound: bool) -> list[DispersionFigure]:
     area, off = row["support_nm2"], row["n_off_support"]
     here = [row[f"density_of_field_{end}_per_nm2"] * area for end in ("low", "high")]
     return [
         DispersionFigure(
             "Density",
-            with_unit(row["density_per_nm2"], "/nm²"),
+            f"{'≥ ' * is_bound}{with_unit(row['density_per_nm2'], '/nm²')}",
             interval(row["density_low_per_nm2"], row["density_high_per_nm2"]),
             "Atoms per nm² of support, without vacuum: expected number over area, with its "
             f"{level} interval, which includes the sampling error (larger for clustered atoms) "
             "and the uncertainty of the detection (Fay and Feuer, Stat. Med. 16, "
-            f"791, 1997).{'' if row['images'] == 1 else FEW_IMAGES_NOTE}",
+            f"791, 1997).{' Many atoms are missed: it is a lower bound.' * is_bound}"
+            f"{'' if row['images'] == 1 else FEW_IMAGES_NOTE}",
         ),
         DispersionFigure(
             "Density, counted",
