@@ -311,7 +311,7 @@ def test_samples_in_which_many_atoms_are_missed_are_noted():
             "image": [*"abcd"], "support_nm2": 100.0, "n_atoms_expected": 100.0, "level": 0.95,
             "density_is": ["estimate", "", "lower bound", ""],
             **dict(zip(columns, [*around.values()] * 3, strict=True)),
-            **dict.fromkeys(["share_isolated", "share_dimer", "share_multimer", "share_cluster"], 0.1),
+            **{f"share_{kind}": 0.1 for kind in ("isolated", "dimer", "multimer", "cluster")},
         }
     )  # fmt: skip
     samples = (Sample("fresh", ("a", "b")), Sample("spent", ("c", "d")))
