@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from napari_atomicity.atoms.species import find_species, isolated_intensities, label_species
+from napari_atomicity.atoms.species import (
+    Species,
+    find_species,
+    isolated_intensities,
+    label_species,
+)
 
 
 def log_normal(rng: np.random.Generator, n: int, scatter: float = 0.35) -> np.ndarray:
@@ -100,6 +107,16 @@ def test_little_to_go_by_is_one_species(intensity):
     assert found.of(np.array(intensity)).tolist() == [0] * len(intensity)
     assert found.z_ratios.shape == (0, 2)
     assert "one species" in found.format_summary()
+
+
+@pytest.mark.parametrize("n_species", [1, 2])
+def test_components_know_the_intensities_that_they_were_fitted_to(n_species):
+    intensity = two(0)[0] if n_species == 2 else ONE["gamma"](np.random.default_rng(0), 60)
+    species = Species.from_dict(json.loads(json.dumps(find_species(intensity).to_dict())))
+    assert species.n_components == n_species
+    assert species.is_fit_of(intensity[::-1].astype(np.float32))
+    other = np.append(intensity[1:], 1.01 * intensity[0])  # as many, one of them another
+    assert not species.is_fit_of(other) and not species.is_fit_of(intensity[1:])
 
 
 def test_the_table_gets_its_species_from_the_isolated_atoms():

@@ -1118,6 +1118,9 @@ def test_the_message_of_a_merge_counts_labels_not_entries_of_the_log(bench, proj
     bench.state.clusters.set_regions("a.tif", [region])
     bench.state.project.flush()
     assert "excluded regions" not in said_after_merging()
+    grouped = said_after_merging(lambda other: other.sessions.group_sample(["a.tif"], "early"))
+    assert grouped.startswith("No new labels or marks in the 2 images that both have. Taken over: ")
+    assert "sample of 1 image (early)" in grouped and "session of" not in grouped
 
 
 def test_a_file_that_is_no_project_is_refused(bench, tmp_path, errors):

@@ -321,6 +321,23 @@ def test_two_annotators_are_merged(folder, project, state, tmp_path):
     assert log[log["merged"]]["annotator"].unique().tolist() == ["Bob"]
 
 
+def test_only_new_labels_that_differ_are_named(project, state, tmp_path):
+    theirs = project.copy(tmp_path / "cleo.atomicity")
+    state.clusters.relabel([("a.tif", 1), ("a.tif", 2)], "Pt19")
+    state.annotator = "Bob"
+    state.set_blind(True)
+    state.clusters.relabel([("a.tif", 1), ("a.tif", 2)], "Pt30")
+    state.set_blind(False)
+    cleo, other = opened(theirs)
+    cleo.annotator = "Cleo"
+    cleo.set_blind(True)
+    cleo.clusters.relabel([("a.tif", 1)], "Pt41")
+    cleo.clusters.relabel([("a.tif", 2)], "Pt19")
+    other.close()
+    found = state.merge(theirs).disagreements
+    assert found[["cluster_id", "annotator", "theirs"]].to_numpy().tolist() == [[1, "Cleo", "Pt41"]]
+
+
 def merged_state(state):
     """What a merge can change, as the window and the file have it."""
     project = state.project

@@ -108,6 +108,15 @@ class Species:
         """Return the component of each atom as text; "" where it is ambiguous."""
         return [str(number) if number else "" for number in self.of(intensity)]
 
+    def is_fit_of(self, intensity: np.ndarray) -> bool:
+        """Return whether the components were fitted to these intensities (N,).
+
+        Their number and the mean of their logarithms, which a fit keeps, are compared.
+        """
+        logs = np.log(intensity)
+        mean = float(self.share @ self.log_mean)
+        return len(logs) == self.n_atoms and (not len(logs) or abs(logs.mean() - mean) < 1e-6)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {

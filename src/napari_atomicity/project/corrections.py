@@ -94,6 +94,8 @@ def merge(
     n_marks, n_marks_lost, mark_annotators = merge_marks(db, other_db, by_id, other_ids.values())
     merge_entries(db, other_db, by_id)
     columns = ["image", "cluster_id", "mine", "theirs", "annotator", "label_predicted"]
+    differing = pd.DataFrame(disagreements, columns=columns)
+    new = {row["annotator"] for row in came}  # the labels of others may differ here already
     there = {
         image: set(read_positions(other_db, other_ids[image])["cluster_id"])
         for image in {r["image"] for r, _ in unmatched}
@@ -108,7 +110,7 @@ def merge(
         len(same),
         len(came),
         tuple(dict.fromkeys([*(row["annotator"] for row in came), *mark_annotators])),
-        pd.DataFrame(disagreements, columns=columns),
+        differing[differing["annotator"].isin(new)],
         pd.DataFrame(lost, columns=["image", "cluster_id", "label", "annotator", "why"]),
         n_marks,
         n_marks_lost,

@@ -60,7 +60,7 @@ def write_atom_report(
         record=record,
         record_json=to_json(record),
         n_atoms=sum(image["atoms"] or 0 for image in done),
-        has_stacks=bool((dispersion.get("frames", pd.Series(dtype=int)) > 1).any()),
+        has_stacks="frames" in dispersion and any(dispersion["frames"] > dispersion["images"]),
         rows=[_row(row) for row in dispersion.to_dict("records")],
         charts=atom_section_images("all images", charts),
         samples=sample_context(samples),

@@ -168,7 +168,8 @@ def effect_lines(effect: pd.DataFrame) -> list[tuple[str, ...]]:
 def format_agreement(compared: AnnotatorComparison) -> str:
     """Format sites, consensus and Krippendorff's alpha."""
     found = compared.consensus
-    people = pluralise(len(found.annotators), "person", "people")
+    n = len(found.annotators)
+    people = f"at least one of {n} people" if n > 1 else "1 person"
     parts = [
         f"{pluralise(len(found.sites), 'site')} marked by {people}, of which {len(found.believed)} "
         f"belong to the consensus; marks within {found.tolerance_nm:g} nm are one site."

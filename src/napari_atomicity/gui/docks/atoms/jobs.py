@@ -112,7 +112,7 @@ def format_species(atoms: ImageAtoms) -> str:
     """Describe the species, and say if they were those of other atoms; "" if not distinguished."""
     if atoms.species is None:
         return ""
-    changed = len(isolated_intensities(atoms.on_support)) != atoms.species.n_atoms
+    changed = not atoms.species.is_fit_of(isolated_intensities(atoms.on_support))
     again = " The atoms have changed since: distinguish the species again." if changed else ""
     return atoms.species.format_summary() + again
 

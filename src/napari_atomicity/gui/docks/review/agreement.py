@@ -51,7 +51,7 @@ def format_figure(figure: AgreementFigure) -> str:
 
 def format_merged(report: MergeReport) -> str:
     """Describe the result of merging another project."""
-    said = [_format_added(report)]
+    said = [_format_added(report), *_format_entries(report)]
     if n := report.n_changes:
         said.append(
             f"There, {pluralise(n, 'cluster')} {'was' if n == 1 else 'were'} added, moved or "
@@ -91,15 +91,40 @@ def _format_added(report: MergeReport) -> str:
     new = "; ".join(text for text, n in counts.items() if n)
     if new:
         return f"From {', '.join(report.annotators)} in {both}: {new}"
-    if report.added:
-        images = pluralise(len(report.added), "image")
+    added = report.added.values()
+    if n := sum(bool(e.corrections or e.marks or e.viewers or e.withdrawn) for e in added):
         return (
-            f"No new labels or marks. In {images}, something else is new, such as labels or marks "
-            "that were withdrawn, a review, or a session"
+            f"No new labels or marks. In {pluralise(n, 'image')}, something else is new, such as "
+            "labels or marks that were withdrawn, or a review"
         )
+    if added:
+        return f"No new labels or marks in the {both}"
     if not report.n_images:
         return "Nothing new: no image is in both projects"
     return f"Nothing new: no label or mark was added to the {both}"
+
+
+_ENTRIES = {
+    "session": "session",
+    "sample": "sample",
+    "known": "known sample",
+    "earlier": "instrument of an earlier session",
+    "pixel_size_error": "error of the pixel size",
+}
+
+
+def _format_entries(report: MergeReport) -> list[str]:
+    """Say which sessions and samples of images were taken over."""
+    changed = [entries.session for entries in report.added.values() if entries.session is not None]
+    parts = []
+    for name, noun in _ENTRIES.items():
+        pairs = [(getattr(before[0], name), getattr(after[0], name)) for before, after in changed]
+        values = [after for before, after in pairs if after != before]
+        if values:
+            names = list(dict.fromkeys(values)) if name in ("session", "sample") else []
+            of = f" ({first_names(names, 3)})" if names else ""
+            parts.append(f"{noun} of {pluralise(len(values), 'image')}{of}")
+    return [f"Taken over: {'; '.join(parts)}"] if parts else []
 
 
 def format_annotators(found: Opinions) -> str:
