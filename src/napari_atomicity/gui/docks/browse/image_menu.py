@@ -78,7 +78,7 @@ class SelectedImagesMenu(QMenu):
     def _join(self, join: Callable[..., None], images: list[str], name: str, *_: object) -> None:
         attempt(lambda: join(images, name))
 
-    def _ask_name(self, title: str, label: str, suggested: str) -> str:
+    def _name_from_dialog(self, title: str, label: str, suggested: str) -> str:
         """Ask for a name; empty if cancelled."""
         name, wanted = QInputDialog.getText(self._list, title, label, text=suggested)
         return name.strip() if wanted else ""
@@ -127,13 +127,13 @@ class SampleMenu(SelectedImagesMenu):
     def _group(self) -> None:
         images, sessions = self.selected(), self._state.sessions
         suggested = sessions.free_name(sessions.sample_of(images[0]).name, of_samples=True)
-        if name := self._ask_name("Sample", "Name of the sample", suggested):
+        if name := self._name_from_dialog("Sample", "Name of the sample", suggested):
             attempt(lambda: sessions.group_sample(images, name))
 
     def _rename(self) -> None:
         sessions = self._state.sessions
         old = sessions.sample_of(self.selected()[0]).name
-        name = self._ask_name("Rename the sample", "Name of the sample", old)
+        name = self._name_from_dialog("Rename the sample", "Name of the sample", old)
         if name and name != old:
             attempt(lambda: sessions.rename_sample(old, name))
 
@@ -282,7 +282,7 @@ class ImageMenu(SelectedImagesMenu):
     def _group(self) -> None:
         images, sessions = self.selected(), self._state.sessions
         suggested = sessions.free_name(sessions.session_of(images[0]).name)
-        if name := self._ask_name("Group into a session", "Name of the session", suggested):
+        if name := self._name_from_dialog("Group into a session", "Name of the session", suggested):
             attempt(lambda: sessions.group(images, name))
 
     def _split(self) -> None:

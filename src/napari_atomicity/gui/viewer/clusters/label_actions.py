@@ -60,9 +60,9 @@ class LabelActions(EditActions):
         if self._is_selected():
             keys = self._state.selection
             self._state.clusters.relabel(keys, label)
-            self._say_if_elsewhere(keys, label)
+            self._name_other_images(keys, label)
 
-    def _say_if_elsewhere(self, keys: frozenset[Key], what: str) -> None:
+    def _name_other_images(self, keys: frozenset[Key], what: str) -> None:
         """Say what was done to clusters in other images, which are out of sight."""
         by_image = ids_by_image(keys)
         if set(by_image) - {self._state.current}:
@@ -92,7 +92,7 @@ class LabelActions(EditActions):
             if (table.loc[table["cluster_id"].isin(ids), "label_corrected"] != "").any():
                 keys = self._state.selection
                 self._state.clusters.relabel(keys, "")
-                self._say_if_elsewhere(keys, "manual labels removed")
+                self._name_other_images(keys, "manual labels removed")
                 return
         self._edits.canvas.show_message("None of the selected clusters has a manual label")
 
@@ -101,7 +101,7 @@ class LabelActions(EditActions):
         if self._is_selected():
             keys = self._state.selection
             self._state.clusters.remove(keys)
-            self._say_if_elsewhere(keys, "deleted")
+            self._name_other_images(keys, "deleted")
 
     def split(self) -> None:
         """Split each selected cluster into two."""
