@@ -193,6 +193,27 @@ def test_a_loaded_reference_is_used_until_another_is_typed(
     assert "known.csv: the reference lacks" in notification_manager.records[-1].message
 
 
+def test_title_and_reference_are_of_one_project(dock, state, tmp_path, qtbot):
+    def opened(name: str) -> tuple[str, str]:
+        folder = tmp_path / name
+        folder.mkdir()
+        project = Project(folder / f"{name}.atomicity")
+        state.open_project(project, project.load_all())
+        qtbot.waitUntil(lambda: not dock.outdated())
+        return dock.title.text(), dock.reference.text()
+
+    opened("monday")
+    dock.title.setText("Monday")
+    dock.reference.setText("Pt19:Pt41 = 1:1")
+    state.set_blind(True)
+    state.set_blind(False)
+    qtbot.waitUntil(lambda: not dock.outdated())
+    assert dock.title.text() == "Monday"
+    state.close_project()
+    assert opened("tuesday") == ("", "")
+    state.close_project()
+
+
 def test_a_table_goes_into_a_file(dock, state, tmp_path, monkeypatch, settle, viewer):
     for text, name in (("Clusters…", "c.csv"), ("Ratios…", "r.tex")):
         path = tmp_path / name

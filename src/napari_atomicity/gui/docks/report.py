@@ -101,6 +101,7 @@ class Report(Dock):
     def build(self) -> None:
         self._files: list[Path] = []
         self._epoch = self.state.epoch
+        self._path: Path | None = None  # of the project that was open last
         self._reference: pd.DataFrame | None = None
         self.words = self.add_label(lines=2)
         self.words.setAccessibleName("Contents of the report")
@@ -193,12 +194,24 @@ class Report(Dock):
         self.words.setText(" ".join(words))
         self.table_button.setEnabled(self._has_analysis())
         self.copy_as.setEnabled(self._has_analysis())
+        self._follow_project()
         if self._epoch != self.state.epoch:  # the files are those of the project before
             self._epoch = self.state.epoch
             self._show_files([])
 
     def _has_analysis(self) -> bool:
         return any(self.state.analysis(image) is not None for image in self.state.images)
+
+    def _follow_project(self) -> None:
+        """Forget the title and the reference of a project when another one is open."""
+        path = None if self.state.project is None else self.state.project.path
+        if path is None or path == self._path:
+            return
+        if self._path is not None:
+            self.title.clear()
+            self._reference = None
+            self.reference.clear()
+        self._path = path
 
     # ---- the reference
     def _forget_file(self) -> None:
