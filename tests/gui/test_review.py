@@ -34,7 +34,7 @@ from napari_atomicity.project import EditKind, ImageEdit, Project
 from napari_atomicity.state.edits import SetAnalysis
 from napari_atomicity.state.review_queue import ORDERS
 from napari_atomicity.state.window_state import WindowState
-from napari_atomicity.statistics.annotators.agreement import NOT_A_CLUSTER
+from napari_atomicity.statistics.annotators.agreement import CONSENSUS, NOT_A_CLUSTER
 
 KEY = Qt.Key
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
@@ -1085,6 +1085,31 @@ def test_two_people_are_merged_compared_and_settled(
     assert lines(panel.figures) == found
     assert state.annotator == "Ada"
     assert not panel.settle_button.isEnabled()
+
+
+def test_what_was_settled_as_no_cluster_elsewhere_is_open_while_it_is_there(
+    bench, project, tmp_path, qtbot
+):
+    state, panel = bench.state, bench.annotators
+    copy = project.copy(tmp_path / "settled.atomicity")
+    other, theirs = WindowState(), Project(copy)
+    other.open_project(theirs, theirs.load_all())
+    other.annotator = "Ada"
+    other.clusters.relabel([("a.tif", 10)], "Pt30")
+    other.annotator = "Bo"
+    other.set_blind(True)
+    other.clusters.remove([("a.tif", 10)])
+    other.set_blind(False)
+    other.annotator = CONSENSUS
+    other.clusters.remove([("a.tif", 10)])
+    theirs.close()
+    panel.merge_from(copy)
+    qtbot.waitUntil(lambda: len(panel.disagreements.lines) == 1)
+    assert panel.disagreements.lines[0][-1] == "" and "settled" not in panel.where.text()
+    assert panel.settle_button.isEnabled()
+    state.annotator = CONSENSUS
+    state.clusters.remove([("a.tif", 10)])
+    qtbot.waitUntil(lambda: "1 settled" in panel.where.text())
 
 
 def test_the_message_of_a_merge_counts_labels_not_entries_of_the_log(bench, project, tmp_path):

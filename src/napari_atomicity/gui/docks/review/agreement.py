@@ -301,8 +301,12 @@ class AnnotatorPanel(FollowingWidget):
         found = self.found
         frame = found.agreement.disagreements if found is not None else pd.DataFrame()
         who = [c for c in frame.columns if c != "item"]
-        settled = found.settled if found is not None else ()
         self._keys = list(frame["item"]) if len(frame) else []
+        settled = [
+            # Settled in another project, whose deletions are not taken over.
+            "" if done == NOT_A_CLUSTER and self._is_there(key) else done
+            for key, done in zip(self._keys, found.settled if found else (), strict=True)
+        ]
         lines = [
             (f"{image} {cluster_id}", *said, machine or "–", done)
             for (image, cluster_id), said, machine, done in zip(
@@ -362,11 +366,14 @@ class AnnotatorPanel(FollowingWidget):
         said = [f"{who}: {what}" for who, what in zip(headers[1:-1], line[1:-1], strict=True)]
         return "   ".join(s for s in said if not s.endswith(": "))
 
+    def _is_there(self, key: Key) -> bool:
+        analysis = self.state.analysis(key[0])
+        return analysis is not None and bool((analysis.column("cluster_id") == key[1]).any())
+
     def settle(self) -> None:
         """Review what is not settled, the answers in the name of all."""
         open_rows = [i for i, line in enumerate(self.disagreements.lines) if not line[-1]]
-        there = set(zip(*(self.state.table()[c] for c in ("image", "cluster_id")), strict=True))
-        rows = [i for i in open_rows if self._keys[i] in there]
+        rows = [i for i in open_rows if self._is_there(self._keys[i])]
         if not rows:
             show_info("The remaining clusters are no longer in the table.")
             return
