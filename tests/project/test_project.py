@@ -16,7 +16,7 @@ from bench import analysed, write_image
 
 from napari_atomicity import load
 from napari_atomicity.atoms.marks import Mark
-from napari_atomicity.core.acquisition_session import EarlierScale, SessionEntry
+from napari_atomicity.core.acquisition_session import PIXEL_SIZE_ERROR, EarlierScale, SessionEntry
 from napari_atomicity.core.errors import AtomicityError, ReadError
 from napari_atomicity.project import EditKind, ImageEdit, Project
 from napari_atomicity.project.contents import label_that_counts
@@ -974,6 +974,18 @@ def test_an_earlier_session_is_that_of_all_images_of_the_session_and_stored(proj
     again.history.undo()
     assert other.image_files.session_entries()["c.tif"] == SessionEntry(earlier=earlier)
     other.close()
+
+
+def test_what_is_stated_of_a_session_holds_for_images_that_join_it(three):
+    three.sessions.group(["a.tif", "b.tif"], "evening")
+    three.sessions.set_pixel_size_error(["c.tif"], 0.005)
+    three.sessions.group(["c.tif"], "evening")
+    (evening,) = three.sessions.groups()
+    assert evening.pixel_size_error == PIXEL_SIZE_ERROR
+    three.history.undo()
+    three.sessions.set_pixel_size_error(["a.tif"], 0.05)
+    three.sessions.group(["c.tif"], "evening")
+    assert three.sessions.get("c.tif").pixel_size_error == 0.05
 
 
 def test_a_name_that_is_joined_is_kept_by_all_images_of_the_session(three):

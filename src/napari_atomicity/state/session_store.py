@@ -148,9 +148,14 @@ class SessionStore:
         """Make images a session of their own, or join them with the session of that name."""
         images = list(images)
         # The others are named too: a derived name may change when images are added.
-        others = [i for session in self.groups() if session.name == name for i in session.images]
+        joined = next((session for session in self.groups() if session.name == name), None)
+        others = [] if joined is None else list(joined.images)
         what = f"session {name} of {pluralise(len(images), 'image')}"
-        self._set_values([*others, *images], what, session=name)
+        stated: dict[str, Any] = {}
+        if joined is not None:  # what is stated of it holds for images that join it
+            errors = [e for i in others if (e := self.get(i).pixel_size_error) is not None]
+            stated = {"earlier": joined.earlier, "pixel_size_error": max(errors, default=None)}
+        self._set_values([*others, *images], what, session=name, **stated)
 
     def derive(self, images: Iterable[str]) -> None:
         """Derive the sessions of images from their files again."""
