@@ -307,6 +307,7 @@ def describe_scale(
         "spread_of_scales": session.spread,
         "size_error": round(session.size_error, 3),
         "size_error_sd": session.size_error_sd,
+        "pixel_size_error": session.measured[image].pixel_size_error,
         "unlike_the_others": float(session.outlying[image]),
         **({"draws": "".join(map(str, draws))} if draws.any() else {}),
         **more,
