@@ -189,8 +189,10 @@ def test_labels_of_a_person_stay(size_selected, classifier):
 def test_a_known_sample_anchors_the_others(size_selected, classifier):
     images = [size_selected[1], size_selected[2]]
     known = {"Pt30.tif": {"Pt30": 1.0}}
-    found = label_session(images, classifier, session=stated(known))
+    session = replace(stated(known), pixel_size_error=0.005)
+    found = label_session(images, classifier, session=session)
     assert accuracy(found.analyses) >= 0.85
+    assert all(a.parameters["session"]["pixel_size_error"] == 0.005 for a in found.analyses)
 
 
 def test_a_known_sample_that_its_clusters_contradict_is_not_used(
