@@ -160,10 +160,9 @@ def _insert_corrections(
     """
     came, unmatched = [], []
     changed: dict[tuple[int, int], None] = {}
-    left_out = replaced.undone | replaced.entries
     skipped, n_rows = set(), rows_by_address(db, "corrections")
     for source, row in rows.items():
-        is_left_out = row["correction_id"] in left_out or replaced.has_label(row)
+        is_left_out = row["correction_id"] in replaced.left_out or replaced.has_label(row)
         if is_left_out and source not in n_rows:
             skipped.add(row["correction_id"])
             continue  # undone before it was merged, or no statement without the pieces
@@ -201,8 +200,7 @@ def _insert_corrections(
 class _Replaced:
     """Splits and merges in a log: they remove some clusters and add others."""
 
-    undone: set[int]  # entries of the log that were undone, of all kinds
-    entries: set[int]  # those that split or merge clusters
+    left_out: set[int]  # entries that split or merge clusters, and all that were undone
     # annotator, image and cluster that was split or merged → the entry
     until: Mapping[tuple[str, str, int], int]
     pieces: set[tuple[str, int]]  # image and cluster: pieces and merged clusters
@@ -230,8 +228,7 @@ def _replaced_in(log: Mapping[str, dict[str, Any]]) -> _Replaced:
     ]
     valid = [row for row in found if row["correction_id"] not in undone]
     return _Replaced(
-        undone,
-        {row["correction_id"] for row in found},
+        undone | {row["correction_id"] for row in found},
         {
             (row["annotator"], row["image"], row["cluster_id"]): row["correction_id"]
             for row in valid

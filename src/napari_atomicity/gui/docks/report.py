@@ -101,7 +101,6 @@ class Report(Dock):
     def build(self) -> None:
         self._files: list[Path] = []
         self._epoch = self.state.epoch
-        self._path: Path | None = None  # of the project that was open last
         self._reference: pd.DataFrame | None = None
         self.words = self.add_label(lines=2)
         self.words.setAccessibleName("Contents of the report")
@@ -139,6 +138,7 @@ class Report(Dock):
         self.copy_as = copy_as_button(self, self._runs, what)
         self.content.addLayout(new_row(self.open_button, self.folder_button, STRETCH))
         self.content.addLayout(new_row(self.table_button, self.copy_as, STRETCH))
+        self.binding.projects.forget_by(self._forget_project)
 
     def _settings(self) -> QWidget:
         self.title = QLineEdit()
@@ -194,7 +194,6 @@ class Report(Dock):
         self.words.setText(" ".join(words))
         self.table_button.setEnabled(self._has_analysis())
         self.copy_as.setEnabled(self._has_analysis())
-        self._follow_project()
         if self._epoch != self.state.epoch:  # the files are those of the project before
             self._epoch = self.state.epoch
             self._show_files([])
@@ -202,16 +201,10 @@ class Report(Dock):
     def _has_analysis(self) -> bool:
         return any(self.state.analysis(image) is not None for image in self.state.images)
 
-    def _follow_project(self) -> None:
-        """Forget the title and the reference of a project when another one is open."""
-        path = None if self.state.project is None else self.state.project.path
-        if path is None or path == self._path:
-            return
-        if self._path is not None:
-            self.title.clear()
-            self._reference = None
-            self.reference.clear()
-        self._path = path
+    def _forget_project(self) -> None:
+        self.title.clear()
+        self._reference = None
+        self.reference.clear()
 
     # ---- the reference
     def _forget_file(self) -> None:

@@ -511,7 +511,11 @@ class Projects:
         """Save a part of the view in the project and restore it when the project is opened."""
         self._parts[key] = (_weak(get), _weak(restore))
         if forget is not None:
-            self._forget.append(_weak(forget))
+            self.forget_by(forget)
+
+    def forget_by(self, forget: Callable[[], None]) -> None:
+        """Call a method when another project is open, which forgets what is of the one before."""
+        self._forget.append(_weak(forget))
 
     def _on_project(self) -> None:
         """Forget what is of another project.
