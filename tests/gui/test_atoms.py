@@ -431,6 +431,10 @@ def test_the_buttons_go_to_an_operating_point(found, state, book, settled):
     settled()
     strict = book.of("field").threshold
     assert strict == analysis.threshold_at_precision(0.95)
+    by_precision = book.of("field").analysis
+    assert by_precision.parameters["precision"] == 0.95
+    assert not by_precision.has_manual_threshold
+    assert book.of("field").with_analysis(analysis).threshold == strict, "a new search keeps it"
     assert analysis.expected_at(strict)["precision"] >= 0.95
     for button in (found.threshold.best_button, found.threshold.precision_button):
         assert "also those marked by hand" in button.toolTip()
@@ -439,6 +443,11 @@ def test_the_buttons_go_to_an_operating_point(found, state, book, settled):
     best = book.of("field").threshold
     tried = [analysis.expected_at(t)["f1"] for t in np.linspace(0.02, 0.98, 49)]
     assert analysis.expected_at(best)["f1"] >= max(tried) - 1e-9
+    assert book.of("field").analysis.parameters["precision"] is None
+    assert not book.of("field").analysis.has_manual_threshold
+    book.set_threshold("field", 0.7)
+    assert book.of("field").analysis.has_manual_threshold
+    state.history.undo()
     state.history.undo()
     assert book.of("field").threshold == strict
 

@@ -544,6 +544,17 @@ def test_a_report_holds_what_was_marked_and_drawn(dock, state, settled, report_i
     assert dock.open_button.isEnabled()
 
 
+def test_a_report_names_the_precision_that_a_threshold_was_chosen_by(dock, state, report_in):
+    state.atoms.set_precision("one", 0.9)
+    state.atoms.set_threshold("two", 0.7)
+    _, record, text = report_in("precise")
+    one, two = (image["parameters"] for image in record["images"])
+    assert one["precision"] == 0.9 and "manual_threshold" not in one
+    assert two["manual_threshold"]
+    assert "In 1 image, the threshold corresponds to an expected precision of 0.9." in text
+    assert "In 1 image, the threshold was set by hand (0.7)." in text
+
+
 def test_a_report_of_atoms_that_nobody_corrected_is_that_of_the_command_line(
     dock, state, settled, report_in
 ):

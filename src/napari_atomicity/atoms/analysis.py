@@ -78,7 +78,7 @@ class AtomAnalysis:
 
     @property
     def has_manual_threshold(self) -> bool:
-        """Whether the threshold was changed after the search."""
+        """Whether the threshold is that of no criterion: a person has set its value."""
         return self.threshold != self.parameters.get("threshold", self.threshold)
 
     @property
@@ -141,6 +141,15 @@ class AtomAnalysis:
     def with_threshold(self, threshold: float) -> AtomAnalysis:
         """Return a copy with another operating point."""
         return replace(self, threshold=float(threshold))
+
+    def with_precision(self, precision: float | None) -> AtomAnalysis:
+        """Return a copy at this expected precision, or at the operating point of the image."""
+        if precision is None:
+            found = float(self.best_threshold())
+        else:
+            found = float(self.threshold_at_precision(precision))
+        parameters = {**self.parameters, "precision": precision, "threshold": found}
+        return replace(self, threshold=found, parameters=parameters)
 
 
 def find_atoms(

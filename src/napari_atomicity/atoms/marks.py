@@ -273,8 +273,8 @@ class ImageAtoms:
     ) -> ImageAtoms:
         """Return a copy with another analysis; known atoms keep their ids.
 
-        Where the search has found the same again, what is missed stays known, and so does a
-        threshold that was set by hand.
+        Where the search has found the same again, what is missed stays known, and so does the
+        threshold that was set by hand or by its expected precision.
         """
         new, marks, old = analysis.candidates, self._mark_positions(), self._candidate_positions()
         # The same places of the image, in lengths of the new pixel size.
@@ -297,6 +297,8 @@ class ImageAtoms:
             analysis = replace(analysis, parameters={**analysis.parameters, **kept})
             if known.has_manual_threshold:
                 analysis = analysis.with_threshold(known.threshold)
+            elif known.parameters.get("precision") is not None:
+                analysis = analysis.with_precision(known.parameters["precision"])
         found = replace(
             self,
             pixel_size_nm=analysis.pixel_size_nm,

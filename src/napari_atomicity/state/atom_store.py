@@ -116,6 +116,18 @@ class AtomStore:
         )
         self._do(edit, group=self._sliding[1])
 
+    def set_precision(self, image: str, precision: float | None) -> None:
+        """Set the threshold by its expected precision; None: the operating point of the image."""
+        self.end_sliding()
+        known = self.of(image)
+        analysis = None if known is None else known.analysis
+        if known is None or analysis is None:
+            return
+        found = analysis.with_precision(precision)
+        if (found.threshold, found.parameters) != (analysis.threshold, analysis.parameters):
+            changed = replace(known, analysis=found)
+            self._set(image, lambda _: changed, f"threshold of atoms in {image}")
+
     def end_sliding(self) -> None:
         """End the slider movement: the next one is another step."""
         self._sliding = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -206,7 +207,6 @@ class ThresholdPart(QWidget):
         self._binding = binding
         self._book = binding.state.atoms
         self._image: str | None = None
-        self._analysis: AtomAnalysis | None = None
         # Mouse events are more frequent than redraws: only the last one of a turn is applied.
         self._soon = single_shot(self.apply, 0, self)
         self._pause = single_shot(self._let_go, _PAUSE_MS, self)
@@ -270,12 +270,12 @@ class ThresholdPart(QWidget):
         """Show the candidates of an image; hide the part without candidates."""
         analysis = None if atoms is None else atoms.analysis
         if atoms is None or analysis is None:
-            self._image = self._analysis = None
+            self._image = None
             self.hide()
             return
         if self._image != atoms.image:
             self._soon.stop()  # a pending change belongs to the previous image
-        self._image, self._analysis = atoms.image, analysis
+        self._image = atoms.image
         if not self.slider.isSliderDown() and not self._soon.isActive():
             with QSignalBlocker(self.slider):
                 self.slider.setValue(min(round(STEPS * analysis.threshold), STEPS))
@@ -300,7 +300,8 @@ class ThresholdPart(QWidget):
     def apply(self) -> None:
         """Set the threshold of the slider."""
         self._soon.stop()
-        self._set(self.slider.value() / STEPS)
+        threshold = self.slider.value() / STEPS
+        self._set(lambda image: self._book.set_threshold(image, threshold))
 
     def _let_go(self) -> None:
         self._pause.stop()
@@ -308,22 +309,13 @@ class ThresholdPart(QWidget):
             self.apply()
         self._book.end_sliding()
 
-    def _set(self, threshold: float) -> None:
+    def _set(self, change: Callable[[str], None]) -> None:
         image = self._image
-        if image is not None and not self._binding.edits.attempt(
-            lambda: self._book.set_threshold(image, threshold)
-        ):
+        if image is not None and not self._binding.edits.attempt(lambda: change(image)):
             self.show_atoms(self._book.of(image))  # back to where it is
 
-    def _jump(self, threshold: float) -> None:
-        self._book.end_sliding()
-        self._set(threshold)
-        self._book.end_sliding()
-
     def _to_best(self) -> None:
-        if self._analysis is not None:
-            self._jump(self._analysis.best_threshold())
+        self._set(lambda image: self._book.set_precision(image, None))
 
     def _to_precision(self) -> None:
-        if self._analysis is not None:
-            self._jump(self._analysis.threshold_at_precision(self.precision.value()))
+        self._set(lambda image: self._book.set_precision(image, self.precision.value()))
