@@ -231,8 +231,10 @@ def test_the_error_of_the_pixel_size_is_of_the_session_and_taken_back(
 
     def get_double(parent, title, label, value, *limits):
         asked.append(value)
+        labels.append(label)
         return 1.0, True
 
+    labels: list[str] = []
     monkeypatch.setattr(QInputDialog, "getDouble", get_double)
     for _ in range(2):
         menu = open_menu(opened, row=0)
@@ -244,6 +246,9 @@ def test_the_error_of_the_pixel_size_is_of_the_session_and_taken_back(
     binding_of(viewer).edits.undo()
     (session,) = opened.state.sessions.groups()
     assert session.pixel_size_error == 0.02
+    opened.state.sessions.set_known(["a.tif"], {"Pt55": 1})
+    choose(open_menu(opened, row=0), menu.pixel_size_action)
+    assert "does not count" in labels[-1] and "does not count" not in labels[0]
 
 
 def test_a_class_that_no_model_has_is_refused(

@@ -252,6 +252,12 @@ def test_known_samples_and_earlier_sessions_are_told(table):
     assert "Known" not in text and "composition" not in text
 
 
+def test_the_error_of_the_pixel_size_is_told(table):
+    images = [("may", 2, {}, {"pixel_size_error": error}) for error in (0.02, 0.005)]
+    text, _ = told(joint_record(*images), table)
+    assert "a standard error of 0.5 or 2 % of the pixel size is included" in text
+
+
 def test_every_cluster_that_does_not_count_has_one_reason(table):
     table = table.copy()
     table["excluded"] = False

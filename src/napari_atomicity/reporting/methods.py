@@ -347,6 +347,13 @@ def _scale(done: list[dict[str, Any]], card: ModelCard | None) -> str:
     if n_prior:
         some = "" if n_prior == len(done) else f" (in {n_prior} of {len(done)} images)"
         text += f" That of an earlier session with the same instrument is its prior{some}."
+    errors = {s["pixel_size_error"] for s in described if "pixel_size_error" in s}
+    if errors:
+        percent = " or ".join(f"{100 * error:.3g}" for error in sorted(errors))
+        text += (
+            f" Where only apparent sizes tell the scale, a standard error of {percent} % of the "
+            "pixel size is included."
+        )
     return text + _known_samples(done)
 
 

@@ -73,14 +73,16 @@ others."""
 ADD_KNOWN_SAMPLE = "add an image of a known sample to the session"
 _FEW_SIZES = (
     "the images of this session have few sizes each, on average: which classes they are, and "
-    "whether they are sizes of the model, rests on the pixel size and the focus; 5 % in the pixel "
-    "size can be a class."
+    "whether they are sizes of the model, rests on"
 )
-RESTS_ON_SIZES = f"{_FEW_SIZES} Images of known samples in the session settle it"
+RESTS_ON_SIZES = (
+    f"{_FEW_SIZES} the pixel size and the focus; 5 % in the pixel size can be a class. Images of "
+    "known samples in the session settle it"
+)
 """Of a session without ratios of three sizes, whose scale nothing else tells well."""
 TOO_FEW_KNOWN = (
-    f"{_FEW_SIZES} The known samples of the session do not settle it, since the intensities of its "
-    "images may scatter: it takes more of them"
+    f"{_FEW_SIZES} how large they look beside the known samples. These do not settle it, since the "
+    "intensities of the images may scatter: it takes more of them"
 )
 """The same of a session with known samples."""
 UNTESTED = (

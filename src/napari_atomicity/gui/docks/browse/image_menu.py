@@ -198,7 +198,8 @@ class ImageMenu(SelectedImagesMenu):
             "&Pixel size ±…",
             "Enter the error of the pixel size in per cent (default "
             f"{100 * PIXEL_SIZE_ERROR:g}). Images of one or two sizes rest on it: less after a "
-            "calibration with a standard makes their labels more certain.",
+            "calibration with a standard makes their labels more certain. It does not count "
+            "where known samples, lone atoms or an earlier session tell the scale.",
             self._enter_pixel_size_error,
         )
         self.earlier_menu = self.addMenu("Same &instrument as")
@@ -309,11 +310,16 @@ class ImageMenu(SelectedImagesMenu):
 
     def _enter_pixel_size_error(self) -> None:
         images, sessions = self.selected(), self._state.sessions
+        session = sessions.session_of(images[0])
+        text = "Error (standard deviation) of the pixel size of the session in per cent."
+        if session.known or session.earlier:
+            told_by = "known samples" if session.known else "an earlier session"
+            text += f"\nIt does not count in this session, whose scale is told by {told_by}."
         percent, wanted = QInputDialog.getDouble(
             self._list,
             "Pixel size ±",
-            "Error (standard deviation) of the pixel size of the session in per cent.",
-            100 * sessions.session_of(images[0]).pixel_size_error,
+            text,
+            100 * session.pixel_size_error,
             0.0,
             100 * MAX_PIXEL_SIZE_ERROR,
             1,
