@@ -432,6 +432,6 @@ def test_sizes_that_agree_are_said_with_what_they_rest_on(relies, known_agreemen
     assert "not drawn: 39 (100 %)" in words, "the curve has peaks at the classes"
     assert "fewer peaks than sizes can fit as well" in words
     assert ("of the images of unknown composition" in words) == (known_agreement == 1)
-        assert ("rests on" in words) == relies
-        assert ("rests on the pixel size" in words) == (relies and known_agreement != 1)
+    assert ("rests on" in words) == relies
+    assert ("rests on the pixel size" in words) == (relies and known_agreement != 1)
     assert ("do not settle it" in words) == (relies and known_agreement == 1)
