@@ -393,6 +393,22 @@ def test_labels_of_clusters_from_a_browser_count_where_there_is_none(
         settle(viewer)
         assert "known already" in dock.packs.result.text()
         assert not dock.packs.result.isHidden()  # it is of no step
+        # A later file of the session has an answer more, and one that was corrected.
+        said = {0: "Pt19", 1: "Pt70", 3: "Pt70"}
+        files[:] = [
+            str(write_answers(tmp_path / "y.json", made, "Ada", labels=said, saved="2026-02-01"))
+        ]
+        dock.packs.take_in()
+        settle(viewer)
+        assert "Imported: 2 labels of Ada" in dock.packs.result.text()
+        labels = state.store.table("field.tif")["label_corrected"].tolist()
+        assert labels[:4] == ["Pt19", "Pt70", "", "Pt70"]
+        files[:] = [str(answers)]  # the earlier one
+        dock.packs.take_in()
+        settle(viewer)
+        assert state.store.table("field.tif")["label_corrected"].tolist() == labels
+        state.history.undo()
+        settle_soon(dock, settle, viewer)
         for _ in range(2):
             state.history.undo()
             settle_soon(dock, settle, viewer)

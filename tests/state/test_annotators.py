@@ -21,6 +21,7 @@ from napari_atomicity.project.packs.browser_packs import PackRequest
 from napari_atomicity.state.annotator_packs import (
     browser_packs_of,
     pack_images,
+    proposed_pairs,
     remove_annotator,
     take_in_packs,
 )
@@ -110,11 +111,61 @@ def test_a_second_session_in_a_browser_is_a_repetition(project, tmp_path):
     for _ in range(2):
         taken = take_in_packs(project, [again])
         assert taken.n_new == 0 and not len(taken.refused)
+        assert "If these are two people, change one name" in taken.notes[0]
     assert "other marks of it" in take_in_packs(project, [changed]).refused["why"][0]
     compared = compare(annotations_in(project), {})
     (row,) = compared.with_themselves
     assert (row["annotator"], row["marks"], row["f1"]) == ("Ada", 1, pytest.approx(2 / 3))
     assert len(annotations_in(project).marks) == 1
+
+
+def test_a_later_file_of_a_session_replaces_the_earlier_one(project, tmp_path):
+    options = PackOptions(examples=False, repeats=0)
+    (made,) = browser_packs_of(described(project).images(), PackRequest(options))
+    first = write_answers(tmp_path / "1.json", made, "Ada", {0: [(10, 20)]}, saved="2026-01-01")
+    late = write_answers(
+        tmp_path / "2.json", made, "Ada", {0: [(30, 60), (1, 2)], 1: []}, saved="2026-01-02"
+    )
+
+    def marks() -> list[int]:
+        return sorted(annotations_in(project).marks["y_px"].astype(int))
+
+    state = WindowState()
+    state.open_project(project, project.load_all())
+    taken = take_in_packs(project, [first])
+    state.show_added(taken.added, "first")
+    taken = take_in_packs(project, [late])
+    state.show_added(taken.added, "late")
+    assert taken.n_new == 2 and not len(taken.refused) and marks() == [1, 30]
+    assert take_in_packs(project, [late]).n_new == 0
+    assert "were saved later" in take_in_packs(project, [first]).refused["why"][0]
+    assert marks() == [1, 30]
+    state.history.undo()
+    assert marks() == [10]
+    assert take_in_packs(project, [late]).n_new == 2 and marks() == [1, 30]
+    # Marks that were changed here stay.
+    state.annotator = "Ada"
+    state.set_blind(True)
+    state.atoms.add("a.tif", [Mark(80.0, 70.0)])
+    state.set_blind(False)
+    later = write_answers(tmp_path / "3.json", made, "Ada", {0: [(5, 5)]}, saved="2026-01-03")
+    assert "other marks of it" in take_in_packs(project, [later]).refused["why"][0]
+    assert marks() == [1, 30, 80]
+
+
+def test_who_marks_again_without_proposals_began_from_none(project, tmp_path):
+    atoms = pd.DataFrame({"image": ["a.tif"], "y_px": [10.0], "x_px": [20.0]})
+    request = PackRequest(PackOptions(examples=False, repeats=0), proposals=atoms)
+    images = described(project).images()
+    (made,) = browser_packs_of(images, request)
+    proposed = write_answers(tmp_path / "1.json", made, "Ada", {0: [(10, 20)]})
+    state = WindowState()
+    state.open_project(project, project.load_all())
+    state.show_added(take_in_packs(project, [proposed]).added, "pack")
+    assert proposed_pairs(project) == [("a.tif", "Ada")]
+    state.history.undo()
+    take_in_packs(project, [filled(tmp_path, "Ada", a="20,10")])
+    assert proposed_pairs(project) == []
 
 
 def test_who_has_sent_a_pack_goes_on_from_it_blind(project, tmp_path):

@@ -13,6 +13,7 @@ import sqlite3
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -127,11 +128,16 @@ def write_atoms(
     size = (after or before).pixel_size_nm if after or before else 0.0  # type: ignore[union-attr]
     changed = [i for i in {**old, **new} if old.get(i) != new.get(i)]
     entries = [_entry(i, new.get(i), old.get(i), size) for i in changed]
+    _write_marks(db, [(stamp, annotator, image_id, *entry, blind, None) for entry in entries])
+
+
+def _write_marks(db: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Add rows to the log of marks, each with its source: None for marks of this project."""
     db.executemany(
         "INSERT INTO marks (time, annotator, image_id, atom_id, frame, y_px, x_px, y_nm, x_nm, "
-        "what, uncertain, intensity, amplitude, background, sigma_nm, blind) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [(stamp, annotator, image_id, *entry, blind) for entry in entries],
+        "what, uncertain, intensity, amplitude, background, sigma_nm, blind, source) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        rows,
     )
 
 
@@ -283,6 +289,12 @@ def take_in(
     added = db.total_changes - before
     mark_as_viewed(db, [image_id], annotator)
     return added
+
+
+def _stored_size(db: sqlite3.Connection, image_id: int) -> float:
+    """Return the pixel size of an image in nm; 0 if it is not known."""
+    query = "SELECT pixel_size_nm FROM images WHERE image_id = ?"
+    return as_number(db.execute(query, (image_id,)).fetchone()[0]) or 0.0
 
 
 def free_id(db: sqlite3.Connection, image_id: int) -> int:
@@ -487,14 +499,26 @@ class AtomRecords:
             image_id = self._images.ids[image]
             return take_in(db, image_id, annotator, marks, source, free_id(db, image_id))
 
+    def withdraw_marks(self, image: str, annotator: str, source: str) -> None:
+        """Withdraw the blind marks of an annotator in an image for what came from elsewhere."""
+        with self._file.writing() as db:
+            image_id = self._images.ids[image]
+            marks = last_marks(db, image_id, annotator)
+            size_nm, used = _stored_size(db, image_id), rows_by_address(db, "marks", source)
+            free = (f"{source}/without {n}" for n in count())
+            start = next(s for s in free if not any(a.startswith(f"{s}:") for a in used))
+            stamp = now()
+            entries = {i: _entry(i, None, mark, size_nm) for i, mark in marks.items()}
+            rows = [
+                (stamp, annotator, image_id, *e, True, f"{start}:{i}") for i, e in entries.items()
+            ]
+            _write_marks(db, rows)
+
     def set_annotation(self, image: str, annotator: str, marks: Mapping[int, Mark] | None) -> None:
         """Set the blind marks of an annotator in an image; what was there stays in the log."""
         with self._file.writing() as db:
             image_id = self._images.ids[image]
-            (stored,) = db.execute(
-                "SELECT pixel_size_nm FROM images WHERE image_id = ?", (image_id,)
-            ).fetchone()
-            size_nm = as_number(stored) or 0.0
+            size_nm = _stored_size(db, image_id)
             before = ImageAtoms(image, size_nm, marks=last_marks(db, image_id, annotator))
             after = ImageAtoms(image, size_nm, marks=marks or {})
             write_atoms(db, image_id, before, after, annotator, blind=True)

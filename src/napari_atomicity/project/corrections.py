@@ -15,7 +15,7 @@ import pandas as pd
 from scipy.spatial import cKDTree
 
 from ..models.analysis import Analysis
-from ..statistics.annotators.agreement import NOT_A_CLUSTER, drop_replaced
+from ..statistics.annotators.agreement import drop_replaced
 from .atoms import merge_marks
 from .contents import (
     EditKind,
@@ -49,7 +49,7 @@ from .rows import (
 
 # ---- merge another project of the same images: corrections, marks and acquisition sessions
 
-_MAX_DISTANCE_DIAMETERS = 0.5
+MAX_DISTANCE_DIAMETERS = 0.5
 _NO_CLUSTER = "this project has no cluster at that place"
 _OF_PIECE = "of clusters that were split or merged there"
 _MIN_DIAMETER_RATIO = 0.85
@@ -276,50 +276,6 @@ def _with_statements_before(log: dict[str, dict[str, Any]]) -> dict[str, dict[st
     return out
 
 
-def take_in_labels(
-    db: sqlite3.Connection,  # in a transaction of the caller
-    image_id: int,
-    annotator: str,
-    labels: pd.DataFrame,  # columns y_px, x_px, diameter_px, label
-    source: str,  # address of the labels; with the number of the row it is that of an entry
-) -> tuple[int, int]:
-    """Add blind labels that were given elsewhere; adding them twice adds nothing.
-
-    Labels that were taken back are added again. A label is of the nearest cluster within half its
-    diameter. Returns the number of new labels, and of those at whose place there is no cluster.
-    """
-    places = read_positions(db, image_id)
-    places = places[places["frame"] == 0].reset_index(drop=True)
-    tree = cKDTree(places[["y_px", "x_px"]].to_numpy(float).reshape(-1, 2))
-    stamp = datetime.now(UTC).isoformat(timespec="microseconds")
-    n_new = n_lost = 0
-    per_nm = _px_per_nm(places)
-    n_rows = rows_by_address(db, "corrections", f"{source}/")
-    rows = labels[["y_px", "x_px", "diameter_px", "label"]].itertuples(index=False, name=None)
-    for k, (y, x, diameter, label) in enumerate(rows):
-        reach = max(_MAX_DISTANCE_DIAMETERS * diameter, 1.0)
-        distance, nearest = tree.query([y, x]) if len(places) else (np.inf, 0)
-        if distance > reach:
-            n_lost += 1
-            continue
-        row = places.iloc[int(nearest)]
-        what = REMOVE if label == NOT_A_CLUSTER else LABEL
-        done = db.execute(
-            "INSERT OR IGNORE INTO corrections (time, annotator, image_id, cluster_id, frame, "
-            "y_nm, x_nm, what, label, label_predicted, model_id, blind, source) "
-            "VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, '', '', 1, ?)",
-            (
-                stamp, annotator, image_id, int(row["cluster_id"]), float(row["y_nm"]),
-                float(row["x_px"]) / per_nm, what, "" if what == REMOVE else label,
-                source_to_add(f"{source}/{k}", n_rows[f"{source}/{k}"]),
-            ),
-        )  # fmt: skip
-        n_new += done.rowcount
-        if what == LABEL:
-            settle(db, image_id, int(row["cluster_id"]))
-    return n_new, n_lost
-
-
 def _same_images(db: sqlite3.Connection, other: _Other, ids: Mapping[str, int]) -> dict[str, int]:
     """Return other name → own id of images with the same content."""
     ours: dict[str, dict[str, int]] = {}
@@ -375,8 +331,8 @@ def _nearest_of_each_other(mine: pd.DataFrame, theirs: pd.DataFrame) -> dict[int
         at_a, at_b = (t[["y_px", "x_px"]].to_numpy(float) for t in (a, b))
         distance, nearest = cKDTree(at_a).query(at_b)
         _, back = cKDTree(at_b).query(at_a)
-        per_nm = _px_per_nm(b)
-        limit = _MAX_DISTANCE_DIAMETERS * b["diameter_nm"].fillna(0).to_numpy(float) * per_nm
+        per_nm = px_per_nm(b)
+        limit = MAX_DISTANCE_DIAMETERS * b["diameter_nm"].fillna(0).to_numpy(float) * per_nm
         same = (back[nearest] == np.arange(len(b))) & (distance <= np.maximum(limit, 1.0))
         pairs = zip(b["cluster_id"][same], a["cluster_id"].to_numpy()[nearest[same]], strict=True)
         found |= {int(i): int(j) for i, j in pairs}
@@ -408,12 +364,13 @@ def _with_removed(places: pd.DataFrame, db: sqlite3.Connection, image_id: int) -
     removed = removed[~removed["cluster_id"].isin(places["cluster_id"])]
     if not len(removed) or not len(places):
         return places
-    per_nm = _px_per_nm(places)
+    per_nm = px_per_nm(places)
     removed = removed.assign(y_px=removed["y_nm"] * per_nm, x_px=removed["x_nm"] * per_nm)
     return pd.concat([places, removed.drop(columns=["x_nm", "last"])], ignore_index=True)
 
 
-def _px_per_nm(table: pd.DataFrame) -> float:
+def px_per_nm(table: pd.DataFrame) -> float:
+    """Return the number of pixels in a nm, by the positions of clusters in both."""
     ratio = (table["y_px"] / table["y_nm"]).replace([np.inf, -np.inf], np.nan).dropna()
     return float(ratio.median()) if len(ratio) else 1.0
 

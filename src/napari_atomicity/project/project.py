@@ -41,12 +41,13 @@ from .contents import (
     ProjectImage,
     RecordableEdit,
 )
-from .corrections import merge, take_in_labels
+from .corrections import merge
 from .damage import as_text, damage_as_error, read_json
 from .images import ImageIndex
 from .merged import MergedRecords
 from .read_contents import read_all, read_contents, read_labelled
 from .read_rows import read_positions, read_predictions
+from .returned_labels import take_in_labels
 
 # ---- settings and runs of a project
 
@@ -498,11 +499,12 @@ class Project:
             )
 
     def add_labels(
-        self, image: str, annotator: str, labels: pd.DataFrame, source: str
+        self, image: str, annotator: str, labels: pd.DataFrame, source: str, saved: str = ""
     ) -> tuple[int, int]:
-        """Add blind labels that were given elsewhere; see `corrections.take_in_labels`."""
+        """Add blind labels that were given elsewhere; see `returned_labels.take_in_labels`."""
         with self._file.writing() as db:
-            return take_in_labels(db, self.image_files.ids[image], annotator, labels, source)
+            image_id = self.image_files.ids[image]
+            return take_in_labels(db, image_id, annotator, labels, source, saved)
 
     # ---- settings, runs and models
     def setting(self, key: str, default: Any = None) -> Any:

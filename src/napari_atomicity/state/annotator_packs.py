@@ -32,6 +32,10 @@ BROWSER_SETTING = "annotations/browser"
 """Key of the setting with the sessions and repeated marks of answers from browsers."""
 PROPOSED_SETTING = "annotations/with proposals"
 """Key of the setting that lists who began from the atoms of a model."""
+REPEATED = (
+    "{0} has answered {1} in another session before: the second answers only tell the agreement "
+    "with themselves. If these are two people, change one name."
+)
 
 
 def pack_images(
@@ -128,7 +132,8 @@ def take_in_packs(
 
     Images are the same if their files have the same content; an image whose file was never read
     here, and can't be, if its name is the same. Marks of a pack are refused if the annotator has
-    other marks of that image in the project; in another session of a browser they are a repetition.
+    other marks of that image in the project. In another session of a browser they are a repetition;
+    a later file of the same session replaces the earlier one, unless its marks were changed here.
 
     Raises `AtomicityError` if the project can't be written.
     """
@@ -150,7 +155,13 @@ def take_in_packs(
         min((filled.tolerance_nm for filled in filled_in), default=TOLERANCE_NM),
         doubts,
         pd.DataFrame(taking.labelled, columns=["image", "annotator", "labels", "new"]),
-        tuple(note for _, filled in packs for note in filled.notes),
+        (
+            *(note for _, filled in packs for note in filled.notes),
+            *(
+                REPEATED.format(who, pluralise(len(n), "image"))
+                for who, n in taking.repeated.items()
+            ),
+        ),
         added,
     )
 
@@ -203,7 +214,8 @@ def counted_atoms(state: WindowState, images: Iterable[str]) -> dict[str, ImageA
         atoms = book.of(image)
         if atoms is None or book.outdated(image):
             continue
-        if atoms.analysis is not None or atoms.marks or image in reviewed:
+        marked = any(mark.present for mark in atoms.marks.values())
+        if atoms.analysis is not None or marked or image in reviewed:
             found[image] = atoms
     return found
 
@@ -238,6 +250,7 @@ class _TakingIn:
         self.project, self.refused = project, refused
         self.came: list[tuple[str, str, int, bool, bool]] = []
         self.labelled: list[tuple[str, str, int, int]] = []
+        self.repeated: dict[str, list[str]] = {}  # annotator → images answered once more
 
     def take_all(self, packs: Sequence[Filled], stop: Stop | None) -> dict[str, MergedEntries]:
         """Take packs, all or none; return what was added, by image."""
@@ -254,7 +267,7 @@ class _TakingIn:
         seen = set(zip(looked["image"], looked["annotator"], strict=True))
         proposed = proposed_pairs(self.project)
         records = _browser_records(self.project)
-        before = len(proposed), json.dumps(records)
+        before = list(proposed), json.dumps(records)
         for row in filled.looked.itertuples():
             name, who = str(row.image), str(row.annotator)
             image, by_name = self._find(images, filled, name, who)
@@ -264,23 +277,31 @@ class _TakingIn:
             new = (image.name, who) not in seen
             record = records.setdefault(f"{image.name}\n{who}", {}) if filled.session else {}
             own = known[(known["image"] == image.name) & (known["annotator"] == who)]
-            if not new and _places(own) != _places(marks):
-                if record.get("session", filled.session) != filled.session:
-                    record.setdefault("again", _places(marks))
-                else:
-                    self._refuse_other(name, who, len(own), len(marks))
+            other = not new and _places(own) != _places(marks)
+            if other and record.get("session", filled.session) != filled.session:
+                record.setdefault("again", _places(marks))
+                self.repeated.setdefault(who, []).append(name)
                 continue
-            if new:
-                self._add(image.name, who, marks, filled.hashes[name])
-                record["session"] = filled.session
+            digest = filled.hashes[name]
+            # Marks that nobody has changed since a file of this session brought them have its time.
+            saved = record.get("files", {}).get(hash_of_places(own), filled.saved)
+            if other and not saved < filled.saved:
+                self._refuse_other(name, who, len(own), len(marks), saved > filled.saved)
+                continue
+            if new or other:
+                self._add(image.name, who, marks, digest, replace=other)
+                files = {**record.get("files", {}), hash_of_places(marks): filled.saved}
+                record |= {"session": filled.session, "files": files}
+                if (image.name, who) in proposed:
+                    proposed.remove((image.name, who))
             again = filled.again_looked
             if ((again["image"] == name) & (again["annotator"] == who)).any():
                 record["again"] = _places(_marks_in(filled.again_marks, name, who, image))
             if not row.blind and (image.name, who) not in proposed:
                 proposed.append((image.name, who))
-            self.came.append((image.name, who, len(marks), new, by_name))
+            self.came.append((image.name, who, len(marks), new or other, by_name))
         self._take_labels(images, filled)
-        if len(proposed) > before[0]:
+        if proposed != before[0]:
             self.project.set_setting(PROPOSED_SETTING, proposed)
         if filled.session and json.dumps(records) != before[1]:
             self.project.set_setting(BROWSER_SETTING, records)
@@ -298,15 +319,18 @@ class _TakingIn:
             image = None
         return image, by_name
 
-    def _refuse_other(self, name: str, who: str, n_here: int, n_there: int) -> None:
-        self.refused.append(
-            (f"{name} by {who}", f"{who} has other marks of it in this project: {n_here} marks, "
-             f"{n_there} in the pack")
-        )  # fmt: skip
+    def _refuse_other(self, name: str, who: str, n_here: int, n_there: int, is_older: bool) -> None:
+        why = f"{who} has other marks of it in this project: {n_here} marks, {n_there} in the pack"
+        if is_older:
+            why = f"the marks of {who} in this project were saved later"
+        self.refused.append((f"{name} by {who}", why))
 
-    def _add(self, image: str, who: str, marks: pd.DataFrame, digest: str) -> None:
+    def _add(self, image: str, who: str, marks: pd.DataFrame, digest: str, replace: bool) -> None:
+        """Add the marks of a file, in place of those of an earlier one with `replace`."""
         # A number of its own for each table: the next one of this name is another.
         source = f"pack/{digest}/{who}/{hash_of_places(marks)}"
+        if replace:
+            self.project.atoms.withdraw_marks(image, who, source)
         for again in count():  # marks that were removed have used the earlier numbers
             number = f"{source}/{again}" if again else source
             if self.project.atoms.add_marks(image, who, marks, number) or not len(marks):
@@ -319,7 +343,7 @@ class _TakingIn:
             if image is None:
                 continue
             source = f"answers/{filled.hashes[str(name)]}/{who}/{filled.session}"
-            n_new, n_lost = self.project.add_labels(image.name, str(who), own, source)
+            n_new, n_lost = self.project.add_labels(image.name, str(who), own, source, filled.saved)
             self.labelled.append((image.name, str(who), len(own) - n_lost, n_new))
             if n_lost:
                 why = f"there is no cluster at the place of {pluralise(n_lost, 'label')}"
