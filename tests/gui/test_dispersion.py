@@ -37,7 +37,7 @@ from napari_atomicity.project import Project
 from napari_atomicity.project.opening import open_any
 from napari_atomicity.reporting.plots.base import per_cent
 from napari_atomicity.reporting.plots.dispersion import DISPERSION_PLOTS
-from napari_atomicity.state.annotator_packs import set_reviewed
+from napari_atomicity.state.annotator_packs import counted_atoms, set_reviewed
 from napari_atomicity.statistics.points.dispersion import DispersionStatistics as Found, dispersion
 from napari_atomicity.statistics.points.loading_settings import LoadingSettings
 
@@ -544,6 +544,42 @@ def test_a_report_holds_what_was_marked_and_drawn(dock, state, settled, report_i
     assert dock.open_button.isEnabled()
 
 
+def test_a_report_with_a_thickness_but_no_metal_has_no_loading_by_weight(dock, state, report_in):
+    state.atoms.loading = LoadingSettings(support_thickness_nm=3.0)
+    _, record, text = report_in("thick")
+    assert record["status"] == "done" and "wt%" not in text and "by weight" not in text
+
+
+def test_an_image_whose_only_mark_was_deleted_has_no_density(dock, state):
+    state.add_image(Micrograph(np.zeros((9, 9), np.float32), pixel_size_nm=PX, name="three"))
+    (mark,) = state.atoms.add("three", [Mark(4.0, 4.0)])
+    assert "three" in counted_atoms(state, state.images)
+    state.atoms.remove([("three", mark)])
+    assert "three" not in counted_atoms(state, state.images)
+
+
+def test_marks_by_hand_follow_the_pixel_size(dock, state):
+    state.add_image(Micrograph(np.zeros((90, 90), np.float32), pixel_size_nm=PX, name="three"))
+    state.atoms.add("three", [Mark(4.0, 4.0, intensity=2.0, sigma_nm=0.1)])
+    state.pixel_sizes.set("three", 2 * PX)
+    row = state.atoms.table("three").iloc[0]
+    assert not state.atoms.outdated("three")
+    assert row[["y_nm", "intensity", "sigma_nm"]].tolist() == pytest.approx([0.8, 8.0, 0.2])
+    state.history.undo()
+    row = state.atoms.table("three").iloc[0]
+    assert row[["y_nm", "intensity", "sigma_nm"]].tolist() == pytest.approx([0.4, 2.0, 0.1])
+    # Those of an image that a model has searched follow when it searches again.
+    state.atoms.move("one", {1: Mark(4.0, 4.0, intensity=2.0, sigma_nm=0.1)})
+    before = state.atoms.table("one").set_index("atom_id").loc[1]
+    analysis = state.atoms.of("one").analysis
+    size = {"y_nm": 2 * analysis.candidates["y_nm"], "x_nm": 2 * analysis.candidates["x_nm"]}
+    again = replace(analysis, pixel_size_nm=2 * PX, candidates=analysis.candidates.assign(**size))
+    atoms = state.atoms.of("one").with_analysis(again)
+    after = atoms.table.set_index("atom_id").loc[1]
+    assert after["intensity"] == pytest.approx(4 * before["intensity"])
+    assert after["y_nm"] == pytest.approx(2 * before["y_nm"])
+
+
 def test_a_report_names_the_precision_that_a_threshold_was_chosen_by(dock, state, report_in):
     state.atoms.set_precision("one", 0.9)
     state.atoms.set_threshold("two", 0.7)
@@ -584,7 +620,7 @@ def test_a_report_of_atoms_marked_by_hand_names_no_model(
 
     folder, record, text = report_in("marked")
 
-    assert record["model"] is None and "atoms were marked by hand without a model" in text
+    assert record["model"] is None and "marked by hand without a model" in text
     assert len(read_table(folder / "atoms.csv")) == 2
     assert "figures/a.tif density.svg" in record["outputs"]
     written = (folder / "run.json").read_text()

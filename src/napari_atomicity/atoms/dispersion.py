@@ -84,7 +84,8 @@ STATISTICS_SCHEMA = (
     Column("image", TEXT, "", 'name of the image, "session: NAME", "sample: NAME", or "all"'),
     _count(
         "n_atoms",
-        "number of atoms on the support above the threshold. This and the other numbers and areas "
+        "number of atoms on the support above the threshold; without a support, of all atoms, "
+        'which are not among those of "all". This and the other numbers and areas '
         "are sums over the frames of a stack; of several images, a stack counts as its mean frame",
     ),
     _number(

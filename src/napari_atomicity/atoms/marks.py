@@ -266,6 +266,19 @@ class ImageAtoms:
         """Return a copy with injected atoms and their recovery, or without."""
         return self._with_parameter(INJECTED, None if added is None else added.to_dict())
 
+    def with_pixel_size(self, pixel_size_nm: float) -> ImageAtoms:
+        """Return a copy with another pixel size: what was measured at marks is in units of it."""
+        factor = pixel_size_nm / self.pixel_size_nm
+
+        def measured(value: float | None, power: int) -> float | None:
+            return None if value is None else value * factor**power
+
+        marks = {
+            i: replace(m, intensity=measured(m.intensity, 2), sigma_nm=measured(m.sigma_nm, 1))
+            for i, m in self.marks.items()
+        }
+        return replace(self, pixel_size_nm=pixel_size_nm, marks=marks)
+
     def with_analysis(
         self,
         analysis: AtomAnalysis,
@@ -273,8 +286,8 @@ class ImageAtoms:
     ) -> ImageAtoms:
         """Return a copy with another analysis; known atoms keep their ids.
 
-        Where the search has found the same again, what is missed stays known, and so does the
-        threshold that was set by hand or by its expected precision.
+        Where the search has found the same again, what is missed stays known, and so does a
+        threshold that was set by hand, or by an expected precision unless the search has its own.
         """
         new, marks, old = analysis.candidates, self._mark_positions(), self._candidate_positions()
         # The same places of the image, in lengths of the new pixel size.
@@ -297,13 +310,11 @@ class ImageAtoms:
             analysis = replace(analysis, parameters={**analysis.parameters, **kept})
             if known.has_manual_threshold:
                 analysis = analysis.with_threshold(known.threshold)
-            elif known.parameters.get("precision") is not None:
-                analysis = analysis.with_precision(known.parameters["precision"])
-        found = replace(
-            self,
-            pixel_size_nm=analysis.pixel_size_nm,
-            analysis=replace(analysis, candidates=candidates),
-        )
+            elif analysis.parameters.get("precision") is None:
+                precision = known.parameters.get("precision")
+                analysis = analysis if precision is None else analysis.with_precision(precision)
+        found = self if factor == 1 else self.with_pixel_size(analysis.pixel_size_nm)
+        found = replace(found, analysis=replace(analysis, candidates=candidates))
         return found._with_order([adds for _, adds in self.drawn])
 
     def hidden_at(self, mark: Mark) -> int | None:

@@ -98,6 +98,7 @@ def candidate_recall(atoms: ImageAtoms) -> float:
         known = known[is_on_support(atoms.support, known, atoms.pixel_size_nm)]
     of_model = known["atom_id"].isin(atoms.analysis.candidates["atom_id"]).to_numpy()
     p = known["confidence"].to_numpy(float)
-    if not p[of_model].sum() > 0:
+    if not p.sum() > 0:
         return recall
-    return float(min(1.0, recall * p.sum() / p[of_model].sum()))
+    with np.errstate(divide="ignore"):  # all of them were added
+        return float(min(1.0, recall * np.divide(p.sum(), p[of_model].sum())))

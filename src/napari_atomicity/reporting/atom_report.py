@@ -14,7 +14,7 @@ from markupsafe import Markup
 from ..atoms.marks import ImageAtoms
 from ..core.text import listed, pluralise
 from ..io.files import to_json, write_text
-from ..statistics.points.loading_settings import ATOMIC_WEIGHTS_G_MOL
+from ..statistics.points.loading_settings import ATOMIC_WEIGHTS_G_MOL, NO_METAL
 from ..statistics.points.metal_loading import NOT_CORRECTED
 from ..statistics.samples.comparison import SampleComparison
 from .charts import as_image
@@ -72,6 +72,7 @@ def write_atom_report(
             if image["image"] in pictures
         ],
         methods=describe_atom_methods(record, done),
+        loading=_stated_loading(record["parameters"]),
     )
     return write_text(path, html)
 
@@ -146,8 +147,7 @@ def describe_atom_methods(
     )
     found = f"{_describe_detection(record, by_model)} {groups}" if by_model else groups
     if by_hand:
-        marked = f"In {pluralise(by_hand, 'image')}, atoms were marked by hand without a model."
-        found = f"{marked} {found}"
+        found = f"{_describe_by_hand(done)} {found}"
     if regions := [image["parameters"]["rois"] for image in done if "rois" in image["parameters"]]:
         n = sum(one["atoms_outside"] for one in regions)
         found += (
@@ -161,7 +161,7 @@ def describe_atom_methods(
         "atoms on it (B. D. Ripley, J. R. Stat. Soc. B 39, 172 (1977); P. J. Clark and "
         "F. C. Evans, Ecology 35, 445 (1954))."
     )
-    paragraphs = [found, *_describe_marks(by_model), spread]
+    paragraphs = [found, *_describe_marks(by_model, done), spread]
     if settings.get("completeness"):
         paragraphs.append(
             "Completeness was estimated by injection and recovery of spots of known heights (as in "
@@ -169,8 +169,7 @@ def describe_atom_methods(
             "of 25 to 45 %. The density of all atoms is the one that agrees with the distribution "
             "of the scores of all candidates."
         )
-    loading = settings.get("loading") or {}
-    if loading.get("support_thickness_nm") is not None:
+    if loading := _stated_loading(settings):
         paragraphs.append(_describe_loading(loading))
     return paragraphs
 
@@ -226,14 +225,25 @@ def count_marks(atoms: ImageAtoms) -> dict[str, int]:
         "confirmed_or_moved": sum(i in known and not m.uncertain for i, m in present.items()),
         "removed": len((atoms.marks.keys() - present.keys()) & known),
         "uncertain": sum(mark.uncertain for mark in present.values()),
-        "support_regions": len(atoms.drawn),
+        "support_regions": len(atoms.of_image.drawn),
     }
     return {name: n for name, n in found.items() if n}
 
 
-def _describe_marks(done: Sequence[Mapping[str, Any]]) -> list[str]:
+def _describe_by_hand(done: Sequence[Mapping[str, Any]]) -> str:
+    """Describe how many atoms were marked in images without a model."""
+    marks = [i["parameters"].get(MARKS, {}) for i in done if "model" not in i["parameters"]]
+    n, unsure = (sum(one.get(name, 0) for one in marks) for name in ("added", "uncertain"))
+    text = f"In {pluralise(len(marks), 'image')}, {pluralise(n, 'atom')} "
+    text += f"{'was' if n == 1 else 'were'} marked by hand without a model"
+    return f"{text}, {unsure} of them as uncertain." if unsure else f"{text}."
+
+
+def _describe_marks(
+    by_model: Sequence[Mapping[str, Any]], done: Sequence[Mapping[str, Any]]
+) -> list[str]:
     """Describe what people have corrected after a model; nothing if there is nothing."""
-    marks = [image["parameters"].get(MARKS, {}) for image in done]
+    marks = [image["parameters"].get(MARKS, {}) for image in by_model]
     total = {name: sum(one.get(name, 0) for one in marks) for name in (*_MARKED, "uncertain")}
     texts = []
     if any(total.values()):
@@ -242,9 +252,16 @@ def _describe_marks(done: Sequence[Mapping[str, Any]]) -> list[str]:
             f"Detections were corrected by hand: {listed(counted)}. Atoms that were added, "
             "confirmed or moved count with a probability of 1, uncertain ones with one of 0.5."
         )
-    if drawn := sum("support_regions" in one for one in marks):
+    if drawn := sum("support_regions" in i["parameters"].get(MARKS, {}) for i in done):
         texts.append(f"In {pluralise(drawn, 'image')}, the support was corrected by hand.")
     return [" ".join(texts)] if texts else []
+
+
+def _stated_loading(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metal and support of the loading by weight; empty unless both are stated."""
+    loading = settings.get("loading") or {}
+    is_stated = loading.get("metal", NO_METAL) != NO_METAL
+    return dict(loading) if is_stated and loading.get("support_thickness_nm") else {}
 
 
 def _describe_loading(loading: Mapping[str, Any]) -> str:

@@ -118,7 +118,7 @@ def export_atoms(
         reference=taken.reference_sample,
         note=note,
         progress=progress,
-        **_circumstances(taken, settings, [result.outcome.parameters for result in results]),
+        **_circumstances(taken, settings, results),
     )
     written.folder.raise_failed()
     return written.folder.files
@@ -187,15 +187,16 @@ def _parameters(atoms: ImageAtoms) -> dict[str, Any]:
 def _circumstances(
     taken: AtomSnapshot,
     settings: DispersionSettings,
-    images: Sequence[Mapping[str, Any]],  # `Outcome.parameters` of each image
+    results: Sequence[AtomResult],
 ) -> dict[str, Any]:
     """Return the keywords of `io.provenance.run_record`."""
+    images = [result.outcome.parameters for result in results]
     devices = {str(one["device"]) for one in images if one.get("device")}
     distances = [atoms.group_distance_nm for atoms in taken.images.values()]
     parameters = {
         "threshold": None,  # each image has its own
         "group_distance_nm": next(iter(distances), GROUP_DISTANCE_NM),
-        "completeness": any(a.injected is not None for a in taken.images.values()),
+        "completeness": any(result.completeness is not None for result in results),
         "loading": asdict(taken.loading),
         **asdict(settings),
     }

@@ -56,6 +56,14 @@ from .window_images import WindowImages
 
 _ALLOWED_BLIND = Relabel | RemoveClusters | SetMarks | SetPixelSize
 
+
+def _is_other_size(edit: Edit | AtomEdit) -> bool:
+    """Return whether atoms that people have marked follow the pixel size of their image."""
+    if not isinstance(edit, SetAtoms) or edit.before is None or edit.after is None:
+        return False
+    return edit.before.pixel_size_nm != edit.after.pixel_size_nm and edit.after.analysis is None
+
+
 Selection = tuple[frozenset[Key], frozenset[AtomKey]]
 """Keys of the selected clusters and atoms."""
 
@@ -234,7 +242,7 @@ class History(Sequence[Step]):
         blind mode.
         """
         self._state.ensure_writable()
-        if not all(isinstance(e, _ALLOWED_BLIND) for e in edits):
+        if not all(isinstance(e, _ALLOWED_BLIND) or _is_other_size(e) for e in edits):
             self.ensure_not_blind()
         if edits:
             self.run(edits, description, group, soon or len(edits) > MAX_IMAGES)

@@ -26,7 +26,8 @@ from ..core.errors import TableError
 from ..core.text import pluralise
 from ..models.analysis import Analysis
 from ..statistics.ratios.ratio_notes import CHANGED_PIXEL_SIZE as CHANGED
-from .edits import SetPixelSize, SetSession
+from .atom_store import AtomStore
+from .edits import SetAtoms, SetPixelSize, SetSession
 from .window_images import WindowImages
 
 
@@ -271,9 +272,10 @@ class PixelSizes:
     def __init__(
         self,
         state: WindowImages,
+        atoms: AtomStore,
         do: Callable[..., None],  # `History.do`
     ) -> None:
-        self._state = state
+        self._state, self._atoms = state, atoms
         self._do = do
 
     def get(self, image: str) -> float | None:
@@ -283,8 +285,13 @@ class PixelSizes:
     def set(self, image: str, size_nm: float) -> None:
         """Set the pixel size of an image in nm."""
         self._state.finish()
-        edit = SetPixelSize(image, self.get(image), size_nm, f"pixel size {size_nm:.5g} nm")
-        self._do(edit, group=object())  # with the labels of the session that the image leaves
+        text = f"pixel size {size_nm:.5g} nm"
+        edits: list[Any] = [SetPixelSize(image, self.get(image), size_nm, text)]
+        atoms = self._atoms.of(image)
+        if atoms is not None and atoms.of_image.analysis is None:  # no model has to search again
+            edits.append(SetAtoms(image, atoms, atoms.with_pixel_size(size_nm), text))
+        # With the labels of the session that the image leaves.
+        self._do(*edits, description=text, group=object())
 
     def has_changed(self, image: str) -> bool:
         """Return whether the analysis of an image refers to another pixel size."""

@@ -106,7 +106,7 @@ class WindowState(WindowImages):
         self.epoch = 0
         self.atoms = AtomStore(self, self._do)
         self.sessions = SessionStore(self, self._do)
-        self.pixel_sizes = PixelSizes(self, self._do)
+        self.pixel_sizes = PixelSizes(self, self.atoms, self._do)
         self.pixel_sizes.changed.connect(self.sessions.find_again)
         self.saver = ProjectSaver(self, self.atoms, self.sessions, self.saved_changed.emit)
         self.listing = ImageListing(self, self.atoms, self.sessions)

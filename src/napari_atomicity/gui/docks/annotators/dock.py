@@ -238,7 +238,7 @@ class Disputes(QWidget):
     def _put(self, images: set[str], found: dict[str, dict[int, list[Mark]]]) -> None:
         """Apply the consensus, one image per turn of the event loop."""
         self._waiting, self._epoch, self._n_taken = list(found.items()), self.state.epoch, 0
-        self._n_left = len(images - found.keys())
+        self._n_found, self._n_left = len(found), len(images - found.keys())
         self._turn.start()
 
     def _put_next(self) -> None:
@@ -254,7 +254,9 @@ class Disputes(QWidget):
             self._turn.stop()
             n = self._n_taken
             text = f"was applied in {pluralise(n, 'image')}" if n else "was already applied"
-            if self._n_left:
+            if not self._n_found:
+                text = "is that of two people or more, and none have marked the same image"
+            elif self._n_left:
                 text += f"; {pluralise(self._n_left, 'image')} without marks of two people left out"
             show_info(f"The consensus {text}.")
             self.took.emit()

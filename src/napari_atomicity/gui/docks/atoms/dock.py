@@ -152,7 +152,8 @@ class Atoms(Dock):
         self.button = main_button("Find atoms", self)
         self.button.setToolTip(
             "Find and measure the single atoms of this image. The threshold is set to the best "
-            "expected F1. Manual marks are kept."
+            "expected F1, or to the precision in Settings. Manual marks are kept, and where the "
+            "same atoms are found again, a threshold that was set by hand or by a precision."
         )
         self.button.clicked.connect(self.run)
         self.enable_when(self.button, self._can_find)
@@ -276,7 +277,8 @@ class Atoms(Dock):
             "Find all atoms again?",
             f"{done} Find the atoms again with the current settings? Each threshold is set to "
             f"{threshold}. Manual marks are kept; where the same atoms are found, so are "
-            "thresholds that were set by hand and what is missed. This can be undone.",
+            "thresholds that were set by hand or by a precision, and what is missed. This can be "
+            "undone.",
         )
 
     # ---- out
