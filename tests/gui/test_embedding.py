@@ -22,7 +22,6 @@ from napari_atomicity.gui.docks.embedding.dock import (
     MAP_OF_MODEL,
     MAP_OF_SESSION,
     Embedding,
-    count_unplaced,
 )
 from napari_atomicity.gui.scatter.legend import MAX_LINES, ColourScale, Entry, Legend
 from napari_atomicity.gui.scatter.looks import (
@@ -37,6 +36,7 @@ from napari_atomicity.gui.scatter.looks import (
 from napari_atomicity.gui.scatter.mouse import LASSO, PAN, RECTANGLE, extent, rows_in_polygon
 from napari_atomicity.gui.scatter.scatter import FRAME_MS, FrameLimiter
 from napari_atomicity.gui.viewer.binding import binding_of, state_of
+from napari_atomicity.pipeline.session_map import count_unplaced
 from napari_atomicity.project import Project
 
 LEFT = Qt.MouseButton.LeftButton

@@ -11,6 +11,7 @@ import numpy as np
 from ..core.errors import AtomicityError
 from ..core.progress import Progress, Stop, check, report
 from ..core.tables.cluster_table import SESSION_MAP
+from ..core.tables.table_cache import Columns
 from ..models.analysis import Analysis
 from ..models.embedding import NEIGHBOURS, fit_map, place_by_references
 
@@ -74,6 +75,16 @@ def extend_session_map(
             found = place_by_references(analysis.embedding[new], reference, position)
             extended.append(_with_positions(analysis, new, found))
     return extended
+
+
+def count_unplaced(analysis: Analysis, columns: Columns, coordinates: tuple[str, str]) -> int:
+    """Return the number of clusters that have an embedding and no position in a map."""
+    placed: np.ndarray = np.zeros(len(columns["cluster_id"]), bool)
+    if set(coordinates) <= columns.keys():
+        placed = np.isfinite(np.array([columns[name] for name in coordinates])).all(axis=0)
+    if placed.all():  # most often: the embedding is not read
+        return 0
+    return int((analysis.is_embedded & ~placed).sum())
 
 
 def _of_one_model(analyses: Sequence[Analysis]) -> list[Analysis]:

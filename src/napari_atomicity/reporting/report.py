@@ -16,7 +16,7 @@ from ..core.errors import without_file_name
 from ..core.tables.cluster_table import ALL, classes_of
 from ..core.text import capital, sentence
 from ..io.files import to_json, write_pieces
-from ..statistics.annotators.agreement import warn_if_not_blind
+from ..statistics.annotators.agreement import split_settlements, warn_if_not_blind
 from ..statistics.ratios.ratio_notes import ImageLimits, name_sessions
 from ..statistics.ratios.ratios import count_excluded, counted
 from ..statistics.ratios.reference import Comparison
@@ -201,7 +201,9 @@ def _correction_context(
         ),
         "n_annotators": 0 if data.corrections is None else len(annotators(data.corrections)),
         "agreement": agreement if agreement and agreement["rows"] else None,
-        "not_blind": "" if data.corrections is None else warn_if_not_blind(data.corrections),
+        "not_blind": ""
+        if data.corrections is None
+        else warn_if_not_blind(split_settlements(data.corrections)[0]),
     }
 
 

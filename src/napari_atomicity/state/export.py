@@ -56,8 +56,10 @@ from ..statistics.annotators.agreement import (
     removal_reasons,
     split_settlements,
 )
-from ..statistics.ratios.ratios import refuse_unavailable
+from ..statistics.ratios.prevalence import COUNTED
+from ..statistics.ratios.ratios import counted, refuse_unavailable
 from ..statistics.ratios.reference import attempt_ratios, check_reference
+from ..statistics.ratios.track_counts import merge_tracks
 from ..statistics.samples.run_evidence import are_compared, compare_clusters
 from ..statistics.stratified_accuracy import Accuracy, on_corrected
 from ..tracking.files import analyse_if_tracked, write_movies
@@ -246,7 +248,7 @@ class Choices:
     figures: bool = setting(
         True,
         "Figures",
-        "Every plot as PNG, SVG and PDF, and its data as CSV.",
+        "Every plot but those of chosen columns as PNG, SVG and PDF, and its data as CSV.",
         key="report/figures",
     )
     report: bool = setting(True, "Report (HTML)", "The report as one file.", key="report/page")
@@ -296,10 +298,12 @@ class _Export:
         self.classes = classes_of(self.table)
         self.card, *self.other_cards = cards_of(self.table, self.find_card) or [None]
         self.say("Finding the ratios")
-        refuse_unavailable(choices.method, self.card)
+        # Without clusters there is nothing to correct, and perhaps no model.
+        by_method = choices.method if counted(self.table).any() else COUNTED
+        refuse_unavailable(by_method, self.card)
         self.limits = limits_of(analyses, choices.keep_ratios)
         method: dict[str, Any] = {
-            "method": choices.method,
+            "method": by_method,
             "card": self.card,
             "stop": self.stop,
             "limits": self.limits,
@@ -381,7 +385,7 @@ class _Export:
         drawn = (
             ratio_chart(of_all, self.classes),
             None if pairs is None else parity_chart(pairs, self.classes),
-            confusion_chart(on_corrected(self.table, self.classes).confusion),
+            confusion_chart(on_corrected(merge_tracks(self.table), self.classes).confusion),
         )
         for name, figure in zip(CHARTS, drawn, strict=True):
             if figure is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -66,10 +66,11 @@ class SessionStore:
     def groups(self) -> list[AcquisitionSession]:
         """Return the sessions of all images of the window, in the order of their images."""
         if self._groups is None:
-            images = self._state.images
-            recordings = {image: Recording.of(self._state.micrograph(image)) for image in images}
-            self._groups = group_images(recordings, self._entries)
+            self._groups = group_images(self._recordings(), self._entries)
         return self._groups
+
+    def _recordings(self) -> dict[str, Recording]:
+        return {i: Recording.of(self._state.micrograph(i)) for i in self._state.images}
 
     def session_of(self, image: str) -> AcquisitionSession:
         """Return the session of an image of the window."""
@@ -152,17 +153,27 @@ class SessionStore:
         joined = next((session for session in self.groups() if session.name == name), None)
         others = [] if joined is None else list(joined.images)
         what = f"session {name} of {pluralise(len(images), 'image')}"
-        stated: dict[str, Any] = {}
-        if joined is not None:  # what is stated of it holds for images that join it
-            errors = [e for i in others if (e := self.get(i).pixel_size_error) is not None]
-            stated = {"earlier": joined.earlier, "pixel_size_error": max(errors, default=None)}
-        self._set_values([*others, *images], what, session=name, **stated)
+        self._set_values([*others, *images], what, session=name, **self._stated(others))
 
     def derive(self, images: Iterable[str]) -> None:
         """Derive the sessions of images from their files again."""
         images = list(images)
         what = f"derive the session of {pluralise(len(images), 'image')}"
-        self._set_values(images, what, session="")
+        entries = {image: replace(self.get(image), session="") for image in images}
+        for session in group_images(self._recordings(), self._entries | entries):
+            others = [image for image in session.images if image not in entries]
+            for image in entries.keys() & set(session.images):
+                entries[image] = replace(entries[image], **self._stated(others))
+        self._set(entries, what)
+
+    def _stated(self, images: Sequence[str]) -> dict[str, Any]:
+        """Return what is stated of the session of images, which holds for those that join it."""
+        if not images:
+            return {}
+        entries = [self.get(image) for image in images]
+        errors = [e.pixel_size_error for e in entries if e.pixel_size_error is not None]
+        earlier = next((e.earlier for e in entries if e.earlier), None)
+        return {"earlier": earlier, "pixel_size_error": max(errors, default=None)}
 
     def group_sample(self, images: Iterable[str], name: str) -> None:
         """Make images a sample, or join them with the sample of that name."""

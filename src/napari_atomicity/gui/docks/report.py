@@ -25,7 +25,8 @@ from ...models.analysis import limits_of
 from ...pipeline.repeat import Run, runs_of
 from ...state.export import Choices, Snapshot, export, snapshot
 from ...state.window_state import WindowState
-from ...statistics.ratios.prevalence import METHODS
+from ...statistics.ratios.prevalence import COUNTED, METHODS
+from ...statistics.ratios.ratios import counted, refuse_unavailable
 from ...statistics.ratios.track_counts import count_clusters
 from ..controls.bars import ALL_IMAGES, keeps_ratios
 from ..controls.forms import STRETCH, ComboBox, folded, labelled, main_button, new_form, new_row
@@ -44,7 +45,7 @@ from ..panels.table_files import (
     format_written,
     write_in_worker,
 )
-from ..viewer.models import find_card
+from ..viewer.models import card_of, find_card
 
 LEFT_OUT = (
     "The reference in Ratios is of one image and is left out, unless you choose "
@@ -129,7 +130,9 @@ class Report(Dock):
         self.folder_button.clicked.connect(self.open_folder)
         self.folder_button.setEnabled(False)
         self.table_button = QPushButton("Tables")
-        self.table_button.setToolTip("Write one table of all images to a file.")
+        self.table_button.setToolTip(
+            "Write one table of all images to a file; ratios by the method in Settings."
+        )
         menu = QMenu(self.table_button)
         menu.addAction("Clusters…", self.export_clusters)
         menu.addAction("Ratios…", self.export_ratios)
@@ -297,11 +300,25 @@ class Report(Dock):
             write_in_worker(self, write, self.state.table(), path=path)
 
     def export_ratios(self) -> None:
-        """Choose a file and write the counted ratios of every image, group and of all images."""
-        path = choose_table_path(self, "ratios.csv", RATIO_FILE_TYPES)
+        """Choose a file and write the ratios of every image, group and of all images."""
+        table = self.state.table()
+        rows, card = table[counted(table)], card_of(table)
+        method = str(self.method.currentData()) if len(rows) else COUNTED
+
+        def choose() -> Path | None:
+            refuse_unavailable(method, card, rows)
+            return choose_table_path(self, "ratios.csv", RATIO_FILE_TYPES)
+
+        path = self.attempt(choose)
         if path is not None:
             analyses = [] if self.state.blind else self.state.store.analyses.values()
-            limits = limits_of(map(self.state.pixel_sizes.mark, analyses), keeps_ratios())
-            options = {"limits": limits, "groups": self.state.group_scopes()}
+            options = {
+                "limits": limits_of(map(self.state.pixel_sizes.mark, analyses), keeps_ratios()),
+                "groups": self.state.group_scopes(),
+                "classes": self.state.classes(),
+                "images": [i for i in self.state.images if self.state.analysis(i) is not None],
+                "method": method,
+                "card": card,
+            }
             write = partial(count_and_write, options=options)
-            write_in_worker(self, write, self.state.table(), path=path)
+            write_in_worker(self, write, table, path=path)

@@ -373,9 +373,10 @@ class Table(RowsDock):
         )
         rows = model.order if positions is None else model.order[positions]
         names, table = [model.columns[i] for i in columns], model.rows.table.iloc[rows]
-        if "label" in names:
-            marks = [n for n in _MARKS if n in table and table[n].astype(bool).any()]
-            names = list(dict.fromkeys([*names, *(n for mark in marks for n in _MARKS[mark])]))
+        marks = [n for n in _MARKS if n in table and table[n].astype(bool).any()]
+        if "label" not in names:  # then nobody needs to know whose it is
+            marks = [n for n in marks if n != "label_corrected"]
+        names = list(dict.fromkeys([*names, *(n for mark in marks for n in _MARKS[mark])]))
         return table[names].reset_index(drop=True)
 
     # ---- actions of the user

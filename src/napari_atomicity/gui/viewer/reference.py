@@ -69,4 +69,6 @@ class Reference:
         else:
             with contextlib.suppress(TableError):  # it is shown, to be corrected
                 self.enter(line)
+                # Whether it is of all images is told by the dock Ratios.
+                self.give_to_report(None, left_out=self.typed is not None)
         self.restored.emit()

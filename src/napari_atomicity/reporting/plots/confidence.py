@@ -11,6 +11,7 @@ import pandas as pd
 from ...core.tables.cluster_table import class_confidence, is_whole
 from ...core.text import pluralise
 from ...statistics.intervals import wilson_interval
+from ...statistics.ratios.track_counts import merge_tracks
 from .base import (
     Look,
     Plot,
@@ -138,8 +139,10 @@ def _is_corrected(table: pd.DataFrame) -> np.ndarray:
 def reliability_data(table: pd.DataFrame, **_: Any) -> pd.DataFrame:
     """Compute the accuracy of predictions on corrected clusters by confidence.
 
-    Bins contain equal numbers of clusters, at least 10: most confidences are near 1.
+    Bins contain equal numbers of clusters, at least 10: most confidences are near 1. The frames of
+    a track are one answer.
     """
+    table = merge_tracks(table)
     rows = table[_is_corrected(table)]
     confidence = rows["confidence"].to_numpy(float)
     right = (rows["label_predicted"] == rows["label_corrected"]).to_numpy(bool)

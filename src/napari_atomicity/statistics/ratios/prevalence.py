@@ -376,6 +376,8 @@ def _without_recalibration(card: ModelCard) -> str | None:
     return None
 
 
+COUNTED = "counted"
+"""Name of the method that counts the labels."""
 METHODS: dict[str, Method] = {
     "counted": Method(
         "as counted",

@@ -30,6 +30,7 @@ from ....project import ProjectImage
 from ....project.opening import thumbnail
 from ....state.annotator_packs import reviewed_images
 from ....state.window_state import WindowState
+from ....statistics.ratios.ratio_notes import withholds_fractions
 from ....statistics.ratios.track_counts import (
     count_clusters,
     describe_clusters,
@@ -148,6 +149,9 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
     shares = shares_of(labels, classes)
     strip = shares_of(labels, [*classes, *NON_CLASS_LABELS], left_out=("",))
     said = ", ".join(f"{c} {100 * share:.0f} %" for c, share in shares)
+    if withholds_fractions(analysis.parameters.get("session", {})):
+        numbers = Counter(labels)
+        said = ", ".join(f"{c} {numbers[c]}" for c, _ in shares) + " (fractions withheld: Ratios)"
     of_all = "" if of_frames else f"reviewed {reviewed} of {n}"
     details = "\n".join(filter(None, (words, of_all, said, by, path)))
     return replace(row, state="analysed", words=words, shares=shares, strip=strip, tooltip=details)

@@ -311,10 +311,11 @@ class ImageMenu(SelectedImagesMenu):
     def _enter_pixel_size_error(self) -> None:
         images, sessions = self.selected(), self._state.sessions
         session = sessions.session_of(images[0])
-        text = "Error (standard deviation) of the pixel size of the session in per cent."
-        if session.known or session.earlier:
-            told_by = "known samples" if session.known else "an earlier session"
-            text += f"\nIt does not count in this session, whose scale is told by {told_by}."
+        text = (
+            "Error (standard deviation) of the pixel size of the session in per cent.\n"
+            "It counts unless known samples that are used, lone atoms or an earlier session tell "
+            "the scale."
+        )
         percent, wanted = QInputDialog.getDouble(
             self._list,
             "Pixel size ±",

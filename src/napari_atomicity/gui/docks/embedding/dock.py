@@ -16,12 +16,16 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy
 from ....core.palette import colours
 from ....core.progress import Progress, Stop, report
 from ....core.tables.cluster_table import MODEL_MAP, SESSION_MAP, Key
-from ....core.tables.table_cache import Columns
 from ....core.text import pluralise
 from ....models import embedding as umap
 from ....models.analysis import Analysis
 from ....pipeline.analysis import embed_clusters
-from ....pipeline.session_map import MIN_CLUSTERS, extend_session_map, fit_session_map
+from ....pipeline.session_map import (
+    MIN_CLUSTERS,
+    count_unplaced,
+    extend_session_map,
+    fit_session_map,
+)
 from ....reporting.plots.base import Look
 from ....reporting.plots.cluster_map import map_data
 from ....reporting.plots.registry import PLOTS, save_plot
@@ -65,16 +69,6 @@ from ...viewer.models import classifier_of
 # ---- positions of clusters in the map, and the reference points of the map
 
 logger = logging.getLogger(__name__)
-
-
-def count_unplaced(analysis: Analysis, columns: Columns, coordinates: tuple[str, str]) -> int:
-    """Return the number of clusters that have an embedding and no position in a map."""
-    placed: np.ndarray = np.zeros(len(columns["cluster_id"]), bool)
-    if set(coordinates) <= columns.keys():
-        placed = np.isfinite(np.array([columns[name] for name in coordinates])).all(axis=0)
-    if placed.all():  # most often: the embedding is not read
-        return 0
-    return int((analysis.is_embedded & ~placed).sum())
 
 
 # ---- functions that run in a worker
@@ -122,6 +116,7 @@ class MapPositions(QObject):
         """Count the clusters without a position in a map; each analysis is counted once."""
         known = self._unplaced if coordinates == self._coordinates else {}
         self._coordinates, self._unplaced = coordinates, {}
+        models = set()  # of the map
         for image in self._state.images:
             analysis, columns = self._state.analysis(image), self._state.columns(image)
             if analysis is None or columns is None:
@@ -130,7 +125,10 @@ class MapPositions(QObject):
             if before is None or before[0] is not analysis:
                 before = analysis, count_unplaced(analysis, columns, coordinates)
             self._unplaced[image] = before
-        return sum(n for _, n in self._unplaced.values())
+            x = columns.get(coordinates[0])
+            if coordinates == MODEL_MAP or (x is not None and np.isfinite(x).any()):
+                models.add(analysis.model_id)
+        return sum(n for a, n in self._unplaced.values() if a.model_id in models)
 
     def place(self, coordinates: tuple[str, str]) -> bool:
         """Place the clusters without a position in a worker; return whether there are any."""
@@ -305,8 +303,9 @@ class Embedding(Dock):
         self.save_button.clicked.connect(self.save)
         self.new_map_button = QPushButton("New map")
         self.new_map_button.setToolTip(
-            "New map of these clusters: fit a UMAP to all classified clusters of this session, "
-            "next to the map of the model. 10,000 clusters take about 45 s."
+            "New map of these clusters: fit a UMAP to the clusters of all images, next to the map "
+            "of the model. Of several models, it shows the one with most clusters. 10,000 clusters "
+            "take about 45 s."
         )
         self.new_map_button.clicked.connect(self.fit_map)
         for button in (self.lasso_button, self.rectangle_button):
@@ -437,7 +436,9 @@ class Embedding(Dock):
         elif not placed and not unplaced:
             self.message.setText("The clusters appear here once they are classified.")
         elif n > 0:
-            self.message.setText(f"{pluralise(n, 'cluster')} not classified yet, not shown.")
+            of_other = "of another model or " * (self._coordinates == SESSION_MAP)
+            text = f"{pluralise(n, 'cluster')} {of_other}not classified yet, not shown."
+            self.message.setText(text)
         else:
             self.message.setText("")
         self.message.setVisible(bool(self.message.text()))

@@ -27,7 +27,7 @@ from ....core.tables.cluster_table import ALL
 from ....io.clipboard import latex_table
 from ....io.tables import write_clusters
 from ....models.analysis import Analysis, limits_of
-from ....statistics.ratios.prevalence import METHODS, unavailable
+from ....statistics.ratios.prevalence import COUNTED, METHODS, unavailable
 from ....statistics.ratios.ratio_notes import ImageLimits, reason_to_withhold
 from ....statistics.ratios.ratios import COLUMNS, class_ratios, counted, saturated_images
 from ....statistics.ratios.reference import Comparison, compare, pair
@@ -64,7 +64,6 @@ WORKER_FROM_ROWS = 1000
 WORKER_FROM_IMAGES = 3
 """Larger tables, and more images, are counted in a worker."""
 
-COUNTED = "counted"
 HIDDEN = "the method uses predictions, which blind mode hides"
 MAX_ROWS = 12
 """A table of more rows scrolls."""

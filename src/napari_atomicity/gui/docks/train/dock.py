@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -294,9 +295,9 @@ class Train(Dock):
 
     def _show_button(self, *_: object) -> None:
         """Show whether a stopped training would be continued, and where the model is written."""
-        text = self.out.text().strip()
-        path = Path(text).expanduser() if text else None
-        path = path.with_suffix(".safetensors") if path is not None and path.name else None
+        path = None
+        with suppress(AtomicityError):
+            path = self._out_path()
         # As in `training.request.TrainRequest.workspace`.
         kept = path is not None and path.with_suffix(".training").is_dir()
         kept = kept and not tasks.running(self.state, "train")
