@@ -501,7 +501,7 @@ def test_a_label_of_before_counts_in_a_sample_when_its_turn_comes(shown, state, 
     press(*[KEY.Key_Return] * 3)
     qtbot.waitUntil(lambda: dock.bar.text() == "Reviewed 4 of 20")
     assert "3 of 3 answers" in dock.words.text()
-    assert "1 more has a label already and counts once it is its turn." in dock.words.text()
+    assert "1 more is labelled, deleted, split or merged already and counts" in dock.words.text()
     press(*[KEY.Key_Return] * 13)
     qtbot.waitUntil(lambda: "Reviewed 17 of 20" in dock.bar.text())
     assert "of 17 answers" in dock.words.text() and "more has" not in dock.words.text()

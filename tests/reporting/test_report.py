@@ -527,7 +527,10 @@ def test_an_undefined_r2_says_why(tmp_path):
 def test_conditions_that_differ_are_said_of_the_image_and_of_all(tmp_path):
     analysis = synthetic_analysis(30)
     differing = replace(analysis, table=analysis.table.assign(conditions_differ=True))
-    words = "Conditions differ from the training of the model: adapt before trusting these ratios."
+    words = (
+        "Conditions differ from the training of the model: check with Adapt before trusting these "
+        "ratios."
+    )
     html, _ = written(tmp_path, [differing, synthetic_analysis(30, name="other.tif")])
     assert html.count(f'<p class="warning">{words}</p>') == 2
     assert words in image_warnings(differing.table) and words not in image_warnings(analysis.table)

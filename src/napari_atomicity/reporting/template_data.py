@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ..core.palette import colours
 from ..core.tables.cluster_table import NON_CLASS_LABELS
+from ..core.text import sentence
 from ..statistics.ratios.reference import Comparison
 from ..statistics.samples.comparison import SampleComparison
 from ..statistics.samples.planning import plans_of_samples
@@ -211,6 +212,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["diameter"] = format_diameter
+    environment.filters["sentence"] = sentence
     return environment
 
 

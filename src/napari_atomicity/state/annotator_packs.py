@@ -320,7 +320,10 @@ class _TakingIn:
         return image, by_name
 
     def _refuse_other(self, name: str, who: str, n_here: int, n_there: int, is_older: bool) -> None:
-        why = f"{who} has other marks of it in this project: {n_here} marks, {n_there} in the pack"
+        why = (
+            f"{who} has other marks of it in this project: {n_here} marks, {n_there} in the pack. "
+            "Remove marks of (Annotators) takes those away first"
+        )
         if is_older:
             why = f"the marks of {who} in this project were saved later"
         self.refused.append((f"{name} by {who}", why))

@@ -142,7 +142,10 @@ def format_verdict(found: Adaptation) -> str:
     """Whether the model was changed, and why."""
     if not found.needed:
         differ = found.shift is not None and found.shift.found
-        more = "The conditions differ, but most labels that can be checked are right."
+        more = (
+            "The conditions differ, but most labels that can be checked are right; the warning "
+            "stays."
+        )
         return f"No change needed: {'; '.join(found.reasons)}.{f' {more}' if differ else ''}"
     reasons = "; ".join(found.reasons)
     before = {name: found.checks[name][0] for name, n in found.left_out.items() if n}

@@ -16,7 +16,8 @@ from ...core.text import pluralise
 from .prevalence import ScaleSolutions
 
 CONDITIONS_DIFFER = (
-    "conditions differ from the training of the model: adapt before trusting these ratios"
+    "conditions differ from the training of the model: check with Adapt before trusting these "
+    "ratios"
 )
 """Note on ratios of images whose conditions differ from the training of the model."""
 SETTINGS_DIFFER = (

@@ -239,7 +239,8 @@ def format_expert(beside: Mapping[str, Any] | None) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
+    digits = 2 if abs(value) >= 0.005 or not value else 3  # on which side of 0 it is
+    return f"{value:+.{digits}f}".replace("-", "−")
 
 
 # ---- disputes

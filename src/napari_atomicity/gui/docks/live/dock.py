@@ -146,10 +146,7 @@ def _draw_drift(axes: Axes, look: Look, history: LiveHistory, x: np.ndarray) -> 
 RESULTS = "atomicity-live"
 """Default name of the folder of results, within the watched folder."""
 _MAX_FAILURES = 20
-_OPEN_PROJECT = (
-    " To show the next ones, open the watched folder in Browse, or save the open images as a "
-    "project."
-)
+_OPEN_PROJECT = " To show the next ones, open the watched folder in Browse."
 
 
 class Live(Dock):
@@ -481,7 +478,7 @@ class Live(Dock):
         n, copies, state = self.images.n_left_out, self.images.n_copies, self.state
         texts = []
         if n:
-            advice = "" if state.project else _OPEN_PROJECT
+            advice = "" if state.read_only else _OPEN_PROJECT
             if state.blind:
                 advice = " They are added to Browse when blind mode ends, to be analysed there."
             texts.append(

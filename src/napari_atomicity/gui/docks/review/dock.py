@@ -257,8 +257,8 @@ def format_accuracy(review: Reviewing, found: Accuracy | None) -> str:
     if found.n_ahead:
         one = found.n_ahead == 1
         said.append(
-            f"{found.n_ahead} more {'has' if one else 'have'} a label already and "
-            f"{'counts' if one else 'count'} once it is {'its' if one else 'their'} turn."
+            f"{found.n_ahead} more {'is' if one else 'are'} labelled, deleted, split or merged "
+            f"already and {'counts once it is its' if one else 'count once it is their'} turn."
         )
     if review.predicted_anew:
         said.append(
