@@ -184,6 +184,14 @@ def test_the_strip_of_a_row_shows_clusters_of_no_class_too(opened, viewer, settl
     assert "aggregate" not in row.tooltip and row.tooltip != before.tooltip
 
 
+def test_fractions_that_are_withheld_are_not_in_a_row(opened):
+    found = made_up(12, "a.tif")
+    found.parameters["session"] = {"misfit": "peaks", "peaks_atoms": [25.0, 48.0]}
+    opened.state.clusters.set_analysis(found)
+    tooltip = updated(opened).model.rows[0].tooltip
+    assert "(fractions withheld: Ratios)" in tooltip and " %" not in tooltip
+
+
 def test_the_image_appears_before_the_docks_are_filled(
     browse, viewer, morning, qtbot, settle, monkeypatch
 ):

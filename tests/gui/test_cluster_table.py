@@ -441,6 +441,10 @@ def test_what_is_taken_out_says_whose_label_it_is_and_what_does_not_count(dock, 
     QTest.keyClick(dock.view, Qt.Key.Key_C, CTRL)
     read = pd.read_csv(io.StringIO(QApplication.clipboard().text()), sep="\t")
     assert read["excluded"].tolist() == [False, True]
+    header = dock.view.horizontalHeader()
+    for i, name in enumerate(dock.model.columns):
+        header.setSectionHidden(i, name not in ("image", "cluster_id"))
+    assert list(dock.shown().columns) == ["image", "cluster_id", "excluded"]
 
 
 def test_a_cluster_called_unknown_has_no_confidence_in_cells_and_copy(dock, state, qtbot):

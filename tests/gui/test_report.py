@@ -232,6 +232,25 @@ def test_a_table_goes_into_a_file(dock, state, tmp_path, monkeypatch, settle, vi
     assert (tmp_path / "r.tex").read_text() == latex_table(ratios)
 
 
+def test_the_table_of_ratios_is_that_of_ratios(
+    dock, viewer, state, tmp_path, monkeypatch, qtbot, settle
+):
+    ratios = Ratios(viewer)
+    qtbot.addWidget(ratios)
+    state.clusters.remove([("second", i) for i in state.table("second")["cluster_id"]])
+    texts = []
+    for name, write in (("a.csv", ratios.export_ratios), ("b.csv", dock.export_ratios)):
+        path = tmp_path / name
+        monkeypatch.setattr(
+            docks.QFileDialog, "getSaveFileName", lambda *a, path=path: (str(path), "")
+        )
+        ratios.update_now()
+        write()
+        settle(viewer)
+        texts.append(path.read_text())
+    assert texts[0] == texts[1] and "second" in texts[0]
+
+
 def test_it_says_what_there_is(viewer, qtbot):
     dock = Report(viewer)
     qtbot.addWidget(dock)

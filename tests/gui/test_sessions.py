@@ -249,6 +249,25 @@ def test_the_error_of_the_pixel_size_is_of_the_session_and_taken_back(
     assert "counts unless known samples" in labels[0]
 
 
+def test_images_derived_again_bring_nothing_to_the_others(opened):
+    sessions = opened.state.sessions
+    first, *others = opened.state.images
+    (before,) = sessions.groups()
+    sessions.group([first], "own")
+    sessions.set_pixel_size_error([first], 0.005)
+    sessions.derive([first])
+    (session,) = sessions.groups()
+    assert session == before and session.pixel_size_error == 0.02
+    # What is stated of the session that they come back to holds for them.
+    sessions.group([first], "own")
+    sessions.set_pixel_size_error(others, 0.01)
+    sessions.derive([first])
+    assert sessions.get(first).pixel_size_error == 0.01
+    # Who has stated it of the derived session keeps it.
+    sessions.derive(opened.state.images)
+    assert sessions.session_of(first).pixel_size_error == 0.01
+
+
 def test_a_class_that_no_model_has_is_refused(
     opened,
     viewer,

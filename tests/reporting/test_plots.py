@@ -209,6 +209,13 @@ def test_reliability_compares_predictions_with_corrections():
     assert data["accuracy_high"].to_numpy() == pytest.approx(high)
 
 
+def test_reliability_counts_a_track_once():
+    table = two_classes(40).assign(image="movie", frame=np.arange(40) // 10)
+    table["track_id"] = np.arange(40) % 10
+    table["label_corrected"] = table["label_predicted"]
+    assert made("reliability", table)["count"].sum() == 10
+
+
 def test_confidence_counts_the_clusters_that_ratios_count():
     table = two_classes(40).assign(excluded=False)
     table.loc[0, "touches_border"] = True
