@@ -291,7 +291,7 @@ def take_in(
     return added
 
 
-def _stored_size(db: sqlite3.Connection, image_id: int) -> float:
+def _read_pixel_size(db: sqlite3.Connection, image_id: int) -> float:
     """Return the pixel size of an image in nm; 0 if it is not known."""
     query = "SELECT pixel_size_nm FROM images WHERE image_id = ?"
     return as_number(db.execute(query, (image_id,)).fetchone()[0]) or 0.0
@@ -504,7 +504,7 @@ class AtomRecords:
         with self._file.writing() as db:
             image_id = self._images.ids[image]
             marks = last_marks(db, image_id, annotator)
-            size_nm, used = _stored_size(db, image_id), rows_by_address(db, "marks", source)
+            size_nm, used = _read_pixel_size(db, image_id), rows_by_address(db, "marks", source)
             free = (f"{source}/without {n}" for n in count())
             start = next(s for s in free if not any(a.startswith(f"{s}:") for a in used))
             stamp = now()
@@ -518,7 +518,7 @@ class AtomRecords:
         """Set the blind marks of an annotator in an image; what was there stays in the log."""
         with self._file.writing() as db:
             image_id = self._images.ids[image]
-            size_nm = _stored_size(db, image_id)
+            size_nm = _read_pixel_size(db, image_id)
             before = ImageAtoms(image, size_nm, marks=last_marks(db, image_id, annotator))
             after = ImageAtoms(image, size_nm, marks=marks or {})
             write_atoms(db, image_id, before, after, annotator, blind=True)

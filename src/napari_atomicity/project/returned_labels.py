@@ -39,7 +39,7 @@ def take_in_labels(
     per_nm = px_per_nm(places)
     start, saved = f"{source}/", "".join(saved.split())
     n_rows = rows_by_address(db, "corrections", start)
-    known = _last_said(db, image_id, n_rows, start)
+    known = _last_labels(db, image_id, n_rows, start)
     rows = labels[["y_px", "x_px", "diameter_px", "label"]].itertuples(index=False, name=None)
     for y, x, diameter, label in rows:
         reach = max(MAX_DISTANCE_DIAMETERS * diameter, 1.0)
@@ -70,7 +70,7 @@ def take_in_labels(
     return n_new, n_lost
 
 
-def _last_said(
+def _last_labels(
     db: sqlite3.Connection, image_id: int, n_rows: Mapping[str, int], start: str
 ) -> dict[int, tuple[str, str, str]]:
     """Return cluster → when it was saved, and what was said of it last, by these addresses."""
