@@ -33,7 +33,7 @@ from .damage import (
     is_path,
     read_json,
 )
-from .rows import MEASURED, PREDICTED, WITH_OWN_PLACE
+from .rows import MEASURED, PIXEL_SIZE, PREDICTED, WITH_OWN_PLACE
 
 # ---- the analysis of an image as it is stored in a project
 
@@ -194,21 +194,30 @@ def _read_analysis(
         raise ValueError("the field of view is no length")
     if not all(isinstance(value, (int, float)) for value in durations.values()):
         raise ValueError("a duration is no number")
+    kept = _checked_parameters(read_json(parameters, dict))
     return StoredAnalysis.of(
         rows.columns,
-        _as_analysed(micrograph, rows.columns),
+        _as_analysed(micrograph, rows.columns, kept.pop(PIXEL_SIZE, None)),
         rows.outlines,
         *arrays,
         field_of_view or 0.0,
         _scale(scale),
-        _checked_parameters(read_json(parameters, dict)),
+        kept,
         durations,
         polygons,
     )
 
 
-def _as_analysed(micrograph: LazyMicrograph, columns: Columns) -> LazyMicrograph:
-    """Return the image with the pixel size of its clusters: a person may have changed it since."""
+def _as_analysed(
+    micrograph: LazyMicrograph, columns: Columns, without_clusters_nm: object
+) -> LazyMicrograph:
+    """Return the image with the pixel size of its clusters: a person may have changed it since.
+
+    That of an analysis which found none is stored with its parameters.
+    """
+    without_nm = as_number(without_clusters_nm)
+    if without_nm and not len(columns["y_px"]):
+        return micrograph.with_pixel_size(_plausible_size(without_nm) or micrograph.pixel_size_nm)
     size_nm, found = micrograph.pixel_size_nm, columns["y_px"] > 0
     with np.errstate(all="ignore"):
         ratios = columns["y_nm"][found] / columns["y_px"][found]

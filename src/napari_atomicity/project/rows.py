@@ -141,6 +141,10 @@ def _measurements(row: dict[str, Any], names: list[str]) -> str | None:
     return json.dumps(plain({name: row[name] for name in names})) if names else None
 
 
+PIXEL_SIZE = "pixel_size_without_clusters_nm"
+"""Key of the stored parameters of an analysis that found no cluster: its pixel size."""
+
+
 def _write_analysis(
     db: sqlite3.Connection,
     image_id: int,
@@ -154,14 +158,16 @@ def _write_analysis(
     if is_undo or (before is not None and before.micrograph.pixel_size_nm == size_nm):
         size_nm = None
     scale = None if after.scale is None else json.dumps(plain(asdict(after.scale)))
-    model = after.parameters.get("model") or {}
+    model, parameters = after.parameters.get("model") or {}, after.parameters
+    if not len(after.table):  # clusters tell it by their positions
+        parameters = {**parameters, PIXEL_SIZE: after.micrograph.pixel_size_nm}
     model_id = model.get("model_id")
     db.execute(
         "UPDATE images SET analysed = 1, error = '', model_id = ?, parameters = ?, scale = ?, "
         "field_of_view_nm = ?, pixel_size_nm = coalesce(?, pixel_size_nm), seconds = ? "
         "WHERE image_id = ?",
         (
-            model_id, json.dumps(plain(after.parameters)), scale, after.field_of_view_nm,
+            model_id, json.dumps(plain(parameters)), scale, after.field_of_view_nm,
             size_nm, json.dumps(plain(after.seconds)), image_id,
         ),
     )  # fmt: skip

@@ -134,8 +134,18 @@ def inherit(
         if lost:  # the model that did the others has to look at them again
             kept = take_rows(before, lost)
             bare = _unpredicted(kept.table).drop(columns="track_id", errors="ignore")
+            bare = _at_pixel_size(bare, before.micrograph, after.micrograph)
             parts.append(bare_rows(bare, kept.outlines))
     return join_rows(after, parts)
+
+
+def _at_pixel_size(table: pd.DataFrame, before: Micrograph, now: Micrograph) -> pd.DataFrame:
+    """Return clusters with what was measured of them in units of another pixel size."""
+    if not before.pixel_size_nm or not now.pixel_size_nm:
+        return table
+    factor = now.pixel_size_nm / before.pixel_size_nm
+    lengths = {n: table[n] * factor for n in ("y_nm", "x_nm", "diameter_nm")}
+    return table.assign(**lengths, integrated_intensity=table["integrated_intensity"] * factor**2)
 
 
 def _with_entered_times(before: Analysis | None, after: Analysis) -> Analysis:

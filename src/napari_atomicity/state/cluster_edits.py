@@ -95,7 +95,8 @@ class ClusterEdits:
         first_free_id = store.first_free_id(image)
         if first_free_id > 1:
             added, removed = self._manual_edits(image)
-            removed = self._at_pixel_size(removed, image, analysis.micrograph.pixel_size_nm)
+            sizes = (a.micrograph.pixel_size_nm if a else None for a in (before, analysis))
+            removed = self._at_pixel_size(removed, image, *sizes)
             known = before or self._labelled_clusters(image)
             analysis = inherit(known, analysis, first_free_id, added, removed)
         if before is not None:
@@ -108,21 +109,24 @@ class ClusterEdits:
         return None if project is None else project.labelled_clusters(image)
 
     def _at_pixel_size(
-        self, removed: pd.DataFrame, image: str, size_nm: float | None
+        self, removed: pd.DataFrame, image: str, before_nm: float | None, size_nm: float | None
     ) -> pd.DataFrame:
         """Return positions of removed clusters in lengths of a pixel size, as far as it is known.
 
-        The log has lengths only: clusters that were removed in this window have their pixels too.
+        The log has lengths only: clusters that were removed in this window have their pixels too,
+        and others are taken as of the analysis before.
         """
         columns = ["frame", "y_nm", "x_nm", "y_px", "x_px"]
+        if not len(removed) or size_nm is None:
+            return removed
         edits = (e for e in self._history.edits_of(image) if isinstance(e, RemoveClusters))
         tables_before = [edit.before.table[columns] for edit in edits]
-        if not tables_before or not len(removed) or size_nm is None:
-            return removed
-        known = pd.concat(tables_before).drop_duplicates(columns[:3], keep="last")
+        known = pd.concat([removed.iloc[:0].reindex(columns=columns), *tables_before])
+        known = known.drop_duplicates(columns[:3], keep="last")
         found = removed.merge(known, how="left", on=columns[:3])
+        factor = size_nm / (before_nm or size_nm)
         for axis in ("y", "x"):
-            now = (size_nm * found[f"{axis}_px"]).fillna(found[f"{axis}_nm"])
+            now = (size_nm * found[f"{axis}_px"]).fillna(factor * found[f"{axis}_nm"])
             found[f"{axis}_nm"] = now.astype(float)
         return found[removed.columns]
 

@@ -95,8 +95,8 @@ def changed_parts(
     changes: Sequence[Change],
 ) -> tuple[tuple[str, ...], frozenset[str] | None, frozenset[Key] | None]:
     """Return which cluster tables changes concern, in which columns and rows; None: any."""
-    if listed := [c.edit.image for c in changes if isinstance(c, ListingChange)]:
-        return tuple(listed), None, None
+    if any(isinstance(c, ListingChange) for c in changes):  # with new labels of its session
+        return tuple(dict.fromkeys(c.edit.image for c in changes)), None, None
     of_clusters = [c for c in changes if isinstance(c, ClusterChange)]
     of_sessions = [c for c in changes if isinstance(c, SessionChange)]
     if of_sessions and not of_clusters:
@@ -325,6 +325,9 @@ class ProjectSaver:
             self._write_labels(project, image)
             before = _with_labels_of(now, before, self._unsaved_labels.get(image, ()))
         project.record(ImageEdit(image, kind, author), before, now, blind=blind)
+        size_nm = self._state.micrograph(image).pixel_size_nm
+        if now is not None and now.micrograph.pixel_size_nm != size_nm:  # changed since
+            project.image_files.set_pixel_size(image, size_nm)
         if before is None and now is not None:
             labelled = now.table.loc[now.table["label_corrected"] != "", "cluster_id"]
             own = frozenset(labelled.tolist()) - _ids_of(self._unsaved_labels.get(image, ()))

@@ -52,6 +52,7 @@ class SessionStore:
         self._groups: list[AcquisitionSession] | None = None
         self._samples: list[Sample] | None = None
         self._reference = ""
+        self._of_reference: frozenset[str] = frozenset()  # its images when it was chosen
         state.images_changed.connect(self.find_again)
 
     @property
@@ -122,7 +123,7 @@ class SessionStore:
 
     def replace_all(self, entries: Mapping[str, SessionEntry]) -> None:
         """Hold these entries and no others."""
-        self._entries, self._reference = dict(entries), ""
+        self._entries, self._reference, self._of_reference = dict(entries), "", frozenset()
         self.find_again()
 
     def find_again(self) -> None:
@@ -136,14 +137,23 @@ class SessionStore:
 
     @reference.setter
     def reference(self, name: str) -> None:
+        of_name = (image for s in self.samples() if s.name == name for image in s.images)
+        self._of_reference = frozenset(of_name)
         if name != self._reference:
             self._reference = name
             self.reference_changed.emit()
 
     def reference_of(self, samples: Iterable[Sample]) -> str | None:
-        """Return the sample that others are compared with; None for the first one."""
-        chosen = any(sample.name == self._reference for sample in samples)
-        return self._reference if chosen else None
+        """Return the sample that others are compared with; None for the first one.
+
+        It is the one of the chosen name or, if it was renamed, the one with most of its images.
+        """
+        known = {sample.name: set(sample.images) for sample in samples}
+        if self._reference in known:
+            return self._reference
+        shared = {name: len(self._of_reference & images) for name, images in known.items()}
+        most = max(shared, key=shared.__getitem__, default=None)
+        return most if most and 2 * shared[most] > len(self._of_reference) else None
 
     # ---- what a person does
     def group(self, images: Iterable[str], name: str) -> None:
@@ -297,12 +307,22 @@ class PixelSizes:
         """Set the pixel size of an image in nm."""
         self._state.finish()
         text = f"pixel size {size_nm:.5g} nm"
-        edits: list[Any] = [SetPixelSize(image, self.get(image), size_nm, text)]
-        atoms = self._atoms.of(image)
-        if atoms is not None and atoms.of_image.analysis is None:  # no model has to search again
-            edits.append(SetAtoms(image, atoms, atoms.with_pixel_size(size_nm), text))
+        edits = SetPixelSize(image, self.get(image), size_nm, text), *self._resize(image, size_nm)
         # With the labels of the session that the image leaves.
         self._do(*edits, description=text, group=object())
+
+    def _resize(self, image: str, size_nm: float) -> list[SetAtoms]:
+        """Return the edit of atoms that no model has to search again at a pixel size, if any."""
+        atoms = self._atoms.of(image)
+        if atoms is None or atoms.of_image.analysis is not None or atoms.pixel_size_nm == size_nm:
+            return []
+        after = atoms.with_pixel_size(size_nm)
+        return [SetAtoms(image, atoms, after, f"pixel size of atoms in {image}")]
+
+    def followed_by_atoms(self, images: Iterable[str]) -> list[SetAtoms]:
+        """Return the edits of atoms marked by hand that are of another pixel size than images."""
+        sizes = {image: self.get(image) for image in images if self._atoms.of(image) is not None}
+        return [edit for i, size in sizes.items() if size for edit in self._resize(i, size)]
 
     def has_changed(self, image: str) -> bool:
         """Return whether the analysis of an image refers to another pixel size."""

@@ -72,6 +72,19 @@ class BlindMode:
         }
         return shown, own
 
+    def add(
+        self,
+        project: Project,
+        annotator: str,
+        analyses: dict[str, Analysis],
+        atoms: dict[str, ImageAtoms],
+    ) -> tuple[dict[str, Analysis], dict[str, ImageAtoms]]:
+        """Hide those of more images, too; return what the annotator sees of these."""
+        everything = {**(self.hidden or {}), **analyses}, {**self._hidden_atoms, **atoms}
+        shown, own = self.start(project, annotator, *everything)
+        names = {*analyses, *atoms}
+        return {n: shown[n] for n in analyses}, {n: a for n, a in own.items() if n in names}
+
     def stop(self, project: Project) -> tuple[dict[str, Analysis], dict[str, ImageAtoms]]:
         """Return what was hidden, with the labels that count now."""
         hidden, atoms = self.hidden or {}, self._hidden_atoms

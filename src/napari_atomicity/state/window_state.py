@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -209,6 +209,14 @@ class WindowState(WindowImages):
             if name not in self._micrographs
             and ((entry := entries.get(name, SessionEntry())) or found.analysis or found.atoms)
         }
+        if self.blind and self._project is not None:
+            analyses = {n: one.analysis for n, one in back.items() if one.analysis is not None}
+            atoms = {n: one.atoms for n, one in back.items() if one.atoms is not None}
+            seen = self._blind.add(self._project, self._annotator, analyses, atoms)
+            back = {
+                n: replace(one, analysis=seen[0].get(n), atoms=seen[1].get(n))
+                for n, one in back.items()
+            }
         self._micrographs |= {name: found.micrograph for name, found in stored.items()}
         self.store.reserve_ids({name: found.next_id for name, found in stored.items()})
         self.atoms.skip_to({name: found.next_atom_id for name, found in stored.items()})
@@ -286,6 +294,9 @@ class WindowState(WindowImages):
         gone = {n for n in {*shown[0], *before} if shown[0].get(n) is not before.get(n)}
         kept = without_images(steps, changed | gone)
         self._show_all(*shown, self.atoms.next_ids(), steps=kept)
+        resized = self.pixel_sizes.followed_by_atoms(self.images)  # changed in blind mode
+        if resized:
+            self.history.apply_without_undo(resized)
         return len(steps[0]) - len(kept[0])
 
     def _ensure_saved(self) -> None:

@@ -242,6 +242,13 @@ class LabelledAnalysis:
 
     analysis: Analysis
     records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    session: AcquisitionSession | None = None  # the session that it was labelled with
+
+    def label_again_if_changed(self, binding: Binding) -> None:
+        """Label the session again if a person has changed it during the analysis."""
+        image = self.analysis.micrograph.name
+        if self.session not in (None, binding.state.sessions.session_of(image)):
+            session_labels_of(binding).start([image])
 
     def records_in(self, state: WindowState) -> dict[str, Mapping[str, Any]]:
         """Return the records of images that are still in the session, with the same model."""
@@ -274,9 +281,10 @@ def label_with_session(
         replace(session, analyses=(*others, analysis)), progress, stop, only=frozenset({name})
     )
     if labelled is None:
-        return LabelledAnalysis(analysis)
+        return LabelledAnalysis(analysis, session=session.whole)
     *rest, analysis = labelled
-    return LabelledAnalysis(analysis, {a.micrograph.name: a.parameters["session"] for a in rest})
+    records = {a.micrograph.name: a.parameters["session"] for a in rest}
+    return LabelledAnalysis(analysis, records, session.whole)
 
 
 def _label(
@@ -331,6 +339,7 @@ class SessionLabels(QObject):
         self._takes_labels = True
         self._group: object = None
         self._seen: list[AcquisitionSession] = []
+        self.postponed: set[str] = set()  # images whose session changed during a batch
         follow(self, self.state.changed, self._on_changed)
         follow(self, self.state.pixel_sizes.changed, self._on_pixel_size)
         follow(self, self.state.project_changed, self._forget)
@@ -345,6 +354,7 @@ class SessionLabels(QObject):
         self._seen = self.state.sessions.groups()
 
     def _forget(self) -> None:
+        self.postponed = set()
         self._set_message()
 
     def _on_changed(self, images: tuple[str, ...], columns: object, rows: object) -> None:
@@ -390,16 +400,21 @@ class SessionLabels(QObject):
         has the description. If the labelling is cancelled, they are dropped. Without ``labels``,
         only what a session tells is taken, where no label changes: a step would end redo. The
         labels belong to the step of the ``group`` that they follow from. Where only labels of
-        ``first`` results change, they are part of these, and no step.
+        ``first`` results change, they are part of these, and no step. Sessions that change while
+        all images are analysed are labelled at its end.
         """
-        if self.state.read_only or self.state.blind or tasks.running(self.state, ANALYSE_ALL):
+        if self.state.read_only or self.state.blind:
+            return
+        if tasks.running(self.state, ANALYSE_ALL):  # which labels them at its end
+            self.postponed.update(images)
             return
         if not self.running:
             self._waiting, self._fresh, self._description = set(), {}, ""
             self._first, self._takes_labels = set(), False
         self._takes_labels |= labels
         self._group = group
-        self._waiting.update(images)
+        self._waiting.update(images, self.postponed)
+        self.postponed = set()
         self._first.update(first)
         if fresh:
             self._fresh |= fresh

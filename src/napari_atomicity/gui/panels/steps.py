@@ -112,6 +112,7 @@ def set_result(
     had_outlines = before is not None and "outlines" in before.parameters
     if had_outlines and "outlines" not in analysis.parameters:
         binding.canvas.show_message(OUTLINES_REPLACED)
+    labelled.label_again_if_changed(binding)
     return True
 
 
@@ -256,6 +257,7 @@ class ClassifyStep(_Step):
         result, records = labelled.analysis, labelled.records_in(self.state)
         description = f"classify {result.micrograph.name}"
         self.state.clusters.replace_predictions(result, description, records)
+        labelled.label_again_if_changed(self.binding)
         self.binding.label_mode.on = True
 
 

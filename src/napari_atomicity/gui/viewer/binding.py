@@ -89,7 +89,7 @@ class ViewSettings:
             "outlines": self._overlays.outlines_visible,
             "visible": {kind: bool(layer.visible) for kind, layer in canvas.displayed_layers()},
             "label_mode": self._label_mode.on,
-            "reference": state.sessions.reference,
+            "reference": state.sessions.reference_of(state.sessions.samples()) or "",
         }
 
     def restore(self, view: dict[str, Any]) -> None:

@@ -224,8 +224,13 @@ class Canvas:
         return micrograph.frame(min(max(frame, 0), micrograph.n_frames - 1))
 
     def unused_name(self, name: str) -> str:
-        """Return a name that no image has, made from another name."""
+        """Return a name that no image has or had, made from another name.
+
+        Steps of an image that was removed would change another one of its name.
+        """
         taken, free, i = {*self.layers, *self.state.images}, name, 1
+        if self.state.project is not None:
+            taken |= self.state.project.image_files.removed.keys()
         while free in taken:
             free, i = f"{name} [{i}]", i + 1
         return free

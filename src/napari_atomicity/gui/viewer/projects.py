@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -328,24 +329,32 @@ class Projects:
         """Read images that are known by their path only, the current one first."""
         project, current = self.state.project, self.state.current
         names = sorted(names, key=lambda name: name != current)
+        sizes = {name: self.state.pixel_sizes.get(name) for name in names}
         tasks.start(
             self.state,
             survey,
             project,
             names,
             message="Reading the images",
-            on_result=partial(self._surveyed, project, names),
+            on_result=partial(self._surveyed, project, sizes),
             key="survey",
         )
 
     def _surveyed(
-        self, project: Project, names: list[str], found: dict[str, ProjectContents]
+        self,
+        project: Project,
+        sizes: Mapping[str, float | None],  # pixel sizes of the images before they were read
+        found: dict[str, ProjectContents],
     ) -> None:
-        if self.state.project is project:
-            # Images that were calibrated by hand in the meantime do not change.
-            new = {n: s for n, s in found.items() if self.state.analysis(n) is None}
-            self.state.add_contents(new)
-            self.surveyed.emit(tuple(names))
+        if self.state.project is not project:
+            return
+        new = {n: s for n, s in found.items() if self.state.analysis(n) is None}
+        for name, stored in new.items():
+            now = self.state.pixel_sizes.get(name)
+            if now != sizes[name]:  # a person has entered it in the meantime
+                new[name] = replace(stored, micrograph=stored.micrograph.with_pixel_size(now))
+        self.state.add_contents(new)
+        self.surveyed.emit(tuple(sizes))
 
     def add(self, paths: list[str]) -> None:
         """Add images and folders to the open project; if none is open, open their folder."""

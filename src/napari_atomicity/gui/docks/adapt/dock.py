@@ -47,7 +47,7 @@ from ...controls.settings import MODEL, choose
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
 from ...panels.forms import ModelCombo, may_analyse
-from ...panels.session_labels import labels_together
+from ...panels.session_labels import labels_together, session_labels_of
 from ...viewer.models import keep_available, model_folder, model_id_of, names_made_here
 
 if TYPE_CHECKING:
@@ -71,6 +71,15 @@ class Result:
 
     def side(self, which: int) -> tuple[Analysis, ...]:
         return self.found.after if which == AFTER else self.found.before
+
+
+def _renamed(now: Analysis, saved: Analysis) -> Analysis:
+    """Return an analysis as it is now, with the name of the saved model that has labelled it."""
+    before, after = model_id_of(now), saved.model_id
+    table = now.table.assign(model_id=now.table["model_id"].replace(before, after))
+    return replace(
+        now, table=table, parameters=now.parameters | {"model": saved.parameters["model"]}
+    )
 
 
 # ---- what runs in a worker
@@ -168,6 +177,7 @@ class Adapt(Dock):
 
     def build(self) -> None:
         self.result: Result | None = None
+        self._sessions: list[AcquisitionSession] = []  # at the adaptation of the result
         self._project = self.state.project  # that of the result
         self._n_clusters = 0
         follow(self, self.state.project_changed, self._on_project)
@@ -408,6 +418,7 @@ class Adapt(Dock):
         if taken is None:
             return
         self.panel.setEnabled(False)  # it shows the adaptation before
+        sessions = self.state.sessions.groups()
         task = self.start(
             adapt_model,
             chosen,
@@ -416,17 +427,17 @@ class Adapt(Dock):
             self.device.currentData(),
             self.pseudo_labels.currentData(),
             accept_unchecked,
-            self.state.sessions.groups() if labels_together() else (),
+            sessions if labels_together() else (),
             message="Adapting",
-            on_result=self._done,
+            on_result=partial(self._done, sessions),
             key="adapt",
             about=chosen[0].micrograph.name if len(chosen) == 1 else None,
         )
         task.finished.connect(partial(self.panel.setEnabled, True))
 
-    def _done(self, result: Result) -> None:
+    def _done(self, sessions: list[AcquisitionSession], result: Result) -> None:
         found = result.found
-        self.result = result
+        self.result, self._sessions = result, sessions
         names = [a.micrograph.name for a in found.before]
         what = names[0] if len(names) == 1 else self._describe_images(found.before)
         self.of_images.setText(f"Result of {what}, ratios as counted")
@@ -481,21 +492,25 @@ class Adapt(Dock):
         if self.result is None:
             return
         self.state.steps.finish()
-        self._replace(
-            [a for a in self.result.side(which) if self._model_now(a) != a.model_id], words
-        )
+        changed = [a for a in self.result.side(which) if self._model_now(a) != a.model_id]
+        group = object()
+        self._replace(changed, words, group)
+        sessions = self.state.sessions.groups()
+        if labels_together() and sessions != self._sessions:  # they tell other scales now
+            images = [a.micrograph.name for a in changed]
+            session_labels_of(self.binding).start(images, group=group)
 
     def _model_now(self, analysis: Analysis) -> str:
         """Return the model of the labels that the image of an analysis has now."""
         return model_id_of(self.state.analysis(analysis.micrograph.name))
 
-    def _replace(self, analyses: list[Analysis], words: str) -> int:
+    def _replace(self, analyses: list[Analysis], words: str, group: object = None) -> int:
         """Replace the predictions of images as one step; return of how many."""
         # An image that was removed or calibrated again is not changed.
         changed = [analysis for analysis in analyses if self.binding.accepts(analysis)]
         n = len(changed)
         what = changed[0].micrograph.name if n == 1 else pluralise(n, "image")
-        self.state.clusters.replace_all_predictions(changed, words.format(what))
+        self.state.clusters.replace_all_predictions(changed, words.format(what), group=group)
         self.invalidate()
         return n
 
@@ -531,7 +546,12 @@ class Adapt(Dock):
         model_folder.changed.emit()
         self.binding.projects.models.keep(path_of(result))
         self.state.steps.finish()
-        labelled = [a for a in result.side(AFTER) if self._model_now(a) == unsaved]
+        labelled = [
+            _renamed(now, a)
+            for a in result.side(AFTER)
+            if self._model_now(a) == unsaved
+            and (now := self.state.analysis(a.micrograph.name)) is not None
+        ]
         words = f"Saved as {name}: all docks list it."
         if self._replace(labelled, f"name the model of {{}} {name}"):
             choose(MODEL, name)  # or further images would have labels of another model

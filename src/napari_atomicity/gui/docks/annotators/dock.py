@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QPushButton, QWidget
 from ....atoms.analysis import AtomAnalysis
 from ....atoms.marks import Mark
 from ....core.errors import AtomicityError
+from ....core.micrograph import Micrograph
 from ....core.progress import Progress, Stop
 from ....core.text import pluralise
 from ....state.annotators import (
@@ -218,12 +219,17 @@ class Disputes(QWidget):
             self.state,
             measured_sites,
             self.compared,
-            {i: self.state.micrograph(i) for i in images if i in self.state.images},
+            {i: self._micrograph(i) for i in images if i in self.state.images},
             message="Taking the consensus",
             on_result=partial(self._put, images),
             key="consensus",
             owner=self,
         )
+
+    def _micrograph(self, image: str) -> Micrograph:
+        """Return an image at the pixel size at which its other atoms were measured."""
+        micrograph, atoms = self.state.micrograph(image), self.state.atoms.of(image)
+        return micrograph if atoms is None else micrograph.with_pixel_size(atoms.pixel_size_nm)
 
     def _confirm_taking(self, annotations: Annotations) -> bool:
         n = len({image for image, _ in annotations.shared_fields.values()})

@@ -139,7 +139,7 @@ class AnalyseAll(ImageQueue):
         n = len(self._first)
         new = f"{pluralise(n, 'new image')} analysed. " if n else ""
         show_info(f"Stopped. {new}{KEPT}")
-        if n and labels_together():
+        if (n or self._session_labels.postponed) and labels_together():
             self._label_sessions()
 
     def _label_sessions(self, held: Mapping[str, Analysis] | None = None, what: str = "") -> None:

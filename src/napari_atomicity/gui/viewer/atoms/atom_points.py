@@ -119,8 +119,9 @@ class AtomPoints(PointsDisplay):
         return attempt(edit, self.show_all)
 
     def measure(self, image: str, frame: int, y_px: float, x_px: float) -> Mark:
-        """Measure an atom at a place."""
-        size_nm = self._state.micrograph(image).calibrated()
+        """Measure an atom at a place, as the others, even if the pixel size was changed since."""
+        atoms = self._state.atoms.of(image)
+        size_nm = atoms.pixel_size_nm if atoms else self._state.micrograph(image).calibrated()
         return mark_at(self._canvas.frame(image, frame), y_px, x_px, size_nm, frame)
 
     def move(self, places: Mapping[AtomKey, tuple[float, float]]) -> None:

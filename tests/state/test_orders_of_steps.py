@@ -1,0 +1,193 @@
+"""What a person has made stays, in whatever order the steps come."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from bench import write_image
+
+from napari_atomicity.atoms.marks import Mark
+from napari_atomicity.core.micrograph import Micrograph
+from napari_atomicity.core.tables import cluster_table as tables
+from napari_atomicity.io.images import load
+from napari_atomicity.models.analysis import Analysis
+from napari_atomicity.project import Project
+from napari_atomicity.project.opening import add_paths
+from napari_atomicity.state.review_queue import queue_of
+from napari_atomicity.state.reviewing import Reviewing
+from napari_atomicity.state.window_state import WindowState
+from support import synthetic_analysis
+
+SIZE_NM = 0.1  # of the images of `write_image`
+
+
+def opened(path) -> WindowState:
+    project, state = Project(path), WindowState()
+    state.annotator = "Ada"
+    state.open_project(project, project.load_all())
+    return state
+
+
+def reopened(state: WindowState) -> WindowState:
+    path = state.project.path
+    state.close_project()
+    return opened(path)
+
+
+def analysed(micrograph: Micrograph, n: int = 6) -> Analysis:
+    """Clusters at the same pixels whatever the pixel size is."""
+    found = synthetic_analysis(n, micrograph.name)
+    factor = micrograph.pixel_size_nm / SIZE_NM
+    lengths = {c: found.table[c] * factor for c in ("y_nm", "x_nm", "diameter_nm")}
+    return replace(found, micrograph=micrograph, table=found.table.assign(**lengths))
+
+
+def without_clusters(analysis: Analysis) -> Analysis:
+    return replace(
+        analysis,
+        table=analysis.table.iloc[:0],
+        outlines=[],
+        embedding=analysis.embedding[:0],
+        patches={k: v[:0] for k, v in analysis.patches.items()},
+        class_maps={k: v[:0] for k, v in analysis.class_maps.items()},
+    )
+
+
+def analyse(state: WindowState, image: str, n: int = 6) -> None:
+    found = state.clusters.with_edits(analysed(state.micrograph(image), n))
+    state.clusters.set_analysis(found, undoable=False)
+
+
+@pytest.fixture
+def state(tmp_path):
+    names = ("a.tif", "b.tif")
+    for seed, name in enumerate(names):
+        write_image(tmp_path / name, seed)
+    with Project(tmp_path / "p.atomicity") as project:
+        project.add_paths([tmp_path])
+        for name in names:
+            project.image_files.update_metadata(load(tmp_path / name))
+    state = opened(tmp_path / "p.atomicity")
+    yield state
+    state.close_project()
+
+
+# ---- pixel sizes
+def test_a_pixel_size_entered_after_the_analysis_is_saved_with_a_new_project(tmp_path):
+    write_image(tmp_path / "a.tif")
+    state = WindowState()
+    state.add_image(load(tmp_path / "a.tif"))
+    (image,) = state.images
+    analyse(state, image)
+    state.pixel_sizes.set(image, 0.05)
+    state.attach_project(Project(tmp_path / "p.atomicity"))
+    state = reopened(state)
+    assert state.pixel_sizes.get(image) == 0.05 and state.pixel_sizes.has_changed(image)
+    state.close_project()
+
+
+def test_an_image_without_clusters_waits_for_an_analysis_at_its_new_pixel_size(state):
+    empty = without_clusters(analysed(state.micrograph("a.tif")))
+    state.clusters.set_analysis(empty, undoable=False)
+    analyse(state, "b.tif")
+    assert state.to_be_analysed() == []
+    state.pixel_sizes.set("a.tif", 0.05)
+    waiting = state.to_be_analysed()
+    again = reopened(state)
+    assert again.pixel_sizes.has_changed("a.tif") and again.to_be_analysed() == waiting == ["a.tif"]
+    assert "pixel_size_without_clusters_nm" not in again.analysis("a.tif").parameters
+    again.close_project()
+
+
+@pytest.mark.parametrize("reopen", [False, True])
+def test_what_was_done_by_hand_follows_an_analysis_at_another_pixel_size(state, reopen):
+    analyse(state, "a.tif", 8)
+    table = state.table("a.tif")
+    own = {"y_px": 60.0, "x_px": 100.0, "y_nm": 6.0, "x_nm": 10.0, "label_predicted": ""}
+    row = table.iloc[[0]].assign(**own, label="", model_id="")
+    row = row[[name for name in row.columns if not name.startswith("p_")]]
+    outline = np.array([[55, 95], [55, 105], [65, 105], [65, 95.0]])
+    (added,) = state.clusters.add("a.tif", tables.conform(row), [outline])
+    state.clusters.remove_ids("a.tif", [3])
+    now = reopened(state) if reopen else state
+    now.pixel_sizes.set("a.tif", 2 * SIZE_NM)
+    analyse(now, "a.tif", 8)
+    found = now.table("a.tif").set_index("cluster_id")
+    assert 3 not in found.index and len(found) == 8, "a removed cluster came back"
+    np.testing.assert_allclose(found["y_nm"], 2 * SIZE_NM * found["y_px"])
+    assert found.loc[added, "diameter_nm"] == pytest.approx(2 * table["diameter_nm"].iloc[0])
+    intensity = table["integrated_intensity"].iloc[0]
+    assert found.loc[added, "integrated_intensity"] == pytest.approx(4 * intensity)
+    if reopen:
+        now.close_project()
+
+
+def test_open_marks_follow_a_pixel_size_that_was_entered_in_blind_mode(state):
+    state.atoms.add("a.tif", [Mark(10.0, 10.0, intensity=1.0, sigma_nm=0.1)])
+    state.set_blind(True)
+    state.atoms.add("a.tif", [Mark(50.0, 50.0, intensity=1.0)])
+    state.pixel_sizes.set("a.tif", 2 * SIZE_NM)
+    state.set_blind(False)
+    again = reopened(state)
+    assert not again.atoms.outdated("a.tif")
+    (row,) = again.atoms.table("a.tif").to_dict("records")
+    assert (row["y_nm"], row["intensity"], row["sigma_nm"]) == pytest.approx((2.0, 4.0, 0.2))
+    again.close_project()
+
+
+# ---- images that were removed
+def test_an_image_that_comes_back_in_blind_mode_is_blind_and_keeps_its_labels(state, tmp_path):
+    for name in ("a.tif", "b.tif"):
+        analyse(state, name)
+    state.clusters.relabel([("a.tif", 1), ("a.tif", 2)], "Pt55")
+    state.remove_from_project(["a.tif"])
+    state.set_blind(True)
+    state.add_contents(add_paths(state.project, [str(tmp_path / "a.tif")]))
+    shown = state.table("a.tif")
+    assert len(shown) == 6 and not shown[["label_predicted", "label_corrected"]].any(axis=None)
+    state.clusters.relabel([("a.tif", 3)], "Pt19")
+    state.set_blind(False)
+    labels = ["Pt55", "Pt55", "Pt19", "", "", ""]
+    assert state.table("a.tif")["label_corrected"].tolist() == labels
+    analyse(state, "a.tif")
+    assert state.table("a.tif")["label_corrected"].tolist() == labels
+
+
+def test_a_review_agrees_with_the_prediction_that_undo_has_brought_back(state):
+    for name in ("a.tif", "b.tif"):
+        analyse(state, name)
+    before = state.table("b.tif")["label_predicted"].tolist()
+    ids = state.table("b.tif")["cluster_id"]
+    review = Reviewing(state, queue_of([("b.tif", i) for i in ids]))
+    state.remove_from_project(["a.tif"])  # b.tif is labelled anew with what is left
+    analysis = state.analysis("b.tif")
+    table = tables.settle_labels(analysis.table.assign(label_predicted="Pt70"))
+    group = state.history[-1].group
+    state.clusters.replace_all_predictions([replace(analysis, table=table)], "label", group=group)
+    with review.following_changes():
+        state.history.undo()
+    assert state.table("b.tif")["label_predicted"].tolist() == before
+    review.show()
+    review.agree()
+    assert state.table("b.tif")["label_corrected"].iloc[0] == before[0]
+
+
+# ---- samples
+def test_the_reference_stays_the_reference_when_it_is_renamed(tmp_path):
+    for folder in "AB":
+        (tmp_path / folder).mkdir()
+        write_image(tmp_path / folder / f"{folder}.tif")
+    with Project(tmp_path / "p.atomicity") as project:
+        project.add_paths([tmp_path])
+    state = opened(tmp_path / "p.atomicity")
+    sessions = state.sessions
+    sessions.reference = "B"
+    sessions.rename_sample("B", "fresh")
+    assert sessions.reference_of(sessions.samples()) == "fresh"
+    state.history.undo()
+    assert sessions.reference_of(sessions.samples()) == "B"
+    sessions.group_sample(["A.tif"], "C")
+    assert sessions.reference_of(sessions.samples()) == "B"
+    state.close_project()
