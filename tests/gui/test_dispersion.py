@@ -904,9 +904,9 @@ def test_the_metal_loading_follows_the_form_without_a_new_computation(
     found = dock.found
     percent = {f.name: f for f in dock.model.figures}["Metal loading"]
     row = dock.shown_rows().iloc[0]
-    assert percent.value == f"≥ {row['loading_wt_percent']:.3g} wt% Pt" and percent.interval
+    assert percent.value == f"{row['loading_wt_percent']:.3g} wt% Pt" and percent.interval
     assert [f.name for f in dock.model.figures] == [*before]  # the form below does not move
-    assert "Missed atoms are not included" in percent.meaning
+    assert "Not corrected for missed atoms" in percent.meaning
     dock.loading.controls["support_thickness_uncertainty"].setValue(50)
     wider = {f.name: f for f in dock.model.figures}["Metal loading"]
     assert wider.value == percent.value and wider.interval != percent.interval

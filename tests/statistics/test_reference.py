@@ -77,6 +77,14 @@ def test_perfect_agreement_is_one_and_a_miss_is_not_covered():
     assert wrong.r2 < 0 and list(wrong.covered) == [False, False, False]
 
 
+def test_a_stack_without_tracks_has_no_interval_that_could_miss():
+    table = cluster_table(a="1144").assign(frame=[0, 1, 0, 1])
+    found = compare(table, reference(a="Pt19:Pt41 = 1:3"))
+    assert found.mean_absolute_error == pytest.approx(0.5 / 3) and not found.has_interval.any()
+    said = json.loads(to_json(found.to_dict()))
+    assert said["coverage"] is None and {row["covered"] for row in said["table"]} == {None}
+
+
 def test_r2_is_said_to_be_undefined():
     table = cluster_table(a="1447")
     found = compare(table, reference(a="Pt19:Pt41:Pt70 = 1:1:1"))

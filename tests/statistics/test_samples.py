@@ -347,6 +347,19 @@ def test_copies_do_not_make_a_difference_significant():
     assert comparison_notes(found[0]) == []
 
 
+def test_frames_without_tracks_do_not_make_a_difference_significant():
+    rows, sizes = clusters(np.random.default_rng(0), [*"abcdef"], [0.4, 0.3, 0.3])
+    table = table_of(rows, sizes)
+    samples = (Sample("fresh", ("a", "b", "c")), Sample("spent", ("d", "e", "f")))
+    outcomes = [Outcome(name, "x", "done", sha256=name) for name in "abcdef"]
+    frames = [table.assign(frame=i) for i in range(5)]
+    once, stacks = (
+        compare_clusters(one, outcomes, samples).table.drop(columns="note")
+        for one in (table, pd.concat(frames, ignore_index=True))
+    )
+    pd.testing.assert_frame_equal(once, stacks, rtol=1e-6)
+
+
 def test_of_copies_the_one_with_manual_labels_counts():
     rows, sizes = clusters(np.random.default_rng(0), [*"abcd"], [0.4, 0.3, 0.3])
     table = table_of(rows, sizes)

@@ -57,6 +57,13 @@ def test_the_confidence_of_a_track_is_that_of_its_smoothed_label():
     assert np.isnan(cut["confidence"].iloc[0]) and cut["confidence"].iloc[1:].notna().all()
 
 
+def test_the_number_of_atoms_of_a_track_is_the_mean():
+    table = movie().assign(n_atoms=20.0)
+    table.loc[table["frame"] == 1, "n_atoms"] = 40.0
+    mean = (20.0 * (N_FRAMES - 1) + 40.0) / N_FRAMES
+    np.testing.assert_allclose(merge_tracks(table)["n_atoms"], mean)
+
+
 def test_a_track_that_changes_counts_with_the_label_of_most_of_its_time():
     table = movie(["Pt19", "Pt41"])
     changed = (table["track_id"] == 1) & (table["frame"] >= 7)

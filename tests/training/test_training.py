@@ -23,12 +23,16 @@ from napari_atomicity.simulation.structures import Isomer
 from napari_atomicity.training.augmentation import augmented
 from napari_atomicity.training.calibration.held_out import predict_as_used
 from napari_atomicity.training.classifier import train_classifier
-from napari_atomicity.training.data import split_by_image
+from napari_atomicity.training.data import find_split_images, split_by_image
 from napari_atomicity.training.fit import smooth_targets
 from napari_atomicity.training.prepared_sets import from_simulation, split_library
 from napari_atomicity.training.request import FolderSource, TrainingSettings, TrainRequest
 from napari_atomicity.training.run import train
-from napari_atomicity.training.score_text import describe_accuracy, describe_comparisons
+from napari_atomicity.training.score_text import (
+    SPLIT_IMAGES,
+    describe_accuracy,
+    describe_comparisons,
+)
 from napari_atomicity.training.size_selected import from_folder
 
 QUICK = TrainingSettings(epochs=2, batch_size=16, width=4)
@@ -179,6 +183,16 @@ def test_the_text_of_the_accuracy_names_its_scale():
     assert describe_comparisons(replace(card, scores={"held_out": used})) == ""
     text = describe_accuracy(replace(card, scores={"held_out": used, "test": known}))
     assert "1.000 on 40 clusters of test images" in text
+
+
+def test_clusters_held_out_of_training_images_are_named():
+    table = pd.DataFrame({"truth": ["Pt19"] * 4 + ["Pt70"] * 2, "image": [*"abba", *"cd"]})
+    train, held_out = table.iloc[[0, 1, 4]], table.iloc[[2, 3, 5]]
+    assert find_split_images(train, held_out) == ["Pt19"]
+    scores = {"held_out": {"accuracy": 1.0, "clusters": 3}}
+    card = ModelCard("x", ("Pt19", "Pt70"), scores=scores, data={SPLIT_IMAGES: ["Pt19"]})
+    assert "Pt19 are of the training images themselves" in describe_accuracy(card)
+    assert "themselves" not in describe_accuracy(replace(card, data={SPLIT_IMAGES: []}))
 
 
 @pytest.mark.parametrize(("network", "is_weak"), [(0.35, True), (0.6, False), (0.9, False)])

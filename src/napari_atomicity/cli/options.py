@@ -68,7 +68,10 @@ def apply_settings_file(context: typer.Context, path: Path | None) -> Path | Non
     """
     if path is not None and not context.resilient_parsing:
         known = dict(_keys(context.command.params))
-        values = _select(_read(path), path, context)
+        content = _read(path)
+        values = _select(content, path, context)
+        if isinstance(content.get("parameters"), dict):  # a record has what no option gives, too
+            values = {k: v for k, v in values.items() if k.replace("-", "_") in known}
         context.default_map = {}
         for key, value in values.items():
             parameter = known.get(key.replace("-", "_"))

@@ -423,11 +423,15 @@ def _counting(
     text = (
         f"Class ratios include {pluralise(n, 'cluster')}"
         + (f" and exclude {listed(left_out)}" if left_out else "")
-        + f". Method: {of_all['method'].iloc[0]}. Intervals are Wilson score intervals "
-        f"{cite('wilson')} for an effective number of clusters, which accounts for the scatter "
-        "between images in the bootstrap."
+        + f". Method: {of_all['method'].iloc[0]}."
     )
-    if str(of_all["method"].iloc[0]).startswith("counted"):
+    has_intervals = of_all["fraction_low"].notna().any()
+    if has_intervals:
+        text += (
+            f" Intervals are Wilson score intervals {cite('wilson')} for an effective number of "
+            "clusters, which accounts for the scatter between images in the bootstrap."
+        )
+    if has_intervals and str(of_all["method"].iloc[0]).startswith("counted"):
         text += " They also include the classification error estimated from the probabilities."
     notes = [str(note) for note in dict.fromkeys(ratios.loc[ratios["scope"] == ALL, "note"])]
     text += "".join(f" {note[:1].upper()}{note[1:]}." for note in notes if note)

@@ -58,7 +58,8 @@ def ratio_rows(ratios: pd.DataFrame) -> list[dict[str, Any]]:
 
 def reference_rows(comparison: Comparison, classes: Sequence[str]) -> list[dict[str, Any]]:
     """Return the rows of the comparison with reference ratios, grouped by scope."""
-    pairs = comparison.pairs.assign(covered=comparison.covered)
+    found = {"covered": comparison.covered, "has_interval": comparison.has_interval}
+    pairs = comparison.pairs.assign(**found)
     known = all_classes(classes, pairs["class"])
     colour = colours(known)
     rows: list[Any] = pairs.to_dict("records")

@@ -35,9 +35,10 @@ from .calibration.scaling import (
 from .calibration.shrinkage import shrink_apparent_size, shrink_scale_reference
 from .cards import new_card
 from .checkpoint import Checkpoint
-from .data import KNOWN_SCALE, PatchSet, training_and_held_out
+from .data import KNOWN_SCALE, PatchSet, find_split_images, training_and_held_out
 from .fit import OnEpoch, best_epoch, fit_network
 from .request import TrainingSettings, TrainRequest, settings_for
+from .score_text import SPLIT_IMAGES, describe_split_images
 
 # ---- mixtures of clusters of size-selected images, for calibration under the conditions of use
 #
@@ -364,6 +365,8 @@ def _scale_sets(
     train = select_classes(scale_patches(train, reference)[0], classes)
     held_out = select_classes(scale_patches(held_out, reference)[0], classes)
     data = {**card.data, **_counts_of_sets(train, held_out, classes), "left_out": left_out}
+    if data[SPLIT_IMAGES]:
+        card = replace(card, limits=f"{card.limits} {describe_split_images(data)}".lstrip())
     card = replace(
         card, scale=reference, thresholds=thresholds, diameter_density=densities, data=data
     )
@@ -424,6 +427,7 @@ def _counts_of_sets(train: PatchSet, held_out: PatchSet, classes: Sequence[str])
         "held_out_clusters": _counts(held_out, classes),
         "training_images": int(train.table["image"].nunique()),
         "held_out_images": int(held_out.table["image"].nunique()),
+        SPLIT_IMAGES: find_split_images(train.table, held_out.table),
     }
 
 

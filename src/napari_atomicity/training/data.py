@@ -101,6 +101,13 @@ def hold_out(table: pd.DataFrame, share: float, rng: np.random.Generator) -> np.
     return held
 
 
+def find_split_images(train: pd.DataFrame, held_out: pd.DataFrame) -> list[str]:
+    """Return the classes whose held-out clusters are of images that they are trained on, too."""
+    columns = ["truth", "image"]
+    shared = held_out[columns].merge(train[columns].drop_duplicates())
+    return sorted(map(str, shared["truth"].unique()))
+
+
 def training_and_held_out(part: PatchSet, seed: int) -> dict[str, PatchSet]:
     """Divide a set by `hold_out`."""
     held = hold_out(part.table, HELD_OUT, np.random.default_rng(seed))

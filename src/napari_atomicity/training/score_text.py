@@ -32,6 +32,21 @@ WEAK_NETWORK = (
 """Sentence on a network that has learnt less than the diameter tells."""
 
 
+SPLIT_IMAGES = "classes_of_split_images"
+"""Key of the data of a card: classes whose held-out clusters are of their training images."""
+
+
+def describe_split_images(data: Mapping[str, Any]) -> str:
+    """Say that held-out clusters are of the training images, by the data of a card; "" if not."""
+    classes = data.get(SPLIT_IMAGES) or []
+    if not classes:
+        return ""
+    return (
+        f"Held-out clusters of {', '.join(classes)} are of the training images themselves, since "
+        "there is one image of each: the accuracy is too high."
+    )
+
+
 def scale_is_found(
     scale: Mapping[str, float],  # ``scores["scale"]`` of a card
 ) -> bool:
@@ -55,6 +70,8 @@ def describe_accuracy(card: ModelCard) -> str:
         text = _sentence(found, images)
     else:
         text = _sentence(found, "of held-out images, shuffled into mixtures")
+    if split := describe_split_images(card.data):
+        text = f"{text} {split}"
     if scale.get("off"):
         text = f"{text} {_describe_scale(scale)}"
     single = scale.get("clusters_per_image", MIN_CLUSTERS) <= 1

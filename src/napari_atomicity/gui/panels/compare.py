@@ -75,8 +75,8 @@ _HEADER_TIPS = (
     "Share of a class, mean number of atoms, or a quantity of the single atoms.",
     "Difference from the reference, with its 95 % interval; pp: percentage points.",
     "p value of no difference, with Holm's correction for all rows of this table.",
-    "Estimate for the sample, with its 95 % interval. That of a share includes the error of the "
-    "intensity scale, which Ratios leaves out.",
+    "Estimate for the sample, with its 95 % interval. That of a share includes the error around "
+    "the likeliest intensity scale, which Ratios leaves out.",
     "Estimate for the reference, with such an interval.",
 )
 

@@ -131,6 +131,7 @@ class Running:
     method: str = (
         "counted"  # how ratios are found, a name in `statistics.ratios.prevalence.METHODS`
     )
+    keep_ratios: bool = False  # whether fractions are given even if a session does not fit
     _tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     _limits: dict[str, ImageLimits] = field(default_factory=dict)
     _together: pd.DataFrame | None = None
@@ -151,7 +152,9 @@ class Running:
     ) -> None:
         """Add or replace the table of an image."""
         again = image in self._tables
-        self._limits[image] = ImageLimits.from_parameters(parameters or {}, sha256=sha256)
+        self._limits[image] = ImageLimits.from_parameters(
+            parameters or {}, self.keep_ratios, sha256=sha256
+        )
         self._tables[image] = table
         if again:
             self._together = None

@@ -134,7 +134,7 @@ class WatchedImages(PartIndex):
     running: Running = field(init=False)
 
     def __post_init__(self) -> None:
-        self.running = Running(self.card, self.request.ratios)
+        self.running = Running(self.card, self.request.ratios, self.request.keep_ratios)
 
     def name_of(self, path: Path) -> str:
         """Return the name of an image: its path in the watched folder."""

@@ -256,7 +256,8 @@ def _parity_data(pairs: pd.DataFrame, **_: Any) -> pd.DataFrame:
 
 def parity_limit(pairs: pd.DataFrame) -> float:
     """Return the end of both axes in per cent."""
-    return 100 * float(np.ceil(10 * pairs[["reference", "fraction_high"]].max().max()) / 10)
+    columns = ["reference", "fraction", "fraction_high"]
+    return 100 * float(np.ceil(10 * pairs[columns].max().max()) / 10)
 
 
 def _parity_places(pairs: pd.DataFrame) -> np.ndarray:

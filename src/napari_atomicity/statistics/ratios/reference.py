@@ -83,9 +83,15 @@ class Comparison:
         return pairs["reference"].between(low, high).to_numpy(bool)
 
     @property
+    def has_interval(self) -> np.ndarray:
+        """Whether each fraction (pairs,) has an interval: not that of a stack without tracks."""
+        return self.pairs[["fraction_low", "fraction_high"]].notna().all(axis=1).to_numpy(bool)
+
+    @property
     def coverage(self) -> float | None:
-        """Fraction of the references inside their intervals."""
-        return float(self.covered.mean()) if len(self.pairs) else None
+        """Fraction of the references inside their intervals; None without any interval."""
+        known = self.has_interval
+        return float(self.covered[known].mean()) if known.any() else None
 
     @property
     def _errors(self) -> np.ndarray:
@@ -103,7 +109,12 @@ class Comparison:
             "bias_per_class": self.bias_per_class,
             "coverage": self.coverage,
             "not_compared": list(self.not_compared),
-            "table": self.pairs.assign(covered=self.covered).to_dict("records"),
+            "table": [
+                {**row, "covered": bool(covered) if known else None}
+                for row, covered, known in zip(
+                    self.pairs.to_dict("records"), self.covered, self.has_interval, strict=True
+                )
+            ],
         }
 
 

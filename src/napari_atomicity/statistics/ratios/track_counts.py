@@ -29,10 +29,10 @@ def merge_tracks(table: pd.DataFrame) -> pd.DataFrame:
     rate of changes estimated from all tracks of the image: a table does not have the settings of
     the movie, so that a rate that was given does not apply. The probabilities of a track are means
     over its frames, and its confidence is that of its label; its predicted label is that of most
-    frames. It is corrected if one of its clusters is. It touches the border, or is excluded, if
-    most of its clusters do. Clusters of a tracked movie that are in no track are omitted; other
-    images are unchanged. If there are tracks, the column `PATH` has an array for each track,
-    otherwise None.
+    frames, and its number of atoms is the mean. It is corrected if one of its clusters is. It
+    touches the border, or is excluded, if most of its clusters do. Clusters of a tracked movie that
+    are in no track are omitted; other images are unchanged. If there are tracks, the column `PATH`
+    has an array for each track, otherwise None.
     """
     tracked = tracked_rows(table)
     if not tracked.any():
@@ -136,6 +136,8 @@ def _merge(movie: pd.DataFrame, tracks: Sequence[Track]) -> pd.DataFrame:
     if columns:
         p = np.array([track.posterior[:, : len(columns)].mean(axis=0) for track in tracks])
         out[columns] = p / np.maximum(p.sum(axis=1, keepdims=True), 1e-12)
+    for number in {"n_atoms", "n_atoms_low", "n_atoms_high"} & set(movie.columns):
+        out[number] = [float(rows[number].mean()) for rows in members]
     for flag in {"touches_border", "excluded"} & set(movie.columns):
         out[flag] = [bool(rows[flag].astype(bool).mean() > 0.5) for rows in members]
     out[PATH] = pd.Series(paths, index=out.index, dtype=object)

@@ -31,7 +31,7 @@ from ..points.atom_groups import KINDS
 from ..ratios.prevalence import N_DRAWS, Evidence
 from ..ratios.ratio_notes import ImageLimits
 from ..ratios.ratios import classification_sums, counted
-from ..ratios.track_counts import merge_tracks
+from ..ratios.track_counts import merge_tracks, stacks_without_tracks
 from ..scores import atoms_of
 
 COMMON_SCALE_ERROR = 0.02
@@ -113,10 +113,12 @@ def cluster_values(
     names = sorted(set(rows["image"].astype(str)))
     evidence = Evidence.from_table(rows, classes, model_classes)
     by_image = dict(list(rows.groupby(rows["image"].astype(str))))
+    stacks = stacks_without_tracks(rows)
     images = [
         _ImageClusters(
             _with_solutions(evidence.of_image(number), (limits or {}).get(name)),
             by_image[name],
+            by_image[name]["frame"].nunique() if name in stacks else 1,
             classes,
             _draw_log_scale(session_of.get(name) or name, (scale_sd or {}).get(name, 0.0)),
         )
@@ -147,14 +149,16 @@ class _ImageClusters:
         self,
         evidence: Evidence,
         rows: pd.DataFrame,
+        n_frames: int,  # that show the same clusters, without tracks
         classes: Sequence[str],
         log_scale: np.ndarray,  # (N_DRAWS,): errors of ln scale
     ) -> None:
-        self.n, n_classes = len(rows), len(classes)
+        n, n_classes = len(rows), len(classes)
+        self.n = n / n_frames  # a stack counts as its mean frame
         counts = evidence.counts().reshape(2, n_classes)
-        self.share = counts.sum(axis=0) / self.n
+        self.share = counts.sum(axis=0) / n
         variance, difference = classification_sums(evidence)
-        self.label_variance, self.bias = variance / self.n**2, -difference / self.n
+        self.label_variance, self.bias = n_frames * variance / n**2, -difference / n
         atoms = rows["n_atoms"] if "n_atoms" in rows else pd.Series(np.nan, rows.index)
         sizes = [atoms_of(name) for name in classes]
         known = rows["label"].map(dict(zip(classes, sizes, strict=True)))
@@ -169,7 +173,7 @@ class _ImageClusters:
         share = _shift_classes(self.atoms[uncertain], sizes, log_scale)
         self.shared = other + share * uncertain.mean()
         of_sizes = other @ np.array([size or 0 for size in sizes], float)
-        changed = np.expm1(log_scale) * np.nansum(self.atoms[uncertain]) / self.n
+        changed = np.expm1(log_scale) * np.nansum(self.atoms[uncertain]) / n
         self.shared_atoms = changed + of_sizes
 
 

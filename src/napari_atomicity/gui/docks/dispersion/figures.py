@@ -161,17 +161,22 @@ def _loading(row: Mapping[str, Any], level: str) -> list[DispersionFigure]:
         how = "It needs the metal and the thickness of the support, see Settings."
         return [DispersionFigure("Metal loading", "–", "", how)]
     without = row["loading_is"] != CORRECTED
+    bound = "≥ " if without and row.get("density_is") == BOUND else ""
     stated = " and the uncertainty of the support" if row["support_thickness_uncertainty"] else ""
     return [
         DispersionFigure(
             "Metal loading",
-            f"{'≥ ' * without}{number(row['loading_wt_percent'])} wt% {row['metal']}",
+            f"{bound}{number(row['loading_wt_percent'])} wt% {row['metal']}",
             interval(row["loading_wt_percent_low"], row["loading_wt_percent_high"]),
             f"Mass of the single atoms ({number(row['loading_per_nm2'])} per nm²) over that of "
             f"atoms and support, {row['support_thickness_nm']:g} nm of "
             f"{row['support_density_g_cm3']:g} g/cm³. The {level} interval includes detection, "
             f"sampling{stated}. "
-            + ("Missed atoms are not included." if without else "From Density, all atoms."),
+            + (
+                "Not corrected for missed atoms and false detections."
+                if without
+                else "From Density, all atoms."
+            ),
         )
     ]
 

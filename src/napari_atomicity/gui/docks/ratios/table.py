@@ -41,9 +41,10 @@ def verdict(comparison: Comparison) -> str:
         return "There are no fractions to compare with the reference."  # or they are withheld
     known = comparison.r2 is not None
     r2 = f"R² {comparison.r2:.3f}" if known else f"No R² ({comparison.why_no_r2})"
-    n, covered = len(comparison.pairs), int(comparison.covered.sum())
+    n, covered = int(comparison.has_interval.sum()), int(comparison.covered.sum())
     error = per_cent(comparison.mean_absolute_error)
-    return f"{r2}; mean absolute error {error}; {covered} of {n} in their intervals."
+    inside = f"{covered} of {n} in their intervals" if n else "no intervals"
+    return f"{r2}; mean absolute error {error}; {inside}."
 
 
 def summary(table: pd.DataFrame) -> str:
