@@ -294,6 +294,14 @@ def test_the_rows_say_where_the_density_is_a_lower_bound():
     assert atom_report._row(row)["completeness"].endswith(", 2 of 3 images")
 
 
+def test_of_images_of_which_few_were_tested_those_tell_whether_it_is_a_lower_bound():
+    found = {"a": make_completeness(0.9, 0.2), "b": make_completeness(0.3, 0.4), "c": None}
+    rows = ROWS.assign(density_per_nm2=[0.19, 0.21, 0.2, 0.2])
+    assert with_completeness(rows, found, "all")["density_is"].tolist() == [
+        "estimate", "estimate", "", "estimate",
+    ]  # fmt: skip
+
+
 def test_a_density_within_the_interval_of_all_atoms_is_no_lower_bound():
     """The correction takes false detections away, too."""
     found = {"a": make_completeness(0.3, 0.4), "b": make_completeness(0.3, 0.4)}

@@ -156,6 +156,13 @@ def test_with_too_few_isolated_atoms_there_is_none(n):
     assert f"only {n} isolated atom{'' if n == 1 else 's'}; {MIN_ATOMS} are needed" == found.reason
 
 
+def test_a_sum_of_probabilities_just_below_the_limit_is_not_rounded_up():
+    at = on_a_grid(MIN_ATOMS)
+    p = np.where(np.arange(MIN_ATOMS) == 0, 0.5, 1.0)
+    found = calibrate_single_atoms(spots(at, np.ones(MIN_ATOMS)), PIXEL_NM, at, p)
+    assert found.reason.startswith(f"only {MIN_ATOMS - 0.5} isolated atoms")
+
+
 def test_an_image_without_contrast_has_none():
     at = on_a_grid(40)
     assert calibrate_single_atoms(np.full(SHAPE, 7.0), PIXEL_NM, at, np.ones(40)).reason

@@ -70,7 +70,8 @@ SCHEMA = (
         "",
         f'"{BOUND}" if less than two thirds of the atoms are detected and density_per_nm2 is below '
         f'the interval of the density of all atoms, where that is known; otherwise "{ESTIMATE}"; '
-        "empty with fewer than 8 candidates",
+        "of several images, not all of which were tested, as of one of those that were; empty with "
+        "fewer than 8 candidates",
     ),
     Column(
         "density_complete_per_nm2",
@@ -230,6 +231,8 @@ def _of_scope(images: pd.DataFrame, detected_per_nm2: float) -> tuple[Any, ...] 
     if len(known) == len(images) and known[COLUMNS[5]].notna().all():
         of_all = _pooled(known)
     is_bound = _format_bound(shares[0], of_all[1], detected_per_nm2)
+    if np.isnan(of_all[1]):  # not of every image: those that were tested tell it
+        is_bound = BOUND if (known["density_is"] == BOUND).any() else ESTIMATE
     return (*shares, np.nan, is_bound, *of_all, float(len(known)))
 
 

@@ -140,6 +140,8 @@ def calibrate_single_atoms(
     n = float((isolated * p)[use].sum())
     if n < MIN_ATOMS:
         few = pluralise(round(n), "isolated atom")
+        if round(n) >= MIN_ATOMS:  # not "only 10; 10 are needed"
+            few = f"{int(10 * n) / 10:g} isolated atoms by their probabilities"
         return _no_calibration(f"only {few}; {MIN_ATOMS} are needed", n, blank)
     if completeness is not None:
         return _calibrate_from_completeness(completeness, n, blank)

@@ -114,7 +114,9 @@ def _row(row: Mapping[Any, Any]) -> dict[str, str]:
 
 def _group_cells(row: Mapping[Any, Any]) -> dict[str, str]:
     """Return the cells of the second table: groups and metal loading."""
-    bound = "≥ " if row.get("density_is") == BOUND and row["loading_is"] == NOT_CORRECTED else ""
+    bound = (
+        "≥ " if row.get("density_is") == BOUND and row.get("loading_is") == NOT_CORRECTED else ""
+    )
     size = row.get("group_size_max", np.nan)
     return {
         "groups": "–" if pd.isna(size) else f"{row['groups']:.0f}",

@@ -77,7 +77,8 @@ def format_merged(report: MergeReport) -> str:
     # Of a cluster that somebody has labelled twice, or added and labelled, one label is missing.
     lost = report.unmatched.drop_duplicates(["image", "cluster_id", "annotator"], keep="last")
     if len(lost):
-        why = "; ".join(f"{n}: {w}" for w, n in lost["why"].value_counts().items())
+        reasons = lost["why"].value_counts()
+        why = "; ".join(f"{n}: {w}" if len(reasons) > 1 else w for w, n in reasons.items())
         said.append(f"{len(lost)} could not be brought in ({why})")
     return ". ".join(said) + "."
 
