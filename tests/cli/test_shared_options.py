@@ -180,13 +180,27 @@ def test_a_run_can_be_repeated_from_its_record_with_a_typed_reference(
     options = ("--out", "2", "--model", tiny_model, "--pixel-size-nm", 0.1, "--no-umap")
     assert atomicity("analyse", images, *options, "--quiet").stderr == ""
     before = {path: path.read_bytes() for path in Path("2").rglob("*") if path.is_file()}
-    for command in ("analyse", "atoms"):
+    for command in ("analyse", "atoms", "batch"):
         refused = atomicity(command, images / "b.tif", "--out", "2")
         assert refused.exit_code == 2 and "--overwrite" in refused.stderr
     assert before == {path: path.read_bytes() for path in Path("2").rglob("*") if path.is_file()}
     done = atomicity("analyse", images / "b.tif", *options, "--overwrite")
     assert done.exit_code == 0
     assert set(read_clusters(Path("2", "clusters.csv"))["image"]) == {"b.tif"}
+
+
+@pytest.mark.parametrize("command", ["batch", "watch"])
+def test_a_record_gives_a_command_what_it_knows(images, tiny_model, tmp_path, command):
+    options = ("--model", tiny_model, "--pixel-size-nm", 0.1, "--no-umap", "--quiet")
+    assert atomicity("analyse", images, "--out", tmp_path / "1", *options).exit_code == 0
+    record = tmp_path / "1" / "run.json"
+    given = (images, "--once") if command == "watch" else ("--workers", 1)
+    again = atomicity(command, *given, "--settings", record, "--out", tmp_path / "2")
+    assert again.exit_code == 0, again.stderr
+    read = [json.loads((tmp_path / out / "run.json").read_text()) for out in "12"]
+    same = ("pixel_size_nm", "model", "ratios", "session")
+    first, second = ([one["parameters"][name] for name in same] for one in read)
+    assert first == second
 
 
 def test_quiet_prints_errors(images, tiny_model, tmp_path):

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QApplication, QWidget
 from synthetic import made_up
 
 from napari_atomicity import load
+from napari_atomicity.core.tables.cluster_table import settle_labels
 from napari_atomicity.gui.controls.settings import settings
 from napari_atomicity.gui.docks.adapt.dock import AFTER, BEFORE, MIN_CLUSTERS, Adapt, free_name
 from napari_atomicity.gui.docks.analyse import Classify
@@ -548,6 +549,28 @@ def test_a_model_that_is_saved_after_an_image_was_classified_again_keeps_its_oth
     dock.show_after()
     settle(viewer)
     assert ids(dock) == {dock.result.found.card.model_id}
+
+
+def test_saving_a_model_keeps_what_has_changed_since(
+    dock, viewer, analysed, press, settle, monkeypatch
+):
+    """A known sample that was entered since has labelled the session again."""
+    show_analysis(viewer, analysed)
+    settle(viewer)
+    press(dock, dock.button)
+    now = dock.state.analysis("field")
+    labels = ["Pt70"] * len(now.table)
+    table = settle_labels(now.table.assign(label_predicted=labels))
+    told = {**now.parameters, "session": {"known_sample": {"used": True}}}
+    dock.state.clusters.replace_all_predictions(
+        [replace(now, table=table, parameters=told)], "label 1 session jointly"
+    )
+    name_given(monkeypatch, "session")
+    press(dock, dock.save_button)
+    assert ids(dock) == {dock.result.found.card.model_id}
+    assert dock.state.table("field")["label_predicted"].tolist() == labels
+    saved = dock.state.analysis("field").parameters
+    assert saved["session"] == told["session"]
 
 
 def test_a_free_name_is_offered():
