@@ -263,6 +263,11 @@ def test_images_derived_again_bring_nothing_to_the_others(opened):
     sessions.set_pixel_size_error(others, 0.01)
     sessions.derive([first])
     assert sessions.get(first).pixel_size_error == 0.01
+    sessions.group([first], "own")
+    sessions.set_pixel_size_error([first], 0.05)
+    sessions.derive([first])
+    assert sessions.get(first).pixel_size_error == 0.05, "not more certain than any of them"
+    sessions.set_pixel_size_error([first], 0.01)
     # Who has stated it of the derived session keeps it.
     sessions.derive(opened.state.images)
     assert sessions.session_of(first).pixel_size_error == 0.01

@@ -112,10 +112,18 @@ def test_a_second_session_in_a_browser_is_a_repetition(project, tmp_path):
         taken = take_in_packs(project, [again])
         assert taken.n_new == 0 and not len(taken.refused)
         assert "If these are two people, change one name" in taken.notes[0]
+    later = write_answers(
+        tmp_path / "4.json", made, "Ada", {0: [(10, 20)]}, session="b" * 32, saved="2027"
+    )
+    take_in_packs(project, [later])
+    (row,) = compare(annotations_in(project), {}).with_themselves
+    assert row["f1"] == 1
+    assert "twice" in take_in_packs(project, [again]).refused["why"][0]
+    take_in_packs(project, [later])
     assert "other marks of it" in take_in_packs(project, [changed]).refused["why"][0]
     compared = compare(annotations_in(project), {})
     (row,) = compared.with_themselves
-    assert (row["annotator"], row["marks"], row["f1"]) == ("Ada", 1, pytest.approx(2 / 3))
+    assert (row["annotator"], row["marks"], row["f1"]) == ("Ada", 1, 1)
     assert len(annotations_in(project).marks) == 1
 
 

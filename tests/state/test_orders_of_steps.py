@@ -97,7 +97,7 @@ def test_an_image_without_clusters_waits_for_an_analysis_at_its_new_pixel_size(s
     waiting = state.to_be_analysed()
     again = reopened(state)
     assert again.pixel_sizes.has_changed("a.tif") and again.to_be_analysed() == waiting == ["a.tif"]
-    assert "pixel_size_without_clusters_nm" not in again.analysis("a.tif").parameters
+    assert "analysed_pixel_size_nm" not in again.analysis("a.tif").parameters
     again.close_project()
 
 
@@ -118,10 +118,29 @@ def test_what_was_done_by_hand_follows_an_analysis_at_another_pixel_size(state, 
     assert 3 not in found.index and len(found) == 8, "a removed cluster came back"
     np.testing.assert_allclose(found["y_nm"], 2 * SIZE_NM * found["y_px"])
     assert found.loc[added, "diameter_nm"] == pytest.approx(2 * table["diameter_nm"].iloc[0])
+    for size_nm in (2 * SIZE_NM, SIZE_NM, 3 * SIZE_NM):  # again, back, and at one more
+        now.pixel_sizes.set("a.tif", size_nm)
+        analyse(now, "a.tif", 8)
+        now = reopened(now) if reopen else now
+        again = now.table("a.tif")
+        assert len(again) == 8 and 3 not in again["cluster_id"].tolist(), size_nm
+    now.pixel_sizes.set("a.tif", 2 * SIZE_NM)
+    analyse(now, "a.tif", 8)
+    found = now.table("a.tif").set_index("cluster_id")
     intensity = table["integrated_intensity"].iloc[0]
     assert found.loc[added, "integrated_intensity"] == pytest.approx(4 * intensity)
     if reopen:
         now.close_project()
+
+
+def test_an_image_whose_clusters_were_all_removed_keeps_its_analysed_pixel_size(state):
+    analyse(state, "a.tif", 3)
+    analyse(state, "b.tif", 3)
+    state.clusters.remove_ids("a.tif", [1, 2, 3])
+    state.pixel_sizes.set("a.tif", 0.05)
+    again = reopened(state)
+    assert again.pixel_sizes.has_changed("a.tif") and again.to_be_analysed() == ["a.tif"]
+    again.close_project()
 
 
 def test_open_marks_follow_a_pixel_size_that_was_entered_in_blind_mode(state):
@@ -153,6 +172,16 @@ def test_an_image_that_comes_back_in_blind_mode_is_blind_and_keeps_its_labels(st
     assert state.table("a.tif")["label_corrected"].tolist() == labels
     analyse(state, "a.tif")
     assert state.table("a.tif")["label_corrected"].tolist() == labels
+
+
+def test_blind_marks_of_an_image_that_comes_back_are_shown(state, tmp_path):
+    state.set_blind(True)
+    state.atoms.add("a.tif", [Mark(10.0, 10.0)])
+    state.set_blind(False)
+    state.remove_from_project(["a.tif"])
+    state.set_blind(True)
+    state.add_contents(add_paths(state.project, [str(tmp_path / "a.tif")]))
+    assert len(state.atoms.table("a.tif")) == 1
 
 
 def test_a_review_agrees_with_the_prediction_that_undo_has_brought_back(state):

@@ -9,6 +9,7 @@ import pytest
 from napari_atomicity.core.tables.cluster_table import ALL, conform
 from napari_atomicity.statistics.ratios.ratios import class_ratios
 from napari_atomicity.statistics.ratios.track_counts import (
+    answers_of,
     describe_clusters,
     merge_tracks,
     without_excluded,
@@ -55,6 +56,19 @@ def test_the_confidence_of_a_track_is_that_of_its_smoothed_label():
     assert merged["confidence"].min() > 0.9
     cut = merge_tracks(table.assign(touches_border=table["track_id"] == 0))
     assert np.isnan(cut["confidence"].iloc[0]) and cut["confidence"].iloc[1:].notna().all()
+
+
+def test_a_corrected_frame_of_a_track_is_compared_with_its_prediction():
+    table = movie()
+    corrected = (table["frame"] == 2) & (table["label"] == "Pt19")
+    table.loc[corrected, ["label", "label_corrected"]] = "Pt41"
+    answers = answers_of(pd.concat([table, table], ignore_index=True))  # of a copy: other frames
+    assert len(answers) == 4
+    assert set(answers["label_corrected"]) == {"Pt41"}
+    assert set(answers["label_predicted"]) == {"Pt19"}
+    single = table.drop(columns="track_id")
+    assert len(answers_of(single)) == corrected.sum()
+    assert answers_of(table.iloc[:0]).empty
 
 
 def test_the_number_of_atoms_of_a_track_is_the_mean():

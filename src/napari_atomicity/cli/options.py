@@ -59,6 +59,7 @@ def _with_own_help(parameter: inspect.Parameter, command: str) -> inspect.Parame
 SHARED = frozenset({"settings", "quiet"})
 """Parameters that every command has."""
 _SETTINGS = "--settings"
+_NOT_GIVEN: tuple[Any, ...] = (None, "", False, [], {})
 
 
 def apply_settings_file(context: typer.Context, path: Path | None) -> Path | None:
@@ -71,7 +72,11 @@ def apply_settings_file(context: typer.Context, path: Path | None) -> Path | Non
         content = _read(path)
         values = _select(content, path, context)
         if isinstance(content.get("parameters"), dict):  # a record has what no option gives, too
-            values = {k: v for k, v in values.items() if k.replace("-", "_") in known}
+            others = [k for k in values if k.replace("-", "_") not in known]
+            if unused := [k for k in others if values[k] not in _NOT_GIVEN]:
+                command = f"atomicity {context.info_name}"
+                typer.echo(f"{path}: not used by {command}: {', '.join(unused)}", err=True)
+            values = {k: v for k, v in values.items() if k not in others}
         context.default_map = {}
         for key, value in values.items():
             parameter = known.get(key.replace("-", "_"))

@@ -75,9 +75,9 @@ def _last_labels(
 ) -> dict[int, tuple[str, str, str]]:
     """Return cluster → when it was saved, and what was said of it last, by these addresses."""
     rows = db.execute(
-        "SELECT source, cluster_id, what, label FROM corrections WHERE image_id = ? AND source "
-        "IS NOT NULL ORDER BY correction_id",
-        (image_id,),
+        "SELECT source, cluster_id, what, label FROM corrections WHERE image_id = ? AND "
+        "source >= ? AND source < ? ORDER BY correction_id",
+        (image_id, start, f"{start}\U0010ffff"),
     )
     found = [(address_of(source), *said) for source, *said in rows]
     return {

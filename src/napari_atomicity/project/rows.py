@@ -141,8 +141,8 @@ def _measurements(row: dict[str, Any], names: list[str]) -> str | None:
     return json.dumps(plain({name: row[name] for name in names})) if names else None
 
 
-PIXEL_SIZE = "pixel_size_without_clusters_nm"
-"""Key of the stored parameters of an analysis that found no cluster: its pixel size."""
+PIXEL_SIZE = "analysed_pixel_size_nm"
+"""Key of the stored parameters of an analysis: its pixel size, for an image without clusters."""
 
 
 def _write_analysis(
@@ -158,9 +158,8 @@ def _write_analysis(
     if is_undo or (before is not None and before.micrograph.pixel_size_nm == size_nm):
         size_nm = None
     scale = None if after.scale is None else json.dumps(plain(asdict(after.scale)))
-    model, parameters = after.parameters.get("model") or {}, after.parameters
-    if not len(after.table):  # clusters tell it by their positions
-        parameters = {**parameters, PIXEL_SIZE: after.micrograph.pixel_size_nm}
+    model = after.parameters.get("model") or {}
+    parameters = {**after.parameters, PIXEL_SIZE: after.micrograph.pixel_size_nm}
     model_id = model.get("model_id")
     db.execute(
         "UPDATE images SET analysed = 1, error = '', model_id = ?, parameters = ?, scale = ?, "

@@ -20,7 +20,7 @@ from ..statistics.annotators.agreement import split_settlements, warn_if_not_bli
 from ..statistics.ratios.ratio_notes import ImageLimits, name_sessions
 from ..statistics.ratios.ratios import count_excluded, counted
 from ..statistics.ratios.reference import Comparison
-from ..statistics.ratios.track_counts import merge_tracks
+from ..statistics.ratios.track_counts import answers_of, merge_tracks
 from ..statistics.samples.comparison import SampleComparison
 from ..statistics.stratified_accuracy import TOO_HIGH, OnCorrected, on_corrected
 from .charts import as_image, parity_chart
@@ -88,7 +88,7 @@ def write_report(path: Path, sections: Sequence[Section], data: ReportData) -> P
     """
     classes = classes_of(data.table)
     overall = ratios_of_scope(data.ratios, None, [section.image for section in sections])
-    corrected = on_corrected(merge_tracks(data.table), classes)  # frames of a track are one answer
+    corrected = on_corrected(answers_of(data.table), classes)
     # With many images it has hundreds of megabytes, and is written part by part.
     html = get_template("report.html.j2").generate(
         title=data.title,

@@ -278,8 +278,15 @@ class _TakingIn:
             record = records.setdefault(f"{image.name}\n{who}", {}) if filled.session else {}
             own = known[(known["image"] == image.name) & (known["annotator"] == who)]
             other = not new and _places(own) != _places(marks)
-            if other and record.get("session", filled.session) != filled.session:
-                record.setdefault("again", _places(marks))
+            if not new and record.get("session", filled.session) != filled.session:
+                of_before = record.get("again_of", ["", ""])
+                if "again" in record and not (
+                    of_before[0] == filled.session and of_before[1] <= filled.saved
+                ):  # one repetition tells the agreement
+                    why = f"{who} has answered it twice in this project"
+                    self.refused.append((f"{name} by {who}", why))
+                    continue
+                record |= {"again": _places(marks), "again_of": [filled.session, filled.saved]}
                 self.repeated.setdefault(who, []).append(name)
                 continue
             digest = filled.hashes[name]

@@ -118,6 +118,7 @@ class AtomStore:
 
     def set_precision(self, image: str, precision: float | None) -> None:
         """Set the threshold by its expected precision; None: the operating point of the image."""
+        self._state.finish()
         self.end_sliding()
         known = self.of(image)
         analysis = None if known is None else known.analysis

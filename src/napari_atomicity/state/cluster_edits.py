@@ -35,6 +35,10 @@ from .history import History
 from .project_saver import ClusterChange
 from .window_images import WindowImages
 
+REMOVED_PLACES = "removed_places"
+"""Key of the parameters of an analysis: frame, (y, x) in nm as in the log, and (y, x) in pixels of
+clusters that a person removed at another pixel size."""
+
 
 class ClusterEdits:
     """Changes the clusters of a window, each time by one step of its history."""
@@ -95,10 +99,12 @@ class ClusterEdits:
         first_free_id = store.first_free_id(image)
         if first_free_id > 1:
             added, removed = self._manual_edits(image)
-            sizes = (a.micrograph.pixel_size_nm if a else None for a in (before, analysis))
-            removed = self._at_pixel_size(removed, image, *sizes)
+            removed, places = self._at_pixel_size(removed, before, analysis)
             known = before or self._labelled_clusters(image)
             analysis = inherit(known, analysis, first_free_id, added, removed)
+            others = {k: v for k, v in analysis.parameters.items() if k != REMOVED_PLACES}
+            told = {REMOVED_PLACES: places} if places else {}
+            analysis = replace(analysis, parameters=others | told)
         if before is not None:
             analysis = replace(analysis, regions=before.regions)
         return analysis
@@ -109,26 +115,33 @@ class ClusterEdits:
         return None if project is None else project.labelled_clusters(image)
 
     def _at_pixel_size(
-        self, removed: pd.DataFrame, image: str, before_nm: float | None, size_nm: float | None
-    ) -> pd.DataFrame:
-        """Return positions of removed clusters in lengths of a pixel size, as far as it is known.
+        self, removed: pd.DataFrame, before: Analysis | None, analysis: Analysis
+    ) -> tuple[pd.DataFrame, list[list[float]]]:
+        """Return removed clusters with positions in lengths of the pixel size of an analysis.
 
-        The log has lengths only: clusters that were removed in this window have their pixels too,
-        and others are taken as of the analysis before.
+        The log has lengths only, of the pixel size at that time. Pixels are known of clusters that
+        were removed in this window, and of `REMOVED_PLACES`; others are of the analysis before.
+        Places whose lengths in the log are of another size come second, for the next analysis.
         """
-        columns = ["frame", "y_nm", "x_nm", "y_px", "x_px"]
+        size_nm = analysis.micrograph.pixel_size_nm
         if not len(removed) or size_nm is None:
-            return removed
+            return removed, []
+        columns = ["frame", "y_nm", "x_nm", "y_px", "x_px"]
+        image = analysis.micrograph.name
         edits = (e for e in self._history.edits_of(image) if isinstance(e, RemoveClusters))
+        kept = before.parameters.get(REMOVED_PLACES, []) if before else []
         tables_before = [edit.before.table[columns] for edit in edits]
-        known = pd.concat([removed.iloc[:0].reindex(columns=columns), *tables_before])
+        known = pd.concat([pd.DataFrame(kept, columns=columns, dtype=float), *tables_before])
+        known = known.astype({"frame": removed["frame"].dtype})
         known = known.drop_duplicates(columns[:3], keep="last")
         found = removed.merge(known, how="left", on=columns[:3])
-        factor = size_nm / (before_nm or size_nm)
+        before_nm = (before and before.micrograph.pixel_size_nm) or size_nm
         for axis in ("y", "x"):
-            now = (size_nm * found[f"{axis}_px"]).fillna(factor * found[f"{axis}_nm"])
-            found[f"{axis}_nm"] = now.astype(float)
-        return found[removed.columns]
+            found[f"{axis}_px"] = found[f"{axis}_px"].fillna(found[f"{axis}_nm"] / before_nm)
+        now = size_nm * found[["y_px", "x_px"]].to_numpy(float)
+        other = ~np.isclose(now, found[["y_nm", "x_nm"]].to_numpy(float), rtol=1e-6).all(axis=1)
+        places = found.loc[other, columns].to_numpy(float).tolist()
+        return found.assign(y_nm=now[:, 0], x_nm=now[:, 1])[removed.columns], places
 
     def _manual_edits(self, image: str) -> tuple[frozenset[int], pd.DataFrame]:
         """Return clusters that a person has added or moved, and positions of removed ones."""

@@ -59,7 +59,7 @@ from ..statistics.annotators.agreement import (
 from ..statistics.ratios.prevalence import COUNTED
 from ..statistics.ratios.ratios import counted, refuse_unavailable
 from ..statistics.ratios.reference import attempt_ratios, check_reference
-from ..statistics.ratios.track_counts import merge_tracks
+from ..statistics.ratios.track_counts import answers_of
 from ..statistics.samples.run_evidence import are_compared, compare_clusters
 from ..statistics.stratified_accuracy import Accuracy, on_corrected
 from ..tracking.files import analyse_if_tracked, write_movies
@@ -385,7 +385,7 @@ class _Export:
         drawn = (
             ratio_chart(of_all, self.classes),
             None if pairs is None else parity_chart(pairs, self.classes),
-            confusion_chart(on_corrected(merge_tracks(self.table), self.classes).confusion),
+            confusion_chart(on_corrected(answers_of(self.table), self.classes).confusion),
         )
         for name, figure in zip(CHARTS, drawn, strict=True):
             if figure is not None:

@@ -10,6 +10,7 @@ from typing import Any
 from psygnal import Signal
 
 from ..core.acquisition_session import (
+    PIXEL_SIZE_ERROR,
     AcquisitionSession,
     Composition,
     EarlierScale,
@@ -146,14 +147,14 @@ class SessionStore:
     def reference_of(self, samples: Iterable[Sample]) -> str | None:
         """Return the sample that others are compared with; None for the first one.
 
-        It is the one of the chosen name or, if it was renamed, the one with most of its images.
+        It is the one with most of the images of the chosen one, which may have been renamed.
         """
         known = {sample.name: set(sample.images) for sample in samples}
-        if self._reference in known:
-            return self._reference
         shared = {name: len(self._of_reference & images) for name, images in known.items()}
         most = max(shared, key=shared.__getitem__, default=None)
-        return most if most and 2 * shared[most] > len(self._of_reference) else None
+        if most and 2 * shared[most] > len(self._of_reference):
+            return most
+        return self._reference if self._reference in known else None
 
     # ---- what a person does
     def group(self, images: Iterable[str], name: str) -> None:
@@ -172,9 +173,27 @@ class SessionStore:
         entries = {image: replace(self.get(image), session="") for image in images}
         for session in group_images(self._recordings(), self._entries | entries):
             others = [image for image in session.images if image not in entries]
-            for image in entries.keys() & set(session.images):
-                entries[image] = replace(entries[image], **self._stated(others))
+            joining = [image for image in session.images if image in entries]
+            stated = self._stated(others) if others else self._agreed(joining)
+            own = [e for i in joining if (e := entries[i].pixel_size_error) is not None]
+            if others and own:  # not more certain than any of them
+                usual = stated["pixel_size_error"]
+                largest = max(*own, PIXEL_SIZE_ERROR if usual is None else usual)
+                stated["pixel_size_error"] = None if largest == PIXEL_SIZE_ERROR else largest
+            for image in joining:
+                entries[image] = replace(entries[image], **stated)
         self._set(entries, what)
+
+    def _agreed(self, images: Sequence[str]) -> dict[str, Any]:
+        """Return what is stated of all images alike, for a session of these alone."""
+        entries = [self.get(image) for image in images]
+        errors = {e.pixel_size_error for e in entries}
+        earlier = {e.earlier for e in entries}
+        largest = max((PIXEL_SIZE_ERROR if e is None else e for e in errors), default=None)
+        return {
+            "earlier": earlier.pop() if len(earlier) == 1 else None,
+            "pixel_size_error": None if largest == PIXEL_SIZE_ERROR else largest,
+        }
 
     def _stated(self, images: Sequence[str]) -> dict[str, Any]:
         """Return what is stated of the session of images, which holds for those that join it."""

@@ -23,7 +23,7 @@ from ..project import Project
 from .analysis_store import AnalysisStore, blinded, with_micrograph
 from .chunked_steps import ChunkedSteps
 from .cluster_rows import remove_rows
-from .edits import Relabel
+from .edits import ImageContents, Relabel
 
 
 def user_name() -> str:
@@ -76,14 +76,14 @@ class BlindMode:
         self,
         project: Project,
         annotator: str,
-        analyses: dict[str, Analysis],
-        atoms: dict[str, ImageAtoms],
-    ) -> tuple[dict[str, Analysis], dict[str, ImageAtoms]]:
-        """Hide those of more images, too; return what the annotator sees of these."""
+        back: Mapping[str, ImageContents],
+    ) -> dict[str, ImageContents]:
+        """Hide what there is of more images, too; return what the annotator sees of these."""
+        analyses = {n: one.analysis for n, one in back.items() if one.analysis is not None}
+        atoms = {n: one.atoms for n, one in back.items() if one.atoms is not None}
         everything = {**(self.hidden or {}), **analyses}, {**self._hidden_atoms, **atoms}
         shown, own = self.start(project, annotator, *everything)
-        names = {*analyses, *atoms}
-        return {n: shown[n] for n in analyses}, {n: a for n, a in own.items() if n in names}
+        return {n: replace(one, analysis=shown.get(n), atoms=own.get(n)) for n, one in back.items()}
 
     def stop(self, project: Project) -> tuple[dict[str, Analysis], dict[str, ImageAtoms]]:
         """Return what was hidden, with the labels that count now."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -204,19 +204,15 @@ class WindowState(WindowImages):
         """Add images that have just been added to the project, or were removed from it before."""
         entries = self._project.image_files.session_entries() if self._project else {}
         back = {
-            name: ImageContents(found.micrograph, found.analysis, found.atoms, entry)
+            name: ImageContents(
+                found.micrograph, found.analysis, found.atoms, entries.get(name, SessionEntry())
+            )
             for name, found in stored.items()
             if name not in self._micrographs
-            and ((entry := entries.get(name, SessionEntry())) or found.analysis or found.atoms)
         }
-        if self.blind and self._project is not None:
-            analyses = {n: one.analysis for n, one in back.items() if one.analysis is not None}
-            atoms = {n: one.atoms for n, one in back.items() if one.atoms is not None}
-            seen = self._blind.add(self._project, self._annotator, analyses, atoms)
-            back = {
-                n: replace(one, analysis=seen[0].get(n), atoms=seen[1].get(n))
-                for n, one in back.items()
-            }
+        if self.blind and self._project is not None and back:
+            back = self._blind.add(self._project, self._annotator, back)
+        back = {n: one for n, one in back.items() if one.session or one.analysis or one.atoms}
         self._micrographs |= {name: found.micrograph for name, found in stored.items()}
         self.store.reserve_ids({name: found.next_id for name, found in stored.items()})
         self.atoms.skip_to({name: found.next_atom_id for name, found in stored.items()})

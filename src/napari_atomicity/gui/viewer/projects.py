@@ -348,7 +348,8 @@ class Projects:
     ) -> None:
         if self.state.project is not project:
             return
-        new = {n: s for n, s in found.items() if self.state.analysis(n) is None}
+        there = [name for name in found if name in self.state.images]
+        new = {name: found[name] for name in there if self.state.analysis(name) is None}
         for name, stored in new.items():
             now = self.state.pixel_sizes.get(name)
             if now != sizes[name]:  # a person has entered it in the meantime

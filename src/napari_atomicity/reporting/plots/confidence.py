@@ -11,7 +11,7 @@ import pandas as pd
 from ...core.tables.cluster_table import class_confidence, is_whole
 from ...core.text import pluralise
 from ...statistics.intervals import wilson_interval
-from ...statistics.ratios.track_counts import merge_tracks
+from ...statistics.ratios.track_counts import answers_of
 from .base import (
     Look,
     Plot,
@@ -142,8 +142,8 @@ def reliability_data(table: pd.DataFrame, **_: Any) -> pd.DataFrame:
     Bins contain equal numbers of clusters, at least 10: most confidences are near 1. The frames of
     a track are one answer.
     """
-    table = merge_tracks(table)
-    rows = table[_is_corrected(table)]
+    answers = answers_of(table)
+    rows = answers[_is_corrected(answers)]
     confidence = rows["confidence"].to_numpy(float)
     right = (rows["label_predicted"] == rows["label_corrected"]).to_numpy(bool)
     columns = ["confidence_from", "confidence_to", "confidence_mean", "count", "right"]

@@ -47,6 +47,26 @@ def merge_tracks(table: pd.DataFrame) -> pd.DataFrame:
     return merged.reindex(columns=[*table.columns, PATH])
 
 
+def answers_of(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the clusters with a label by a person; of each track, one of the frames.
+
+    It is the first frame with the most frequent label of a person and, of these, the most frequent
+    predicted label: what was labelled is compared with what was predicted there.
+    """
+    rows = table[table["label_corrected"] != ""].reset_index(drop=True)
+    in_track = tracked_rows(rows) & (rows.get("track_id", NO_TRACK) != NO_TRACK)
+    if not in_track.any():
+        return rows
+    tracks = rows[in_track].groupby(["image", "track_id"], sort=False)
+    picked = []
+    for _, frames in tracks:
+        for column in ("label_corrected", "label_predicted"):
+            most = Counter(frames[column]).most_common(1)[0][0]
+            frames = frames[frames[column] == most]
+        picked.append(frames.index[0])
+    return rows[~in_track | rows.index.isin(picked)]
+
+
 def tracked_rows(table: pd.DataFrame) -> pd.Series:
     """Return which rows belong to images whose clusters are linked between frames."""
     linked = table["track_id"] != NO_TRACK if "track_id" in table.columns else None

@@ -496,8 +496,8 @@ class Adapt(Dock):
         group = object()
         self._replace(changed, words, group)
         sessions = self.state.sessions.groups()
-        if labels_together() and sessions != self._sessions:  # they tell other scales now
-            images = [a.micrograph.name for a in changed]
+        images = [a.micrograph.name for a in changed if self._model_now(a) == a.model_id]
+        if images and labels_together() and sessions != self._sessions:  # of other scales now
             session_labels_of(self.binding).start(images, group=group)
 
     def _model_now(self, analysis: Analysis) -> str:

@@ -149,7 +149,8 @@ def row_of(state: WindowState, image: ProjectImage | None, name: str) -> Row:
     shares = shares_of(labels, classes)
     strip = shares_of(labels, [*classes, *NON_CLASS_LABELS], left_out=("",))
     said = ", ".join(f"{c} {100 * share:.0f} %" for c, share in shares)
-    if withholds_fractions(analysis.parameters.get("session", {})):
+    by_model = (merged["label_corrected"] == "").to_numpy()[whole].any() and not state.blind
+    if by_model and withholds_fractions(analysis.parameters.get("session", {})):
         numbers = Counter(labels)
         said = ", ".join(f"{c} {numbers[c]}" for c, _ in shares) + " (fractions withheld: Ratios)"
     of_all = "" if of_frames else f"reviewed {reviewed} of {n}"

@@ -42,7 +42,7 @@ from ....state.review_queue import (
 )
 from ....state.reviewing import Reviewing
 from ....statistics.annotators.agreement import removal_reasons
-from ....statistics.ratios.track_counts import merge_tracks
+from ....statistics.ratios.track_counts import answers_of
 from ....statistics.stratified_accuracy import TOO_HIGH, Accuracy, Share
 from ...controls.bars import Bar, BarChart
 from ...controls.drawing import ProgressBar, glyph_icon
@@ -101,8 +101,7 @@ class Learning(FollowingWidget):
 
     def refresh(self) -> None:
         table = self.binding.state.table()
-        answers = merge_tracks(table)  # the frames of a track are one answer
-        said = answers.loc[answers["label_corrected"] != ""]
+        said = answers_of(table)
         self._n_corrected = n = len(said)
         self._n_classes = learnable(table)["label_corrected"].nunique()
         other = int((said["label_corrected"] != said["label_predicted"]).sum())
