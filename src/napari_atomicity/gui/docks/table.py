@@ -241,6 +241,9 @@ class Table(RowsDock):
         # A blind annotator sees no confidence.
         self.filter_line.setPlaceholderText(f"Filter, such as {EXAMPLES[self.state.blind]}")
         n = len(self.model.rows)
+        if problem := self.model.filter_problem:  # all rows are shown
+            self.error.setText(problem)
+            self.error.show()
         self.sort_again_button.setVisible(n > 0 and self.model.out_of_date())
         self.message.setVisible(n == 0)
         self.view.setVisible(n > 0)

@@ -12,7 +12,7 @@ from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt
 
 from ...core import palette
 from ...core.tables import cluster_table as tables
-from ...core.tables.filtering import matching_rows as rows_of_line
+from ...core.tables.filtering import FilterError, matching_rows as rows_of_line
 from ...io.clipboard import DECIMALS
 from ...state.window_state import WindowState
 from ..controls.cluster_rows import SelectableRows, kept_order, label_order
@@ -116,6 +116,7 @@ class ClusterModel(QAbstractTableModel):
         self.classes: list[str] = []
         self.sorted_by: tuple[str, bool] | None = getattr(self, "sorted_by", None)
         self.line: str = getattr(self, "line", "")
+        self.filter_problem = ""
         self.endResetModel()
 
     def _hold(self) -> None:
@@ -172,7 +173,13 @@ class ClusterModel(QAbstractTableModel):
             order = np.arange(len(table))
         else:
             order = sorted_rows(table, *self.sorted_by, self.classes)
-        return order[matching_rows(table, self.line)[order]]
+        try:
+            matching = matching_rows(table, self.line)
+        except FilterError as error:  # as of a column that is no longer there
+            self.filter_problem, matching = str(error), np.ones(len(table), bool)
+        else:
+            self.filter_problem = ""
+        return order[matching[order]]
 
     def out_of_date(self) -> bool:
         """Return whether sorting and filtering again would change the displayed rows."""

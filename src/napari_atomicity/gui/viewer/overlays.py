@@ -16,6 +16,7 @@ from qtpy.QtCore import QTimer
 from ...core.errors import AtomicityError, ModelError
 from ...core.micrograph import Micrograph
 from ...core.progress import Progress, Stop, check, report
+from ...core.tables.cluster_table import classes_of
 from ...core.text import pluralise
 from ...detection import Detection, DetectionSettings, measure_at, merge, split
 from ...models.analysis import Analysis
@@ -268,6 +269,8 @@ class Overlays:
     def write_class_maps(self, image: str, analysis: Analysis) -> None:
         """Update the class maps of an image if they have changed."""
         label, same_scale = self._state.explained_class, self._state.same_map_scale
+        if label not in classes_of(analysis.table):  # of another model: the predicted class
+            label = None
         computed = self._computed_from.setdefault(image, {})
         # The arrays are kept, not only their ids: a new array may get the id of a deleted one.
         hidden, labels = self._canvas.hidden_labels, analysis.table["label"]

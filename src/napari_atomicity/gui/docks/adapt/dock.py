@@ -528,7 +528,18 @@ class Adapt(Dock):
         )
         if not wanted:
             return
-        path = self.attempt(lambda: path_for(name))
+        own, project = self.result.found.card.name, self.state.project
+
+        def check() -> Path:
+            taken = () if project is None else project.model_files.names()
+            if name.strip() != own and name.strip() in taken:
+                raise AtomicityError(
+                    f"the open project contains another model {name.strip()!r}",
+                    advice="Choose another name",
+                )
+            return path_for(name)
+
+        path = self.attempt(check)
         if path is not None:
             self.start(
                 save_adapted,

@@ -26,6 +26,7 @@ from ....core.acquisition_session import format_known
 from ....core.errors import ReadError
 from ....core.micrograph import count_copies
 from ....core.text import pluralise
+from ....io.provenance import images_of_other_folders
 from ....pipeline.live.control_chart import FIRST, MIN_FIRST, SESSION_CHANGED
 from ....pipeline.run_request import RunRequest
 from ....project import project_file
@@ -304,11 +305,16 @@ class Live(Dock):
         if not folder.is_dir():
             show_error(str(ReadError("there is no such folder", folder, "Check the path")))
             return
+        out = out if out.is_absolute() else folder / out
+        if lost := images_of_other_folders(out, folder):
+            show_error(
+                f"{out}: this folder has results of other images, such as {lost[0]}, which would "
+                "be replaced. Choose another folder under Settings ▸ Results."
+            )
+            return
         if not self._choose_project(folder):
             return
-        watch = partial(
-            self._watch, folder, out if out.is_absolute() else folder / out, request, reference
-        )
+        watch = partial(self._watch, folder, out, request, reference)
         if self.state.project is None and not self.state.images and project_file(folder).exists():
             # It may have pixel sizes that a person has entered.
             task = self.binding.projects.open(folder)

@@ -25,6 +25,7 @@ from ....project.opening import take_in_analysed, take_in_failed
 from ...controls.questions import show_error
 from ...panels.image_queue import ImageQueue
 from ...panels.session_labels import session_labels_of
+from ...panels.steps import OUTLINES_REPLACED
 from ...tasks import cap_torch_threads
 from ...viewer.binding import Binding
 
@@ -375,6 +376,7 @@ class TakingIn(ImageQueue):
             return
         self.binding.manual_editing.set_engine(image, self._engine)
         self._taken.add(image)
+        known = self.state.analysis(image)
         if self.binding.accepts(analysis):
             try:
                 self.state.clusters.set_analysis(
@@ -383,6 +385,8 @@ class TakingIn(ImageQueue):
             except AtomicityError as error:
                 self.state.status = tasks.failed(str(error))
                 return
+            if known is not None and "outlines" in known.parameters:
+                self.binding.canvas.show_message(f"{image}: {OUTLINES_REPLACED}")
         if is_replaced(before, stored.micrograph.sha256):
             self.binding.current_image.read_again(image)
         if self._follow() and not self._waiting and not self.binding.is_in_use:

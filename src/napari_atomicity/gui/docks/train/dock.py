@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -84,10 +85,10 @@ def summary(card: ModelCard) -> str:
 _NAME = "trained-"
 
 
-def free_path() -> Path:
-    """Return a new file name in the user's folder of models."""
+def free_path(taken: Collection[str] = ()) -> Path:
+    """Return a new file name in the user's folder of models, which no model of a project has."""
     folder, i = user_folder(), 1
-    while (folder / f"{_NAME}{i}.safetensors").exists():
+    while f"{_NAME}{i}" in taken or (folder / f"{_NAME}{i}.safetensors").exists():
         i += 1
     return folder / f"{_NAME}{i}.safetensors"
 
@@ -116,7 +117,7 @@ class Train(Dock):
         for page in (self._folder_page(), self._simulation_page(), self._corrections_page()):
             self.pages.addWidget(page)
         self.out = PathField("Model", "the file of the model", _FILE_TYPE, new=True)
-        self.out.setText(str(free_path()))
+        self.out.setText(str(free_path(self._of_project())))
         self.content.addLayout(self._source_form())
         self.note = self.add(wrapped_label(visible=False, lines=2))
         self.button = self.add_button(
@@ -284,7 +285,17 @@ class Train(Dock):
             raise AtomicityError(
                 f"{path.stem!r} is the name of a shipped model", advice="Choose another name"
             )
+        if path.stem in self._of_project() and not path.exists():
+            raise AtomicityError(
+                f"the open project contains another model {path.stem!r}",
+                advice="Choose another name",
+            )
         return path
+
+    def _of_project(self) -> Collection[str]:
+        """Return the names of the models in the open project."""
+        project = self.state.project
+        return () if project is None else project.model_files.names()
 
     def _is_ready(self) -> bool:
         return {
@@ -387,7 +398,8 @@ class Train(Dock):
         model_folder.changed.emit()
         self.binding.projects.models.keep(self._made)
         if self._made.parent == user_folder() and self._made.stem.startswith(_NAME):
-            self.out.setText(str(free_path()))  # the next training replaces nothing
+            # The next training replaces nothing.
+            self.out.setText(str(free_path(self._of_project())))
 
 
 def _with_layout(form: Any) -> QWidget:

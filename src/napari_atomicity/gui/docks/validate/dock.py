@@ -370,11 +370,13 @@ class Validate(Dock):
             self._validate(self._wanted, overwrite=True)
 
     def _replaces(self, wanted: Wanted) -> bool:
+        folder = wanted.out / CURVE if wanted.learning_curve else wanted.out
+        what = "measure the learning curve" if wanted.learning_curve else "validate"
         return confirm(
             self,
             "Discard these results?",
-            f"{wanted.out} has results of other settings or data. Discard them and validate again? "
-            "To keep them, choose another folder under Results.",
+            f"{folder} has results of other settings or data. Discard them and {what} again? To "
+            "keep them, choose another folder under Results.",
         )
 
     def _read_form(self) -> Wanted:

@@ -15,7 +15,13 @@ from napari.layers import Image, Labels, Points, Shapes
 from napari.settings import get_settings
 from psygnal import Signal
 
-from ....core.tables.cluster_table import AGGREGATE, UNKNOWN, Key, class_confidence
+from ....core.tables.cluster_table import (
+    AGGREGATE,
+    UNKNOWN,
+    Key,
+    class_confidence,
+    classes_of,
+)
 from ....core.text import pluralise
 from ....state.review_queue import Queue
 from ....state.reviewing import Reviewing, replaced_by
@@ -343,6 +349,8 @@ class LabelMode(KeyMode):
         analysis = self._state.analysis(self._state.current or "")
         if hidden or not (label or text) or analysis is None or not analysis.model_id:
             return ""
+        if label not in classes_of(analysis.table):  # a class of another model
+            label = None
         key = "   C hides them" if text and self._keys_act(self._canvas.active_layer) else ""
         return f"Class maps of {label or 'the predicted class of each cluster'}{key}"
 

@@ -131,11 +131,16 @@ class ManualEditing:
         self._split_or_merge(image, [[i] for i in cluster_ids], "split")
 
     def merge(self, image: str, cluster_ids: list[int]) -> None:
-        """Merge these clusters into one."""
-        if len(cluster_ids) < 2:
-            show_info("Select two or more clusters to merge.")
+        """Merge these clusters into one in each frame."""
+        table = self.state.table(image)
+        chosen = table[table["cluster_id"].isin(cluster_ids)]
+        frames = [ids.tolist() for _, ids in chosen.groupby("frame")["cluster_id"]]
+        groups = [ids for ids in frames if len(ids) > 1]
+        if groups:
+            self._split_or_merge(image, groups, "merge")
         else:
-            self._split_or_merge(image, [cluster_ids], "merge")
+            of_frame = " of the same frame" if len(frames) > 1 else ""
+            show_info(f"Select two or more clusters{of_frame} to merge.")
 
     def _split_or_merge(self, image: str, groups: list[list[int]], verb: str) -> None:
         state, analysis = self.state, self.state.analysis(image)
