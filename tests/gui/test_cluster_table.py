@@ -202,6 +202,20 @@ def test_a_filter_that_says_nothing_changes_nothing_and_says_why(dock, qtbot):
     assert not dock.error.isVisible() and len(keys_shown(dock)) == 55
 
 
+def test_a_filter_of_a_column_that_is_gone_shows_all_rows_and_says_so(dock, state, qtbot):
+    tracked = made_up(30, "one")
+    tracked = replace(tracked, table=tracked.table.assign(my_size=np.arange(30.0)))
+    state.clusters.set_analysis(tracked)
+    updated(dock)
+    write_filter(dock, "my_size > 26")
+    assert len(keys_shown(dock)) == 3
+    state.history.undo()
+    qtbot.waitUntil(lambda: len(keys_shown(dock)) == 55)
+    assert dock.error.isVisible() and "my_size" in dock.error.text()
+    write_filter(dock, "two")
+    assert not dock.error.isVisible() and len(keys_shown(dock)) == 25
+
+
 def test_clicks_select_rows_everywhere(dock, state):
     keys = keys_shown(dock)
     click(dock, 3)

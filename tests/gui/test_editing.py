@@ -306,6 +306,22 @@ def test_merge_two_of_which_one_was_made_by_a_split(shown, settle):
     assert merged["label_predicted"] != ""
 
 
+def test_clusters_of_several_frames_are_merged_in_each(shown, monkeypatch):
+    state, editing = binding_of(shown).state, binding_of(shown).manual_editing
+    groups, said = [], []
+    monkeypatch.setattr(editing, "_split_or_merge", lambda _, ids, verb: groups.append(ids))
+    monkeypatch.setattr(
+        "napari_atomicity.gui.viewer.clusters.manual_editing.show_info", said.append
+    )
+    table = state.table("field").head(8).assign(frame=[0, 0, 1, 1, 1, 2, 2, 3])
+    monkeypatch.setattr(state, "table", lambda image: table)
+    ids = table["cluster_id"].tolist()
+    editing.merge("field", [*ids[:5], ids[7]])
+    assert groups == [[ids[:2], ids[2:5]]]
+    editing.merge("field", [ids[0], ids[7]])
+    assert len(groups) == 1 and "of the same frame" in said[0]
+
+
 @pytest.fixture
 def review_of(shown, settle):
     """Start a review of the clusters at some places, in this order; the dock and the clusters."""

@@ -82,6 +82,18 @@ def live_dock(viewer, qtbot, folder, settle):
     settle(viewer)  # an image may still be on its way to the canvas
 
 
+def test_results_of_other_images_are_not_replaced(dock, folder, tmp_path, monkeypatch):
+    out, said = tmp_path / "out", []
+    out.mkdir()
+    image = {"image": "a.tif", "path": str(tmp_path / "other" / "a.tif"), "status": "done"}
+    record = {"images": [image], "outputs": ["clusters.csv"], "parameters": {}}
+    (out / "run.json").write_text(json.dumps(record))
+    monkeypatch.setattr("napari_atomicity.gui.docks.live.dock.show_error", said.append)
+    dock.results.setText(str(out))
+    dock.toggle()
+    assert dock.watching is None and "results of other images, such as a.tif" in said[0]
+
+
 @pytest.fixture
 def dock(viewer, qtbot, folder, settle):
     with live_dock(viewer, qtbot, folder, settle) as dock:

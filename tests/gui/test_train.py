@@ -293,6 +293,7 @@ def test_a_free_name_is_offered(dock):
     user_folder().mkdir(parents=True)
     (user_folder() / "trained-1.safetensors").touch()
     assert free_path().name == "trained-2.safetensors"
+    assert free_path(["trained-2"]).name == "trained-3.safetensors"  # of a project
 
 
 def test_the_summary_warns_of_images_whose_scale_is_not_found(tiny_model):

@@ -145,7 +145,9 @@ class ClusterModel(QAbstractTableModel):
         now = np.full(n_before, -1)
         now[was[was >= 0]] = np.flatnonzero(was >= 0)
         stay = now[self.order]
-        self.order = kept_order(self._fresh(), stay[stay >= 0], was < 0)
+        had_problem, fresh = bool(self.filter_problem), self._fresh()
+        is_other = had_problem or self.filter_problem  # a column of the filter has gone or is back
+        self.order = fresh if is_other else kept_order(fresh, stay[stay >= 0], was < 0)
         self.endResetModel()
         return True
 
