@@ -76,6 +76,9 @@ __all__ = [
 ]
 
 
+_NEW = SessionEntry()
+
+
 class WindowState(WindowImages):
     """Images, analyses, selection and status of one window.
 
@@ -204,10 +207,8 @@ class WindowState(WindowImages):
         """Add images that have just been added to the project, or were removed from it before."""
         entries = self._project.image_files.session_entries() if self._project else {}
         back = {
-            name: ImageContents(
-                found.micrograph, found.analysis, found.atoms, entries.get(name, SessionEntry())
-            )
-            for name, found in stored.items()
+            name: ImageContents(one.micrograph, one.analysis, one.atoms, entries.get(name, _NEW))
+            for name, one in stored.items()
             if name not in self._micrographs
         }
         if self.blind and self._project is not None and back:
@@ -222,8 +223,8 @@ class WindowState(WindowImages):
         self.images_changed.emit()
         if back:
             self.changed.emit(tuple(back), None, None)
-        for name in back:
-            self.atoms.notify(name)
+            for name in back:
+                self.atoms.notify(name)
 
     def update_metadata(self, image: str) -> None:
         """Take over the metadata of an image's file, once it has been read."""
@@ -290,8 +291,7 @@ class WindowState(WindowImages):
         gone = {n for n in {*shown[0], *before} if shown[0].get(n) is not before.get(n)}
         kept = without_images(steps, changed | gone)
         self._show_all(*shown, self.atoms.next_ids(), steps=kept)
-        resized = self.pixel_sizes.followed_by_atoms(self.images)  # changed in blind mode
-        if resized:
+        if resized := self.pixel_sizes.followed_by_atoms(self.images):  # changed in blind mode
             self.history.apply_without_undo(resized)
         return len(steps[0]) - len(kept[0])
 

@@ -341,19 +341,15 @@ class Projects:
         )
 
     def _surveyed(
-        self,
-        project: Project,
-        sizes: Mapping[str, float | None],  # pixel sizes of the images before they were read
-        found: dict[str, ProjectContents],
+        self, project: Project, sizes: Mapping[str, float | None], found: dict[str, ProjectContents]
     ) -> None:
+        """Take what was read of images, by their pixel sizes before."""
         if self.state.project is not project:
             return
-        there = [name for name in found if name in self.state.images]
-        new = {name: found[name] for name in there if self.state.analysis(name) is None}
-        for name, stored in new.items():
-            now = self.state.pixel_sizes.get(name)
-            if now != sizes[name]:  # a person has entered it in the meantime
-                new[name] = replace(stored, micrograph=stored.micrograph.with_pixel_size(now))
+        new = {n: found[n] for n in self.state.images if n in found and not self.state.analysis(n)}
+        for name, one in new.items():
+            if (now := self.state.pixel_sizes.get(name)) != sizes[name]:  # entered meanwhile
+                new[name] = replace(one, micrograph=one.micrograph.with_pixel_size(now))
         self.state.add_contents(new)
         self.surveyed.emit(tuple(sizes))
 

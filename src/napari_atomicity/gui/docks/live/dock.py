@@ -306,13 +306,7 @@ class Live(Dock):
             show_error(str(ReadError("there is no such folder", folder, "Check the path")))
             return
         out = out if out.is_absolute() else folder / out
-        if lost := images_of_other_folders(out, folder):
-            show_error(
-                f"{out}: this folder has results of other images, such as {lost[0]}, which would "
-                "be replaced. Choose another folder under Settings ▸ Results."
-            )
-            return
-        if not self._choose_project(folder):
+        if _has_other_results(out, folder) or not self._choose_project(folder):
             return
         watch = partial(self._watch, folder, out, request, reference)
         if self.state.project is None and not self.state.images and project_file(folder).exists():
@@ -555,6 +549,16 @@ class Live(Dock):
                 text += _format_end(self.images.n_to_analyse)
             self._say(f"{text}{waits}")
         self.update_enabled()
+
+
+def _has_other_results(out: Path, folder: Path) -> bool:
+    """Return whether a folder of results has those of images elsewhere; if so, say it."""
+    if lost := images_of_other_folders(out, folder):
+        show_error(
+            f"{out}: this folder has results of other images, such as {lost[0]}, which would be "
+            "replaced. Choose another folder under Settings ▸ Results."
+        )
+    return bool(lost)
 
 
 def _make_watch(
