@@ -265,8 +265,7 @@ class WindowState(WindowImages):
     def set_blind(self, on: bool) -> int:
         """Hide or show predictions and the labels of others; blind labels are kept apart.
 
-        Returns how many steps before blind mode can't be undone any more: those of images with
-        labels, or whose clusters have changed, in it.
+        Returns how many steps before it can't be undone any more: of images that changed in it.
         """
         if on == self.blind:
             return 0
