@@ -221,7 +221,7 @@ def test_conditions_that_differ_are_said_beside_the_labels(analysed, dock, viewe
     state.clusters.set_analysis(replace(now, table=now.table.assign(conditions_differ=True)))
     QApplication.processEvents()
     assert classify.conditions.isVisibleTo(classify)
-    assert "adapt" in classify.conditions.words.text()
+    assert "check with Adapt" in classify.conditions.words.text()
     qtbot.mouseClick(classify.conditions.button, Qt.MouseButton.LeftButton)
     assert not open_docks(viewer)["Adapt"].isHidden()
 

@@ -161,7 +161,7 @@ def batch(
         raise typer.BadParameter("give --workers or --scheduler: a scheduler has its own workers")
     wanted = request()
     require_an_image(paths)
-    refuse_to_overwrite(out, paths, overwrite)
+    refuse_to_overwrite(out, paths, overwrite, may_be_moved=True)  # parts are known by content
     run = start_batch(paths, out, wanted, workers, scheduler, patience_s, overwrite)
     if as_json:
         print_json(run.summary())

@@ -341,7 +341,11 @@ def require_an_image(paths: Iterable[Path]) -> None:
 
 
 def refuse_to_overwrite(
-    out: Path, images: Iterable[Path], overwrite: bool, watched: Path | None = None
+    out: Path,
+    images: Iterable[Path],
+    overwrite: bool,
+    watched: Path | None = None,
+    may_be_moved: bool = False,  # whether an image of the same name is the same one
 ) -> None:
     """Exit with status 2 if results of other images would be lost."""
     from ..io.inputs import named_inputs
@@ -350,7 +354,10 @@ def refuse_to_overwrite(
     if overwrite or not (out / "run.json").is_file():
         return
     if watched is None:
-        lost = lost_images(out, (item.path for item in named_inputs(images)))
+        items = named_inputs(images)
+        lost = lost_images(out, (item.path for item in items))
+        names = {item.path.name for item in items} if may_be_moved else set()
+        lost = [name for name in lost if name not in names]
     else:
         lost = images_of_other_folders(out, watched)
     if lost:
