@@ -69,14 +69,7 @@ def apply_settings_file(context: typer.Context, path: Path | None) -> Path | Non
     """
     if path is not None and not context.resilient_parsing:
         known = dict(_keys(context.command.params))
-        content = _read(path)
-        values = _select(content, path, context)
-        if isinstance(content.get("parameters"), dict):  # a record has what no option gives, too
-            others = [k for k in values if k.replace("-", "_") not in known]
-            if unused := [k for k in others if values[k] not in _NOT_GIVEN]:
-                command = f"atomicity {context.info_name}"
-                typer.echo(f"{path}: not used by {command}: {', '.join(unused)}", err=True)
-            values = {k: v for k, v in values.items() if k not in others}
+        values = _select(_read(path), path, context)
         context.default_map = {}
         for key, value in values.items():
             parameter = known.get(key.replace("-", "_"))
@@ -159,7 +152,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _select(values: dict[str, Any], path: Path, context: typer.Context) -> dict[str, Any]:
     """Return the values for a command: flat keys, and its table."""
     if isinstance(values.get("parameters"), dict):
-        return _of_record(values, context.command.params)
+        return _of_record(values, path, context)
     commands = getattr(context.find_root().command, "commands", {})
     chosen = {}
     for key, value in values.items():
@@ -171,11 +164,13 @@ def _select(values: dict[str, Any], path: Path, context: typer.Context) -> dict[
     return {**chosen, **(own if isinstance(own, dict) else {})}
 
 
-def _of_record(record: Mapping[str, Any], parameters: Iterable[Any]) -> dict[str, Any]:
-    """Return the parameters and the images of a ``run.json``.
+def _of_record(record: Mapping[str, Any], path: Path, context: typer.Context) -> dict[str, Any]:
+    """Return the parameters and the images of a ``run.json`` that a command has options for.
 
-    A list is text with commas for an option that is given one time.
+    Others that have a value are named. A list is text with commas for an option that is given one
+    time.
     """
+    parameters = context.command.params
     values: dict[str, Any] = {}
     for key, value in record["parameters"].items():
         values |= value if isinstance(value, dict) else {key: value}
@@ -187,7 +182,12 @@ def _of_record(record: Mapping[str, Any], parameters: Iterable[Any]) -> dict[str
             values[one.name] = paths
         elif isinstance(value := values.get(one.name), list) and not _takes_several(one):
             values[one.name] = ",".join(map(str, value))
-    return values
+    known = dict(_keys(parameters))
+    others = [key for key in values if key.replace("-", "_") not in known]
+    if unused := [key for key in others if values[key] not in _NOT_GIVEN]:
+        command = f"atomicity {context.info_name}"
+        typer.echo(f"{path}: not used by {command}: {', '.join(unused)}", err=True)
+    return {key: value for key, value in values.items() if key not in others}
 
 
 def _takes_several(parameter: Any) -> bool:

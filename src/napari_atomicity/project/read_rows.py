@@ -208,16 +208,14 @@ def _read_analysis(
     )
 
 
-def _as_analysed(
-    micrograph: LazyMicrograph, columns: Columns, without_clusters_nm: object
-) -> LazyMicrograph:
+def _as_analysed(micrograph: LazyMicrograph, columns: Columns, stored: object) -> LazyMicrograph:
     """Return the image with the pixel size of its clusters: a person may have changed it since.
 
-    That of an analysis which found none is stored with its parameters.
+    Without clusters, it is the one that is stored with the parameters of the analysis.
     """
-    without_nm = as_number(without_clusters_nm)
-    if without_nm and not len(columns["y_px"]):
-        return micrograph.with_pixel_size(_plausible_size(without_nm) or micrograph.pixel_size_nm)
+    stored_nm = as_number(stored)
+    if stored_nm and not len(columns["y_px"]):
+        return micrograph.with_pixel_size(_plausible_size(stored_nm) or micrograph.pixel_size_nm)
     size_nm, found = micrograph.pixel_size_nm, columns["y_px"] > 0
     with np.errstate(all="ignore"):
         ratios = columns["y_nm"][found] / columns["y_px"][found]

@@ -279,15 +279,7 @@ class _TakingIn:
             own = known[(known["image"] == image.name) & (known["annotator"] == who)]
             other = not new and _places(own) != _places(marks)
             if not new and record.get("session", filled.session) != filled.session:
-                of_before = record.get("again_of", ["", ""])
-                if "again" in record and not (
-                    of_before[0] == filled.session and of_before[1] <= filled.saved
-                ):  # one repetition tells the agreement
-                    why = f"{who} has answered it twice in this project"
-                    self.refused.append((f"{name} by {who}", why))
-                    continue
-                record |= {"again": _places(marks), "again_of": [filled.session, filled.saved]}
-                self.repeated.setdefault(who, []).append(name)
+                self._repeat(record, name, who, marks, filled)
                 continue
             digest = filled.hashes[name]
             # Marks that nobody has changed since a file of this session brought them have its time.
@@ -313,6 +305,19 @@ class _TakingIn:
         if filled.session and json.dumps(records) != before[1]:
             self.project.set_setting(BROWSER_SETTING, records)
 
+    def _repeat(
+        self, record: dict[str, Any], name: str, who: str, marks: pd.DataFrame, filled: Filled
+    ) -> None:
+        """Take marks of a second session, which tell the agreement of a person with themselves."""
+        session, saved = record.get("again_of", ["", ""])
+        is_later = session == filled.session and saved <= filled.saved
+        if "again" in record and not is_later:  # one repetition is enough
+            why = f"{who} has answered it twice in this project"
+            self.refused.append((f"{name} by {who}", why))
+            return
+        record |= {"again": _places(marks), "again_of": [filled.session, filled.saved]}
+        self.repeated.setdefault(who, []).append(name)
+
     def _find(
         self, images: Sequence[ProjectImage], filled: Filled, name: str, who: str
     ) -> tuple[ProjectImage | None, bool]:
@@ -327,12 +332,13 @@ class _TakingIn:
         return image, by_name
 
     def _refuse_other(self, name: str, who: str, n_here: int, n_there: int, is_older: bool) -> None:
-        why = (
-            f"{who} has other marks of it in this project: {n_here} marks, {n_there} in the pack. "
-            "Remove marks of (Annotators) takes those away first"
-        )
         if is_older:
             why = f"the marks of {who} in this project were saved later"
+        else:
+            why = (
+                f"{who} has other marks of it in this project: {n_here} marks, {n_there} in the "
+                "pack. Remove marks of (Annotators) takes those away first"
+            )
         self.refused.append((f"{name} by {who}", why))
 
     def _add(self, image: str, who: str, marks: pd.DataFrame, digest: str, replace: bool) -> None:

@@ -174,35 +174,31 @@ class SessionStore:
         for session in group_images(self._recordings(), self._entries | entries):
             others = [image for image in session.images if image not in entries]
             joining = [image for image in session.images if image in entries]
-            stated = self._stated(others) if others else self._agreed(joining)
-            own = [e for i in joining if (e := entries[i].pixel_size_error) is not None]
-            if others and own:  # not more certain than any of them
-                usual = stated["pixel_size_error"]
-                largest = max(*own, PIXEL_SIZE_ERROR if usual is None else usual)
-                stated["pixel_size_error"] = None if largest == PIXEL_SIZE_ERROR else largest
+            stated = self._stated(others, joining)
             for image in joining:
                 entries[image] = replace(entries[image], **stated)
         self._set(entries, what)
 
-    def _agreed(self, images: Sequence[str]) -> dict[str, Any]:
-        """Return what is stated of all images alike, for a session of these alone."""
-        entries = [self.get(image) for image in images]
-        errors = {e.pixel_size_error for e in entries}
-        earlier = {e.earlier for e in entries}
-        largest = max((PIXEL_SIZE_ERROR if e is None else e for e in errors), default=None)
+    def _stated(self, others: Sequence[str], joining: Sequence[str] = ()) -> dict[str, Any]:
+        """Return what is stated of a session that images join; nothing of a new one.
+
+        What is stated of the others holds for them. The error of the pixel size is not less than
+        that of any which has one. Without others, all that join have to state the same.
+        """
+        entries = [self.get(image) for image in others or joining]
+        if not entries:
+            return {}
+        errors = [entry.pixel_size_error for entry in entries]
+        earlier = {entry.earlier: None for entry in entries}
+        if others:
+            errors = [max((e for e in errors if e is not None), default=None)]
+            errors += [e for i in joining if (e := self.get(i).pixel_size_error) is not None]
+            earlier.pop(None, None)
+        largest = max(PIXEL_SIZE_ERROR if error is None else error for error in errors)
         return {
-            "earlier": earlier.pop() if len(earlier) == 1 else None,
+            "earlier": next(iter(earlier), None) if others or len(earlier) == 1 else None,
             "pixel_size_error": None if largest == PIXEL_SIZE_ERROR else largest,
         }
-
-    def _stated(self, images: Sequence[str]) -> dict[str, Any]:
-        """Return what is stated of the session of images, which holds for those that join it."""
-        if not images:
-            return {}
-        entries = [self.get(image) for image in images]
-        errors = [e.pixel_size_error for e in entries if e.pixel_size_error is not None]
-        earlier = next((e.earlier for e in entries if e.earlier), None)
-        return {"earlier": earlier, "pixel_size_error": max(errors, default=None)}
 
     def group_sample(self, images: Iterable[str], name: str) -> None:
         """Make images a sample, or join them with the sample of that name."""

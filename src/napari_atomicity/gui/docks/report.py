@@ -21,11 +21,10 @@ from ...core.progress import Progress, Stop
 from ...core.text import pluralise
 from ...io.reference_ratios import EXAMPLE, parse_reference
 from ...io.tables import read_reference, write_clusters
-from ...models.analysis import limits_of
 from ...pipeline.repeat import Run, runs_of
 from ...state.export import Choices, Snapshot, export, snapshot
 from ...state.window_state import WindowState
-from ...statistics.ratios.prevalence import COUNTED, METHODS
+from ...statistics.ratios.prevalence import METHODS
 from ...statistics.ratios.ratios import counted, refuse_unavailable
 from ...statistics.ratios.track_counts import count_clusters
 from ..controls.bars import ALL_IMAGES, keeps_ratios
@@ -37,12 +36,12 @@ from ..panels.dock import Dock
 from ..panels.session_scale import find_summaries
 from ..panels.table_files import (
     FILE_TYPES,
-    RATIO_FILE_TYPES,
     TABLE_TYPES,
     choose_table_path,
     copy_as_button,
-    count_and_write,
+    export_ratios,
     format_written,
+    ratio_options,
     write_in_worker,
 )
 from ..viewer.models import card_of, find_card
@@ -303,22 +302,11 @@ class Report(Dock):
         """Choose a file and write the ratios of every image, group and of all images."""
         table = self.state.table()
         rows, card = table[counted(table)], card_of(table)
-        method = str(self.method.currentData()) if len(rows) else COUNTED
+        method = str(self.method.currentData())
+        options = ratio_options(self.state, rows, card, method, keeps_ratios())
 
-        def choose() -> Path | None:
-            refuse_unavailable(method, card, rows)
-            return choose_table_path(self, "ratios.csv", RATIO_FILE_TYPES)
+        def write() -> None:
+            refuse_unavailable(options["method"], card, rows)
+            export_ratios(self, options)
 
-        path = self.attempt(choose)
-        if path is not None:
-            analyses = [] if self.state.blind else self.state.store.analyses.values()
-            options = {
-                "limits": limits_of(map(self.state.pixel_sizes.mark, analyses), keeps_ratios()),
-                "groups": self.state.group_scopes(),
-                "classes": self.state.classes(),
-                "images": [i for i in self.state.images if self.state.analysis(i) is not None],
-                "method": method,
-                "card": card,
-            }
-            write = partial(count_and_write, options=options)
-            write_in_worker(self, write, table, path=path)
+        self.attempt(write)

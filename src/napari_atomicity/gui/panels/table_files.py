@@ -11,6 +11,7 @@ import pandas as pd
 from qtpy.QtCore import QMimeData
 from qtpy.QtWidgets import QApplication, QMenu, QPushButton
 
+from ...core.model_card import ModelCard
 from ...core.progress import Stop
 from ...core.tables.cluster_table import column_of
 from ...core.text import pluralise
@@ -18,8 +19,10 @@ from ...io.clipboard import html_table, tab_separated
 from ...io.images import unique_names
 from ...io.outline_files import write_outlines
 from ...io.tables import describe_columns, write_ratios, write_table
-from ...models.analysis import Analysis
+from ...models.analysis import Analysis, limits_of
 from ...pipeline.repeat import OUT, Run, as_command, as_python
+from ...state.window_state import WindowState
+from ...statistics.ratios.prevalence import COUNTED
 from ...statistics.ratios.ratios import class_ratios
 from ..controls.questions import show_info
 from ..controls.save_dialogs import choose_file
@@ -110,6 +113,33 @@ def write_in_worker(
         on_result=lambda path: show_info(f"Written: {path}"),
         key=f"write {path}",
     )
+
+
+def ratio_options(
+    state: WindowState,
+    rows: pd.DataFrame,  # clusters that count
+    card: ModelCard | None,
+    method: str,
+    keep_ratios: bool,
+) -> dict[str, Any]:
+    """Return the options of `class_ratios` for the analysed images of a window."""
+    analyses = [] if state.blind else state.store.analyses.values()
+    return {
+        "images": [image for image in state.images if state.analysis(image) is not None],
+        # Without clusters there is nothing to correct, and perhaps no model.
+        "method": method if len(rows) else COUNTED,
+        "card": card,
+        "limits": limits_of(map(state.pixel_sizes.mark, analyses), keep_ratios),
+    }
+
+
+def export_ratios(dock: Any, options: Mapping[str, Any]) -> None:
+    """Choose a file and write the ratios of every image, session and sample, and of all."""
+    path = choose_table_path(dock, "ratios.csv", RATIO_FILE_TYPES)
+    if path is not None:
+        own = {"classes": dock.state.classes(), "groups": dock.state.group_scopes()}
+        write = partial(count_and_write, options={**options, **own})
+        write_in_worker(dock, write, dock.state.table(), path=path)
 
 
 def count_and_write(

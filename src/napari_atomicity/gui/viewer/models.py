@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -19,6 +19,7 @@ from psygnal import Signal
 from ...core.errors import AtomicityError, ModelError
 from ...core.model_card import Card, ModelCard
 from ...core.progress import Progress, Stop
+from ...core.tables.cluster_table import classes_of
 from ...models.analysis import Analysis
 from ...models.files import (
     find_model,
@@ -127,6 +128,19 @@ def open_with_models(
     opened = open_any(path, file, progress, stop, draft=True, lazy=True)
     offered, notes = offered_models(opened.project)
     return replace(opened, notes=(*opened.notes, *notes)), offered
+
+
+def names_in_project(state: WindowState) -> Collection[str]:
+    """Return the names of the models that the open project contains; none without a project."""
+    return () if state.project is None else state.project.model_files.names()
+
+
+def ensure_new_in_project(state: WindowState, name: str) -> None:
+    """Raise `AtomicityError` if a new model would replace another one in the open project."""
+    if name in names_in_project(state):
+        raise AtomicityError(
+            f"the open project contains another model {name!r}", advice="Choose another name"
+        )
 
 
 def lacking_models(project: Project) -> list[str]:
@@ -293,6 +307,15 @@ _unsaved: dict[str, Classifier] = {}
 def model_id_of(analysis: Analysis | None) -> str:
     """Return the identifier of the model that made the labels; "" without any."""
     return "" if analysis is None else analysis.model_id
+
+
+def explained_class_of(state: WindowState, analysis: Analysis) -> str | None:
+    """Return the chosen class of class maps; None for the predicted one of each cluster.
+
+    A class that was chosen for another model is none of the classes of an image.
+    """
+    label = state.explained_class
+    return label if label is not None and label in classes_of(analysis.table) else None
 
 
 def keep_available(classifier: Classifier) -> None:

@@ -16,7 +16,6 @@ from qtpy.QtCore import QTimer
 from ...core.errors import AtomicityError, ModelError
 from ...core.micrograph import Micrograph
 from ...core.progress import Progress, Stop, check, report
-from ...core.tables.cluster_table import classes_of
 from ...core.text import pluralise
 from ...detection import Detection, DetectionSettings, measure_at, merge, split
 from ...models.analysis import Analysis
@@ -26,7 +25,7 @@ from .. import tasks
 from .canvas import Canvas
 from .layers import point_style
 from .layers.atom_style import pixel_of
-from .models import classifier_of
+from .models import classifier_of, explained_class_of
 
 if TYPE_CHECKING:
     from ...models.inference import Classifier
@@ -268,9 +267,7 @@ class Overlays:
     # ---- class maps
     def write_class_maps(self, image: str, analysis: Analysis) -> None:
         """Update the class maps of an image if they have changed."""
-        label, same_scale = self._state.explained_class, self._state.same_map_scale
-        if label not in classes_of(analysis.table):  # of another model: the predicted class
-            label = None
+        label, same_scale = explained_class_of(self._state, analysis), self._state.same_map_scale
         computed = self._computed_from.setdefault(image, {})
         # The arrays are kept, not only their ids: a new array may get the id of a deleted one.
         hidden, labels = self._canvas.hidden_labels, analysis.table["label"]

@@ -57,13 +57,13 @@ def answers_of(table: pd.DataFrame) -> pd.DataFrame:
     in_track = tracked_rows(rows) & (rows.get("track_id", NO_TRACK) != NO_TRACK)
     if not in_track.any():
         return rows
-    tracks = rows[in_track].groupby(["image", "track_id"], sort=False)
-    picked = []
-    for _, frames in tracks:
-        for column in ("label_corrected", "label_predicted"):
-            most = Counter(frames[column]).most_common(1)[0][0]
-            frames = frames[frames[column] == most]
-        picked.append(frames.index[0])
+    track, frames = ["image", "track_id"], rows[in_track]
+    for column in ("label_corrected", "label_predicted"):
+        n = frames.groupby([*track, column])[column].transform("size")
+        frames = frames[n == n.groupby([frames[key] for key in track]).transform("max")]
+        first = frames.groupby(track)[column].transform("first")  # of several as frequent ones
+        frames = frames[frames[column] == first]
+    picked = frames.drop_duplicates(track).index
     return rows[~in_track | rows.index.isin(picked)]
 
 

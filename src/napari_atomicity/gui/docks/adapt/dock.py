@@ -48,7 +48,14 @@ from ...controls.settings_form import form_of
 from ...panels.dock import Dock
 from ...panels.forms import ModelCombo, may_analyse
 from ...panels.session_labels import labels_together, session_labels_of
-from ...viewer.models import keep_available, model_folder, model_id_of, names_made_here
+from ...viewer.models import (
+    ensure_new_in_project,
+    keep_available,
+    model_folder,
+    model_id_of,
+    names_in_project,
+    names_made_here,
+)
 
 if TYPE_CHECKING:
     from ....models.inference import Classifier
@@ -413,8 +420,8 @@ class Adapt(Dock):
     def _run(self, chosen: list[Analysis], accept_unchecked: bool) -> None:
         if not chosen:  # its images were removed meanwhile
             return
-        model, project = self.models.model, self.state.project
-        taken = self.attempt(lambda: () if project is None else project.model_files.names())
+        model = self.models.model
+        taken = self.attempt(partial(names_in_project, self.state))
         if taken is None:
             return
         self.panel.setEnabled(False)  # it shows the adaptation before
@@ -528,18 +535,7 @@ class Adapt(Dock):
         )
         if not wanted:
             return
-        own, project = self.result.found.card.name, self.state.project
-
-        def check() -> Path:
-            taken = () if project is None else project.model_files.names()
-            if name.strip() != own and name.strip() in taken:
-                raise AtomicityError(
-                    f"the open project contains another model {name.strip()!r}",
-                    advice="Choose another name",
-                )
-            return path_for(name)
-
-        path = self.attempt(check)
+        path = self.attempt(partial(self._path_for, name))
         if path is not None:
             self.start(
                 save_adapted,
@@ -549,6 +545,13 @@ class Adapt(Dock):
                 on_result=partial(self._on_saved, self.result),
                 key="save model",
             )
+
+    def _path_for(self, name: str) -> Path:
+        """Return where the adapted model is saved; see `path_for`."""
+        assert self.result is not None
+        if name.strip() != self.result.found.card.name:  # under which the project keeps it
+            ensure_new_in_project(self.state, name.strip())
+        return path_for(name)
 
     def _on_saved(self, earlier: Result, result: Result) -> None:
         if self.result is earlier:  # not if another adaptation has ended meanwhile

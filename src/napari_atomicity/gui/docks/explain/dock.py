@@ -35,7 +35,7 @@ from ...controls.patch_view import PatchTile, PatchView
 from ...panels.dock import Dock
 from ...tasks import start
 from ...viewer.layers.point_style import class_map_scale
-from ...viewer.models import classifier_of
+from ...viewer.models import classifier_of, explained_class_of
 from .averages import ClassAverages
 from .facts import (
     MAP_SUMMARY_TOOLTIP,
@@ -403,9 +403,8 @@ class Explain(Dock):
         """Return the class maps of the cluster that are known, and their class."""
         values = analysis.table.iloc[row]
         predicted = {c: m[row] for c, m in analysis.class_maps.items() if len(m) > row}
-        wanted = self.state.explained_class
-        classes = classes_of(analysis.table)
-        if wanted is None or wanted not in classes or not predicted:
+        wanted = explained_class_of(self.state, analysis)
+        if wanted is None or not predicted:
             return predicted, str(explained_classes(analysis.table.iloc[[row]])[0])
         assert self._shown is not None
         request = (self._shown, wanted, self.state.generation(self._shown[0]))

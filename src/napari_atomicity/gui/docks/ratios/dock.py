@@ -26,7 +26,6 @@ from ....core.model_card import ModelCard
 from ....core.tables.cluster_table import ALL
 from ....io.clipboard import latex_table
 from ....io.tables import write_clusters
-from ....models.analysis import Analysis, limits_of
 from ....statistics.ratios.prevalence import COUNTED, METHODS, unavailable
 from ....statistics.ratios.ratio_notes import ImageLimits, reason_to_withhold
 from ....statistics.ratios.ratios import COLUMNS, class_ratios, counted, saturated_images
@@ -49,11 +48,11 @@ from ...panels.session_labels import ANALYSE_ALL
 from ...panels.session_scale import record_of_session, session_of_image, show_answer
 from ...panels.table_files import (
     FILE_TYPES,
-    RATIO_FILE_TYPES,
     as_mime,
     choose_table_path,
     copy_table,
-    count_and_write,
+    export_ratios,
+    ratio_options,
     write_in_worker,
 )
 from ...tasks import running
@@ -178,10 +177,6 @@ class Ratios(Dock):
         """The method of the ratios, a name in `METHODS`."""
         return str(self.method_combo.currentData())
 
-    def _analyses(self) -> list[Analysis]:
-        """Return what the model has said; nothing in blind mode."""
-        return [] if self.state.blind else list(self.state.store.analyses.values())
-
     def _any_withheld(self) -> bool:
         """Return whether fractions of the scope that is shown are withheld, unless asked for."""
         saturated = saturated_images(self.state.table())
@@ -218,17 +213,9 @@ class Ratios(Dock):
         if self._reason is not None:
             self._take(pd.DataFrame(columns=COLUMNS))
             return
-        images = self._images()
-        self._limits = limits_of(
-            map(state.pixel_sizes.mark, self._analyses()), self.keep.isChecked()
-        )
-        wanted = self._wanted = {
-            "images": images,
-            # Without clusters there is nothing to correct, and perhaps no model.
-            "method": self.method if len(rows) else COUNTED,
-            "card": self._card,
-            "limits": self._limits,
-        }
+        of_state = state, rows, self._card
+        wanted = self._wanted = ratio_options(*of_state, self.method, self.keep.isChecked())
+        images, self._limits = wanted["images"], wanted["limits"]
         few = len(table) <= WORKER_FROM_ROWS and len(images) <= WORKER_FROM_IMAGES
         if few and wanted["method"] == COUNTED:
             self._take(class_ratios(table, state.classes(), **wanted))
@@ -426,11 +413,7 @@ class Ratios(Dock):
 
     def export_ratios(self) -> None:
         """Write the ratios of every image, session and sample, and of all, into a chosen file."""
-        path = choose_table_path(self, "ratios.csv", RATIO_FILE_TYPES)
-        if path is not None:
-            own = {"classes": self.state.classes(), "groups": self.state.group_scopes()}
-            write = partial(count_and_write, options={**self._wanted, **own})
-            write_in_worker(self, write, self.state.table(), path=path)
+        export_ratios(self, self._wanted)
 
     def export_clusters(self) -> None:
         """Write the cluster table of all images into a chosen file."""

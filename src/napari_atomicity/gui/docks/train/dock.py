@@ -48,7 +48,7 @@ from ...controls.save_dialogs import PathField
 from ...controls.settings_form import form_of
 from ...panels.dock import Dock
 from ...panels.forms import ModelCombo, SizeSelectedFolder
-from ...viewer.models import model_folder
+from ...viewer.models import ensure_new_in_project, model_folder, names_in_project
 
 
 # ---- what the dock Train runs in a worker, and the summary of a new model
@@ -117,7 +117,7 @@ class Train(Dock):
         for page in (self._folder_page(), self._simulation_page(), self._corrections_page()):
             self.pages.addWidget(page)
         self.out = PathField("Model", "the file of the model", _FILE_TYPE, new=True)
-        self.out.setText(str(free_path(self._of_project())))
+        self._suggest_path()
         self.content.addLayout(self._source_form())
         self.note = self.add(wrapped_label(visible=False, lines=2))
         self.button = self.add_button(
@@ -271,31 +271,37 @@ class Train(Dock):
         self.counted.setText(text)
         self._show_button()
 
+    def _entered_path(self) -> Path | None:
+        """Return the file that is entered; None without one."""
+        text = self.out.text().strip()
+        if not text:
+            return None
+        path = Path(text).expanduser()
+        return path if path.suffix == ".safetensors" else Path(f"{path}.safetensors")
+
     def _out_path(self) -> Path:
         """Return the file to write.
 
-        Raises `AtomicityError` if it has no name, or that of a shipped model.
+        Raises `AtomicityError` if it has no name, or that of a shipped model or of another one in
+        the open project.
         """
-        text = self.out.text().strip()
-        if not text:
+        path = self._entered_path()
+        if path is None:
             raise AtomicityError("the model needs a file", advice="Enter one under Model")
-        path = Path(text).expanduser()
-        path = path if path.suffix == ".safetensors" else Path(f"{path}.safetensors")
         if path.stem in {*SHIPPED, *SHIPPED.values()} or path.parent == shipped_folder():
             raise AtomicityError(
                 f"{path.stem!r} is the name of a shipped model", advice="Choose another name"
             )
-        if path.stem in self._of_project() and not path.exists():
-            raise AtomicityError(
-                f"the open project contains another model {path.stem!r}",
-                advice="Choose another name",
-            )
+        if not path.exists():
+            ensure_new_in_project(self.state, path.stem)
         return path
 
-    def _of_project(self) -> Collection[str]:
-        """Return the names of the models in the open project."""
-        project = self.state.project
-        return () if project is None else project.model_files.names()
+    def _suggest_path(self) -> None:
+        """Enter a file that replaces nothing."""
+        names: Collection[str] = ()
+        with suppress(AtomicityError):  # training says it if the project can't be read
+            names = names_in_project(self.state)
+        self.out.setText(str(free_path(names)))
 
     def _is_ready(self) -> bool:
         return {
@@ -306,9 +312,7 @@ class Train(Dock):
 
     def _show_button(self, *_: object) -> None:
         """Show whether a stopped training would be continued, and where the model is written."""
-        path = None
-        with suppress(AtomicityError):
-            path = self._out_path()
+        path = self._entered_path()
         # As in `training.request.TrainRequest.workspace`.
         kept = path is not None and path.with_suffix(".training").is_dir()
         kept = kept and not tasks.running(self.state, "train")
@@ -398,8 +402,7 @@ class Train(Dock):
         model_folder.changed.emit()
         self.binding.projects.models.keep(self._made)
         if self._made.parent == user_folder() and self._made.stem.startswith(_NAME):
-            # The next training replaces nothing.
-            self.out.setText(str(free_path(self._of_project())))
+            self._suggest_path()
 
 
 def _with_layout(form: Any) -> QWidget:

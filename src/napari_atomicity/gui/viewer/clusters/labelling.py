@@ -15,13 +15,7 @@ from napari.layers import Image, Labels, Points, Shapes
 from napari.settings import get_settings
 from psygnal import Signal
 
-from ....core.tables.cluster_table import (
-    AGGREGATE,
-    UNKNOWN,
-    Key,
-    class_confidence,
-    classes_of,
-)
+from ....core.tables.cluster_table import AGGREGATE, UNKNOWN, Key, class_confidence
 from ....core.text import pluralise
 from ....state.review_queue import Queue
 from ....state.reviewing import Reviewing, replaced_by
@@ -34,7 +28,7 @@ from ..layers.layer_group import ROLE
 from ..layers.micrographs import is_micrograph
 from ..layers.picking import leave_text_margin
 from ..layers.points import ATOMS, CLUSTERS, PointsKind
-from ..models import model_id_of
+from ..models import explained_class_of, model_id_of
 from .edit_commands import EditCommands
 from .label_actions import LabelActions, ReviewActions
 from .regions import drawing_text
@@ -344,13 +338,13 @@ class LabelMode(KeyMode):
 
     def _class_map_text(self, text: str) -> str:
         """Return of which class the class maps over the image are."""
-        label = self._state.explained_class
         hidden = self._state.blind or not self._canvas.class_maps_visible
         analysis = self._state.analysis(self._state.current or "")
-        if hidden or not (label or text) or analysis is None or not analysis.model_id:
+        if hidden or analysis is None or not analysis.model_id:
             return ""
-        if label not in classes_of(analysis.table):  # a class of another model
-            label = None
+        label = explained_class_of(self._state, analysis)
+        if not (label or text):
+            return ""
         key = "   C hides them" if text and self._keys_act(self._canvas.active_layer) else ""
         return f"Class maps of {label or 'the predicted class of each cluster'}{key}"
 
