@@ -225,7 +225,7 @@ class FoundPart(QWidget):
         self.missed_button.setToolTip(
             "Injection-recovery test: add atoms of many heights to the image and detect them. "
             "Estimates the completeness at this threshold and the corrected density. Takes about "
-            "as long as finding the atoms, up to four times as long if it needs more rounds."
+            "as long as finding the atoms, and longer if it needs more rounds."
         )
         self.missed_button.clicked.connect(self._describe_missed)
         return new_row(self.missed_button, self.species_button, STRETCH)
