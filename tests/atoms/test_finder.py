@@ -35,7 +35,7 @@ from napari_atomicity.core.model_card import ATOMS, CLUSTERS, ModelCard
 from napari_atomicity.detection.clusters import detect
 from napari_atomicity.detection.given import inside_any
 from napari_atomicity.models.files import (
-    available_cards,
+    available_models,
     model_files,
     read_card,
     read_tensors,
@@ -130,7 +130,7 @@ def test_the_shipped_model_is_small_and_listed():
     assert path in model_files(ATOMS)
     assert path not in model_files(CLUSTERS)
     card = read_card(path, AtomCard)
-    assert "metal-atoms" in [c.name for c in available_cards(AtomCard)]
+    assert "metal-atoms" in available_models(AtomCard)
     assert 0 < card.candidate_recall <= 1
     assert card.slope > 0
 

@@ -11,13 +11,13 @@ from PIL import Image
 
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.io.tables import read_clusters, read_table
-from napari_atomicity.models.files import available_cards
+from napari_atomicity.models.files import available_models
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can be without a display")
 @pytest.mark.skipif(shutil.which("Xvfb") is None, reason="Xvfb is not installed")
 def test_the_demo_without_a_display(tmp_path):
-    if not available_cards(ModelCard):
+    if not available_models(ModelCard):
         pytest.skip("no model is shipped yet")
     hidden = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
     environment = {k: v for k, v in os.environ.items() if k not in hidden}

@@ -14,6 +14,7 @@ import napari_atomicity.pipeline.runs.batch  # noqa: F401
 from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.core.patches import PatchSettings
 from napari_atomicity.core.progress import check, report
+from napari_atomicity.models.files import installed_model
 from napari_atomicity.models.inference import Classifier, Prediction
 
 CLASSES = ("Pt19", "Pt30", "Pt41", "Pt55", "Pt70")
@@ -77,10 +78,13 @@ def offer(monkeypatch, classifier: Classifier) -> Classifier:
     monkeypatch.setattr(
         "napari_atomicity.models.inference.load_classifier", lambda *a, **k: classifier
     )
-    monkeypatch.setattr(
-        "napari_atomicity.gui.viewer.models.installed_model",
-        lambda model_id, _: ("", classifier.card) if model_id == classifier.card.model_id else None,
-    )
+
+    def find(model_id, card_type):
+        if model_id == classifier.card.model_id:
+            return "", classifier.card
+        return installed_model(model_id, card_type)
+
+    monkeypatch.setattr("napari_atomicity.gui.viewer.models.installed_model", find)
     monkeypatch.setattr("napari_atomicity.core.devices.devices", lambda: {"cpu": "1 thread"})
     monkeypatch.setattr(
         "napari_atomicity.models.embedding.place", lambda embedding, model: embedding[:, :2]

@@ -19,7 +19,7 @@ from napari_atomicity.core.model_card import ModelCard
 from napari_atomicity.gui import tasks
 from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer import models as viewer_models
-from napari_atomicity.models.files import read_model
+from napari_atomicity.models.files import available_models, find_model, read_model, save_model
 from napari_atomicity.project import Project
 
 TINY = Path(__file__).parents[1] / "compatibility" / "samples" / "models" / "tiny.safetensors"
@@ -259,6 +259,91 @@ def test_models_are_copied_by_the_menu_after_a_refusal(
     assert not copy_action(declined).isEnabled()
     declined.projects.leave(stops_work=True)
     assert not copy_action(declined).isEnabled()
+
+
+def other_model(folder, name="tiny"):
+    """Install a model that has the name of another one, and other weights."""
+    card, tensors = read_model(TINY)
+    changed = {key: values + 0.5 for key, values in tensors.items()}
+    return save_model(folder / f"{name}.safetensors", card, changed)
+
+
+def test_a_model_of_a_project_is_copied_beside_another_one_of_its_name(
+    opened, models, viewer, qtbot, settle, asked, monkeypatch
+):
+    mine = other_model(models)
+    viewer_models.add_model(opened.state.project, TINY)
+    monkeypatch.setattr(QMessageBox, "question", lambda *a: asked.append(a[2]) or BUTTONS.Yes)
+    open_again(opened, viewer, qtbot, settle)
+    theirs = read_model(TINY)[0]
+    assert len(asked) == 1
+    assert {c.model_id for c in available_models(ModelCard).values()} >= {
+        mine.model_id, theirs.model_id
+    }  # fmt: skip
+    assert read_model(models / "tiny.safetensors")[0] == mine
+    assert read_model(find_model(theirs.model_id))[0] == theirs
+    assert not copy_action(opened).isEnabled()
+    open_again(opened, viewer, qtbot, settle)
+    assert len(asked) == 1
+
+
+def choose_own_model(dock, models, viewer, settle):
+    """Choose a model that was made here, and save the view; return the control."""
+    shutil.copy(TINY, models / "tiny.safetensors")
+    shutil.copy(TINY.with_suffix(".json"), models / "tiny.json")
+    viewer_models.model_folder.changed.emit()
+    combo = dock.models
+    combo.setCurrentIndex(combo.findData("tiny"))
+    dock.projects.save_view()
+    settle(viewer)
+    return combo
+
+
+def test_the_chosen_model_of_a_project_is_the_one_with_its_weights(
+    opened, models, viewer, qtbot, settle, asked, monkeypatch
+):
+    """A colleague opens the project, who has another model of that name and chose that one."""
+    combo = choose_own_model(opened, models, viewer, settle)
+    viewer_models.add_model(opened.state.project, TINY)
+    path = opened.state.project.path
+    opened.projects.leave(stops_work=True)
+    other_model(models)
+    answers = [BUTTONS.No, BUTTONS.Yes]
+    monkeypatch.setattr(QMessageBox, "question", lambda *a: answers.pop(0))
+    combo.setCurrentIndex(combo.findData("default"))
+    opened.open(str(path))
+    qtbot.waitUntil(lambda: opened.state.project is not None, timeout=10_000)
+    settle(viewer)
+    assert combo.model == "default"
+    opened.projects.save_view()  # which does not replace the model of the project
+    open_again(opened, viewer, qtbot, settle)
+    copy_action(opened).trigger()
+    settle(viewer)
+    assert combo.model == read_model(TINY)[0].model_id and not answers
+    assert read_model(find_model(combo.model))[0] == read_model(TINY)[0]
+
+
+def test_a_chosen_model_that_is_nowhere_is_said_and_another_choice_is_kept(
+    opened, models, viewer, qtbot, settle, monkeypatch
+):
+    label_one(opened.state)  # a project without edits is in no file
+    combo = choose_own_model(opened, models, viewer, settle)
+    path = opened.state.project.path
+    opened.projects.leave(stops_work=True)
+    for file in models.iterdir():
+        file.unlink()
+    combo.setCurrentIndex(combo.findData("default"))
+    warned = []
+    monkeypatch.setattr(viewer_models, "show_warning", warned.append)
+    opened.open(str(path))
+    qtbot.waitUntil(lambda: opened.state.project is not None, timeout=10_000)
+    settle(viewer)
+    assert len(warned) == 1 and "tiny-" in warned[0] and "models add" in warned[0]
+    combo.setCurrentIndex(1)
+    chosen = combo.model
+    assert chosen != "default"
+    open_again(opened, viewer, qtbot, settle)
+    assert combo.model == chosen and len(warned) == 1
 
 
 def test_a_missing_model_that_the_project_contains_is_said_to_be_there(declined):

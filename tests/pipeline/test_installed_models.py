@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from napari_atomicity.cli import app
 from napari_atomicity.core.errors import ModelError
 from napari_atomicity.core.model_card import ModelCard
-from napari_atomicity.models.files import available_cards, find_model, read_model
+from napari_atomicity.models.files import available_models, find_model, read_model
 from napari_atomicity.pipeline.installed_models import add_models
 
 
@@ -39,7 +39,7 @@ def theirs(tmp_path, tiny_model):
 def test_a_model_is_added_under_the_name_of_its_card(mine, theirs, name):
     (card,) = add_models(theirs / name)
     assert (card.license, card.doi) == ("CC-BY-4.0", "10.5281/zenodo.1")
-    assert "tiny" in [c.name for c in available_cards(ModelCard)]
+    assert "tiny" in available_models(ModelCard)
     found, tensors = read_model(find_model("tiny"))
     assert found == card and tensors
 

@@ -33,20 +33,20 @@ def models(ctx: typer.Context, as_json: AsJson = False) -> None:
         return
     from ..atoms.finding.card import AtomCard
     from ..core.model_card import ModelCard
-    from ..models.files import available_cards
+    from ..models.files import available_models
 
-    cards, of_atoms = available_cards(ModelCard), available_cards(AtomCard)
+    cards, of_atoms = available_models(ModelCard), available_models(AtomCard)
     if as_json:
-        everything: list[Card] = [*cards, *of_atoms]
+        everything: list[Card] = [*cards.values(), *of_atoms.values()]
         print_json([{"model_id": card.model_id, **card.to_dict()} for card in everything])
         return
-    for card in cards:
-        _print_name(card)
+    for name, card in cards.items():
+        _print_name(name, card)
         _print_text("classes", ", ".join(card.classes))
         _print_text("channels", ", ".join(card.patches.channels))
         _print_texts(card)
-    for one in of_atoms:
-        _print_name(one)
+    for name, one in of_atoms.items():
+        _print_name(name, one)
         _print_text("finds", "single atoms")
         _print_texts(one)
     if not cards and not of_atoms:
@@ -71,7 +71,7 @@ def add(
     if not path.exists():
         raise typer.BadParameter(f"{path} does not exist", param_hint="PATH")
     for card in add_models(path, overwrite):
-        _print_name(card)
+        _print_name(card.name, card)
         _print_texts(card)
         if not card.license:
             _print_text("license", "not stated: contact the authors before you publish results")
@@ -85,8 +85,8 @@ def _print_texts(card: Card) -> None:
             _print_text(title.replace("_", " "), text)
 
 
-def _print_name(card: Card) -> None:
-    print_result(printable(f"{card.name}  ({card.model_id})"))
+def _print_name(name: str, card: Card) -> None:
+    print_result(printable(f"{name}  ({card.model_id})"))
 
 
 def _print_text(title: str, text: str) -> None:
@@ -101,12 +101,12 @@ def info(as_json: AsJson = False) -> None:
     from ..core.devices import devices
     from ..core.model_card import ModelCard
     from ..io.provenance import environment
-    from ..models.files import available_cards
+    from ..models.files import available_models
 
     known = {
         **environment(),
         "devices": devices(),
-        "models": [card.model_id for card in available_cards(ModelCard)],
+        "models": [card.model_id for card in available_models(ModelCard).values()],
         "package_path": str(Path(__file__).parents[1]),
         "python_path": sys.executable,
     }

@@ -139,15 +139,16 @@ def read_card(path: Path, card_type: type[AnyCard]) -> AnyCard:
     return card
 
 
-def available_cards(card_type: type[AnyCard]) -> list[AnyCard]:
+def available_models(card_type: type[AnyCard]) -> dict[str, AnyCard]:
     """Read the cards of the shipped models of a kind and of those in the user's folder.
 
-    Damaged ones are left out with a warning.
+    The keys are the names of their files, which `find_model` finds: of two models whose cards have
+    one name, one has a file of another name. Damaged ones are left out with a warning.
     """
-    cards = []
+    cards: dict[str, AnyCard] = {}
     for path in model_files(card_type.KIND):
         try:
-            cards.append(read_card(path, card_type))
+            cards.setdefault(path.stem, read_card(path, card_type))
         except ModelError as error:
             _log.warning("%s", error)
     return cards

@@ -128,6 +128,12 @@ class ModelFiles:
             ).fetchone()
         return int(found[0]) if found else 0
 
+    def card(self, name: str) -> str:
+        """Return the card of a stored model; "" if there is none."""
+        with self._file.reading() as db:
+            row = db.execute("SELECT card FROM model_files WHERE name = ?", (name,)).fetchone()
+        return row[0] if row is not None and isinstance(row[0], str) else ""
+
     def read(self, name: str) -> tuple[bytes, str]:
         """Return weights and card of a stored model.
 

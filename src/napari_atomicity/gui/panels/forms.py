@@ -5,7 +5,6 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ...core.errors import AtomicityError, Cancelled, ModelError
+from ...core.errors import AtomicityError, Cancelled
 from ...core.micrograph import MAX_PIXEL_NM
 from ...core.model_card import Card, ModelCard
 from ...core.text import pluralise
 from ...detection import DetectionSettings
 from ...io.readers.read_limits import ReadLimits, set_read_limits
-from ...models.files import SHIPPED, model_files, read_card
+from ...models.files import SHIPPED, available_models
 from ...state.window_state import TaskState, WindowState
 from .. import tasks
 from ..controls.forms import (
@@ -420,7 +419,8 @@ class ModelCombo(ComboBox):
 
     def available(self) -> list[tuple[str, str]]:
         """Return name and description of each model."""
-        return [(card.name, describe_card(card, ", ".join(card.classes))) for card in _cards()]
+        cards = available_models(ModelCard)
+        return [(name, describe_card(c, ", ".join(c.classes))) for name, c in cards.items()]
 
     def _fill(self) -> None:
         self.addItem(f"{self.usual} (default)", "default")
@@ -445,16 +445,6 @@ class ModelCombo(ComboBox):
 def describe_card(card: Card, otherwise: str = "") -> str:
     """Return the description of a model with licence and DOI."""
     return "\n".join(filter(None, (card.description or otherwise, card.terms)))
-
-
-def _cards() -> list[ModelCard]:
-    """Return the cards of the available models, without importing torch."""
-    cards = []
-    for path in model_files():
-        # A damaged model is reported when it is used.
-        with suppress(ModelError):
-            cards.append(read_card(path, ModelCard))
-    return cards
 
 
 def add_model_row(form: QFormLayout) -> ModelCombo:

@@ -25,7 +25,7 @@ from ...statistics.points.loading_settings import LoadingSettings
 from .. import tasks
 from ..controls.questions import keep_focus_when_messages_close, show_info
 from ..controls.refresher import ChangeSignal, Refresher, StepRunner
-from ..controls.settings import ANNOTATOR, ATOM_MODEL, MODEL, settings
+from ..controls.settings import ANNOTATOR, settings
 from .atoms.atoms import AtomView
 from .canvas import Canvas
 from .clusters.clusters import ClusterDisplay
@@ -38,7 +38,7 @@ from .layers import compat, picking
 from .layers.layer_group import ROLE, is_removing_layers
 from .layers.micrographs import average_of, is_micrograph
 from .layers.points import ATOMS, CLUSTERS
-from .models import choose_model, chosen_model, model_folder
+from .models import model_folder
 from .overlays import Overlays
 from .projects import Projects, may_remove_image
 from .reference import Reference
@@ -205,8 +205,8 @@ class Binding:
         loading = partial(_set_loading, state.atoms)
         self.projects.remember("loading", lambda: asdict(state.atoms.loading), loading, loading)
         self.projects.remember("view", self._view_settings.get, self._view_settings.restore)
-        for key in (MODEL, ATOM_MODEL):  # others have another one: classes would change unnoticed
-            self.projects.remember(key, partial(chosen_model, key), partial(choose_model, key))
+        for chosen in self.projects.models.choices:
+            self.projects.remember(chosen.setting, chosen.get, chosen.restore, chosen.forget)
         self.atoms = AtomView(canvas, self.current_image, self.label_mode, self.edits)
         self.tracks = TrackView(canvas)
         self.prefers_atoms: bool | None = None  # see `prefer_atoms`

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from psygnal import Signal
 
+from ...atoms.finding.card import AtomCard
 from ...core.errors import AtomicityError, ModelError
 from ...core.model_card import Card, ModelCard
 from ...core.progress import Progress, Stop
@@ -34,7 +35,7 @@ from ...state import export
 from ...state.window_state import WindowState
 from .. import tasks
 from ..controls.questions import confirm, show_info, show_warning
-from ..controls.settings import choose, settings
+from ..controls.settings import ATOM_MODEL, MODEL, choose, settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -144,10 +145,31 @@ def ensure_new_in_project(state: WindowState, name: str) -> None:
 
 
 def lacking_models(project: Project) -> list[str]:
-    """Return the names of the models of a project that the user does not have."""
+    """Return the names of the models of a project that the user does not have.
+
+    The user may have others of these names.
+    """
     # A project may come from others: the name of a model must not lead out of the folder.
     names = filter(is_model_name, project.model_files.names())
-    return [name for name in names if not (user_folder() / f"{name}.safetensors").exists()]
+    return [name for name in names if not _is_installed(_stored_id(project, name))]
+
+
+def _is_installed(model_id: str) -> bool:
+    return any(installed_model(model_id, kind) for kind in (ModelCard, AtomCard))
+
+
+def _stored_id(project: Project, name: str) -> str:
+    """Return the identifier of a model of a project; "" if its card can't be read."""
+    with suppress(AtomicityError):
+        return _id_in(project.model_files.card(name))
+    return ""
+
+
+def _id_in(card: str) -> str:
+    """Return the identifier of a model by the text of its card; "" if it is damaged."""
+    with suppress(ValueError, RecursionError):
+        return Card.from_json(card).model_id
+    return ""
 
 
 def offered_models(project: Project, declined_too: bool = False) -> tuple[OfferedModels, list[str]]:
@@ -157,7 +179,7 @@ def offered_models(project: Project, declined_too: bool = False) -> tuple[Offere
     for name in lacking_models(project):
         try:
             card = _checked_card(project, name)
-            made_here = _card_hash(project.model_files.read(name)[1])
+            made_here = _card_hash(project.model_files.card(name))
         except (AtomicityError, RecursionError) as error:
             reason = getattr(error, "what", error)
             notes.append(f"The model {name} in the project can't be used: {reason}. {GET_IT}.")
@@ -191,10 +213,16 @@ def _checked_card(project: Project, name: str) -> Card:
 
 
 def install_models(project: Project, names: list[str]) -> list[str]:
-    """Copy models of a project into the user's folder of models; return their names."""
-    for name in names:
-        write_model(project, name, user_folder() / f"{name}.safetensors")
-    return names
+    """Copy models of a project into the user's folder of models; return the names of their files.
+
+    If the user has another model of that name, it is the identifier of the model.
+    """
+    paths = [user_folder() / f"{name}.safetensors" for name in names]
+    for i, name in enumerate(names):
+        if paths[i].exists():
+            paths[i] = user_folder() / f"{_stored_id(project, name)}.safetensors"
+        write_model(project, name, paths[i])
+    return [path.stem for path in paths]
 
 
 def wants_models(project: Project, offered: dict[str, str]) -> bool:
@@ -220,6 +248,7 @@ class ProjectModels:
 
     def __init__(self, state: WindowState) -> None:
         self.state = state
+        self.choices = (ChosenModel(MODEL, ModelCard), ChosenModel(ATOM_MODEL, AtomCard))
         self._in_no_file: dict[str, str] = {}  # names and identities of models of this project
 
     def offer(self, project: Project, models: OfferedModels) -> None:
@@ -251,6 +280,8 @@ class ProjectModels:
 
     def _installed(self, names: list[str]) -> None:
         model_folder.changed.emit()
+        for choice in self.choices:
+            choice.restore_missing()
         show_info(f"Copied to your models: {', '.join(names)}.")
 
     def keep(self, path: Path) -> None:
@@ -289,16 +320,77 @@ class ProjectModels:
         self._in_no_file = {}
 
 
-def chosen_model(key: str) -> str:
-    """Return the name of the chosen model, under the key of its setting."""
-    return str(settings().value(key, "default"))
+class ChosenModel:
+    """The model that is chosen for analyses, which a project stores with its identifier.
+
+    Others who open the project may have another model of that name: classes would change unnoticed.
+    A model that they do not have stays the one of the project until they choose another one.
+    """
+
+    def __init__(self, setting: str, card_type: type[Card]) -> None:
+        self._setting, self._card_type = setting, card_type
+        self._missing: tuple[dict[str, str], str] | None = None  # and the one that is chosen
+
+    @property
+    def setting(self) -> str:
+        """Key under which the choice is saved."""
+        return self._setting
+
+    @property
+    def name(self) -> str:
+        """Name of the chosen model."""
+        return str(settings().value(self._setting, "default"))
+
+    def get(self) -> str | dict[str, str]:
+        """Return what the project stores: the name of a shipped model, or name and identifier."""
+        if self._missing is not None and self._missing[1] == self.name:
+            return self._missing[0]
+        self._missing = None
+        if is_model_name(self.name):
+            with suppress(ModelError, OSError):
+                path = find_model(self.name)
+                model_id = _read_id(path, path.with_suffix(".json").stat().st_mtime_ns)
+                return {"name": self.name, "model_id": model_id}
+        return self.name
+
+    def restore(self, stored: object) -> None:
+        """Choose the model of a project again, if it is there."""
+        if isinstance(stored, dict):
+            self._restore_by_id({str(key): str(value) for key, value in stored.items()})
+            return
+        with suppress(ModelError):
+            find_model(str(stored))
+            choose(self._setting, str(stored))
+
+    def _restore_by_id(self, stored: dict[str, str]) -> None:
+        model_id = stored.get("model_id", "")
+        found = installed_model(model_id, self._card_type)
+        if found is not None:
+            choose(self._setting, found[0].stem)
+            return
+        self._missing = stored, self.name
+        if not _is_offered(model_id):
+            show_warning(
+                f"The model {model_id}, chosen in this project, is not among your models: "
+                f"{self.name} is chosen. {GET_IT}."
+            )
+
+    def restore_missing(self) -> None:
+        """Choose the model of the project once it was added."""
+        if self._missing is not None and self._missing[1] == self.name:
+            found = installed_model(self._missing[0].get("model_id", ""), self._card_type)
+            if found is not None:
+                choose(self._setting, found[0].stem)
+
+    def forget(self) -> None:
+        """Forget the model of a project that was closed."""
+        self._missing = None
 
 
-def choose_model(key: str, name: str) -> None:
-    """Choose a model of a project again, if it is there."""
-    with suppress(ModelError):
-        find_model(str(name))
-        choose(key, str(name))
+@lru_cache(maxsize=8)
+def _read_id(path: Path, _mtime_ns: int) -> str:
+    """Return the identifier of an installed model."""
+    return _id_in(path.with_suffix(".json").read_text("utf-8"))
 
 
 _unsaved: dict[str, Classifier] = {}
@@ -340,10 +432,14 @@ def classifier_of(analysis: Analysis) -> Classifier:
     return _classifier(model_id, str(analysis.parameters.get("device", "auto")).split(":")[0])
 
 
+def _is_offered(model_id: str) -> bool:
+    """Return whether an open project contains a model that the user does not have."""
+    return any(model_id in ids for project, ids in _offered_ids.items() if not project.closed)
+
+
 def _way_to_get(model_id: str) -> str:
     """Say how to get a model: from an open project, or from its author."""
-    offered = (ids for project, ids in _offered_ids.items() if not project.closed)
-    if any(model_id in ids for ids in offered):
+    if _is_offered(model_id):
         return f"The project contains it: copy it (Browse, ⋯ ▸ {COPY_MODELS})"
     return GET_IT
 

@@ -16,7 +16,7 @@ from ....core.errors import without_file_name
 from ....core.progress import Progress, Stop
 from ....core.text import first_names
 from ....io.tables import write_table
-from ....models.files import available_cards
+from ....models.files import available_models
 from ....pipeline.repeat import Run, atom_run_of
 from ....pipeline.run_request import AtomRequest
 from ...controls.forms import CollapsibleSection, folded, labelled, main_button, new_row
@@ -49,8 +49,8 @@ class AtomModelCombo(ModelCombo):
     setting, usual = ATOM_MODEL, SHIPPED["default"]
 
     def available(self) -> list[tuple[str, str]]:
-        cards = available_cards(AtomCard)
-        return [(card.name, describe_card(card, card.intended_use)) for card in cards]
+        cards = available_models(AtomCard)
+        return [(name, describe_card(card, card.intended_use)) for name, card in cards.items()]
 
 
 # ---- atoms of all images

@@ -30,6 +30,7 @@ from ....io.clipboard import tab_separated
 from ....io.readers.lazy_micrograph import LazyMicrograph
 from ....io.tables import write_table
 from ....models.analysis import Analysis
+from ....models.files import installed_model
 from ....reporting.plots.dispersion import extent_data
 from ....statistics.points.atom_groups import GROUP_SCHEMA, group_table
 from ... import tasks
@@ -92,11 +93,10 @@ def inject_test_atoms(
 def _model_of(analysis: AtomAnalysis) -> AtomModel:
     # Imported here, because the window starts without torch.
     from ....atoms.finding.finder import load_atom_model
-    from ....models.files import available_cards
 
-    for card in available_cards(AtomCard):
-        if card.model_id == analysis.model_id:
-            return load_atom_model(card.name)
+    found = installed_model(analysis.model_id, AtomCard)
+    if found is not None:
+        return load_atom_model(found[0])
     raise ModelError(
         f"the model {analysis.model_id} that found these atoms is not available",
         advice="Find the atoms again with an installed model",
