@@ -310,6 +310,26 @@ def test_settings_of_time_and_rate_need_no_new_tracks(tracked, qtbot, settle, vi
     settle(viewer)
 
 
+def test_times_outlast_an_analysis_before_the_dock_was_opened(
+    stack, viewer, analysed, qtbot, settle
+):
+    """As of a project that is opened and analysed again before *Movie* is shown."""
+    clusters = stack.state.clusters
+    clusters.set_analysis(track_clusters(analysed, MovieSettings(frame_time_s=2.0, rate=0.01)))
+    for _ in range(2):
+        clusters.set_analysis(analysed)
+    assert not is_tracked(stack.state.analysis("movie"))
+    dock = Movie(viewer)
+    qtbot.addWidget(dock)
+    with qtbot.waitExposed(dock):
+        dock.show()
+    settle(viewer)
+    assert (dock.frame_time.value(), dock.rate.value()) == (2.0, 0.01)
+    clusters.set_analysis(track_clusters(analysed, MovieSettings(frame_time_s=5.0)))
+    kept = evaluate_tracks(stack.state.analysis("movie")).settings
+    assert (kept.frame_time_s, kept.rate) == (5.0, 0.01)
+
+
 def test_frame_time_and_rate_stay_with_their_stack(tracked, viewer, settle, qtbot, tmp_path):
     dock = tracked
     other = viewer.add_image(np.zeros((3, 40, 40)), scale=(1, 0.1, 0.1), name="other")

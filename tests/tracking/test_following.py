@@ -14,6 +14,7 @@ from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.tables.cluster_table import conform, settle_labels, validate
 from napari_atomicity.models.analysis import Analysis
+from napari_atomicity.statistics.ratios.track_counts import merge_tracks
 from napari_atomicity.statistics.track_smoothing import Track, compute_emissions, smooth_tracks
 from napari_atomicity.tracking import MovieSettings, evaluate_tracks, track_clusters
 from napari_atomicity.tracking.events import dwell_summary, dwell_times, survival
@@ -235,6 +236,23 @@ def test_a_track_of_which_no_frame_tells_anything_has_no_label():
     assert np.isnan(smoothed_atoms(cut, list(CLASSES))).all()
     assert inside.label.tolist() == ["Pt19"] * 3 and (inside.p > 0.7).all()
     assert dwell_times([cut, inside])["track_id"].tolist() == [1]
+
+
+def test_a_class_by_a_person_that_the_model_does_not_have_is_that_of_the_whole_track():
+    """As the ratios count it; what the model says of this track does not count."""
+    table = table_of(
+        label_predicted=["Pt19", "Pt70", "Pt19", "Pt19", "Pt19", "Pt19"],
+        label_corrected=["", "Pt13", "", "", "", ""],
+        track_id=[0, 0, 0, 1, 1, 1],
+        frame=[0, 1, 2] * 2,
+    )
+    (given, other), rate = smooth_tracks(table)
+    assert given.label.tolist() == ["Pt13"] * 3 and (given.p == 1).all()
+    assert other.label.tolist() == ["Pt19"] * 3
+    assert rate == smooth_tracks(table[table["track_id"] == 1])[1]
+    assert dwell_times([given])["label"].tolist() == ["Pt13"]
+    table = table.assign(image="movie")
+    assert merge_tracks(table)["label"].tolist() == ["Pt13", "Pt19"]
 
 
 def test_few_steps_are_said_to_count_less_than_the_prior_of_the_rate():

@@ -17,7 +17,7 @@ from ..core.tables.table_cache import Columns, TableCache, columns_of
 from ..detection.given import inside_any
 from ..models.analysis import Analysis
 from ..statistics.scores import atoms_of
-from ..tracking.tracks import MOVIE, tracking_of, with_tracking
+from ..tracking.tracks import MOVIE, MOVIE_TIMES, entered_times, tracking_of, with_tracking
 from .cluster_rows import ClusterRows, bare_rows, insert_rows, join_rows, remove_rows, take_rows
 
 
@@ -149,13 +149,13 @@ def _at_pixel_size(table: pd.DataFrame, before: Micrograph, now: Micrograph) -> 
 
 
 def _with_entered_times(before: Analysis | None, after: Analysis) -> Analysis:
-    """Return a tracked stack with the times that were entered for it before, if it has none."""
-    old, new = tracking_of(before), tracking_of(after)
-    if old is None or new is None:
+    """Return a stack with the times that were entered for it before, where it has none."""
+    entered, tracking = entered_times(before), tracking_of(after)
+    if not entered:
         return after
-    entered, now = old.kept["settings"], new.kept["settings"]
-    times = {x: entered.get(x) for x in ("frame_time_s", "rate") if now.get(x) is None}
-    return with_tracking(after, new.with_settings(times))
+    if tracking is None:  # for its next tracks
+        return replace(after, parameters={**after.parameters, MOVIE_TIMES: entered})
+    return with_tracking(after, tracking.with_settings(entered | entered_times(after)))
 
 
 def _count_outlines(found: Analysis, after: Analysis, why: str) -> Analysis:

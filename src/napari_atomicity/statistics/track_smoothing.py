@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,12 +43,14 @@ class Track:
     rows : ndarray of shape (T,)
         Row of the table in each frame; -1 where the cluster was not detected.
     label : ndarray of shape (T,)
-        Most probable path of labels, including ``unknown`` and ``aggregate``; "" if no frame says
-        anything of the label, as of a cluster that the border cuts in all of them.
+        Most probable path of labels, including ``unknown`` and ``aggregate``, or a class by a
+        person that the model does not have; "" if no frame says anything of the label, as of a
+        cluster that the border cuts in all of them.
     p : ndarray of shape (T,)
         Posterior probability of this label; NaN without one.
     posterior : ndarray of shape (T, C + 1)
-        Posterior probability of each class, and last of no class; NaN without a label.
+        Posterior probability of each class, and last of no class; NaN without a label, or with
+        one that the model does not have.
     """
 
     track_id: int
@@ -134,6 +138,9 @@ def smooth_tracks(
 ) -> tuple[list[Track], RateFit]:
     """Smooth the labels of every track of an image.
 
+    A track that a person gave a class which the model does not have is of that class in all its
+    frames: what the model says of it does not count.
+
     Parameters
     ----------
     table : pandas.DataFrame
@@ -156,10 +163,13 @@ def smooth_tracks(
     """
     likelihood = compute_emissions(table, prior, weight)
     numbers, starts, rows = _group_rows(table)
-    emissions = []
-    for row in rows:
+    classes, emissions = classes_of(table), []
+    corrected = table["label_corrected"].to_numpy(object)
+    others = [other_class(corrected[row[row >= 0]], classes) for row in rows]
+    for row, other in zip(rows, others, strict=True):
         emission = np.ones((len(row), likelihood.shape[1]))  # uninformative without a detection
-        emission[row >= 0] = likelihood[row[row >= 0]]
+        if not other:
+            emission[row >= 0] = likelihood[row[row >= 0]]
         emissions.append(emission)
     initial: np.ndarray | None
     informative = [e for e in emissions if np.ptp(e, axis=1).any()]
@@ -171,16 +181,21 @@ def smooth_tracks(
         q = min(max(change, MIN_CHANGE), MAX_CHANGE) if likelihood.shape[1] > 1 else 0.0
         fit, initial = RateFit(q, q, q, q * steps, steps, estimated=False), None
     found = smooth(emissions, fit.change, initial, stop)
-    classes = classes_of(table)
-    predicted = table["label"].to_numpy(object)
+    labels = table["label"].to_numpy(object)
     return [
-        _make_track(number, start, row, one, classes, predicted)
-        if not classes or np.ptp(emission, axis=1).any()
-        else _unlabelled_track(number, start, row, one)
-        for number, start, row, one, emission in zip(
-            numbers, starts, rows, found, emissions, strict=True
+        _make_track(number, start, row, one, classes, labels)
+        if not other and (not classes or np.ptp(emission, axis=1).any())
+        else _track_of_one_label(number, start, row, one, other)
+        for number, start, row, one, emission, other in zip(
+            numbers, starts, rows, found, emissions, others, strict=True
         )
     ], fit
+
+
+def other_class(corrected: Sequence[str], classes: Sequence[str]) -> str:
+    """Return the most frequent class by a person that is none of these; "" without any."""
+    found = Counter(label for label in corrected if label not in {"", *NON_CLASS_LABELS, *classes})
+    return min(found, key=lambda label: (-found[label], label), default="")
 
 
 def _group_rows(table: pd.DataFrame) -> tuple[list[int], list[int], list[np.ndarray]]:
@@ -221,10 +236,13 @@ def _make_track(
     return Track(track_id, first_frame, rows, label, p, found.posterior)
 
 
-def _unlabelled_track(track_id: int, first_frame: int, rows: np.ndarray, found: Smoothed) -> Track:
-    """Return a track of which no frame says anything of the label: the prior is no result."""
-    nothing, label = np.full_like(found.posterior, np.nan), np.full(len(rows), "", object)
-    return Track(track_id, first_frame, rows, label, nothing[:, 0], nothing)
+def _track_of_one_label(
+    track_id: int, first_frame: int, rows: np.ndarray, found: Smoothed, label: str
+) -> Track:
+    """Return a track with a label by a person, or none: the prior of the classes is no result."""
+    nothing = np.full_like(found.posterior, np.nan)
+    p = np.full(len(rows), 1.0 if label else np.nan)
+    return Track(track_id, first_frame, rows, np.full(len(rows), label, object), p, nothing)
 
 
 def find_dwells(path: np.ndarray) -> list[slice]:

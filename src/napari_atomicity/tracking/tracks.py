@@ -14,6 +14,8 @@ from ..models.analysis import Analysis
 
 MOVIE = "movie"
 """Key of the parameters of an analysis: drift and settings of its tracks."""
+MOVIE_TIMES = "movie_times"
+"""Key of the parameters of a stack without tracks: the times of its earlier tracks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +47,16 @@ def tracking_of(analysis: Analysis | None) -> Tracking | None:
     table = analysis.table
     track = dict(zip(table["cluster_id"].tolist(), table["track_id"].tolist(), strict=True))
     return Tracking(track, analysis.parameters[MOVIE])
+
+
+def entered_times(analysis: Analysis | None) -> dict[str, float]:
+    """Return frame time and rate of changes as entered for a stack, also before tracks were lost."""
+    tracking = tracking_of(analysis)
+    if tracking is not None:
+        known = tracking.kept["settings"]
+    else:
+        known = {} if analysis is None else analysis.parameters.get(MOVIE_TIMES, {})
+    return {x: known[x] for x in ("frame_time_s", "rate") if known.get(x) is not None}
 
 
 def with_tracking(analysis: Analysis, tracking: Tracking | None) -> Analysis:

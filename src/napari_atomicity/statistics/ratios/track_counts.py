@@ -16,7 +16,7 @@ from ...core.tables.cluster_table import (
     probability_columns,
 )
 from ...core.text import pluralise
-from ..track_smoothing import Track, smooth_tracks
+from ..track_smoothing import Track, other_class, smooth_tracks
 
 PATH = "path"
 """Column of `merge_tracks`: the smoothed label of a track in each of its frames."""
@@ -167,9 +167,8 @@ def _merge(movie: pd.DataFrame, tracks: Sequence[Track]) -> pd.DataFrame:
 def _labels(track: Track, rows: pd.DataFrame, columns: list[str]) -> np.ndarray:
     """Return the label in each frame; the most frequent one if the model tells nothing."""
     corrected = rows["label_corrected"].astype(str)
-    other = corrected[~corrected.isin(["", *NON_CLASS_LABELS, *(c[2:] for c in columns)])]
-    if len(other):  # classes that the model does not have
-        return np.full(len(track.rows), other.mode()[0], object)
+    if other_class(corrected, [c[2:] for c in columns]):
+        return track.label
     informative = (rows["label_predicted"] != "") & ~rows["touches_border"].astype(bool)
     if columns:
         informative &= rows[columns].notna().all(axis=1)

@@ -29,7 +29,7 @@ from ....tracking.averaging import ALL, average_frames
 from ....tracking.files import FILES, write_movies
 from ....tracking.following import TrackedMovie, evaluate_tracks, track_clusters
 from ....tracking.settings import FRAME_TIME, MovieSettings, frame_time_of
-from ....tracking.tracks import MOVIE, clusters_of, is_tracked
+from ....tracking.tracks import MOVIE, clusters_of, entered_times, is_tracked
 from ... import tasks
 from ...controls.forms import (
     CollapsibleSection,
@@ -302,9 +302,9 @@ class Movie(Dock):
         """Show frame time and rate of changes of the current stack."""
         if image is None:
             return
-        if analysis is not None and is_tracked(analysis):
-            settings = _settings_of(analysis)
-            self._times[self._file_of(image)] = settings.frame_time_s, settings.rate
+        known, file = entered_times(analysis), self._file_of(image)
+        if is_tracked(analysis) or (known and file not in self._times):
+            self._times[file] = known.get("frame_time_s"), known.get("rate")
         for control, value in zip((self.frame_time, self.rate), self._entered(image), strict=True):
             if control.value() != (value or 0.0):  # another text may just be typed
                 with QSignalBlocker(control):
