@@ -69,6 +69,28 @@ def test_a_line_finds_its_rows(line, expected):
 
 
 @pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("faceted", [0]),
+        ("not faceted", [1, 2, 3]),
+        ("faceted = yes", [0]),
+        ("faceted = no", [1]),
+        ("faceted != yes", [1]),
+        ("faceted = 1", [0]),
+        ("faceted < 0.5", [1]),
+        ("faceted = none", [2, 3]),
+        ("remark = none", [0, 2]),
+        ("remark != none", [1, 3]),
+        ("remark ~ tw", [3]),
+    ],
+)
+def test_own_columns_that_only_some_images_have(line, expected):
+    """Of these, flags are numbers, and a text is missing (`table_cache`)."""
+    own = {"faceted": [1.0, 0.0, np.nan, np.nan], "remark": [np.nan, "round", None, "twinned"]}
+    assert np.flatnonzero(matching_rows(TABLE.assign(**own), line)).tolist() == expected
+
+
+@pytest.mark.parametrize(
     ("line", "words"),
     [
         ("confidense < 0.8", "Perhaps confidence"),

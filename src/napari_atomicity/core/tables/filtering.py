@@ -4,7 +4,8 @@ The language is small, and no part of an expression is evaluated as Python:
 
 - ``column < number``, with ``<  <=  >  >=  =  !=``; an image, a label and other text with ``=``,
   ``!=`` and ``~`` (contains), upper or lower case;
-- ``column`` alone, or ``= yes`` and ``= no``, for columns that are true or false;
+- ``column`` alone, or ``= yes`` and ``= no``, for columns that are true or false, also if some
+  images do not have them;
 - ``label != label_predicted``, another column in the place of a value;
 - ``= none`` for missing values, ``""`` for empty text;
 - any other word is searched in the name of the image and in the label;
@@ -155,8 +156,8 @@ def _one(reader: _Tokens) -> _Mask:
     if reader.next()[0] == "sign":
         return _comparison(reader, text)
     column = reader.columns.get(text.lower()) if kind == "word" else None
-    if column is not None and _is_bool(reader.table[column]):
-        return reader.table[column].to_numpy(bool)
+    if column is not None and _may_be_bool(reader.table[column]):
+        return _of_bool(reader.table[column], column, "=", "yes")
     if column is not None:
         raise FilterError(f"{column} needs a comparison", advice=f"Write {column} = …")
     if kind == "word" and not any(map(str.isalnum, text)):
@@ -191,7 +192,8 @@ def _comparison(reader: _Tokens, name: str) -> _Mask:
     other = reader.columns.get(value.lower()) if kind == "word" else None
     if other is not None:
         return _of_columns(values, reader.table[other], sign)
-    if _is_bool(values):
+    is_number = pd.api.types.is_numeric_dtype(values) and _float(value) is not None
+    if _is_bool(values) or (not is_number and _may_be_bool(values)):
         return _of_bool(values, column, sign, value.lower())
     if pd.api.types.is_numeric_dtype(values):
         return _of_number(values, column, sign, value)
@@ -202,27 +204,46 @@ def _is_bool(values: pd.Series) -> bool:
     return bool(pd.api.types.is_bool_dtype(values))
 
 
+def _may_be_bool(values: pd.Series) -> bool:
+    """Return whether a column is true or false, or a number because some rows have no value."""
+    if _is_bool(values):
+        return True
+    known = values.dropna()
+    is_incomplete = values.dtype.kind == "f" and 0 < len(known) < len(values)
+    return is_incomplete and bool(known.isin([0, 1]).all())
+
+
 def _of_bool(values: pd.Series, column: str, sign: str, value: str) -> _Mask:
+    if sign in ("=", "!=") and value in _NOTHING:
+        return values.isna().to_numpy() == (sign == "=")
     if sign not in ("=", "!=") or value not in (*_YES, *_NO):
         raise FilterError(f"{column} is yes or no", advice=f"Write {column} = yes")
-    return values.to_numpy(bool) == ((value in _YES) == (sign == "="))
+    # Missing values match no comparison.
+    wanted = (value in _YES) == (sign == "=")
+    return np.asarray(values.to_numpy(float) == float(wanted))
 
 
 def _of_number(values: pd.Series, column: str, sign: str, value: str) -> _Mask:
     numbers = values.to_numpy(float)
     if value.lower() in _NOTHING and sign in ("=", "!="):
         return np.isnan(numbers) == (sign == "=")
-    try:
-        wanted = float(value)
-    except ValueError:
+    wanted = _float(value)
+    if wanted is None:
         raise FilterError(
             f"{column} is a number, {value} is not",
             advice="Decimals are written with a point" if "," in value else "",
-        ) from None
+        )
     if sign == "~":
         raise FilterError(f"{column} is a number, ~ searches text", advice="Use =")
     # Missing values match no comparison, not even !=.
     return np.asarray(_COMPARE[sign](numbers, wanted)) & ~np.isnan(numbers)
+
+
+def _float(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _of_columns(values: pd.Series, others: pd.Series, sign: str) -> _Mask:
@@ -259,6 +280,6 @@ def _free_text(table: pd.DataFrame, text: str) -> _Mask:
 
 
 def _each(values: pd.Series, test: Callable[[str], bool]) -> _Mask:
-    """Test each text in lower case; each distinct text is tested once."""
+    """Test each text in lower case, "" if it is missing; each distinct text is tested once."""
     codes, texts = pd.factorize(values)
-    return np.array([test(str(text).lower()) for text in texts] + [False], bool)[codes]
+    return np.array([test(str(text).lower()) for text in texts] + [test("")], bool)[codes]
