@@ -167,7 +167,7 @@ def _merge(movie: pd.DataFrame, tracks: Sequence[Track]) -> pd.DataFrame:
 def _labels(track: Track, rows: pd.DataFrame, columns: list[str]) -> np.ndarray:
     """Return the label in each frame; the most frequent one if the model tells nothing."""
     corrected = rows["label_corrected"].astype(str)
-    if other_class(corrected, [c[2:] for c in columns]):
+    if other_class(corrected.tolist(), [c[2:] for c in columns]):
         return track.label
     informative = (rows["label_predicted"] != "") & ~rows["touches_border"].astype(bool)
     if columns:
