@@ -20,7 +20,7 @@ from napari_atomicity.core.acquisition_session import PIXEL_SIZE_ERROR, EarlierS
 from napari_atomicity.core.errors import AtomicityError, ReadError
 from napari_atomicity.project import EditKind, ImageEdit, Project
 from napari_atomicity.project.contents import label_that_counts
-from napari_atomicity.project.opening import add_paths, open_any
+from napari_atomicity.project.opening import add_paths, open_any, take_in_analysed
 from napari_atomicity.project.schema import SCHEMA
 from napari_atomicity.state.analysis_store import mark_excluded
 from napari_atomicity.state.project_saver import SESSION_COLUMNS
@@ -1228,3 +1228,17 @@ def test_opening_the_folder_above_one_with_a_project_says_so(tmp_path):
     opened = open_any(tmp_path)  # said once
     assert opened.others == () == opened.notes
     opened.close()
+
+
+def test_a_pixel_size_entered_during_an_analysis_elsewhere_stays(project, folder):
+    """The result keeps the one that it was found with, so that the window can refuse it."""
+    found = analysed(folder / "a.tif")
+    size = found.micrograph.pixel_size_nm
+    project.image_files.update_metadata(found.micrograph.with_pixel_size(1.1 * size))
+    stored, taken = take_in_analysed(project, found)
+    assert stored.micrograph.pixel_size_nm == pytest.approx(1.1 * size)
+    assert project.load("a.tif").micrograph.pixel_size_nm == pytest.approx(1.1 * size)
+    assert taken.micrograph.pixel_size_nm == size
+    replaced = replace(found, micrograph=replace(found.micrograph, sha256="0" * 64))
+    stored, taken = take_in_analysed(project, replaced)  # the file has another content now
+    assert stored.micrograph.pixel_size_nm == taken.micrograph.pixel_size_nm == size

@@ -240,12 +240,15 @@ def take_in_analysed(
         return None
     names = project.add_paths([path]) or [project.image_files.name_at(path)]
     _ensure_not_edited(project, names[0], analysis.micrograph.sha256)
-    micrograph = replace(analysis.micrograph, name=names[0])
+    micrograph, files = replace(analysis.micrograph, name=names[0]), project.image_files
     PIXELS.put(micrograph)
-    project.image_files.update_metadata(micrograph, thumbnail(micrograph))
+    # A person may have entered another pixel size since the analysis began: the image keeps it.
+    same_file = not is_replaced(files.sha256(names[0]), micrograph.sha256)
+    files.update_metadata(micrograph, thumbnail(micrograph), keep_pixel_size=same_file)
     stored = project.load(micrograph.name)
+    analysed = stored.micrograph.with_pixel_size(analysis.micrograph.pixel_size_nm)
     table = analysis.table.assign(image=micrograph.name)
-    return stored, replace(analysis, micrograph=stored.micrograph, table=table)
+    return stored, replace(analysis, micrograph=analysed, table=table)
 
 
 def _ensure_not_edited(project: Project, image: str, sha256: str | None) -> None:
