@@ -167,10 +167,8 @@ def smooth_tracks(
     corrected = table["label_corrected"].to_numpy(object)
     others = [other_class(corrected[row[row >= 0]], classes) for row in rows]
     for row, other in zip(rows, others, strict=True):
-        emission = np.ones((len(row), likelihood.shape[1]))  # uninformative without a detection
-        if not other:
-            emission[row >= 0] = likelihood[row[row >= 0]]
-        emissions.append(emission)
+        known = (row >= 0) & (not other)  # uninformative without a detection
+        emissions.append(np.where(known[:, None], likelihood[row], 1.0))
     initial: np.ndarray | None
     informative = [e for e in emissions if np.ptp(e, axis=1).any()]
     if change is None:

@@ -151,14 +151,14 @@ def lacking_models(project: Project) -> list[str]:
     """
     # A project may come from others: the name of a model must not lead out of the folder.
     names = filter(is_model_name, project.model_files.names())
-    return [name for name in names if not _is_installed(_stored_id(project, name))]
+    return [name for name in names if not _is_installed(_id_in_project(project, name))]
 
 
 def _is_installed(model_id: str) -> bool:
     return any(installed_model(model_id, kind) for kind in (ModelCard, AtomCard))
 
 
-def _stored_id(project: Project, name: str) -> str:
+def _id_in_project(project: Project, name: str) -> str:
     """Return the identifier of a model of a project; "" if its card can't be read."""
     with suppress(AtomicityError):
         return _id_in(project.model_files.card(name))
@@ -220,7 +220,7 @@ def install_models(project: Project, names: list[str]) -> list[str]:
     paths = [user_folder() / f"{name}.safetensors" for name in names]
     for i, name in enumerate(names):
         if paths[i].exists():
-            paths[i] = user_folder() / f"{_stored_id(project, name)}.safetensors"
+            paths[i] = user_folder() / f"{_id_in_project(project, name)}.safetensors"
         write_model(project, name, paths[i])
     return [path.stem for path in paths]
 
@@ -362,13 +362,13 @@ class ChosenModel:
             find_model(str(stored))
             choose(self._setting, str(stored))
 
-    def _restore_by_id(self, stored: dict[str, str]) -> None:
-        model_id = stored.get("model_id", "")
+    def _restore_by_id(self, chosen: dict[str, str]) -> None:
+        model_id = chosen.get("model_id", "")
         found = installed_model(model_id, self._card_type)
         if found is not None:
             choose(self._setting, found[0].stem)
             return
-        self._missing = stored, self.name
+        self._missing = chosen, self.name
         if not _is_offered(model_id):
             show_warning(
                 f"The model {model_id}, chosen in this project, is not among your models: "
