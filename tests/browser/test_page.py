@@ -488,3 +488,98 @@ def test_contrasts_are_those_of_wcag_aa(scheme):
         assert ratio(text, ground) >= 4.5, (scheme, text, ground)
     for line in ("line", "focus", "main"):
         assert ratio(line, "page") >= 3, (scheme, line)
+
+
+def test_a_key_or_click_answers_for_what_was_on_show_only(context, pack):
+    """A second click, and a key that is held, would answer for images that nobody has seen."""
+    _, path = pack
+    ada = Person(context, path.as_uri())
+    complete = ada.page.locator("#complete")
+    complete.dblclick()
+    ada.wait("page.number === 1 && page.shown !== null")
+    for _ in range(3):
+        ada.page.keyboard.down("c")  # without the key coming up: held
+    ada.wait("page.number === 2 && page.shown !== null")
+    ada.page.keyboard.up("c")
+    ada.page.wait_for_timeout(100)
+    assert ada.page.evaluate("page.answers.nComplete") == 2
+    # What was asked for before another image came is not done to that one.
+    ada.page.evaluate(
+        "() => { page.shownPicture = ''; page.run(() => page.go(0)); "
+        "page.run(() => page.complete()); }"
+    )
+    ada.wait("page.number === 0")
+    ada.wait("page.shown !== null")
+    ada.page.wait_for_timeout(100)
+    assert ada.page.evaluate("page.answers.nComplete") == 2
+    ada.close()
+
+
+def test_a_full_disk_is_said_and_nothing_is_lost(context, pack, tmp_path):
+    made, path = pack
+    ada = Person(context, path.as_uri())
+    ada.click(*SPOTS[0])
+    ada.page.evaluate(
+        "() => { IDBObjectStore.prototype.add = () => { "
+        "throw new DOMException('full', 'QuotaExceededError'); }; }"
+    )
+    ada.click(*SPOTS[1])
+    assert "save them" in ada.page.locator("#warning").inner_text()
+    ada.press("Control+z", "Control+y")
+    ada.complete()
+    saved = read_answers(ada.save(tmp_path), {made.manifest.sha256})
+    assert len(saved.marks) == 2 and len(saved.looked) == 1
+    ada.close()
+
+
+def test_marks_stay_in_the_image_and_apart(context, pack, tmp_path):
+    made, path = pack
+    ada = Person(context, path.as_uri())
+    ada.click(*SPOTS[0])
+    ada.click(*SPOTS[1])
+    ada.page.mouse.click(*ada.at(8, 30), button="middle")  # marks nothing
+    ada.page.mouse.move(*ada.at(*SPOTS[0]))
+    ada.page.mouse.down()
+    ada.page.mouse.move(*ada.at(*SPOTS[1]), steps=4)
+    ada.page.mouse.up()
+    ada.page.wait_for_timeout(100)
+    assert ada.n_marks == 2 and "there already" in ada.page.locator("#status").inner_text()
+    for _ in range(80):
+        ada.page.keyboard.press("Shift+ArrowLeft")
+    ada.page.locator("#black").focus()
+    ada.complete()  # keys act as well after a slider was used
+    saved = read_answers(ada.save(tmp_path), {made.manifest.sha256})
+    assert len(saved.marks) == 2 and saved.marks["x_px"].min() == -0.5
+    ada.close()
+
+
+def test_not_sure_is_about_the_label_that_was_just_given(context, tmp_path):
+    image = write_spots(tmp_path / "a.tif")
+    rows = [("a.tif", i + 1, y, x, 0.5) for i, (y, x) in enumerate(SPOTS)]
+    table = pd.DataFrame(rows, columns=["image", "cluster_id", "y_px", "x_px", "diameter_nm"])
+    request = PackRequest(
+        PackOptions(examples=False, repeats=0), clusters=table, classes=("A", "B")
+    )
+    (url,) = write_browser_packs(make_browser_packs([image], request), tmp_path / "page.html")
+    ada = Person(context, url.as_uri())
+    first = ada.item()
+    ada.press("1")
+    ada.wait("page.number === 1")
+    ada.press("u")
+    assert ada.page.evaluate("i => page.answers.label(i).uncertain", first)
+    assert "not sure" in ada.page.locator("#status").inner_text()
+    ada.press("p", "u")  # of the cluster on show: sure again
+    assert not ada.page.evaluate("i => page.answers.label(i).uncertain", first)
+    ada.close()
+
+
+def test_another_person_in_another_tab(context, pack):
+    _, path = pack
+    ada, same = Person(context, path.as_uri()), Person(context, path.as_uri())
+    ada.page.once("dialog", lambda dialog: dialog.accept())
+    ada.page.evaluate("() => page.run(() => page.go(page.places.length))")
+    ada.page.locator("#other").click()
+    same.page.wait_for_selector("#start:not([hidden])", timeout=WAIT)
+    assert same.page.input_value("#name") == ""
+    ada.close()
+    same.close()

@@ -337,6 +337,35 @@ def test_predictions_go_out_only_when_asked_for(pack, tmp_path):
     assert len(found.marks) == 1 and found.looked["blind"].tolist() == [False]
 
 
+@pytest.mark.parametrize("saved", ["\r\n", ";", "\t"])
+def test_a_table_of_proposals_that_was_only_saved_again_is_not_annotated(tmp_path, saved):
+    """Spreadsheets change line ends and separators, and drop zeros."""
+    (tmp_path / "raw").mkdir()
+    image(tmp_path / "raw" / "a.tif")
+    atoms = pd.DataFrame({"image": ["a.tif"] * 2, "y_px": [3.5, 7.25], "x_px": [2.0, 8.1]})
+    export_pack([tmp_path / "raw"], tmp_path / "bo", "Bo", blind=False, predictions=atoms)
+    table = tmp_path / "bo" / "tables" / "a.tif.csv"
+    sent = table.read_text()
+    again = "X,Y,uncertain\n2,3.5,\n8.1,7.25,\n"
+    again = again.replace("\n", saved) if saved == "\r\n" else again.replace(",", saved)
+    table.write_bytes(again.encode())
+    assert not len(read_pack(tmp_path / "bo").looked)
+    for changed in (
+        sent + "done,,\n",
+        sent.replace("8.10", "8.20"),
+        sent.replace("7.25,", "7.25,1"),
+    ):
+        table.write_text(changed)
+        assert len(read_pack(tmp_path / "bo").marks) == 2
+
+
+def test_the_unit_is_that_of_tables_in_doubt_only(pack):
+    """One mark near the corner is as well one in pixels, and is accepted as that without a unit."""
+    fill(pack, text="X,Y,uncertain\n2,1,\n")
+    as_it_is, said = read_pack(pack).marks, read_pack(pack, "nm").marks
+    assert said["x_px"].tolist() == as_it_is["x_px"].tolist() == [2.0]
+
+
 def test_predictions_of_other_images_are_an_error_and_no_empty_tables(tmp_path):
     atoms = pd.DataFrame({"image": ["b.tif"], "x_px": [3.0], "y_px": [4.5]})
     path = image(tmp_path / "a.tif")

@@ -31,6 +31,7 @@ from napari_atomicity.project.packs.browser_packs import (
     write_browser_packs,
 )
 from napari_atomicity.project.packs.returned import find_returned, read_packs, read_returned
+from napari_atomicity.statistics.annotators.agreement import mark_self_agreement
 from tampering import tampered
 
 BAD_NAME = "</script><img src=x onerror=alert(1)>"
@@ -181,6 +182,13 @@ def test_an_image_that_was_not_seen_completely_does_not_count(tmp_path, pack):
     assert "Ada has not seen 1 image completely" in found.notes[0]
 
 
+def test_a_place_that_is_marked_twice_counts_once(tmp_path, pack):
+    """As an atom that was dragged onto another one."""
+    path = write_answers(tmp_path / "x.json", pack, "Ada", {0: [(10, 20), (10, 20, True), (3, 3)]})
+    found = read_answers(path)
+    assert len(found.marks) == 2 and "1 place twice" in found.notes[0]
+
+
 def changed(answers, *path, value):
     part = answers
     for step in path[:-1]:
@@ -200,7 +208,6 @@ def changed(answers, *path, value):
         (("items", 0, "marks", 1, "x_px"), 1e999, r"line 4"),
         (("items", 0, "marks", 1, "y_px"), 40.0, r"line 4: y_px is 40, outside a.tif \(0 to 39"),
         (("items", 0, "marks", 0, "x_px"), -3, r"line 3: x_px is -3, outside"),
-        (("items", 0, "marks", 1), {"x_px": 20, "y_px": 10, "uncertain": False}, "line 4: the"),
         (("items", 0, "marks", 0, "uncertain"), 1, r"line 3: .*uncertain"),
         (("items", 0, "item"), 7, r"line 2: the pack has no item 7"),
         (("items", 1, "item"), 0, r"item 0 is answered twice"),
@@ -323,6 +330,57 @@ def test_a_second_session_of_one_name_is_a_repetition(tmp_path, pack):
     assert "two people" in found.notes[-1]
 
 
+@pytest.mark.parametrize("repeats", [0, 1])
+def test_of_several_repetitions_the_first_counts(tmp_path, repeats):
+    """More of them would be false marks of the second one."""
+    (made,) = packs_of(tmp_path, 2, options=replace(PLAIN, repeats=repeats))
+    marks = {i: [(1, 1), (9, 9)] for i in range(len(made.manifest.items))}
+    paths = [
+        write_answers(
+            tmp_path / f"{name}.json",
+            made,
+            "Ada",
+            marks,
+            session=name * 32,
+            saved=f"2026-0{i}-01T0Z",
+        )
+        for i, name in enumerate("abc", 1)
+    ]
+    found = read_packs(paths)
+    assert len(found.looked) == len(found.again_looked) == 2
+    assert len(found.marks) == len(found.again_marks) == 4
+    of_self = mark_self_agreement(
+        found.marks, found.looked, found.again_marks, found.again_looked, 0.1
+    )
+    assert of_self[0]["f1"] == 1
+
+
+def test_atoms_and_clusters_of_an_image_are_two_tasks(tmp_path, pack):
+    """And so are other clusters of it."""
+    packs = [
+        packs_of(
+            tmp_path,
+            clusters=clusters_of("ab").query(f"cluster_id {which} 1"),
+            classes=("Pt19", "Pt55"),
+        )[0]
+        for which in ("==", "!=")
+    ]
+    marks = write_answers(tmp_path / "1.json", pack, "Ada", {0: [(1, 1)]}, session="a" * 32)
+    files = [
+        write_answers(tmp_path / f"{i}.json", one, "Ada", labels={0: "Pt19"}, session=f"{i}" * 32)
+        for i, one in enumerate(packs, 2)
+    ]
+    found = read_packs([marks, *files])
+    assert len(found.marks) == 1 and len(found.labels) == 2 and not len(found.again_labels)
+    again = write_answers(
+        tmp_path / "4.json", packs[0], "Ada", labels={0: "Pt55"}, session="4" * 32,
+        saved="2030-01-01T0Z",
+    )  # fmt: skip
+    found = read_packs([marks, *files, again])
+    assert found.labels["label"].tolist() == ["Pt19"] * 2
+    assert found.again_labels["label"].tolist() == ["Pt55"]
+
+
 def test_repeated_images_only_tell_the_agreement_with_oneself(tmp_path):
     (made,) = packs_of(tmp_path, 2, options=replace(PLAIN, repeats=1))
     marks = {0: [(1, 1), (9, 9)], 1: [], 2: [(1, 1.2)], 3: []}
@@ -368,6 +426,28 @@ def test_the_hash_does_not_depend_on_how_numbers_are_written(tmp_path, pack):
     (tmp_path / "x.json").write_text(text)
     assert text != json.dumps(answers) and len(read_answers(tmp_path / "x.json").looked) == 1
     assert asdict(pack.manifest)["images"][0]["high"] == 255.0
+
+
+def test_proposals_must_be_in_the_images(tmp_path):
+    """What comes back would be refused; a place just outside the first pixel is in the image."""
+    atoms = pd.DataFrame({"image": ["a.tif"], "y_px": [-0.003], "x_px": [3.0]})
+    (made,) = packs_of(tmp_path, proposals=atoms)
+    text = to_lines(answers_to(made, "Ada", {0: []})).replace("-0.0", "0")
+    assert "-0.0" not in json.dumps(asdict(made.manifest))
+    (tmp_path / "x.json").write_text(text)
+    assert len(read_answers(tmp_path / "x.json").looked) == 1
+    for place in (40.0, np.nan):
+        with pytest.raises(TableError, match=r"1 of 1 proposed atom of a.tif are outside"):
+            packs_of(tmp_path, proposals=atoms.assign(y_px=place))
+    with pytest.raises(TableError, match="no row of the predictions"):
+        packs_of(tmp_path, proposals=atoms.assign(image="other.tif"))
+
+
+def test_other_pages_in_a_folder_are_passed_over(tmp_path, pack):
+    (tmp_path / "back").mkdir()
+    write_answers(tmp_path / "back" / "ada.json", pack, "Ada", {0: []})
+    (tmp_path / "back" / "report.html").write_text("<html>a report</html>")
+    assert [path.name for path, _ in read_returned([tmp_path / "back"])] == ["ada.json"]
 
 
 def test_packs_of_both_kinds_together(tmp_path, pack):

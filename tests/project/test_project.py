@@ -570,7 +570,24 @@ def test_blind_labels_are_kept_apart(project, state):
     ],
 )
 def test_which_label_counts(said, label):
-    assert label_that_counts(said) == label
+    assert label_that_counts([(*one, "Ada") for one in said]) == label
+
+
+@pytest.mark.parametrize(
+    ("said", "label"),
+    [
+        ("Ada Pt19", "Pt19"),
+        ("Ada Pt19, Bo Pt70", ""),  # open: neither counts
+        ("Ada Pt19, Bo Pt70, Cy Pt70", "Pt70"),
+        ("Ada Pt19, Bo Pt70, Ada Pt70", "Pt70"),  # the last one of each
+        ("Ada Pt19, Bo Pt19, Ada Pt70, Cy Pt19", "Pt19"),
+    ],
+)
+def test_of_several_people_who_were_sent_pictures_the_majority_counts(said, label):
+    answers = [one.split() for one in said.split(", ")]
+    blind = [(name, True, True, who) for who, name in answers]
+    assert label_that_counts(blind) == label
+    assert label_that_counts([("Pt41", False, False, "me"), *blind]) == "Pt41"
 
 
 def test_settings_runs_and_models(project):

@@ -89,7 +89,7 @@ def settle(
         (image_id, cluster_id),
     ).fetchall()
     label = label_that_counts(
-        [(label, bool(blind), bool(source)) for _, label, blind, source, _ in log]
+        [(label, bool(blind), bool(source), who) for who, label, blind, source, _ in log]
     )
     db.execute(
         "UPDATE clusters SET label_corrected = ? WHERE image_id = ? AND cluster_id = ?",
@@ -104,34 +104,40 @@ def settle(
 
 def labels_of_log(db: sqlite3.Connection, image_id: int) -> dict[int, str]:
     """Return the label that counts of each cluster of an image, according to the log."""
-    said: dict[int, list[tuple[str, bool, bool]]] = {}
-    for cluster_id, label, blind, source in db.execute(
-        "SELECT cluster_id, label, blind, source FROM corrections c WHERE image_id = ? AND "
-        "what = 'label' AND undoes IS NULL AND NOT EXISTS (SELECT 1 FROM corrections u WHERE "
-        "u.undoes = c.correction_id) ORDER BY correction_id",
+    said: dict[int, list[tuple[str, bool, bool, str]]] = {}
+    for cluster_id, label, blind, source, who in db.execute(
+        "SELECT cluster_id, label, blind, source, annotator FROM corrections c "
+        "WHERE image_id = ? AND what = 'label' AND undoes IS NULL AND NOT EXISTS (SELECT 1 FROM "
+        "corrections u WHERE u.undoes = c.correction_id) ORDER BY correction_id",
         (image_id,),
     ):
-        said.setdefault(cluster_id, []).append((as_text(label), bool(blind), bool(source)))
+        one = as_text(label), bool(blind), bool(source), as_text(who)
+        said.setdefault(cluster_id, []).append(one)
     return {cluster_id: label_that_counts(labels) for cluster_id, labels in said.items()}
 
 
-def label_that_counts(said: list[tuple[str, bool, bool]]) -> str:
+def label_that_counts(
+    said: list[tuple[str, bool, bool, str]],  # label, whether blind, whether merged, annotator
+) -> str:
     """Return the label that counts of those that a cluster was given.
 
     It is the last one of this project that is not blind, else its last blind one, else the last one
-    that was merged, again those that are not blind first. If the last one of this project was
-    removed (""), those that came later count.
+    that was merged and is not blind, else the one that most of the annotators gave who were sent a
+    picture of it: none of two that equally many gave, which is open to be settled. If the last one
+    of this project was removed (""), those that came later count.
     """
-    seen = [i for i, (_, blind, merged) in enumerate(said) if not blind and not merged]
+    seen = [i for i, (_, blind, merged, _) in enumerate(said) if not blind and not merged]
     if seen and said[seen[-1]][0]:
         return said[seen[-1]][0]
     later = said[seen[-1] + 1 :] if seen else said
-    blind = [label for label, blind, merged in later if blind and not merged]
-    merged, merged_blind = (
-        [label for label, blind, merged in later if merged and blind is is_blind]
-        for is_blind in (False, True)
-    )
-    return next((labels[-1] for labels in (blind, merged, merged_blind) if labels), "")
+    own_blind = [label for label, blind, merged, _ in later if blind and not merged]
+    merged_seen = [label for label, blind, merged, _ in later if merged and not blind]
+    if own_blind or merged_seen:
+        return (own_blind or merged_seen)[-1]
+    last = {who: label for label, *_, who in later}
+    votes = Counter(filter(None, last.values())).most_common(2)
+    is_tied = len(votes) > 1 and votes[0][1] == votes[1][1]
+    return "" if is_tied or not votes else votes[0][0]
 
 
 # ---- addresses of entries that were merged

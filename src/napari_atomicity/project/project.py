@@ -506,7 +506,7 @@ class Project:
 
     def add_labels(
         self, image: str, annotator: str, labels: pd.DataFrame, source: str, saved: str = ""
-    ) -> tuple[int, int]:
+    ) -> tuple[int, int, int]:
         """Add blind labels that were given elsewhere; see `returned_labels.take_in_labels`."""
         with self._file.writing() as db:
             image_id = self.image_files.ids[image]

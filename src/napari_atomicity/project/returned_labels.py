@@ -22,24 +22,27 @@ def take_in_labels(
     image_id: int,
     annotator: str,
     labels: pd.DataFrame,  # columns y_px, x_px, diameter_px, label
-    source: str,  # address of the labels of a person: that of an entry begins with it
+    source: str,  # address of the labels of a person in a session, which is its last part
     saved: str = "",  # when they were saved
-) -> tuple[int, int]:
+) -> tuple[int, int, int]:
     """Add blind labels that were given elsewhere; adding them twice adds nothing.
 
     Of several files of one address, the label that was saved last counts. Labels that were taken
-    back are added again. A label is of the nearest cluster within half its diameter. Returns the
-    number of new labels, and of those at whose place there is no cluster.
+    back are added again. A label is of the nearest cluster within half its diameter. What the
+    person has labelled in another session is not added: it is a repetition. Returns the number of
+    new labels, of those at whose place there is no cluster, and of repetitions.
     """
     places = read_positions(db, image_id)
     places = places[places["frame"] == 0].reset_index(drop=True)
     tree = cKDTree(places[["y_px", "x_px"]].to_numpy(float).reshape(-1, 2))
     stamp = datetime.now(UTC).isoformat(timespec="microseconds")
-    n_new = n_lost = 0
+    n_new = n_lost = n_again = 0
     per_nm = px_per_nm(places)
     start, saved = f"{source}/", "".join(saved.split())
-    n_rows = rows_by_address(db, "corrections", start)
+    of_person = f"{source.rpartition('/')[0]}/"
+    n_rows = rows_by_address(db, "corrections", of_person)
     known = _last_labels(db, image_id, n_rows, start)
+    others = _labelled_in_others(db, image_id, n_rows, of_person, start)
     rows = labels[["y_px", "x_px", "diameter_px", "label"]].itertuples(index=False, name=None)
     for y, x, diameter, label in rows:
         reach = max(MAX_DISTANCE_DIAMETERS * diameter, 1.0)
@@ -49,6 +52,9 @@ def take_in_labels(
             continue
         row = places.iloc[int(nearest)]
         cluster_id = int(row["cluster_id"])
+        if cluster_id in others:
+            n_again += 1
+            continue
         what, said = (REMOVE, "") if label == NOT_A_CLUSTER else (LABEL, label)
         last = known.get(cluster_id)
         if last is not None and (last[0] >= saved or last[1:] == (what, said)):
@@ -67,7 +73,20 @@ def take_in_labels(
         n_new += 1
         if what == LABEL:
             settle(db, image_id, cluster_id)
-    return n_new, n_lost
+    return n_new, n_lost, n_again
+
+
+def _labelled_in_others(
+    db: sqlite3.Connection, image_id: int, n_rows: Mapping[str, int], of_person: str, start: str
+) -> set[int]:
+    """Return the clusters that a person has labelled in another session than that of `start`."""
+    rows = db.execute(
+        "SELECT DISTINCT source, cluster_id FROM corrections WHERE image_id = ? AND "
+        "source >= ? AND source < ?",
+        (image_id, of_person, f"{of_person}\U0010ffff"),
+    )
+    found = ((address_of(source), cluster_id) for source, cluster_id in rows)
+    return {i for at, i in found if not at.startswith(start) and holds(n_rows.get(at, 0))}
 
 
 def _last_labels(

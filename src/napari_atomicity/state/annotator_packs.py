@@ -161,6 +161,7 @@ def take_in_packs(
                 REPEATED.format(who, pluralise(len(n), "image"))
                 for who, n in taking.repeated.items()
             ),
+            *taking.notes,
         ),
         added,
     )
@@ -251,6 +252,7 @@ class _TakingIn:
         self.came: list[tuple[str, str, int, bool, bool]] = []
         self.labelled: list[tuple[str, str, int, int]] = []
         self.repeated: dict[str, list[str]] = {}  # annotator → images answered once more
+        self.notes: list[str] = []
 
     def take_all(self, packs: Sequence[Filled], stop: Stop | None) -> dict[str, MergedEntries]:
         """Take packs, all or none; return what was added, by image."""
@@ -359,8 +361,22 @@ class _TakingIn:
             if image is None:
                 continue
             source = f"answers/{filled.hashes[str(name)]}/{who}/{filled.session}"
-            n_new, n_lost = self.project.add_labels(image.name, str(who), own, source, filled.saved)
-            self.labelled.append((image.name, str(who), len(own) - n_lost, n_new))
+            n_new, n_lost, n_again = self.project.add_labels(
+                image.name, str(who), own, source, filled.saved
+            )
+            self.labelled.append((image.name, str(who), len(own) - n_lost - n_again, n_new))
+            if n_again:
+                labels = pluralise(n_again, "label")
+                self.notes.append(
+                    f"{who} has labelled clusters of {name} in another session before: {labels} of "
+                    "this one are left out. If these are two people, change one name."
+                )
+            if n_unsure := int(own["uncertain"].sum()):
+                labels = pluralise(n_unsure, "label")
+                self.notes.append(
+                    f"{who} is not sure of {labels} in {name}: in the project they are labels as "
+                    "the others."
+                )
             if n_lost:
                 why = f"there is no cluster at the place of {pluralise(n_lost, 'label')}"
                 self.refused.append((f"{name} by {who}", why))

@@ -9,7 +9,7 @@ frame of a stack.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ..atoms.marks import SAME_NM, Mark, mark_at
 from ..core.errors import AtomicityError
 from ..core.micrograph import Micrograph
 from ..core.progress import Progress, Stop, check, report
+from ..core.text import first_names, pluralise
 from ..io.files import write_json
 from ..io.tables import write_table
 from ..project import Project, ProjectImage
@@ -32,6 +33,7 @@ from ..statistics.annotators.consensus import CONSENSUS_THRESHOLD, Consensus, co
 from ..statistics.annotators.human_parity import compare_with_annotators
 from ..statistics.annotators.label_consensus import label_consensus
 from ..statistics.matching import match
+from ..statistics.scores import truth_names
 from .annotator_packs import proposed_pairs, repeated_marks
 from .atom_store import AtomStore, marks_of
 from .edits import SetMarks
@@ -407,6 +409,7 @@ def write_consensus(
     clusters give ``labels.csv``.
     """
     tolerance = filled.tolerance_nm if tolerance_nm is None else tolerance_nm
+    _remove_earlier(folder)
     report: dict[str, Any] = {"annotators": [], "notes": [], "warnings": []}
     if len(filled.looked):
         report |= _write_marks(folder, filled, model_atoms, tolerance, seed)
@@ -421,6 +424,20 @@ def write_consensus(
         report["refused"] = [{"file": str(path), "why": str(error)} for path, error in refused]
     write_json(folder / "agreement.json", report)
     return report
+
+
+def _remove_earlier(folder: Path) -> None:
+    """Remove what an earlier run has written into a folder: it may be of other images."""
+    if (folder / "agreement.json").is_file():
+        earlier = [folder / name for name in ("consensus.csv", "marks.csv", "labels.csv")]
+        tables = (folder / "labels").glob("*.csv")
+        earlier += [
+            path
+            for path in tables
+            if "certainty" in path.read_text("utf-8", "replace").split("\n")[0]
+        ]
+        for path in earlier:
+            path.unlink(missing_ok=True)
 
 
 def _write_marks(
@@ -442,27 +459,46 @@ def _write_marks(
     )
     first = next(iter(compared.values()), None)
     report = write_agreement(folder, filled.marks, found, first, with_themselves=again)
-    write_training_labels(folder / "labels", found)
+    images = dict.fromkeys(filled.looked["image"].astype(str))
+    write_training_labels(folder / "labels", found, images)
     if compared:
         report["models"] = compared
+        report["warnings"] += _images_without_atoms(models, list(images))
     return report
 
 
-def write_training_labels(folder: Path, found: Consensus) -> list[Path]:
+def _images_without_atoms(models: Mapping[str, pd.DataFrame], images: list[str]) -> list[str]:
+    """Return a warning for each model in whose table some images have no atom."""
+    warnings = []
+    for name, atoms in models.items():
+        own = atoms["image"].astype(str).unique()
+        found = set(truth_names(own, images).values())
+        if without := [image for image in images if image not in found]:
+            warnings.append(
+                f"{name} has no atom in {pluralise(len(without), 'image')} "
+                f"({first_names(without)}), which count as images without atoms: leave them out if "
+                "it has not searched them"
+            )
+    return warnings
+
+
+def write_training_labels(folder: Path, found: Consensus, images: Iterable[str]) -> list[Path]:
     """Write a table for each image: positions with the certainty that there is an atom.
 
-    Training reads them beside the images, and learns a site as strongly as people are certain.
+    Training reads them beside the images, and learns a site as strongly as people are certain. That
+    of an image without atoms is empty.
     """
-    columns = ["y_px", "x_px", "y_nm", "x_nm"]
+    columns = ["y_px", "x_px"]  # not nm: the file may have another pixel size than the pack
     sites = found.sites[found.sites["posterior"] >= MIN_CERTAINTY]
     if not set(columns) <= set(sites.columns):
         return []
     return [
         write_table(
             own[columns].assign(certainty=own["posterior"].round(4)),
-            folder / f"{safe_name(str(image))}.csv",
+            folder / f"{safe_name(image)}.csv",
         )
-        for image, own in sites.groupby("image", sort=False)
+        for image in images
+        for own in [sites[sites["image"] == image]]
     ]
 
 

@@ -50,7 +50,7 @@ def tracking_of(analysis: Analysis | None) -> Tracking | None:
 
 
 def entered_times(analysis: Analysis | None) -> dict[str, float]:
-    """Return frame time and rate of changes as entered for a stack, also before tracks were lost."""
+    """Return frame time and rate as entered for a stack, also before its tracks were lost."""
     tracking = tracking_of(analysis)
     if tracking is not None:
         known = tracking.kept["settings"]

@@ -12,6 +12,7 @@ export class Log {
     this.database = database;
     this.reader = reader;
     this.last = 0;
+    this.onLost = () => {};
     /** @type {Promise<void>} */
     this.queue = Promise.resolve();
     /** @type {BroadcastChannel | null} */
@@ -49,20 +50,26 @@ export class Log {
       entries.forEach(this.reader);
       return;
     }
-    await new Promise((resolve, reject) => {
-      const transaction = database.transaction("log", "readwrite", { durability: "strict" });
-      for (const entry of entries) transaction.objectStore("log").add(entry);
-      transaction.oncomplete = () => resolve(undefined);
-      transaction.onerror = transaction.onabort = () => reject(transaction.error);
-      transaction.commit();
-    });
-    this.channel?.postMessage("more");
-    await this.read();
+    try {
+      await new Promise((resolve, reject) => {
+        const transaction = database.transaction("log", "readwrite", { durability: "strict" });
+        for (const entry of entries) transaction.objectStore("log").add(entry);
+        transaction.oncomplete = () => resolve(undefined);
+        transaction.onerror = transaction.onabort = () => reject(transaction.error);
+        transaction.commit();
+      });
+      this.channel?.postMessage("more");
+      await this.read();
+    } catch {  // as of a full disk: from here on in memory only
+      this.database = null;
+      entries.forEach(this.reader);
+      this.onLost();
+    }
   }
 
   /** Read what is new, in order; one reading at a time. @returns {Promise<void>} */
   read() {
-    this.queue = this.queue.then(() => this.readNew());
+    this.queue = this.queue.catch(() => {}).then(() => this.readNew());
     return this.queue;
   }
 

@@ -13,7 +13,7 @@ import { View } from "./view.js";
 /** @typedef {import("./view.js").Drawn} Drawn */
 /** What is shown: an item of the pack, or an example (with one of its clusters).
  * @typedef {{item: number, example: number, image: PackImage, picture: string, cluster: Cluster | null, key: string}} Place */
-/** @typedef {{keys: string[], shown: string, what: string, task?: "atoms" | "clusters", run: (event: KeyboardEvent | null) => any}} Command */
+/** @typedef {{keys: string[], shown: string, what: string, once?: boolean, task?: "atoms" | "clusters", run: (event: KeyboardEvent | null) => any}} Command */
 
 const NOT_A_CLUSTER = "not a cluster";
 const LETTERS = "123456789abdeghijklmoqrtvwyz";
@@ -43,15 +43,20 @@ class Page {
     /** @type {Answers} */
     this.answers = new Answers(pack, () => this.refreshSoon());
     this.view = new View(/** @type {HTMLCanvasElement} */ (byId("image")), {
-      add: (at, exactly) => this.addMark(at, exactly),
-      move: (key, to, exactly) => this.moveMark(key, to, exactly),
+      add: (at, exactly) => this.run(() => this.addMark(at, exactly)),
+      move: (key, to, exactly) => this.run(() => this.moveMark(key, to, exactly)),
       select: (key) => this.select(key),
       contrast: (low, high) => this.setContrast(low, high),
     });
     /** @type {Place[]} */
     this.places = [];
     this.number = 0;
+    /** What the person sees; null while an image is read. @type {Place | null} */
+    this.shown = null;
     this.shownPicture = "";
+    /** @type {Promise<any>} */
+    this.steps = Promise.resolve();
+    this.lastLabelled = -1;
     this.since = Date.now();
     this.waiting = false;
     this.commands = this.listCommands();
@@ -65,7 +70,9 @@ class Page {
     byId("about").textContent = this.about();
     inputOf("name").value = this.answers.name;
     byId("send").hidden = !this.pack.send;
-    if (!this.answers.log?.isKept) this.warn("This browser does not let the page keep your answers. Save them before you close it.");
+    const { log } = this.answers;
+    if (!log?.isKept) this.warn("This browser does not let the page keep your answers. Save them before you close it.");
+    else log.onLost = () => this.warn("The browser can't keep your answers any more; its disk may be full. They are still here: save them before you close the page.");
     this.listPlaces();
     this.listKeys();
     this.listClasses();
@@ -80,7 +87,13 @@ class Page {
     const what = this.isAtoms ? counted(items.length, "image") : `${counted(items.length, "cluster")} in ${counted(images.length, "image")}`;
     const files = parts > 1 ? ` This is file ${part} of ${parts}.` : "";
     const first = examples.length ? " It begins with worked examples, whose answers are known." : "";
-    return `${what}.${first}${files} Your answers stay in this browser until you save them.`;
+    return `${what}.${first}${files} Your answers stay in this browser until you save them; in a private window only until you close it.`;
+  }
+
+  /** Do one thing after the other, and only to what was on show when it was asked for. @param {() => any} step */
+  run(step) {
+    const { shown } = this;
+    this.steps = this.steps.then(() => (shown === this.shown ? step() : null)).catch((error) => this.warn(`This did not work: ${error}`));
   }
 
   /** Examples first, then the items in an order of one's own. */
@@ -132,6 +145,8 @@ class Page {
   /** @param {number} number */
   async go(number) {
     await this.noteTime();
+    this.shown = null;
+    this.lastLabelled = -1;
     this.number = Math.max(0, Math.min(this.places.length, number));
     history.replaceState(null, "", `#${this.number + 1}`);
     if (this.number === this.places.length) {
@@ -141,6 +156,7 @@ class Page {
     this.showScreen("work");
     const { place, view } = this;
     if (this.shownPicture !== place.picture) {
+      this.say("Reading the image …");
       const picture = await decodePng(byId(place.picture).textContent ?? "");
       if (place !== this.place) return;
       const top = 2 ** picture.depth - 1;
@@ -152,6 +168,7 @@ class Page {
     view.ring = null;
     if (place.cluster) view.lookAt({ y: place.cluster.y_px, x: place.cluster.x_px }, place.cluster.diameter_px * 0.8);
     else if (this.isAtoms) view.fit();
+    this.shown = place;
     this.say("");
     this.refresh();
   }
@@ -176,7 +193,13 @@ class Page {
   }
 
   refresh() {
-    const { answers, view, place } = this;
+    const { answers, view } = this;
+    if (byId("start").hidden && !answers.values.has("begun")) {  // as another person, in another tab
+      this.listPlaces();
+      inputOf("name").value = answers.name;
+      this.showScreen("start");
+    }
+    const { place } = this;
     if (!place || byId("work").hidden) return;
     const isExample = place.item < 0, done = this.isDone(place);
     const progress = /** @type {HTMLProgressElement} */ (byId("progress"));
@@ -201,14 +224,13 @@ class Page {
     const enable = (id, on) => {
       /** @type {HTMLButtonElement} */ (document.querySelector(`[data-do="${id}"]`)).disabled = !on;
     };
-    const mark = answers.values.get(view.selected), label = answers.label(place.item);
+    const mark = answers.values.get(view.selected), label = answers.label(place.item), doubtful = answers.values.get(this.doubtKey);
     enable("previous", this.number > 0);
     enable("undo", answers.done.length > 0);
     enable("redo", answers.undone.length > 0);
     enable("remove", this.isAtoms ? Boolean(mark) : Boolean(label));
-    enable("unsure", this.isAtoms ? Boolean(mark) : Boolean(label));
-    const unsure = this.isAtoms ? mark?.uncertain : label?.uncertain;
-    document.querySelector('[data-do="unsure"]')?.setAttribute("aria-pressed", String(unsure === true));
+    enable("unsure", Boolean(doubtful));
+    document.querySelector('[data-do="unsure"]')?.setAttribute("aria-pressed", String(doubtful?.uncertain === true));
     byId("check").hidden = !(isExample && this.isAtoms);
     enable("check", !done);
     byId("complete").hidden = isExample || !this.isAtoms;
@@ -265,9 +287,8 @@ class Page {
   async addMark(at, exactly) {
     const { answers, place } = this;
     const { y, x } = this.snapped(at, exactly);
-    for (const [key, mark] of answers.marks(place.key)) {
-      if (Math.hypot(mark.y - y, mark.x - x) < 1e-6) return this.select(key);
-    }
+    const there = this.markAt(y, x);
+    if (there) return this.select(there);
     const key = `mark/${place.key}/${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
     await answers.set(key, { y, x, uncertain: false, seconds: answers.seconds });
     this.select(key);
@@ -275,9 +296,17 @@ class Page {
 
   /** @param {string} key @param {Point} to @param {boolean} exactly */
   async moveMark(key, to, exactly) {
-    const mark = this.answers.values.get(key);
-    if (mark) await this.answers.set(key, { ...mark, ...this.snapped(to, exactly) });
+    const mark = this.answers.values.get(key), { y, x } = this.view.limited(this.snapped(to, exactly));
+    const there = this.markAt(y, x);
+    if (mark && !there) await this.answers.set(key, { ...mark, y, x });
     this.select(key);
+    if (there && there !== key) this.say("Another atom is marked there already.");
+  }
+
+  /** The mark of the image at exactly this place, "" without any. @param {number} y @param {number} x */
+  markAt(y, x) {
+    const found = [...this.answers.marks(this.place.key)].find(([, mark]) => Math.hypot(mark.y - y, mark.x - x) < 1e-6);
+    return found ? found[0] : "";
   }
 
   /** @param {string} key */
@@ -298,14 +327,18 @@ class Page {
     }
   }
 
+  /** What "not sure" is about: the chosen mark, or the label that was just given, or that of this cluster. */
+  get doubtKey() {
+    if (this.isAtoms) return this.view.selected;
+    return `label/${this.lastLabelled >= 0 ? this.lastLabelled : this.place.item}`;
+  }
+
   async unsure() {
-    const { answers, view, place } = this;
-    const key = this.isAtoms ? view.selected : `label/${place.item}`;
-    const value = answers.values.get(key);
+    const key = this.doubtKey, value = this.answers.values.get(key);
     if (!value) return;
-    await answers.set(key, { ...value, uncertain: !value.uncertain });
+    await this.answers.set(key, { ...value, uncertain: !value.uncertain });
     if (this.isAtoms) this.select(key);
-    else this.say(value.uncertain ? "Sure." : "Not sure.");
+    else this.say(`${value.label}: ${value.uncertain ? "sure" : "not sure"}${this.lastLabelled >= 0 ? ", of the cluster before" : ""}.`);
   }
 
   /** @param {"undo" | "redo"} step */
@@ -363,6 +396,8 @@ class Page {
     if (place.item >= 0) {
       await answers.set(`label/${place.item}`, { label, uncertain: false });
       await this.go(this.number + 1);
+      this.lastLabelled = place.item;
+      this.refresh();
       return;
     }
     if (this.checkedOf(place)) return;
@@ -419,9 +454,7 @@ class Page {
   async other() {
     if (!confirm("Begin as another person? Save the answers first: this page then shows the new ones only.")) return;
     await this.answers.begin();
-    this.listPlaces();
-    inputOf("name").value = "";
-    this.showScreen("start");
+    this.refresh();
   }
 
   // ---- keys and buttons
@@ -431,8 +464,8 @@ class Page {
     /** @param {number} dx @param {number} dy @param {KeyboardEvent | null} event */
     const arrow = (dx, dy, event) => {
       const mark = this.answers.values.get(view.selected);
-      if (event?.shiftKey && mark && this.isAtoms) this.moveMark(view.selected, { y: mark.y + dy, x: mark.x + dx }, true);
-      else if (this.isAtoms && !event?.ctrlKey) view.moveCursor(10 * dx, 10 * dy);
+      if (event?.shiftKey && mark && this.isAtoms) return this.moveMark(view.selected, { y: mark.y + dy, x: mark.x + dx }, true);
+      if (this.isAtoms && !event?.ctrlKey) view.moveCursor(10 * dx, 10 * dy);
       else view.pan(-40 * dx, -40 * dy);
     };
     return [
@@ -441,12 +474,12 @@ class Page {
       { keys: ["ArrowLeft"], shown: "", what: "", run: (event) => arrow(-1, 0, event) },
       { keys: ["ArrowRight"], shown: "", what: "", run: (event) => arrow(1, 0, event) },
       { keys: ["ArrowUp"], shown: "↑ ↓ ← →", what: "move the image", task: "clusters", run: (event) => arrow(0, -1, event) },
-      { keys: ["Enter", " "], shown: "Enter or Space", what: "mark an atom at the cross; with Alt exactly there", task: "atoms", run: (event) => view.canMark && this.addMark({ ...view.cursor }, Boolean(event?.altKey)) },
+      { keys: ["Enter", " "], once: true, shown: "Enter or Space", what: "mark an atom at the cross; with Alt exactly there", task: "atoms", run: (event) => view.canMark && this.addMark({ ...view.cursor }, Boolean(event?.altKey)) },
       { keys: ["j"], shown: "J", what: "choose the next mark", task: "atoms", run: () => this.cycle(1) },
       { keys: ["k"], shown: "K", what: "choose the mark before", task: "atoms", run: () => this.cycle(-1) },
       { keys: ["Delete", "Backspace"], shown: "Delete", what: "delete the chosen mark or the label", run: () => this.remove() },
-      { keys: ["u"], shown: "U", what: "not sure, or sure again", run: () => this.unsure() },
-      { keys: ["c"], shown: "C", what: "seen completely", task: "atoms", run: () => this.complete() },
+      { keys: ["u"], once: true, shown: "U", what: this.isAtoms ? "not sure, or sure again" : "not sure, or sure again; right after a label it is about that one", run: () => this.unsure() },
+      { keys: ["c"], once: true, shown: "C", what: "seen completely", task: "atoms", run: () => this.complete() },
       { keys: ["n", "PageDown"], shown: "N", what: "next", run: () => this.go(this.number + 1) },
       { keys: ["p", "PageUp"], shown: "P", what: "previous", run: () => this.go(this.number - 1) },
       { keys: ["+", "="], shown: "+", what: "zoom in", run: () => view.zoom(1.25) },
@@ -483,7 +516,7 @@ class Page {
       button.setAttribute("data-label", label);
       key.textContent = this.keyOf(i);
       button.append(key, label);
-      button.addEventListener("click", () => this.setLabel(label));
+      button.addEventListener("click", (event) => this.once(event, () => this.setLabel(label)));
       return button;
     }));
   }
@@ -491,12 +524,12 @@ class Page {
   /** @param {KeyboardEvent} event */
   onKey(event) {
     const target = /** @type {HTMLElement} */ (event.target);
-    if (byId("work").hidden || document.querySelector("dialog[open]") || target.tagName === "INPUT") return;
+    if (byId("work").hidden || document.querySelector("dialog[open]") || (target.tagName === "INPUT" && (inputOf(target.id).type !== "range" || /^(Arrow|Home|End|Page)/.test(event.key)))) return;
     if (target.tagName === "BUTTON" && (event.key === "Enter" || event.key === " ")) return;
     const letter = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     if ((event.ctrlKey || event.metaKey) && (letter === "z" || letter === "y")) {
       event.preventDefault();
-      this.step(letter === "y" || event.shiftKey ? "redo" : "undo");
+      this.run(() => this.step(letter === "y" || event.shiftKey ? "redo" : "undo"));
       return;
     }
     if (event.metaKey || (event.ctrlKey && !letter.startsWith("Arrow"))) return;
@@ -504,8 +537,14 @@ class Page {
     const command = this.commands.find((one) => one.keys.includes(letter) && (!one.task || one.task === this.manifest.task));
     if (label < 0 && !command) return;
     event.preventDefault();
-    if (label >= 0) this.setLabel(this.labels[label]);
-    else command?.run(event);
+    if (event.repeat && (label >= 0 || command?.once)) return;  // a key that is held is one answer
+    this.run(() => (label >= 0 ? this.setLabel(this.labels[label]) : command?.run(event)));
+  }
+
+  /** Answer by a button: the second click of a double click would answer for the next image. @param {Event} event @param {() => any} answer */
+  once(event, answer) {
+    if (/** @type {MouseEvent} */ (event).detail > 1) this.say("A double click counts once.");
+    else this.run(answer);
   }
 
   connect() {
@@ -516,11 +555,14 @@ class Page {
       out: () => this.view.zoom(0.8), in: () => this.view.zoom(1.25), fit: () => this.view.fit(),
       check: () => this.check(), complete: () => this.complete(),
     };
-    for (const button of document.querySelectorAll("[data-do]")) button.addEventListener("click", actions[button.getAttribute("data-do") ?? ""]);
+    for (const button of document.querySelectorAll("[data-do]")) {
+      const name = button.getAttribute("data-do") ?? "", isAnswer = name === "check" || name === "complete";
+      button.addEventListener("click", (event) => (isAnswer ? this.once(event, actions[name]) : this.run(actions[name])));
+    }
     for (const button of document.querySelectorAll(".save")) button.addEventListener("click", () => this.save());
     byId("send").addEventListener("click", () => this.send());
-    byId("back").addEventListener("click", () => this.go(Math.min(this.firstOpen(), this.places.length - 1)));
-    byId("other").addEventListener("click", () => this.other());
+    byId("back").addEventListener("click", () => this.run(() => this.go(Math.min(this.firstOpen(), this.places.length - 1))));
+    byId("other").addEventListener("click", () => this.run(() => this.other()));
     byId("keys").addEventListener("click", () => /** @type {HTMLDialogElement} */ (byId("help")).showModal());
     byId("read").addEventListener("click", () => /** @type {HTMLDialogElement} */ (byId("reader")).showModal());
     for (const id of ["black", "white"]) byId(id).addEventListener("input", () => this.setContrast(Number(inputOf("black").value), Number(inputOf("white").value)));

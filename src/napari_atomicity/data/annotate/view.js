@@ -150,6 +150,12 @@ export class View {
     return { x: (at.x - this.width / 2) / this.scale + this.centre.x, y: (at.y - this.height / 2) / this.scale + this.centre.y };
   }
 
+  /** The nearest position in the image. @param {Point} at @returns {Point} */
+  limited(at) {
+    const { height, width } = this.picture ?? { height: 1, width: 1 };
+    return { y: Math.max(-0.5, Math.min(height - 0.5, at.y)), x: Math.max(-0.5, Math.min(width - 0.5, at.x)) };
+  }
+
   /** @param {Point} at */
   isInside(at) {
     const { picture } = this;
@@ -184,7 +190,7 @@ export class View {
       this.dragged = null;
       return;
     }
-    const hit = this.canMark ? this.markAt(this.toImage(at), touch ? 20 : 10) : "";
+    const hit = this.canMark && event.button === 0 ? this.markAt(this.toImage(at), touch ? 20 : 10) : "";
     this.press = { ...at, hit, moved: false, button: event.button, touch, fingers: 1 };
   }
 
@@ -232,7 +238,7 @@ export class View {
     if (this.pointers.size || !press) return;
     this.press = this.dragged = null;
     this.draw();
-    if (press.fingers > 1 || press.button === 2 || event.type === "pointercancel") return;
+    if (press.fingers > 1 || press.button !== 0 || event.type === "pointercancel") return;
     const at = this.toImage(this.place(event));
     if (dragged) {
       if (this.isInside(dragged.to)) this.actions.move(dragged.key, dragged.to, event.altKey);

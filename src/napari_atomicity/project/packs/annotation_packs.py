@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..._version import __version__
@@ -36,6 +37,7 @@ from ...core.errors import (
     UnsuitableImageError,
 )
 from ...core.progress import Progress, Stop, check, report
+from ...core.text import pluralise
 from ...io.files import MANIFEST, PREVIEWS, to_json
 from ...io.images import find_images, load, sha256_of, unique_names, valid_text
 from ...statistics.annotators.annotation_sites import TOLERANCE_NM
@@ -43,7 +45,13 @@ from ...statistics.annotators.annotation_sites import TOLERANCE_NM
 FORMAT = 1
 NONE, DONE = "none", "done"
 """Entries of a table: the image has no atoms; the proposed atoms are all right."""
-_HEADER = "X,Y,uncertain\n"
+HEADER = "X,Y,uncertain\n"
+"""First line of a table."""
+
+
+def line_of_mark(x_px: float, y_px: float) -> str:
+    """Return the line of a table that proposes an atom."""
+    return f"{x_px:.2f},{y_px:.2f},\n"
 
 
 def export_pack(
@@ -71,12 +79,7 @@ def export_pack(
     files = find_images(images)
     _check_place(directory, archive, overwrite)
     names = _check_names(files, directory)
-    if predictions is not None and len(predictions) and not predictions["image"].isin(names).any():
-        raise TableError(
-            f"no row of the predictions is of an image of the pack ({_some(names)}); they are of "
-            f"{_some(predictions['image'].dropna().astype(str).unique().tolist())}",
-            advice="Give the table of atoms of these images",
-        )
+    check_proposals(predictions, names)
     manifest = _new_manifest(annotator, blind, tolerance_nm)
 
     def write_images(folder: Path) -> None:
@@ -87,6 +90,34 @@ def export_pack(
 
     _write_pack(directory, archive, manifest, write_images)
     return archive
+
+
+def check_proposals(predictions: pd.DataFrame | None, names: Sequence[str]) -> None:
+    """Raise `TableError` if proposed atoms are there, and none is of an image of the pack."""
+    if predictions is not None and len(predictions) and not predictions["image"].isin(names).any():
+        raise TableError(
+            f"no row of the predictions is of an image of the pack ({_some(names)}); they are of "
+            f"{_some(predictions['image'].dropna().astype(str).unique().tolist())}",
+            advice="Give the table of atoms of these images",
+        )
+
+
+def proposals_of(predictions: pd.DataFrame, name: str, shape_px: tuple[int, int]) -> np.ndarray:
+    """Return the positions (N, 2) of the proposed atoms of an image, y and x in hundredths of px.
+
+    Raises `TableError` if some are outside the image: what comes back would be refused.
+    """
+    places = predictions.loc[predictions["image"] == name, ["y_px", "x_px"]].to_numpy(float)
+    places = np.round(places, 2) + 0.0  # not -0.0, which a browser writes as 0
+    is_inside = (places >= -0.5) & (places <= np.array(shape_px) - 0.5)
+    n_outside = int((~is_inside.all(axis=1)).sum())
+    if n_outside:
+        raise TableError(
+            f"{n_outside} of {pluralise(len(places), 'proposed atom')} of {name} are outside the "
+            f"image of {shape_px[1]} x {shape_px[0]} pixels",
+            advice="Give the table of atoms of this image",
+        )
+    return places
 
 
 def _new_manifest(annotator: str | None, blind: bool, tolerance_nm: float) -> dict[str, Any]:
@@ -184,10 +215,10 @@ def _put(
     (folder / PREVIEWS / f"{safe}.png").write_bytes(imagecodecs.png_encode(grey))
     rows = ""
     if predictions is not None:
-        own = predictions[predictions["image"] == name]
-        rows = "".join(f"{x:.2f},{y:.2f},\n" for x, y in own[["x_px", "y_px"]].to_numpy(float))
+        places = proposals_of(predictions, name, (micrograph.shape_px[0], micrograph.shape_px[1]))
+        rows = "".join(line_of_mark(x, y) for y, x in places)
     table = folder / "tables" / f"{safe}.csv"
-    table.write_bytes((_HEADER + rows).encode())
+    table.write_bytes((HEADER + rows).encode())
     height, width = micrograph.shape_px
     return {
         "name": name,

@@ -157,6 +157,7 @@ class _Reader:
         self.text, self.path = text, path
         self.who = name_of(answers.name) or name_of(path.stem)
         self.problems: list[str] = []
+        self.n_twice = 0  # places that are marked twice
 
     def filled(self) -> Filled:
         """Return the tables; raises `TableError` if lines are wrong."""
@@ -169,6 +170,9 @@ class _Reader:
         if left_out:
             images = pluralise(left_out, "image")
             notes = (f"{self.who} has not seen {images} completely: the marks there do not count.",)
+        if self.n_twice:
+            places = pluralise(self.n_twice, "place")
+            notes += (f"{self.who} has marked {places} twice: each counts once.",)
         return Filled(
             once[0], once[1], {image.name: image.sha256 for image in self.manifest.images},
             self.manifest.tolerance_nm, once[2], *again, skills, notes,
@@ -244,8 +248,7 @@ class _Reader:
                 if not -0.5 <= value <= size - 0.5:
                     what = f"{axis} is {value:g}, outside {image.name} (0 to {size - 1})"
                     self._say(what, *path, "marks", j, axis)
-            if (mark.y_px, mark.x_px) in found:
-                self._say(f"the same place in {image.name} twice", *path, "marks", j)
+            self.n_twice += (mark.y_px, mark.x_px) in found
             found[mark.y_px, mark.x_px] = mark.uncertain
         return [(y, x, unsure) for (y, x), unsure in found.items()]
 

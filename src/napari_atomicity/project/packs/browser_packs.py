@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib import resources
@@ -29,13 +30,16 @@ from ...core.from_dict import Positive, dataclass_from_json
 from ...core.palette import stretch
 from ...core.progress import Progress, Stop, check, report
 from ...core.text import pluralise
-from ...io.files import write_text
+from ...io.files import read_document, write_text
 from ...io.images import find_images, load, unique_names, valid_text
 from ...io.pack_options import PackOptions
 from ...statistics.annotators.agreement import NOT_A_CLUSTER
 from ...statistics.annotators.annotation_sites import TOLERANCE_NM
+from .annotation_packs import check_proposals, proposals_of
 
 FORMAT = 1
+_PACK = '<script type="application/json" id="pack">'
+_MAX_PAGE_BYTES = 2_000_000_000
 Name = Annotated[str, Len(1, 1000)]
 _Place = Annotated[float, Interval(ge=-1, le=1e6)]
 _Size = Annotated[int, Interval(ge=1, le=10**6)]
@@ -216,6 +220,7 @@ def make_browser_packs(
     """
     files = find_images(paths)
     names = [valid_text(name) for name in unique_names(files)]
+    check_proposals(request.proposals, names)
     images, pngs = [], []
     for i, (file, name) in enumerate(zip(files, names, strict=True)):
         check(stop)
@@ -266,9 +271,16 @@ def write_browser_packs(packs: Sequence[BrowserPack], path: Path) -> list[Path]:
     return [write_text(page, pack.to_html()) for page, pack in zip(pages, packs, strict=True)]
 
 
+def has_pack(page: Path) -> bool:
+    """Return whether a page is a pack, be it damaged, unlike another page such as a report."""
+    with suppress(OSError):
+        return _PACK.encode() in read_document(page, _MAX_PAGE_BYTES)
+    return False
+
+
 def read_manifest(page: str) -> Manifest:
     """Return the manifest of a page; raises `ValueError` if it is none."""
-    found = re.search(r'<script type="application/json" id="pack">(.*?)</script>', page, re.S)
+    found = re.search(f"{_PACK}(.*?)</script>", page, re.S)
     if found is None:
         raise ValueError("it is not a pack for a browser")
     return dataclass_from_json(_Pack, found[1]).manifest
@@ -319,8 +331,8 @@ def _with_answers(
     points: tuple[tuple[float, float], ...] = ()
     found: tuple[PackCluster, ...] = ()
     if proposals is not None:
-        here = proposals.loc[proposals["image"] == image.name, ["y_px", "x_px"]]
-        points = tuple((round(y, 2), round(x, 2)) for y, x in here.to_numpy(float).tolist())
+        places = proposals_of(proposals, image.name, (image.height_px, image.width_px))
+        points = tuple((y, x) for y, x in places.tolist())
     if clusters is not None:
         columns = ["cluster_id", "y_px", "x_px", "diameter_nm"]
         here = clusters.loc[clusters["image"] == image.name, columns]
@@ -347,7 +359,7 @@ def _manifest(request: PackRequest, images: Sequence[PackImage]) -> Manifest:
         request.instructions.strip() or INSTRUCTIONS[task],
         task,
         classes,
-        request.proposals is None,
+        request.proposals is None or task == "clusters",
         request.tolerance_nm,
         tuple(images),
         (),
@@ -427,7 +439,7 @@ def _atom_example(
     image, png = _encode_pixels(field_.micrograph.data, name, pixel_nm, options)
     places = field_.truth[["y_px", "x_px"]].to_numpy(float)
     inside = ((places >= 0) & (places <= size - 1)).all(axis=1)
-    points = tuple((round(y, 2), round(x, 2)) for y, x in places[inside].tolist())
+    points = tuple((round(y, 2) + 0.0, round(x, 2) + 0.0) for y, x in places[inside].tolist())
     return replace(image, points=points), png
 
 

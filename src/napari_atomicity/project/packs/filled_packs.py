@@ -22,7 +22,7 @@ from ...core.from_dict import Positive, dataclass_from_json
 from ...core.text import printable
 from ...io.files import MANIFEST, regular_file, unescape_formula
 from ...statistics.annotators.annotation_sites import TOLERANCE_NM
-from .annotation_packs import DONE, FORMAT, NONE
+from .annotation_packs import DONE, FORMAT, HEADER, NONE, line_of_mark
 
 # ---- read files from a folder or a .zip archive
 #
@@ -248,14 +248,16 @@ def read_pack(path: str | os.PathLike[str], unit: Unit | None = None) -> Filled:
                 filled.append((record, rows))
     if problems:
         raise error_of_lines(problems, path)
-    if unit is None:
-        _refuse_nanometres(filled, path)
+    suspected = _in_nanometres(filled)
+    if unit is None and suspected:
+        raise _unit_error(suspected, path)
+    is_nm = unit == "nm" and bool(suspected)
     marks, looked = [], []
     for record, rows in filled:
         image, px_nm = record.name, record.pixel_size_nm
         area = record.height_px * record.width_px * px_nm**2
         looked.append((image, who, area, manifest.blind))
-        divisor = px_nm if unit == "nm" and _may_be_nanometres(record, rows) else 1.0
+        divisor = px_nm if is_nm and _may_be_nanometres(record, rows) else 1.0
         for x, y, unsure in rows:
             y_px, x_px = y / divisor, x / divisor
             marks.append((image, who, y_px, x_px, y_px * px_nm, x_px * px_nm, unsure))
@@ -277,8 +279,8 @@ def _size_px(record: _Record) -> tuple[int, int]:
     return record.width_px, record.height_px
 
 
-def _refuse_nanometres(filled: Sequence[tuple[_Record, _Rows]], path: Path) -> None:
-    """Raise `UnitError` if all marks of a table lie where those in nm would, and none elsewhere.
+def _in_nanometres(filled: list[tuple[_Record, _Rows]]) -> list[tuple[_Record, _Rows]]:
+    """Return tables whose marks all lie where those in nm would: one table, or all; else none.
 
     In pixels this is the top left corner, with the square of the pixel size in nm as its share of
     the image: marks that are spread over the image all lie there with a small chance only.
@@ -286,16 +288,22 @@ def _refuse_nanometres(filled: Sequence[tuple[_Record, _Rows]], path: Path) -> N
     for tables in [*([table] for table in filled), filled]:
         log_chance = sum(2 * len(rows) * math.log(r.pixel_size_nm) for r, rows in tables)
         if log_chance < _MAX_LOG_CHANCE and all(_may_be_nanometres(*table) for table in tables):
-            record, n = tables[0][0], sum(len(rows) for _, rows in tables)
-            images = f"{record.name} and other images" if len(tables) > 1 else record.name
-            width, height = (n_px * record.pixel_size_nm for n_px in _size_px(record))
-            raise UnitError(
-                f"its coordinates seem to be in nm: in pixels, all {n} marks of {images} lie in "
-                f"the top left corner ({width:.0f} × {height:.0f} of {record.width_px} × "
-                f"{record.height_px} pixels)",
-                path,
-                "State the unit of its tables (--units nm or --units px)",
-            )
+            return tables
+    return []
+
+
+def _unit_error(tables: Sequence[tuple[_Record, _Rows]], path: Path) -> UnitError:
+    """Return the error of a pack with tables that seem to be in nm."""
+    record, n = tables[0][0], sum(len(rows) for _, rows in tables)
+    images = f"{record.name} and other images" if len(tables) > 1 else record.name
+    width, height = (n_px * record.pixel_size_nm for n_px in _size_px(record))
+    return UnitError(
+        f"its coordinates seem to be in nm: in pixels, all {n} marks of {images} lie in the top "
+        f"left corner ({width:.0f} × {height:.0f} of {record.width_px} × {record.height_px} "
+        "pixels)",
+        path,
+        "State the unit of its tables (--units nm or --units px)",
+    )
 
 
 def error_of_lines(problems: Sequence[str], path: Path) -> TableError:
@@ -343,9 +351,25 @@ def _rows(text: str, where: str, record: _Record, problems: list[str]) -> _Rows 
     if not {"x", "y"} <= set(head):
         problems.append(f"{where}, line {rows[0][0]}: the header must have X and Y")
         return None
-    if len(rows) == 1:
+    if len(rows) == 1 or _is_as_sent(rows, record, separator != ","):
         return None
     return _marks_of(rows, where, record, separator != ",", problems)
+
+
+def _is_as_sent(
+    rows: Sequence[tuple[int, list[str]]], record: _Record, decimal_comma: bool
+) -> bool:
+    """Return whether a table has the lines that were sent, as one that a spreadsheet has saved."""
+    head = [cell.lower() for cell in rows[0][1]]
+    ix, iy, lines = head.index("x"), head.index("y"), []
+    for _, line in rows[1:]:
+        cells = [*line, *[""] * (len(head) - len(line))]
+        x, y = (_number(cells[k], decimal_comma) for k in (ix, iy))
+        if x is None or y is None or sum(map(bool, cells)) > 2:
+            return False
+        lines.append(line_of_mark(x, y))
+    text = "".join((HEADER, *lines))
+    return hashlib.sha256(text.encode()).hexdigest() == record.table_sha256
 
 
 def _marks_of(

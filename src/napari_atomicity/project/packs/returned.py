@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ...core.errors import AtomicityError, ReadError, TableError
 from ...core.progress import Progress, Stop, check, report
 from ...io.files import MANIFEST, read_document
 from .browser_answers import is_answers, read_answers
-from .browser_packs import read_manifest
+from .browser_packs import has_pack, read_manifest
 from .filled_packs import (
     LABEL_COLUMNS,
     LOOKED_COLUMNS,
@@ -26,7 +27,8 @@ from .filled_packs import (
 )
 
 _PAGES = (".html", ".htm")
-_Key = tuple[str, str]
+_Key = tuple[str, str, int | None]
+"""What a person has answered: image, name, and the cluster; None for the atoms of an image."""
 
 
 def find_returned(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
@@ -60,7 +62,9 @@ def _may_be_returned(path: Path) -> bool:
     if path.is_dir():
         return _is_pack(path)
     suffix = path.suffix.lower()
-    return suffix in (".zip", *_PAGES) or (suffix == ".json" and is_answers(path))
+    if suffix in _PAGES:
+        return has_pack(path)
+    return suffix == ".zip" or (suffix == ".json" and is_answers(path))
 
 
 def read_returned(
@@ -156,13 +160,20 @@ def read_packs(
     return _join(joined)
 
 
+def _keys_of(table: pd.DataFrame) -> list[_Key]:
+    """Return what each row answers: a row of marks or viewed images, or of labels."""
+    clusters = table["cluster_id"] if "cluster_id" in table else [None] * len(table)
+    return list(zip(table["image"], table["annotator"], clusters, strict=True))
+
+
+def _is_in(table: pd.DataFrame, keys: set[_Key]) -> np.ndarray:
+    """Return which rows of a table answer one of these."""
+    return np.array([key in keys for key in _keys_of(table)], bool)
+
+
 def _keys(pack: Filled) -> set[_Key]:
-    """Return the pairs of image and annotator with marks or labels."""
-    return {
-        key
-        for table in (pack.looked, pack.labels)
-        for key in zip(table["image"], table["annotator"], strict=True)
-    }
+    """Return what is answered in a pack."""
+    return {*_keys_of(pack.looked), *_keys_of(pack.labels)}
 
 
 def _checked(
@@ -172,27 +183,28 @@ def _checked(
     for name, digest in pack.hashes.items():
         if hashes.get(name, digest) != digest:
             raise TableError(f"{name} is another image than in the packs before", path)
-    known = sorted(key for key in _keys(pack) if key in owners)
+    known = _keys(pack) & owners.keys()
     if not known:
         return pack
-    name, who = known[0]
-    before, session = owners[known[0]]
+    first = min(known, key=lambda key: (*key[:2], key[2] or 0))
+    name, who, _ = first
+    before, session = owners[first]
     if not (pack.session and session):
         raise TableError(
             f"{who} has also marked {name} in {before.name}",
             path,
             "Use a different name for each person in annotator.txt, or leave one pack out",
         )
-    return second_answers(pack, {image for image, _ in known}, before)
+    return _as_repetition(pack, known, before)
 
 
-def second_answers(pack: Filled, images: set[str], before: Path) -> Filled:
-    """Return a pack whose answers to some images are those of a second time."""
-    who = next(iter(pack.looked["annotator"]), None) or pack.labels["annotator"].iloc[0]
+def _as_repetition(pack: Filled, known: set[_Key], before: Path) -> Filled:
+    """Return a pack of which some answers are those of a second time."""
+    who, images = next(iter(known))[1], {image for image, *_ in known}
 
     def split(table: pd.DataFrame, again: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-        twice = table["image"].isin(images)
-        second = table[twice & ~table["image"].isin(again["image"])]
+        twice = _is_in(table, known)
+        second = table[twice]
         return table[~twice], pd.concat([again, second]) if len(second) else again
 
     marks, again_marks = split(pack.marks, pack.again_marks)
@@ -200,7 +212,8 @@ def second_answers(pack: Filled, images: set[str], before: Path) -> Filled:
     labels, again_labels = split(pack.labels, pack.again_labels)
     note = (
         f"{who} has answered {len(images)} of the images also in {before.name}: the second answers "
-        "only tell the agreement with themselves. If these are two people, change one name."
+        "only tell the agreement with themselves, of several the first. If these are two people, "
+        "change one name."
     )
     return replace(
         pack, marks=marks, looked=looked, labels=labels, again_marks=again_marks,
@@ -209,17 +222,35 @@ def second_answers(pack: Filled, images: set[str], before: Path) -> Filled:
 
 
 def _join(packs: list[Filled]) -> Filled:
-    """Join the tables of all packs."""
-    again_marks = join_tables([pack.again_marks for pack in packs], MARK_COLUMNS)
+    """Join the tables of all packs, with one repetition of each answer."""
+    packs = _with_one_repetition(packs)
     return Filled(
         join_tables([pack.marks for pack in packs], MARK_COLUMNS),
         join_tables([pack.looked for pack in packs], LOOKED_COLUMNS),
         {name: digest for pack in packs for name, digest in pack.hashes.items()},
         min(pack.tolerance_nm for pack in packs),
         join_tables([pack.labels for pack in packs], LABEL_COLUMNS),
-        again_marks,
+        join_tables([pack.again_marks for pack in packs], MARK_COLUMNS),
         join_tables([pack.again_looked for pack in packs], LOOKED_COLUMNS),
         join_tables([pack.again_labels for pack in packs], LABEL_COLUMNS),
         join_tables([pack.skills for pack in packs], SKILL_COLUMNS),
         tuple(note for pack in packs for note in pack.notes),
     )
+
+
+def _with_one_repetition(packs: Sequence[Filled]) -> list[Filled]:
+    """Return packs without what a person had answered a second time in one of those before."""
+    seen: set[_Key] = set()
+    found = []
+    for pack in packs:
+        looked, labels = (
+            table[~_is_in(table, seen)].drop_duplicates(
+                [name for name in ("image", "annotator", "cluster_id") if name in table]
+            )
+            for table in (pack.again_looked, pack.again_labels)
+        )
+        new = {*_keys_of(looked), *_keys_of(labels)}
+        marks = pack.again_marks[_is_in(pack.again_marks, new)]
+        seen |= new
+        found.append(replace(pack, again_marks=marks, again_looked=looked, again_labels=labels))
+    return found

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from ...core.errors import TableError
+from ...core.text import first_names
 from ..matching import f1_of
 from ..scores import truth_names
 from .annotation_sites import TOLERANCE_NM, both_annotated, check_annotations, merge_annotations
@@ -71,8 +72,8 @@ def compare_with_annotators(
     Raises
     ------
     TableError
-        See `consensus.consensus`; and if positions of the model are missing or image names are
-        ambiguous.
+        See `consensus.consensus`; and if positions of the model are missing, image names are
+        ambiguous, or none of its atoms is in an annotated image.
     """
     marks, looked = check_annotations(marks, looked)
     images = list(dict.fromkeys(looked["image"]))
@@ -122,6 +123,11 @@ def _found(model: pd.DataFrame, images: list[str]) -> pd.DataFrame:
         raise TableError(f"the table of atoms lacks the columns {', '.join(missing)}")
     name = model["image"].astype(str)
     known = name.map(truth_names(dict.fromkeys(name), images)).astype(object)
+    if len(model) and not known.notna().any():
+        raise TableError(
+            f"no atom of the model is in an annotated image ({first_names(images)})",
+            advice="Give the table of atoms of these images",
+        )
     out = model[["y_nm", "x_nm"]].assign(image=known)
     return out[out["image"].notna()].reset_index(drop=True)
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.spatial import cKDTree
 from scipy.special import logsumexp
 
 from .agreement import Agreement, agreement, agreement_share
@@ -142,7 +143,30 @@ def _raters(labels: pd.DataFrame, models: Mapping[str, pd.DataFrame]) -> list[di
         if len(others):
             rows.append(_compared(str(who), own, _merge(others)))
     everybody = _merge(labels)
-    return [*rows, *(_compared(name, table, everybody) for name, table in models.items())]
+    for name, table in models.items():
+        rows.append(_compared(name, _numbered_as(table, labels), everybody))
+    return rows
+
+
+def _numbered_as(table: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
+    """Return the clusters of a model that people have labelled, with the numbers of their packs.
+
+    A run may number clusters in another way: the one of a label is the nearest one within half the
+    diameter. Tables without positions are compared by number.
+    """
+    places = ["y_px", "x_px", "diameter_px"]
+    if not set(places) <= set(labels) or not set(places[:2]) <= set(table):
+        return table
+    parts = [table.iloc[:0]]
+    for image, asked in labels.drop_duplicates(_KEY).groupby("image", sort=False):
+        own = table[table["image"] == image]
+        if not len(own):
+            continue
+        distance, nearest = cKDTree(own[places[:2]]).query(asked[places[:2]])
+        is_same = distance <= np.maximum(0.5 * asked["diameter_px"], 1.0)
+        numbers = asked.loc[is_same, "cluster_id"].to_numpy()
+        parts.append(own.iloc[nearest[is_same]].assign(cluster_id=numbers))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _compared(who: str, own: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Any]:

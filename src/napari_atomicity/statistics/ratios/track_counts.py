@@ -10,7 +10,6 @@ import pandas as pd
 
 from ...core.tables.cluster_table import (
     NO_TRACK,
-    NON_CLASS_LABELS,
     classes_of,
     is_excluded,
     probability_columns,
