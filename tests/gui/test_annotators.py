@@ -407,6 +407,29 @@ def test_labels_of_clusters_from_a_browser_count_where_there_is_none(
         dock.packs.take_in()
         settle(viewer)
         assert state.store.table("field.tif")["label_corrected"].tolist() == labels
+        # Another session of the name is a repetition, also if it comes later.
+        second = write_answers(
+            tmp_path / "z.json", made, "Ada", labels={0: "Pt70"}, session="b" * 32, saved="2027"
+        )
+        # Of several people, the majority counts; of two who differ, neither.
+        others = [
+            write_answers(tmp_path / f"{who}.json", made, who, labels={0: said, 1: other})
+            for who, said, other in (("Bo", "Pt19", "Pt19"), ("Cy", "Pt70", "Pt19"))
+        ]
+        expected = (["Pt19", "Pt70"], ["Pt19", ""], ["Pt19", "Pt19"])
+        for path, first_labels in zip((second, *others), expected, strict=True):
+            files[:] = [str(path)]
+            dock.packs.take_in()
+            settle(viewer)
+            now = state.store.table("field.tif")["label_corrected"].tolist()
+            assert now[:2] == first_labels
+            if path is second:
+                assert "another session" in dock.packs.result.text()
+        for _ in others:
+            state.history.undo()
+            settle_soon(dock, settle, viewer)
+        assert state.store.table("field.tif")["label_corrected"].tolist() == labels
+        files[:] = [str(answers)]
         state.history.undo()
         settle_soon(dock, settle, viewer)
         for _ in range(2):

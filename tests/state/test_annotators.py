@@ -357,6 +357,21 @@ def test_the_files_are_those_of_the_command(project, tmp_path):
     assert one == other
     sites = [pd.read_csv(tmp_path / where / "consensus.csv") for where in ("window", "command")]
     pd.testing.assert_frame_equal(*sites)
+    # Tables to train on: in pixels, as the file may have another pixel size, and of all images.
+    labels = tmp_path / "command" / "labels"
+    learnt = {path.name: pd.read_csv(path) for path in labels.iterdir()}
+    assert set(learnt) == {"a.tif.csv", "b.tif.csv"} and not len(learnt["b.tif.csv"])
+    assert list(learnt["a.tif.csv"]) == ["y_px", "x_px", "certainty"]
+    # Another run into the folder leaves nothing of this one, and what others put there.
+    (labels / "mine.csv").write_text("y_px,x_px\n")
+    nothing = filled(tmp_path, "Dora", a="none")
+    assert CliRunner().invoke(app, ["consensus", str(nothing), "--out", out]).exit_code == 0
+    assert {path.name for path in labels.iterdir()} == {"a.tif.csv", "mine.csv"}
+    # Atoms of other images say nothing about these, and not that there are none.
+    pd.DataFrame({"image": ["x.tif"], "y_nm": [1.0], "x_nm": [1.0]}).to_csv(tmp_path / "m.csv")
+    command = ["consensus", *map(str, packs), "--out", out, "--model-atoms", tmp_path / "m.csv"]
+    refused = CliRunner().invoke(app, list(map(str, command)))
+    assert refused.exit_code and "no atom of the model is in an annotated image" in refused.output
 
 
 # ---- back into the session

@@ -50,6 +50,20 @@ def test_the_consensus_is_better_than_the_best_person_and_knows_how_sure_it_is()
     assert found.to_dict()["clusters_with_several_labels"] == 400
 
 
+def test_clusters_of_a_model_are_found_by_their_place():
+    """Another run numbers them in another way, and may find others."""
+    truth, labels = crowd([0.9, 0.9], n=20)
+    places = {"y_px": 10.0 * labels["cluster_id"], "x_px": 5.0, "diameter_px": 4.0}
+    labels = labels.assign(**places)
+    model = labels_of({"m": list(truth)})
+    model = model.assign(y_px=10.0 * model["cluster_id"] + 1, x_px=5.0)
+    found = label_consensus(labels, {"m": model}).raters[-1]
+    renumbered = model.assign(cluster_id=model["cluster_id"].to_numpy()[::-1])
+    assert label_consensus(labels, {"m": renumbered}).raters[-1] == found
+    elsewhere = model.assign(y_px=model["y_px"] + 3)
+    assert label_consensus(labels, {"m": elsewhere}).raters[-1]["clusters"] == 0
+
+
 def test_a_person_who_swaps_two_classes_is_understood():
     truth, labels = crowd([0.8, 0.8, 0.8])
     swap = {"Pt19": "Pt30", "Pt30": "Pt19", "Pt55": "Pt55"}

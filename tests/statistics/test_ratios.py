@@ -515,6 +515,20 @@ def test_joint_errors_of_a_session_do_not_average_out():
     ) == pytest.approx(widths(table, {}, label_corrected=table["label"]))
 
 
+def test_an_image_of_another_model_takes_no_errors_from_the_intervals():
+    """In the joined table, images have no probabilities of the classes of other models."""
+    table = shifted_image(np.random.default_rng(14), 40, False, 0.7)[0]
+    other = cluster_table([("b", "Au20")] * 5).assign(p_Au20=0.5, p_Au55=0.5)
+    other = other.drop(columns=[f"p_{c}" for c in CLASSES])
+    limits = {"a": ImageLimits(solutions=ScaleSolutions((0.7, 0.3), SHARES))}
+    alone, beside = (
+        class_ratios(one, n_bootstrap=200, scope="a", limits=limits).set_index("class")
+        for one in (table, conform(pd.concat([table, other]), [*CLASSES, "Au20", "Au55"]))
+    )
+    ends = ["fraction", "fraction_low", "fraction_high"]
+    pd.testing.assert_frame_equal(beside.loc[alone.index, ends], alone[ends])
+
+
 @pytest.mark.parametrize("method", ["confusion", "em"])
 def test_adjusted_fractions_include_errors_of_the_scale(method):
     table = shifted_image(np.random.default_rng(13), 40, False, 0.7)[0]

@@ -242,6 +242,17 @@ def test_a_wrong_scale_moves_clusters_across_the_limits_of_their_classes():
     assert atoms.shared.std() == pytest.approx(atoms.value[0] * COMMON_SCALE_ERROR, rel=0.05)
 
 
+@pytest.mark.parametrize("label", ["cube", "Au19"])
+def test_a_label_that_the_model_does_not_have_takes_no_error_of_the_scale(label):
+    rows, limit = [("f0", "Pt41")] * 50 + [("f0", "Pt55")] * 50, np.sqrt(41 * 55)
+    table = table_of(rows, np.where(np.arange(100) < 50, limit * 0.999, limit * 1.001))
+    before = {one.quantity.label: one.shared.std() for one in cluster_values(table, {})}
+    other = table_of([("s0", "Pt19")] * 5).assign(label=label, label_corrected=label)
+    joined = pd.concat([table, other], ignore_index=True)
+    after = {one.quantity.label: one.shared[0].std() for one in cluster_values(joined, {})}
+    assert after["Pt55"] == pytest.approx(before["Pt55"]) and before["Pt55"] > 0.1
+
+
 # ---- what limits a comparison
 def test_one_sample_or_no_reference_is_refused():
     values = values_of(np.full((3, 2), 5), SAMPLES[0].images)

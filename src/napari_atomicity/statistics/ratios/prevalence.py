@@ -95,6 +95,30 @@ class ScaleSolutions:
         return mean - shares[0], weights @ (shares - mean) ** 2
 
 
+def solutions_by_image(
+    counted: pd.DataFrame,  # rows of a cluster table
+    model_classes: Sequence[str],  # classes of all models in it
+    found: Mapping[str, ScaleSolutions | None],  # by image
+) -> dict[str, ScaleSolutions]:
+    """Return the possible scales of images with a share of each class, 0 of those of other models.
+
+    The classes of the model of an image are those of which its clusters have probabilities.
+    """
+    several = {name: one for name, one in found.items() if one is not None}
+    if not several:
+        return {}
+    columns = probability_columns(model_classes)
+    is_own = counted.reindex(columns=columns).notna().groupby(counted["image"].astype(str)).any()
+    out = {}
+    for name, one in several.items():
+        own = is_own.loc[name].to_numpy(bool) if name in is_own.index else np.zeros(0, bool)
+        if len(one.shares[0]) == own.sum():
+            shares = np.zeros((len(one.shares), len(columns)))
+            shares[:, own] = one.shares
+            out[name] = replace(one, shares=tuple(map(tuple, shares.tolist())))
+    return out
+
+
 # ---- maximum-likelihood shares of a mixture with known components
 #
 # References
@@ -156,6 +180,8 @@ def _extrapolate(start: np.ndarray, one: np.ndarray, two: np.ndarray) -> np.ndar
 
 
 _TINY = 1e-12
+_WHOLE = 1e-3
+"""Maximum difference from 1 of the sum of all probabilities of a cluster."""
 _JEFFREYS = 0.5
 _CHUNK = 400_000
 """Number of values processed at a time, which fits into a cache."""
@@ -182,6 +208,9 @@ class Evidence:
         """Collect the counted rows of a cluster table; the order of rows and images is lost."""
         columns = probability_columns(model_classes)
         p = counted.reindex(columns=columns).to_numpy(float)
+        # The model of another image may have more classes.
+        is_whole = np.abs(np.nansum(p, axis=1) - 1) < _WHOLE
+        p = np.where(is_whole[:, None], np.nan_to_num(p), p)
         place = {name: i for i, name in enumerate(classes)}
         label = counted["label"].astype(str).map(place).to_numpy(int)
         certain = (counted["label_corrected"] != "").to_numpy(bool)

@@ -81,7 +81,7 @@ from ..intervals import (
     widen_interval,
     wilson_interval,
 )
-from .prevalence import METHODS, N_DRAWS, Evidence, unavailable
+from .prevalence import METHODS, N_DRAWS, Evidence, solutions_by_image, unavailable
 from .ratio_notes import SEPARATOR, ImageLimits, ratio_notes, reason_to_withhold
 from .track_counts import (
     PATH,
@@ -349,14 +349,11 @@ class _RatioSource:
         known = method.model_classes or probable
         with_evidence = sorted(in_ratios["image"].astype(str).unique())
         self._number = {name: i for i, name in enumerate(with_evidence)}
-        found = {self._number[name]: limits[name].solutions for name in {*limits} & {*self._number}}
-        solutions = {
-            number: one
-            for number, one in found.items()
-            if one is not None and len(one.shares[0]) == len(known)
-        }
+        found = {name: limits[name].solutions for name in {*limits} & {*self._number}}
+        solutions = solutions_by_image(in_ratios, known, found)
         evidence = Evidence.from_table(in_ratios, self.classes, known)
-        self._evidence = replace(evidence, solutions=solutions)
+        by_number = {self._number[name]: one for name, one in solutions.items()}
+        self._evidence = replace(evidence, solutions=by_number)
 
     def compute(self, scopes: Sequence[str], stop: Stop | None) -> pd.DataFrame:
         """Compute the rows of several scopes."""

@@ -26,9 +26,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from ...core.tables.cluster_table import NON_CLASS_LABELS, classes_of
+from ...core.tables.cluster_table import NON_CLASS_LABELS, classes_of, probability_columns
 from ..points.atom_groups import KINDS
-from ..ratios.prevalence import N_DRAWS, Evidence
+from ..ratios.prevalence import N_DRAWS, Evidence, ScaleSolutions, solutions_by_image
 from ..ratios.ratio_notes import ImageLimits
 from ..ratios.ratios import classification_sums, counted
 from ..ratios.track_counts import merge_tracks, stacks_without_tracks
@@ -112,12 +112,16 @@ def cluster_values(
     classes = list(dict.fromkeys([*model_classes, *labels]))
     names = sorted(set(rows["image"].astype(str)))
     evidence = Evidence.from_table(rows, classes, model_classes)
+    solutions = {name: limit.solutions for name, limit in (limits or {}).items()}
+    solutions_of = solutions_by_image(rows, model_classes, solutions)
+    is_own = rows[probability_columns(model_classes)].notna()
     by_image = dict(list(rows.groupby(rows["image"].astype(str))))
     stacks = stacks_without_tracks(rows)
     images = [
         _ImageClusters(
-            _with_solutions(evidence.of_image(number), (limits or {}).get(name)),
+            _with_solutions(evidence.of_image(number), solutions_of.get(name)),
             by_image[name],
+            np.flatnonzero(is_own.loc[by_image[name].index].any()),
             by_image[name]["frame"].nunique() if name in stacks else 1,
             classes,
             _draw_log_scale(session_of.get(name) or name, (scale_sd or {}).get(name, 0.0)),
@@ -128,12 +132,9 @@ def cluster_values(
     return found + _mean_atoms(names, images)
 
 
-def _with_solutions(evidence: Evidence, limits: ImageLimits | None) -> Evidence:
-    """Return the evidence of an image with the possible scales, if they are of the same model."""
-    solutions = None if limits is None else limits.solutions
-    if solutions is None or len(solutions.shares[0]) != len(evidence.known):
-        return evidence
-    return replace(evidence, solutions={0: solutions})
+def _with_solutions(evidence: Evidence, solutions: ScaleSolutions | None) -> Evidence:
+    """Return the evidence of an image with the possible scales, if there are several."""
+    return evidence if solutions is None else replace(evidence, solutions={0: solutions})
 
 
 def _draw_log_scale(session: str, sd: float) -> np.ndarray:
@@ -149,6 +150,7 @@ class _ImageClusters:
         self,
         evidence: Evidence,
         rows: pd.DataFrame,
+        own: np.ndarray,  # indices of the classes of its model
         n_frames: int,  # that show the same clusters, without tracks
         classes: Sequence[str],
         log_scale: np.ndarray,  # (N_DRAWS,): errors of ln scale
@@ -170,7 +172,10 @@ class _ImageClusters:
         for solutions in evidence.solutions.values():
             seed = zlib.crc32(str(rows["image"].iloc[0]).encode())  # of an image without a session
             other[:, evidence.known] = solutions.shifts(seed) * uncertain.mean()
-        share = _shift_classes(self.atoms[uncertain], sizes, log_scale)
+        # Labels that are no class of the model, as those by a person, do not shift with the scale.
+        own = own if len(own) else np.arange(n_classes)
+        share = np.zeros((N_DRAWS, n_classes))
+        share[:, own] = _shift_classes(self.atoms[uncertain], [sizes[i] for i in own], log_scale)
         self.shared = other + share * uncertain.mean()
         of_sizes = other @ np.array([size or 0 for size in sizes], float)
         changed = np.expm1(log_scale) * np.nansum(self.atoms[uncertain]) / n
