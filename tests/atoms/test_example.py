@@ -61,6 +61,25 @@ def test_detections_on_bright_clusters_are_said_and_left_out(found, truth):
     assert summary(replace(atoms, support_added=(corners,))).n_on_clusters == 0
 
 
+def test_neither_the_support_nor_the_density_depend_on_the_threshold(found):
+    image = found.micrograph
+    strict = find_atoms(image, precision=1.0)
+    np.testing.assert_array_equal(strict.bright_clusters, found.bright_clusters)
+    again = strict.with_threshold(found.threshold)
+    areas = [
+        summary(ImageAtoms(image.name, image.pixel_size_nm, a)).area_nm2 for a in (again, found)
+    ]
+    assert areas[0] == areas[1]
+
+
+def test_pixels_without_a_value_are_no_support(found):
+    image = found.micrograph
+    padded = np.pad(np.asarray(image.data, np.float32), 40, constant_values=np.nan)
+    framed = find_atoms(Micrograph(padded, image.pixel_size_nm))
+    assert not framed.support[np.isnan(padded)].any()
+    assert framed.support.sum() == pytest.approx(found.support.sum(), rel=0.15)
+
+
 def test_the_vacuum_is_seen(found):
     assert 0.02 < 1 - found.support.mean() < 0.2
 

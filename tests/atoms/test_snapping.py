@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from napari_atomicity.atoms.finding.localisation import REACH_NM, snap_to_spot
+from napari_atomicity.atoms.marks import mark_at
 
 PIXEL_NM = 0.03
 
@@ -45,6 +46,22 @@ def test_where_there_is_nothing_there_is_no_spot():
     flat[18, 18] = np.nan
     assert snap_to_spot(flat, 20, 20, PIXEL_NM) is None
     assert snap_to_spot(flat, 200, 20, PIXEL_NM) is None
+
+
+def test_a_hot_pixel_or_a_gap_nearby_changes_nothing():
+    """The model sees the frame without them, and atoms by hand are measured alike."""
+    there = np.array([40.3, 50.7])
+    pixels = image([there], noise=0.1)
+    expected = snap_to_spot(pixels, *there + 1, PIXEL_NM)
+    mark = mark_at(pixels, *there, PIXEL_NM)
+    assert mark.intensity is not None
+    hot, gap = pixels.copy(), pixels.copy()
+    hot[42, 52] = 1e6
+    gap[60, 60] = np.nan
+    for faulty in (hot, gap):
+        np.testing.assert_allclose(snap_to_spot(faulty, *there + 1, PIXEL_NM), expected, atol=0.2)
+        assert mark_at(faulty, *there, PIXEL_NM).intensity == pytest.approx(mark.intensity, rel=0.1)
+    assert mark_at(gap, 60, 60, PIXEL_NM).intensity is None
 
 
 def test_at_the_edge_of_the_image():

@@ -139,6 +139,15 @@ def test_images_with_different_settings_are_not_one_run(analyses, request_):
         request_of([first, other])
 
 
+def test_entered_pixel_sizes_that_differ_are_not_one_run(analyses, request_):
+    """The command would analyse with those of the files."""
+    first, second = analyses
+    other = replace(second, micrograph=second.micrograph.with_pixel_size(0.06))
+    with pytest.raises(AtomicityError, match="entered by hand"):
+        request_of([first, other])
+    assert request_of([other]).pixel_size_nm == 0.06
+
+
 @pytest.fixture(scope="module")
 def atoms(tmp_path_factory):
     """Atoms of two images, the second one at another threshold."""

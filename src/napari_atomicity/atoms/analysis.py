@@ -200,9 +200,9 @@ def find_atoms(
     parameters = _describe_run(atoms, calibration, precision, float(threshold)) | of_frames
     check(stop)
     with timed(seconds, "bright clusters"):
-        parameters |= _describe_bright_clusters(
-            micrograph, candidates, float(threshold), pixel_size_nm
-        )
+        # At the operating point of the image: the support must not depend on the threshold.
+        point = _choose_threshold(candidates, calibration, None)
+        parameters |= _describe_bright_clusters(micrograph, candidates, point, pixel_size_nm)
     support = np.stack(masks) if micrograph.is_stack else masks[0]
     return AtomAnalysis(
         micrograph, candidates, float(threshold), support, pixel_size_nm, atoms.card.model_id,
@@ -283,7 +283,8 @@ def _analyse_frames(
     for index, frame in enumerate(micrograph.frames()):
         check(stop)
         outliers, unit = find_repairs(micrograph, index)
-        image = without_gaps(repair(frame, outliers, unit))
+        recorded = repair(frame, outliers, unit)
+        image = without_gaps(recorded)
         n_outliers += len(outliers)
         if not np.ptp(image) > 0:
             flat.append(index)
@@ -291,7 +292,7 @@ def _analyse_frames(
         check(stop)
         report(progress, 0, 0, "Finding the support")
         with timed(seconds, "support"):
-            masks.append(support_mask(image, pixel_size_nm))
+            masks.append(support_mask(recorded, pixel_size_nm))
         parts.append(rows.assign(frame=index))
     candidates = pd.concat(parts, ignore_index=True)
     candidates["image"] = micrograph.name

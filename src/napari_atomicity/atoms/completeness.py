@@ -127,11 +127,11 @@ def is_lower_bound(share: float, density_low: float, density_per_nm2: float) -> 
     return share < LOWER_BOUND and not density_low <= density_per_nm2  # NaN if it is not known
 
 
-def format_which_counts(share: float, density_low: float, density_per_nm2: float) -> str:
+def format_which_counts(share: float, is_bound: bool) -> str:
     """Say what the density of the detected atoms is; "" where few atoms are missed."""
     if not share < LOWER_BOUND:
         return ""
-    if is_lower_bound(share, density_low, density_per_nm2):
+    if is_bound:
         return "the density is a lower bound"
     return "rely on the corrected density and its interval"
 

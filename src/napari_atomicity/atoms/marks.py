@@ -20,7 +20,7 @@ from ..statistics.matching import match
 from . import support
 from .analysis import AtomAnalysis, with_neighbours
 from .completeness import Completeness, estimate_completeness
-from .finding.localisation import fit_spots
+from .finding.localisation import fit_spots, repaired_window
 from .injection import InjectedAtoms
 from .species import Species, label_species
 from .table import PERSON, concat_atom_tables, conform, empty_table
@@ -395,8 +395,12 @@ def mark_at(
     top, left = max(0, round(y_px) - reach), max(0, round(x_px) - reach)
     part = np.asarray(frame[top : round(y_px) + reach + 1, left : round(x_px) + reach + 1], float)
     mark = Mark(float(y_px), float(x_px), frame=index)
-    if part.size == 0 or not np.isfinite(part).all():
+    if part.size == 0:
         return mark
+    y, x = np.clip((round(y_px) - top, round(x_px) - left), 0, np.array(part.shape) - 1)
+    if not np.isfinite(part[y, x]):
+        return mark
+    part = repaired_window(part, pixel_size_nm)
     spots = fit_spots(part, np.array([[y_px - top, x_px - left]]), pixel_size_nm)
     return replace(
         mark,

@@ -78,7 +78,7 @@ def _print_dispersion(run: AtomRun) -> None:
     """Print density, isolated fraction and completeness of all images."""
     import pandas as pd
 
-    from ..atoms.completeness import format_which_counts
+    from ..atoms.completeness import BOUND, format_which_counts
 
     row = run.dispersion.iloc[-1]
     if "density_per_nm2" not in row or pd.isna(row["density_per_nm2"]):
@@ -90,7 +90,7 @@ def _print_dispersion(run: AtomRun) -> None:
         text += f", {100 * row['share_isolated']:.0f} % isolated"
     share = row["completeness"]
     low, high = (row[f"density_complete_{end}_per_nm2"] for end in ("low", "high"))
-    counts = format_which_counts(share, low, row["density_per_nm2"])
+    counts = format_which_counts(share, row["density_is"] == BOUND)
     if counts:
         text += f"; {100 * share:.0f} % of such atoms are detected: {counts}"
         if not pd.isna(low):

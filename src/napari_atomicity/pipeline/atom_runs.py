@@ -32,7 +32,7 @@ from ..atoms.injection import inject_atoms
 from ..atoms.marks import ImageAtoms
 from ..atoms.regions import make_cluster_mask
 from ..atoms.table import conform
-from ..core.errors import FAILED, add_failed, attempt, format_failed
+from ..core.errors import FAILED, CalibrationError, add_failed, attempt, format_failed
 from ..core.micrograph import Micrograph
 from ..core.processes import spawn_pool
 from ..core.progress import Progress, Stop, check, for_each_image, report, timed
@@ -178,8 +178,25 @@ def _completeness(
     if clusters is not None:
         own = clusters[clusters["image"] == analysis.micrograph.name]
         mask = make_cluster_mask(own, analysis.micrograph.data.shape, analysis.pixel_size_nm)
+        if analysis.bright_clusters is not None:  # they are no support either
+            mask |= analysis.bright_clusters
     added = inject_atoms(analysis, model, mask, seed, stop=stop)
     return None if added is None else estimate_completeness(added, analysis.threshold)
+
+
+def check_pixel_size(clusters: pd.DataFrame, pixel_size_nm: float) -> None:
+    """Raise `CalibrationError` if clusters of an image were measured with another pixel size."""
+    of_nm, of_px = (
+        np.nansum(clusters[[f"y_{unit}", f"x_{unit}"]].to_numpy(float)) for unit in ("nm", "px")
+    )
+    size_nm = of_nm / of_px if of_px > 0 else pixel_size_nm
+    if not np.isclose(size_nm, pixel_size_nm, rtol=0.01):
+        raise CalibrationError(
+            f"the clusters were measured with {size_nm:.4g} nm per pixel, and the atoms with "
+            f"{pixel_size_nm:.4g}",
+            clusters["image"].iloc[0],
+            "Analyse the clusters again with this pixel size",
+        )
 
 
 def _with_clusters(
@@ -195,6 +212,7 @@ def _with_clusters(
     if clusters is None:
         return atoms.table, None
     own = clusters[clusters["image"] == atoms.image].reset_index(drop=True)
+    check_pixel_size(own, atoms.pixel_size_nm)
     table = conform(atoms.table.assign(cluster_id=clusters_of_atoms(atoms.table, own)))
     counted = cluster_atoms.count_cluster_atoms(atoms, own, micrograph, completeness=census())
     return table, cluster_atoms.make_cluster_table(own, counted, table)

@@ -17,6 +17,7 @@ from ..core.acquisition_session import (
     format_known,
 )
 from ..core.errors import AtomicityError
+from ..core.micrograph import GIVEN
 from ..core.model_card import Card, ModelCard
 from ..core.settings import GROUP_DISTANCE_NM, settings_of
 from ..core.text import pluralise
@@ -126,6 +127,12 @@ def request_of(
             advice="Analyse all again, or copy the analysis of one image",
         )
     sizes_nm = {analysis.micrograph.pixel_size_nm for analysis in analyses}
+    if len(sizes_nm) > 1 and any(a.micrograph.origin_of_pixel_size == GIVEN for a in analyses):
+        raise AtomicityError(
+            "the images have different pixel sizes, some of which were entered by hand, but a run "
+            "can be given one for all images",
+            advice="Group them into sessions of one pixel size (Browse), or copy one by one",
+        )
     together = len(analyses) > 1 or bool(first.parameters.get("session"))
     return RunRequest(
         model=_name_of(first.model_id, ModelCard, find_model("default")),

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..atoms.analysis import AtomAnalysis
-from ..atoms.completeness import Completeness, format_which_counts
+from ..atoms.completeness import Completeness, format_which_counts, is_lower_bound
 from ..atoms.dispersion import DispersionResult, dispersion_rows
 from ..atoms.summary import summary
 from ..atoms.table import concat_atom_tables, conform, empty_table
@@ -205,7 +205,8 @@ def completeness_warnings(found: Completeness | None, density: float) -> tuple[s
     """Return which share of the atoms of an image is found, if the density depends on it."""
     if found is None:
         return ()
-    counts = format_which_counts(found.share, found.density_low, density)
+    is_bound = is_lower_bound(found.share, found.density_low, density)
+    counts = format_which_counts(found.share, is_bound)
     if not counts:
         return ()
     share = f"{100 * found.low:.0f} to {100 * found.high:.0f} %"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -202,6 +203,11 @@ def _describe_kind(label: str, kind: str) -> str:
     return "typical" if kind == SURE else "doubtful"
 
 
+def format_two_digits(value: float | None) -> str:
+    """Return a number with two decimals, a dash if it is unknown."""
+    return "–" if value is None or math.isnan(value) else f"{value:.2f}"
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -214,6 +220,7 @@ def _environment() -> Environment:
     )
     environment.filters["diameter"] = format_diameter
     environment.filters["sentence"] = sentence
+    environment.filters["two_digits"] = format_two_digits
     return environment
 
 

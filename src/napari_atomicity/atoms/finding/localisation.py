@@ -13,6 +13,10 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, maximum_filter
 from scipy.spatial import KDTree
 
+from ...core.micrograph import Micrograph
+from ...detection.background import without_gaps
+from ...detection.outliers import find_repairs
+
 WINDOW_NM = 0.24
 """Half width of the window of a fit."""
 SIGMA_NM = 0.08
@@ -226,6 +230,15 @@ _INFLUENCE_NM = WINDOW_NM + 0.16
 _MAX_NEIGHBOURS = 6
 
 
+def repaired_window(
+    part: np.ndarray,  # (Y, X): recorded pixels around a place, some finite
+    pixel_size_nm: float,
+) -> np.ndarray:
+    """Return a window of a frame without gaps and outlier pixels, as the model sees the frame."""
+    part = without_gaps(part)
+    return find_repairs(Micrograph(part, pixel_size_nm))[0].replace(part)
+
+
 def snap_to_spot(
     frame: np.ndarray,
     y_px: float,
@@ -250,8 +263,9 @@ def snap_to_spot(
     around = int(np.ceil(reach + (2 * WINDOW_NM) / pixel_size_nm)) + 1
     top, left = max(0, round(y_px) - around), max(0, round(x_px) - around)
     part = np.asarray(frame[top : round(y_px) + around + 1, left : round(x_px) + around + 1], float)
-    if min(part.shape) < 3 or not np.isfinite(part).all():
+    if min(part.shape) < 3 or not np.isfinite(part).any():
         return None
+    part = repaired_window(part, pixel_size_nm)
     smooth = gaussian_filter(part, _SMOOTH_NM / pixel_size_nm)
     rows, columns = np.nonzero((smooth == maximum_filter(smooth, 3)) & (smooth > smooth.min()))
     off = np.hypot(rows + top - y_px, columns + left - x_px)

@@ -9,7 +9,7 @@ import pandas as pd
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
-from ....atoms.completeness import Completeness, format_which_counts
+from ....atoms.completeness import Completeness, format_which_counts, is_lower_bound
 from ....atoms.injection import InjectedAtoms
 from ....atoms.marks import ImageAtoms
 from ....atoms.species import Species
@@ -88,7 +88,9 @@ def format_missed(census: Completeness, density_per_nm2: float | None) -> str:
     counts = (
         ""
         if density_per_nm2 is None
-        else format_which_counts(census.share, census.density_low, density_per_nm2)
+        else format_which_counts(
+            census.share, is_lower_bound(census.share, census.density_low, density_per_nm2)
+        )
     )
     found = f"Of atoms like these, {share} are detected{counts and f': {counts}'}."
     return (

@@ -42,6 +42,10 @@ COUNTING = "Counting the clusters …"
 STOPPED = "Stopped. Close and open this part to count."
 NOT_ANALYSED = "The clusters of this image are not known: analyse it (dock Analyse) to count them."
 NO_CLUSTERS = "No clusters were found in this image."
+OTHER_PIXEL_SIZE = (
+    "Atoms and clusters were found with different pixel sizes, so that their intensities can't be "
+    "compared: find the one that is out of date again."
+)
 
 
 def format_count(n: float, low: float, high: float) -> str:
@@ -169,6 +173,8 @@ class SingleAtomCalibrationPart(FollowingWidget):
             self._nothing(NOT_ANALYSED)
         elif not len(analysis.table):
             self._nothing(NO_CLUSTERS)
+        elif atoms.pixel_size_nm != analysis.micrograph.pixel_size_nm:
+            self._nothing(OTHER_PIXEL_SIZE)
         else:
             self._count(atoms, analysis)
             self._fill()
@@ -181,7 +187,7 @@ class SingleAtomCalibrationPart(FollowingWidget):
     def _count(self, atoms: ImageAtoms, analysis: Analysis) -> None:
         assert atoms.analysis is not None
         wanted = (
-            atoms.image, atoms.analysis.candidates, atoms.marks, analysis.outlines,
+            atoms.image, atoms.analysis.candidates, atoms.threshold, atoms.marks, analysis.outlines,
             atoms.support_added, atoms.support_removed, atoms.analysis.parameters.get(INJECTED),
         )  # fmt: skip
         if unchanged(wanted, self._of):
