@@ -384,7 +384,9 @@ def test_atoms_know_their_cluster_and_clusters_their_atoms(finder, tmp_path):
     assert "no cluster of this image" in run.outcomes[0].warnings[0]
     request = AtomRequest(clusters=str(clusters), pixel_size_nm=1.2 * PX_NM)
     said = " ".join(find_atoms_in_images([image], out, request).outcomes[0].warnings)
-    assert f"measured with {PX_NM:.4g} nm per pixel" in said and "Analyse the clusters again" in said
+    assert (
+        f"measured with {PX_NM:.4g} nm per pixel" in said and "Analyse the clusters again" in said
+    )
 
 
 def test_a_table_of_atoms_is_none_of_clusters(finder, tmp_path):

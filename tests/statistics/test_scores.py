@@ -10,7 +10,12 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from napari_atomicity.core.errors import TableError
-from napari_atomicity.statistics.scores import atoms_of, evaluate, match_nearest
+from napari_atomicity.statistics.scores import (
+    atoms_of,
+    evaluate,
+    match_nearest,
+    prepare_clusters,
+)
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -202,9 +207,26 @@ def test_intervals_of_one_image_of_perfect_labels_and_of_nothing():
     json.dumps(nothing)
 
 
-@pytest.mark.parametrize(("label", "n"), [("Pt41", 41), ("Au24Pd1", 25), ("unknown", None)])
+@pytest.mark.parametrize(
+    ("label", "n"),
+    [
+        ("Pt41", 41), ("pt41", 41), ("41", 41), ("Au24Pd1", 25), ("unknown", None),
+        ("Au25(SR)18", 25), ("Pt19_day2", 19), ("Pt55_80kV", 55), ("2024-03-01 Pt19", 19),
+        ("2024-03-01", None),
+    ],
+)  # fmt: skip
 def test_atoms_of_a_label(label, n):
     assert atoms_of(label) == n
+
+
+@pytest.mark.parametrize("border", [["yes", "no"], ["True", ""], [1.0, 0.0], [True, None]])
+def test_a_border_in_any_writing_excludes_its_clusters_only(border):
+    """As a table has it that came through a spreadsheet."""
+    truth = truth_table()
+    truth = truth.assign(
+        border=pd.Series([border[0], *[border[1]] * (len(truth) - 1)], dtype=object)
+    )
+    assert prepare_clusters(truth, "truth")["border"].sum() == 1
 
 
 @settings(deadline=None, max_examples=60)

@@ -29,9 +29,11 @@ from napari_atomicity.training.prepared_sets import from_simulation, split_libra
 from napari_atomicity.training.request import FolderSource, TrainingSettings, TrainRequest
 from napari_atomicity.training.run import train
 from napari_atomicity.training.score_text import (
+    SEEN_BEFORE,
     SPLIT_IMAGES,
     describe_accuracy,
     describe_comparisons,
+    images_seen_before,
 )
 from napari_atomicity.training.size_selected import from_folder
 
@@ -193,6 +195,19 @@ def test_clusters_held_out_of_training_images_are_named():
     card = ModelCard("x", ("Pt19", "Pt70"), scores=scores, data={SPLIT_IMAGES: ["Pt19"]})
     assert "Pt19 are of the training images themselves" in describe_accuracy(card)
     assert "themselves" not in describe_accuracy(replace(card, data={SPLIT_IMAGES: []}))
+
+
+def test_images_that_the_start_has_learnt_are_named():
+    """Its network knows clusters that are held out of the new training."""
+    start = ModelCard(
+        "s", ("Pt19", "Pt70"),
+        data={"images": ["Pt19/a.tif", "c.tif"], "adaptation": {"images": [{"image": "b.tif"}]}},
+    )  # fmt: skip
+    seen = images_seen_before(start, ["Pt19/a.tif", "b.tif", "new.tif"])
+    assert seen == ["Pt19/a.tif", "b.tif"] and images_seen_before(None, ["b.tif"]) == []
+    scores = {"held_out": {"accuracy": 1.0, "clusters": 3}}
+    card = ModelCard("x", ("Pt19", "Pt70"), scores=scores, data={SEEN_BEFORE: seen})
+    assert "had learnt 2 images" in describe_accuracy(card)
 
 
 @pytest.mark.parametrize(("network", "is_weak"), [(0.35, True), (0.6, False), (0.9, False)])

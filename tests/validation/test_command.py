@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import asdict
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -302,3 +303,32 @@ def test_wrong_usage(folders, tmp_path):
     result = atomicity("validate", "--out", tmp_path / "out", *data, "--folds", "5")
     assert result.exit_code == 1 and "in 5 parts needs 5" in result.output
     assert not (tmp_path / "out").exists()
+
+
+def test_a_stored_run_serves_only_the_methods_that_it_has_run(out, monkeypatch):
+    """One of one's own that was registered later, or was changed since, has no answers in it."""
+    stored = next(p for p in out.rglob("*.json") if json.loads(p.read_text()).get("answers"))
+    stored_run = json.loads(stored.read_text())
+    job = SimpleNamespace(name=stored.stem, fit=methods.FITS[stored_run["fit"]])
+    store = runs.RunStore(stored.parent.parent, "key")
+    store.folder = stored.parent
+    assert store.read(job) == stored_run
+
+    def first(analysis):
+        return methods.Answer(["Pt19"] * len(analysis.table), np.nan)
+
+    def second(analysis):
+        return methods.Answer(["Pt70"] * len(analysis.table), np.nan)
+
+    def register(answer):
+        own = methods.ComparedMethod("mine", "Mine", stored_run["fit"], answer)
+        monkeypatch.setitem(methods.METHODS, "mine", own)
+
+    register(first)
+    assert store.read(job) is None
+    again = SimpleNamespace(name="again", fit=job.fit)
+    store.write(again, stored_run)
+    assert store.read(again)["answers"] == stored_run["answers"]
+    register(second)
+    assert store.read(again) is None
+    (stored.parent / "again.json").unlink()

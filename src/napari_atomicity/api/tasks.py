@@ -78,6 +78,7 @@ def train(
     Cancelled
         If ``stop()`` returns True.
     """
+    from ..models.files import model_file
     from ..training import CorrectedImagesSource, FolderSource, TrainRequest, train as run_training
 
     if isinstance(data, Analysis):
@@ -91,7 +92,7 @@ def train(
     )
     request = TrainRequest(
         source,
-        Path(out).with_suffix(".safetensors"),
+        model_file(out),
         tuple(channels),
         start=start,
         epochs=epochs,
@@ -149,10 +150,10 @@ def adapt(
     Cancelled
         If ``stop()`` returns True.
     """
-    from ..models.files import save_model
+    from ..models.files import model_file, save_model
     from ..pipeline.adaptation.runs import adapt_images
 
-    path = Path(out).with_suffix(".safetensors")
+    path = model_file(out)
     with automatic_progress(progress) as shown:
         if not isinstance(source, Analysis | Analyses):
             # Without a progress function, `analyse` would show a second bar.

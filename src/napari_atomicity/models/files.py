@@ -65,6 +65,12 @@ def find_model(model: str | Path) -> Path:
     )
 
 
+def model_file(path: str | os.PathLike[str]) -> Path:
+    """Return the file of a new model: with the suffix .safetensors, after all of the name."""
+    path = Path(path)
+    return path if path.suffix == ".safetensors" else Path(f"{path}.safetensors")
+
+
 def save_model(path: Path, card: AnyCard, tensors: dict[str, np.ndarray]) -> AnyCard:
     """Write weights and card, each completely or not at all.
 

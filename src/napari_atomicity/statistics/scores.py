@@ -23,6 +23,7 @@ from scipy.spatial import KDTree
 
 from ..core.errors import TableError
 from ..core.tables.cluster_table import NON_CLASS_LABELS
+from ..core.tables.columns import flags
 from .score_intervals import pair_labels, sample_ratios, score_intervals
 
 MIN_TOLERANCE_NM = 0.35
@@ -189,11 +190,20 @@ def match_nearest(
 _MAX_DIGITS = 9
 
 
+_FORMULA = re.compile(r"(?<![A-Za-z0-9])(?:[A-Z][a-z]?\d+)+(?![A-Za-z0-9])")
+"""A formula such as ``Pt41`` among other words."""
+
+
 @lru_cache(maxsize=4096)  # few different labels among thousands of clusters
 def atoms_of(label: str) -> int | None:
-    """Return the number of atoms in a label such as ``Pt41`` or ``Au24Pd1``."""
-    numbers = re.findall(r"\d+", label)
-    if not numbers or max(map(len, numbers)) > _MAX_DIGITS:
+    """Return the number of atoms that a label names, such as ``Pt41`` or ``Au24Pd1``.
+
+    Other words of a label do not count: ``Pt41_day2`` and ``Au41(SR)18`` have 41. A label without
+    such a formula may name one number only. None if it names none.
+    """
+    formula = _FORMULA.search(label)
+    numbers = re.findall(r"\d+", formula[0] if formula else label)
+    if not numbers or max(map(len, numbers)) > _MAX_DIGITS or (not formula and len(numbers) > 1):
         return None
     return sum(map(int, numbers))
 
@@ -220,7 +230,8 @@ def prepare_clusters(table: pd.DataFrame, what: str, column: str = "label") -> p
         raise TableError(f"{what} has rows without a position", advice=advice)
     out["diameter_nm"] = np.asarray(_column(table, "diameter_nm", np.nan), float)
     border = "border" if "border" in table.columns else "touches_border"
-    out["border"] = np.asarray(_column(table, border, False)).astype(bool)
+    given = table[border] if border in table.columns else pd.Series(False, table.index)
+    out["border"] = flags(given).to_numpy(bool)
     out["px_nm"] = pixel_sizes(table)
     return out
 

@@ -38,7 +38,13 @@ from .checkpoint import Checkpoint
 from .data import KNOWN_SCALE, PatchSet, find_split_images, training_and_held_out
 from .fit import OnEpoch, best_epoch, fit_network
 from .request import TrainingSettings, TrainRequest, settings_for
-from .score_text import SPLIT_IMAGES, describe_split_images
+from .score_text import (
+    SEEN_BEFORE,
+    SPLIT_IMAGES,
+    describe_seen_before,
+    describe_split_images,
+    images_seen_before,
+)
 
 # ---- mixtures of clusters of size-selected images, for calibration under the conditions of use
 #
@@ -365,8 +371,11 @@ def _scale_sets(
     train = select_classes(scale_patches(train, reference)[0], classes)
     held_out = select_classes(scale_patches(held_out, reference)[0], classes)
     data = {**card.data, **_counts_of_sets(train, held_out, classes), "left_out": left_out}
-    if data[SPLIT_IMAGES]:
-        card = replace(card, limits=f"{card.limits} {describe_split_images(data)}".lstrip())
+    images = {str(name) for part in (train, held_out) for name in part.table["image"].unique()}
+    if seen := images_seen_before(None if start is None else start[0], images):
+        data[SEEN_BEFORE] = seen
+    for doubt in filter(None, (describe_split_images(data), describe_seen_before(data))):
+        card = replace(card, limits=f"{card.limits} {doubt}".lstrip())
     card = replace(
         card, scale=reference, thresholds=thresholds, diameter_density=densities, data=data
     )

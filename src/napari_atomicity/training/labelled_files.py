@@ -99,6 +99,14 @@ def _check_classes(classes: Collection[str], where: Path) -> None:
             "Name each class after its size, such as Pt19, not by an index, and move other files "
             "elsewhere",
         )
+    lower = [label.lower() for label in sorted(classes)]
+    if len(set(lower)) < len(lower):
+        one = next(label for label in sorted(classes) if lower.count(label.lower()) > 1)
+        raise ReadError(
+            f"two classes differ only in upper and lower case: {one!r} and another one",
+            where,
+            "Give both the same name",
+        )
     if len(classes) < 2:
         raise ReadError(
             "a folder per class is needed, or another layout of two classes", where, _LAYOUTS

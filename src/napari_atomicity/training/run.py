@@ -41,6 +41,7 @@ from .request import (
     check_source,
     settings_for,
 )
+from .score_text import images_seen_before
 
 # ---- what a training gained against the model that it started from, by cross-validation
 
@@ -73,12 +74,16 @@ def measure_gain(
     dict or None
         ``images``, ``clusters``, ``accuracy``, ``accuracy_of_start``, ``difference``,
         ``difference_low`` and ``difference_high``. None if there is nothing to compare with: no
-        model, one with other classes, or a class with too few images or clusters.
+        model, one with other classes or that has learnt some of the images, or a class with too
+        few images or clusters.
     """
     if start is None or isinstance(request.source, SimulationSource):
         return None
     n_folds = min(MAX_FOLDS, int(whole.table.groupby("truth")["image"].nunique().min()))
-    # A start with other classes errs where the trained model cannot.
+    # A start with other classes errs where the trained model cannot, and one that has learnt these
+    # images does not err on them.
+    if images_seen_before(start[0], map(str, whole.table["image"].unique())):
+        return None
     if set(classes) != set(start[0].classes) or n_folds < 2:
         return None
     fold = _folds(whole, n_folds, np.random.default_rng(request.seed))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..core.model_card import ModelCard
@@ -43,7 +43,30 @@ def describe_split_images(data: Mapping[str, Any]) -> str:
         return ""
     return (
         f"Held-out clusters of {', '.join(classes)} are of the training images themselves, since "
-        "there is one image of each: the accuracy is too high."
+        "no other image of theirs could be held out: the accuracy is too high."
+    )
+
+
+SEEN_BEFORE = "images_of_start"
+"""Key of the data of a card: images that the model to start from had been trained on."""
+
+
+def images_seen_before(start: ModelCard | None, images: Iterable[str]) -> list[str]:
+    """Return which images a model has been trained on or adapted to, by their names."""
+    data = {} if start is None else start.data
+    known = [*(data.get("images") or []), *(data.get("adaptation", {}).get("images") or [])]
+    names = {str(one.get("image")) if isinstance(one, Mapping) else str(one) for one in known}
+    return sorted(names.intersection(images))
+
+
+def describe_seen_before(data: Mapping[str, Any]) -> str:
+    """Say that scores are not of images new to the network, by the data of a card; "" if not."""
+    seen = data.get(SEEN_BEFORE) or []
+    if not seen:
+        return ""
+    return (
+        f"The model that the training started from had learnt {pluralise(len(seen), 'image')} of "
+        "these: held-out images are not new to the network, and the accuracy may be too high."
     )
 
 
@@ -70,8 +93,8 @@ def describe_accuracy(card: ModelCard) -> str:
         text = _sentence(found, images)
     else:
         text = _sentence(found, "of held-out images, shuffled into mixtures")
-    if split := describe_split_images(card.data):
-        text = f"{text} {split}"
+    for doubt in (describe_split_images(card.data), describe_seen_before(card.data)):
+        text = f"{text} {doubt}".rstrip()
     if scale.get("off"):
         text = f"{text} {_describe_scale(scale)}"
     single = scale.get("clusters_per_image", MIN_CLUSTERS) <= 1

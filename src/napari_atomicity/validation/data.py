@@ -14,6 +14,7 @@ from ..core.errors import ReadError, TableError
 from ..core.micrograph import Micrograph
 from ..core.patches import PatchSettings
 from ..core.progress import Progress, Stop, check, report
+from ..core.tables.columns import flags
 from ..core.text import pluralise
 from ..detection.patches import extract_patches
 from ..io.images import find_images, load
@@ -267,7 +268,7 @@ def _read_truth(folder: Path) -> dict[str, pd.DataFrame]:
     truth = truth.rename(columns={"touches_border": "border"})
     defaults = {"diameter_nm": 0.0, "border": False}
     truth = truth.assign(**{k: v for k, v in defaults.items() if k not in truth})
-    truth = truth.assign(border=truth["border"].astype(bool))
+    truth = truth.assign(border=flags(truth["border"]))
     return {str(name): rows.reset_index(drop=True) for name, rows in truth.groupby("image")}
 
 

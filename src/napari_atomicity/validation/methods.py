@@ -6,10 +6,13 @@ model. Add your own to `FITS` and `METHODS` with `register`.
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -167,6 +170,31 @@ def register(*items: Fit | ComparedMethod) -> None:
             FITS[item.name] = item
         else:
             METHODS[item.name] = item
+
+
+def identities(fit: Fit) -> dict[str, str]:
+    """Return the methods of a fit, each with what tells it from another one of its name.
+
+    It is "" for those of this package, whose version is known, and else a hash of the source, with
+    that of the fit; nothing equals a function without source.
+    """
+    return {
+        name: _hash_of_source(fit.fit) + _hash_of_source(method.answer)
+        for name, method in METHODS.items()
+        if method.fit == fit.name
+    }
+
+
+def _hash_of_source(function: Callable[..., Any]) -> str:
+    while isinstance(function, partial):
+        function = function.func
+    if getattr(function, "__module__", "").partition(".")[0] == __name__.partition(".")[0]:
+        return ""
+    try:
+        source = inspect.getsource(function)
+    except (OSError, TypeError):
+        source = uuid4().hex
+    return hashlib.sha256(source.encode()).hexdigest()[:16]
 
 
 # ---- fits

@@ -19,6 +19,7 @@ from ..io.images import find_images, sha256_of
 from ..io.inputs import make_folder
 from .data import read_amounts
 from .jobs import FitJob, Prepared, run_job
+from .methods import identities
 from .request import KEY, RESULT, ExistingResultsError, ValidationRequest
 
 OnLine = Callable[[str], None]
@@ -55,12 +56,19 @@ class RunStore:
         write_json(self.folder / KEY, {"key": self.key})
 
     def read(self, job: FitJob) -> dict[str, Any] | None:
-        """Return a finished run; None if there is none."""
+        """Return a finished run; None if there is none, or methods came or changed since."""
         path = self.folder / f"{job.name}.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        if not path.is_file():
+            return None
+        run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        known, wanted = run.get("methods", {}), identities(job.fit)
+        # Runs of earlier versions name no methods: they have those of the package.
+        is_whole = all(known.get(name, "") == one for name, one in wanted.items())
+        return run if is_whole else None
 
     def write(self, job: FitJob, run: dict[str, Any]) -> dict[str, Any]:
         """Store a finished run; return it as a later `read` does."""
+        run = {**run, "methods": identities(job.fit)}
         write_json(self.folder / f"{job.name}.json", run)
         return dict(json.loads(to_json(run)))
 

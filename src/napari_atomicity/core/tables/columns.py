@@ -101,7 +101,7 @@ def conform_columns(
 
 def flags(values: pd.Series) -> pd.Series:
     """Return flags as Booleans, also from a file in which some are missing; these are False."""
-    return values.astype(str).str.lower().isin(["true", "1", "1.0"])
+    return values.astype(str).str.lower().isin(["true", "1", "1.0", "yes"])
 
 
 def _convert_numbers(values: pd.Series, column: Column, what: str) -> pd.Series:

@@ -15,6 +15,7 @@ from ...atoms.finding.card import AtomCard
 from ...atoms.finding.finder import save_atom_model
 from ...core.errors import ReadError, TableError
 from ...core.progress import Progress, Stop
+from ...models.files import model_file
 from .calibration import fit_calibrations
 from .evaluation import FoldScores, choose_threshold, score_detections
 from .folds import assign_folds, predict_folds
@@ -113,7 +114,7 @@ def train_on_images(
     Cancelled
         If ``stop()`` is true.
     """
-    out = out.with_suffix(".safetensors")
+    out = model_file(out)
     n_groups = _count_groups(images)
     recipe = replace(recipe, folds=min(recipe.folds, n_groups))
     fold = assign_folds(images, recipe.folds, recipe.settings.seed)

@@ -21,7 +21,7 @@ from ....core.model_card import ModelCard
 from ....core.progress import Progress, Stop, with_time_left
 from ....core.tables.cluster_table import corrected, learnable
 from ....core.text import pluralise
-from ....models.files import SHIPPED, shipped_folder, user_folder
+from ....models.files import SHIPPED, model_file, shipped_folder, user_folder
 from ....reporting.plots.training import describe_training, draw_learning_curve
 from ....training.request import (
     CorrectedImagesSource,
@@ -277,7 +277,7 @@ class Train(Dock):
         if not text:
             return None
         path = Path(text).expanduser()
-        return path if path.suffix == ".safetensors" else Path(f"{path}.safetensors")
+        return model_file(path)
 
     def _out_path(self) -> Path:
         """Return the file to write.
