@@ -13,6 +13,7 @@ from napari_atomicity.reporting.examples import (
     draw_class_maps,
     has_patches,
     select_examples,
+    top_examples,
     typical_clusters,
     write_class_maps,
 )
@@ -29,6 +30,11 @@ def ids(found, label, kind):
     return [e.cluster_id for e in found if (e.label, e.kind) == (label, kind)]
 
 
+def shown(found, analysis, classes):
+    """The examples that are shown of an image."""
+    return top_examples(select_examples(found, analysis, classes))
+
+
 @pytest.fixture
 def analysis():
     """Twelve clusters of Pt19, the surest first."""
@@ -37,7 +43,7 @@ def analysis():
 
 
 def test_the_surest_and_the_least_sure_of_each_label(analysis):
-    found = select_examples([], analysis, CLASSES)
+    found = shown([], analysis, CLASSES)
     assert ids(found, "Pt19", SURE) == [1, 2] and ids(found, "Pt19", DOUBTFUL) == [12, 11]
     assert len(found) == 2 * MAX_EXAMPLES
     assert all(e.strip.startswith("data:image/jpeg") and len(e.names) == 4 for e in found)
@@ -45,7 +51,7 @@ def test_the_surest_and_the_least_sure_of_each_label(analysis):
 
 def test_sure_ones_stand_alone_and_none_is_cut(analysis):
     touching, cut = np.arange(12) == 0, np.arange(12) == 11
-    found = select_examples(
+    found = shown(
         [], with_columns(analysis, touches_neighbour=touching, touches_border=cut), CLASSES
     )
     assert ids(found, "Pt19", SURE) == [2, 3] and ids(found, "Pt19", DOUBTFUL) == [11, 10]
@@ -53,21 +59,21 @@ def test_sure_ones_stand_alone_and_none_is_cut(analysis):
 
 def test_a_label_against_a_sure_prediction_is_no_example(analysis):
     changed = np.where(np.arange(12) == 0, "Pt41", "Pt19")
-    found = select_examples([], with_columns(analysis, label=changed), CLASSES)
+    found = shown([], with_columns(analysis, label=changed), CLASSES)
     assert ids(found, "Pt19", SURE) == [2, 3] and not ids(found, "Pt41", SURE)
     assert not ids(found, "Pt41", DOUBTFUL)
 
 
 def test_no_cluster_is_shown_twice(analysis):
     few = with_columns(analysis, label=np.where(np.arange(12) < 3, "Pt19", ""))
-    found = select_examples([], few, CLASSES)
+    found = shown([], few, CLASSES)
     assert ids(found, "Pt19", SURE) == [1, 2] and ids(found, "Pt19", DOUBTFUL) == [3]
 
 
 def test_what_is_no_class_is_ranked_by_how_far_it_is(analysis):
     far = np.arange(12.0)
     unknown = {"label": "unknown", "label_predicted": "unknown"}
-    found = select_examples([], with_columns(analysis, **unknown, ood_score=far), CLASSES)
+    found = shown([], with_columns(analysis, **unknown, ood_score=far), CLASSES)
     assert ids(found, "unknown", SURE) == [12, 11] and len(found) == MAX_EXAMPLES
 
 
@@ -79,10 +85,25 @@ def test_the_order_of_the_images_does_not_matter():
         one = select_examples(one, image, CLASSES)
     for image in reversed(images):
         other = select_examples(other, image, CLASSES)
+    one, other = top_examples(one), top_examples(other)
     assert {(e.image, e.cluster_id, e.kind) for e in one} == {
         (e.image, e.cluster_id, e.kind) for e in other
     }
     assert len({e.image for e in one}) > 1 and all(e.strip for e in one)
+
+
+def test_a_doubtful_one_of_few_in_its_image_is_not_missed(analysis):
+    """In its image alone it would be the most typical one."""
+    few = with_columns(analysis, label=np.where(np.arange(12) == 11, "Pt19", ""), image="few.tif")
+    many = with_columns(analysis, label=np.where(np.arange(12) < 11, "Pt19", ""))
+    found = shown(select_examples([], few, CLASSES), many, CLASSES)
+    assert ids(found, "Pt19", SURE) == [1, 2] and ids(found, "Pt19", DOUBTFUL) == [12, 11]
+
+
+def test_an_excluded_cluster_is_no_example(analysis):
+    excluded = np.arange(12) == 0
+    found = shown([], with_columns(analysis, excluded=excluded), CLASSES)
+    assert ids(found, "Pt19", SURE) == [2, 3]
 
 
 def test_clusters_without_patches_are_passed_over(analysis):

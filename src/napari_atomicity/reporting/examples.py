@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..core.tables.cluster_table import NON_CLASS_LABELS, class_confidence
+from ..core.tables.cluster_table import NON_CLASS_LABELS, class_confidence, is_whole
 from ..core.text import printable
 from ..models.analysis import Analysis
 from .figures import CLUSTER_COLUMNS, draw_scale_bar, patch_strip, patch_tiles
@@ -49,15 +49,15 @@ def select_examples(
     classes: Sequence[str],
     max_examples: int = MAX_EXAMPLES,  # maximum number of examples of each label and kind
 ) -> list[ClusterExample]:
-    """Select examples among those found so far and the clusters of another image.
+    """Select candidates for `top_examples` among those so far and the clusters of another image.
 
-    Only selected examples are drawn. Typical examples are complete and isolated clusters. Labels
-    that are no class have no confidence: their examples are those farthest from the training data,
-    and there are no doubtful ones.
+    Only candidates are drawn; a cluster may be one of typical and of doubtful examples. Typical
+    examples are complete and isolated clusters. Labels that are no class have no confidence: their
+    examples are those farthest from the training data, and there are no doubtful ones.
     """
     new, index_of = [], {}
     for label, kind, rank in _ranked(analysis, classes):
-        for index in rank.index[: 2 * max_examples]:  # a cluster may be both typical and doubtful
+        for index in rank.index[: 2 * max_examples]:
             row: Any = analysis.table.iloc[index]
             example = ClusterExample(
                 str(row["image"]),
@@ -71,7 +71,7 @@ def select_examples(
             )
             index_of[id(example)] = int(index)
             new.append(example)
-    chosen = top_examples([*found, *new], max_examples)
+    chosen = candidates([*found, *new], max_examples)
     return [_drawn(e, analysis, index_of[id(e)]) if id(e) in index_of else e for e in chosen]
 
 
@@ -80,13 +80,31 @@ def _drawn(example: ClusterExample, analysis: Analysis, index: int) -> ClusterEx
     return replace(example, strip=strip, names=tuple(names))
 
 
+def candidates(
+    found: Iterable[ClusterExample], max_examples: int = MAX_EXAMPLES
+) -> list[ClusterExample]:
+    """Return of each label and kind twice as many as are shown: some may be of the other kind."""
+    return [
+        example
+        for members in _by_label_and_kind(found).values()
+        for example in sorted(members, key=lambda m: m.rank)[: 2 * max_examples]
+    ]
+
+
+def _by_label_and_kind(
+    found: Iterable[ClusterExample],
+) -> dict[tuple[str, str], list[ClusterExample]]:
+    groups: dict[tuple[str, str], list[ClusterExample]] = {}
+    for example in found:
+        groups.setdefault((example.label, example.kind), []).append(example)
+    return groups
+
+
 def top_examples(
     found: Iterable[ClusterExample], max_examples: int = MAX_EXAMPLES
 ) -> list[ClusterExample]:
     """Return the first examples of each label and kind, each cluster only once."""
-    groups: dict[tuple[str, str], list[ClusterExample]] = {}
-    for example in found:
-        groups.setdefault((example.label, example.kind), []).append(example)
+    groups = _by_label_and_kind(found)
     chosen: dict[tuple[str, int], ClusterExample] = {}
     for kind in (SURE, DOUBTFUL):
         for (_, of_kind), members in groups.items():
@@ -108,7 +126,7 @@ def has_patches(analysis: Analysis) -> np.ndarray:
 def _ranked(analysis: Analysis, classes: Sequence[str]) -> list[tuple[str, str, pd.Series]]:
     """Return for each label and kind the ranks of the rows, sorted."""
     table = analysis.table.reset_index(drop=True)
-    table = table[has_patches(analysis) & ~table["touches_border"].to_numpy(bool)]
+    table = table[has_patches(analysis) & is_whole(table)]
     isolated = ~table["touches_neighbour"].astype(bool)
     out = []
     for label in dict.fromkeys([*classes, *NON_CLASS_LABELS]):

@@ -16,10 +16,15 @@ import pandas as pd
 from markupsafe import Markup
 
 from ..core.errors import AtomicityError, Cancelled
-from ..core.tables.cluster_table import NON_CLASS_LABELS, classes_of
+from ..core.tables.cluster_table import NON_CLASS_LABELS, classes_of, is_whole
 from ..io.provenance import Outcome
 from ..models.analysis import Analysis
-from ..statistics.ratios.track_counts import count_clusters, describe_clusters, without_excluded
+from ..statistics.ratios.track_counts import (
+    count_clusters,
+    describe_clusters,
+    merge_tracks,
+    without_excluded,
+)
 from ..tracking.tracks import is_tracked
 from .examples import has_patches
 from .figures import PREVIEW_PX, glyph, overview, patch_strip, pixels_of
@@ -62,7 +67,11 @@ def image_section(
     classes = classes_of(table)
     if ratios is None and not ratios_later:
         ratios = analysis.ratios(scope=name, images=[name])
-    counted, more = without_excluded(table)
+    shown, more = without_excluded(table)
+    merged = merge_tracks(shown)
+    whole = merged[is_whole(merged)]
+    if n_cut := len(merged) - len(whole):
+        more += f"; {n_cut} of them cut by the border, not counted below"
     pixels, problem = _read_pixels(analysis)
     size, plain = (SMALL_PX, True) if small else (PREVIEW_PX, None)
     drawn = overview(analysis, classes, size, pixels, plain)
@@ -75,11 +84,11 @@ def image_section(
         titled="<title>" in drawn,
         ratios=[] if ratios is None else ratio_rows(ratios),
         ratios_placeholder=_RATIOS_PLACEHOLDER if ratios is None else "",
-        legend=_legend(counted, classes),
+        legend=_legend(whole, classes),
         charts=[] if small else chart_entries(IMAGE_CHARTS, table, classes, (5.4, 2.7)),
         gallery=[] if small else _gallery(analysis, classes),
-        found=describe_clusters(counted, analysis.micrograph.n_frames) + more,
-        n_corrected=count_clusters(counted)[1],
+        found=describe_clusters(shown, analysis.micrograph.n_frames) + more,
+        n_corrected=count_clusters(shown)[1],
         movie=_movie(analysis, movie, classes, small),
     )
     return Section(name, Markup(html), problem)

@@ -14,6 +14,7 @@ from ..core.text import pluralise, sentence
 from ..detection.recording import OUTLIERS
 from ..models.analysis import Analysis
 from ..statistics.ratios.ratio_notes import (
+    CHANGED_PIXEL_SIZE,
     MAX_FRACTION,
     conditions_note,
     is_unlike_others,
@@ -38,6 +39,11 @@ def image_warnings(
     if not len(table):
         return ("No cluster was found.", *pixel_warnings(recording), *format_failed(parameters))
     found = [*format_failed(parameters), *outline_warnings(parameters)]
+    if since := parameters.get(CHANGED_PIXEL_SIZE):
+        found.append(
+            f"The pixel size was changed to {since:.4g} nm after the analysis, whose lengths and "
+            "labels are those of the earlier one: analyse again."
+        )
     by_model = table["label_corrected"] == ""
     predicted = is_whole(table) & (table["label_predicted"] != "")
     left = predicted & by_model

@@ -106,7 +106,7 @@ def _images(
     record: dict[str, Any], done: list[dict[str, Any]], table: pd.DataFrame, cite: _Citations
 ) -> str:
     text = (
-        f"{pluralise(len(done), 'image')} with {pluralise(len(table), 'cluster')} "
+        f"{pluralise(len(done), 'image')} with {pluralise(len(merge_tracks(table)), 'cluster')} "
         f"{'was' if len(done) == 1 else 'were'} analysed with napari-atomicity "
         f"{record['version']} {cite('software')}, which follows the approach of Tsukamoto et al. "
         f"{cite('study')}: a compact convolutional network classifies patches of clusters."
@@ -431,7 +431,8 @@ def _counting(
             f" Intervals are Wilson score intervals {cite('wilson')} for an effective number of "
             "clusters, which accounts for the scatter between images in the bootstrap."
         )
-    if has_intervals and str(of_all["method"].iloc[0]).startswith("counted"):
+    is_predicted = bool((table["label_predicted"] != "").any())
+    if has_intervals and is_predicted and str(of_all["method"].iloc[0]).startswith("counted"):
         text += " They also include the classification error estimated from the probabilities."
     notes = [str(note) for note in dict.fromkeys(ratios.loc[ratios["scope"] == ALL, "note"])]
     text += "".join(f" {note[:1].upper()}{note[1:]}." for note in notes if note)

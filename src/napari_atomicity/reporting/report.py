@@ -24,7 +24,7 @@ from ..statistics.ratios.track_counts import answers_of, merge_tracks
 from ..statistics.samples.comparison import SampleComparison
 from ..statistics.stratified_accuracy import TOO_HIGH, OnCorrected, on_corrected
 from .charts import as_image, parity_chart
-from .examples import ClusterExample
+from .examples import ClusterExample, top_examples
 from .image_section import IMAGE_CHARTS, Section
 from .methods import Methods, annotators, describe_methods, has_learnt_labels
 from .plots.confidence import has_min_corrected
@@ -138,6 +138,8 @@ def _ratio_context(data: ReportData, overall: pd.DataFrame) -> dict[str, Any]:
             f"{n} {why}" for why, n in count_excluded(data.table, merged).items()
         ),
         "adjusted": not method.startswith("counted"),
+        "has_intervals": bool(overall["fraction_low"].notna().any()),
+        "is_predicted": bool((data.table["label_predicted"] != "").any()),
         "note": sentence(note) if note else "",
         "n_clusters": len(merged),
         "n_counted": int(counted(merged).sum()),
@@ -211,9 +213,10 @@ def _example_context(
     data: ReportData, sections: Sequence[Section], classes: Sequence[str]
 ) -> dict[str, Any]:
     """Return the examples of all images; those of a single image are in its section."""
+    examples = top_examples(data.examples)
     return {
-        "typical": example_groups(data.examples, classes) if len(sections) != 1 else [],
-        "typical_names": data.examples[0].names if data.examples else (),
+        "typical": example_groups(examples, classes) if len(sections) != 1 else [],
+        "typical_names": examples[0].names if examples else (),
     }
 
 

@@ -18,7 +18,7 @@ from ...io.inputs import Input
 from ...io.provenance import Outcome, now, scopes_of, with_groups
 from ...io.result_folder import REPORT, ResultFolder
 from ...io.tables import read_reference, write_clusters, write_data_set, write_ratios
-from ...reporting.examples import ClusterExample, top_examples
+from ...reporting.examples import ClusterExample, candidates
 from ...reporting.image_section import Section, insert_ratios
 from ...reporting.plots.session import describe_sessions
 from ...reporting.report import ReportData, write_report
@@ -237,7 +237,7 @@ def _read_drawings(
         # an error is that of the ratios of all images, too, where it is reported
         ratios = attempt({}, "ratios", find_ratios)
         sections.append(section if ratios is None else insert_ratios(section, ratios))
-        examples = top_examples([*examples, *own])
+        examples = candidates([*examples, *own])
     return sections, examples
 
 
