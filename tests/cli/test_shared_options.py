@@ -189,6 +189,20 @@ def test_a_run_can_be_repeated_from_its_record_with_a_typed_reference(
     assert set(read_clusters(Path("2", "clusters.csv"))["image"]) == {"b.tif"}
 
 
+@pytest.mark.parametrize(
+    ("kind", "command", "said"),
+    [("export", "analyse", "Copy as"), ("atoms", "analyse", "not of"), ("compare", "atoms", "not of"),
+     ("analyse", "atoms", "not of")],
+)  # fmt: skip
+def test_a_record_of_another_kind_is_refused(images, tmp_path, kind, command, said):
+    """Its settings have other meanings: the threshold of clusters is no probability of atoms."""
+    record = tmp_path / "run.json"
+    record.write_text(json.dumps({"kind": kind, "parameters": {"threshold": 0.5}, "images": []}))
+    refused = atomicity(command, images, "--settings", record, "--out", tmp_path / "out")
+    assert refused.exit_code == 2 and f"record of `{kind}`" in refused.stderr
+    assert said in refused.stderr and not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("command", ["batch", "watch"])
 def test_a_record_gives_a_command_what_it_knows(images, tiny_model, tmp_path, command):
     options = ("--model", tiny_model, "--pixel-size-nm", 0.1, "--no-umap", "--quiet")

@@ -23,11 +23,11 @@ from napari_atomicity.simulation.structures import Isomer
 from napari_atomicity.training.augmentation import augmented
 from napari_atomicity.training.calibration.held_out import predict_as_used
 from napari_atomicity.training.classifier import train_classifier
-from napari_atomicity.training.data import find_split_images, split_by_image
+from napari_atomicity.training.data import PatchSet, find_split_images, split_by_image
 from napari_atomicity.training.fit import smooth_targets
 from napari_atomicity.training.prepared_sets import from_simulation, split_library
 from napari_atomicity.training.request import FolderSource, TrainingSettings, TrainRequest
-from napari_atomicity.training.run import train
+from napari_atomicity.training.run import measure_gain, train
 from napari_atomicity.training.score_text import (
     SEEN_BEFORE,
     SPLIT_IMAGES,
@@ -195,6 +195,15 @@ def test_clusters_held_out_of_training_images_are_named():
     card = ModelCard("x", ("Pt19", "Pt70"), scores=scores, data={SPLIT_IMAGES: ["Pt19"]})
     assert "Pt19 are of the training images themselves" in describe_accuracy(card)
     assert "themselves" not in describe_accuracy(replace(card, data={SPLIT_IMAGES: []}))
+
+
+def test_a_start_with_other_channels_is_not_compared_with(tmp_path):
+    """Its channels are not cut out of the images."""
+    start = (ModelCard("s", ("Pt19", "Pt70")), {})
+    table = pd.DataFrame({"truth": ["Pt19", "Pt70"] * 4, "image": [f"{i}.tif" for i in range(8)]})
+    request = TrainRequest(FolderSource(tmp_path), tmp_path / "m.safetensors", ("LCN",))
+    assert start[0].patches.channels == ("raw", "LCN")
+    assert measure_gain(request, PatchSet(table, {}, {}), ("Pt19", "Pt70"), start) is None
 
 
 def test_images_that_the_start_has_learnt_are_named():

@@ -248,7 +248,8 @@ def dispersion(
     Returns
     -------
     DispersionResults
-        Of each image and of all together; ``.rows()`` is the table ``dispersion.csv``.
+        Of each image and of all together; ``.rows()`` is the table ``dispersion.csv``, without the
+        test of missed atoms.
 
     Raises
     ------

@@ -164,12 +164,20 @@ def _select(values: dict[str, Any], path: Path, context: typer.Context) -> dict[
     return {**chosen, **(own if isinstance(own, dict) else {})}
 
 
+_RECORDS_OF_THEIR_OWN = {"atoms", "compare", "export"}
+"""Kinds of records whose settings have other meanings, or none, in other commands."""
+
+
 def _of_record(record: Mapping[str, Any], path: Path, context: typer.Context) -> dict[str, Any]:
     """Return the parameters and the images of a ``run.json`` that a command has options for.
 
     Others that have a value are named. A list is text with commas for an option that is given one
     time.
     """
+    kind, command = record.get("kind", ""), context.info_name
+    if kind != command and not {kind, command}.isdisjoint(_RECORDS_OF_THEIR_OWN):
+        advice = " Take the command from Browse, ⋯ ▸ Copy as" if kind == "export" else ""
+        raise _error(path, f"this is the record of `{kind}`, not of `{command}`.{advice}")
     parameters = context.command.params
     values: dict[str, Any] = {}
     for key, value in record["parameters"].items():
@@ -178,7 +186,7 @@ def _of_record(record: Mapping[str, Any], path: Path, context: typer.Context) ->
     entries = images if isinstance(images, list) else ()
     paths = [one["path"] for one in entries if isinstance(one, dict) and "path" in one]
     for one in parameters:
-        if one.nargs == -1 and paths:
+        if one.nargs == -1 and paths and one.name not in record["parameters"]:
             values[one.name] = paths
         elif isinstance(value := values.get(one.name), list) and not _takes_several(one):
             values[one.name] = ",".join(map(str, value))

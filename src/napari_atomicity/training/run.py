@@ -74,8 +74,8 @@ def measure_gain(
     dict or None
         ``images``, ``clusters``, ``accuracy``, ``accuracy_of_start``, ``difference``,
         ``difference_low`` and ``difference_high``. None if there is nothing to compare with: no
-        model, one with other classes or that has learnt some of the images, or a class with too
-        few images or clusters.
+        model, one with other classes, with channels that the new one does not have, or that has
+        learnt some of the images, or a class with too few images or clusters.
     """
     if start is None or isinstance(request.source, SimulationSource):
         return None
@@ -84,6 +84,8 @@ def measure_gain(
     # images does not err on them.
     if images_seen_before(start[0], map(str, whole.table["image"].unique())):
         return None
+    if not set(start[0].patches.channels) <= set(request.patches.channels):
+        return None  # its channels are not cut out
     if set(classes) != set(start[0].classes) or n_folds < 2:
         return None
     fold = _folds(whole, n_folds, np.random.default_rng(request.seed))
