@@ -191,9 +191,13 @@ def test_a_run_can_be_repeated_from_its_record_with_a_typed_reference(
 
 @pytest.mark.parametrize(
     ("kind", "command", "said"),
-    [("export", "analyse", "Copy as"), ("atoms", "analyse", "not of"), ("compare", "atoms", "not of"),
-     ("analyse", "atoms", "not of")],
-)  # fmt: skip
+    [
+        ("export", "analyse", "Copy as"),
+        ("atoms", "analyse", "not of"),
+        ("compare", "atoms", "not of"),
+        ("analyse", "atoms", "not of"),
+    ],
+)
 def test_a_record_of_another_kind_is_refused(images, tmp_path, kind, command, said):
     """Its settings have other meanings: the threshold of clusters is no probability of atoms."""
     record = tmp_path / "run.json"

@@ -253,8 +253,8 @@ def _describe_marks(
         texts.append(
             f"Detections were corrected by hand: {listed(counted)}. Atoms that were added, "
             "confirmed or moved count with a probability of 1, uncertain ones with one of 0.5. The "
-            "density of all atoms, corrected for missed ones, and a metal loading from it are those "
-            "of the detections alone."
+            "density of all atoms, corrected for missed ones, and a metal loading from it are of "
+            "the detections alone."
         )
     if drawn := sum("support_regions" in i["parameters"].get(MARKS, {}) for i in done):
         texts.append(f"In {pluralise(drawn, 'image')}, the support was corrected by hand.")
