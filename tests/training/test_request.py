@@ -36,7 +36,11 @@ from napari_atomicity.training.classifier import (
 )
 from napari_atomicity.training.data import hold_out, split_by_image
 from napari_atomicity.training.fit import best_epoch, fit_network, map_distance
-from napari_atomicity.training.prepared_sets import from_corrections, from_simulation
+from napari_atomicity.training.prepared_sets import (
+    from_corrections,
+    from_simulation,
+    tables_with_images,
+)
 from napari_atomicity.training.request import (
     MAX_EPOCHS,
     MIN_EPOCHS,
@@ -384,6 +388,20 @@ def test_tables_find_their_images_and_give_a_model(corrected, folder, tmp_path):
         device="cpu",
     )
     assert train(in_memory).data["training_clusters"] == card.data["training_clusters"]
+
+
+def test_a_cluster_in_two_tables_counts_once_and_must_have_one_label(corrected, folder, tmp_path):
+    """As exports of two days of one project."""
+    table = corrected[0][1]
+    files = [write_clusters(table, tmp_path / f"{day}.csv") for day in ("monday", "tuesday")]
+    ((_, once),), ((_, twice),) = (
+        list(tables_with_images(given, [folder])) for given in (files[:1], files)
+    )
+    assert len(once) == len(twice) == (table["label_corrected"] != "").sum()
+    other = table.assign(label_corrected=table["label_corrected"].replace({"Pt19": "Pt70"}))
+    write_clusters(settle_labels(other), files[1])
+    with pytest.raises(AtomicityError, match="different labels, such as Pt70"):
+        list(tables_with_images(files, [folder]))
 
 
 def test_corrections_that_do_not_suffice_say_what_is_missing(corrected):

@@ -257,7 +257,7 @@ def describe_columns(columns: Sequence[Column]) -> pd.DataFrame:
 
 
 def read_clusters(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read a cluster table written by `write_clusters`; numbers are restored exactly.
+    """Read a cluster table written by `write_clusters`; CSV and Parquet restore numbers exactly.
 
     Raises `ReadError` if the file is missing or not a table. Raises `TableError` if columns are
     missing or values are impossible.
@@ -398,9 +398,19 @@ def _write_parquet(table: pd.DataFrame, path: Path) -> None:
     table.to_parquet(path, index=False)
 
 
+MAX_XLSX_ROWS = 2**20 - 1
+"""Maximum number of rows of a workbook, below its header."""
+
+
 def _write_xlsx(table: pd.DataFrame, path: Path, columns: Sequence[Column] = ()) -> None:
     from openpyxl import Workbook
 
+    if len(table) > MAX_XLSX_ROWS:
+        raise TableError(
+            f"the table has {len(table):,} rows, and a sheet of Excel holds {MAX_XLSX_ROWS:,}",
+            path,
+            "Write CSV or Parquet",
+        )
     workbook = Workbook(write_only=True)
     _fill_sheet(workbook.create_sheet("atomicity"), table)
     columns = [c for c in columns if c.name in table]

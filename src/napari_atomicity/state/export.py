@@ -38,7 +38,7 @@ from ..io.provenance import (
     with_groups,
 )
 from ..io.result_folder import REPORT, ResultFolder
-from ..io.tables import write_clusters, write_ratios, write_table
+from ..io.tables import MAX_XLSX_ROWS, write_clusters, write_ratios, write_table
 from ..models.analysis import Analysis, limits_of
 from ..models.files import installed_model
 from ..project import Project
@@ -328,7 +328,12 @@ class _Export:
     @property
     def has_large_workbook(self) -> bool:
         """Whether a process of its own writes the workbook of the clusters: it takes long."""
-        return self.choices.excel and len(self.table) >= MANY_CLUSTERS
+        return self.has_workbook and len(self.table) >= MANY_CLUSTERS
+
+    @property
+    def has_workbook(self) -> bool:
+        """Whether there is a workbook of the clusters: not of more than a sheet of Excel holds."""
+        return self.choices.excel and len(self.table) <= MAX_XLSX_ROWS
 
     @contextmanager
     def large_workbook(self, results: ResultFolder) -> Iterator[None]:
@@ -349,7 +354,7 @@ class _Export:
     def write_tables(self, results: ResultFolder) -> None:
         suffixes = ["csv", "parquet", *(["xlsx"] if self.choices.excel else [])]
         for suffix in suffixes:
-            if suffix == "xlsx" and self.has_large_workbook:
+            if suffix == "xlsx" and (self.has_large_workbook or not self.has_workbook):
                 continue  # see `large_workbook`
             self.say(f"Writing clusters.{suffix}")
             results.add(write_clusters(self.table, results / f"clusters.{suffix}"))

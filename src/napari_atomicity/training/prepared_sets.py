@@ -27,6 +27,7 @@ from ..core.tables.cluster_table import (
     is_excluded,
     is_measured,
 )
+from ..core.text import pluralise
 from ..detection import detect
 from ..detection.patches import extract_patches
 from ..io.images import resolved
@@ -243,6 +244,24 @@ def _check_classes(table: pd.DataFrame) -> list[str]:
     return sorted(labels, key=lambda c: (atoms_of(c) or 0, c))
 
 
+def _without_repetitions(table: pd.DataFrame) -> pd.DataFrame:
+    """Return labelled clusters without those that several tables have at one place.
+
+    Raises `AtomicityError` if their labels differ.
+    """
+    place = table[["image", "frame", "y_px", "x_px"]].round({"y_px": 1, "x_px": 1})
+    first = table["label_corrected"].groupby([place[name] for name in place]).transform("first")
+    differing = table[table["label_corrected"] != first]
+    if len(differing):
+        one = differing.iloc[0]
+        raise AtomicityError(
+            f"the tables give {pluralise(len(differing), 'cluster')} different labels, such as "
+            f"{one['label_corrected']} in {one['image']}",
+            advice="Give the latest table of these images only",
+        )
+    return table[~place.duplicated()]
+
+
 def tables_with_images(
     files: Sequence[Path],  # cluster tables as this package writes them
     folders: Sequence[Path],
@@ -256,7 +275,7 @@ def tables_with_images(
     from ..io.tables import read_clusters
 
     table = concatenate([read_clusters(file) for file in files])
-    table = table[table["label_corrected"] != ""]
+    table = _without_repetitions(table[table["label_corrected"] != ""])
     found = find_images(folders) if len(table) else []
     for name, rows in table.groupby("image", sort=False):
         paths = [p for p in found if f"/{p.as_posix()}".endswith(f"/{name}")]
