@@ -443,6 +443,12 @@ def test_proposals_must_be_in_the_images(tmp_path):
         packs_of(tmp_path, proposals=atoms.assign(image="other.tif"))
 
 
+def test_nobody_has_the_name_of_the_consensus(tmp_path, pack):
+    """Labels by it are what people have settled on."""
+    found = read_answers(write_answers(tmp_path / "x.json", pack, "Consensus", {0: []}))
+    assert found.looked["annotator"].tolist() == ["Consensus (person)"]
+
+
 def test_other_pages_in_a_folder_are_passed_over(tmp_path, pack):
     (tmp_path / "back").mkdir()
     write_answers(tmp_path / "back" / "ada.json", pack, "Ada", {0: []})

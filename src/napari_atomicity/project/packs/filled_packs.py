@@ -21,6 +21,7 @@ from ...core.errors import ReadError, TableError, reason_of
 from ...core.from_dict import Positive, dataclass_from_json
 from ...core.text import printable
 from ...io.files import MANIFEST, regular_file, unescape_formula
+from ...statistics.annotators.agreement import CONSENSUS
 from ...statistics.annotators.annotation_sites import TOLERANCE_NM
 from .annotation_packs import DONE, FORMAT, HEADER, NONE, line_of_mark
 
@@ -438,8 +439,12 @@ def _annotator(parts: ArchiveFiles, manifest: _Manifest, path: Path) -> str:
 
 
 def name_of(text: str) -> str:
-    """Return the name of an annotator: printable, of limited length, and no formula."""
-    return printable(str(unescape_formula(text)), " ")[:_MAX_NAME_LENGTH].strip()
+    """Return the name of an annotator: printable, of limited length, and no formula.
+
+    Labels by `CONSENSUS` are those that people have settled on: nobody else has this name.
+    """
+    name = printable(str(unescape_formula(text)), " ")[:_MAX_NAME_LENGTH].strip()
+    return f"{name} (person)" if name.casefold() == CONSENSUS else name
 
 
 def _manifest(parts: ArchiveFiles, path: Path) -> _Manifest:
