@@ -108,6 +108,18 @@ def test_a_table_sets_the_parts(selected):
     assert assign_folds(selected.images, 2, 0, given).tolist() == list(given.values())
     with pytest.raises(ReadError, match=r"folds\.csv"):
         assign_folds(selected.images, 2, 0, {**given, selected.images[0].name: 2})
+    with pytest.raises(ReadError, match="no image of Pt19 in one of the 3 parts"):
+        assign_folds(selected.images, 3, 0, given)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("image,part\na.tif,0\n", "no column fold"), ("image,fold\na.tif,\n", "whole number")],
+)
+def test_a_table_of_parts_that_can_not_be_read_is_named(tmp_path, text, said):
+    (tmp_path / "folds.csv").write_text(text)
+    with pytest.raises(TableError, match=said):
+        read_folds(tmp_path)
 
 
 def test_a_class_needs_several_images(folders, tmp_path, selected):

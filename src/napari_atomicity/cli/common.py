@@ -375,9 +375,15 @@ def refuse_existing(out: Path, overwrite: bool, what: str = "model") -> None:
         fail(f"{out}: there is a {what}. Choose another --out, or replace it with --overwrite.", 2)
 
 
-def refuse_given(context: typer.Context, names: Iterable[str], reason: str) -> None:
-    """Raise `typer.BadParameter` if one of these options is given, also in a settings file."""
+def refuse_given(
+    context: typer.Context,
+    names: Iterable[str],
+    reason: str,
+    in_settings: bool = True,  # whether one in a settings file is refused too
+) -> None:
+    """Raise `typer.BadParameter` if one of these options is given."""
+    given = ("COMMANDLINE", "DEFAULT_MAP") if in_settings else ("COMMANDLINE",)
     for name in names:
         source = context.get_parameter_source(name)
-        if source is not None and source.name in ("COMMANDLINE", "DEFAULT_MAP"):
+        if source is not None and source.name in given:
             raise typer.BadParameter(reason.format(option="--" + name.replace("_", "-")))

@@ -27,6 +27,7 @@ from .common import (
     Overwrite,
     guarded,
     print_json,
+    refuse_given,
     require_files,
     say,
     split_names,
@@ -106,6 +107,10 @@ def validate(
     folders = [path for path in (data, mixtures, shifted, deposits) if path is not None]
     if simulate == (data is not None) or (simulate and folders):
         raise typer.BadParameter("give either --data, with its mixtures, or --simulate")
+    if not learning_curve:
+        # A record of a run has all options.
+        reason = "{option} needs --learning-curve"
+        refuse_given(context, ("images_per_class", "repeats"), reason, in_settings=False)
     if learning_curve and shifted is not None:
         raise typer.BadParameter("a learning curve has no --shifted images")
     require_files(folders)

@@ -264,7 +264,7 @@ def _read_truth(folder: Path) -> dict[str, pd.DataFrame]:
     path = folder / TRUTH
     if not path.is_file():
         return {}
-    truth = read_table(path)
+    truth = _with_columns(read_table(path), ("image", "label", "y_px", "x_px"), path)
     truth = truth.rename(columns={"touches_border": "border"})
     defaults = {"diameter_nm": 0.0, "border": False}
     truth = truth.assign(**{k: v for k, v in defaults.items() if k not in truth})
@@ -332,11 +332,21 @@ def assign_folds(
         fold[rng.permutation(rows)] = np.arange(len(rows)) % folds
     if given:
         fold = np.array([given.get(i.name, given.get(i.file, -1)) for i in images])
-        if not ((fold >= 0) & (fold < folds)).all():
+        is_part = (fold >= 0) & (fold < folds)
+        if not is_part.all():
+            one = images[int(np.argmin(is_part))]
             raise ReadError(
-                f"folds.csv must state one of 0 to {folds - 1} for every image",
-                advice="Change the table or the number of --folds",
+                f"folds.csv must state one of 0 to {folds - 1} for every image, and does not for "
+                f"{one.file}",
+                advice="Change the table, with the path of each image below the folder, or the "
+                "number of --folds",
             )
+        for label in sorted(set(sample)):
+            if len(set(fold[sample == label])) < folds:
+                raise ReadError(
+                    f"folds.csv has no image of {label} in one of the {folds} parts",
+                    advice="Change the table or the number of --folds",
+                )
     return fold
 
 
@@ -365,5 +375,15 @@ def read_folds(folder: Path) -> dict[str, int]:
     path = folder / "folds.csv"
     if not path.is_file():
         return {}
-    table = read_table(path)
-    return dict(zip(table["image"].astype(str), table["fold"].astype(int), strict=True))
+    table = _with_columns(read_table(path), ("image", "fold"), path)
+    fold = pd.to_numeric(table["fold"], errors="coerce")
+    if not (fold == fold.round()).all():
+        raise TableError("the column fold has cells without a whole number", path)
+    return dict(zip(table["image"].astype(str), fold.astype(int), strict=True))
+
+
+def _with_columns(table: pd.DataFrame, names: Sequence[str], path: Path) -> pd.DataFrame:
+    """Return a table; raise `TableError` if it lacks one of these columns."""
+    if missing := [name for name in names if name not in table]:
+        raise TableError(f"the table has no column {missing[0]}", path)
+    return table

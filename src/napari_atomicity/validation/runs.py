@@ -20,7 +20,7 @@ from ..io.inputs import make_folder
 from .data import read_amounts
 from .jobs import FitJob, Prepared, run_job
 from .methods import identities
-from .request import KEY, RESULT, ExistingResultsError, ValidationRequest
+from .request import FIGURES, KEY, RESULT, ExistingResultsError, ValidationRequest
 
 OnLine = Callable[[str], None]
 Run = Mapping[str, Any]
@@ -52,6 +52,8 @@ class RunStore:
         if self.has_others:
             shutil.rmtree(self.folder)
             (self.folder.parent / self.result).unlink(missing_ok=True)
+            for figure in (self.folder.parent / FIGURES).glob("class-maps-*"):  # of its models
+                figure.unlink()
         make_folder(self.folder)
         write_json(self.folder / KEY, {"key": self.key})
 

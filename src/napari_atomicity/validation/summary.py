@@ -310,7 +310,7 @@ def _seconds(runs: Sequence[Run]) -> dict[str, Any]:
 
 # ---- tables
 def write_tables(out: Path, result: Mapping[str, Any], runs: Sequence[Run]) -> list[Path]:
-    """Write the tables of a validation as CSV."""
+    """Write the tables of a validation as CSV, and remove earlier ones of which there is nothing."""
     chosen = list(result["methods"])
     clusters = join_runs(runs, "answers")
     tables = {
@@ -323,6 +323,9 @@ def write_tables(out: Path, result: Mapping[str, Any], runs: Sequence[Run]) -> l
         "adaptation": _adaptation_table(result),
         "class_maps": pd.DataFrame(result["class_maps"]),
     }
+    for name, table in tables.items():
+        if not len(table):
+            (out / f"{name}.csv").unlink(missing_ok=True)
     return [write_table(table, out / f"{name}.csv") for name, table in tables.items() if len(table)]
 
 
