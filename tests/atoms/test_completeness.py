@@ -294,6 +294,14 @@ def test_the_rows_say_where_the_density_is_a_lower_bound():
     assert atom_report._row(row)["completeness"].endswith(", 2 of 3 images")
 
 
+def test_a_stack_counts_as_its_mean_frame():
+    found = {"a": make_completeness(0.9, 0.2), "b": make_completeness(0.3, 0.4)}
+    rows = ROWS.drop(index=2)
+    alone = with_completeness(rows, found, "all")["completeness"].iloc[-1]
+    long = rows.assign(frames=[1, 50, 1], n_atoms=rows["n_atoms"] * [1, 50, 1])
+    assert with_completeness(long, found, "all")["completeness"].iloc[-1] == pytest.approx(alone)
+
+
 def test_of_images_of_which_few_were_tested_those_tell_whether_it_is_a_lower_bound():
     found = {"a": make_completeness(0.9, 0.2), "b": make_completeness(0.3, 0.4), "c": None}
     rows = ROWS.assign(density_per_nm2=[0.19, 0.21, 0.2, 0.2])

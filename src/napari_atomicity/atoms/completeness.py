@@ -226,7 +226,9 @@ def _of_scope(images: pd.DataFrame, detected_per_nm2: float) -> tuple[Any, ...] 
     known = images[images["completeness"].notna()]
     if not len(known):
         return None
-    shares = [_share_of_all(known["n_atoms"], known[name]) for name in COLUMNS[:3]]
+    # A stack counts as its mean frame.
+    n_atoms = known["n_atoms"] / (known["frames"].clip(lower=1) if "frames" in known else 1)
+    shares = [_share_of_all(n_atoms, known[name]) for name in COLUMNS[:3]]
     of_all = (np.nan,) * 3
     if len(known) == len(images) and known[COLUMNS[5]].notna().all():
         of_all = _pooled(known)

@@ -310,7 +310,7 @@ def _seconds(runs: Sequence[Run]) -> dict[str, Any]:
 
 # ---- tables
 def write_tables(out: Path, result: Mapping[str, Any], runs: Sequence[Run]) -> list[Path]:
-    """Write the tables of a validation as CSV, and remove earlier ones of which there is nothing."""
+    """Write the tables of a validation as CSV; remove earlier ones that would be empty."""
     chosen = list(result["methods"])
     clusters = join_runs(runs, "answers")
     tables = {
