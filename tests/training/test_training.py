@@ -29,11 +29,11 @@ from napari_atomicity.training.prepared_sets import from_simulation, split_libra
 from napari_atomicity.training.request import FolderSource, TrainingSettings, TrainRequest
 from napari_atomicity.training.run import measure_gain, train
 from napari_atomicity.training.score_text import (
-    SEEN_BEFORE,
+    KNOWN_TO_START,
     SPLIT_IMAGES,
     describe_accuracy,
     describe_comparisons,
-    images_seen_before,
+    images_known_to_start,
 )
 from napari_atomicity.training.size_selected import from_folder
 
@@ -212,10 +212,10 @@ def test_images_that_the_start_has_learnt_are_named():
         "s", ("Pt19", "Pt70"),
         data={"images": ["Pt19/a.tif", "c.tif"], "adaptation": {"images": [{"image": "b.tif"}]}},
     )  # fmt: skip
-    seen = images_seen_before(start, ["Pt19/a.tif", "b.tif", "new.tif"])
-    assert seen == ["Pt19/a.tif", "b.tif"] and images_seen_before(None, ["b.tif"]) == []
+    seen = images_known_to_start(start, ["Pt19/a.tif", "b.tif", "new.tif"])
+    assert seen == ["Pt19/a.tif", "b.tif"] and images_known_to_start(None, ["b.tif"]) == []
     scores = {"held_out": {"accuracy": 1.0, "clusters": 3}}
-    card = ModelCard("x", ("Pt19", "Pt70"), scores=scores, data={SEEN_BEFORE: seen})
+    card = ModelCard("x", ("Pt19", "Pt70"), scores=scores, data={KNOWN_TO_START: seen})
     assert "had learnt 2 images" in describe_accuracy(card)
 
 

@@ -107,12 +107,7 @@ def validate(
     folders = [path for path in (data, mixtures, shifted, deposits) if path is not None]
     if simulate == (data is not None) or (simulate and folders):
         raise typer.BadParameter("give either --data, with its mixtures, or --simulate")
-    if not learning_curve:
-        # A record of a run has all options.
-        reason = "{option} needs --learning-curve"
-        refuse_given(context, ("images_per_class", "repeats"), reason, in_settings=False)
-    if learning_curve and shifted is not None:
-        raise typer.BadParameter("a learning curve has no --shifted images")
+    _check_learning_curve(context, learning_curve, shifted)
     require_files(folders)
     if deposits is not None:  # before imports that take seconds
         from ..validation.data import read_amounts
@@ -167,6 +162,18 @@ def _numbers(text: str) -> tuple[int, ...]:
     if not numbers or min(numbers) < 1:
         raise typer.BadParameter("numbers of images such as 1,2,4", param_hint="--images-per-class")
     return numbers
+
+
+def _check_learning_curve(
+    context: typer.Context, learning_curve: bool, shifted: Path | None
+) -> None:
+    """Raise `typer.BadParameter` for an option that has no effect with, or without, the curve."""
+    if learning_curve and shifted is not None:
+        raise typer.BadParameter("a learning curve has no --shifted images")
+    if not learning_curve:
+        # The record of a run has all options.
+        reason = "{option} needs --learning-curve"
+        refuse_given(context, ("images_per_class", "repeats"), reason, in_settings=False)
 
 
 def _is_given(context: typer.Context, name: str) -> bool:

@@ -39,11 +39,11 @@ from .data import KNOWN_SCALE, PatchSet, find_split_images, training_and_held_ou
 from .fit import OnEpoch, best_epoch, fit_network
 from .request import TrainingSettings, TrainRequest, settings_for
 from .score_text import (
-    SEEN_BEFORE,
+    KNOWN_TO_START,
     SPLIT_IMAGES,
-    describe_seen_before,
+    describe_known_to_start,
     describe_split_images,
-    images_seen_before,
+    images_known_to_start,
 )
 
 # ---- mixtures of clusters of size-selected images, for calibration under the conditions of use
@@ -372,9 +372,9 @@ def _scale_sets(
     held_out = select_classes(scale_patches(held_out, reference)[0], classes)
     data = {**card.data, **_counts_of_sets(train, held_out, classes), "left_out": left_out}
     images = {str(name) for part in (train, held_out) for name in part.table["image"].unique()}
-    if seen := images_seen_before(None if start is None else start[0], images):
-        data[SEEN_BEFORE] = seen
-    for doubt in filter(None, (describe_split_images(data), describe_seen_before(data))):
+    if seen := images_known_to_start(None if start is None else start[0], images):
+        data[KNOWN_TO_START] = seen
+    for doubt in filter(None, (describe_split_images(data), describe_known_to_start(data))):
         card = replace(card, limits=f"{card.limits} {doubt}".lstrip())
     card = replace(
         card, scale=reference, thresholds=thresholds, diameter_density=densities, data=data

@@ -41,7 +41,7 @@ from .request import (
     check_source,
     settings_for,
 )
-from .score_text import images_seen_before
+from .score_text import images_known_to_start
 
 # ---- what a training gained against the model that it started from, by cross-validation
 
@@ -82,7 +82,7 @@ def measure_gain(
     n_folds = min(MAX_FOLDS, int(whole.table.groupby("truth")["image"].nunique().min()))
     # A start with other classes errs where the trained model cannot, and one that has learnt these
     # images does not err on them.
-    if images_seen_before(start[0], map(str, whole.table["image"].unique())):
+    if images_known_to_start(start[0], map(str, whole.table["image"].unique())):
         return None
     if not set(start[0].patches.channels) <= set(request.patches.channels):
         return None  # its channels are not cut out

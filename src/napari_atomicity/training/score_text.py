@@ -47,11 +47,11 @@ def describe_split_images(data: Mapping[str, Any]) -> str:
     )
 
 
-SEEN_BEFORE = "images_of_start"
+KNOWN_TO_START = "images_of_start"
 """Key of the data of a card: images that the model to start from had been trained on."""
 
 
-def images_seen_before(start: ModelCard | None, images: Iterable[str]) -> list[str]:
+def images_known_to_start(start: ModelCard | None, images: Iterable[str]) -> list[str]:
     """Return which images a model has been trained on or adapted to, by their names."""
     data = {} if start is None else start.data
     known = [*(data.get("images") or []), *(data.get("adaptation", {}).get("images") or [])]
@@ -59,9 +59,9 @@ def images_seen_before(start: ModelCard | None, images: Iterable[str]) -> list[s
     return sorted(names.intersection(images))
 
 
-def describe_seen_before(data: Mapping[str, Any]) -> str:
+def describe_known_to_start(data: Mapping[str, Any]) -> str:
     """Say that scores are not of images new to the network, by the data of a card; "" if not."""
-    seen = data.get(SEEN_BEFORE) or []
+    seen = data.get(KNOWN_TO_START) or []
     if not seen:
         return ""
     return (
@@ -93,7 +93,7 @@ def describe_accuracy(card: ModelCard) -> str:
         text = _sentence(found, images)
     else:
         text = _sentence(found, "of held-out images, shuffled into mixtures")
-    for doubt in (describe_split_images(card.data), describe_seen_before(card.data)):
+    for doubt in (describe_split_images(card.data), describe_known_to_start(card.data)):
         text = f"{text} {doubt}".rstrip()
     if scale.get("off"):
         text = f"{text} {_describe_scale(scale)}"

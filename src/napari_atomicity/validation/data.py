@@ -365,7 +365,7 @@ def check_training(
             if number.get(label, 0) < 2:
                 raise ReadError(
                     f"{label} has usable clusters in fewer than two images without part {k}",
-                    advice="Clusters at the border and touching ones are not used. Record more "
+                    advice="Clusters at the border are not used. Record more "
                     "images, or choose more --folds",
                 )
 

@@ -107,7 +107,8 @@ def format_ranges(found: Adaptation) -> str:
         if ranges
     ]
     return (
-        f"Diameters whose class is right with at least {100 * found.min_probability:.0f} %: "
+        f"Diameters of the clusters, of all images together, whose class is right with at least "
+        f"{100 * found.min_probability:.0f} %: "
         f"{', '.join(parts) or 'none'}."
     )
 
