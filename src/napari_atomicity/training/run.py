@@ -82,12 +82,12 @@ def measure_gain(
     n_folds = min(MAX_FOLDS, int(whole.table.groupby("truth")["image"].nunique().min()))
     # A start with other classes errs where the trained model cannot, and one that has learnt these
     # images does not err on them.
+    if set(classes) != set(start[0].classes) or n_folds < 2:
+        return None
     if images_known_to_start(start[0], map(str, whole.table["image"].unique())):
         return None
     if not set(start[0].patches.channels) <= set(request.patches.channels):
         return None  # its channels are not cut out
-    if set(classes) != set(start[0].classes) or n_folds < 2:
-        return None
     fold = _folds(whole, n_folds, np.random.default_rng(request.seed))
     truth = whole.table["truth"]
     if not all(_can_train_without(truth, fold, k, classes) for k in range(n_folds)):
