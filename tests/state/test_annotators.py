@@ -372,6 +372,8 @@ def test_the_files_are_those_of_the_command(project, tmp_path):
     command = ["consensus", *map(str, packs), "--out", out, "--model-atoms", tmp_path / "m.csv"]
     refused = CliRunner().invoke(app, list(map(str, command)))
     assert refused.exit_code and "no atom of the model is in an annotated image" in refused.output
+    assert {path.name for path in labels.iterdir()} == {"a.tif.csv", "mine.csv"}
+    assert (tmp_path / "command" / "consensus.csv").is_file()  # the earlier results
 
 
 # ---- back into the session

@@ -375,6 +375,12 @@ def refuse_existing(out: Path, overwrite: bool, what: str = "model") -> None:
         fail(f"{out}: there is a {what}. Choose another --out, or replace it with --overwrite.", 2)
 
 
+def is_given(context: typer.Context, name: str, in_settings: bool = True) -> bool:
+    """Return whether an option is given on the command line or, maybe, in a settings file."""
+    source = getattr(context.get_parameter_source(name), "name", "")
+    return source == "COMMANDLINE" or (in_settings and source == "DEFAULT_MAP")
+
+
 def refuse_given(
     context: typer.Context,
     names: Iterable[str],
@@ -382,8 +388,6 @@ def refuse_given(
     in_settings: bool = True,  # whether one in a settings file is refused too
 ) -> None:
     """Raise `typer.BadParameter` if one of these options is given."""
-    given = ("COMMANDLINE", "DEFAULT_MAP") if in_settings else ("COMMANDLINE",)
     for name in names:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name in given:
+        if is_given(context, name, in_settings):
             raise typer.BadParameter(reason.format(option="--" + name.replace("_", "-")))

@@ -26,6 +26,7 @@ from .common import (
     ConsoleProgress,
     Overwrite,
     guarded,
+    is_given,
     print_json,
     refuse_given,
     require_files,
@@ -120,7 +121,7 @@ def validate(
         images_per_class=_numbers(images_per_class),
     )  # fmt: skip
     if quick:
-        wanted = quickened(wanted, [name for name in QUICK if _is_given(context, name)])
+        wanted = quickened(wanted, [name for name in QUICK if is_given(context, name)])
     with ConsoleProgress() as console, usage_errors(ExistingResultsError):
         try:
             if simulate:
@@ -174,12 +175,6 @@ def _check_learning_curve(
         # The record of a run has all options.
         reason = "{option} needs --learning-curve"
         refuse_given(context, ("images_per_class", "repeats"), reason, in_settings=False)
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    """Return whether an option has a value from the command line or a file of settings."""
-    source = getattr(context.get_parameter_source(name), "name", "")
-    return source in ("COMMANDLINE", "DEFAULT_MAP")
 
 
 def _print_quick_note(result: dict[str, Any]) -> None:

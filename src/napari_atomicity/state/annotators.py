@@ -31,7 +31,7 @@ from ..statistics.annotators.agreement import label_self_agreement, mark_self_ag
 from ..statistics.annotators.annotation_sites import TOLERANCE_NM
 from ..statistics.annotators.consensus import CONSENSUS_THRESHOLD, Consensus, consensus
 from ..statistics.annotators.human_parity import compare_with_annotators
-from ..statistics.annotators.label_consensus import label_consensus
+from ..statistics.annotators.label_consensus import LabelConsensus, label_consensus
 from ..statistics.matching import match
 from ..statistics.scores import truth_names
 from .annotator_packs import proposed_pairs, repeated_marks
@@ -409,12 +409,14 @@ def write_consensus(
     clusters give ``labels.csv``.
     """
     tolerance = filled.tolerance_nm if tolerance_nm is None else tolerance_nm
-    _remove_earlier(folder)
+    labels = label_consensus(filled.labels, model_clusters) if len(filled.labels) else None
     report: dict[str, Any] = {"annotators": [], "notes": [], "warnings": []}
     if len(filled.looked):
         report |= _write_marks(folder, filled, model_atoms, tolerance, seed)
-    if len(filled.labels):
-        report["labels"] = _write_labels(folder, filled, model_clusters)
+    else:
+        _remove_earlier(folder)
+    if labels is not None:
+        report["labels"] = _write_labels(folder, filled, labels)
     people = [*report["annotators"], *filled.labels["annotator"]]
     report["annotators"] = list(dict.fromkeys(people))
     report["notes"] = [*report["notes"], *filled.notes]
@@ -458,6 +460,7 @@ def _write_marks(
         filled.marks, filled.looked, filled.again_marks, filled.again_looked, tolerance_nm, seed
     )
     first = next(iter(compared.values()), None)
+    _remove_earlier(folder)  # not before: an error leaves the earlier results
     report = write_agreement(folder, filled.marks, found, first, with_themselves=again)
     images = dict.fromkeys(filled.looked["image"].astype(str))
     write_training_labels(folder / "labels", found, images)
@@ -502,10 +505,7 @@ def write_training_labels(folder: Path, found: Consensus, images: Iterable[str])
     ]
 
 
-def _write_labels(
-    folder: Path, filled: Filled, models: Mapping[str, pd.DataFrame]
-) -> dict[str, Any]:
-    found = label_consensus(filled.labels, models)
+def _write_labels(folder: Path, filled: Filled, found: LabelConsensus) -> dict[str, Any]:
     write_table(found.clusters, folder / "labels.csv")
     again = label_self_agreement(filled.labels, filled.again_labels)
     return {**found.to_dict(), **({"self": again} if again else {})}

@@ -328,18 +328,15 @@ class ChosenModel:
     """
 
     def __init__(self, setting: str, card_type: type[Card]) -> None:
-        self._setting, self._card_type = setting, card_type
-        self._missing: tuple[dict[str, str], str] | None = None  # and the one that is chosen
-
-    @property
-    def setting(self) -> str:
+        self.setting = setting
         """Key under which the choice is saved."""
-        return self._setting
+        self._card_type = card_type
+        self._missing: tuple[dict[str, str], str] | None = None  # and the one that is chosen
 
     @property
     def name(self) -> str:
         """Name of the chosen model."""
-        return str(settings().value(self._setting, "default"))
+        return str(settings().value(self.setting, "default"))
 
     def get(self) -> str | dict[str, str]:
         """Return what the project stores: the name of a shipped model, or name and identifier."""
@@ -360,13 +357,11 @@ class ChosenModel:
             return
         with suppress(ModelError):
             find_model(str(stored))
-            choose(self._setting, str(stored))
+            choose(self.setting, str(stored))
 
     def _restore_by_id(self, chosen: dict[str, str]) -> None:
         model_id = chosen.get("model_id", "")
-        found = installed_model(model_id, self._card_type)
-        if found is not None:
-            choose(self._setting, found[0].stem)
+        if self._choose(model_id):
             return
         self._missing = chosen, self.name
         if not _is_offered(model_id):
@@ -378,9 +373,14 @@ class ChosenModel:
     def restore_missing(self) -> None:
         """Choose the model of the project once it was added."""
         if self._missing is not None and self._missing[1] == self.name:
-            found = installed_model(self._missing[0].get("model_id", ""), self._card_type)
-            if found is not None:
-                choose(self._setting, found[0].stem)
+            self._choose(self._missing[0].get("model_id", ""))
+
+    def _choose(self, model_id: str) -> bool:
+        """Choose an installed model by its identifier; return whether there is one."""
+        found = installed_model(model_id, self._card_type)
+        if found is not None:
+            choose(self.setting, found[0].stem)
+        return found is not None
 
     def forget(self) -> None:
         """Forget the model of a project that was closed."""

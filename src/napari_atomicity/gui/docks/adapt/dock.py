@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -23,13 +24,13 @@ from qtpy.QtWidgets import (
 )
 
 from ....core.acquisition_session import AcquisitionSession
-from ....core.errors import AtomicityError
+from ....core.errors import AtomicityError, ModelError
 from ....core.model_card import ModelCard
 from ....core.progress import Progress, Stop, report, with_time_left
 from ....core.tables.cluster_table import ALL, classes_of, corrected, learnable
 from ....core.text import pluralise
 from ....models.analysis import Analysis
-from ....models.files import SHIPPED, available_models, save_model, user_folder
+from ....models.files import SHIPPED, find_model, read_card, save_model, user_folder
 from ....pipeline.adaptation import runs as adapting, text as adaptation_text
 from ....pipeline.adaptation.settings import COMBINED, AdaptRequest
 from ... import tasks
@@ -365,12 +366,10 @@ class Adapt(Dock):
             )
         tables = [a.table for a in chosen]
         whole = [learnable(table) for table in tables]
-        model = self.models.model
-        card = available_models(ModelCard).get(SHIPPED.get(model, model))
-        given = sum(
-            int(t["label_corrected"].isin(classes_of(t) if card is None else card.classes).sum())
-            for t in whole
-        )
+        classes: tuple[str, ...] | None = None
+        with suppress(ModelError):  # a damaged one is reported when it is used
+            classes = read_card(find_model(self.models.model), ModelCard).classes
+        given = sum(int(t["label_corrected"].isin(classes or classes_of(t)).sum()) for t in whole)
         others = sum(map(len, whole)) - given
         left_out = sum(len(corrected(table)) for table in tables) - others - given
         words = f"{n} clusters in {self._describe_images(chosen)}"
