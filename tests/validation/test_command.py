@@ -332,3 +332,32 @@ def test_a_stored_run_serves_only_the_methods_that_it_has_run(out, monkeypatch):
     register(second)
     assert store.read(again) is None
     (stored.parent / "again.json").unlink()
+
+
+OWN_METHOD = "def answer(analysis):\n    return ['Pt19'] * len(analysis.table)\n"
+
+
+@pytest.mark.parametrize("later", ["other = [\n", "def other(\n", '"""', ""])
+def test_a_method_is_the_one_that_was_registered(later, tmp_path, monkeypatch):
+    """Whatever becomes of its file while images are read and networks are trained."""
+    file = tmp_path / "own.py"
+    file.write_text(OWN_METHOD)
+    names = {"__name__": "own"}
+    exec(compile(OWN_METHOD, file, "exec"), names)
+    own = methods.ComparedMethod("own", "Own", "dual-patch", names["answer"])
+    monkeypatch.setattr(methods, "METHODS", {})
+    methods.register(own)
+    known = methods.identities(methods.FITS["dual-patch"])
+    file.write_text(later)
+    methods.register(own)
+    assert methods.identities(methods.FITS["dual-patch"]) == known
+
+
+def test_a_method_whose_file_has_changed_is_another_one(tmp_path, monkeypatch):
+    file = tmp_path / "own.py"
+    file.write_text("answers = [\n    'no end'\n")
+    names = {"__name__": "own"}
+    exec(compile("def answer(analysis): return []", file, "exec"), names)
+    monkeypatch.setattr(methods, "METHODS", {})
+    methods.register(methods.ComparedMethod("own", "Own", "dual-patch", names["answer"]))
+    assert methods.identities(methods.FITS["dual-patch"])["own"]

@@ -10,7 +10,9 @@ import hashlib
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
+from tokenize import TokenError
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -168,8 +170,10 @@ def register(*items: Fit | ComparedMethod) -> None:
     for item in items:
         if isinstance(item, Fit):
             FITS[item.name] = item
+            _identity_of(item.fit)  # the file of its source may change later
         else:
             METHODS[item.name] = item
+            _identity_of(item.answer)
 
 
 def identities(fit: Fit) -> dict[str, str]:
@@ -179,20 +183,27 @@ def identities(fit: Fit) -> dict[str, str]:
     that of the fit; nothing equals a function without source.
     """
     return {
-        name: _hash_of_source(fit.fit) + _hash_of_source(method.answer)
+        name: _identity_of(fit.fit) + _identity_of(method.answer)
         for name, method in METHODS.items()
         if method.fit == fit.name
     }
 
 
-def _hash_of_source(function: Callable[..., Any]) -> str:
+def _identity_of(function: Callable[..., Any]) -> str:
     while isinstance(function, partial):
         function = function.func
     if getattr(function, "__module__", "").partition(".")[0] == __name__.partition(".")[0]:
         return ""
+    code = getattr(function, "__code__", None)
+    return uuid4().hex if code is None else _hash_of_source(code)
+
+
+@cache
+def _hash_of_source(code: CodeType) -> str:
+    """Hash the source as it is at the first call."""
     try:
-        source = inspect.getsource(function)
-    except (OSError, TypeError):
+        source = inspect.getsource(code)
+    except (OSError, SyntaxError, TokenError):  # none, or its file has changed since
         source = uuid4().hex
     return hashlib.sha256(source.encode()).hexdigest()[:16]
 
