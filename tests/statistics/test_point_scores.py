@@ -114,7 +114,7 @@ def test_labels_that_were_uncertain_are_told_apart():
     [
         (pd.DataFrame({"a": [1]}), "no position in row 1"),
         (atoms("a", TRUE).assign(y_nm=[1, np.nan, 2, 3], y_px=np.nan), "row 2"),
-        (atoms("a", TRUE, atom=["perhaps"] * 4), "atom is perhaps"),
+        (atoms("a", TRUE, atom=["perhaps"] * 4), "atom is 'perhaps', neither yes nor no"),
         (atoms("a", TRUE).assign(frame=[0, 0, np.nan, 1]), "frame number in row 3"),
         (atoms("a", TRUE).assign(frame=["0", "", "0", "0"]), "frame number in row 2"),
         (atoms("a", TRUE).assign(frame=[0, 0, 0, 0.5]), "frame number in row 4"),

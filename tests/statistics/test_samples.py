@@ -272,6 +272,15 @@ def test_a_sample_without_clusters_has_no_difference():
     assert empty.table.empty or empty.table["value"].isna().all()
 
 
+def test_a_sample_of_one_image_says_how_its_interval_came_about():
+    counts = np.array([[6, 4], [4, 6], [5, 5]])
+    names = [*SAMPLES[0].images[:2], SAMPLES[1].images[0]]
+    several = compare_samples(values_of(counts, names), SAMPLES).table
+    assert several[several["sample"] == "spent"]["note"].str.contains("that of the other").all()
+    single = compare_samples(values_of(counts[1:], names[1:]), SAMPLES).table
+    assert single["note"].str.contains("not known").all() and single["low"].isna().all()
+
+
 def test_a_sample_of_unlike_images_is_named_as_it_widens_all_intervals():
     alike = np.random.default_rng(0).multinomial(40, [0.4, 0.3, 0.3], size=6)
     names = [*SAMPLES[0].images, *SAMPLES[1].images]

@@ -229,6 +229,12 @@ def test_a_border_in_any_writing_excludes_its_clusters_only(border):
     assert prepare_clusters(truth, "truth")["border"].sum() == 1
 
 
+def test_a_border_that_is_neither_yes_nor_no_is_refused():
+    truth = truth_table().assign(border="ja")
+    with pytest.raises(TableError, match="truth: border is 'ja', neither yes nor no"):
+        prepare_clusters(truth, "truth")
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 25), st.integers(0, 25), st.integers(0, 2**32 - 1))
 def test_matching_is_one_to_one_within_tolerance_and_leaves_no_pair(n, m, seed):

@@ -323,6 +323,8 @@ def test_wrong_usage(folders, tmp_path):
     data = ["--data", folders / "data", "--learning-curve", "--out", tmp_path / "out"]
     for arguments, message in (
         (["--shifted", folders / "shifted"], "no --shifted"),
+        (["--folds", "4"], "--folds is not used"),
+        (["--seeds", "4"], "--seeds is not used"),
         (["--images-per-class", "1,some"], "--images-per-class"),
         (["--images-per-class", "0,1"], "--images-per-class"),
     ):

@@ -108,7 +108,7 @@ def validate(
     folders = [path for path in (data, mixtures, shifted, deposits) if path is not None]
     if simulate == (data is not None) or (simulate and folders):
         raise typer.BadParameter("give either --data, with its mixtures, or --simulate")
-    _check_learning_curve(context, learning_curve, shifted)
+    _check_learning_curve(context, learning_curve, simulate, shifted)
     require_files(folders)
     if deposits is not None:  # before imports that take seconds
         from ..validation.data import read_amounts
@@ -166,15 +166,17 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _check_learning_curve(
-    context: typer.Context, learning_curve: bool, shifted: Path | None
+    context: typer.Context, learning_curve: bool, simulate: bool, shifted: Path | None
 ) -> None:
     """Raise `typer.BadParameter` for an option that has no effect with, or without, the curve."""
     if learning_curve and shifted is not None:
         raise typer.BadParameter("a learning curve has no --shifted images")
-    if not learning_curve:
-        # The record of a run has all options.
-        reason = "{option} needs --learning-curve"
-        refuse_given(context, ("images_per_class", "repeats"), reason, in_settings=False)
+    if learning_curve:  # images are simulated in parts also for a curve
+        names = ("seeds",) if simulate else ("folds", "seeds")
+        reason = "{option} is not used with --learning-curve, which has --repeats"
+    else:
+        names, reason = ("images_per_class", "repeats"), "{option} needs --learning-curve"
+    refuse_given(context, names, reason, in_settings=False)  # the record of a run has all options
 
 
 def _print_quick_note(result: dict[str, Any]) -> None:

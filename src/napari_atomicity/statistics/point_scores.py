@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import TableError
+from ..core.tables.columns import flags
 from .intervals import percentile_interval, wilson_interval
 from .matching import BOX_IOU, BOX_PX, TOLERANCE_NM, f1_of, match, match_boxes
 from .scores import not_analysed, pixel_sizes, truth_names
@@ -34,8 +35,6 @@ from .scores import not_analysed, pixel_sizes, truth_names
 
 _NAMES_NM = (("y_nm", "x_nm"),)
 _NAMES_PX = (("y_px", "x_px"), ("y", "x"), ("row", "col"), ("axis-0", "axis-1"))
-_YES = {"1", "1.0", "true", "yes", "y", "x"}
-_NO = {"0", "0.0", "false", "no", "n", "", "nan", "none", "<na>"}
 
 
 def is_points(predicted: pd.DataFrame, truth: pd.DataFrame) -> bool:
@@ -96,8 +95,8 @@ def prepare_points(
             advice="Columns y_nm and x_nm, y_px and x_px, or Y and X in pixels are needed",
         )
     for name, usual in (("atom", True), ("uncertain", False)):
-        out[name] = _flags(table[columns[name]], what) if name in columns else usual
-        out[name] = out[name].astype(bool)
+        given = table[columns[name]] if name in columns else None
+        out[name] = usual if given is None else flags(given, what).to_numpy(bool)
     return out
 
 
@@ -121,14 +120,6 @@ def _frames(values: pd.Series, what: str) -> np.ndarray:
             advice="Count frames from 0, or omit the column if there is only one",
         )
     return number.astype(int)
-
-
-def _flags(values: pd.Series, what: str) -> np.ndarray:
-    text = values.astype(str).str.strip().str.lower()
-    wrong = sorted(set(text) - _YES - _NO)
-    if wrong:
-        raise TableError(f"{what}: {values.name} is {wrong[0]}, neither 1 nor 0")
-    return text.isin(_YES).to_numpy(bool)
 
 
 def match_image_names(

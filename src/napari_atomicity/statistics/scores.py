@@ -231,7 +231,7 @@ def prepare_clusters(table: pd.DataFrame, what: str, column: str = "label") -> p
     out["diameter_nm"] = np.asarray(_column(table, "diameter_nm", np.nan), float)
     border = "border" if "border" in table.columns else "touches_border"
     given = table[border] if border in table.columns else pd.Series(False, table.index)
-    out["border"] = flags(given).to_numpy(bool)
+    out["border"] = flags(given, what).to_numpy(bool)
     out["px_nm"] = pixel_sizes(table)
     return out
 

@@ -268,7 +268,7 @@ def _read_truth(folder: Path) -> dict[str, pd.DataFrame]:
     truth = truth.rename(columns={"touches_border": "border"})
     defaults = {"diameter_nm": 0.0, "border": False}
     truth = truth.assign(**{k: v for k, v in defaults.items() if k not in truth})
-    truth = truth.assign(border=flags(truth["border"]))
+    truth = truth.assign(border=flags(truth["border"], path.name))
     return {str(name): rows.reset_index(drop=True) for name, rows in truth.groupby("image")}
 
 

@@ -17,6 +17,8 @@ from ..errors import TableError
 
 TEXT = "object"
 """The dtype of columns that hold text."""
+_YES = ("1", "1.0", "true", "yes", "y", "x")
+_NO = ("0", "0.0", "false", "no", "n", "", "nan", "none")
 _MISSING_VALUES = {TEXT: "", "bool": False, "int64": 0, "Int64": pd.NA}
 
 
@@ -87,7 +89,7 @@ def conform_columns(
             text = np.where(pd.isna(text), "", text)
             out[name] = pd.Series(text, table.index, dtype=object)
         elif column.dtype == "bool":  # also from a file, or after joining a table that lacks it
-            out[name] = flags(values)
+            out[name] = flags(values, what)
         else:
             numbers = _convert_numbers(values, column, what)
             # Whole numbers of atoms, as in a ground truth, stay integers.
@@ -99,9 +101,19 @@ def conform_columns(
     return conformed
 
 
-def flags(values: pd.Series) -> pd.Series:
-    """Return flags as Booleans, also from a file in which some are missing; these are False."""
-    return values.astype(str).str.lower().isin(["true", "1", "1.0", "yes"])
+def flags(values: pd.Series, what: str = "the table") -> pd.Series:
+    """Return flags as Booleans, also from a file in which some are missing; these are False.
+
+    Raises `TableError` for other text than yes and no.
+    """
+    text = values.astype(object).where(values.notna(), "").astype(str).str.strip().str.lower()
+    other = text[~text.isin((*_YES, *_NO))]
+    if len(other):
+        raise TableError(
+            f"{what}: {values.name} is {other.iloc[0]!r}, neither yes nor no",
+            advice="Write yes or no, 1 or 0, or leave the cell empty",
+        )
+    return text.isin(_YES)
 
 
 def _convert_numbers(values: pd.Series, column: Column, what: str) -> pd.Series:

@@ -73,6 +73,7 @@ TREND_SCHEMA = (
 )
 """Columns of ``trends.csv``."""
 FEW_IMAGES = "one image: how much images differ is that of the other samples; add images"
+ONLY_ONE_IMAGE = "one image: how much images differ is not known; add images"
 LEVEL = 0.95
 
 
@@ -184,7 +185,7 @@ def _row(one: SampleEstimate, hidden: bool, note: str) -> dict[str, Any]:
     row = {"sample": one.sample, **_about(one), "images": one.n_images, "reference_sample": ""}
     reasons = [note] if note else []
     if one.n_images == 1:
-        reasons.append(FEW_IMAGES)
+        reasons.append(FEW_IMAGES if np.isfinite(one.variance) else ONLY_ONE_IMAGE)
     row["note"] = "; ".join(reasons)
     if hidden:
         return row
