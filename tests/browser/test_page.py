@@ -495,8 +495,10 @@ def test_a_key_or_click_answers_for_what_was_on_show_only(context, pack):
     _, path = pack
     ada = Person(context, path.as_uri())
     complete = ada.page.locator("#complete")
-    complete.dblclick()
+    complete.click()
     ada.wait("page.number === 1 && page.shown !== null")
+    # The second one of a double click; clicks that are simulated in Firefox have no number.
+    complete.dispatch_event("click", {"detail": 2})
     for _ in range(3):
         ada.page.keyboard.down("c")  # without the key coming up: held
     ada.wait("page.number === 2 && page.shown !== null")
