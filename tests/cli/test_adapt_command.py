@@ -377,10 +377,14 @@ def test_the_outcome():
     left_out = {"pseudo-labels left out": 100, "corrections left out": 0}
     good = replace(found, checks={"pseudo-labels left out": (0.97, 0.95)}, left_out=left_out)
     words = adaptation_text.format_verdict(good)
-    assert words.startswith("No change needed: 97 of 100 pseudo-labels left out agree")
-    assert words.endswith("as it is. An adapted model is no better: too little; too late.")
+    assert not good.has_model  # and the command says "rolled back"
+    assert words.startswith("Rolled back, the model stays what it was: 97 of 100 pseudo-labels")
+    assert words.endswith(
+        "agree with it already. An adapted model is no better: too little; too late."
+    )
     unknown = adaptation_text.format_verdict(replace(good, unchecked=True))
-    assert unknown.endswith("as it is. Too little; too late.")
+    assert unknown.startswith("Refused, ")
+    assert unknown.endswith("agree with it already. Too little; too late.")
     assert adaptation_text.format_verdict(replace(good, accepted=True)).startswith("Accepted")
     poor = replace(good, checks={"pseudo-labels left out": (0.7, 0.6)})
     assert adaptation_text.format_verdict(poor).startswith("Rolled back")

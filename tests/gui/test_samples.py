@@ -116,6 +116,13 @@ def test_samples_of_a_table_with_numbers_are_read_stored_and_undone(
     assert state.sessions.sample_of("a.tif").numbers == {"time_h": -1}
     undo = binding_of(viewer).edits.undo
     undo()
+    # One that is taken out of it has none, but a sample that is renamed keeps its numbers.
+    state.sessions.group_sample(["b.tif"], "other")
+    assert state.sessions.sample_of("b.tif").numbers == {}
+    undo()
+    state.sessions.group_sample(["b.tif", "c.tif"], "other")
+    assert state.sessions.sample_of("b.tif").numbers == {"time_h": -1}
+    undo()
     undo()
     assert samples_of(opened) == {"morning": tuple(state.images)}
     assert state.project.image_files.session_entries() == {}

@@ -281,6 +281,11 @@ def test_a_sample_is_the_folder_unless_a_table_says_otherwise(tmp_path):
         ("image,sample\na.tif,x\na.tif,y\n", TableError, "a.tif twice"),
         ("image,sample\nother.tif,x\n", TableError, "is for other.tif, and no image"),
         ("image,sample,time_h\na.tif,x,2 h\nb.tif,y,4\n", TableError, "time_h .* '2 h' for a.tif"),
+        (
+            "image,sample,time_h\na.tif,x,0\nb.tif,y,n/a\nc.tif,z,5\n",
+            TableError,
+            "time_h .* 'n/a' for b.tif",
+        ),
         ("image,sample,t\na.tif,x,2\nb.tif,y,300°C\n", TableError, "'300°C' for b.tif"),
         ('image,sample,t\na.tif,x,"2,5"\nb.tif,y,4\n', TableError, "'2,5' for a.tif"),
     ],

@@ -9,6 +9,7 @@ import pytest
 from bench import write_image
 
 from napari_atomicity.atoms.marks import Mark
+from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.tables import cluster_table as tables
 from napari_atomicity.io.images import load
@@ -17,7 +18,7 @@ from napari_atomicity.project import Project
 from napari_atomicity.project.opening import add_paths
 from napari_atomicity.state.review_queue import queue_of
 from napari_atomicity.state.reviewing import Reviewing
-from napari_atomicity.state.window_state import WindowState
+from napari_atomicity.state.window_state import WindowState, images_with_unstored_edits
 from support import synthetic_analysis
 
 SIZE_NM = 0.1  # of the images of `write_image`
@@ -72,6 +73,88 @@ def state(tmp_path):
     state = opened(tmp_path / "p.atomicity")
     yield state
     state.close_project()
+
+
+# ---- work in memory that a project takes in later
+def in_memory(tmp_path) -> WindowState:
+    """Edits by two people, in an image that no project has."""
+    write_image(tmp_path / "a.tif")
+    state = WindowState()
+    state.annotator = "Ada"
+    state.add_image(load(tmp_path / "a.tif"))
+    analyse(state, "a.tif", 8)
+    state.clusters.remove_ids("a.tif", [3])
+    state.clusters.relabel([("a.tif", 1), ("a.tif", 2)], "Pt55")
+    state.annotator = "Ben"
+    state.clusters.relabel([("a.tif", 2)], "Pt19")
+    state.clusters.remove_ids("a.tif", [5])
+    state.history.undo()
+    return state
+
+
+def test_a_new_project_has_what_each_person_did(tmp_path):
+    state = in_memory(tmp_path)
+    state.attach_project(Project(tmp_path / "p.atomicity"))
+    state.clusters.relabel([("a.tif", 4)], "Pt70")
+    log = state.project.corrections()
+    assert log[["annotator", "cluster_id", "what", "label"]].to_numpy().tolist() == [
+        ["Ada", 3, "remove", ""],
+        ["Ada", 1, "label", "Pt55"],
+        ["Ada", 2, "label", "Pt55"],
+        ["Ben", 2, "label", "Pt19"],
+        ["Ben", 4, "label", "Pt70"],
+    ]
+    again = reopened(state)
+    assert again.table("a.tif")["label_corrected"].tolist()[:3] == ["Pt55", "Pt19", "Pt70"]
+    analyse(again, "a.tif", 8)
+    assert again.table("a.tif")["cluster_id"].tolist() == [1, 2, 4, 5, 6, 7, 8]
+    again.close_project()
+
+
+def test_a_cluster_deleted_while_the_disk_was_full_stays_deleted(tmp_path, monkeypatch):
+    write_image(tmp_path / "a.tif")
+    state = WindowState()
+    state.attach_project(Project(tmp_path / "p.atomicity"))
+    state.add_image(load(tmp_path / "a.tif"))
+
+    def full(*args, **kwargs):
+        raise AtomicityError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Project, "record", full)
+        analyse(state, "a.tif", 8)
+        state.clusters.remove_ids("a.tif", [3])
+        state.clusters.relabel([("a.tif", 4)], "Pt70")
+        assert not state.saver.save_again()
+    state.clusters.remove_ids("a.tif", [5])  # with it, all is saved
+    assert state.saver.save_again()
+    again = reopened(state)
+    analyse(again, "a.tif", 8)
+    assert again.table("a.tif")["cluster_id"].tolist() == [1, 2, 4, 6, 7, 8]
+    assert again.project.corrections()["what"].tolist() == ["remove", "label", "remove"]
+    again.close_project()
+
+
+def test_a_new_project_has_the_marks_of_each_person(tmp_path):
+    write_image(tmp_path / "a.tif")
+    state = WindowState()
+    state.add_image(load(tmp_path / "a.tif"))
+    for person, y_nm in (("Ada", 2.0), ("Ben", 4.0)):
+        state.annotator = person
+        state.atoms.add("a.tif", [Mark(10 * y_nm, 10 * y_nm)])
+    state.attach_project(Project(tmp_path / "p.atomicity"))
+    marks = state.project.atoms.marks()
+    assert marks[["annotator", "y_nm"]].to_numpy().tolist() == [["Ada", 2.0], ["Ben", 4.0]]
+    state.close_project()
+
+
+def test_entered_pixel_sizes_are_asked_about_before_they_are_lost(tmp_path):
+    write_image(tmp_path / "a.tif")
+    state = WindowState()
+    state.add_image(load(tmp_path / "a.tif"))
+    assert not images_with_unstored_edits(state)
+    state.pixel_sizes.set("a.tif", 0.05)
+    assert images_with_unstored_edits(state) == ["a.tif"]
 
 
 # ---- pixel sizes

@@ -347,6 +347,20 @@ def test_a_pool_adds_up_and_is_surer():
     assert pool_images(parts[:1]) is parts[0]
 
 
+@pytest.mark.parametrize("recall", [1.0, 0.7])
+def test_random_atoms_are_isolated_as_often_as_random_ones(recall):
+    """Also in a pool of images of unlike densities, and where atoms are missed."""
+    rng = np.random.default_rng(2)
+    numbers = [20, 60, 400] * 6
+    parts = [
+        of(WINDOW.random(n, rng), candidate_recall=recall, seed=i) for i, n in enumerate(numbers)
+    ]
+    pool = pool_images(parts)
+    found = pool.row()["share_isolated_if_random"]
+    assert found == pytest.approx(pool.shares["isolated"].value, abs=0.03)
+    assert cover(pool.shares["isolated"], found)
+
+
 def test_a_pool_without_a_pair_knows_how_many_are_isolated_at_least():
     """Sums that differ by rounding alone are no differences between images."""
     places = np.stack(np.meshgrid(np.arange(6.5, 13, 1.1), np.arange(0.5, 14, 1.3)), -1)

@@ -478,7 +478,7 @@ def test_more_images_make_the_interval_as_narrow_as_planned():
     assert None not in more
     widths = [np.ptp(estimate(4 + int(np.median(more)))[0]["x"].interval()) / 2 for _ in range(20)]
     assert np.median(widths) == pytest.approx(0.05, rel=0.25)
-    assert more_images(estimate(400)[0]["x"]) == 0
+    assert more_images(estimate(400)[0]["x"]) == more_images(estimate(1100)[0]["x"]) == 0
     text = describe_more_images([one["x"] for one in estimate(4)])
     assert text.startswith("about ")
     assert text.endswith(" more images of x for ±5 percentage points in each share")

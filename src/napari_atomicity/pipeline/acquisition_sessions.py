@@ -231,6 +231,14 @@ def _read_session_table(path: Path) -> dict[str, SessionEntry]:
     return entries
 
 
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
 _WITH_UNIT = re.compile(r"\s*[-+]?\d+([.,]\d+)?\s*[^\d\s.,][^\d]*|\s*[-+]?\d+,\d+\s*")
 """A number with its unit, such as ``2 h``, or with a decimal comma."""
 
@@ -252,14 +260,16 @@ def read_sample_table(path: Path) -> dict[str, SampleEntry]:
         raise TableError("the table of samples has no rows", path, advice)
     numbers = [str(n) for n in table.columns if table[n].dtype.kind in "fiu"]
     for name in table.columns.difference(["image", "sample", *numbers]):
-        for image, cell in zip(table["image"], table[name], strict=True):
-            if isinstance(cell, str) and _WITH_UNIT.fullmatch(cell):
+        cells = table.loc[table[name].notna(), ["image", name]].astype(str).to_numpy(object)
+        cells = [(image, cell.strip()) for image, cell in cells if cell.strip()]
+        of_numbers = 2 * sum(_is_number(cell) for _, cell in cells) > len(cells)
+        for image, cell in cells:
+            if _WITH_UNIT.fullmatch(cell) or (of_numbers and not _is_number(cell)):
                 raise TableError(
-                    f"the column {name} of the table of samples has numbers, but {cell.strip()!r} "
-                    f"for {image}",
+                    f"the column {name} of the table of samples has numbers, but {cell!r} for {image}",
                     path,
                     "Write numbers only, with a decimal point, and the unit in the name of the "
-                    "column, as in time_h; or remove the column",
+                    "column, as in time_h; leave cells without one empty; or remove the column",
                 )
     entries: dict[str, SampleEntry] = {}
     for row in table.to_dict("records"):

@@ -55,7 +55,7 @@ def project_file(folder: str | os.PathLike[str]) -> Path:
     folder = Path(folder).absolute()
     own = folder / f"{folder.name or 'project'}{SUFFIX}"
     there = [p for p in sorted(folder.glob(f"*{SUFFIX}")) if not _COPY.search(p.stem)]
-    if own in there or not there:
+    if own.exists() or not there:
         return own
     return max(there, key=lambda path: path.stat().st_mtime)
 

@@ -6,7 +6,7 @@ redo replay edits and never compare arrays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Self, TypeVar
 
@@ -215,6 +215,22 @@ class SetTracks(Edit[Analysis]):
     def cluster_ids(self) -> frozenset[int]:
         """Clusters that the edit may change."""
         return frozenset(i for one in (self.before, self.after) if one for i in one.track)
+
+
+ClusterEdit = SetAnalysis | SetSessionRecord | Relabel | ReplaceClusters | SetRegions | SetTracks
+
+
+def steps_to(
+    now: T | None, edits: Sequence[Edit[T]]
+) -> tuple[T | None, list[tuple[Edit[T], Edit[T], T | None, T | None]]]:
+    """Return what there was before edits, and of each: itself, as it is now, before and after."""
+    steps = []
+    for made in reversed(edits):
+        edit = made.refreshed(now, undo=True)
+        before = edit.revert(now)
+        steps.append((made, edit, before, now))
+        now = before
+    return now, steps[::-1]
 
 
 # ---- what a person does to the atoms of an image, and how to undo it: see `edits`

@@ -18,6 +18,7 @@ from .atom_store import AtomStore
 from .chunked_steps import MAX_IMAGES, Work
 from .edits import (
     AtomEdit,
+    ClusterEdit,
     Edit,
     ImageContents,
     MergeLabels,
@@ -25,6 +26,7 @@ from .edits import (
     SetAnnotation,
     SetPixelSize,
     SetSession,
+    steps_to,
 )
 from .session_store import SessionStore
 from .window_images import WindowImages
@@ -121,11 +123,14 @@ class ProjectSaver:
         atoms: AtomStore,
         sessions: SessionStore,
         on_message: Callable[[str], None],
+        edits_of: Callable[[str], Iterable[Edit]],  # edits of an image that hold, in order
     ) -> None:
         self._state = state
         self._atoms = atoms
         self._sessions = sessions
         self._on_message = on_message
+        self._edits_of = edits_of
+        # images with what the project has of them; None of an image that it has nothing of
         self._unsaved: dict[str, Analysis | None] = {}
         self._unsaved_labels: dict[str, list[ClusterChange]] = {}
         self._unsaved_atoms: dict[str, ImageAtoms | None] = {}
@@ -276,7 +281,7 @@ class ProjectSaver:
             raise AtomicityError(self.message, advice="Solve that first: not all edits are saved")
 
     def _write(self, project: Project, change: ContentChange) -> None:
-        """Write one change, unless its image was written as a whole (`_write_unsaved`)."""
+        """Write one change, unless it is in what has changed since (`_write_unsaved`)."""
         blind = self._state.blind
         if isinstance(change, SessionChange):
             edit = change.edit
@@ -286,9 +291,9 @@ class ProjectSaver:
         elif isinstance(change, AnnotationChange):
             project.atoms.set_annotation(change.edit.image, change.edit.author, change.after)
         elif isinstance(change, AtomChange):
-            if change.edit.image not in self._unsaved_atoms:
+            if self._unsaved_atoms.get(change.edit.image) is None:
                 project.atoms.record(change.edit, change.before, change.after, blind=blind)
-        elif change.edit.image not in self._unsaved:
+        elif self._unsaved.get(change.edit.image) is None:
             project.record(
                 change.edit, change.before, change.after, is_undo=change.is_undo, blind=blind
             )
@@ -297,7 +302,9 @@ class ProjectSaver:
         """Write all that has changed in images since they were last written."""
         state = self._state
         for image in self._unsaved_sessions:
-            project.image_files.set_session(image, self._sessions.get(image), state.annotator)
+            authors = [e.author for e in self._edits_of(image) if isinstance(e, SetSession)]
+            author = authors[-1] if authors else state.annotator
+            project.image_files.set_session(image, self._sessions.get(image), author)
         for image, size_nm in self._unsaved_sizes.items():
             project.image_files.set_pixel_size(image, size_nm)
         now = {c.edit.image: c.after for c in kept if isinstance(c, ClusterChange)}
@@ -306,34 +313,65 @@ class ProjectSaver:
             yield False
         atoms = {c.edit.image: c.after for c in kept if isinstance(c, AtomChange)}
         for image, before in list(self._unsaved.items()):
-            self._write_whole(project, image, before, now.get(image, state.store.get(image)))
+            if before is None:
+                self._write_first(project, image)
+            else:
+                self._write_whole(project, image, before, now.get(image, state.store.get(image)))
             yield False
         for image, was in list(self._unsaved_atoms.items()):
-            edit = ImageEdit(image, EditKind.ATOMS, state.annotator)
-            after = atoms.get(image, self._atoms.of(image))
-            project.atoms.record(edit, was, after, blind=state.blind)
+            if was is None:
+                self._write_first_atoms(project, image)
+            else:
+                edit = ImageEdit(image, EditKind.ATOMS, state.annotator)
+                after = atoms.get(image, self._atoms.of(image))
+                project.atoms.record(edit, was, after, blind=state.blind)
             yield False
 
     def _write_whole(
-        self, project: Project, image: str, before: Analysis | None, now: Analysis | None
+        self, project: Project, image: str, before: Analysis, now: Analysis | None
     ) -> None:
         """Write all that has changed in an image since it was last written."""
+        self._write_labels(project, image)
+        before = _with_labels_of(now, before, self._unsaved_labels.get(image, ()))
+        edit = ImageEdit(image, EditKind.GEOMETRY, self._state.annotator)
+        project.record(edit, before, now, blind=self._state.blind)
+        self._write_pixel_size(project, image, now)
+
+    def _write_first(self, project: Project, image: str) -> None:
+        """Write the first result of an image, then what each person has done to it."""
         author, blind = self._state.annotator, self._state.blind
-        # The clusters of a first result are not a person's edit, but their labels are.
-        kind = EditKind.ANALYSIS if before is None else EditKind.GEOMETRY
-        if before is not None:
-            self._write_labels(project, image)
-            before = _with_labels_of(now, before, self._unsaved_labels.get(image, ()))
-        project.record(ImageEdit(image, kind, author), before, now, blind=blind)
+        now = self._state.store.get(image)
+        written = [change.edit for change in self._unsaved_labels.get(image, ())]
+        edits = [e for e in self._edits_of(image) if isinstance(e, ClusterEdit)]
+        first, steps = steps_to(now, edits)
+        if first is not None:
+            # Its clusters are not a person's edit, but labels that came with it are.
+            project.record(ImageEdit(image, EditKind.ANALYSIS, author), None, first, blind=blind)
+            labelled = first.table.loc[first.table["label_corrected"] != "", "cluster_id"]
+            if ids := frozenset(labelled.tolist()):
+                labels = ImageEdit(image, EditKind.LABEL, author, ids)
+                project.record(labels, first, first, blind=blind)
+        for made, edit, before, after in steps:
+            if not any(made is one for one in written):
+                project.record(edit, before, after, blind=blind)
+        self._write_labels(project, image)
+        self._write_pixel_size(project, image, now)
+
+    def _write_first_atoms(self, project: Project, image: str) -> None:
+        """Write the first atoms of an image, then what each person has done to them."""
+        author, blind = self._state.annotator, self._state.blind
+        edits = [e for e in self._edits_of(image) if isinstance(e, AtomEdit)]
+        first, steps = steps_to(self._atoms.of(image), edits)
+        if first is not None:
+            project.atoms.record(ImageEdit(image, EditKind.ATOMS, author), None, first, blind=blind)
+        for _, edit, before, after in steps:
+            project.atoms.record(edit, before, after, blind=blind)
+
+    def _write_pixel_size(self, project: Project, image: str, now: Analysis | None) -> None:
+        """Write a pixel size that was changed since the analysis."""
         size_nm = self._state.micrograph(image).pixel_size_nm
-        if now is not None and now.micrograph.pixel_size_nm != size_nm:  # changed since
+        if now is not None and now.micrograph.pixel_size_nm != size_nm:
             project.image_files.set_pixel_size(image, size_nm)
-        if before is None and now is not None:
-            labelled = now.table.loc[now.table["label_corrected"] != "", "cluster_id"]
-            own = frozenset(labelled.tolist()) - _ids_of(self._unsaved_labels.get(image, ()))
-            if own:
-                project.record(ImageEdit(image, EditKind.LABEL, author, own), now, now, blind=blind)
-            self._write_labels(project, image)
 
     def _write_labels(self, project: Project, image: str) -> None:
         """Write each label that could not be written, in order: the log keeps them all."""

@@ -206,7 +206,9 @@ class SessionStore:
         what = f"sample {name} of {pluralise(len(images), 'image')}"
         joined = next((sample for sample in self.samples() if sample.name == name), None)
         if joined is None:
-            self._set_values(images, what, sample=name)
+            # Numbers such as a time are of a sample: its images keep them only if it is renamed.
+            whole = (s.numbers for s in self.samples() if set(s.images) == set(images))
+            self._set_values(images, what, sample=name, sample_numbers=next(whole, {}))
         else:
             # The others are named too: the label of a folder may change when images are added.
             members = [*joined.images, *images]

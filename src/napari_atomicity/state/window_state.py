@@ -26,6 +26,7 @@ from ..core.text import pluralise
 from ..io.readers.lazy_micrograph import LazyMicrograph
 from ..models.analysis import Analysis
 from ..project import MergedEntries, MergeReport, Project, ProjectContents
+from ..tracking.tracks import entered_times
 from .analysis_store import AnalysisStore
 from .atom_store import AtomStore
 from .cluster_edits import ClusterEdits
@@ -36,6 +37,7 @@ from .edits import (
     MergeLabels,
     RemoveImage,
     ReplaceClusters,
+    SetPixelSize,
     merge_edits,
 )
 from .history import NO_STEPS, History, ImageListing, Step, Steps, without_images
@@ -111,12 +113,17 @@ class WindowState(WindowImages):
         self.sessions = SessionStore(self, self._do)
         self.pixel_sizes = PixelSizes(self, self.atoms, self._do)
         self.pixel_sizes.changed.connect(self.sessions.find_again)
-        self.saver = ProjectSaver(self, self.atoms, self.sessions, self.saved_changed.emit)
+        self.saver = ProjectSaver(
+            self, self.atoms, self.sessions, self.saved_changed.emit, self._edits_of
+        )
         self.listing = ImageListing(self, self.atoms, self.sessions)
         self.listing.changed.connect(self._on_listing)
         stores = self.atoms, self.sessions, self.pixel_sizes, self.listing
         self.history = History(self, *stores, self.saver)
         self.clusters = ClusterEdits(self, self.history, self.add_image)
+
+    def _edits_of(self, image: str) -> Iterable[Edit]:
+        return self.history.edits_of(image)
 
     def _do(self, *edits: Edit | AtomEdit, **options: Any) -> None:
         """Apply edits; see `History.do`. The stores, which it needs, are made before it."""
@@ -530,7 +537,8 @@ def images_with_unstored_edits(state: WindowState) -> list[str]:
     """Return the images with manual edits that no project contains.
 
     Manual edits are labels, added, removed or changed clusters, excluded regions, marks of atoms,
-    the support, and what was entered of the session. Results of models can be computed again.
+    the support, and what was entered of the recording and of the session. Results of models can be
+    computed again.
     """
     return [image for image in state.images if has_unstored_edits(state, image)]
 
@@ -545,5 +553,9 @@ def has_unstored_edits(state: WindowState, image: str) -> bool:
         or (atoms is not None and (atoms.marks or atoms.support_added or atoms.support_removed))
         or (analysis is not None and analysis.regions)
         or (analysis is not None and (analysis.table["label_corrected"] != "").any())
-        or any(isinstance(edit, ReplaceClusters) for edit in state.history.edits_of(image))
+        or (analysis is not None and entered_times(analysis))
+        or any(
+            isinstance(edit, ReplaceClusters | SetPixelSize)
+            for edit in state.history.edits_of(image)
+        )
     )

@@ -26,8 +26,8 @@ SCALE_NOT_FOUND = (
 
 
 WEAK_NETWORK = (
-    "labels rest on diameters and, with a scale, on intensities; class maps and the map of clusters "
-    "show little. Train for more epochs, or on more images."
+    "labels rest on diameters and, with a scale, on intensities; class maps and the map of "
+    "clusters show little. Train for more epochs, or on more images."
 )
 """Sentence on a network that has learnt less than the diameter tells."""
 

@@ -149,21 +149,21 @@ def format_verdict(found: Adaptation) -> str:
         )
         return f"No change needed: {'; '.join(found.reasons)}.{f' {more}' if differ else ''}"
     reasons = "; ".join(found.reasons)
+    if found.accepted:
+        words = "Accepted, although it could not be checked" if found.unchecked else "Accepted"
+        return f"{words}: {reasons}."
+    is_refused = found.refused or found.unchecked
+    outcome = f"{'Refused' if is_refused else 'Rolled back'}, the model stays what it was"
     before = {name: found.checks[name][0] for name, n in found.left_out.items() if n}
-    if not found.accepted and before and min(before.values()) >= GOOD_AGREEMENT:
+    if before and min(before.values()) >= GOOD_AGREEMENT:
         agree = " and ".join(
             f"{count_met(name, share, found.left_out)} {name}" for name, share in before.items()
         )
         no_better = "" if found.unchecked else "an adapted model is no better: "
-        why = sentence(no_better + reasons)
-        return f"No change needed: {agree} agree with the model as it is. {why}"
-    if found.accepted:
-        words = "Accepted, although it could not be checked" if found.unchecked else "Accepted"
-        return f"{words}: {reasons}."
-    stays = "the model stays what it was"
-    if found.refused or found.unchecked:
-        return f"Refused, {stays}: {reasons}."
-    return f"Rolled back, {stays}: {_gained(found)}{reasons}.{_advice(found)}"
+        return f"{outcome}: {agree} agree with it already. {sentence(no_better + reasons)}"
+    if is_refused:
+        return f"{outcome}: {reasons}."
+    return f"{outcome}: {_gained(found)}{reasons}.{_advice(found)}"
 
 
 def _gained(found: Adaptation) -> str:

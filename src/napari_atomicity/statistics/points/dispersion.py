@@ -113,6 +113,17 @@ class DispersionStatistics:
     def _curves(self) -> dict[str, SummaryCurve]:
         return {} if self.randomness is None else self.randomness.curves
 
+    @property
+    def isolated_if_random(self) -> float:
+        """Fraction of isolated atoms if they were random, each image at its own density.
+
+        It is of the atoms that ``shares`` counts: those that are not among the candidates are no
+        neighbours of theirs.
+        """
+        n = np.array([np.mean([len(m.distance) for m in e.patterns]) for e in self.evidence])
+        near = np.pi * self.group_distance_nm**2 * n / [e.area_nm2 for e in self.evidence]
+        return float(n @ np.exp(-near) / n.sum()) if n.any() else 1.0
+
     def row(self, image: str = ALL) -> dict[str, Any]:
         """Return a row of ``dispersion.csv``, with units in the names; NaN where unknown."""
         tests = self.randomness
@@ -120,7 +131,6 @@ class DispersionStatistics:
         edge = np.nan
         if self.quadrats is not None:
             edge = float(np.diff(self.quadrats.edges_y_nm[:2])[0])
-        chance = np.exp(-np.pi * self.density.value * self.group_distance_nm**2)
         row: dict[str, Any] = {
             "image": image,
             "n_atoms": self.n_atoms,
@@ -153,7 +163,7 @@ class DispersionStatistics:
             row[f"share_{kind}_low"], row[f"share_{kind}_high"] = share.low, share.high
         extent, groups = self.group_extents_nm[self.group_sizes > 1], self.group_weights.sum()
         row |= {
-            "share_isolated_if_random": float(chance),
+            "share_isolated_if_random": self.isolated_if_random,
             "groups": round(groups),
             "group_size_mean": float(self.group_sizes @ self.group_weights / groups)
             if groups

@@ -51,7 +51,7 @@ def more_images(
     if other is not None:
         rest, bias = other.variance + other.label_variance, bias - other.bias
         shared = shared - other.shared
-    images = np.arange(one.n_images, MAX_IMAGES + 1)
+    images = one.n_images + np.arange(MAX_IMAGES + 1)
     variance = (one.variance + one.label_variance) * one.n_images / images + rest + bias**2
     freedom = one.freedom + images - one.n_images
     of_images = -stdtrit(freedom, (1 - level) / 2) * np.sqrt(variance)
@@ -90,7 +90,10 @@ def describe_more_images(
         )
     numbers = [more_images(one, half_width) for one in shares]
     if None in numbers:
-        return f"more images of {name} do not give {aim}: labels or scale are too uncertain"
+        return (
+            f"{MAX_IMAGES} more images of {name} would not give {aim}: labels or scale are too "
+            "uncertain, or images differ too much"
+        )
     most = max(number for number in numbers if number is not None)
     if not most:
         return f"{name} has enough images for {aim}"
