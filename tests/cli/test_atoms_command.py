@@ -161,6 +161,15 @@ def test_two_images_and_a_bad_one(finder, tmp_path, monkeypatch):
         assert (out / name).stat().st_size > 0
 
 
+def test_a_copy_is_warned_of_as_its_atoms_count_twice(finder, tmp_path):
+    image = write_image(tmp_path / "a.tif", seed=1)
+    (tmp_path / "b.tif").write_bytes(Path(image).read_bytes())
+    result = atomicity("atoms", image, tmp_path / "b.tif", "--out", tmp_path / "out")
+    words = "1 file has the content of others"
+    assert result.exit_code == 0 and words in result.stderr
+    assert words in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
 def test_files_of_an_earlier_run_do_not_stay_but_those_of_others_do(finder, tmp_path, monkeypatch):
     out, figures = tmp_path / "out", tmp_path / "out" / "figures"
     figures.mkdir(parents=True)

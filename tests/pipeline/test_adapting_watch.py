@@ -69,8 +69,13 @@ def go(images, tmp_path, tiny_model):
     With "none", images are not labelled jointly, which analyses them twice.
     """
 
-    def run(sessions="auto"):
+    def run(sessions="auto", on_image=lambda name: None):
         took, said = [], []
+
+        def take(live):
+            took.append(live.outcome.image)
+            on_image(live.outcome.image)
+
         session = module.AdaptingWatch(
             images,
             tmp_path / "out",
@@ -78,7 +83,7 @@ def go(images, tmp_path, tiny_model):
             said.append,
             {"settle_s": 0.02, "patience_s": 0.2, "reference_images": 6},
         )
-        done = session.run(lambda live: took.append(live.outcome.image), until_idle_s=0.0)
+        done = session.run(take, until_idle_s=0.0)
         return done, took, "\n".join(said)
 
     return run
@@ -94,7 +99,9 @@ def images_and_model(folder):
     return {one["image"] for one in done}, model
 
 
-def test_an_accepted_model_labels_the_images_since_the_change(moved, outcomes, go, tmp_path):
+def test_an_accepted_model_labels_the_images_since_the_change(
+    moved, outcomes, go, images, tmp_path
+):
     moved(0, "abcdefgh")
     moved(6, "ijklm")
     asked = outcomes(True)
@@ -116,13 +123,32 @@ def test_an_accepted_model_labels_the_images_since_the_change(moved, outcomes, g
     assert summary["adaptations"][0]["accepted"] and summary["analysed"] == 13
     assert len(summary["images"]) == 13 and not run.interrupted
 
-    # a restart continues with the adapted model
+    # a restart continues with the adapted model, and knows the images of the first one
     moved(6, "no")
+    (images / "at 0 a.tif").rename(images / "renamed.tif")
     run, took, said = go()
     assert took == ["at 6 n.tif", "at 6 o.tif"] and "using the model" in said
+    assert "renamed.tif was at 0 a.tif" in said
     assert len(images_and_model(out / "adapted-1")[0]) == 7
     assert images_and_model(out)[0] == before
     assert len(pd.read_csv(out / "models.csv")) == 15
+
+
+def test_an_image_renamed_since_the_change_is_labelled_again(moved, outcomes, go, images, tmp_path):
+    moved(0, "abcdefgh")
+    moved(6, "ijklm")
+    outcomes(True)
+
+    def rename(name):
+        before = images / "at 6 i.tif"
+        if name == before.name and before.exists():
+            before.rename(images / "at 6 z.tif")
+
+    go(on_image=rename)
+    after, _ = images_and_model(tmp_path / "out" / "adapted-1")
+    assert after == {f"at 6 {c}.tif" for c in "zjklm"}
+    models = pd.read_csv(tmp_path / "out" / "models.csv")
+    assert len(models) == 13 and "at 6 i.tif" not in set(models["image"])
 
 
 def test_a_model_that_is_rolled_back_is_announced_and_not_used(moved, outcomes, go, tmp_path):
@@ -201,4 +227,6 @@ def test_the_command_adapts(moved, outcomes, images, tmp_path, tiny_model):
     # without the option, the first model would label the images since the change too
     more.remove("--adapt")
     result = CliRunner().invoke(app, [str(a) for a in [*command, *more]])
+    assert result.exit_code == 2 and "Continue them with --adapt" in result.stderr
+    result = CliRunner().invoke(app, [str(a) for a in [*command, *more, "--overwrite"]])
     assert result.exit_code == 2 and "Continue them with --adapt" in result.stderr

@@ -25,7 +25,11 @@ from napari_atomicity.io.images import Reader
 from napari_atomicity.io.readers import read_limits
 from napari_atomicity.io.readers.read_limits import ReadLimits
 from napari_atomicity.io.tables import read_clusters, read_table
-from napari_atomicity.pipeline.live import live as live_figures, watch as module
+from napari_atomicity.pipeline.live import (
+    live as live_figures,
+    watch as module,
+    watched_images,
+)
 from napari_atomicity.pipeline.live.control_chart import SESSION_CHANGED
 from napari_atomicity.pipeline.live.live import read_log
 from napari_atomicity.pipeline.live.watch import Watch
@@ -134,6 +138,22 @@ def test_a_copy_is_named_and_noted_at_the_ratios(watch, images, tmp_path):
     assert "copy.tif has the content of 1.tif" in copy.copy_note
     ratios = read_table(tmp_path / "out" / "ratios.csv")
     assert "1 of 6 images" in ratios.loc[ratios["scope"] == "all", "note"].iloc[0]
+
+
+def test_a_copy_tells_nothing_new_of_the_scale_of_the_session(watch, images, monkeypatch):
+    fitted, fit = [], watched_images.fit_session
+
+    def count(measured, *args):
+        fitted.append(len(measured))
+        return fit(measured, *args)
+
+    monkeypatch.setattr(watched_images, "fit_session", count)
+    watch()
+    (images / "copy.tif").write_bytes((images / "1.tif").read_bytes())
+    write_image(images / "new.tif", seed=21)
+    fitted.clear()
+    watch()
+    assert fitted == [6]
 
 
 def test_the_ratios_so_far_count_a_copy_once(watch, images, tmp_path):

@@ -15,7 +15,7 @@ import pytest
 from bench import analysed, write_image
 
 from napari_atomicity import load
-from napari_atomicity.atoms.marks import Mark
+from napari_atomicity.atoms.marks import ImageAtoms, Mark
 from napari_atomicity.core.acquisition_session import PIXEL_SIZE_ERROR, EarlierScale, SessionEntry
 from napari_atomicity.core.errors import AtomicityError, ReadError
 from napari_atomicity.project import EditKind, ImageEdit, Project
@@ -1234,6 +1234,19 @@ def test_blind_annotators_and_readers_remove_nothing(folder, project, state):
     assert project.names == ["a.tif", "b.tif", "c.tif"]
 
 
+def test_a_folder_whose_name_ends_like_that_of_a_copy_has_its_own_project(tmp_path):
+    folder = tmp_path / "run-copy"
+    folder.mkdir()
+    write_image(folder / "a.tif")
+    own = open_any(folder)
+    own.close()
+    other = Project(folder / "other.atomicity")
+    other.close()
+    again = open_any(folder)
+    assert again.project.path == own.project.path == folder / "run-copy.atomicity"
+    again.close()
+
+
 def test_opening_the_folder_above_one_with_a_project_says_so(tmp_path):
     below = tmp_path / "monday"
     below.mkdir()
@@ -1245,6 +1258,30 @@ def test_opening_the_folder_above_one_with_a_project_says_so(tmp_path):
     opened = open_any(tmp_path)  # said once
     assert opened.others == () == opened.notes
     opened.close()
+
+
+@pytest.mark.parametrize("what", ["mark", "viewed", "region", "known sample"])
+def test_another_image_under_its_name_gets_nothing_that_a_person_said(project, folder, what):
+    found = analysed(folder / "a.tif")
+    replaced = replace(found, micrograph=replace(found.micrograph, sha256="0" * 64))
+    project.image_files.update_metadata(found.micrograph)
+    if what == "mark":
+        edit = ImageEdit("a.tif", EditKind.ATOMS, "Ada")
+        atoms = ImageAtoms("a.tif", 0.1, marks={1: Mark(5.0, 5.0)})
+        project.atoms.record(edit, None, atoms)
+    elif what == "viewed":
+        project.atoms.set_annotation("a.tif", "Ada", {})
+    elif what == "region":
+        _, taken = take_in_analysed(project, found)
+        region = np.array([[0.0, 0.0], [0.0, 9.0], [9.0, 9.0]])
+        project.record(ImageEdit("a.tif", EditKind.ANALYSIS, "Ada"), None, taken)
+        edit = ImageEdit("a.tif", EditKind.GEOMETRY, "Ada")
+        project.record(edit, taken, replace(taken, regions=(region,)))
+    else:
+        entry = SessionEntry(known={"Pt55": 1.0})
+        project.image_files.set_session("a.tif", entry, "Ada")
+    with pytest.raises(ReadError, match=r"a\.tif: .*worked on it"):
+        take_in_analysed(project, replaced)
 
 
 def test_a_pixel_size_entered_during_an_analysis_elsewhere_stays(project, folder):

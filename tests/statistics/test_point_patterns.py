@@ -489,6 +489,10 @@ def test_random_neighbours_of_a_pool_reach_as_far_as_the_sparsest_part():
     beyond = pooled.r_nm > near.r_nm[-1]
     expected = (60 * near.simulated[:, -1:] + 10 * far.simulated[:, beyond]) / 70
     np.testing.assert_allclose(pooled.simulated[:, beyond], expected)
+    # A histogram counts the atoms of all frames of a stack.
+    weighted = pool_randomness_tests(parts, frames=[1, 12]).curves["neighbours"]
+    expected = (60 * near.simulated[:, -1:] + 120 * far.simulated[:, beyond]) / 180
+    np.testing.assert_allclose(weighted.simulated[:, beyond], expected)
 
 
 def test_it_stops_and_says_how_far_it_is():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..core.errors import CalibrationError, ReadError, TableError, naming_file
+from ..core.micrograph import describe_copies
 from ..core.text import pluralise
 from ..pipeline.run_request import AtomRequest
 from .common import (
@@ -68,6 +69,8 @@ def atoms(
             figures=figures,
         )
     _print_dispersion(run)
+    if copies := describe_copies(o.sha256 for o in run.outcomes if o.status == "done"):
+        say(f"warning: {copies}")
     if as_json:
         print_json(run.summary())
     say(f"{pluralise(len(run.table), 'atom')}; results in {out}")

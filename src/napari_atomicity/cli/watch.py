@@ -95,7 +95,7 @@ def watch(
     if not folder.is_dir():
         fail(f"{folder}: there is no such folder.", 2)
     refuse_to_overwrite(out, [], overwrite, watched=folder)
-    if not (adapt or overwrite):
+    if not adapt:
         _refuse_adapted(out)
     idle_s = 0.0 if once else until_idle
     options = _Options(polling, reference_images, new_reference)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .errors import CalibrationError, UnknownPixelSizeError, UnsuitableImageError
+from .text import pluralise
 
 # Pixel sizes outside this range are errors of units.
 MIN_PIXEL_NM = 1e-4
@@ -254,6 +255,16 @@ def count_copies(hashes: Iterable[str | None]) -> int:
     """Return how many files have the content of another one, from the hashes that are known."""
     known = [each for each in hashes if each]
     return len(known) - len(set(known))
+
+
+def describe_copies(hashes: Iterable[str | None]) -> str:
+    """Say that the atoms of files with the content of others count twice; "" without any."""
+    if not (copies := count_copies(hashes)):
+        return ""
+    return (
+        f"{pluralise(copies, 'file has', 'files have')} the content of others: remove the copies "
+        "to count each atom once, with intervals that are wide enough."
+    )
 
 
 def is_replaced(before: str | None, after: str | None) -> bool:

@@ -260,13 +260,14 @@ def read_sample_table(path: Path) -> dict[str, SampleEntry]:
         raise TableError("the table of samples has no rows", path, advice)
     numbers = [str(n) for n in table.columns if table[n].dtype.kind in "fiu"]
     for name in table.columns.difference(["image", "sample", *numbers]):
-        cells = table.loc[table[name].notna(), ["image", name]].astype(str).to_numpy(object)
-        cells = [(image, cell.strip()) for image, cell in cells if cell.strip()]
+        there = table.loc[table[name].notna(), ["image", name]].astype(str).to_numpy(object)
+        cells = [(image, cell.strip()) for image, cell in there if cell.strip()]
         of_numbers = 2 * sum(_is_number(cell) for _, cell in cells) > len(cells)
         for image, cell in cells:
             if _WITH_UNIT.fullmatch(cell) or (of_numbers and not _is_number(cell)):
                 raise TableError(
-                    f"the column {name} of the table of samples has numbers, but {cell!r} for {image}",
+                    f"the column {name} of the table of samples has numbers, but {cell!r} "
+                    f"for {image}",
                     path,
                     "Write numbers only, with a decimal point, and the unit in the name of the "
                     "column, as in time_h; leave cells without one empty; or remove the column",

@@ -252,15 +252,27 @@ def take_in_analysed(
 
 
 def _ensure_not_edited(project: Project, image: str, sha256: str | None) -> None:
-    """Raise `ReadError` if a person has worked on the clusters of another content of a file."""
-    if not is_replaced(project.image_files.sha256(image), sha256):
-        return
-    if (project.corrections()["image"] == image).any():
+    """Raise `ReadError` if a person has worked on another content of a file."""
+    if is_replaced(project.image_files.sha256(image), sha256) and _is_edited(project, image):
         raise ReadError(
-            "the file was replaced by another image after a person had worked on its clusters",
+            "the file was replaced by another image after a person had worked on it",
             image,
             "Save the new image under another name",
         )
+
+
+def _is_edited(project: Project, image: str) -> bool:
+    """Return whether a person has said something of what an image shows."""
+    known = project.load(image, lazy=True)
+    logs = project.corrections(), project.atoms.marks(), project.atoms.annotations()[1]
+    entry = project.image_files.session_entries().get(image)
+    atoms, analysis = known.atoms, known.analysis
+    return bool(
+        any((log["image"] == image).any() for log in logs)
+        or (atoms is not None and (atoms.support_added or atoms.support_removed))
+        or (analysis is not None and analysis.regions)
+        or (entry is not None and entry.known)
+    )
 
 
 def _is_copy(project: Project, path: Path) -> bool:

@@ -19,7 +19,7 @@ from ..atoms.summary import summary
 from ..atoms.table import concat_atom_tables, conform, empty_table
 from ..core.acquisition_session import Sample
 from ..core.errors import attempt
-from ..core.micrograph import Micrograph
+from ..core.micrograph import Micrograph, describe_copies
 from ..core.model_card import ATOMS
 from ..core.progress import Progress, report
 from ..core.text import pluralise
@@ -137,6 +137,8 @@ def write_atom_files(
     if are_compared(samples) and of_all is not None:
         compare = partial(compare_atoms, rows, outcomes, samples, reference)
         compared = attempt(written.failed, "comparison of the samples", compare)
+    copies = describe_copies(o.sha256 for o in outcomes if o.status == "done")
+    note = " ".join(filter(None, (note, copies)))
     written.finish(
         outcomes,
         lambda record: write_atom_report(

@@ -187,19 +187,19 @@ MAX_IMAGES = 20
 class ChangedImages:
     """Images after the last one that was like the reference of its session."""
 
-    names: list[str] = field(default_factory=list)
+    # `WatchedImages.content_of` each: a file may be renamed
+    contents: list[str] = field(default_factory=list)
     # the last `MAX_IMAGES` of them
     last: deque[Analysis] = field(default_factory=lambda: deque(maxlen=MAX_IMAGES))
     is_new: bool = False  # whether one was added since this was set to False
 
-    def add(self, analysis: Analysis, reading: Reading) -> None:
+    def add(self, analysis: Analysis, reading: Reading, content: str) -> None:
         """Add the next image; one that is like the reference ends the change."""
         if reading.joined:
-            self.names.clear()
+            self.contents.clear()
             self.last.clear()
             return
-        name = analysis.micrograph.name
-        if name not in self.names:
-            self.names.append(name)
+        if content not in self.contents:
+            self.contents.append(content)
         self.last.append(analysis)
         self.is_new = True

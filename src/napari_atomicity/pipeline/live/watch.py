@@ -311,8 +311,9 @@ class Watch:
         changed.is_new = False
         self.handed_over = self._on_change(tuple(changed.last))
         if self.handed_over:
-            self.analysed -= len(changed.names)  # they are analysed again
-            for name in changed.names:
+            names = self._images.names_of(changed.contents)
+            self.analysed -= len(names)  # they are analysed again
+            for name in names:
                 self._images.forget(name)
         return self.handed_over
 
@@ -329,6 +330,9 @@ class Watch:
         self._analysing = True  # remains so after an interruption
         arrivals, item = self._arrivals, self._images.input_at(path)
         live = None
+        if self._is_known_renamed(path, fingerprint):
+            self._analysing = False
+            return None
         known = self._images.adopt(item)
         if known is not None:
             outcome = self.store.outcome(known)
@@ -355,6 +359,15 @@ class Watch:
                 live = self._update(part.outcome, analysis, found, taken, analysis_s, fingerprint)
         self._analysing = False
         return live
+
+    def _is_known_renamed(self, path: Path, fingerprint: FileFingerprint) -> bool:
+        """Return whether a file was among those in ``known``, under another name."""
+        now = fingerprint.size, fingerprint.mtime_ns
+        before = (p for p, seen in self._known.items() if seen == now and p != path)
+        renamed = next((p for p in before if not p.exists()), None)
+        if renamed is not None:
+            self._notice(f"{path.name} was {renamed.name}, which an earlier model has labelled")
+        return renamed is not None
 
     def _make_part(
         self,
@@ -423,7 +436,7 @@ class Watch:
         reading = self._reference.add(taken, conditions.where)
         conditions = conditions.read(reading)
         if self._on_change is not None and conditions.where is not None:
-            self._changed.add(analysis, reading)
+            self._changed.add(analysis, reading, self._images.content_of(outcome.image))
         running, waiting = self._images.running, self._arrivals.waiting
         running.set(outcome.image, analysis.table, analysis.parameters, outcome.sha256)
         self.analysed += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ class LiveSessions:
         stored = ImageScale.of(analysis, self.images.card)
         if stored is None or not len(analysis.table):
             return None
-        earlier = self._read_earlier(outcome.image)
+        earlier = self._read_earlier(outcome)
         outcomes = [one for _, one in earlier.values()]
         session = next(
             session
@@ -100,18 +100,24 @@ class LiveSessions:
             self._known[session.name] = known
         return known.prior
 
-    def _read_earlier(self, new: str) -> dict[str, tuple[ImageMeasurements, Outcome]]:
-        """Return measurements and outcomes of the images that have been analysed before."""
-        earlier = {}
+    def _read_earlier(self, new: Outcome) -> dict[str, tuple[ImageMeasurements, Outcome]]:
+        """Return measurements and outcomes of the images that have been analysed before.
+
+        Of files with the same content there is one.
+        """
+        earlier, contents = {}, {new.sha256}
         for name, stem in self.images.stems.items():
-            if name == new:
+            if name == new.image:
                 continue
             if stem not in self._measured:
                 stored = self.images.image_scale(name)
                 if stored is None:
                     continue
                 self._measured[stem] = stored.measurements, self.images.store.outcome(stem)
-            earlier[name] = self._measured[stem]
+            sha256 = self._measured[stem][1].sha256
+            if sha256 is None or sha256 not in contents:
+                earlier[name] = self._measured[stem]
+            contents.add(sha256)
         return earlier
 
 
@@ -202,8 +208,16 @@ class WatchedImages(PartIndex):
 
     def same_content(self, name: str) -> list[str]:
         """Return the other images whose files have the content of that of an image."""
-        key = self.stems[name][:32]
-        return [x for x, stem in self.stems.items() if stem[:32] == key and x != name]
+        return [x for x in self.names_of([self.content_of(name)]) if x != name]
+
+    def content_of(self, name: str) -> str:
+        """Return what an image has in common with its copies, also under another name."""
+        return self.stems[name][:32]
+
+    def names_of(self, contents: Iterable[str]) -> list[str]:
+        """Return the present names of images with one of these contents."""
+        contents = set(contents)
+        return [name for name in self.stems if self.content_of(name) in contents]
 
     # ---- results
     def register(self, item: Input, stem: str) -> None:

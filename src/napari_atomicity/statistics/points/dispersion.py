@@ -364,7 +364,7 @@ def _combine(
     same_place: bool = False,
 ) -> DispersionStatistics:
     index, p, freedom = _pool_quadrats(parts, same_place)
-    tests = [q.randomness for q in parts if q.randomness is not None]
+    tested = [(q.randomness, q.frames) for q in parts if q.randomness is not None]
     weights = [1 if same_place else 1 / part.frames for part in parts]
     pairs = list(zip(weights, parts, strict=True))
     return DispersionStatistics(
@@ -377,7 +377,9 @@ def _combine(
         quadrat_index=index,
         quadrat_p=p,
         quadrat_freedom=freedom,
-        randomness=pool_randomness_tests(tests, same_place),
+        randomness=pool_randomness_tests(
+            [test for test, _ in tested], same_place, [frames for _, frames in tested]
+        ),
         group_distance_nm=parts[0].group_distance_nm,
         **_estimates(evidence, parts[0].level, seed, stop),
     )

@@ -223,13 +223,16 @@ def compare_with_randomness(
 
 
 def pool_randomness_tests(
-    tests: Sequence[RandomnessTest], same_place: bool = False
+    tests: Sequence[RandomnessTest],
+    same_place: bool = False,
+    frames: Sequence[int] | None = None,
 ) -> RandomnessTest | None:
     """Pool the tests of several supports, each against randomness at its own density.
 
     The fraction of points with a neighbour within r is averaged with the number of points as
     weight, K and g with the number of pairs, over distances that all tests include; ``neighbours``
-    over all distances, since hardly any random point has its neighbour beyond those of its test.
+    over all distances, since hardly any random point has its neighbour beyond those of its test,
+    and with the number of points in all frames, as a histogram counts them.
     The i-th random patterns of all tests form the i-th pooled one, so the tests must use different
     seeds.
 
@@ -239,12 +242,15 @@ def pool_randomness_tests(
         Whether the tests are of frames of one place, which may show the same points repeatedly.
         Then the pooled random patterns scatter as much as those of a single frame, and ``n`` is
         the mean over frames.
+    frames : sequence of int, optional
+        Number of frames of each test, a pool of frames of one place; 1 by default.
 
     Returns
     -------
     RandomnessTest or None
         Pool of the tests that have at least two points and simulations; None if there are none.
     """
+    of_frames = dict(zip(map(id, tests), frames or [1] * len(tests), strict=True))
     tests = [test for test in tests if len(test.simulated_mean_nm)]
     if not tests:
         return None
@@ -257,6 +263,8 @@ def pool_randomness_tests(
         r = included((curve.r_nm for curve in of_all), key=lambda r_nm: float(r_nm[-1]))
         stacks = np.stack([_interpolate(curve, r, simulations, name) for curve in of_all])
         weight = n if name in ("G", "neighbours") else n * (n - 1)
+        if name == "neighbours":
+            weight = n * [of_frames[id(test)] for test in tests]
         power = 2 if name == "L" else 1  # of L, K is averaged
         mean = _weighted_mean(stacks**power, weight)
         random = mean[1:]

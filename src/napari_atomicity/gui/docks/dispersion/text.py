@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from ....atoms.dispersion import DispersionResults
-from ....core.micrograph import GIVEN, Micrograph, count_copies, counted_averages
+from ....core.micrograph import GIVEN, Micrograph, counted_averages, describe_copies
 from ....core.text import pluralise
 
 NO_ATOMS = "No atoms yet: find them in the dock Atoms, or mark them manually."
@@ -73,11 +73,8 @@ def format_left_out(
             f"{', '.join(averages)}: the atoms of a movie that is counted too. Remove the movie, "
             "or the layer of the average, to count each atom once."
         )
-    if copies := count_copies(m.sha256 for m in counted):
-        lines.append(
-            f"{pluralise(copies, 'file has', 'files have')} the content of others: remove the "
-            "copies to count each atom once, with intervals that are wide enough."
-        )
+    if copies := describe_copies(m.sha256 for m in counted):
+        lines.append(copies)
     if n := sum(m.origin_of_pixel_size == GIVEN for m in counted):
         lines.append(
             f"{pluralise(n, 'image has', 'images have')} a pixel size that a person has entered: "
