@@ -20,7 +20,7 @@ from napari_atomicity.core.acquisition_session import PIXEL_SIZE_ERROR, EarlierS
 from napari_atomicity.core.errors import AtomicityError, ReadError
 from napari_atomicity.project import EditKind, ImageEdit, Project
 from napari_atomicity.project.contents import label_that_counts
-from napari_atomicity.project.opening import add_paths, open_any, take_in_analysed
+from napari_atomicity.project.opening import add_paths, open_any, project_file, take_in_analysed
 from napari_atomicity.project.schema import SCHEMA
 from napari_atomicity.state.analysis_store import mark_excluded
 from napari_atomicity.state.project_saver import SESSION_COLUMNS
@@ -1237,14 +1237,11 @@ def test_blind_annotators_and_readers_remove_nothing(folder, project, state):
 def test_a_folder_whose_name_ends_like_that_of_a_copy_has_its_own_project(tmp_path):
     folder = tmp_path / "run-copy"
     folder.mkdir()
-    write_image(folder / "a.tif")
-    own = open_any(folder)
-    own.close()
-    other = Project(folder / "other.atomicity")
-    other.close()
-    again = open_any(folder)
-    assert again.project.path == own.project.path == folder / "run-copy.atomicity"
-    again.close()
+    for name in ("run-copy", "other", "other-copy"):
+        (folder / f"{name}.atomicity").touch()
+    assert project_file(folder) == folder / "run-copy.atomicity"
+    (folder / "run-copy.atomicity").unlink()
+    assert project_file(folder) == folder / "other.atomicity"
 
 
 def test_opening_the_folder_above_one_with_a_project_says_so(tmp_path):

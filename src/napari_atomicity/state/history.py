@@ -196,6 +196,7 @@ class History(Sequence[Step]):
         self._pixel_sizes = pixel_sizes
         self._listing = listing
         self._saver = saver
+        saver.edits_of = self.edits_of
         self._done: list[Step] = []
         self._undone: list[Step] = []
 

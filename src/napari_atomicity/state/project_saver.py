@@ -123,13 +123,13 @@ class ProjectSaver:
         atoms: AtomStore,
         sessions: SessionStore,
         on_message: Callable[[str], None],
-        edits_of: Callable[[str], Iterable[Edit]],  # edits of an image that hold, in order
     ) -> None:
         self._state = state
         self._atoms = atoms
         self._sessions = sessions
         self._on_message = on_message
-        self._edits_of = edits_of
+        # edits of an image that hold, in order; set by the history, which is made later
+        self.edits_of: Callable[[str], Iterable[Edit]] = lambda image: ()
         # images with what the project has of them; None of an image that it has nothing of
         self._unsaved: dict[str, Analysis | None] = {}
         self._unsaved_labels: dict[str, list[ClusterChange]] = {}
@@ -302,7 +302,7 @@ class ProjectSaver:
         """Write all that has changed in images since they were last written."""
         state = self._state
         for image in self._unsaved_sessions:
-            authors = [e.author for e in self._edits_of(image) if isinstance(e, SetSession)]
+            authors = [e.author for e in self.edits_of(image) if isinstance(e, SetSession)]
             author = authors[-1] if authors else state.annotator
             project.image_files.set_session(image, self._sessions.get(image), author)
         for image, size_nm in self._unsaved_sizes.items():
@@ -342,7 +342,7 @@ class ProjectSaver:
         author, blind = self._state.annotator, self._state.blind
         now = self._state.store.get(image)
         written = [change.edit for change in self._unsaved_labels.get(image, ())]
-        edits = [e for e in self._edits_of(image) if isinstance(e, ClusterEdit)]
+        edits = [e for e in self.edits_of(image) if isinstance(e, ClusterEdit)]
         first, steps = steps_to(now, edits)
         if first is not None:
             # Its clusters are not a person's edit, but labels that came with it are.
@@ -360,7 +360,7 @@ class ProjectSaver:
     def _write_first_atoms(self, project: Project, image: str) -> None:
         """Write the first atoms of an image, then what each person has done to them."""
         author, blind = self._state.annotator, self._state.blind
-        edits = [e for e in self._edits_of(image) if isinstance(e, AtomEdit)]
+        edits = [e for e in self.edits_of(image) if isinstance(e, AtomEdit)]
         first, steps = steps_to(self._atoms.of(image), edits)
         if first is not None:
             project.atoms.record(ImageEdit(image, EditKind.ATOMS, author), None, first, blind=blind)

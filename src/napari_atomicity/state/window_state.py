@@ -113,17 +113,12 @@ class WindowState(WindowImages):
         self.sessions = SessionStore(self, self._do)
         self.pixel_sizes = PixelSizes(self, self.atoms, self._do)
         self.pixel_sizes.changed.connect(self.sessions.find_again)
-        self.saver = ProjectSaver(
-            self, self.atoms, self.sessions, self.saved_changed.emit, self._edits_of
-        )
+        self.saver = ProjectSaver(self, self.atoms, self.sessions, self.saved_changed.emit)
         self.listing = ImageListing(self, self.atoms, self.sessions)
         self.listing.changed.connect(self._on_listing)
         stores = self.atoms, self.sessions, self.pixel_sizes, self.listing
         self.history = History(self, *stores, self.saver)
         self.clusters = ClusterEdits(self, self.history, self.add_image)
-
-    def _edits_of(self, image: str) -> Iterable[Edit]:
-        return self.history.edits_of(image)
 
     def _do(self, *edits: Edit | AtomEdit, **options: Any) -> None:
         """Apply edits; see `History.do`. The stores, which it needs, are made before it."""
