@@ -314,13 +314,13 @@ class ProjectSaver:
         atoms = {c.edit.image: c.after for c in kept if isinstance(c, AtomChange)}
         for image, before in list(self._unsaved.items()):
             if before is None:
-                self._write_first(project, image)
+                yield from self._write_first(project, image)
             else:
                 self._write_whole(project, image, before, now.get(image, state.store.get(image)))
             yield False
         for image, was in list(self._unsaved_atoms.items()):
             if was is None:
-                self._write_first_atoms(project, image)
+                yield from self._write_first_atoms(project, image)
             else:
                 edit = ImageEdit(image, EditKind.ATOMS, state.annotator)
                 after = atoms.get(image, self._atoms.of(image))
@@ -337,7 +337,7 @@ class ProjectSaver:
         project.record(edit, before, now, blind=self._state.blind)
         self._write_pixel_size(project, image, now)
 
-    def _write_first(self, project: Project, image: str) -> None:
+    def _write_first(self, project: Project, image: str) -> Work:
         """Write the first result of an image, then what each person has done to it."""
         author, blind = self._state.annotator, self._state.blind
         now = self._state.store.get(image)
@@ -354,10 +354,11 @@ class ProjectSaver:
         for made, edit, before, after in steps:
             if not any(made is one for one in written):
                 project.record(edit, before, after, blind=blind)
+            yield False
         self._write_labels(project, image)
         self._write_pixel_size(project, image, now)
 
-    def _write_first_atoms(self, project: Project, image: str) -> None:
+    def _write_first_atoms(self, project: Project, image: str) -> Work:
         """Write the first atoms of an image, then what each person has done to them."""
         author, blind = self._state.annotator, self._state.blind
         edits = [e for e in self.edits_of(image) if isinstance(e, AtomEdit)]
@@ -366,6 +367,7 @@ class ProjectSaver:
             project.atoms.record(ImageEdit(image, EditKind.ATOMS, author), None, first, blind=blind)
         for _, edit, before, after in steps:
             project.atoms.record(edit, before, after, blind=blind)
+            yield False
 
     def _write_pixel_size(self, project: Project, image: str, now: Analysis | None) -> None:
         """Write a pixel size that was changed since the analysis."""
