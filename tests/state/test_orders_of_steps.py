@@ -15,6 +15,7 @@ from napari_atomicity.core.tables import cluster_table as tables
 from napari_atomicity.io.images import load
 from napari_atomicity.models.analysis import Analysis
 from napari_atomicity.project import Project
+from napari_atomicity.project.atoms import AtomRecords
 from napari_atomicity.project.opening import add_paths
 from napari_atomicity.state.review_queue import queue_of
 from napari_atomicity.state.reviewing import Reviewing
@@ -108,6 +109,101 @@ def test_a_new_project_has_what_each_person_did(tmp_path):
     assert again.table("a.tif")["label_corrected"].tolist()[:3] == ["Pt55", "Pt19", "Pt70"]
     analyse(again, "a.tif", 8)
     assert again.table("a.tif")["cluster_id"].tolist() == [1, 2, 4, 5, 6, 7, 8]
+    again.close_project()
+
+
+def by_model(analysis: Analysis, model_id: str) -> Analysis:
+    table = analysis.table.assign(model_id=model_id, label_predicted=model_id, label=model_id)
+    return replace(analysis, table=table, parameters={"model": {"model_id": model_id}})
+
+
+def test_a_new_project_has_the_predictions_of_the_last_model(tmp_path):
+    write_image(tmp_path / "a.tif")
+    state = WindowState()
+    state.add_image(load(tmp_path / "a.tif"))
+    micrograph = state.micrograph("a.tif")
+    state.clusters.set_analysis(by_model(analysed(micrograph, 3), "one"), undoable=False)
+    state.clusters.replace_predictions(by_model(state.analysis("a.tif"), "two"))
+    state.clusters.set_analysis(state.clusters.with_edits(by_model(analysed(micrograph), "three")))
+    state.attach_project(Project(tmp_path / "p.atomicity"))
+    again = reopened(state)
+    assert (again.table("a.tif")[["model_id", "label_predicted"]] == "three").all(axis=None)
+    again.close_project()
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """Call it with True for a full disk."""
+    full = False
+
+    def full_or(write):
+        def wrapped(*args, **kwargs):
+            if full:
+                raise AtomicityError("the disk is full")
+            return write(*args, **kwargs)
+
+        return wrapped
+
+    def set_full(now: bool) -> None:
+        nonlocal full
+        full = now
+
+    for owner, name in ((Project, "record"), (Project, "add"), (AtomRecords, "record")):
+        monkeypatch.setattr(owner, name, full_or(getattr(owner, name)))
+    return set_full
+
+
+def test_an_analysis_while_the_disk_is_full_keeps_what_a_person_did(state, disk):
+    analyse(state, "a.tif", 8)
+    disk(True)
+    state.clusters.remove_ids("a.tif", [3])
+    analyse(state, "a.tif", 8)
+    state.clusters.relabel([("a.tif", 4)], "Pt70")
+    state.clusters.remove_ids("a.tif", [4])
+    disk(False)
+    assert state.saver.save_again()
+    assert state.table("a.tif")["cluster_id"].tolist() == [1, 2, 5, 6, 7, 8]
+    again = reopened(state)
+    analyse(again, "a.tif", 8)
+    assert again.table("a.tif")["cluster_id"].tolist() == [1, 2, 5, 6, 7, 8]
+    again.close_project()
+
+
+def test_labels_before_a_removal_come_before_it_in_the_log(state, disk):
+    disk(True)
+    analyse(state, "a.tif", 8)
+    for label in ("Pt19", "Pt70"):
+        state.clusters.relabel([("a.tif", 4)], label)
+    state.history.undo()
+    state.clusters.remove_ids("a.tif", [4])
+    disk(False)
+    assert state.saver.save_again()
+    log = state.project.corrections()
+    log = log[~log["undo"] & ~log["undone"]]
+    assert log[["what", "label"]].to_numpy().tolist() == [["label", "Pt19"], ["remove", ""]]
+
+
+def test_marks_made_while_the_disk_was_full_keep_their_author(state, disk):
+    disk(True)
+    for person, y_px in (("Ada", 20.0), ("Ben", 40.0)):
+        state.annotator = person
+        state.atoms.add("a.tif", [Mark(y_px, y_px)])
+    disk(False)
+    assert state.saver.save_again()
+    assert state.project.atoms.marks()["annotator"].tolist() == ["Ada", "Ben"]
+
+
+def test_a_pixel_size_entered_while_the_disk_was_full_is_saved(tmp_path, disk):
+    write_image(tmp_path / "a.tif")
+    state = WindowState()
+    state.attach_project(Project(tmp_path / "p.atomicity"))
+    disk(True)
+    state.add_image(load(tmp_path / "a.tif"))
+    state.pixel_sizes.set("a.tif", 0.05)
+    disk(False)
+    assert state.saver.save_again()
+    again = reopened(state)
+    assert again.pixel_sizes.get("a.tif") == 0.05
     again.close_project()
 
 

@@ -10,7 +10,7 @@ from napari_atomicity.simulation import atom_fields
 from napari_atomicity.simulation.atom_fields import AtomFieldSettings
 from napari_atomicity.statistics.points import dispersion_evidence, dispersion_intervals
 from napari_atomicity.statistics.points.atom_groups import extents, link
-from napari_atomicity.statistics.points.dispersion import dispersion, pool_images
+from napari_atomicity.statistics.points.dispersion import dispersion, pool_frames, pool_images
 from napari_atomicity.statistics.points.dispersion_evidence import Candidates, gather_evidence
 from napari_atomicity.statistics.points.nearest_neighbours import (
     hanisch_weights,
@@ -359,6 +359,9 @@ def test_random_atoms_are_isolated_as_often_as_random_ones(recall):
     found = pool.row()["share_isolated_if_random"]
     assert found == pytest.approx(pool.shares["isolated"].value, abs=0.03)
     assert cover(pool.shares["isolated"], found)
+    stack = pool_frames(parts)
+    found = stack.row()["share_isolated_if_random"]
+    assert found == pytest.approx(stack.shares["isolated"].value, abs=0.03)
 
 
 def test_a_pool_without_a_pair_knows_how_many_are_isolated_at_least():

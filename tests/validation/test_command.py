@@ -3,7 +3,7 @@
 import json
 import shutil
 from dataclasses import asdict
-from functools import partial
+from functools import partial, wraps
 from types import SimpleNamespace
 
 import numpy as np
@@ -351,6 +351,29 @@ def test_a_method_is_the_one_that_was_registered(later, tmp_path, monkeypatch):
     file.write_text(later)
     methods.register(own)
     assert methods.identities(methods.FITS["dual-patch"]) == known
+
+
+def test_decorated_methods_are_told_apart(monkeypatch):
+    def logged(function):
+        return wraps(function)(lambda *args: function(*args))
+
+    def answer(label):
+        @logged
+        def first(analysis):
+            return ["Pt19"]
+
+        @logged
+        def second(analysis):
+            return ["Pt70"]
+
+        return {"Pt19": first, "Pt70": second}[label]
+
+    monkeypatch.setattr(methods, "METHODS", {})
+    known = []
+    for label in ("Pt19", "Pt70", "Pt70"):
+        methods.register(methods.ComparedMethod("own", "Own", "dual-patch", answer(label)))
+        known.append(methods.identities(methods.FITS["dual-patch"])["own"])
+    assert known[0] != known[1] == known[2]
 
 
 def test_a_method_whose_file_has_changed_is_another_one(tmp_path, monkeypatch):

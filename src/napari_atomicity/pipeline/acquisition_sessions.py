@@ -262,7 +262,7 @@ def read_sample_table(path: Path) -> dict[str, SampleEntry]:
     for name in table.columns.difference(["image", "sample", *numbers]):
         there = table.loc[table[name].notna(), ["image", name]].astype(str).to_numpy(object)
         cells = [(image, cell.strip()) for image, cell in there if cell.strip()]
-        of_numbers = 2 * sum(_is_number(cell) for _, cell in cells) > len(cells)
+        of_numbers = 2 * sum(_is_number(cell) for _, cell in cells) >= len(cells) > 0
         for image, cell in cells:
             if _WITH_UNIT.fullmatch(cell) or (of_numbers and not _is_number(cell)):
                 raise TableError(

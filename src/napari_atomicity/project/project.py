@@ -326,6 +326,7 @@ class Project:
         *,
         is_undo: bool = False,
         blind: bool = False,
+        at_once: bool = False,
     ) -> None:
         """Write an edit of the clusters of an image; it is on disk when this returns.
 
@@ -343,6 +344,9 @@ class Project:
             not what others said.
         blind : bool, optional
             Whether the author saw neither predictions nor others' labels: only the log is written.
+        at_once : bool, optional
+            Whether nothing of it may wait for a background thread: later edits follow in the same
+            transaction, which that thread would overwrite.
 
         Raises
         ------
@@ -352,7 +356,7 @@ class Project:
         image_id, ids = self.image_files.ids[edit.image], edit.cluster_ids
         repairs = edit.kind is EditKind.ANALYSIS and edit.image in self.image_files.damaged
         model_only = not repairs and corrections.is_of_model_only(edit, before, after)
-        if self._background is not None and model_only:
+        if self._background is not None and model_only and not at_once:
             assert after is not None
             self.check_place()
             self._background.submit(image_id, before, after, ids, with_predictions=True)

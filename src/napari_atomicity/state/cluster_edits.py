@@ -146,8 +146,11 @@ class ClusterEdits:
     def _manual_edits(self, image: str) -> tuple[frozenset[int], pd.DataFrame]:
         """Return clusters that a person has added or moved, and positions of removed ones."""
         project = self._state.project
+        in_log: tuple[frozenset[int], pd.DataFrame] | None = None
         if project is not None and project.has(image):
-            return project.manual_edits(image, moved=True)
+            in_log = project.manual_edits(image, moved=True)
+            if not self._history.has_unsaved_clusters(image):
+                return in_log
         made: set[int] = set()
         gone: dict[int, pd.DataFrame] = {}
         for edit in self._history.edits_of(image):
@@ -158,6 +161,9 @@ class ClusterEdits:
                 gone |= dict.fromkeys(edit.cluster_ids, edit.before.table)
         columns = ["frame", "y_nm", "x_nm"]
         places = [t.loc[t["cluster_id"] == i, columns] for i, t in gone.items()]
+        if in_log is not None:
+            made |= in_log[0]
+            places = [in_log[1], *places]
         none = pd.DataFrame(columns=columns)
         return frozenset(made), pd.concat(places, ignore_index=True) if places else none
 

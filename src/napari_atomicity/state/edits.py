@@ -220,17 +220,13 @@ class SetTracks(Edit[Analysis]):
 ClusterEdit = SetAnalysis | SetSessionRecord | Relabel | ReplaceClusters | SetRegions | SetTracks
 
 
-def steps_to(
-    now: T | None, edits: Sequence[Edit[T]]
-) -> tuple[T | None, list[tuple[Edit[T], Edit[T], T | None, T | None]]]:
-    """Return what there was before edits, and of each: itself, as it is now, before and after."""
-    steps = []
-    for made in reversed(edits):
-        edit = made.refreshed(now, undo=True)
-        before = edit.revert(now)
-        steps.append((made, edit, before, now))
-        now = before
-    return now, steps[::-1]
+def before_edits(now: T | None, edits: Sequence[Edit[T]]) -> tuple[T | None, list[Edit[T]]]:
+    """Return what there was before edits, and these as they must be to be applied again."""
+    refreshed = []
+    for edit in reversed(edits):
+        refreshed.append(edit.refreshed(now, undo=True))
+        now = refreshed[-1].revert(now)
+    return now, refreshed[::-1]
 
 
 # ---- what a person does to the atoms of an image, and how to undo it: see `edits`

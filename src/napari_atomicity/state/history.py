@@ -477,6 +477,10 @@ class History(Sequence[Step]):
                 advice="Leave blind mode to change anything else",
             )
 
+    def has_unsaved_clusters(self, image: str) -> bool:
+        """Return whether edits of the clusters of an image are not in the project yet."""
+        return self._saver.has_unsaved_clusters(image)
+
     def edits_of(self, image: str) -> Iterator[Edit | AtomEdit]:
         """Yield the edits of an image that were done and not undone, in order."""
         for step in self._done:

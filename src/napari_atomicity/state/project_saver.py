@@ -26,7 +26,7 @@ from .edits import (
     SetAnnotation,
     SetPixelSize,
     SetSession,
-    steps_to,
+    before_edits,
 )
 from .session_store import SessionStore
 from .window_images import WindowImages
@@ -180,6 +180,10 @@ class ProjectSaver:
             except AtomicityError as error:
                 self.set_message(str(error))
 
+    def has_unsaved_clusters(self, image: str) -> bool:
+        """Return whether the clusters of an image have changed since they were last written."""
+        return image in self._unsaved
+
     def set_message(self, message: str) -> None:
         """Set why some edits are not in the project."""
         if message != self.message:
@@ -244,14 +248,15 @@ class ProjectSaver:
                 if isinstance(change, ClusterChange) and change.edit.kind is EditKind.LABEL:
                     self._unsaved_labels.setdefault(change.edit.image, []).append(_cut(change))
                     continue
+                if isinstance(change, PixelSizeChange):
+                    self._unsaved_sizes[change.edit.image] = change.after
+                    continue
                 if not project.has(change.edit.image) or change.edit.image in self._not_added:
                     continue  # saved as a whole once the image is added
                 if isinstance(change, AtomChange):
-                    self._unsaved_atoms.setdefault(change.edit.image, change.before)
+                    self._unsaved_atoms.setdefault(change.edit.image, _if_known(change.before))
                 elif isinstance(change, SessionChange):
                     self._unsaved_sessions.add(change.edit.image)
-                elif isinstance(change, PixelSizeChange):
-                    self._unsaved_sizes[change.edit.image] = change.after
                 else:
                     self._unsaved.setdefault(change.edit.image, change.before)
             self.set_message(str(error))
@@ -306,7 +311,8 @@ class ProjectSaver:
             author = authors[-1] if authors else state.annotator
             project.image_files.set_session(image, self._sessions.get(image), author)
         for image, size_nm in self._unsaved_sizes.items():
-            project.image_files.set_pixel_size(image, size_nm)
+            if project.has(image):
+                project.image_files.set_pixel_size(image, size_nm)
         now = {c.edit.image: c.after for c in kept if isinstance(c, ClusterChange)}
         for image in self._unsaved_labels.keys() - self._unsaved.keys():
             self._write_labels(project, image)
@@ -340,33 +346,32 @@ class ProjectSaver:
     def _write_first(self, project: Project, image: str) -> Work:
         """Write the first result of an image, then what each person has done to it."""
         author, blind = self._state.annotator, self._state.blind
-        now = self._state.store.get(image)
-        written = [change.edit for change in self._unsaved_labels.get(image, ())]
         edits = [e for e in self.edits_of(image) if isinstance(e, ClusterEdit)]
-        first, steps = steps_to(now, edits)
-        if first is not None:
+        now, refreshed = before_edits(self._state.store.get(image), edits)
+        if now is not None:
             # Its clusters are not a person's edit, but labels that came with it are.
-            project.record(ImageEdit(image, EditKind.ANALYSIS, author), None, first, blind=blind)
-            labelled = first.table.loc[first.table["label_corrected"] != "", "cluster_id"]
+            project.record(ImageEdit(image, EditKind.ANALYSIS, author), None, now, blind=blind)
+            labelled = now.table.loc[now.table["label_corrected"] != "", "cluster_id"]
             if ids := frozenset(labelled.tolist()):
                 labels = ImageEdit(image, EditKind.LABEL, author, ids)
-                project.record(labels, first, first, blind=blind)
-        for made, edit, before, after in steps:
-            if not any(made is one for one in written):
-                project.record(edit, before, after, blind=blind)
+                project.record(labels, now, now, blind=blind)
+        self._write_labels(project, image, edits)  # those that were undone
+        for edit in refreshed:
+            before, now = now, edit.apply(now)
+            project.record(edit, before, now, blind=blind, at_once=True)
             yield False
-        self._write_labels(project, image)
         self._write_pixel_size(project, image, now)
 
     def _write_first_atoms(self, project: Project, image: str) -> Work:
         """Write the first atoms of an image, then what each person has done to them."""
         author, blind = self._state.annotator, self._state.blind
         edits = [e for e in self.edits_of(image) if isinstance(e, AtomEdit)]
-        first, steps = steps_to(self._atoms.of(image), edits)
-        if first is not None:
-            project.atoms.record(ImageEdit(image, EditKind.ATOMS, author), None, first, blind=blind)
-        for _, edit, before, after in steps:
-            project.atoms.record(edit, before, after, blind=blind)
+        now, refreshed = before_edits(self._atoms.of(image), edits)
+        if now is not None:
+            project.atoms.record(ImageEdit(image, EditKind.ATOMS, author), None, now, blind=blind)
+        for edit in refreshed:
+            before, now = now, edit.apply(now)
+            project.atoms.record(edit, before, now, blind=blind)
             yield False
 
     def _write_pixel_size(self, project: Project, image: str, now: Analysis | None) -> None:
@@ -375,12 +380,23 @@ class ProjectSaver:
         if now is not None and now.micrograph.pixel_size_nm != size_nm:
             project.image_files.set_pixel_size(image, size_nm)
 
-    def _write_labels(self, project: Project, image: str) -> None:
-        """Write each label that could not be written, in order: the log keeps them all."""
+    def _write_labels(self, project: Project, image: str, others: Sequence[Edit] = ()) -> None:
+        """Write each label that could not be written, in order: the log keeps them all.
+
+        Those among ``others`` are left out.
+        """
         for change in self._unsaved_labels.get(image, ()) if project.has(image) else ():
-            project.record(
-                change.edit, None, change.after, is_undo=change.is_undo, blind=self._state.blind
-            )
+            if not any(change.edit is edit for edit in others):
+                project.record(
+                    change.edit, None, change.after, is_undo=change.is_undo, blind=self._state.blind
+                )
+
+
+def _if_known(atoms: ImageAtoms | None) -> ImageAtoms | None:
+    """Return the atoms of an image; None before anybody, or a model, has said anything of them."""
+    if atoms is None or atoms.analysis is not None or atoms.marks:
+        return atoms
+    return atoms if atoms.support_added or atoms.support_removed else None
 
 
 def _ids_of(changes: Iterable[ClusterChange]) -> frozenset[int]:

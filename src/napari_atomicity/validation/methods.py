@@ -192,6 +192,7 @@ def identities(fit: Fit) -> dict[str, str]:
 def _identity_of(function: Callable[..., Any]) -> str:
     while isinstance(function, partial):
         function = function.func
+    function = inspect.unwrap(function)
     if getattr(function, "__module__", "").partition(".")[0] == __name__.partition(".")[0]:
         return ""
     code = getattr(function, "__code__", None)

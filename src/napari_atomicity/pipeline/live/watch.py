@@ -312,7 +312,8 @@ class Watch:
         self.handed_over = self._on_change(tuple(changed.last))
         if self.handed_over:
             names = self._images.names_of(changed.contents)
-            self.analysed -= len(names)  # they are analysed again
+            # They are analysed again; copies are adopted.
+            self.analysed -= len({self._images.content_of(name) for name in names})
             for name in names:
                 self._images.forget(name)
         return self.handed_over

@@ -120,9 +120,13 @@ class DispersionStatistics:
         It is of the atoms that ``shares`` counts: those that are not among the candidates are no
         neighbours of theirs.
         """
-        n = np.array([np.mean([len(m.distance) for m in e.patterns]) for e in self.evidence])
+        drawn = range(max(len(e.patterns) for e in self.evidence))
+        n = np.array(
+            [[len(e.patterns[k % len(e.patterns)].distance) for e in self.evidence] for k in drawn]
+        )
+        n = n[n.sum(axis=1) > 0]
         near = np.pi * self.group_distance_nm**2 * n / [e.area_nm2 for e in self.evidence]
-        return float(n @ np.exp(-near) / n.sum()) if n.any() else 1.0
+        return float(((n * np.exp(-near)).sum(axis=1) / n.sum(axis=1)).mean()) if len(n) else 1.0
 
     def row(self, image: str = ALL) -> dict[str, Any]:
         """Return a row of ``dispersion.csv``, with units in the names; NaN where unknown."""
