@@ -456,6 +456,19 @@ def test_images_without_a_thumbnail_are_read_when_the_project_is_opened(
     )
 
 
+def test_each_image_that_cannot_be_read_is_named(browse, viewer, morning, qtbot, settle):
+    (morning / "cut.tif").write_bytes(b"II*\x00rubbish")
+    analyse = Analyse(viewer)
+    viewer.window.add_dock_widget(analyse, name="Analyse")
+    browse.open(str(morning))
+    qtbot.waitUntil(lambda: len(browse.model.rows) == 5, timeout=10_000)
+    for name in ("broken.tif", "cut.tif", "broken.tif"):
+        click_row(browse, browse.model.row_of(name))
+        settle(viewer)
+        updated(analyse)
+        assert analyse.result.text().startswith(f"{name} is being read, or cannot be")
+
+
 def test_an_image_that_cannot_be_read_leaves_an_empty_canvas(opened, viewer, settle):
     analyse = Analyse(viewer)
     viewer.window.add_dock_widget(analyse, name="Analyse")

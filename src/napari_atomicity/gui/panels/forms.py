@@ -225,7 +225,9 @@ class ImageCombo(ComboBox):
 
     def _show_current(self, image: str | None) -> None:
         if self.waits_for(image):
-            self.setCurrentIndex(-1)
+            with QSignalBlocker(self):
+                self.setCurrentIndex(-1)
+            self.changed.emit()  # also after another image without a layer: its name is shown
         elif (layer := self._binding.canvas.source_layer(image)) is not None:
             self._show(layer)
 
