@@ -54,6 +54,8 @@ TABLE = conform(
         ("(label = Pt19 or label = Pt41) and confidence < 0.7", [1]),
         ("(label = Pt19 | label = Pt41) & confidence < 0.7", [1]),
         ("label == Pt19 || label == Pt41 && confidence < 0.5", [0]),
+        ("(label=Pt19|label=Pt41)&confidence<0.7", [1]),
+        ("unknown||touches_border", [1, 2]),
         ("not (label = Pt19 or unknown)", [1, 3]),
         ("cluster_id = 1 diameter_nm > 1", [2, 3]),
         ("confidence > p_Pt19", [0, 1]),
