@@ -600,7 +600,7 @@ def test_a_long_history_is_thinned():
         history.add({"images": i + 1, "fraction_Pt19": 0.5, "drift": 1.0, "drift_limit": 2.0})
     assert len(history.rows) <= MAX_ROWS
     assert history.classes == ("Pt19",)
-    assert history.values("images")[-1] == 3 * MAX_ROWS
+    assert history.n_images == 3 * MAX_ROWS
     assert history.drift()[-1] == 0.5
 
 

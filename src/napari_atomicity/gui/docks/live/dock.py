@@ -74,7 +74,7 @@ def describe_session(history: LiveHistory) -> str:
         if math.isfinite(share := last_finite(history.values(f"fraction_{name}")))
     ]
     return (
-        f"{len(history.rows)} images; ratios now: {', '.join(parts) or 'none'}; change of the "
+        f"{history.n_images} images; ratios now: {', '.join(parts) or 'none'}; change of the "
         f"session now {last_finite(history.change()):.2f} of its limit, drift from the "
         f"training {last_finite(history.drift()):.2f}"
     )
@@ -102,9 +102,8 @@ def draw_control_chart(
     draw_line(confidence, look, x, history.values("mean_confidence"), _CONFIDENCE)
     draw_line(confidence, look, x, np.array(history.values("ood_share")), _UNKNOWN, linestyle="--")
     _draw_drift(drift, look, history, x)
-    n = int(last_finite(history.values("images")))  # some may not be kept
     alarms = "▲ alarm; " if any(history.alarms) else ""
-    drift.set(xlim=(0, len(x)), xticks=(), xlabel=alarms + pluralise(n, "image"))
+    drift.set(xlim=(0, len(x)), xticks=(), xlabel=alarms + pluralise(history.n_images, "image"))
 
 
 def _draw_ratios(axes: Axes, look: Look, history: LiveHistory, x: np.ndarray) -> None:

@@ -88,6 +88,11 @@ class LiveHistory:
         return self.values("drift") / np.where(limits == 0, np.nan, limits)
 
     @property
+    def n_images(self) -> int:
+        """Number of images of the run; not all rows may be kept."""
+        return int(last_finite(self.values("images"))) if self.rows else 0
+
+    @property
     def alarms(self) -> list[str]:
         """Of each image what was wrong with it, or ""."""
         return [_texts(row.get("alarm")) for row in self.rows]
