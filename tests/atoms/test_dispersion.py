@@ -305,3 +305,9 @@ def test_the_curves_go_as_far_as_they_are_told():
     far = compute_image_dispersion(atoms_of(), replace(SETTINGS, largest_nm=99.0)).dispersion
     assert far is not None
     assert far.curves["g"]["r_nm"].iloc[-1] == pytest.approx(3.0)  # half of 6 nm
+
+
+@pytest.mark.parametrize("level", [0, 1, 1.5, float("nan")])
+def test_an_interval_needs_a_level_below_one(level):
+    with pytest.raises(AtomicityError, match="level"):
+        DispersionSettings(level=level)

@@ -202,7 +202,7 @@ class DispersionSettings:
         "Coverage of intervals and envelopes.",
         unit="%",
         above=0,
-        max=1,
+        max=0.9999,
         form_range=(50, 99.9),
         decimals=1,
         step=1,
