@@ -146,7 +146,7 @@ def test_outlines_over_clusters_that_were_edited_are_counted(viewer, state, sett
     assert len(state.table("field")) == 3  # one of three outlines, and the two pieces
     said = updated(dock).result.text()
     assert "1 outline left out, where a person has removed a cluster." in said
-    assert "1 outline left out, where a person has split or merged clusters." in said
+    assert "1 outline left out, where a person has split, merged or labelled clusters." in said
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from bench import write_image
+from scipy.ndimage import gaussian_filter
 
 from napari_atomicity.atoms.marks import Mark
 from napari_atomicity.core.errors import AtomicityError
 from napari_atomicity.core.micrograph import Micrograph
 from napari_atomicity.core.tables import cluster_table as tables
+from napari_atomicity.detection.clusters import DetectionSettings
 from napari_atomicity.io.images import load
 from napari_atomicity.models.analysis import Analysis
+from napari_atomicity.pipeline.analysis import detect_clusters
 from napari_atomicity.project import Project
 from napari_atomicity.project.atoms import AtomRecords
 from napari_atomicity.project.opening import add_paths
@@ -399,3 +403,49 @@ def test_the_reference_stays_the_reference_when_it_is_renamed(tmp_path):
     sessions.group_sample(["A.tif"], "C")
     assert sessions.reference_of(sessions.samples()) == "B"
     state.close_project()
+
+
+def two_and_one(micrograph: Micrograph) -> tuple[Analysis, Analysis]:
+    """Two clusters that touch, beside others, as two detections and as one."""
+    return tuple(
+        detect_clusters(micrograph, DetectionSettings(split_touching=split))
+        for split in (True, False)
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "first", "expected"),
+    [
+        (("Pt19", "Pt55"), "two", ["Pt19", "Pt55"]),
+        (("", "Pt55"), "two", ["", "Pt55"]),
+        (("aggregate",), "one", ["aggregate"]),
+        (("", ""), "two", [""]),
+    ],
+)
+def test_no_detection_lies_over_labelled_clusters(labels, first, expected):
+    size, nm_per_px = 256, 0.05
+    y, x = np.mgrid[:size, :size] * nm_per_px
+    pixels = np.full((size, size), 100.0)
+    for cy, cx in ((2, 2), (2, 10.8), (10.8, 2), (6.4, 5.8), (6.4, 7.0)):
+        height = 1 - ((y - cy) ** 2 + (x - cx) ** 2) / 0.65**2
+        pixels += 400 * np.sqrt(np.clip(height, 0, None))
+    pixels = gaussian_filter(pixels, 2) + np.random.default_rng(0).normal(0, 4, pixels.shape)
+    micrograph = Micrograph(pixels.astype(np.float32), nm_per_px, name="p")
+    two, one = two_and_one(micrograph)
+    assert (len(two.table), len(one.table)) == (5, 4)
+    state = WindowState()
+    state.add_image(micrograph)
+    before, after = (two, one) if first == "two" else (one, two)
+    state.clusters.set_analysis(before, undoable=False)
+
+    def in_the_middle() -> pd.DataFrame:
+        table = state.table("p")
+        near = np.hypot(table["y_nm"] - 6.4, table["x_nm"] - 6.4) < 1
+        return table[near].sort_values("x_nm")
+
+    for i, label in zip(in_the_middle()["cluster_id"], labels, strict=True):
+        state.clusters.relabel([("p", int(i))], label)
+    for _ in range(2):  # again it changes nothing
+        state.clusters.set_analysis(after)
+        assert in_the_middle()["label_corrected"].tolist() == expected
+        assert len(state.table("p")) == 3 + len(expected)

@@ -543,6 +543,18 @@ def test_the_estimate_follows_the_answers_and_goes_on_another_time(state):
     assert reviewing.predicted_anew
 
 
+def test_labels_count_in_a_sample_also_if_reviewed_clusters_are_included(state):
+    key = ("a", int(state.table("a")["cluster_id"].iloc[0]))
+    state.clusters.relabel([key], "Pt19")
+    reviewing = start(state, "sample", n=0, again=True)
+    assert reviewing.n_done == 1
+    for _ in range(4):
+        reviewing.agree()
+    again = Reviewing(state, Queue.from_json(reviewing.queue.to_json()), reviewing.reasons)
+    assert again.n_done == reviewing.n_done == 5
+    assert again.accuracy().overall == reviewing.accuracy().overall
+
+
 def replace_by(state, keys, n: int) -> list[int]:
     """Split a cluster into n, or merge several into one: the new ones lie where the first did."""
     image = keys[0][0]

@@ -287,3 +287,17 @@ def test_only_answers_that_count_are_blind():
     found["label_predicted"] = ""
     found["blind"] = [True, True, True, True, False, True]
     assert opinions(found).annotators.to_numpy().tolist() == [["Bo", 3, 2]]
+
+
+def test_a_third_person_who_shares_no_item_leaves_kappa_of_each_label():
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(30):
+        label = str(rng.choice(["Pt19", "Pt55"]))
+        rows += [(("a", i), "Ada", label), (("a", i), "Ben", label if i % 5 else "Pt70")]
+    both, with_third = (
+        agreement(pd.DataFrame(r, columns=["item", "annotator", "label"]))
+        for r in (rows, [*rows, (("z", 1), "Cid", "Pt19")])
+    )
+    assert np.isfinite(with_third.kappa.value)
+    pd.testing.assert_frame_equal(with_third.by_label, both.by_label)

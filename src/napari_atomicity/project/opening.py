@@ -54,10 +54,15 @@ def project_file(folder: str | os.PathLike[str]) -> Path:
     """Return the project file of a folder: the one in it, else one named after it."""
     folder = Path(folder).absolute()
     own = folder / f"{folder.name or 'project'}{SUFFIX}"
-    there = [p for p in sorted(folder.glob(f"*{SUFFIX}")) if not _COPY.search(p.stem)]
+    there = _without_copies(folder)
     if own.exists() or not there:
         return own
     return max(there, key=lambda path: path.stat().st_mtime)
+
+
+def _without_copies(folder: Path) -> list[Path]:
+    """Return the project files in a folder, without those that are named as copies."""
+    return [p for p in sorted(folder.glob(f"*{SUFFIX}")) if not _COPY.search(p.stem)]
 
 
 def open_any(
@@ -131,9 +136,9 @@ def _update_paths(
 ) -> list[str]:
     """Find moved images and add new ones; return notes for the user."""
     notes = []
-    others = [] if folder is None else sorted(folder.glob(f"*{SUFFIX}"))
-    if len(others) > 1:
-        notes.append(f"Of {len(others)} projects in this folder this is {project.path.name}.")
+    others = [] if folder is None else [p for p in _without_copies(folder) if p != project.path]
+    if others:
+        notes.append(f"Of {len(others) + 1} projects in this folder this is {project.path.name}.")
     missing = project.image_files.missing()
     if missing and not project.read_only:
         report(progress, 0, 0, "Looking for images that were moved")

@@ -80,7 +80,7 @@ def image_warnings(
 _OUTLINES_LEFT_OUT = {
     "too_small": "{} of fewer than four pixels left out.",
     "on_removed": "{} left out, where a person has removed a cluster.",
-    "on_split_or_merged": "{} left out, where a person has split or merged clusters.",
+    "on_split_or_merged": "{} left out, where a person has split, merged or labelled clusters.",
 }
 
 

@@ -98,17 +98,23 @@ def inherit(
 
     Two clusters are the same if they are mutual nearest neighbours within half a diameter.
     Clusters that a person has added, moved or labelled stay, and so do the times of a movie that
-    were entered; removed ones do not come back, and neither do those that were split or merged. To
-    apply this to its result changes nothing.
+    were entered; removed ones do not come back, and neither do those that were split or merged. A
+    cluster that takes the place of several, or several that take the place of one, are left out if
+    a person has labelled one of those before. To apply this to its result changes nothing.
     """
     if removed is not None and len(removed):
         found, after = after, _without_removed(after, before, removed)
         after = _count_outlines(found, after, "on_removed")
-    if before is not None and len(before.outlines) == len(before.table):
-        found, after = after, _without_replaced(after, before, added)
-        after = _count_outlines(found, after, "on_split_or_merged")
+    old = tables.empty() if before is None else before.table
+    by_hand = (old["cluster_id"].isin(list(added)) | (old["label_corrected"] != "")).to_numpy()
+    if before is not None and len(before.outlines) == len(old):
+        replacing, replaced = _replacing(after, before, by_hand)
+        if replacing.any():
+            by_hand = by_hand | replaced  # their places are empty otherwise
+            found, after = after, remove_rows(after, after.table.loc[replacing, "cluster_id"])
+            after = _count_outlines(found, after, "on_split_or_merged")
     after = _with_entered_times(before, after)
-    old, new = tables.empty() if before is None else before.table, after.table
+    new = after.table
     ids = np.zeros(len(new), int)
     corrected = np.full(len(new), "", object)
     for frame in np.intersect1d(old["frame"], new["frame"]):
@@ -129,8 +135,7 @@ def inherit(
     table["label_corrected"] = corrected
     parts = [replace(_everything(after), table=tables.settle_labels(table))]
     if before is not None:
-        mine = old["cluster_id"].isin(list(added)) | (old["label_corrected"] != "")
-        lost = set(old.loc[mine, "cluster_id"]) - set(ids.tolist())
+        lost = set(old.loc[by_hand, "cluster_id"]) - set(ids.tolist())
         if lost:  # the model that did the others has to look at them again
             kept = take_rows(before, lost)
             bare = _unpredicted(kept.table).drop(columns="track_id", errors="ignore")
@@ -188,31 +193,34 @@ def _without_removed(after: Analysis, before: Analysis | None, removed: pd.DataF
     return remove_rows(after, gone) if gone else after
 
 
-def _without_replaced(after: Analysis, before: Analysis, added: frozenset[int]) -> Analysis:
-    """Return a detection without the clusters that a person has split or merged.
+def _replacing(after: Analysis, before: Analysis, by_hand: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return which clusters of a detection replace those of a person, and which they would replace.
 
-    Such a cluster covers the centres of several clusters that a person made, its pieces, or its
-    centre and that of another one are in the outline of one that a person made.
+    Such a cluster covers the centres of several clusters, one of which a person has made or
+    labelled, or its centre and that of another one are in the outline of one of a person.
     """
     old, new = before.table, after.table
-    by_hand = old["cluster_id"].isin(list(added)).to_numpy()
     is_new = ~_are_there(new, before)
     at_old, at_new = (table[["y_px", "x_px"]].to_numpy(float) for table in (old, new))
-    gone = np.zeros(len(new), bool)
+    replacing, replaced = np.zeros(len(new), bool), np.zeros(len(old), bool)
     for frame in np.unique(old.loc[by_hand, "frame"]):
-        mine = np.flatnonzero(by_hand & (old["frame"] == frame))
+        here = np.flatnonzero(old["frame"] == frame)
+        mine = here[by_hand[here]]
         found = np.flatnonzero(is_new & (new["frame"] == frame))
         if not len(found):
             continue
         # Only neighbours: there may be thousands of others.
         reach = _longest_px([before.outlines[i] for i in mine] + [after.outlines[i] for i in found])
-        found = found[cKDTree(at_old[mine]).query(at_new[found])[0] <= reach]
-        for i in found:
-            gone[i] |= inside_any(at_old[mine], [after.outlines[i]]).sum() > 1
-        for i in mine:
-            parts = found[inside_any(at_new[found], [before.outlines[i]])]
-            gone[parts] |= len(parts) > 1
-    return remove_rows(after, new.loc[gone, "cluster_id"]) if gone.any() else after
+        neighbours = cKDTree(at_old[here]).query_ball_point(at_new[found], reach)
+        for i, near in zip(found, neighbours, strict=True):
+            covered = here[near][inside_any(at_old[here[near]], [after.outlines[i]])]
+            if len(covered) > 1 and by_hand[covered].any():
+                replacing[i] = replaced[covered] = True
+        neighbours = cKDTree(at_new[found]).query_ball_point(at_old[mine], reach)
+        for i, near in zip(mine, neighbours, strict=True):
+            parts = found[near][inside_any(at_new[found[near]], [before.outlines[i]])]
+            replacing[parts] |= len(parts) > 1
+    return replacing, replaced
 
 
 def _longest_px(outlines: list[np.ndarray]) -> float:

@@ -172,9 +172,9 @@ def write_outlines_of(analyses: Sequence[Analysis], path: Path) -> Path:
 
     Raises `AtomicityError` if a file can not be written.
     """
-    stems = unique_names([Path(a.micrograph.name).with_suffix("") for a in analyses])
+    stems = _stems(path, [Path(a.micrograph.name).with_suffix("") for a in analyses])
     for analysis, stem in zip(analyses, stems, strict=True):
-        own = f"{path.stem}-{stem.replace('/', '-')}{path.suffix}"
+        own = f"{path.stem}-{stem}{path.suffix}"
         micrograph = analysis.micrograph
         write_outlines(
             path if len(analyses) == 1 else path.with_name(own),
@@ -184,6 +184,19 @@ def write_outlines_of(analyses: Sequence[Analysis], path: Path) -> Path:
             micrograph.pixel_size_nm,
         )
     return path if len(analyses) == 1 else path.parent
+
+
+def _stems(path: Path, names: list[Path]) -> list[str]:
+    """Return what tells the files of images apart; no file that exists is overwritten."""
+    stems: list[str] = []
+    for name in unique_names(names):
+        first = stem = name.replace("/", "-")
+        n = 1
+        while stem in stems or path.with_name(f"{path.stem}-{stem}{path.suffix}").exists():
+            n += 1
+            stem = f"{first}-{n}"
+        stems.append(stem)
+    return stems
 
 
 TABLE_TYPES = "Tables (*.csv *.xlsx *.parquet)"

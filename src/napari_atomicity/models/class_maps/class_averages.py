@@ -273,7 +273,10 @@ def of_analyses(
         return Averages((), (), unit, {})
     classes = classes_of(same[0].table)
     table = concatenate([a.table for a in same])
-    reasons = left_out(table, table["label"].to_numpy(object))
+    label = table["label"]
+    reasons = left_out(table, label.to_numpy(object))
+    others = ~np.logical_or.reduce(list(reasons.values())) & ~label.isin(classes).to_numpy()
+    reasons |= {"of no class of the model": others}
     rows, too_many = _spread(table, ~np.logical_or.reduce(list(reasons.values())), most_per_class)
     check(stop)
     of_other_class = (explained_classes(table) != table["label"])[rows].to_numpy() & own_class

@@ -157,9 +157,11 @@ def find_reason_to_keep(p: np.ndarray, target: Target) -> str:
         return f"{words}, {no_evidence}, or correct wrong labels and adapt again"
     return (
         f"{words} and misses {(known & ~agrees).sum()} ({(corrected & ~agrees).sum()} of "
-        f"{corrected.sum()} corrected ones). These are not significantly fewer than "
-        f"{100 * GOOD_AGREEMENT:.0f} %, {no_evidence}: the corrected labels count in the ratios as "
-        "they are"
+        f"{corrected.sum()} corrected ones), each image with an intensity scale of its own. These "
+        f"are not significantly fewer than {100 * GOOD_AGREEMENT:.0f} %, {no_evidence}: the "
+        "corrected labels count in the ratios as they are. If the predictions of the session "
+        "differ from many of them, its intensity scale is in doubt and not the network: enter "
+        "images of one size as known samples"
     )
 
 

@@ -458,6 +458,7 @@ def _of_label(
 ) -> dict[str, object]:
     """Compare one label against the rest."""
     one = np.where(answers < 0, -1, answers == code)
+    one = one[:, (one >= 0).any(axis=0)]  # people who judged none of these are no third ones
     given, judged = (one == 1).sum(axis=1), (one >= 0).sum(axis=1)
     # For each answer with this label, the fraction of the other answers that agree.
     equal = (given * (given - 1) / (judged - 1)).sum() / given.sum()

@@ -404,8 +404,14 @@ class AnnotatorPanel(FollowingWidget):
         if not labels:
             show_info("This annotator has not judged the chosen ones.")
             return
-        review = Reviewing(self.state, queue_of(list(labels)), annotator=CONSENSUS)
+        there = {key: label for key, label in labels.items() if self._is_there(key)}
+        if len(there) < len(labels):
+            n = pluralise(len(labels) - len(there), "chosen cluster")
+            show_info(f"{n} not settled: no longer in the table. Undo the removal to settle.")
+        if not there:
+            return
+        review = Reviewing(self.state, queue_of(list(there)), annotator=CONSENSUS)
         try:
-            attempt(lambda: review.answer_all(labels))
+            attempt(lambda: review.answer_all(there))
         finally:
             review.close()
