@@ -867,6 +867,19 @@ def test_ones_own_project_is_opened_and_not_a_colleagues_copy(folder, project):
     assert project_file(folder) == project.path
 
 
+def test_a_copy_is_no_second_project_of_a_folder(folder, project):
+    project.copy(folder / "morning-copy.atomicity")
+    own = project.path
+    project.close()
+    for other in (None, "bob.atomicity"):
+        if other is not None:
+            shutil.copyfile(own, folder / other)
+        opened = open_any(folder)
+        opened.project.close()
+        told = any("projects in this folder" in note for note in opened.notes)
+        assert told == (other is not None)
+
+
 def test_a_pixel_size_given_by_hand_is_not_forgotten(folder, project):
     from napari_atomicity.project import survey
 

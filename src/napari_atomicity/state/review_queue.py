@@ -327,6 +327,11 @@ class Queue:
     models: tuple[str, ...] = ()  # who had made the predictions when the queue was made
     time: str = ""  # when that was, ISO 8601; "" where it does not matter
 
+    @property
+    def is_second_round(self) -> bool:
+        """Whether labels given before count as no answers; in a sample they always count."""
+        return self.request.again and self.request.order != "sample"
+
     def __len__(self) -> int:
         return len(self.ids)
 

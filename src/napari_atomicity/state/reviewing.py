@@ -288,9 +288,7 @@ class Reviewing:
     @property
     def answered(self) -> np.ndarray:
         """(N,): which have an answer; in a second round only those of this round."""
-        request = self.queue.request
-        is_second_round = request.again and request.order != "sample"
-        said = self._touched if is_second_round else self._is_labelled
+        said = self._touched if self.queue.is_second_round else self._is_labelled
         return (said & self._there) | self.removed
 
     @property
