@@ -26,8 +26,9 @@ from napari_atomicity.gui.panels.workbench_bar import workbench_bar
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers import compat
 from napari_atomicity.gui.viewer.layers.compat import import_soon
+from napari_atomicity.state.history import replaced_by
 from napari_atomicity.state.review_queue import Queue, ReviewRequest
-from napari_atomicity.state.reviewing import Reviewing, replaced_by
+from napari_atomicity.state.reviewing import Reviewing
 from napari_atomicity.statistics.ratios.ratios import class_ratios, counted
 
 
@@ -408,7 +409,7 @@ def test_pieces_that_are_split_again_at_once_are_counted_and_named(shown, review
     assert state.history[-1].description == "split 1 cluster"
     table = state.table("field")
     pieces = table.loc[np.hypot(table["y_px"] - 40, table["x_px"] - 40) < 20, "cluster_id"]
-    assert len(pieces) == 3 and replaced_by(state, ("field", first)) == sorted(pieces)
+    assert len(pieces) == 3 and replaced_by(state.history, ("field", first)) == sorted(pieces)
 
 
 def test_clusters_that_are_merged_and_deleted_in_a_review(shown, review_of, settle):

@@ -12,11 +12,16 @@ from qtpy.QtWidgets import QPushButton
 from synthetic import CLASSES, PIXEL_SIZE_NM, with_class_maps
 
 from napari_atomicity.core.palette import colours
+from napari_atomicity.core.tables.cluster_table import is_whole
 from napari_atomicity.gui.docks.explain.dock import Explain
 from napari_atomicity.gui.docks.explain.facts import facts, map_summary
 from napari_atomicity.gui.docks.review.dock import Review
 from napari_atomicity.gui.gallery.model import format_tooltip
-from napari_atomicity.gui.scatter.looks import format_cluster as hovered
+from napari_atomicity.gui.scatter.looks import (
+    COLOURINGS,
+    MISSING_RGBA,
+    format_cluster as hovered,
+)
 from napari_atomicity.gui.table.model import matching_rows, shown_values
 from napari_atomicity.gui.viewer.binding import binding_of
 from napari_atomicity.gui.viewer.layers import compat
@@ -28,6 +33,7 @@ from napari_atomicity.gui.viewer.layers.point_style import (
     texts,
 )
 from napari_atomicity.gui.viewer.layers.status_line import format_cluster, show_message
+from napari_atomicity.reporting.plots.columns import histogram_data
 from napari_atomicity.state.review_queue import queue_of
 from napari_atomicity.state.reviewing import Reviewing
 
@@ -441,6 +447,12 @@ def test_a_cluster_called_unknown_has_no_confidence_anywhere(confidence):
     assert not matching_rows(table, "confidence < 0.9")[1]
     assert matching_rows(table, "confidence = none")[1]
     assert np.isnan(cells[1]) and cells.notna().sum() == (table["label"] != "unknown").sum()
+    scale = COLOURINGS["confidence"](table, [])
+    assert np.flatnonzero((scale.face == MISSING_RGBA).all(axis=1)).tolist() == [1]
+    assert (
+        histogram_data(table, [], "confidence")["count"].sum()
+        == (is_whole(table) & (np.arange(len(table)) != 1)).sum()
+    )
     known = point_features(table).iloc[1]
     assert "unknown" in format_cluster(known) and "%" not in format_cluster(known)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from napari_atomicity.state.review_queue import (
     queue_of,
     strata_of,
 )
-from napari_atomicity.state.reviewing import Reviewing, accuracy
+from napari_atomicity.state.reviewing import EXCLUDED, Reviewing, accuracy
 from napari_atomicity.state.window_state import WindowState
 from napari_atomicity.statistics.annotators.agreement import (
     NOT_A_CLUSTER,
@@ -553,6 +554,71 @@ def test_labels_count_in_a_sample_also_if_reviewed_clusters_are_included(state):
     again = Reviewing(state, Queue.from_json(reviewing.queue.to_json()), reviewing.reasons)
     assert again.n_done == reviewing.n_done == 5
     assert again.accuracy().overall == reviewing.accuracy().overall
+
+
+def test_a_second_round_goes_on_with_its_answers(state):
+    state.clusters.relabel([("a", i) for i in range(1, 9)], "Pt19")
+    request = ReviewRequest("random", images=("a",), again=True)
+    reviewing = Reviewing(state, build(state.table(), request, datetime.now(UTC).isoformat()))
+    for _ in range(3):
+        reviewing.answer("Pt30")
+    again = Reviewing(state, reviewing.queue, reviewing.reasons)
+    assert (again.n_done, again.n) == (3, 8)
+    assert again.position == reviewing.position
+    assert again.accuracy().overall == reviewing.accuracy().overall
+
+
+def exclude(state, image: str, keys) -> None:
+    """Exclude a small region around each of these clusters."""
+    table = state.table(image).set_index("cluster_id")
+    places = [table.loc[i, ["y_px", "x_px"]].to_numpy(float) for _, i in keys]
+    corners = np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]])
+    state.clusters.set_regions(image, [place + corners for place in places])
+
+
+def test_excluded_clusters_need_no_answer_and_count_in_no_estimate(state):
+    request = ReviewRequest("sample", n=0)
+    queue = build(state.table(), request, datetime.now(UTC).isoformat())
+    reviewing = Reviewing(state, queue)
+    for _ in range(4):
+        reviewing.agree()
+    reviewing.answer("Pt70" if reviewing.predicted != "Pt70" else "Pt19")
+    before = reviewing.accuracy()
+    assert (before.overall.right, before.overall.n, before.n_population) == (4, 5, 16)
+    answered, shown = queue.key(0), reviewing.key
+    for image in {answered[0], shown[0]}:
+        exclude(state, image, [k for k in (answered, shown) if k[0] == image])
+    n_steps = len({answered[0], shown[0]})
+    assert (reviewing.n_done, reviewing.n) == (4, 14) and not reviewing.is_there
+    found = reviewing.accuracy()
+    assert (found.overall.right, found.overall.n, found.n_population) == (3, 4, 14)
+    assert (found.false_detections, found.replaced) == (0, 0)
+    assert reviewing.next() and reviewing.key not in (answered, shown)
+    # Another time it is the same, also without the steps of this window.
+    again = Reviewing(state, Queue.from_json(queue.to_json()), reviewing.reasons)
+    assert (again.n_done, again.n) == (4, 14) and again.accuracy().overall == found.overall
+    # What counts again is asked again; what is chosen one by one is asked wherever it is.
+    assert Reviewing(state, queue_of([shown])).is_there
+    for _ in range(n_steps):
+        state.history.undo()
+    assert (reviewing.n_done, reviewing.n) == (5, 16)
+    found = reviewing.accuracy()
+    assert (found.overall.right, found.overall.n, found.n_population) == (4, 5, 16)
+    assert found.overall.value == pytest.approx(before.overall.value)
+
+
+def test_the_sizes_of_strata_shrink_with_what_is_excluded():
+    table = made_up(400, images=1)
+    queue = build(table, ReviewRequest("sample", n=120))
+    rows = rows_of(table, queue)
+    said = rows["label_predicted"].to_numpy(object)
+    there = np.arange(len(queue)) % 2 == 0
+    reason = np.where(there, "", EXCLUDED).astype(object)
+    found = accuracy(queue, said, np.where(there, said, ""), there, reason)
+    assert found.n_population == pytest.approx(200, abs=20)
+    assert found.overall.value == 1 and found.overall.n == there.sum()
+    all_gone = accuracy(queue, said, said, there & False, np.full(len(queue), EXCLUDED, object))
+    assert all_gone.overall.n == 0 and all_gone.n_population == 0
 
 
 def replace_by(state, keys, n: int) -> list[int]:

@@ -195,6 +195,23 @@ def test_who_splits_a_cluster_does_not_say_that_there_is_none():
     assert last_labels(found)["item"].tolist() == [("field", 2)]
 
 
+def test_labels_of_what_is_split_or_merged_are_not_compared():
+    said = log(
+        ("Ada", 1, "Pt19", "label"), ("Bo", 1, "Pt30", "label"),
+        ("Ada", 2, "Pt19", "label"), ("Bo", 2, "Pt19", "label"),
+        ("Ada", 1, "", "remove"), ("Ada", 8, "", "add"), ("Ada", 9, "", "add"),
+        ("Bo", 8, "Pt19", "label"),
+    ).assign(time=["t0"] * 4 + ["t1"] * 3 + ["t2"], undo=False)  # fmt: skip
+    found = last_labels(said)
+    assert found["item"].tolist() == [("field", 2), ("field", 2), ("field", 8)]
+    undone = log(
+        ("Ada", 8, "", "remove"), ("Ada", 9, "", "remove"), ("Ada", 1, "", "add")
+    ).assign(time="t3", undo=True)  # fmt: skip
+    again = last_labels(pd.concat([said, undone]))
+    assert {("field", 1), ("field", 2)} <= set(again["item"])
+    assert len(again[again["item"] == ("field", 1)]) == 2
+
+
 def test_who_undoes_an_added_cluster_says_nothing_of_it():
     found = log(
         ("Ada", 1, "Pt19", "label"),

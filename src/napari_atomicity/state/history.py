@@ -487,6 +487,18 @@ class History(Sequence[Step]):
             yield from (edit for edit in step.edits if edit.image == image)
 
 
+def replaced_by(history: History, key: Key) -> list[int]:
+    """Return the ids of the clusters into which one was split or merged; none if it was not."""
+    image, cluster_id = key
+    now = {cluster_id}
+    for edit in history.edits_of(image):
+        if isinstance(edit, ReplaceClusters):
+            old, new = ids_of(edit.before), ids_of(edit.after)
+            if now & (old - new):
+                now = (now - old) | new
+    return sorted(now - {cluster_id})
+
+
 def checked(analysis: Analysis, thoroughly: bool) -> Analysis:
     """Return the analysis with excluded clusters marked, after a check of its table.
 

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 from psygnal import Signal
 
-from ..core.tables.cluster_table import Key
+from ..core.tables.cluster_table import Key, is_excluded
 from ..statistics.annotators.agreement import NOT_A_CLUSTER, SPLIT_OR_MERGED
 from ..statistics.stratified_accuracy import Accuracy, stratified_share
 from .cluster_rows import ids_by_image, ids_of, ids_of_image
 from .edits import Relabel, RemoveClusters, ReplaceClusters
+from .history import replaced_by
 from .review_queue import Queue
 from .window_state import Step, WindowState
 
@@ -41,6 +42,9 @@ from .window_state import Step, WindowState
 # .. [3] C. Franco, R. J. A. Little, T. A. Louis and E. V. Slud, "Comparative study of confidence
 #    intervals for proportions in complex sample surveys", Journal of Survey Statistics and
 #    Methodology 7, 334-364 (2019).
+
+EXCLUDED = "in an excluded region"
+"""Why a cluster of a review needs no answer."""
 
 # The part of a sample that must be answered: a few clusters may be skipped.
 _MIN_ANSWERED = 0.9
@@ -69,19 +73,21 @@ def accuracy(
     predicted: np.ndarray,
     said: np.ndarray,
     there: np.ndarray,
-    reason: np.ndarray,  # (N,): of what is not there: `NOT_A_CLUSTER`, `SPLIT_OR_MERGED` or ""
+    # (N,): of what is not there: `NOT_A_CLUSTER`, `SPLIT_OR_MERGED`, `EXCLUDED` or ""
+    reason: np.ndarray,
     skipped: np.ndarray | None = None,  # (N,): which were seen and left without an answer
 ) -> Accuracy | None:
     """Estimate how often the predictions are right, from the answers so far.
 
     The label of what is no cluster, or was no cluster by itself, was wrong. What is gone for
-    another reason, such as another detection, cannot be answered any more.
+    another reason, such as another detection, cannot be answered any more. Where clusters have been
+    excluded since, the same share of each stratum as of those drawn from it counts no more.
     """
     if not queue.strata:
         return None
     n_drawn = len(queue.stratum)  # without those that took the place of others since
     predicted, said, there, reason = (x[:n_drawn] for x in (predicted, said, there, reason))
-    wrong = ~there & (reason != "")
+    wrong = ~there & np.isin(reason, [NOT_A_CLUSTER, SPLIT_OR_MERGED])
     gone = ~there & ~wrong
     of_stratum = np.array([s.label for s in queue.strata], object)[queue.stratum]
     label = np.where((predicted == "") & (of_stratum != ""), of_stratum, predicted)
@@ -93,11 +99,14 @@ def accuracy(
     answered &= walked
     is_open = (walked if skipped is None else walked | skipped[:n_drawn]) & ~answered & ~gone
     right = answered & ~wrong & (said == predicted)
-    size = np.array([s.size for s in queue.strata])
+    n_strata = len(queue.strata)
 
     def counts(which: np.ndarray) -> np.ndarray:
-        return np.bincount(queue.stratum[which], minlength=len(size))
+        return np.bincount(queue.stratum[which], minlength=n_strata)
 
+    counting = there | (reason != EXCLUDED)
+    drawn = np.maximum(counts(np.ones(n_drawn, bool)), 1)
+    size = np.array([s.size for s in queue.strata]) * counts(counting) / drawn
     n, hits = counts(answered), counts(right)
     by_class = {}
     for name in dict.fromkeys([*(s.label for s in queue.strata if s.label), *label[answered]]):
@@ -105,8 +114,7 @@ def accuracy(
             continue
         of_class = label == name
         # Where strata are not those of the labels of today, their sizes are estimated.
-        drawn = np.bincount(queue.stratum, minlength=len(size))
-        part = np.divide(counts(of_class), drawn, out=np.zeros(len(size)), where=drawn > 0)
+        part = counts(of_class & counting) / np.maximum(counts(counting), 1)
         inside = part > 0
         by_class[str(name)] = stratified_share(
             (size * part)[inside], counts(of_class & answered)[inside],
@@ -116,7 +124,7 @@ def accuracy(
         int((answered & wrong & (reason == why)).sum()) for why in (NOT_A_CLUSTER, SPLIT_OR_MERGED)
     )
     return Accuracy(
-        stratified_share(size, n, hits, counts(is_open)), by_class, n_drawn, queue.population,
+        stratified_share(size, n, hits, counts(is_open)), by_class, n_drawn, round(size.sum()),
         removed, replaced, n_answered - int(answered.sum()), int(is_open.sum()),
     )  # fmt: skip
 
@@ -172,16 +180,29 @@ class _Shown:
         return len(before) > 0
 
 
-def replaced_by(state: WindowState, key: Key) -> list[int]:
-    """Return the ids of the clusters into which one was split or merged; none if it was not."""
-    image, cluster_id = key
-    now = {cluster_id}
-    for edit in state.history.edits_of(image):
-        if isinstance(edit, ReplaceClusters):
-            old, new = ids_of(edit.before), ids_of(edit.after)
-            if now & (old - new):
-                now = (now - old) | new
-    return sorted(now - {cluster_id})
+def _labelled_since(state: WindowState, queue: Queue) -> dict[str, set[int]]:
+    """Return the ids of an image's clusters that have got a label since a queue was made."""
+    found: dict[str, set[int]] = {}
+    for step in state.history:
+        if queue.time and step.time >= datetime.fromisoformat(queue.time):
+            for edit in (e for e in step.edits if isinstance(e, Relabel)):
+                found.setdefault(edit.image, set()).update(edit.after)
+    return found
+
+
+def _rows_in(table: pd.DataFrame, queue: Queue, names: list[str]) -> np.ndarray:
+    """Return the row of each cluster of a queue in the joined table of its images, (N,); or -1."""
+    ids = table["cluster_id"].to_numpy()
+    # As objects: pandas converts other texts to Arrow arrays and back.
+    images = pd.Index(names, dtype=object)
+    # An image and a number as one number: pandas compares pairs a hundred times slower.
+    ahead = np.int64(max(ids.max(initial=0), queue.ids.max(initial=0)) + 1)
+    code = images.get_indexer(pd.Index(table["image"], dtype=object))
+    here = np.flatnonzero(code >= 0)
+    known = pd.Index(code[here] * ahead + ids[here])
+    of_queue = images.get_indexer(pd.Index(queue.images, dtype=object))
+    row = known.get_indexer(of_queue * ahead + queue.ids)
+    return np.where(row < 0, -1, np.append(here, -1)[row])
 
 
 class Reviewing:
@@ -235,8 +256,11 @@ class Reviewing:
         self._n_undone = len(state.history.undone)
         for step in state.history:
             self._follow(step)
-        self._read_all()
-        self._reason[self._there] = ""
+        rows = _rows_in(state.table(), queue, list(self._of_image))
+        self._take(np.arange(n), state.table(), rows)
+        for image, ids in _labelled_since(state, queue).items():
+            self._touched[self._positions(image, ids)] = True
+        self._touched &= self._is_labelled
         self._shown = _Shown(self._open_from(-1) or 0)
         state.changed.connect(self._on_change)
         state.selection_changed.connect(self._on_selection)
@@ -482,7 +506,7 @@ class Reviewing:
             changed = [self._shown_before]
         there = [i for i in changed if self._there[i]]
         gone = (i for i in changed if not self._there[i])
-        replaced = [i for i in gone if replaced_by(self.state, self.queue.key(i))]
+        replaced = [i for i in gone if replaced_by(self.state.history, self.queue.key(i))]
         if replaced:
             self._go(replaced[-1], where_shown=True)  # redo has selected what it was replaced by
         elif there:
@@ -495,41 +519,27 @@ class Reviewing:
         """Take up the table of an image; the positions of the clusters that changed."""
         at = self._of_image[image]
         table = self.state.table(image)
-        row = pd.Index(table["cluster_id"]).get_indexer(self.queue.ids[at])
-        there = row >= 0
+        return self._take(at, table, pd.Index(table["cluster_id"]).get_indexer(self.queue.ids[at]))
+
+    def _take(self, at: np.ndarray, table: pd.DataFrame, row: np.ndarray) -> np.ndarray:
+        """Take up the rows of a table, -1 where there is none; the positions that changed."""
+        present = row >= 0
+        row, of_row = row[present], at[present]
         said = np.full(len(at), "", object)
-        said[there] = table["label_corrected"].to_numpy(object)[row[there]]
+        said[present] = table["label_corrected"].to_numpy(object)[row]
+        there = present.copy()
+        # Clusters that a person has chosen one by one are reviewed wherever they are.
+        excluded = is_excluded(table)[row] & bool(self.queue.time)
+        there[present] = ~excluded
         changed = at[(said != self._said[at]) | (there != self._there[at])]
         self._said[at], self._there[at] = said, there
-        self._reason[at[there]] = ""  # what came back may leave the table for another reason
+        # What came back may leave the table for another reason.
+        self._reason[of_row] = np.where(excluded, EXCLUDED, "")
         self._is_labelled[at] = said != ""
         self._touched[at[said == ""]] = False  # a label that was taken back is no answer
         # Of what has left the table one remembers what was predicted.
-        predicted = table["label_predicted"].to_numpy(object)[row[there]]
-        self._predicted[at[there]] = predicted
+        self._predicted[of_row] = table["label_predicted"].to_numpy(object)[row]
         return changed
-
-    def _read_all(self) -> None:
-        """As `_read`, of all images at once: the joined table is at hand."""
-        table = self.state.table()
-        ids = table["cluster_id"].to_numpy()
-        # As objects: pandas converts other texts to Arrow arrays and back.
-        images = pd.Index(list(self._of_image), dtype=object)
-        # An image and a number as one number: pandas compares pairs a hundred times slower.
-        ahead = np.int64(max(ids.max(initial=0), self.queue.ids.max(initial=0)) + 1)
-        code = images.get_indexer(pd.Index(table["image"], dtype=object))
-        here = code >= 0
-        known = pd.Index(code[here] * ahead + ids[here])
-        wanted = (
-            images.get_indexer(pd.Index(self.queue.images, dtype=object)) * ahead + self.queue.ids
-        )
-        row = known.get_indexer(wanted)
-        self._there = row >= 0
-        said = table["label_corrected"].to_numpy(object)[here]
-        predicted = table["label_predicted"].to_numpy(object)[here]
-        self._said[self._there] = said[row[self._there]]
-        self._is_labelled = self._said != ""
-        self._predicted[self._there] = predicted[row[self._there]]
 
     def _on_change(self, images: Sequence[str]) -> None:
         history, n_undone = self.state.history, self._n_undone

@@ -450,6 +450,14 @@ def class_confidence(label: Any, confidence: Any) -> np.ndarray:  # shape () or 
     return np.where(no_class, np.nan, np.asarray(confidence, float))
 
 
+def shown_values(table: pd.DataFrame, column: str) -> pd.Series:
+    """Return a column as it is shown: predictions that are no class have no confidence."""
+    values = table[column]
+    if column != "confidence":
+        return values
+    return pd.Series(class_confidence(table["label_predicted"], values), table.index)
+
+
 def format_label(row: Mapping[str, Any]) -> str:
     """Format the label of a cluster, who has given it, and the confidence of the prediction."""
     label, prediction = row["label"] or "not classified", row["label_predicted"]

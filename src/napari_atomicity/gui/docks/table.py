@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from ...core.errors import AtomicityError
-from ...core.tables.cluster_table import AGGREGATE, own_columns
+from ...core.tables.cluster_table import AGGREGATE, own_columns, shown_values
 from ...core.tables.filtering import EXAMPLES
 from ...core.text import pluralise
 from ...io.clipboard import tab_separated
@@ -42,7 +42,7 @@ from ..panels.table_files import (
     write_outlines_of,
     write_shown,
 )
-from ..table.model import LABELS, USUAL, ClusterModel, describe_column, matching_rows, shown_values
+from ..table.model import LABELS, USUAL, ClusterModel, describe_column, matching_rows
 from ..table.view import ClusterView
 from ..tasks import start
 from ..viewer.binding import Binding, binding_of, unwrapped

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ...core.tables.cluster_table import UNKNOWN, class_confidence
+from ...core.tables.cluster_table import UNKNOWN, shown_values
 from ..controls.cluster_rows import label_order
 
 # ---- orders of clusters by their positions in the map of the embedding
@@ -132,7 +132,7 @@ def _by_image(table: pd.DataFrame, classes: Sequence[str]) -> tuple[np.ndarray, 
 
 
 def _by_confidence(table: pd.DataFrame, classes: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    confidence = _confidence(table)
+    confidence = shown_values(table, "confidence").to_numpy()
     low, middle, high = _CONFIDENCE_STEPS
     names = [
         f"confidence below {low:g}",
@@ -143,11 +143,6 @@ def _by_confidence(table: pd.DataFrame, classes: Sequence[str]) -> tuple[np.ndar
     ]
     codes = np.searchsorted(_CONFIDENCE_STEPS, confidence, side="right")
     return np.where(np.isnan(confidence), len(names) - 1, codes), names
-
-
-def _confidence(table: pd.DataFrame) -> np.ndarray:
-    """Return the confidence in the label that is shown; NaN if the label is no class."""
-    return class_confidence(table["label"], table["confidence"])
 
 
 def _by_diameter(table: pd.DataFrame, classes: Sequence[str]) -> tuple[np.ndarray, list[str]]:
@@ -222,7 +217,7 @@ def _by_similarity(table: pd.DataFrame, classes: Sequence[str], selected: np.nda
 
 SORTINGS: dict[str, Sorting] = {
     "confidence": Sorting(
-        lambda table, classes, selected: _confidence(table),
+        lambda table, classes, selected: shown_values(table, "confidence").to_numpy(),
         "The least certain first; last those without confidence, such as unknown ones.",
     ),
     "label": Sorting(

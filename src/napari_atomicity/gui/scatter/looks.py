@@ -12,7 +12,12 @@ from matplotlib.colors import to_hex, to_rgba
 from scipy import ndimage
 
 from ...core.palette import UNKNOWN_COLOUR, UNKNOWN_SYMBOL, colours, symbols
-from ...core.tables.cluster_table import NON_CLASS_LABELS, class_confidence, is_excluded
+from ...core.tables.cluster_table import (
+    NON_CLASS_LABELS,
+    class_confidence,
+    is_excluded,
+    shown_values,
+)
 from .legend import ColourScale, Entry
 
 NO_LABEL = "no label"
@@ -122,7 +127,7 @@ def by_number(
     """Return a colouring by a column of numbers."""
 
     def look(table: pd.DataFrame, classes: Sequence[str]) -> Looks:
-        values = table[column].to_numpy(float)
+        values = shown_values(table, column).to_numpy(float)
         finite = values[np.isfinite(values)]
         low, high = limits or ((finite.min(), finite.max()) if len(finite) else (0.0, 1.0))
         # A colormap has 256 colours: a look-up table is enough.

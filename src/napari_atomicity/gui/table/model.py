@@ -12,6 +12,7 @@ from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt
 
 from ...core import palette
 from ...core.tables import cluster_table as tables
+from ...core.tables.cluster_table import shown_values
 from ...core.tables.filtering import FilterError, matching_rows as rows_of_line
 from ...io.clipboard import DECIMALS
 from ...state.window_state import WindowState
@@ -47,14 +48,6 @@ def sorted_rows(
     """
     values = _ranks(shown_values(table, column), classes if column in LABELS else None)
     return np.argsort(-values if descending else values, kind="stable")
-
-
-def shown_values(table: pd.DataFrame, column: str) -> pd.Series:
-    """Return a column as it is shown: predictions that are no class have no confidence."""
-    values = table[column]
-    if column != "confidence":
-        return values
-    return pd.Series(tables.class_confidence(table["label_predicted"], values), table.index)
 
 
 def matching_rows(table: pd.DataFrame, line: str) -> np.ndarray:

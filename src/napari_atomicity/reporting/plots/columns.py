@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ...core.tables.cluster_table import column_of, is_whole, own_columns
+from ...core.tables.cluster_table import column_of, is_whole, own_columns, shown_values
 from ...core.text import pluralise
 from .base import (
     Look,
@@ -47,8 +47,10 @@ def axis_label(name: str) -> str:
 
 def _has_values(table: pd.DataFrame, *names: str) -> np.ndarray:
     """Return which complete clusters have a number in each of these columns."""
-    values = table.reindex(columns=list(dict.fromkeys(names))).to_numpy(float)
-    return is_whole(table) & np.isfinite(values).all(axis=1)
+    found = is_whole(table)
+    for name in names:
+        found &= name in table and np.isfinite(shown_values(table, name).to_numpy(float))
+    return found
 
 
 # ---- one column

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ...core.tables.cluster_table import class_confidence, is_whole
+from ...core.tables.cluster_table import is_whole, shown_values
 from ...core.text import pluralise
 from ...statistics.intervals import wilson_interval
 from ...statistics.ratios.track_counts import answers_of
@@ -37,7 +37,7 @@ _MAX_BINS = 10
 
 def _has_confidence(table: pd.DataFrame) -> np.ndarray:
     """Return which complete clusters have a predicted class and thus a confidence."""
-    known = np.isfinite(class_confidence(table["label_predicted"], table["confidence"]))
+    known = np.isfinite(shown_values(table, "confidence"))
     if "touches_border" in table.columns:  # a table of patches tells nothing of borders
         known &= is_whole(table)
     return np.asarray(known)

@@ -210,10 +210,12 @@ def last_labels(corrections: pd.DataFrame) -> pd.DataFrame:
     pandas.DataFrame
         Columns ``item, annotator, label`` with ``item`` the key (image, cluster_id). A removed
         cluster has the label `NOT_A_CLUSTER`; a cluster whose label was reset has no row, and
-        neither has one that only the annotator who removed it had added and judged.
+        neither has one that was split or merged, or that only the annotator who removed it had
+        added and judged.
     """
     who = ["annotator", "image", "cluster_id"]
-    corrections = _drop_undone(drop_replaced(corrections))
+    replaced = _removed_last(corrections) - removed_clusters(corrections)
+    corrections = _drop_undone(drop_replaced(corrections[~_keys(corrections).isin(replaced)]))
     what = corrections["what"]
     given = corrections[what == "label"].drop_duplicates(who, keep="last").set_index(who)["label"]
     presence = corrections[what.isin(["remove", "restore", "add"])]

@@ -161,7 +161,7 @@ class ReviewActions(LabelActions):
         if is_there:
             self._show_message("Another image was shown: here is the cluster of the review again")
         else:
-            self._show_message("That cluster is no longer in the table: here is the next one")
+            self._show_message("That cluster is gone or excluded: here is the next one")
         self._return()
         return True
 

@@ -17,8 +17,9 @@ from psygnal import Signal
 
 from ....core.tables.cluster_table import AGGREGATE, UNKNOWN, Key, class_confidence
 from ....core.text import pluralise
+from ....state.history import replaced_by
 from ....state.review_queue import Queue
-from ....state.reviewing import Reviewing, replaced_by
+from ....state.reviewing import EXCLUDED, Reviewing
 from ....state.window_state import WindowState
 from ...controls.questions import attempt
 from ...controls.shortcuts import LABEL_MODE, REVIEW, Shortcut, format_line
@@ -398,11 +399,11 @@ def format_shown(review: Reviewing) -> str:
     """Return ``field.tif, cluster 12: Pt41 0.53`` and the manual label, if there is one.
 
     If others are selected, say how many an answer applies to instead, after what became of a
-    cluster that is no longer in the table.
+    cluster that is no longer in the table, or is excluded.
     """
     image, cluster_id = review.key
     columns = review.state.columns(image)  # pandas is slow to find a row
-    gone = columns is None or cluster_id not in columns["cluster_id"]
+    gone = columns is None or cluster_id not in columns["cluster_id"] or not review.is_there
     fate = f"{image}, cluster {cluster_id}: {_format_fate(review)}" if gone else ""
     if review.others_are_selected:
         n = len(review.state.selection)
@@ -419,10 +420,12 @@ def format_shown(review: Reviewing) -> str:
 
 
 def _format_fate(review: Reviewing) -> str:
-    """Return why the cluster of a review is no longer in the table."""
+    """Return why the cluster of a review needs no answer any more."""
+    if review.reasons.get(review.key) == EXCLUDED:
+        return EXCLUDED
     if review.removed[review.position]:
         return "not a cluster"
-    new = list(map(str, replaced_by(review.state, review.key)))
+    new = list(map(str, replaced_by(review.state.history, review.key)))
     if not new:
         return "no longer in the table"
     return f"split into clusters {', '.join(new)}" if new[1:] else f"merged into cluster {new[0]}"
