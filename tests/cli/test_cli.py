@@ -96,7 +96,9 @@ def test_ratios_and_reference_are_passed_on_and_told(ends, monkeypatch):
         known = parse_reference("Pt19:Pt70 = 1:3")
         run = analyse_images(*args, **kwargs)
         return dataclasses.replace(
-            run, ratios=class_ratios(table), comparison=compare(table, known)
+            run,
+            ratios=class_ratios(table),
+            comparison=dataclasses.replace(compare(table, known), not_compared=("b*", "c")),
         )
 
     monkeypatch.setattr(engine, "analyse_images", compared)
@@ -109,6 +111,7 @@ def test_ratios_and_reference_are_passed_on_and_told(ends, monkeypatch):
     assert f"\nnote: {CONDITIONS_DIFFER}\n" in result.stderr
     summary = json.loads(result.stdout)["reference"]
     assert f"R² {summary['r2']:.3f}, mean absolute error" in result.stderr
+    assert "no cluster was counted in b*, c" in result.stderr
     assert summary["table"][0]["reference"] == 0.25
 
 

@@ -91,12 +91,13 @@ def _print_averages(run: ExplainRun) -> None:
 
 def _format_balances(averages: Averages, label: str) -> str:
     """Format centre against outline of one class, by channel."""
+    from ..models.class_maps.class_average_figure import format_balance
+
     parts = []
     for channel in averages.channels:
         average = averages.get(label, channel)
         if average is not None and average.clusters:
-            b = average.balance
-            parts.append(f"{channel} {b.value:+.2f} ({b.low:+.2f} to {b.high:+.2f})")
+            parts.append(f"{channel} {format_balance(average)}")
     return ", ".join(parts) or "no class map"
 
 
@@ -316,3 +317,5 @@ def _print_ratios(run: Run) -> None:
     r2, error = run.comparison.r2, run.comparison.mean_absolute_error
     shown = run.comparison.why_no_r2 if r2 is None else f"{r2:.3f}"
     say(f"compared with the reference: R² {shown}, mean absolute error {error:.3f}")
+    if run.comparison.not_compared:
+        say(f"no cluster was counted in {', '.join(run.comparison.not_compared)} of the reference")

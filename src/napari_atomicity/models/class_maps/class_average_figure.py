@@ -116,12 +116,16 @@ def _draw_tile(axes: Any, averages: Averages, average: Average, normalised: bool
     else:
         top = top_of(averages, average, normalised)
         axes.imshow(average.image, cmap="inferno", vmin=0, vmax=top, extent=extent)
-        b = average.balance
-        text = f"{b.value:+.2f} ({b.low:+.2f}…{b.high:+.2f})" if np.isfinite(b.value) else "–"
-        axes.set_xlabel(text, fontsize=6.5, labelpad=1)
+        axes.set_xlabel(format_balance(average), fontsize=6.5, labelpad=1)
     angle = np.linspace(0, 2 * np.pi, 90)
     r = outline_radius(averages, average)
     axes.plot(r * np.cos(angle), r * np.sin(angle), color="#56b4e9", lw=0.8, ls="--")
+
+
+def format_balance(average: Average) -> str:
+    """Format centre against outline, ``+0.31 (+0.12…+0.47)``; a dash for an empty class map."""
+    b = average.balance
+    return f"{b.value:+.2f} ({b.low:+.2f}…{b.high:+.2f})" if np.isfinite(b.value) else "–"
 
 
 def outline_radius(averages: Averages, average: Average) -> float:
