@@ -448,6 +448,10 @@ def test_a_reviewed_sample_says_how_right_all_labels_are(tmp_path):
     replaced = log(("ann", "a.tif", 50, "remove", ""), *pieces).assign(time="now")
     split = sampled_accuracy(sample, done.table, replaced)
     assert (split.overall, split.false_detections, split.replaced) == (found.overall, 0, 1)
+    # A cluster that was excluded since counts no more, neither do others like it.
+    excluded = sampled_accuracy(sample, done.table.assign(excluded=np.arange(40) == 1), removed)
+    assert (excluded.overall.right, excluded.overall.n) == (8, 10)
+    assert (excluded.n_wanted, excluded.n_population) == (20, 48)
     contents = Contents((done,), (), removed, sample)
     export(contents, tmp_path, Choices(figures=False))
     html = (tmp_path / "report.html").read_text()

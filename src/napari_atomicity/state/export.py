@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..core.acquisition_session import AcquisitionSession, Sample
@@ -24,7 +25,7 @@ from ..core.model_card import ModelCard
 from ..core.processes import background_process
 from ..core.progress import Progress, Stop, check, for_each_image, report
 from ..core.settings import setting
-from ..core.tables.cluster_table import classes_of, concatenate
+from ..core.tables.cluster_table import classes_of, concatenate, is_excluded
 from ..io.files import atomic_write, write_json
 from ..io.inputs import make_folder
 from ..io.provenance import (
@@ -64,7 +65,7 @@ from ..statistics.samples.run_evidence import are_compared, compare_clusters
 from ..statistics.stratified_accuracy import Accuracy, on_corrected
 from ..tracking.files import analyse_if_tracked, write_movies
 from .review_queue import Queue
-from .reviewing import accuracy
+from .reviewing import EXCLUDED, accuracy
 from .window_state import WindowState
 
 # ---- what is exported: a snapshot of a window, or of a project
@@ -177,16 +178,18 @@ def sampled_accuracy(
         return None
     wanted = pd.MultiIndex.from_arrays([sample.images.astype(str), sample.ids])
     labels = table.set_index([table["image"].astype(str), table["cluster_id"]])
+    excluded = wanted.isin(labels.index[is_excluded(table)])
+    there = wanted.isin(labels.index) & ~excluded
     labels = labels[["label_predicted", "label_corrected"]].astype(object)
-    there = wanted.isin(labels.index)
     labels = labels.reindex(wanted).fillna("")
-    reasons = removal_reasons(corrections[~corrections["blind"].astype(bool)])
+    gone = removal_reasons(corrections[~corrections["blind"].astype(bool)])
+    reason = np.array([gone.get(key, "") for key in wanted], object)
     return accuracy(
         sample,
         labels["label_predicted"].to_numpy(object),
         labels["label_corrected"].to_numpy(object),
         there,
-        wanted.map(lambda key: reasons.get(key, "")).to_numpy(object),
+        np.where(excluded, EXCLUDED, reason),
     )
 
 

@@ -124,8 +124,8 @@ def accuracy(
         int((answered & wrong & (reason == why)).sum()) for why in (NOT_A_CLUSTER, SPLIT_OR_MERGED)
     )
     return Accuracy(
-        stratified_share(size, n, hits, counts(is_open)), by_class, n_drawn, round(size.sum()),
-        removed, replaced, n_answered - int(answered.sum()), int(is_open.sum()),
+        stratified_share(size, n, hits, counts(is_open)), by_class, int(counting.sum()),
+        round(size.sum()), removed, replaced, n_answered - int(answered.sum()), int(is_open.sum()),
     )  # fmt: skip
 
 

@@ -103,7 +103,7 @@ class Accuracy:
     overall: Share  # accuracy on all clusters from which the queue was drawn
     # predicted label to the accuracy on clusters with that label (its precision)
     by_class: dict[str, Share]
-    n_wanted: int  # length of the queue
+    n_wanted: int  # length of the queue, without what was excluded since
     n_population: int  # number of clusters to which the estimate applies
     false_detections: int  # number of answers that there is no cluster; they count as wrong
     replaced: int  # number of clusters that a person split or merged; they count as wrong
