@@ -175,6 +175,23 @@ def test_a_larger_canvas_has_texts_everywhere(shown, points, settle, qtbot):
     assert len(texts.data) > few
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_an_image_that_was_open_before_is_fitted_to_another_canvas(viewer, settle, qtbot, moved):
+    window, camera = viewer.window._qt_window, compat.camera(viewer)
+    window.resize(900, 500)
+    viewer.add_image(np.zeros((300, 300)), name=FIELD, scale=(PIXEL_SIZE_NM,) * 2)
+    settle(viewer)
+    if moved:
+        camera.center = (0, 0, 0)
+    before, zoom = compat.canvas_size(viewer), camera.zoom
+    binding_of(viewer)
+    window.resize(1500, 1000)
+    qtbot.waitUntil(lambda: min(compat.canvas_size(viewer)) > before[0] + 200)
+    settle(viewer)
+    grown = min(compat.canvas_size(viewer)) / min(before)
+    assert (camera.zoom == pytest.approx(zoom * grown, rel=0.1)) == (not moved)
+
+
 def test_a_canvas_that_is_wider_for_a_moment_leaves_the_view_fitted(shown, binding, settle, qtbot):
     window, camera = shown.window._qt_window, compat.camera(shown)
     native = shown.window._qt_viewer.canvas.native

@@ -124,7 +124,8 @@ class FittedView:
     def __init__(self, viewer: Any) -> None:
         self._viewer = weakref.ref(viewer)
         # The camera as the last fit left it, and the image that was fitted; None: all layers.
-        self._place: CameraPlace = ()
+        # napari may have fitted it before.
+        self._place: CameraPlace = _camera_place(viewer) if _is_centred(viewer) else ()
         self._layer: weakref.ref[Image] | None = None
         self._after_size = single_shot(self._on_drawn, _DRAWN_MS)
         viewer.events.reset_view.connect(self._on_reset_view)
@@ -187,6 +188,15 @@ class FittedView:
             self.fit(fitted)
         else:
             self.fit_shown()
+
+
+def _is_centred(viewer: Any) -> bool:
+    """Whether the view is where napari fits it: who moves it, or zooms with the mouse, shifts it."""
+    if not len(viewer.layers) or viewer.dims.ndisplay != 2:
+        return False
+    low, high = viewer.layers.extent.world[:, -2:]
+    shift = np.array(compat.camera(viewer).center[-2:]) - (low + high) / 2
+    return bool((np.abs(shift) <= 1e-3 * (high - low)).all())
 
 
 def _camera_place(viewer: Any) -> CameraPlace:
