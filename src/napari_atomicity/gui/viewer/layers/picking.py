@@ -191,7 +191,7 @@ class FittedView:
 
 
 def _is_centred(viewer: Any) -> bool:
-    """Whether the view is where napari fits it: who moves it, or zooms with the mouse, shifts it."""
+    """Whether the view is where napari fits it: who moves it or zooms with the mouse shifts it."""
     if not len(viewer.layers) or viewer.dims.ndisplay != 2:
         return False
     low, high = viewer.layers.extent.world[:, -2:]
