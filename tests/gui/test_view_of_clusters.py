@@ -7,7 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from mouse import LEFT
 from napari.settings import get_settings
+from qtpy.QtCore import QPoint
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QPushButton
 from synthetic import CLASSES, PIXEL_SIZE_NM, with_class_maps
 
@@ -190,6 +193,27 @@ def test_an_image_that_was_open_before_is_fitted_to_another_canvas(viewer, settl
     settle(viewer)
     grown = min(compat.canvas_size(viewer)) / min(before)
     assert (camera.zoom == pytest.approx(zoom * grown, rel=0.1)) == (not moved)
+
+
+def test_nothing_moves_under_the_mouse_when_the_canvas_changes_in_a_drag(shown, settle, qtbot):
+    window, camera = shown.window._qt_window, compat.camera(shown)
+    window.resize(900, 500)
+    settle(shown)
+    before, place = compat.canvas_size(shown), (camera.center, camera.zoom)
+    canvas = shown.window._qt_viewer.canvas.native
+
+    def draw(viewer, event):
+        yield
+        while event.type == "mouse_move":
+            yield
+
+    shown.mouse_drag_callbacks.append(draw)
+    QTest.mousePress(canvas, LEFT, pos=QPoint(200, 100))
+    window.resize(1500, 1000)
+    qtbot.waitUntil(lambda: min(compat.canvas_size(shown)) > before[0] + 200)
+    assert (camera.center, camera.zoom) == place
+    QTest.mouseRelease(canvas, LEFT, pos=QPoint(200, 100))
+    qtbot.waitUntil(lambda: camera.zoom > 1.2 * place[1])
 
 
 def test_a_canvas_that_is_wider_for_a_moment_leaves_the_view_fitted(shown, binding, settle, qtbot):

@@ -19,6 +19,7 @@ from napari_atomicity.atoms.marks import ImageAtoms, Mark
 from napari_atomicity.core.acquisition_session import PIXEL_SIZE_ERROR, EarlierScale, SessionEntry
 from napari_atomicity.core.errors import AtomicityError, ReadError
 from napari_atomicity.project import EditKind, ImageEdit, Project
+from napari_atomicity.project.connection import ProjectConnection
 from napari_atomicity.project.contents import label_that_counts
 from napari_atomicity.project.opening import add_paths, open_any, project_file, take_in_analysed
 from napari_atomicity.project.schema import SCHEMA
@@ -918,6 +919,28 @@ def test_closing_while_another_thread_reads_ends_the_reading(project):
     for reader in readers:
         reader.join(10)
     assert len(said) == 3 and all("closed" in words for words in said)
+
+
+def test_a_thread_that_connects_while_the_project_closes_leaves_no_log(project, monkeypatch):
+    check, said = ProjectConnection.check_place, []
+
+    def close_meanwhile(connection: ProjectConnection) -> None:
+        check(connection)
+        if threading.current_thread() is reader:
+            project.close()
+
+    def read() -> None:
+        try:
+            project.load("a.tif")
+        except AtomicityError as error:
+            said.append(str(error))
+
+    monkeypatch.setattr(ProjectConnection, "check_place", close_meanwhile)
+    reader = threading.Thread(target=read)
+    reader.start()
+    reader.join(10)
+    assert len(said) == 1 and "closed" in said[0]
+    assert not list(project.path.parent.glob("*-wal"))
 
 
 def test_a_long_step_that_is_cut_off_leaves_nothing_in_the_file(project, folder):

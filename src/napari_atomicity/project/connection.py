@@ -389,9 +389,14 @@ class ProjectConnection:
             raise self._closed_error()
         try:
             self.check_place()
-        except AtomicityError:  # a new connection would open another file
-            return self._connections[0]
-        with self._guard:  # `create_file` replaces all connections
+            in_place = True
+        except AtomicityError:
+            in_place = False
+        with self._guard:  # `create_file` replaces all connections, `close` closes them
+            if self.closed:
+                raise self._closed_error()
+            if not in_place:  # a new connection would open another file
+                return self._connections[0]
             local = self._local
             local.connected = self._new_connection(), threading.RLock()
             self._connections.append(local.connected)

@@ -60,6 +60,12 @@ def on_canvas_size(viewer: Any, run: Callable[..., object]) -> None:
         events.size.connect(run)
 
 
+def is_dragging(viewer: Any) -> bool:
+    """Whether a person holds the mouse pressed on the canvas, to draw or to move something."""
+    targets = (viewer, *viewer.layers)
+    return any(target._mouse_drag_gen for target in targets)  # napari has no public name for it
+
+
 @cache
 def compile_shapes_soon() -> None:
     """Compile what napari compiles with numba for the first polygon of a process, in a thread.

@@ -155,14 +155,23 @@ class FittedView:
         return viewer if viewer is not None and compat.has_window(viewer) else None
 
     def _on_size(self, event: Any = None) -> None:
-        if self._open_viewer() is not None and self.moved_place is None:
-            self._fit_again()
+        viewer = self._open_viewer()
+        if viewer is not None and self.moved_place is None:
+            if not compat.is_dragging(viewer):
+                self._fit_again()
             self._after_size.start()
 
     def _on_drawn(self) -> None:
-        """Fit the view once more, if napari has drawn it with the zoom of a size in between."""
+        """Fit the view once more, if napari has drawn it with the zoom of a size in between.
+
+        Nothing moves under the mouse of a person who drags an atom or draws: it waits for the end.
+        """
         viewer = self._open_viewer()
-        if viewer is not None and np.allclose(self._place[:-1], _camera_place(viewer)[:-1]):
+        if viewer is None or not np.allclose(self._place[:-1], _camera_place(viewer)[:-1]):
+            return
+        if compat.is_dragging(viewer):
+            self._after_size.start()
+        else:
             self._fit_again()
 
     def fit_shown(self) -> None:
