@@ -56,10 +56,11 @@ class Results(QWidget):
     EFFECT = (
         ("Annotator", "One annotator, or the consensus."),
         ("Atoms", "Atoms in the images reviewed by all annotators."),
-        ("Density / nm⁻²", "Atoms per nm² of image; the interval reflects disagreement between "
-                           "annotators."),
-        ("Nearest / nm", "Mean distance of nearest neighbours; the interval reflects "
-                         "disagreement between annotators."),
+        # Dispersion gives atoms per nm² of support, and distances corrected for edges.
+        ("Per nm² of image", "Atoms per nm² of image, not of support; the interval reflects "
+                             "disagreement between annotators."),
+        ("Nearest mark / nm", "Mean distance of nearest neighbours, not corrected for edges; the "
+                              "interval reflects disagreement between annotators."),
     )  # fmt: skip
 
     def __init__(self, parent: QWidget | None = None) -> None:
