@@ -653,6 +653,13 @@ def test_it_is_said_whether_the_session_fits_the_classes(
     differs = "Conditions differ from the training"
     qtbot.waitUntil(lambda: opened.answer.text().startswith(differs if fits else said))
     opened.state.history.undo()
+    # Nor are clusters of no class, of which a session that fits says nothing.
+    opened.state.clusters.relabel([("a.tif", 1)], "unknown")
+    unknown = "1 of 6 clusters belongs to no class of the model"
+    agrees = said.startswith("The sizes of this session agree")
+    qtbot.waitUntil(lambda: opened.answer.text().startswith(unknown if agrees else said))
+    assert "#009e73" not in opened.answer.styleSheet()
+    opened.state.history.undo()
     # An image whose own scale is doubtful does not fit for that, whatever the others say.
     for doubtful, words in (
         ({"certainty_of_scale": 0.3}, "The intensity scale is uncertain"),

@@ -10,6 +10,7 @@ from typing import Any
 from qtpy.QtWidgets import QLabel
 
 from ...core.acquisition_session import AcquisitionSession
+from ...core.tables.cluster_table import UNKNOWN, is_whole
 from ...core.text import sentence
 from ...models.analysis import Analysis
 from ...pipeline.session_labels import (
@@ -39,9 +40,10 @@ from ...statistics.ratios.ratio_notes import (
     name_sessions,
     session_doubts,
     session_line,
+    unknown_note,
     without_basis,
 )
-from ...statistics.ratios.ratios import images_that_differ
+from ...statistics.ratios.ratios import counted, images_that_differ
 from .. import tasks
 from ..controls.chart import Chart
 from ..controls.forms import CollapsibleSection, fill_column, selectable_label
@@ -110,7 +112,8 @@ def doubts_of_image(state: WindowState, image: str | None) -> str:
     """Return why the labels of an image are doubtful, whatever its session says; "" if nothing is.
 
     Different models may have labelled its session, its scale may be uncertain or unlike that of the
-    others, or it differs from the training, where the session does not say what is wrong.
+    others, it has clusters of no class, or it differs from the training, where the session does not
+    say what is wrong.
     """
     if image is None or image not in state.images:
         return ""
@@ -120,6 +123,10 @@ def doubts_of_image(state: WindowState, image: str | None) -> str:
     if analysis is not None:
         parameters = state.pixel_sizes.mark(analysis).parameters
         doubts += image_notes([ImageLimits.from_parameters(parameters)])
+    if analysis is not None and session_line(session) == AGREES:
+        whole = analysis.table[is_whole(analysis.table)]
+        n_unknown = int((whole["label"] == UNKNOWN).sum())
+        doubts += unknown_note(n_unknown, int(counted(whole).sum()))
     differs = analysis is not None and bool(images_that_differ(analysis.table))
     if analysis is not None and differs and not session_doubts(session):
         doubts = [*doubts, conditions_note(analysis.parameters.get("changed_settings", ()))]

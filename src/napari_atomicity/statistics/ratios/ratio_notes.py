@@ -35,6 +35,9 @@ MIN_SCALE_PROBABILITY = 0.5
 """Probability that the intensity scale of an image is right below which labels are withheld."""
 MAX_FRACTION = 0.2
 """Fraction of unusual clusters of an image above which a reader is told."""
+MAX_UNKNOWN = 0.05
+"""Fraction of clusters of no class, above which a session is not said to agree with the classes:
+at most 1 % in ten simulated mixtures of the classes, by other code than the product's."""
 COMBINATION = "combination"
 """Estimator of the labels for which a model is calibrated."""
 _ESTIMATORS = {"mixture": "the constrained mixture", "network": "the network"}
@@ -194,11 +197,7 @@ def ratio_notes(
     reasons = [conditions_note(changed)] if conditions_differ else []
     if n_unlabelled:
         reasons.append(f"{pluralise(n_unlabelled, 'cluster')} without a label not counted")
-    if n_unknown > MAX_FRACTION * (n_all := sum(n_clusters) + n_unknown):
-        reasons.append(
-            f"{n_unknown} of {pluralise(n_all, 'cluster')} belong{'s' * (n_unknown == 1)} to no "
-            f"class of the model (unknown) and {'is' if n_unknown == 1 else 'are'} not counted"
-        )
+    reasons += unknown_note(n_unknown, sum(n_clusters))
     has_scale = [image.has_scale for image in limits] or [True] * len(n_clusters)
     few = sum(0 < n < MIN_CLUSTERS for n, has in zip(n_clusters, has_scale, strict=True) if has)
     if 0 < sum(n_clusters) < MIN_CLUSTERS:
@@ -226,6 +225,17 @@ def ratio_notes(
     if reason := reason_to_withhold(limits):
         reasons.append(reason)
     return reasons
+
+
+def unknown_note(n_unknown: int, n_clusters: int) -> list[str]:
+    """Return the note on clusters of no class beside those that count, if they are too many."""
+    if n_unknown <= MAX_UNKNOWN * (n_all := n_clusters + n_unknown):
+        return []
+    belong, are = ("belongs", "is") if n_unknown == 1 else ("belong", "are")
+    return [
+        f"{n_unknown} of {pluralise(n_all, 'cluster')} {belong} to no class of the model (unknown) "
+        f"and {are} not counted"
+    ]
 
 
 def image_notes(limits: Sequence[ImageLimits]) -> list[str]:
