@@ -513,6 +513,12 @@ def test_the_colour_of_all_images_is_that_of_their_sessions(dock, state, settle,
         return dock.warning.styleSheet().partition("solid ")[2][:7]
 
     assert colour(answer="fits") == FITS and "agree" in dock.warning.text()
+    some = [("field", i) for i in range(1, 7)]
+    state.clusters.relabel(some, "unknown")
+    assert colour(answer="fits") == RESTS
+    assert f"6 of {len(state.table())} clusters belong to no class" in dock.warning.text()
+    state.clusters.relabel(some, "Pt19")
+    assert colour(answer="fits") == FITS
     assert colour(answer="fits", relies_on_sizes=True) == RESTS
     assert "pixel size" in dock.warning.text()
     assert colour(answer="cannot tell") == DOUBT

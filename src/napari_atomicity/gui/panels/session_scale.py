@@ -32,15 +32,16 @@ from ...reporting.plots.session import (
 from ...state.window_state import WindowState
 from ...statistics.ratios.ratio_notes import (
     AGREES,
+    MAX_UNKNOWN,
     SEPARATOR,
     ImageLimits,
     conditions_note,
+    describe_unknown,
     image_notes,
     model_notes,
     name_sessions,
     session_doubts,
     session_line,
-    unknown_note,
     without_basis,
 )
 from ...statistics.ratios.ratios import counted, images_that_differ
@@ -112,8 +113,7 @@ def doubts_of_image(state: WindowState, image: str | None) -> str:
     """Return why the labels of an image are doubtful, whatever its session says; "" if nothing is.
 
     Different models may have labelled its session, its scale may be uncertain or unlike that of the
-    others, it has clusters of no class, or it differs from the training, where the session does not
-    say what is wrong.
+    others, or it differs from the training, where the session does not say what is wrong.
     """
     if image is None or image not in state.images:
         return ""
@@ -123,14 +123,19 @@ def doubts_of_image(state: WindowState, image: str | None) -> str:
     if analysis is not None:
         parameters = state.pixel_sizes.mark(analysis).parameters
         doubts += image_notes([ImageLimits.from_parameters(parameters)])
-    if analysis is not None and session_line(session) == AGREES:
-        whole = analysis.table[is_whole(analysis.table)]
-        n_unknown = int((whole["label"] == UNKNOWN).sum())
-        doubts += unknown_note(n_unknown, int(counted(whole).sum()))
     differs = analysis is not None and bool(images_that_differ(analysis.table))
     if analysis is not None and differs and not session_doubts(session):
         doubts = [*doubts, conditions_note(analysis.parameters.get("changed_settings", ()))]
     return SEPARATOR.join(doubts)
+
+
+def unknown_and_counted(state: WindowState, image: str | None) -> tuple[int, int]:
+    """Count the whole clusters of an image that belong to no class, and those that count."""
+    analysis = None if image is None else state.analysis(image)
+    if analysis is None:
+        return 0, 0
+    whole = analysis.table[is_whole(analysis.table)]
+    return int((whole["label"] == UNKNOWN).sum()), int(counted(whole).sum())
 
 
 def show_answer(
@@ -139,9 +144,13 @@ def show_answer(
     more: str = "",
     short: bool = False,
     names: Sequence[str] | None = None,  # names of the sessions, where the text shall name them
+    # clusters of no class, which a session that agrees does not mention, and those that count
+    numbers: tuple[int, int] = (0, 0),
 ) -> None:
     """Show whether sessions fit the classes, in a colour, or a more important text instead."""
     text = more or SEPARATOR.join(dict.fromkeys(filter(None, map(session_line, sessions))))
+    if text == AGREES and numbers[0] > MAX_UNKNOWN * sum(numbers):
+        text = describe_unknown(*numbers)
     colour = _FITS if text == AGREES else _RESTS
     label.setToolTip(sentence(text) if text and short else "")
     if short:

@@ -197,7 +197,8 @@ def ratio_notes(
     reasons = [conditions_note(changed)] if conditions_differ else []
     if n_unlabelled:
         reasons.append(f"{pluralise(n_unlabelled, 'cluster')} without a label not counted")
-    reasons += unknown_note(n_unknown, sum(n_clusters))
+    if n_unknown > MAX_FRACTION * (sum(n_clusters) + n_unknown):
+        reasons.append(describe_unknown(n_unknown, sum(n_clusters)))
     has_scale = [image.has_scale for image in limits] or [True] * len(n_clusters)
     few = sum(0 < n < MIN_CLUSTERS for n, has in zip(n_clusters, has_scale, strict=True) if has)
     if 0 < sum(n_clusters) < MIN_CLUSTERS:
@@ -227,15 +228,13 @@ def ratio_notes(
     return reasons
 
 
-def unknown_note(n_unknown: int, n_clusters: int) -> list[str]:
-    """Return the note on clusters of no class beside those that count, if they are too many."""
-    if n_unknown <= MAX_UNKNOWN * (n_all := n_clusters + n_unknown):
-        return []
+def describe_unknown(n_unknown: int, n_clusters: int) -> str:
+    """Return how many clusters belong to no class, beside the number of those that count."""
     belong, are = ("belongs", "is") if n_unknown == 1 else ("belong", "are")
-    return [
-        f"{n_unknown} of {pluralise(n_all, 'cluster')} {belong} to no class of the model (unknown) "
-        f"and {are} not counted"
-    ]
+    return (
+        f"{n_unknown} of {pluralise(n_clusters + n_unknown, 'cluster')} {belong} to no class of "
+        f"the model (unknown) and {are} not counted"
+    )
 
 
 def image_notes(limits: Sequence[ImageLimits]) -> list[str]:

@@ -57,7 +57,12 @@ from ...panels.dock import Dock, Panel
 from ...panels.dock_windows import DISTRIBUTION, open_docks, show_dock
 from ...panels.forms import add_model_row, busy, may_analyse, read_limits_form
 from ...panels.session_labels import TOGETHER, session_labels_of
-from ...panels.session_scale import doubts_of_image, session_of_image, show_answer
+from ...panels.session_scale import (
+    doubts_of_image,
+    session_of_image,
+    show_answer,
+    unknown_and_counted,
+)
 from ...viewer.binding import Binding
 from ...viewer.models import COPY_MODELS, lacking_models, write_model
 from .batch import AnalyseAll, place_of
@@ -388,7 +393,8 @@ class Browse(Dock):
         self.notes_area.show_text("\n".join([*unsaved, *self.projects.notes, *labelled]))
         image = None if self.state.blind else self.state.current
         session, doubts = session_of_image(self.state, image), doubts_of_image(self.state, image)
-        show_answer(self.answer, [session], doubts, short=True)
+        numbers = unknown_and_counted(self.state, image)
+        show_answer(self.answer, [session], doubts, short=True, numbers=numbers)
         menu = self.actions_by_name
         menu["save"].setEnabled(bool(unsaved) or (project is None and bool(images)))
         for name in ("copy", "moved", "model", "close"):

@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 )
 
 from ....core.model_card import ModelCard
-from ....core.tables.cluster_table import ALL
+from ....core.tables.cluster_table import ALL, NON_CLASS_LABELS, UNKNOWN
 from ....io.clipboard import latex_table
 from ....io.tables import write_clusters
 from ....statistics.ratios.prevalence import COUNTED, METHODS, unavailable
@@ -365,7 +365,9 @@ class Ratios(Dock):
                 names = [session.name for session in sessions]
         if self.state.blind:  # what the session tells comes from the predictions
             answers, names = [], None
-        show_answer(self.warning, answers, text, names=names)
+        n_unknown = int(ratios.loc[ratios["class"] == UNKNOWN, "count"].sum())
+        n_counted = int(ratios.loc[~ratios["class"].isin(NON_CLASS_LABELS), "count"].sum())
+        show_answer(self.warning, answers, text, names=names, numbers=(n_unknown, n_counted))
 
     # ---- comparison with a reference
     def _on_reference(self) -> None:
