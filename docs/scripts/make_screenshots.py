@@ -707,7 +707,7 @@ class Day:
         studio.click(dock.button)
         studio.wait_until(lambda: dock.compared is not None, "three are compared")
         with studio.alone(Annotators, HIGH_PX, width_px=560):
-            studio.both("annotators", lambda: trimmed(studio.part(dock)), dock.packs_part)
+            studio.both("annotators", lambda: trimmed(studio.part(dock)), dock.looked.by_image)
         dock.packs_part.button.click()
 
     # ---- live

@@ -262,8 +262,11 @@ def test_packs_come_in_once_and_what_does_not_is_told(
     dock = opened()
     chosen = [str(pack / "manifest.json") for pack in (ada, bad)]
     monkeypatch.setattr(QFileDialog, "getOpenFileNames", lambda *a, **k: (chosen, ""))
+    place = dock.packs.import_button.mapTo(dock, QPoint(0, 0))
     click(dock.packs.import_button)
     settle(viewer)
+    assert dock.looked.view.isVisible()
+    assert dock.packs.import_button.mapTo(dock, QPoint(0, 0)) == place  # for the next pack
     assert dock.packs.result.text().splitlines()[:2] == [
         "Imported: 2 marks of Ada in 2 images.", "Not imported:",
     ]  # fmt: skip

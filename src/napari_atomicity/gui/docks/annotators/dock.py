@@ -321,6 +321,7 @@ class Annotators(Dock):
         self.packs = Packs(self.state, self.tolerance)
         self.packs.taken.connect(self.refresh_now)
         self.packs_part = self.add(CollapsibleSection("Packs for others", self.packs))
+        self.add(self.looked.by_image)
         form = new_form()
         labelled(
             form, "One atom within", self.tolerance,

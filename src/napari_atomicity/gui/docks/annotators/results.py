@@ -194,7 +194,9 @@ class Coverage(FollowingWidget):
         self.view.clicked.connect(self._on_clicked)
         self.view.activated.connect(self._on_clicked)
         row = new_row(self.mark_button, (self.done_button, 1))
-        fill_column(self, self.how, row, self.words, self.view, self.remove_button)
+        fill_column(self, self.how, row, self.words)
+        self.by_image = QWidget(self)  # the dock has it below what must not move when it appears
+        fill_column(self.by_image, self.view, self.remove_button)
         follow(self, binding.atoms.marking_changed, self._show_mark)
 
     def show_annotations(self, annotations: Annotations | None) -> None:
@@ -215,7 +217,7 @@ class Coverage(FollowingWidget):
             self.lines.show(
                 coverage_lines(annotations, images, names) if names else [], ["Image", *names]
             )
-        self.view.setVisible(bool(self.lines.lines))
+        self.by_image.setVisible(bool(self.lines.lines))
         menu = self.remove_button.menu()
         menu.clear()
         for name in names:
